@@ -1,0 +1,123 @@
+"""What a search strategy is: a frozen dataclass of coefficients with pure ``init``, ``ask`` and ``tell``."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
+
+import jax
+import jax.numpy as jnp
+
+if TYPE_CHECKING:
+    from jhpo.space import Space
+
+T = TypeVar("T", bound=type)
+
+
+class Evaluation(NamedTuple):
+    """What was measured at n points. NaN or +-inf in ``value`` means that the member failed."""
+
+    value: jax.Array  # float[n], to be minimised
+    grad: jax.Array | None = None  # float[n, d], with respect to the unit coordinates
+    cost: jax.Array | None = None  # float[n], whatever the user pays for an evaluation
+    constraint: jax.Array | None = None  # float[n, c], feasible where >= 0
+    variance: jax.Array | None = None  # float[n], of ``value``, from replicates
+    mask: jax.Array | None = None  # bool[n], False where the row is padding
+
+
+class Request(NamedTuple):
+    """What the next generation's evaluation should deliver; Python values, fixed between phases."""
+
+    grad: bool = False  # also the gradient with respect to the unit coordinates
+    horizon: float = 1.0  # share of the training steps to run, in (0, 1]
+
+
+def static_field(default: Any = dataclasses.MISSING) -> Any:
+    """A dataclass field that shapes the program (a size, a variant) rather than a coefficient in it."""
+    return dataclasses.field(default=default, metadata={"static": True})
+
+
+def strategy(cls: T) -> T:
+    """Make a class a frozen dataclass and a pytree: plain fields are leaves, `static_field`s are structure.
+
+    Two equal instances share one compiled program, and coefficients can be traced, vmapped and differentiated.
+    """
+    cls = dataclasses.dataclass(frozen=True)(cls)
+    fields = dataclasses.fields(cls)  # type: ignore[arg-type]
+    return jax.tree_util.register_dataclass(
+        cls,
+        data_fields=[f.name for f in fields if not f.metadata.get("static")],
+        meta_fields=[f.name for f in fields if f.metadata.get("static")],
+    )
+
+
+class Strategy:
+    """Base of the strategies: the protocol, and the defaults of its optional parts.
+
+    A strategy minimises. ``units`` are points of the unit cube, ``float[n, d]``; the space turns them into
+    hyperparameters. Every method is traceable, so a strategy runs inside ``jit``, ``scan`` and ``vmap``.
+    """
+
+    needs_grad: ClassVar[bool] = False
+    # steady: may be asked while earlier points are pending, and told any rows of a padded batch
+    steady: ClassVar[bool] = False
+
+    @property
+    def population(self) -> int:
+        """Number of points a single `ask` returns."""
+        raise TypeError(f"{type(self).__name__} must define 'population'")
+
+    def init(self, space: Space, key: jax.Array) -> Any:
+        """The state before the first generation."""
+        raise TypeError(f"{type(self).__name__} must define 'init'")
+
+    def ask(self, state: Any, key: jax.Array) -> tuple[jax.Array, Any]:
+        """The next ``float[n, d]`` points and the state that remembers them."""
+        raise TypeError(f"{type(self).__name__} must define 'ask'")
+
+    def tell(self, state: Any, units: jax.Array, result: Evaluation) -> Any:
+        """The state after the results of the points last asked for."""
+        raise TypeError(f"{type(self).__name__} must define 'tell'")
+
+    def absorb(self, state: Any, units: jax.Array, result: Evaluation) -> Any:
+        """The state after results it did not ask for: earlier trials, enqueued points, late results.
+
+        Steady strategies learn from them as from their own; a generational strategy that can use them says so,
+        the others keep their state (the study's own best still counts them).
+        """
+        return self.tell(state, units, result) if self.steady else state
+
+    def max_evaluations(self, space: Space) -> int | None:
+        """How many evaluations make sense at all, or None if there is no end (a grid has one)."""
+        return None
+
+    def segments(self, generations: int) -> tuple[int, ...]:
+        """Lengths of the phases of a run; `advance` is called between two of them."""
+        return (generations,)
+
+    def advance(self, state: Any) -> Any:
+        """The state at the start of the next phase."""
+        return state
+
+    def request(self, state: Any) -> Request:
+        """What the coming generation's evaluation should deliver."""
+        return Request(self.needs_grad, 1.0)
+
+    def evaluation_ids(self, state: Any, ids: jax.Array) -> jax.Array:
+        """``uint32[n]`` ids from which the members' evaluation keys are made; the trial ids by default."""
+        return ids
+
+
+def failed(value: jax.Array) -> jax.Array:
+    """``bool``: the value is NaN or infinite, so the member counts as failed."""
+    return ~jnp.isfinite(value)
+
+
+def finite_or_inf(value: jax.Array) -> jax.Array:
+    """Failed members as +inf, so that they lose every comparison."""
+    return jnp.where(failed(value), jnp.inf, value)
+
+
+def default_dtype() -> Any:
+    """float32, or float64 where x64 is on: the dtype of every state's floats."""
+    return jnp.result_type(float)

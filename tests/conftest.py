@@ -1,0 +1,61 @@
+"""Strict JAX for every test: ranks and dtypes must match by design, not by promotion."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import jax
+import pytest
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+
+@dataclass
+class Compilations:
+    """Names of the programs compiled within a `count_compilations` block."""
+
+    names: list[str] = field(default_factory=list)
+
+    @property
+    def total(self) -> int:
+        return len(self.names)
+
+
+@contextlib.contextmanager
+def counting() -> Iterator[Compilations]:
+    """Count the XLA compilations inside the block through JAX's own log of them."""
+    import logging
+
+    seen = Compilations()
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            text = record.getMessage()
+            if text.startswith("Compiling "):
+                seen.names.append(text.split()[1])
+
+    logger = logging.getLogger("jax._src.interpreters.pxla")
+    handler, level, propagate = Listener(), logger.level, logger.propagate
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
+    logger.propagate = False
+    try:
+        yield seen
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+        logger.propagate = propagate
+
+
+@pytest.fixture
+def count_compilations():
+    return counting
+
+
+@pytest.fixture
+def x64() -> Iterator[None]:
+    with jax.enable_x64(True):
+        yield
