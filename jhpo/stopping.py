@@ -1,0 +1,102 @@
+"""When a search ends: the rules, checked on the host after every generation, and the sentence that says which one fired."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from jhpo.errors import check_integer, check_number, invalid
+
+DEFAULT_PATIENCE = 20  # generations over which `tolerance` looks when `patience` is not given
+
+
+class Progress(NamedTuple):
+    """How far a search is, in the terms of a minimisation."""
+
+    evaluations: int  # finished evaluations, failed ones included
+    generations: int  # closed generations
+    seconds: float  # wall time of this search
+    best: float  # lowest finite value so far; NaN before there is one
+    bests: Sequence[float]  # `best` after each generation, oldest first
+
+
+@dataclass(frozen=True)
+class StopRules:
+    """Rules that end a search; the first that holds wins, None switches a rule off.
+
+    Args:
+        evaluations: finished evaluations (failed ones count: they were paid for).
+        generations: closed generations.
+        seconds: wall time.
+        target: a value (to be minimised) that is good enough.
+        patience: generations without an improvement of the best value by more than `tolerance`.
+        tolerance: an improvement of at most this much counts as none; alone it looks back over 20 generations.
+
+    Raises:
+        InvalidArgument: a rule that can never be met, such as a budget of 0.
+
+    >>> rules = StopRules(evaluations=100, target=0.5)
+    >>> rules.check(Progress(64, 1, 2.0, 0.9, [0.9]))
+    >>> rules.check(Progress(128, 2, 4.0, 0.4, [0.9, 0.4]))
+    'evaluations: 128 of 100 done'
+    >>> StopRules(patience=2).check(Progress(64, 4, 2.0, 0.9, [2.0, 0.9, 0.9, 0.9]))
+    'patience: no improvement in 2 generations'
+    """
+
+    evaluations: int | None = None
+    generations: int | None = None
+    seconds: float | None = None
+    target: float | None = None
+    patience: int | None = None
+    tolerance: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("evaluations", "generations", "patience"):
+            if getattr(self, name) is not None:
+                check_integer(name, getattr(self, name))
+        if self.seconds is not None:
+            _check_real("seconds", self.seconds)
+            check_number("seconds", self.seconds, low=0.0, open_low=True)
+        if self.target is not None:
+            _check_real("target", self.target)
+        if self.tolerance is not None:
+            _check_real("tolerance", self.tolerance)
+            check_number("tolerance", self.tolerance, low=0.0)
+
+    def check(self, progress: Progress) -> str | None:
+        """The reason to stop now, or None to go on."""
+        if self.evaluations is not None and progress.evaluations >= self.evaluations:
+            return f"evaluations: {progress.evaluations} of {self.evaluations} done"
+        if self.generations is not None and progress.generations >= self.generations:
+            return f"generations: {progress.generations} of {self.generations} done"
+        if self.target is not None and progress.best <= self.target:
+            return f"target: {progress.best:.6g} reached {self.target:.6g}"
+        if self.seconds is not None and progress.seconds >= self.seconds:
+            return f"seconds: {progress.seconds:.1f} of {self.seconds:.1f} used"
+        return self._stalled(progress.bests)
+
+    def _stalled(self, bests: Sequence[float]) -> str | None:
+        if self.patience is None and self.tolerance is None:
+            return None
+        window = self.patience if self.patience is not None else DEFAULT_PATIENCE
+        if len(bests) <= window:
+            return None
+        before, now = float(bests[-window - 1]), float(bests[-1])
+        tolerance = 0.0 if self.tolerance is None else self.tolerance
+        if math.isnan(before):
+            # nothing but failures until then: an improvement is any finite value
+            improved = not math.isnan(now)
+        else:
+            improved = before - now > tolerance
+        if improved:
+            return None
+        if tolerance > 0:
+            return f"tolerance: improved by at most {tolerance:.6g} in {window} generations"
+        return f"patience: no improvement in {window} generations"
+
+
+def _check_real(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value):
+        raise invalid(name, "a number", value)
