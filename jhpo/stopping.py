@@ -1,4 +1,4 @@
-"""When a search ends: the rules, checked on the host after every generation, and the sentence that says which one fired."""
+"""When a search ends: rules checked on the host after every generation, and the sentence that says which one fired."""
 
 from __future__ import annotations
 

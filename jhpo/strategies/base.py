@@ -61,6 +61,8 @@ class Strategy:
     needs_grad: ClassVar[bool] = False
     # steady: may be asked while earlier points are pending, and told any rows of a padded batch
     steady: ClassVar[bool] = False
+    # host_float64: the host drives it in float64, through a local context, whatever the global setting
+    host_float64: ClassVar[bool] = False
 
     @property
     def population(self) -> int:
@@ -86,6 +88,18 @@ class Strategy:
         the others keep their state (the study's own best still counts them).
         """
         return self.tell(state, units, result) if self.steady else state
+
+    def prepare(self, evaluations: int) -> Any:
+        """The strategy with its buffers sized for so many evaluations; itself if it keeps no history."""
+        return self
+
+    def full(self, state: Any) -> bool:
+        """Host question: the state's buffers have no room for another generation, so `grow` has to be called."""
+        return False
+
+    def grow(self, state: Any) -> Any:
+        """Host step: the same state with buffers of the next size."""
+        return state
 
     def max_evaluations(self, space: Space) -> int | None:
         """How many evaluations make sense at all, or None if there is no end (a grid has one)."""

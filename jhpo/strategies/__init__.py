@@ -1,0 +1,1 @@
+"""The registry of search strategies: one line adds one."""
