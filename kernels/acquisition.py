@@ -1,0 +1,69 @@
+"""Acquisition functions for minimisation, to be maximised: from a posterior's moments to the worth of a trial."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jhpo.kernels.numerics import log1mexp, log_h, log_ndtr
+
+# Smoothing of the improvement in the Monte Carlo acquisition, in units of the targets.
+_SOFTNESS = 1e-6
+
+
+def log_expected_improvement(mean: jax.Array, variance: jax.Array, best: jax.Array) -> jax.Array:
+    """log E[max(best - f, 0)] for f ~ N(mean, variance); elementwise, finite where EI underflows.
+
+    Ament et al. (2023), eq. 8. ``variance`` > 0.
+
+    >>> round(float(log_expected_improvement(jnp.float32(0.0), jnp.float32(1.0), jnp.float32(0.0))), 5)
+    -0.91894
+    """
+    deviation = jnp.sqrt(variance)
+    return log_h((best - mean) / deviation) + jnp.log(deviation)
+
+
+def expected_improvement(mean: jax.Array, variance: jax.Array, best: jax.Array) -> jax.Array:
+    """E[max(best - f, 0)]; elementwise, in the units of the targets."""
+    return jnp.exp(log_expected_improvement(mean, variance, best))
+
+
+def log_probability_of_improvement(mean: jax.Array, variance: jax.Array, best: jax.Array) -> jax.Array:
+    """log P(f < best); elementwise."""
+    return log_ndtr((best - mean) / jnp.sqrt(variance))
+
+
+def confidence_bound(mean: jax.Array, variance: jax.Array, beta: jax.Array | float) -> jax.Array:
+    """-(mean - beta deviation): the optimistic value of a minimiser, to be maximised; elementwise."""
+    return beta * jnp.sqrt(variance) - mean
+
+
+def log_probability_feasible(mean: jax.Array, variance: jax.Array) -> jax.Array:
+    """log P(all constraints >= 0) for independent constraints, over the last axis: float[..., c] to float[...]."""
+    return jnp.sum(log_ndtr(mean / jnp.sqrt(variance)), axis=-1)
+
+
+def q_log_expected_improvement(
+    mean: jax.Array, covariance: jax.Array, best: jax.Array, normals: jax.Array
+) -> jax.Array:
+    """log E[max(best - min_i f_i, 0)] of q points together, by sample average (Ament et al. 2023, sec. 4).
+
+    Args:
+        mean: float[q]. covariance: float[q, q]. best: float[]. normals: float[m, q], standard normal draws, best from
+            a low-discrepancy sequence; the same ones for every call make the function deterministic.
+
+    Returns:
+        float[]; invariant to the order of the points up to the sampling error.
+    """
+    q = mean.shape[0]
+    jitter = 1e-12 if covariance.dtype.itemsize >= 8 else 1e-6
+    size = jnp.mean(jnp.diagonal(covariance))
+    root = jnp.linalg.cholesky(covariance + jitter * size * jnp.eye(q, dtype=covariance.dtype))
+    draws = mean + normals @ root.T
+    scaled = (best - jnp.min(draws, axis=1)) / _SOFTNESS
+    # log(softness * softplus(scaled)), linear in scaled far to the left
+    deep = scaled < -20.0
+    near = jnp.log(jax.nn.softplus(jnp.where(deep, 0.0, scaled)))
+    logs = jnp.where(deep, scaled, near) + float(np.log(_SOFTNESS))
+    return jax.nn.logsumexp(logs) - float(np.log(normals.shape[0]))

@@ -1,0 +1,130 @@
+"""Covariances of Gaussian processes on mixed and conditional spaces, written for one pair of points.
+
+Notation: x, z float[d] points of the unit cube (discrete coordinates at their cell centres, inactive ones at their
+default); r2 the squared distance after scaling; a profile maps r2 to a correlation in (0, 1].
+
+The distance is a sum of one term a coordinate: (x_j - z_j)^2 where the order matters, [x_j != z_j] (Hamming) for an
+unordered choice, and one term more that counts the coordinates active in only one of the points. Each is the squared
+distance of an embedding (x_j itself; a one-hot code over sqrt(2); the activity as 0 or 1), so every profile that is
+positive definite on Euclidean space stays so here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jhpo.kernels.numerics import safe_sqrt
+
+Profile = Callable[[jax.Array], jax.Array]
+
+
+class Points(NamedTuple):
+    """Points as the kernel sees them; all fields share their leading dimensions."""
+
+    x: jax.Array  # float[..., d], snapped and canonical
+    active: jax.Array | None = None  # bool[..., d], None where the space has no conditions
+
+
+def matern12(r2: jax.Array) -> jax.Array:
+    """exp(-r): continuous, nowhere differentiable paths."""
+    return jnp.exp(-safe_sqrt(r2))
+
+
+@jax.custom_jvp
+def matern32(r2: jax.Array) -> jax.Array:
+    """(1 + sqrt(3) r) exp(-sqrt(3) r): once differentiable paths (Rasmussen and Williams 2006, eq. 4.17)."""
+    a = safe_sqrt(3.0 * r2)
+    return (1.0 + a) * jnp.exp(-a)
+
+
+@matern32.defjvp
+def _matern32_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
+    a = safe_sqrt(3.0 * primals[0])
+    decay = jnp.exp(-a)
+    return (1.0 + a) * decay, -1.5 * decay * tangents[0]
+
+
+@jax.custom_jvp
+def matern52(r2: jax.Array) -> jax.Array:
+    """(1 + a + a^2/3) exp(-a), a = sqrt(5) r: twice differentiable paths (Rasmussen and Williams 2006, eq. 4.17).
+
+    >>> float(matern52(jnp.float32(0.0)))
+    1.0
+    """
+    a = safe_sqrt(5.0 * r2)
+    return (1.0 + a + a * a * (1.0 / 3.0)) * jnp.exp(-a)
+
+
+@matern52.defjvp
+def _matern52_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
+    # with respect to r2, so there is no singularity at coincident points
+    a = safe_sqrt(5.0 * primals[0])
+    decay = jnp.exp(-a)
+    return (1.0 + a + a * a * (1.0 / 3.0)) * decay, (-5.0 / 6.0) * (1.0 + a) * decay * tangents[0]
+
+
+def rbf(r2: jax.Array) -> jax.Array:
+    """exp(-r^2 / 2): infinitely differentiable paths."""
+    return jnp.exp(-0.5 * r2)
+
+
+PROFILES: dict[str, Profile] = {"matern12": matern12, "matern32": matern32, "matern52": matern52, "rbf": rbf}
+
+
+def pair_terms(x: Points, z: Points, categorical: np.ndarray) -> jax.Array:
+    """Unscaled squared distances of one pair, a term a coordinate and a last one for activity.
+
+    Args:
+        x, z: single points, ``x.x`` float[d].
+        categorical: bool[d], True where the coordinate is an unordered choice.
+
+    Returns:
+        float[d + 1]. The last term is the number of coordinates active in only one of the two, else 0.
+    """
+    difference = x.x - z.x
+    hamming = jnp.where(difference != 0, 1.0, 0.0).astype(difference.dtype)
+    terms = jnp.where(categorical, hamming, difference * difference) if categorical.any() else difference * difference
+    if x.active is None or z.active is None:
+        gap = jnp.zeros((1,), terms.dtype)
+    else:
+        gap = jnp.sum(x.active != z.active, dtype=terms.dtype, keepdims=True)
+    return jnp.concatenate([terms, gap])
+
+
+def squared_distance(x: Points, z: Points, weights: jax.Array, categorical: np.ndarray) -> jax.Array:
+    """Scaled squared distance of one pair: ``pair_terms . weights``, ``weights`` float[d + 1] (1 / lengthscale^2)."""
+    difference = x.x - z.x
+    own = weights[:-1]
+    if categorical.any():
+        hamming = jnp.where(difference != 0, own, 0.0)
+        r2 = jnp.sum(jnp.where(categorical, hamming, own * difference * difference))
+    else:
+        r2 = jnp.sum(own * difference * difference)
+    if x.active is None or z.active is None:
+        return r2
+    return r2 + weights[-1] * jnp.sum(x.active != z.active, dtype=r2.dtype)
+
+
+def all_terms(points: Points, categorical: np.ndarray) -> jax.Array:
+    """`pair_terms` of every pair among n points: float[n, n, d + 1], made once and reused by every step of a fit."""
+    row = jax.vmap(lambda x, z: pair_terms(x, z, categorical), in_axes=(None, 0))
+    return jax.vmap(row, in_axes=(0, None))(points, points)
+
+
+def cross(
+    x: Points, z: Points, weights: jax.Array, categorical: np.ndarray, profile: Profile = matern52
+) -> jax.Array:
+    """Correlations float[n, m] between n and m points.
+
+    >>> p = Points(jnp.array([[0.0], [1.0]], jnp.float32))
+    >>> k = cross(p, p, jnp.ones(2, jnp.float32), np.array([False]), rbf)
+    >>> [[round(float(v), 3) for v in row] for row in k]
+    [[1.0, 0.607], [0.607, 1.0]]
+    """
+    row = jax.vmap(lambda a, b: squared_distance(a, b, weights, categorical), in_axes=(None, 0))
+    return profile(jax.vmap(row, in_axes=(0, None))(x, z))

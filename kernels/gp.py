@@ -1,0 +1,253 @@
+"""Exact Gaussian process regression with masks: likelihood with its closed-form gradient, fit, posterior, row append.
+
+Notation: N rows of a padded buffer of which those with ``mask`` count; theta float[d + 3] the logarithms of d
+lengthscales, the activity gap's lengthscale, the output scale (variance) and the noise variance. Targets are expected
+standardised, so the prior mean is zero.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jhpo.kernels import lbfgs
+from jhpo.kernels.covariance import Points, Profile, all_terms, matern52, squared_distance
+from jhpo.kernels.numerics import cholesky_inverse, jittered_cholesky_inverse
+
+_LOG_2PI = float(np.log(2 * np.pi))
+
+
+class Parameters(NamedTuple):
+    """theta in natural units."""
+
+    weights: jax.Array  # float[d + 1], 1 / lengthscale^2, the last for the activity gap
+    scale: jax.Array  # float[], prior variance
+    noise: jax.Array  # float[], variance of the noise
+
+
+class Prior(NamedTuple):
+    """Independent normal priors on theta and a box around it; see `default_prior`."""
+
+    mean: np.ndarray  # [d + 3]
+    deviation: np.ndarray  # [d + 3]
+    lower: np.ndarray  # [d + 3]
+    upper: np.ndarray  # [d + 3]
+
+
+class Data(NamedTuple):
+    """What a process is conditioned on."""
+
+    points: Points  # N rows
+    y: jax.Array  # float[N], standardised; anything where mask is False
+    variance: jax.Array  # float[N], known noise variance in the units of y squared, on top of the learned noise
+    mask: jax.Array  # bool[N], the rows that count
+
+
+class Posterior(NamedTuple):
+    """A conditioned process: enough to predict with matrix products alone."""
+
+    points: Points
+    y: jax.Array  # float[N]
+    mask: jax.Array  # bool[N]
+    parameters: Parameters
+    root: jax.Array  # float[N, N], R with R K R^T = I (the inverse Cholesky factor); unit rows where masked out
+    alpha: jax.Array  # float[N], K^-1 y
+
+
+def unpack(theta: jax.Array) -> Parameters:
+    """Logarithms to natural units."""
+    return Parameters(jnp.exp(-2.0 * theta[:-2]), jnp.exp(theta[-2]), jnp.exp(theta[-1]))
+
+
+def default_prior(d: int, dtype: jnp.dtype) -> Prior:
+    """Weakly informative priors that scale with the dimension.
+
+    Lengthscales LogNormal(sqrt(2) + log(d)/2, sqrt(3)) (Hvarfner et al. 2024, "Vanilla Bayesian optimization performs
+    great in high dimensions"), output scale LogNormal(0, 1), noise LogNormal(-4, 1). As there, the mode is taken of
+    the density of the parameter itself, which shifts the mean of its logarithm by -deviation^2. The floor of the
+    noise keeps the factorisation sound: 1e-6 in float64, 1e-4 in float32.
+    """
+    floor = 1e-6 if np.dtype(dtype).itemsize >= 8 else 1e-4
+    length = [np.sqrt(2) + np.log(max(d, 1)) / 2 - 3.0, np.sqrt(3)]
+    mean = [length[0]] * d + [0.0, -0.0, -5.0]
+    deviation = [length[1]] * d + [1.0, 1.0, 1.0]
+    lower = np.log([0.025] * d + [0.1, 0.05, floor])
+    upper = np.log([50.0] * d + [50.0, 20.0, 1.0])
+    return Prior(*(np.asarray(v, np.dtype(dtype)) for v in (mean, deviation, lower, upper)))
+
+
+def _correlation(terms: jax.Array, weights: jax.Array, profile: Profile) -> tuple[jax.Array, jax.Array]:
+    """Profile and its derivative at ``terms . weights``: float[N, N] each."""
+    n = terms.shape[0]
+    r2 = (terms.reshape(n * n, -1) @ weights).reshape(n, n)
+    return jax.jvp(profile, (r2,), (jnp.ones_like(r2),))
+
+
+def _covariance(correlation: jax.Array, p: Parameters, variance: jax.Array, mask: jax.Array) -> jax.Array:
+    pair = mask[:, None] & mask[None, :]
+    diagonal = jnp.where(mask, p.noise + variance, 1.0)
+    return jnp.where(pair, p.scale * correlation, 0.0) + jnp.diag(diagonal)
+
+
+def _terms(data: Data, categorical: np.ndarray) -> jax.Array:
+    return all_terms(_clean(data.points, data.mask), categorical)
+
+
+def _clean(points: Points, mask: jax.Array) -> Points:
+    """Padding at the centre of the cube, so that nothing in it can reach a result, NaN included."""
+    return points._replace(x=jnp.where(mask[:, None], points.x, 0.5))
+
+
+def _likelihood(
+    theta: jax.Array, terms: jax.Array, data: Data, profile: Profile
+) -> tuple[jax.Array, jax.Array]:
+    """Negative log marginal likelihood and its gradient, with dL/dK = (K^-1 - a a^T) / 2 (Rasmussen and Williams 2006,
+    eq. 5.9): one Cholesky factor, three matrix products, no automatic differentiation."""
+    p = unpack(theta)
+    y = jnp.where(data.mask, data.y, 0.0)
+    variance = jnp.where(data.mask, data.variance, 0.0)
+    c, slope = _correlation(terms, p.weights, profile)
+    factor, root = cholesky_inverse(_covariance(c, p, variance, data.mask))
+    white = root @ y
+    alpha = white @ root
+    count = jnp.sum(data.mask, dtype=y.dtype)
+    # rows of padding are those of the identity: they add log(1) and y = 0
+    value = 0.5 * jnp.sum(white * white) + jnp.sum(jnp.log(jnp.diagonal(factor))) + 0.5 * _LOG_2PI * count
+    outer = 0.5 * (root.T @ root - alpha[:, None] * alpha[None, :])
+    pair = data.mask[:, None] & data.mask[None, :]
+    outer = jnp.where(pair, outer, 0.0)
+    n = terms.shape[0]
+    by_weight = (outer * slope).reshape(1, n * n) @ terms.reshape(n * n, -1)
+    lengths = -2.0 * p.weights * p.scale * by_weight[0]
+    scale = p.scale * jnp.sum(outer * c)
+    noise = p.noise * jnp.sum(jnp.diagonal(outer))
+    return value, jnp.concatenate([lengths, scale[None], noise[None]])
+
+
+def negative_log_likelihood(
+    theta: jax.Array, data: Data, categorical: np.ndarray, profile: Profile = matern52
+) -> jax.Array:
+    """Negative log marginal likelihood, float[]; its gradient with respect to theta is the closed form.
+
+    Args:
+        theta: float[d + 3], see the top of the file. data: N rows, N a power of two. categorical: bool[d].
+    """
+    terms = _terms(data, categorical)
+
+    @jax.custom_vjp
+    def value(t: jax.Array) -> jax.Array:
+        return _likelihood(t, terms, data, profile)[0]
+
+    value.defvjp(lambda t: _likelihood(t, terms, data, profile), lambda grad, g: (g * grad,))
+    return value(theta)
+
+
+def _objective(terms: jax.Array, data: Data, prior: Prior, profile: Profile) -> lbfgs.ValueAndGrad:
+    def value_and_grad(theta: jax.Array) -> tuple[jax.Array, jax.Array]:
+        value, grad = _likelihood(theta, terms, data, profile)
+        z = (theta - prior.mean) / prior.deviation
+        return value + 0.5 * jnp.sum(z * z), grad + z / prior.deviation
+
+    return value_and_grad
+
+
+def fit(
+    starts: jax.Array,
+    data: Data,
+    prior: Prior,
+    categorical: np.ndarray,
+    *,
+    iterations: int,
+    profile: Profile = matern52,
+) -> tuple[jax.Array, jax.Array]:
+    """The most probable theta from several starts, one after the other.
+
+    Starts run under `jax.lax.map` and not `jax.vmap`: batched factorisations inside a loop are what XLA's CPU thread
+    pool has been seen to hang on, and one after the other is as fast there.
+
+    Args:
+        starts: float[s, d + 3]. data: N rows, N a power of two. iterations: of L-BFGS, per start.
+
+    Returns:
+        ``(theta[d + 3], value[])``; the first start if nothing finite was met.
+    """
+    objective = _objective(_terms(data, categorical), data, prior, profile)
+
+    def one(theta: jax.Array) -> tuple[jax.Array, jax.Array]:
+        result = lbfgs.minimize(objective, theta, prior.lower, prior.upper, iterations=iterations)
+        return result.x, result.value
+
+    thetas, values = jax.lax.map(one, starts)
+    best = jnp.argmin(jnp.where(jnp.isfinite(values), values, jnp.inf))
+    return thetas[best], values[best]
+
+
+def condition(
+    theta: jax.Array, data: Data, categorical: np.ndarray, profile: Profile = matern52
+) -> Posterior:
+    """The posterior for given parameters; the factorisation adds jitter only if it fails without."""
+    p = unpack(theta)
+    points = _clean(data.points, data.mask)
+    y = jnp.where(data.mask, data.y, 0.0)
+    variance = jnp.where(data.mask, data.variance, 0.0)
+    c, _ = _correlation(all_terms(points, categorical), p.weights, profile)
+    _, root, _ = jittered_cholesky_inverse(_covariance(c, p, variance, data.mask), p.scale)
+    return Posterior(points, y, data.mask, p, root, (root @ y) @ root)
+
+
+def _cross_row(posterior: Posterior, query: Points, categorical: np.ndarray, profile: Profile) -> jax.Array:
+    """Covariances float[N] of one point with the rows, 0 at padding (else variances turn negative)."""
+    weights = posterior.parameters.weights
+    r2 = jax.vmap(lambda z: squared_distance(query, z, weights, categorical))(posterior.points)
+    return jnp.where(posterior.mask, posterior.parameters.scale * profile(r2), 0.0)
+
+
+def predict(
+    posterior: Posterior, query: Points, categorical: np.ndarray, profile: Profile = matern52
+) -> tuple[jax.Array, jax.Array]:
+    """Mean and variance of the noise-free function at one point; vmap for more. The variance is at least 1e-12 of the prior's."""
+    k = _cross_row(posterior, query, categorical, profile)
+    white = posterior.root @ k
+    scale = posterior.parameters.scale
+    return jnp.sum(k * posterior.alpha), jnp.maximum(scale - jnp.sum(white * white), 1e-12 * scale)
+
+
+def joint(
+    posterior: Posterior, queries: Points, categorical: np.ndarray, profile: Profile = matern52
+) -> tuple[jax.Array, jax.Array]:
+    """Mean float[m] and covariance float[m, m] of the noise-free function at m points."""
+    k = jax.vmap(lambda q: _cross_row(posterior, q, categorical, profile))(queries)
+    white = k @ posterior.root.T
+    p = posterior.parameters
+    row = jax.vmap(lambda a, b: squared_distance(a, b, p.weights, categorical), in_axes=(None, 0))
+    own = p.scale * profile(jax.vmap(row, in_axes=(0, None))(queries, queries))
+    return k @ posterior.alpha, own - white @ white.T
+
+
+def append(
+    posterior: Posterior,
+    index: jax.Array,
+    query: Points,
+    y: jax.Array,
+    categorical: np.ndarray,
+    profile: Profile = matern52,
+) -> Posterior:
+    """The posterior with one more observation in the free row ``index``: O(N^2), no new factorisation.
+
+    With l = R k and s^2 = k** + noise - l.l, the new row of the root is (e_i - l^T R) / s.
+
+    Args:
+        index: int32[], a row whose mask is False. query: one point. y: float[], its (perhaps fantasised) value.
+    """
+    p = posterior.parameters
+    k = _cross_row(posterior, query, categorical, profile)
+    white = posterior.root @ k
+    left = jnp.maximum(p.scale + p.noise - jnp.sum(white * white), p.noise)
+    unit = (jnp.arange(k.shape[0]) == index).astype(k.dtype)
+    root = posterior.root.at[index].set((unit - white @ posterior.root) / jnp.sqrt(left))
+    values = posterior.y.at[index].set(y)
+    points = jax.tree.map(lambda rows, new: rows.at[index].set(new), posterior.points, query)
+    return Posterior(points, values, posterior.mask.at[index].set(True), p, root, (root @ values) @ root)
