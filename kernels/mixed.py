@@ -1,0 +1,140 @@
+"""Inner gradients whose backward pass is a Hessian product by forward-over-reverse: less time and memory (MixFlow)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+Tree = Any
+
+
+@jax.custom_jvp
+def _once(tree: Tree) -> Tree:
+    return tree
+
+
+@_once.defjvp
+def _once_jvp(primals: tuple[Tree], tangents: tuple[Tree]) -> tuple[Tree, Tree]:
+    raise NotImplementedError(
+        "mixed_grad is differentiable once (forward or reverse): use jax.grad in the step for second hypergradients"
+    )
+
+
+def _hessian_product(loss: Callable[[Tree], jax.Array], point: Tree, vector: Tree) -> Tree:
+    """H v as a linear map that is its own transpose, so that reverse mode runs jvp-of-grad instead of grad-of-grad.
+
+    `custom_linear_solve` is the public operation for "a linear map with a given transpose": with the identity as
+    its system, its `solve` may be any symmetric map. It batches under vmap, and its transpose is the same `solve`.
+    """
+    point = _once(point)
+
+    def product(_: Any, direction: Tree) -> Tree:
+        return jax.jvp(jax.grad(loss), (point,), (direction,))[1]
+
+    return lax.custom_linear_solve(lambda x: x, vector, product, symmetric=True)
+
+
+def mixed_value_and_grad(fun: Callable[..., Any], has_aux: bool = False) -> Callable[..., Any]:
+    """`jax.value_and_grad` with respect to the first argument, made for being differentiated once more.
+
+    Differentiating a training step needs the product of the inner Hessian with a vector. Reverse mode over
+    ``jax.grad`` stores every intermediate of both passes of the inner gradient; because the Hessian is symmetric,
+    the same product is the directional derivative of the gradient, which stores nothing. Both `jax.jvp` (forward
+    hypergradients) and `jax.vjp` (reverse) of the result work, and so do ``vmap`` and ``jit``.
+
+    Args:
+      fun: ``fun(params, *args) -> scalar`` (or ``(scalar, aux)``); hyperparameters may be closed over.
+      has_aux: whether ``fun`` returns ``(scalar, aux)``, such as new batch statistics.
+
+    Returns:
+      A function with the arguments of ``fun`` that returns ``(value, grad)``, or ``((value, aux), grad)``.
+
+    Raises:
+      NotImplementedError: when the result is differentiated twice.
+
+    Source: Kemaev, Calian, Zintgraf, Farquhar, van Hasselt, "Scalable meta-learning via mixed-mode
+    differentiation" (2025).
+
+    >>> import jax
+    >>> step = lambda lr, w: w - lr * mixed_value_and_grad(lambda p: p**4 / 4)(w)[1]
+    >>> float(jax.grad(step)(0.5, 2.0)), float(jax.grad(step, 1)(0.5, 2.0)), float(jax.jvp(step, (0.5, 2.0), (0.0, 1.0))[1])
+    (-8.0, -5.0, -5.0)
+    """
+
+    def wrapped(params: Tree, *args: Any) -> Any:
+        # every array the function sees, closed over or not, becomes an argument: the derivative rule is traced later
+        closed, shape = jax.make_jaxpr(fun, return_shape=True)(params, *args)
+        others = (closed.consts, jax.tree.leaves(args))
+
+        def call(point: Tree) -> Any:
+            inner, (consts, leaves) = point
+            out = jax.core.eval_jaxpr(closed.jaxpr, consts, *jax.tree.leaves(inner), *leaves)
+            return jax.tree.unflatten(jax.tree.structure(shape), out)
+
+        scalar = (lambda point: call(point)[0]) if has_aux else call
+        # the value is a plain function of its inputs: its derivative, if it is used at all, needs no second order
+        return call((params, others)), _gradient(scalar, params, others)
+
+    return wrapped
+
+
+def _gradient(scalar: Callable[[Tree], jax.Array], params: Tree, others: Tree) -> Tree:
+    """Gradient of ``scalar((params, others))`` in params, with the symmetric rule for its derivative."""
+
+    @jax.custom_jvp
+    def gradient(point: Tree) -> Tree:
+        return jax.grad(lambda p: scalar((p, point[1])))(point[0])
+
+    def gradient_jvp(primals: Any, tangents: Any) -> tuple[Tree, Tree]:
+        fixed, treedef = jax.tree.flatten(primals[0])
+        moving = jax.tree.leaves(tangents[0], is_leaf=_is_zero)
+        rows = len(jax.tree.leaves(primals[0][0]))
+        # the product is over the parameters and whatever else is perturbed: a batch, say, stays a constant
+        where = [i for i, tangent in enumerate(moving) if i < rows or not _is_zero(tangent)]
+
+        def restricted(leaves: list[jax.Array]) -> jax.Array:
+            at = dict(zip(where, leaves))
+            return scalar(jax.tree.unflatten(treedef, [at.get(i, leaf) for i, leaf in enumerate(fixed)]))
+
+        product = _hessian_product(restricted, [fixed[i] for i in where], _instantiate([moving[i] for i in where]))
+        return gradient(primals[0]), jax.tree.unflatten(jax.tree.structure(primals[0][0]), product[:rows])
+
+    gradient.defjvp(gradient_jvp, symbolic_zeros=True)
+    return gradient((params, others))
+
+
+def mixed_grad(fun: Callable[..., Any], has_aux: bool = False) -> Callable[..., Any]:
+    """`jax.grad` made for being differentiated once more; see `mixed_value_and_grad`.
+
+    Returns ``grad``, or ``(grad, aux)`` with ``has_aux``, as `jax.grad` does.
+
+    >>> import jax
+    >>> float(jax.grad(lambda w: mixed_grad(lambda p: p**3)(w))(2.0))
+    12.0
+    """
+    both = mixed_value_and_grad(fun, has_aux)
+
+    def wrapped(params: Tree, *args: Any) -> Any:
+        value, grad = both(params, *args)
+        return (grad, value[1]) if has_aux else grad
+
+    return wrapped
+
+
+def _is_zero(leaf: Any) -> bool:
+    return isinstance(leaf, jax.custom_derivatives.SymbolicZero)
+
+
+def _instantiate(tangents: list[Any]) -> list[jax.Array]:
+    """Symbolic zeros as arrays that depend, for the transposition, on a tangent that is not zero."""
+    source = next(t for t in tangents if not _is_zero(t)).reshape(-1)[0]
+
+    def zeros(like: Any) -> jax.Array:
+        chosen = jnp.zeros(like.shape, bool)
+        return jnp.where(chosen, source.astype(like.dtype), jnp.zeros(like.shape, like.dtype))
+
+    return [zeros(t) if _is_zero(t) else t for t in tangents]
