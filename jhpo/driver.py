@@ -108,10 +108,11 @@ class Driver:
             first = self.state is None
             if first:
                 self.state = blank_state(self.strategy, self.space, self.root)
-            elif self.generation in self._boundaries or self.strategy.full(self.state):
-                assert units is not None
-                self._tell(units, result)
+            elif self.generation in self._boundaries:
+                self._tell(np.asarray(units), result)
                 return self._ask()
+            else:
+                self._make_room()
             dtype = jnp.result_type(float)
             told = np.zeros((len(result.value), self.space.dim)) if units is None else units
             arguments = (
@@ -146,8 +147,7 @@ class Driver:
         """Results the strategy did not ask for: earlier trials, enqueued points, late results."""
         with self.precision():
             self._ensure()
-            if self.strategy.full(self.state):
-                self.state = self.strategy.grow(self.state)
+            self._make_room()
             dtype = jnp.result_type(float)
             told = (np.asarray(units, dtype), _as_dtype(result, dtype))
             self.state = _absorb_program(self.strategy, self.state, *told)
@@ -156,6 +156,10 @@ class Driver:
         if self.state is None:
             self.state = _init_program(self.strategy, self.space, self.root)
 
+    def _make_room(self) -> None:
+        while self.strategy.full(self.state):
+            self.state = self.strategy.grow(self.state)
+
     def _tell(self, units: np.ndarray, result: Evaluation) -> None:
         dtype = jnp.result_type(float)
         self.state = _tell_program(self.strategy, self.state, np.asarray(units, dtype), _as_dtype(result, dtype))
@@ -163,15 +167,14 @@ class Driver:
     def _ask(self) -> np.ndarray:
         if self.generation in self._boundaries:
             self.state = self.strategy.advance(self.state)
-        if self.strategy.full(self.state):
-            self.state = self.strategy.grow(self.state)
+        self._make_room()
         asked, self.state = _ask_program(self.strategy, self.state, self.root, np.uint32(self.generation))
         self.generation += 1
         return np.asarray(asked)
 
     def _compile_ahead(self, arguments: tuple[Any, ...]) -> None:
         """Compile the program for the next buffer size while the objective runs."""
-        if type(self.strategy).grow is Strategy.grow or self._thread is not None and self._thread.is_alive():
+        if type(self.strategy).grow is Strategy.grow or (self._thread is not None and self._thread.is_alive()):
             return
         strategy, space, _, *rest = arguments
         grown = jax.eval_shape(lambda s: self.strategy.grow(s), self.state)

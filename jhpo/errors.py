@@ -35,6 +35,10 @@ class StorageError(JhpoError):
     """The storage cannot be read or written; the message says what to do."""
 
 
+class TrialConflict(JhpoError):
+    """A trial was told twice with different results, or by a worker that had lost it."""
+
+
 class UnknownStrategy(InvalidArgument):
     """No strategy of that name; the message lists those there are."""
 

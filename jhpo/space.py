@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jhpo import _codec as codec
+from jhpo import _host_codec as host
 from jhpo.errors import InvalidSpace, check_integer, invalid
 from jhpo.parameters import Choice, Float, Int, Ordinal, Parameter, from_json
 
@@ -92,7 +93,7 @@ class Space:
             [spread(lambda p, k=k: p.ends[k] if isinstance(p, Int) and p.log else float(k), np.float64) for k in (0, 1)]
         )
         self._default = np.full(self.dim, 0.5)
-        self._default = codec.default_units(self)
+        self._default = host.default_units(self)
         self._default.setflags(write=False)
 
     def __eq__(self, other: object) -> bool:
@@ -218,11 +219,11 @@ class Space:
 
     def static_groups(self, units: np.ndarray) -> list[tuple[dict[str, Any], np.ndarray]]:
         """Rows grouped by the values of the static parameters: ``[(values by name, row numbers), ...]``."""
-        return codec.static_groups(self, np.asarray(units))
+        return host.static_groups(self, np.asarray(units))
 
     def decode(self, unit: Any) -> HP:
         """One unit row as host values: strings and numbers in the tree's shape, inactive parameters absent."""
-        return codec.decode_host(self, np.asarray(unit))
+        return host.decode_host(self, np.asarray(unit))
 
     def encode(self, params: HP, fill: np.ndarray | None = None) -> np.ndarray:
         """Unit row ``float64[d]`` of host values; what is missing is taken from ``fill``.
@@ -230,15 +231,15 @@ class Space:
         Raises:
           InvalidParameters: an unknown name, a value outside its parameter, a missing active one without ``fill``.
         """
-        return codec.encode_host(self, params, fill)
+        return host.encode_host(self, params, fill)
 
     def validate(self, params: HP) -> None:
         """Raise `InvalidParameters` unless ``params`` is a complete point of the space that meets its constraints."""
-        codec.validate_host(self, params)
+        host.validate_host(self, params)
 
     def flat(self, params: HP) -> dict[str, Any]:
         """Host values by dotted name."""
-        return codec.flatten_host(self, params)
+        return host.flatten_host(self, params)
 
     # -- storage --------------------------------------------------------------------------------------------
 
@@ -247,7 +248,7 @@ class Space:
         parameters = [{"name": n, **p.to_json()} for n, p in zip(self.names, self.parameters)]
         tree = jax.tree_util.tree_unflatten(self.treedef, list(range(len(self.names))))
         constraints = [getattr(c, "__qualname__", type(c).__name__) for c in self.constraints]
-        data = {"version": 1, "parameters": parameters, "tree": codec.plain_tree(tree), "constraints": constraints}
+        data = {"version": 1, "parameters": parameters, "tree": host.plain_tree(tree), "constraints": constraints}
         return json.dumps(data, sort_keys=True)
 
     @classmethod
@@ -264,11 +265,12 @@ class Space:
         if not isinstance(data, dict) or data.get("version") != 1:
             raise invalid("text", "the JSON of a space, version 1", str(data)[:80], InvalidSpace)
         if data["tree"] is None:
-            raise invalid("tree", "dicts, lists and tuples (give the space itself for other pytrees)", None, InvalidSpace)
+            expected = "dicts, lists and tuples (give the space itself for other pytrees)"
+            raise invalid("tree", expected, None, InvalidSpace)
         if len(data["constraints"]) != len(constraints):
             raise invalid("constraints", f"the functions {data['constraints']}", list(constraints), InvalidSpace)
         leaves = [from_json({k: v for k, v in p.items() if k != "name"}) for p in data["parameters"]]
-        return cls(codec.grow_tree(data["tree"], leaves), constraints)
+        return cls(host.grow_tree(data["tree"], leaves), constraints)
 
     def fingerprint(self) -> str:
         """Short digest of `to_json`."""

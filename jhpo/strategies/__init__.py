@@ -1,1 +1,57 @@
 """The registry of search strategies: one line adds one."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from jhpo.errors import UnknownStrategy
+from jhpo.strategies.base import Strategy
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# name on the command line: (module, class, what it is in one line)
+REGISTRY: dict[str, tuple[str, str, str]] = {
+    "random": ("jhpo.strategies.random", "RandomSearch", "independent random points"),
+    "sobol": ("jhpo.strategies.sobol", "SobolSearch", "scrambled Sobol sequence"),
+    "grid": ("jhpo.strategies.grid", "GridSearch", "every combination of a few values"),
+    "greedy": ("jhpo.strategies.greedy", "Greedy", "pattern search around the best point"),
+}
+
+
+def strategy_class(name: str) -> type[Strategy]:
+    """The class registered under a name.
+
+    Raises:
+      UnknownStrategy: no such name; the message lists those there are.
+
+    >>> strategy_class("random").__name__
+    'RandomSearch'
+    """
+    if name not in REGISTRY:
+        raise UnknownStrategy(f"strategy: expected one of {sorted(REGISTRY)}, got {name!r}")
+    module, cls, _ = REGISTRY[name]
+    return getattr(importlib.import_module(module), cls)
+
+
+def make_strategy(name: str, options: Mapping[str, Any] | None = None) -> Strategy:
+    """An instance by name and options.
+
+    Raises:
+      UnknownStrategy: no such name.
+      InvalidArgument: an option the strategy does not have, or a value it does not take.
+
+    >>> make_strategy("random", {"population": 8}).population
+    8
+    """
+    import dataclasses
+
+    from jhpo.errors import invalid
+
+    cls = strategy_class(name)
+    fields = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    for option, value in (options or {}).items():
+        if option not in fields:
+            raise invalid(option, f"one of the options of {name!r}: {fields}", value)
+    return cls(**dict(options or {}))

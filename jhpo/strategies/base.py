@@ -135,3 +135,18 @@ def finite_or_inf(value: jax.Array) -> jax.Array:
 def default_dtype() -> Any:
     """float32, or float64 where x64 is on: the dtype of every state's floats."""
     return jnp.result_type(float)
+
+
+def feasible_value(result: Evaluation) -> tuple[jax.Array, jax.Array]:
+    """``float[n]`` value and violation for Deb's rules (2000): compare violations first, then values.
+
+    Failed members have both at +inf; feasible ones violate by 0; infeasible ones by the sum of what they lack.
+    """
+    lost = failed(result.value)
+    if result.mask is not None:
+        lost = lost | ~result.mask
+    value = jnp.where(lost, jnp.inf, result.value)
+    if result.constraint is None or result.constraint.shape[-1] == 0:
+        return value, jnp.where(lost, jnp.inf, jnp.zeros_like(value))
+    lacking = jnp.where(jnp.isnan(result.constraint), jnp.inf, jnp.maximum(-result.constraint, 0.0))
+    return value, jnp.where(lost, jnp.inf, lacking.sum(axis=-1).astype(value.dtype))

@@ -1,0 +1,41 @@
+# make tune: tune a thousand real models; make test: run the tests. Both need only python3 and the package registries.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+EXTRAS ?= all
+WORKERS ?= auto
+
+.PHONY: install tune test test-slow lint types package clean
+
+# an install is valid as long as nothing it was made from has changed
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25" "setuptools>=77"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[$(EXTRAS)]"
+	touch $@
+
+install: $(VENV)/.installed
+
+tune: install
+	$(BIN)/jhpo tune examples/digits_mlp.py --strategy pso --set population=256 --budget 1024 --seed 0
+
+test: install
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+
+test-slow: install
+	$(BIN)/python -m pytest -m slow
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+# type checkers see the package mapping only through a strict editable install
+types: install
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --config-settings editable_mode=strict --editable .
+	$(BIN)/mypy
+
+package: install
+	$(BIN)/python -m pytest -m package tests/packaging
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info

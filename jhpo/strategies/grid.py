@@ -1,0 +1,102 @@
+"""Grid search: every combination of a few values of each coordinate, in an order that covers the space early."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jhpo.errors import check_integer, invalid
+from jhpo.space import Space
+from jhpo.strategies.base import Evaluation, Strategy, default_dtype, static_field, strategy
+
+MAX_POINTS = 2**31 - 1
+
+
+class GridState(NamedTuple):
+    """Where the grid stands."""
+
+    space: Space  # static
+    count: jax.Array  # uint32[], points handed out
+
+
+@strategy
+class GridSearch(Strategy):
+    """All combinations of ``resolution`` values a continuous coordinate and of every value of a discrete one.
+
+    Continuous coordinates take evenly spaced values, both ends included when there are at least two. Points come in
+    a strided order, so that a study stopped early has seen all regions; after the last point the grid starts again
+    (`max_evaluations` says how many there are).
+
+    Args:
+      resolution: values of a continuous coordinate.
+      population: points of a generation.
+
+    Raises:
+      InvalidArgument: sizes are no positive integers, or the grid has more than 2^31 - 1 points.
+
+    >>> import jhpo
+    >>> space = jhpo.Space({"x": jhpo.Float(0.0, 1.0), "c": jhpo.Choice(["a", "b"])})
+    >>> jhpo.GridSearch(resolution=3).max_evaluations(space)
+    6
+    """
+
+    resolution: int = static_field(5)
+    population: int = static_field(64)
+    steady = True
+
+    def __post_init__(self) -> None:
+        check_integer("resolution", self.resolution)
+        check_integer("population", self.population)
+
+    def _levels(self, space: Space) -> list[int]:
+        """Number of values of each coordinate."""
+        return [int(c) if c else self.resolution for c in space.cells]
+
+    def max_evaluations(self, space: Space) -> int:
+        """Number of grid points."""
+        return math.prod(self._levels(space))
+
+    def init(self, space: Space, key: jax.Array) -> GridState:
+        if self.max_evaluations(space) > MAX_POINTS:
+            raise invalid("resolution", f"a grid of at most {MAX_POINTS} points", self.max_evaluations(space))
+        return GridState(space, jnp.zeros((), jnp.uint32))
+
+    def ask(self, state: GridState, key: jax.Array) -> tuple[jax.Array, GridState]:
+        space, dtype = state.space, default_dtype()
+        levels, total = self._levels(space), self.max_evaluations(space)
+        count = (state.count + jnp.arange(self.population, dtype=jnp.uint32)) % np.uint32(total)
+        rest = _strided(count, total)
+        index = []
+        for size in levels:
+            index.append((rest % np.uint32(size)).astype(jnp.int32))
+            rest = rest // np.uint32(size)
+        cells = jnp.stack(index, axis=-1)
+        ends = jnp.asarray([max(size - 1, 1) for size in levels], dtype)[None]
+        even = cells.astype(dtype) / ends if self.resolution > 1 else jnp.full(cells.shape, 0.5, dtype)
+        units = jnp.where(jnp.asarray(space.cells > 0)[None], space.from_index(cells, dtype), even)
+        return units, state._replace(count=(state.count + np.uint32(self.population)) % np.uint32(total))
+
+    def tell(self, state: GridState, units: jax.Array, result: Evaluation) -> GridState:
+        return state
+
+
+def _strided(count: jax.Array, total: int) -> jax.Array:
+    """A permutation of ``0 .. total - 1``: rows of a table of about sqrt(total) columns read column by column."""
+    columns = math.isqrt(total)
+    full_rows, extra = divmod(total, columns)
+    # the first `extra` columns hold one entry more than the others
+    long = np.uint32(extra * (full_rows + 1))
+    in_long = count < long
+    column = jnp.where(
+        in_long,
+        count // np.uint32(full_rows + 1),
+        np.uint32(extra) + (count - jnp.minimum(count, long)) // np.uint32(full_rows),
+    )
+    row = jnp.where(
+        in_long, count % np.uint32(full_rows + 1), (count - jnp.minimum(count, long)) % np.uint32(full_rows)
+    )
+    return row * np.uint32(columns) + column

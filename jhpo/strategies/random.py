@@ -1,0 +1,50 @@
+"""Random search: independent draws from the space's priors (Bergstra and Bengio 2012)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+
+from jhpo.errors import check_integer
+from jhpo.space import Space
+from jhpo.strategies.base import Evaluation, Strategy, static_field, strategy
+
+
+class RandomState(NamedTuple):
+    """Random search remembers nothing."""
+
+    space: Space  # static
+
+
+@strategy
+class RandomSearch(Strategy):
+    """Independent random points; the baseline every other strategy has to beat.
+
+    Args:
+      population: points of a generation.
+
+    Raises:
+      InvalidArgument: ``population`` is no positive integer.
+
+    >>> import jax, jhpo
+    >>> space = jhpo.Space({"x": jhpo.Float(-1.0, 1.0)})
+    >>> result = jhpo.minimize(lambda hp: hp["x"] ** 2, space, jhpo.RandomSearch(32), budget=128)
+    >>> bool(result.value < 0.01)
+    True
+    """
+
+    population: int = static_field(64)
+    steady = True
+
+    def __post_init__(self) -> None:
+        check_integer("population", self.population)
+
+    def init(self, space: Space, key: jax.Array) -> RandomState:
+        return RandomState(space)
+
+    def ask(self, state: RandomState, key: jax.Array) -> tuple[jax.Array, RandomState]:
+        return state.space.sample_unit(key, self.population), state
+
+    def tell(self, state: RandomState, units: jax.Array, result: Evaluation) -> RandomState:
+        return state

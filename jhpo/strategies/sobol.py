@@ -1,0 +1,64 @@
+"""Quasi-random search: an Owen-scrambled Sobol sequence, more even than random points."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jhpo.errors import check_integer, invalid
+from jhpo.kernels.sobol import MAX_DIM, sobol
+from jhpo.space import Space
+from jhpo.strategies.base import Evaluation, Strategy, default_dtype, static_field, strategy
+
+
+class SobolState(NamedTuple):
+    """Where the sequence stands."""
+
+    space: Space  # static
+    seed: jax.Array  # uint32[d], the scramble
+    count: jax.Array  # uint32[], points handed out
+
+
+@strategy
+class SobolSearch(Strategy):
+    """A scrambled Sobol sequence over the unit cube (Owen 1995); priors and constraints are met by rejection.
+
+    Infeasible points of a constrained space are replaced by random feasible ones.
+
+    Args:
+      population: points of a generation; powers of two keep every generation balanced.
+
+    Raises:
+      InvalidArgument: ``population`` is no positive integer.
+
+    >>> import jax, jhpo
+    >>> strategy = jhpo.SobolSearch(4)
+    >>> state = strategy.init(jhpo.Space({"x": jhpo.Float(0.0, 1.0)}), jax.random.key(0))
+    >>> units, state = strategy.ask(state, jax.random.key(1))
+    >>> sorted(int(4 * u) for u in units[:, 0])
+    [0, 1, 2, 3]
+    """
+
+    population: int = static_field(64)
+    steady = True
+
+    def __post_init__(self) -> None:
+        check_integer("population", self.population)
+
+    def init(self, space: Space, key: jax.Array) -> SobolState:
+        if space.dim > MAX_DIM:
+            raise invalid("space", f"at most {MAX_DIM} coordinates for a Sobol sequence", space.dim)
+        return SobolState(space, jax.random.bits(key, (space.dim,), jnp.uint32), jnp.zeros((), jnp.uint32))
+
+    def ask(self, state: SobolState, key: jax.Array) -> tuple[jax.Array, SobolState]:
+        n, space = self.population, state.space
+        units = sobol(state.count, n, space.dim, state.seed, default_dtype())
+        if space.has_constraints:
+            feasible = (space.unit_constraint(units) >= 0).all(axis=-1)
+            units = jnp.where(feasible[:, None], units, space.sample_unit(key, n))
+        return units, state._replace(count=state.count + jnp.uint32(n))
+
+    def tell(self, state: SobolState, units: jax.Array, result: Evaluation) -> SobolState:
+        return state

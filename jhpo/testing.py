@@ -1,0 +1,233 @@
+"""The conformance suite of the strategies: what every one of them must do, shipped so that yours can be tested too.
+
+>>> import jhpo
+>>> check_strategy(jhpo.RandomSearch(8), learns=False)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import serialization
+
+from jhpo.keys import init_key, strategy_key
+from jhpo.space import Choice, Float, Int, Ordinal, Space
+from jhpo.strategies.base import Evaluation, Strategy, default_dtype
+
+PLAIN = Space({"x": Float(-3.0, 5.0), "y": Float(-1.0, 1.0), "z": Float(1e-3, 1e1, log=True)})
+MIXED = Space(
+    {
+        "lr": Float(1e-4, 1e-1, log=True),
+        "opt": Choice(["sgd", "adam", "lion"]),
+        "b2": Float(0.9, 0.999, when={"opt": ["adam", "lion"]}),
+        "width": Int(4, 64, log=True),
+        "layers": Int(1, 3),
+        "sched": Float(0.0, 1.0, shape=(2,)),
+        "batch": Ordinal([16, 32, 64], when={"layers": [2, 3]}),
+    },
+    constraints=[lambda hp: 0.08 - hp["lr"], lambda hp: 1.5 - hp["sched"].sum()],
+)
+
+# What happens to the results of a rollout
+FINE, SOME_NAN, SOME_INF, ALL_FAILED_ONCE, CONSTANT = range(5)
+GENERATIONS = 6
+
+
+class Rollout(NamedTuple):
+    """A short search, generations first."""
+
+    units: jax.Array  # float[g, n, d]
+    value: jax.Array  # float[g, n], as told
+    truth: jax.Array  # float[g, n], before anything failed
+    constraint: jax.Array  # float[g, n, c]
+
+
+def quadratic(unit: jax.Array) -> jax.Array:
+    """``float[d]`` to a shifted quadratic with its minimum, 0, at .3, .45, .6, ... (folded into the cube)."""
+    target = 0.3 + 0.15 * jnp.arange(unit.shape[0], dtype=unit.dtype)
+    target = jnp.abs((target + 1) % 2 - 1) * 0.8 + 0.1
+    return ((unit - target) ** 2).sum()
+
+
+def _evaluate(strategy: Strategy, space: Space, units: jax.Array, mode: jax.Array, g: jax.Array) -> tuple[Any, ...]:
+    def value(u: jax.Array) -> jax.Array:
+        return quadratic(space.canonical(u))
+
+    truth, grad = jax.vmap(jax.value_and_grad(value))(units)
+    n = units.shape[0]
+    third = jnp.arange(n) % 3 == 1
+    told = jnp.where((mode == SOME_NAN) & third, jnp.nan, truth)
+    told = jnp.where((mode == SOME_INF) & third, jnp.where(g % 2 == 0, jnp.inf, -jnp.inf), told)
+    told = jnp.where((mode == ALL_FAILED_ONCE) & (g < 2), jnp.nan, told)
+    told = jnp.where(mode == CONSTANT, jnp.ones_like(told), told)
+    constraint = space.unit_constraint(units) if space.has_constraints else None
+    return Evaluation(told, grad if strategy.needs_grad else None, constraint=constraint), truth
+
+
+def rollout(strategy: Strategy, space: Space, key: jax.Array, mode: jax.Array) -> tuple[Any, Rollout]:
+    """A few generations on the quadratic, as one scan."""
+    strategy = strategy.prepare(GENERATIONS * strategy.population)
+    state = strategy.init(space, init_key(key))
+
+    def generation(state: Any, g: jax.Array) -> tuple[Any, Rollout]:
+        units, state = strategy.ask(state, strategy_key(key, g))
+        result, truth = _evaluate(strategy, space, units, mode, g)
+        state = strategy.tell(state, units, result)
+        constraint = jnp.zeros((*truth.shape, 0), truth.dtype) if result.constraint is None else result.constraint
+        return state, Rollout(units, result.value, truth, constraint)
+
+    return jax.lax.scan(generation, state, jnp.arange(GENERATIONS, dtype=jnp.uint32))
+
+
+_program = jax.jit(rollout)
+_vmapped = jax.jit(jax.vmap(rollout, in_axes=(None, None, 0, None)))
+
+
+def _run(strategy: Strategy, space: Space, seed: int, mode: int = FINE) -> tuple[Any, Rollout]:
+    return _program(strategy, space, jax.random.key(seed), np.int32(mode))
+
+
+def check_points(strategy: Strategy) -> None:
+    """Points have the promised shape and dtype and lie in the unit cube, whatever the space."""
+    for space in (PLAIN, MIXED):
+        _, out = _run(strategy, space, 0)
+        assert out.units.shape == (GENERATIONS, strategy.population, space.dim), out.units.shape
+        assert out.units.dtype == default_dtype(), out.units.dtype
+        units = np.asarray(out.units)
+        assert np.isfinite(units).all() and (units >= 0).all() and (units <= 1).all()
+        for row in units.reshape(-1, space.dim)[:: max(1, units[..., 0].size // 8)]:
+            space.encode(space.decode(row), fill=row)
+
+
+def check_state(strategy: Strategy) -> None:
+    """The state has explicit dtypes and no weak types, so that nothing compiles twice."""
+    state = jax.eval_shape(lambda: strategy.prepare(64).init(PLAIN, jax.random.key(0)))
+    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+        assert not leaf.weak_type, f"weak type at {jax.tree_util.keystr(path)}"
+        if jnp.issubdtype(leaf.dtype, jnp.floating):
+            assert leaf.dtype == default_dtype(), f"{leaf.dtype} at {jax.tree_util.keystr(path)}"
+
+
+def check_seeds(strategy: Strategy) -> None:
+    """The same key gives the same search, another key another one (but for a grid, which is no lottery)."""
+    first, again, other = (np.asarray(_run(strategy, PLAIN, s)[1].units) for s in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    if strategy.max_evaluations(PLAIN) is None:
+        assert (first != other).any()
+
+
+def check_vmap(strategy: Strategy) -> None:
+    """Searches side by side equal searches one after another, but for rounding."""
+    keys = jax.vmap(jax.random.key)(jnp.arange(3, dtype=jnp.uint32))
+    together = np.asarray(_vmapped(strategy, PLAIN, keys, np.int32(FINE))[1].units)
+    alone = np.stack([np.asarray(_run(strategy, PLAIN, s)[1].units) for s in range(3)])
+    # a strategy that fits a model turns rounding into other, equally good points later on: the start must agree
+    np.testing.assert_allclose(together[:, :2], alone[:, :2], atol=5e-3)
+
+
+def check_loop(strategy: Strategy) -> None:
+    """A loop of compiled steps equals the scan."""
+    key, sized = jax.random.key(4), strategy.prepare(GENERATIONS * strategy.population)
+
+    @jax.jit
+    def step(strategy: Strategy, state: Any, key: jax.Array, g: jax.Array) -> tuple[Any, Any]:
+        units, state = strategy.ask(state, strategy_key(key, g))
+        result, _ = _evaluate(strategy, PLAIN, units, jnp.int32(FINE), g)
+        return strategy.tell(state, units, result), units
+
+    state = jax.jit(lambda s, k: s.init(PLAIN, init_key(k)))(sized, key)
+    told = []
+    for g in range(2):
+        state, units = step(sized, state, key, np.uint32(g))
+        told.append(np.asarray(units))
+    np.testing.assert_allclose(np.stack(told), np.asarray(_run(strategy, PLAIN, 4)[1].units)[:2], atol=5e-3)
+
+
+def check_failures(strategy: Strategy) -> None:
+    """Failed members harm nobody: points stay finite and the search goes on, even after generations that all failed."""
+    for mode in (SOME_NAN, SOME_INF, ALL_FAILED_ONCE, CONSTANT):
+        state, out = _run(strategy, PLAIN, 5, mode)
+        units = np.asarray(out.units)
+        assert np.isfinite(units).all() and (units >= 0).all() and (units <= 1).all(), f"mode {mode}"
+        _, mixed = _run(strategy, MIXED, 5, mode)
+        assert np.isfinite(np.asarray(mixed.units)).all(), f"mode {mode}, mixed space"
+
+
+def check_recompilation(strategy: Strategy) -> None:
+    """A second call, and a second equal instance, compile nothing."""
+    _run(strategy, PLAIN, 6)
+    before = _program._cache_size()  # type: ignore[attr-defined]
+    leaves, treedef = jax.tree.flatten(strategy)
+    equal = jax.tree.unflatten(treedef, [type(x)(x) if isinstance(x, float) else x for x in leaves])
+    _run(equal, Space.from_json(PLAIN.to_json()), 7)
+    assert _program._cache_size() == before, "an equal strategy or space compiled the program again"  # type: ignore[attr-defined]
+
+
+def check_serialization(strategy: Strategy) -> None:
+    """A state written as msgpack and read back continues exactly as the state itself."""
+    sized = strategy.prepare(GENERATIONS * strategy.population)
+    state, _ = _run(strategy, PLAIN, 8)
+    leaves, treedef = jax.tree.flatten(state)
+    is_key = [jnp.issubdtype(x.dtype, jax.dtypes.prng_key) for x in leaves]
+    data = [np.asarray(jax.random.key_data(x) if k else x) for x, k in zip(leaves, is_key)]
+    read = serialization.msgpack_restore(serialization.msgpack_serialize({str(i): x for i, x in enumerate(data)}))
+    back = [jax.random.wrap_key_data(read[str(i)]) if k else read[str(i)] for i, k in enumerate(is_key)]
+    ask = jax.jit(lambda s, st, k: s.ask(st, k)[0])
+    first = ask(sized, state, jax.random.key(1))
+    second = ask(sized, jax.tree.unflatten(treedef, back), jax.random.key(1))
+    np.testing.assert_array_equal(np.asarray(first), np.asarray(second))
+
+
+def check_learning(strategy: Strategy) -> None:
+    """Better than random search on a shifted quadratic, in the median of several seeds."""
+    from jhpo.strategies.random import RandomSearch
+
+    keys = jax.vmap(jax.random.key)(jnp.arange(3, dtype=jnp.uint32))
+
+    def best(s: Strategy) -> float:
+        truth = np.asarray(_vmapped(s, PLAIN, keys, np.int32(FINE))[1].truth)
+        return float(np.median(truth.reshape(3, -1).min(axis=1)))
+
+    mine, baseline = best(strategy), best(RandomSearch(strategy.population))
+    assert mine < baseline, f"{type(strategy).__name__} reached {mine:.3g}, random search {baseline:.3g}"
+
+
+def check_constraints(strategy: Strategy) -> None:
+    """On a constrained mixed space it finds feasible points."""
+    _, out = _run(strategy, MIXED, 9)
+    feasible = (np.asarray(out.constraint) >= 0).all(axis=-1)
+    assert feasible.any()
+
+
+CHECKS: dict[str, Callable[[Strategy], None]] = {
+    "points": check_points,
+    "state": check_state,
+    "seeds": check_seeds,
+    "vmap": check_vmap,
+    "loop": check_loop,
+    "failures": check_failures,
+    "recompilation": check_recompilation,
+    "serialization": check_serialization,
+    "constraints": check_constraints,
+    "learning": check_learning,
+}
+
+
+def check_strategy(strategy: Strategy, *, learns: bool = True, skip: tuple[str, ...] = ()) -> None:
+    """Run every check on a strategy.
+
+    Args:
+      strategy: an instance, with a small population.
+      learns: whether it uses what it is told (a random search does not), so that it must beat random search.
+      skip: names of `CHECKS` that do not apply.
+
+    Raises:
+      AssertionError: a check failed; its docstring says what is promised.
+    """
+    for name, check in CHECKS.items():
+        if name not in skip and (learns or name != "learning"):
+            check(strategy)

@@ -1,0 +1,41 @@
+"""The wheel holds the package and nothing else, and the kernels only under their own name."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+pytestmark = pytest.mark.package
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    out = tmp_path_factory.mktemp("dist")
+    subprocess.run([sys.executable, "-m", "build", "--wheel", "--outdir", str(out), str(ROOT)], check=True)
+    (built,) = out.glob("*.whl")
+    return zipfile.ZipFile(built).namelist()
+
+
+def test_every_module_is_in_the_wheel(wheel: list[str]) -> None:
+    ours = {f"jhpo/{p.relative_to(ROOT / 'jhpo')}" for p in (ROOT / "jhpo").rglob("*.py")}
+    kernels = {f"jhpo/kernels/{p.relative_to(ROOT / 'kernels')}" for p in (ROOT / "kernels").rglob("*.py")}
+    assert ours | kernels <= set(wheel)
+    assert "jhpo/py.typed" in wheel
+
+
+def test_nothing_else_is_in_the_wheel(wheel: list[str]) -> None:
+    assert {name.split("/")[0] for name in wheel if ".dist-info" not in name} == {"jhpo"}
+    assert any(name.endswith("licenses/LICENSE") for name in wheel)
+
+
+def test_the_kernels_refuse_another_name() -> None:
+    code = "import sys; sys.path.insert(0, sys.argv[1]); import kernels"
+    done = subprocess.run([sys.executable, "-I", "-c", code, str(ROOT)], capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "jhpo.kernels" in done.stderr

@@ -1,0 +1,43 @@
+"""Every registered strategy passes every check of the conformance suite, in float32 and in float64."""
+
+from __future__ import annotations
+
+import jax
+import pytest
+
+from jhpo import testing
+from jhpo.strategies import REGISTRY, strategy_class
+
+BASELINES = {"random", "sobol", "grid"}  # they do not learn
+OPTIONS: dict[str, dict] = {name: {"population": 12} for name in REGISTRY}
+
+
+def instance(name: str):
+    return strategy_class(name)(**OPTIONS[name])
+
+
+CASES = [(s, c) for s in REGISTRY for c in testing.CHECKS if not (s in BASELINES and c == "learning")]
+
+
+@pytest.mark.parametrize(("name", "check"), CASES)
+def test_conformance(name: str, check: str) -> None:
+    testing.CHECKS[check](instance(name))
+
+
+@pytest.mark.parametrize("name", sorted(REGISTRY))
+def test_conformance_in_float64(name: str, x64: None) -> None:
+    testing.check_points(instance(name))
+    testing.check_state(instance(name))
+
+
+def test_a_strategy_that_breaks_a_promise_is_caught() -> None:
+    from jhpo.strategies.random import RandomSearch
+
+    class Outside(RandomSearch):
+        def ask(self, state, key):
+            units, state = super().ask(state, key)
+            return units * 2, state
+
+    jax.tree_util.register_dataclass(Outside, data_fields=[], meta_fields=["population"])
+    with pytest.raises(AssertionError):
+        testing.check_points(Outside(8))
