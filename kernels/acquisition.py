@@ -60,7 +60,7 @@ def q_log_expected_improvement(
     jitter = 1e-12 if covariance.dtype.itemsize >= 8 else 1e-6
     size = jnp.mean(jnp.diagonal(covariance))
     root = jnp.linalg.cholesky(covariance + jitter * size * jnp.eye(q, dtype=covariance.dtype))
-    draws = mean + normals @ root.T
+    draws = mean[None, :] + normals @ root.T
     scaled = (best - jnp.min(draws, axis=1)) / _SOFTNESS
     # log(softness * softplus(scaled)), linear in scaled far to the left
     deep = scaled < -20.0

@@ -145,7 +145,10 @@ def negative_log_likelihood(
     return value(theta)
 
 
-def _objective(terms: jax.Array, data: Data, prior: Prior, profile: Profile) -> lbfgs.ValueAndGrad:
+def objective(data: Data, prior: Prior, categorical: np.ndarray, profile: Profile = matern52) -> lbfgs.ValueAndGrad:
+    """The function a fit minimises: theta to the negative log posterior density (up to a constant) and its gradient."""
+    terms = _terms(data, categorical)
+
     def value_and_grad(theta: jax.Array) -> tuple[jax.Array, jax.Array]:
         value, grad = _likelihood(theta, terms, data, profile)
         z = (theta - prior.mean) / prior.deviation
@@ -174,10 +177,10 @@ def fit(
     Returns:
         ``(theta[d + 3], value[])``; the first start if nothing finite was met.
     """
-    objective = _objective(_terms(data, categorical), data, prior, profile)
+    target = objective(data, prior, categorical, profile)
 
     def one(theta: jax.Array) -> tuple[jax.Array, jax.Array]:
-        result = lbfgs.minimize(objective, theta, prior.lower, prior.upper, iterations=iterations)
+        result = lbfgs.minimize(target, theta, prior.lower, prior.upper, iterations=iterations)
         return result.x, result.value
 
     thetas, values = jax.lax.map(one, starts)
@@ -195,7 +198,7 @@ def condition(
     variance = jnp.where(data.mask, data.variance, 0.0)
     c, _ = _correlation(all_terms(points, categorical), p.weights, profile)
     _, root, _ = jittered_cholesky_inverse(_covariance(c, p, variance, data.mask), p.scale)
-    return Posterior(points, y, data.mask, p, root, (root @ y) @ root)
+    return Posterior(points, y, jnp.asarray(data.mask), p, root, (root @ y) @ root)
 
 
 def _cross_row(posterior: Posterior, query: Points, categorical: np.ndarray, profile: Profile) -> jax.Array:
@@ -246,7 +249,7 @@ def append(
     k = _cross_row(posterior, query, categorical, profile)
     white = posterior.root @ k
     left = jnp.maximum(p.scale + p.noise - jnp.sum(white * white), p.noise)
-    unit = (jnp.arange(k.shape[0]) == index).astype(k.dtype)
+    unit = (jnp.arange(k.shape[0], dtype=jnp.int32) == index).astype(k.dtype)
     root = posterior.root.at[index].set((unit - white @ posterior.root) / jnp.sqrt(left))
     values = posterior.y.at[index].set(y)
     points = jax.tree.map(lambda rows, new: rows.at[index].set(new), posterior.points, query)

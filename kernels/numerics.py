@@ -88,7 +88,8 @@ def log_ndtr(u: jax.Array) -> jax.Array:
     tail = u < _TAIL
     x = jnp.where(tail, -u, 4.0)
     body = jnp.where(tail, 0.0, u)
-    return jnp.where(tail, _log_density(x) - jnp.log(x + _tail_fraction(x)), jnp.log(_cdf(body)))
+    near = jnp.where(body > 0, jnp.log1p(-_cdf(-body)), jnp.log(_cdf(body)))
+    return jnp.where(tail, _log_density(x) - jnp.log(x + _tail_fraction(x)), near)
 
 
 @log_ndtr.defjvp
