@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jhpo._codec import cell_values, unit_of_cell
-from jhpo.errors import InvalidParameters, invalid
+from jhpo.errors import InvalidParameters, InvalidSpace, invalid
 from jhpo.parameters import Float, Int, Ordinal, Parameter, value_key
 
 if TYPE_CHECKING:
@@ -175,7 +175,10 @@ def encode_host(space: Space, params: Any, fill: np.ndarray | None) -> np.ndarra
         at = space.names.index(name)
         unit[space.slices[at]] = encode_value(name, space.parameters[at], value)
     if fill is None:
-        lacking = [n for n, on in zip(space.names, host_active(space, unit)) if on and n not in given]
+        # whether a child is needed is known only once its parents are
+        known = [all(space.names[p] in given for p, _ in c) for c in space.conditions]
+        on = host_active(space, unit)
+        lacking = [n for n, a, k in zip(space.names, on, known) if a and k and n not in given]
         if lacking:
             raise invalid("params", f"values of {lacking}", sorted(given), InvalidParameters)
     return unit
@@ -202,7 +205,10 @@ def default_units(space: Space) -> np.ndarray:
             value = parameter.default
             if parameter.shape and np.ndim(value) == 0 and not isinstance(parameter, Ordinal):
                 value = np.full(parameter.shape, value)
-            unit[where] = encode_value(name, parameter, value)
+            try:
+                unit[where] = encode_value(name, parameter, value)
+            except InvalidParameters as error:
+                raise InvalidSpace(f"default of {error}") from error
         elif parameter.cells:
             unit[where] = unit_of_cell(parameter, host_index(parameter, unit[where]).astype(np.float64), np)
     return unit
