@@ -1,0 +1,44 @@
+"""Every example in a docstring and every Python block of README and docs runs."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import re
+from pathlib import Path
+
+import jax
+import pytest
+
+from tests.test_layers import modules
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize("name", sorted(modules()))
+def test_docstring_examples(name: str) -> None:
+    if "import " not in modules()[name].read_text():
+        return
+    module = importlib.import_module(name)
+    failures, _ = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)
+    assert failures == 0
+
+
+def blocks() -> list:
+    found = []
+    for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+        # the blocks of one page share their names, as they do in a reader's session
+        page = re.findall(r"```python\n(.*?)```", path.read_text(), re.DOTALL) if path.exists() else []
+        if page:
+            found.append(pytest.param(page, id=path.name))
+    return found
+
+
+@pytest.mark.parametrize("page", blocks())
+def test_markdown_blocks(page: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    # a reader's session has JAX's own settings, not the strict ones of the tests
+    with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
+        names: dict = {"__name__": "page"}
+        for block in page:
+            exec(compile(block, "block", "exec"), names)
