@@ -1,0 +1,103 @@
+"""The pure loop equals the host loop, composes with jit and vmap, and compiles once."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jhpo
+from jhpo import PSO, Choice, Float, InvalidArgument, InvalidSpace, RandomSearch, Space
+
+SPACE = Space({"x": Float(-2.0, 2.0), "y": Float(-2.0, 2.0)})
+
+
+def objective(hp):
+    return (hp["x"] - 1.0) ** 2 + (hp["y"] + 0.5) ** 2
+
+
+def noisy(hp, key):
+    return objective(hp) + 0.1 * jax.random.normal(key, dtype=hp["x"].dtype)
+
+
+def test_the_trace_holds_every_generation() -> None:
+    state, trace = jhpo.run(PSO(12), objective, SPACE, 15, jax.random.key(0))
+    assert trace.units.shape == (15, 12, 2) and trace.value.shape == (15, 12)
+    assert float(trace.value.min()) < 1e-2
+    hp = SPACE.from_unit(trace.units.reshape(-1, 2))
+    np.testing.assert_allclose(jax.vmap(objective)(hp), trace.value.ravel(), rtol=1e-5, atol=1e-6)
+
+
+def test_run_and_minimize_are_the_same_search() -> None:
+    key = jax.random.key(3)
+    _, trace = jhpo.run(PSO(8), noisy, SPACE, 10, key)
+    result = jhpo.minimize(noisy, SPACE, PSO(8), budget=80, key=key)
+    np.testing.assert_allclose(trace.value.ravel(), result.history.value, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(trace.units.reshape(-1, 2), result.history.units, rtol=1e-5, atol=1e-6)
+
+
+def test_vmap_over_keys_equals_solo_runs() -> None:
+    keys = jax.vmap(jax.random.key)(jnp.arange(4, dtype=jnp.uint32))
+    together = jax.vmap(lambda k: jhpo.run(PSO(8), objective, SPACE, 5, k)[1].value)(keys)
+    alone = jnp.stack([jhpo.run(PSO(8), objective, SPACE, 5, jax.random.key(s))[1].value for s in range(4)])
+    np.testing.assert_allclose(together, alone, rtol=1e-5, atol=1e-6)
+
+
+def test_vmap_over_tasks_and_scan_around() -> None:
+    def task(shift):
+        def shifted(hp):
+            return (hp["x"] - shift) ** 2 + hp["y"] ** 2
+
+        _, trace = jhpo.run(PSO(10), shifted, SPACE, 20, jax.random.key(0))
+        return trace.value.min()
+
+    assert (jax.jit(jax.vmap(task))(jnp.array([-1.0, 0.0, 1.5])) < 1e-2).all()
+    _, best = jax.lax.scan(lambda c, s: (c, task(s)), 0, jnp.array([0.3, 0.7]))
+    assert (best < 1e-2).all()
+
+
+def test_one_compilation_for_any_seed_and_any_equal_instance(count_compilations) -> None:
+    jhpo.run(PSO(8), objective, SPACE, 4, jax.random.key(0))
+    again = Space({"x": Float(-2.0, 2.0), "y": Float(-2.0, 2.0)})
+    key = jax.random.key(1)
+    with count_compilations() as seen:
+        jhpo.run(PSO(8), objective, again, 4, key)
+    assert seen.names == []
+
+
+def test_a_study_compiles_the_objective_once_and_the_strategy_once(count_compilations) -> None:
+    def fresh(hp):
+        return (hp["x"] - 0.3) ** 2 + hp["y"] ** 2
+
+    jhpo.minimize(objective, SPACE, RandomSearch(9), budget=9)  # whatever JAX compiles for its own housekeeping
+    with count_compilations() as seen:
+        jhpo.minimize(fresh, SPACE, PSO(9), budget=90)
+    assert len(seen.names) == 3, seen.names  # the strategy's turn, the objective, the last tell
+    with count_compilations() as seen:
+        jhpo.minimize(fresh, SPACE, PSO(9), budget=90, seed=5)
+    assert seen.names == []
+
+
+def test_replicates_average_the_noise() -> None:
+    _, one = jhpo.run(RandomSearch(64), noisy, SPACE, 2, jax.random.key(0))
+    _, many = jhpo.run(RandomSearch(64), noisy, SPACE, 2, jax.random.key(0), replicates=16)
+    truth = jax.vmap(objective)(SPACE.from_unit(one.units.reshape(-1, 2))).reshape(2, 64)
+    assert float(jnp.std(many.value - truth)) < 0.5 * float(jnp.std(one.value - truth))
+    assert many.variance is not None
+    np.testing.assert_allclose(float(many.variance.mean()), 0.01 / 16, rtol=0.3)
+
+
+def test_bad_arguments() -> None:
+    key = jax.random.key(0)
+    with pytest.raises(InvalidArgument, match="generations: expected an integer >= 1, got 0"):
+        jhpo.run(PSO(8), objective, SPACE, 0, key)
+    with pytest.raises(InvalidArgument, match="space: expected a jhpo.Space"):
+        jhpo.run(PSO(8), objective, {"x": Float(0.0, 1.0)}, 3, key)
+    static = Space({"x": Float(0.0, 1.0), "n": Choice([1, 2], static=True)})
+    with pytest.raises(InvalidArgument, match="static"):
+        jhpo.run(PSO(8), objective, static, 3, key)
+    with pytest.raises(InvalidArgument, match="objective"):
+        jhpo.run(PSO(8), lambda hp: jnp.ones((2,)) * hp["x"], SPACE, 3, key)
+    with pytest.raises(InvalidSpace):
+        Space({})
