@@ -1,0 +1,275 @@
+"""CMA-ES with restarts, a margin for integers, probabilities for categories and a diagonal form for many dimensions."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jhpo.errors import check_integer, check_number, invalid
+from jhpo.kernels import cma
+from jhpo.parameters import Int
+from jhpo.space import Space
+from jhpo.strategies.base import Evaluation, Strategy, default_dtype, feasible_value, static_field, strategy
+
+RESTARTS = ("none", "ipop", "bipop")
+COVARIANCES = ("auto", "full", "diagonal")
+DIAGONAL_ABOVE = 200  # dimensions
+_LOST = jnp.inf  # value and violation of a member that failed or was not told
+
+
+class CMAESState(NamedTuple):
+    """One search distribution, the members of its generation told so far, and the count of restarts."""
+
+    space: Space  # static
+    gauss: cma.Gaussian
+    table: jax.Array  # float[d, k], probabilities of the categories, k = 0 without any
+    rows: jax.Array  # float[m, d], members of the generation, m = population * growth
+    value: jax.Array  # float[m], +inf where failed or not told yet
+    violation: jax.Array  # float[m], as in `feasible_value`
+    told: jax.Array  # int32[], rows that are filled
+    size: jax.Array  # int32[], members of a generation of this run
+    recent: jax.Array  # float[h], best values of the last h generations of this run, a ring
+    done: jax.Array  # bool[], this run has converged: the next ask starts another
+    first_sigma: jax.Array  # float[], step size this run started with
+    doublings: jax.Array  # int32[], of the population by the large runs
+    small: jax.Array  # bool[], this is one of BIPOP's small runs
+    spent: jax.Array  # int32[3], evaluations of the large runs, of the small runs, of this run
+    limit: jax.Array  # int32[], evaluations this run may take
+    best_unit: jax.Array  # float[d]
+    best_value: jax.Array  # float[], +inf before the first success
+    best_violation: jax.Array  # float[]
+
+
+@strategy
+class CMAES(Strategy):
+    """Covariance matrix adaptation (Hansen 2016), with active weights and restarts.
+
+    The state is a Gaussian on the unit cube; points outside are moved to the bound, and learned from where they were
+    evaluated. Integers and ordinals keep the probability ``1 / (d l)`` of leaving their cell (Hamano et al. 2022),
+    categories have probabilities of their own (as in Hamano et al. 2024). Infeasible members rank behind feasible
+    ones (Deb's rules), failed members are left out; if a whole generation fails, the distribution stays.
+
+    Args:
+      population: points of a generation; ``4 + 3 ln d`` is the customary least, more is more global.
+      sigma: first step size as a share of the unit range, in (0, 1].
+      restarts: ``"none"``; ``"ipop"``: a converged run starts again elsewhere with twice the population (Auger &
+        Hansen 2005); ``"bipop"``: large runs alternate with small ones (Hansen 2009). A run with a larger population
+        takes several asks a generation.
+      growth: largest factor by which the population grows, a power of two.
+      covariance: ``"full"``, ``"diagonal"`` (Ros & Hansen 2008), or ``"auto"``: diagonal above 200 dimensions.
+      start: the first mean is the space's ``"default"`` or a ``"random"`` point; restarts are random.
+
+    Raises:
+      InvalidArgument: a population below 4, an unknown option, a coefficient outside its range.
+
+    >>> import jhpo
+    >>> space = jhpo.Space({"x": jhpo.Float(-4.0, 4.0), "y": jhpo.Float(-4.0, 4.0)})
+    >>> f = lambda hp: (hp["x"] - 1.0) ** 2 + 100.0 * (hp["y"] - hp["x"]) ** 2
+    >>> bool(jhpo.minimize(f, space, jhpo.CMAES(12), budget=960).value < 1e-6)
+    True
+    """
+
+    population: int = static_field(12)
+    sigma: float = 0.25
+    restarts: str = static_field("ipop")
+    growth: int = static_field(64)
+    covariance: str = static_field("auto")
+    start: str = static_field("default")
+
+    def __post_init__(self) -> None:
+        check_integer("population", self.population, 4)
+        check_number("sigma", self.sigma, 0.0, 1.0, open_low=True)
+        check_integer("growth", self.growth)
+        if self.growth & (self.growth - 1):
+            raise invalid("growth", "a power of two", self.growth)
+        options = (("restarts", RESTARTS), ("covariance", COVARIANCES), ("start", ("default", "random")))
+        for name, allowed in options:
+            if getattr(self, name) not in allowed:
+                raise invalid(name, f"one of {allowed}", getattr(self, name))
+
+    # -- protocol -------------------------------------------------------------------------------------------
+
+    def init(self, space: Space, key: jax.Array) -> CMAESState:
+        dtype, d, n = default_dtype(), space.dim, self.population
+        mean = jnp.asarray(space.default_unit(), dtype)
+        if self.start == "random":
+            mean = space.sample_unit(key, 1, dtype)[0]
+        m = n * (self.growth if self.restarts != "none" else 1)
+        infinite = jnp.asarray(jnp.inf, dtype)
+        count = lambda value: jnp.asarray(value, jnp.int32)  # noqa: E731
+        sigma = jnp.asarray(self.sigma, dtype)
+        return CMAESState(
+            space=space,
+            gauss=cma.gaussian(mean, sigma, self._diagonal(space)),
+            table=_first_table(space, dtype),
+            rows=jnp.full((m, d), jnp.asarray(0.5, dtype)),
+            value=jnp.full((m,), infinite),
+            violation=jnp.full((m,), infinite),
+            told=count(0),
+            size=count(n),
+            recent=jnp.full((10 + -(-30 * d // n),), infinite),
+            done=jnp.asarray(False),
+            first_sigma=sigma,
+            doublings=count(0),
+            small=jnp.asarray(False),
+            spent=jnp.zeros((3,), jnp.int32),
+            limit=count(np.iinfo(np.int32).max),
+            best_unit=mean,
+            best_value=infinite,
+            best_violation=infinite,
+        )
+
+    def ask(self, state: CMAESState, key: jax.Array) -> tuple[jax.Array, CMAESState]:
+        k_restart, k_normal, k_category = jax.random.split(key, 3)
+        if self.restarts != "none":
+            state = jax.lax.cond(state.done, self._restart, lambda s, _: s, state, k_restart)
+        space = state.space
+        units = jnp.clip(cma.sample(state.gauss, k_normal, self.population), 0.0, 1.0)
+        if space.categorical.any():
+            logits = jnp.log(state.table)[None, :, :]
+            shape = (self.population, space.dim)
+            drawn = jax.random.categorical(k_category, logits, axis=-1, shape=shape).astype(jnp.int32)
+            centres = space.from_index(drawn, units.dtype)
+            units = jnp.where(jnp.asarray(space.categorical)[None, :], centres, units)
+        return units, state
+
+    def tell(self, state: CMAESState, units: jax.Array, result: Evaluation) -> CMAESState:
+        value, violation = feasible_value(result)
+        value, violation = value.astype(units.dtype), violation.astype(units.dtype)
+        top = jnp.lexsort((value, violation))[0]
+        better = (violation[top] < state.best_violation) | (
+            (violation[top] == state.best_violation) & (value[top] < state.best_value)
+        )
+        at, zero = state.told, jnp.zeros((), jnp.int32)
+        state = state._replace(
+            rows=jax.lax.dynamic_update_slice(state.rows, units, (at, zero)),
+            value=jax.lax.dynamic_update_slice(state.value, value, (at,)),
+            violation=jax.lax.dynamic_update_slice(state.violation, violation, (at,)),
+            told=at + self.population,
+            spent=state.spent.at[2].add(self.population),
+            best_unit=jnp.where(better, units[top], state.best_unit),
+            best_value=jnp.where(better, value[top], state.best_value),
+            best_violation=jnp.where(better, violation[top], state.best_violation),
+        )
+        return jax.lax.cond(state.told >= state.size, self._adapt, lambda s: s, state)
+
+    def best(self, state: CMAESState) -> tuple[jax.Array, jax.Array]:
+        """The best member ever told, ``float[d]``, and its value."""
+        return state.best_unit, state.best_value
+
+    # -- one generation -------------------------------------------------------------------------------------
+
+    def _diagonal(self, space: Space) -> bool:
+        return self.covariance == "diagonal" or (self.covariance == "auto" and space.dim > DIAGONAL_ABOVE)
+
+    def _adapt(self, state: CMAESState) -> CMAESState:
+        space, dtype = state.space, state.rows.dtype
+        adapted = ~space.categorical
+        size = state.size.astype(dtype)
+        r = cma.rates(size, state.rows.shape[0], int(adapted.sum()), self._diagonal(space))
+        valid = (jnp.arange(state.rows.shape[0], dtype=jnp.int32) < state.told) & ~jnp.isinf(state.violation)
+        value = jnp.where(valid, state.value, _LOST)
+        order = jnp.lexsort((value, jnp.where(valid, state.violation, _LOST)))
+        g = cma.update(state.gauss, r, state.rows, order, valid, adapted)
+        # beyond the width of the cube a larger step changes nothing but the exponent
+        g = g._replace(
+            sigma=jnp.minimum(g.sigma, 1.0 / jnp.sqrt(jnp.max(jnp.where(adapted, cma.variances(g), 0.0)) + 1e-30))
+        )
+        discrete = (space.cells > 0) & adapted
+        if discrete.any():
+            low, high = _cell_edges(space, g.mean)
+            g = cma.margin(g, low, high, discrete, 1.0 / (space.dim * size))
+        table = state.table
+        if space.categorical.any():
+            weights = jnp.zeros_like(r.weights).at[order].set(jnp.maximum(r.weights, 0.0))
+            weights = jnp.where(valid, weights, 0.0)
+            weights = weights / jnp.maximum(weights.sum(), 1e-30)
+            freedom = float((space.cells[space.categorical] - 1).sum())
+            rate = r.mu_eff / (r.mu_eff + freedom + 2.0)
+            table = cma.spread_categories(table, space.index(state.rows), weights, rate, 1.0 / (space.dim * size))
+        slot = g.generation % state.recent.shape[0]
+        recent = state.recent.at[slot].set(value[order[0]])
+        state = state._replace(gauss=g, table=table, recent=recent, told=jnp.zeros_like(state.told))
+        return state._replace(done=self._converged(state))
+
+    def _converged(self, state: CMAESState) -> jax.Array:
+        """Hansen (2009), section 2.3: the run cannot improve any more, or the numbers give out."""
+        g, space, dtype = state.gauss, state.space, state.rows.dtype
+        eps = float(np.finfo(dtype).eps)
+        continuous = jnp.asarray(space.cells == 0)
+        tiny = 1e-12 * state.first_sigma + 4.0 * eps * g.mean
+        no_step = jnp.where(continuous, cma.deviations(g) < tiny, True).all() & bool((space.cells == 0).any())
+        highest, lowest = jnp.max(state.recent), jnp.min(state.recent)
+        level = 1e-12 + 4.0 * eps * jnp.abs(jnp.where(jnp.isinf(lowest), 0.0, lowest))
+        no_gain = (g.generation >= state.recent.shape[0]) & (highest - lowest <= level)
+        root = g.root if g.root.ndim == 1 else jnp.diagonal(g.root)
+        stretched = jnp.max(cma.variances(g)) * eps > jnp.min(root) ** 2
+        size = state.size.astype(dtype)
+        too_long = g.generation.astype(dtype) > 100.0 + 50.0 * (space.dim + 3.0) ** 2 / jnp.sqrt(size)
+        broken = ~(jnp.isfinite(g.sigma) & jnp.isfinite(g.mean).all() & jnp.isfinite(root).all())
+        return no_step | no_gain | stretched | too_long | broken | (state.spent[2] >= state.limit)
+
+    def _restart(self, state: CMAESState, key: jax.Array) -> CMAESState:
+        """Another run: twice the population, or one of BIPOP's small runs while these have spent less."""
+        k_mean, k_size, k_sigma = jax.random.split(key, 3)
+        dtype = state.rows.dtype
+        large = state.spent[0] + jnp.where(state.small, 0, state.spent[2])
+        little = state.spent[1] + jnp.where(state.small, state.spent[2], 0)
+        # the first run belongs to neither budget; it is counted as large
+        small = jnp.asarray(self.restarts == "bipop") & (little < large) & (state.doublings > 0)
+        most = int(self.growth).bit_length() - 1
+        doublings = jnp.where(small, state.doublings, jnp.minimum(state.doublings + 1, most))
+        factor = jnp.exp2(doublings.astype(dtype))
+        u = jax.random.uniform(k_size, (), dtype)
+        factor = jnp.where(small, jnp.maximum(jnp.round((0.5 * factor) ** (u * u)), 1.0), factor)
+        shrunk = jnp.exp(-2.0 * float(np.log(10.0)) * jax.random.uniform(k_sigma, (), dtype))
+        sigma = jnp.asarray(self.sigma, dtype) * jnp.where(small, shrunk, 1.0)
+        most_evaluations = jnp.iinfo(jnp.int32).max
+        return state._replace(
+            gauss=cma.gaussian(state.space.sample_unit(k_mean, 1, dtype)[0], sigma, self._diagonal(state.space)),
+            table=_first_table(state.space, dtype),
+            size=(factor * self.population).astype(jnp.int32),
+            recent=jnp.full_like(state.recent, jnp.inf),
+            done=jnp.zeros_like(state.done),
+            first_sigma=sigma,
+            doublings=doublings,
+            small=small,
+            spent=jnp.stack([large, little, jnp.zeros_like(large)]),
+            limit=jnp.where(small, jnp.maximum(large // 2, self.population), most_evaluations),
+        )
+
+
+def _first_table(space: Space, dtype: jnp.dtype) -> jax.Array:
+    """``float[d, k]``: all categories alike; one certain category for coordinates that have none."""
+    width = int(space.cells[space.categorical].max()) if space.categorical.any() else 0
+    if not width:
+        return jnp.zeros((space.dim, 0), dtype)
+    count = np.where(space.categorical, space.cells, 1)
+    return jnp.asarray(np.where(np.arange(width)[None, :] < count[:, None], 1.0 / count[:, None], 0.0), dtype)
+
+
+def _cell_edges(space: Space, mean: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """``float[d]`` unit coordinates of the edges of the cells that hold ``mean``; infinite at the ends of the range."""
+    logarithmic, geometry = [], []
+    for p in space.parameters:
+        if isinstance(p, Int) and p.log:
+            entry = (p.low - 0.5, p.ends[0], p.ends[1] - p.ends[0])
+        else:
+            entry = (0.0, 0.0, 1.0)
+        logarithmic += [isinstance(p, Int) and p.log] * p.size
+        geometry += [entry] * p.size
+    dtype = mean.dtype
+    log, cells = jnp.asarray(np.array(logarithmic)), jnp.asarray(space.cells, dtype)
+    low, start, width = jnp.asarray(np.array(geometry).T, dtype)
+    index = space.index(mean).astype(dtype)
+
+    def edge(i: jax.Array) -> jax.Array:
+        on_log = (jnp.log(jnp.where(log, low + i, 1.0)) - start) / width
+        return jnp.where(log, on_log, i / jnp.maximum(cells, 1.0))
+
+    below = jnp.where(index > 0, edge(index), -jnp.inf)
+    above = jnp.where(index < cells - 1, edge(index + 1), jnp.inf)
+    return below, above
