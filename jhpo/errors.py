@@ -43,6 +43,10 @@ class UnknownStrategy(InvalidArgument):
     """No strategy of that name; the message lists those there are."""
 
 
+class OutOfMemory(JhpoError, MemoryError):
+    """A single member of a population does not fit into the device's memory."""
+
+
 class MissingExtra(JhpoError, ImportError):
     """An optional dependency is not installed; the message gives the command that installs it."""
 

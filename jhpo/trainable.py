@@ -324,7 +324,7 @@ class objective_errors:
         hint = ""
         if isinstance(error, (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError)):
             hint = "; a function that is not written in JAX goes through jhpo.host"
-        text = str(error).split("\n\n")[0][:500]
+        text = str(error).split("\n")[0][:500]
         raise InvalidArgument(
             f"objective: expected a function that JAX can trace, got {type(error).__name__}: {text}{hint}"
         ) from error

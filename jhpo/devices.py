@@ -1,0 +1,54 @@
+"""The population axis over several devices: each takes its rows, and nothing is communicated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, PartitionSpec
+
+from jhpo.errors import invalid
+
+AXIS = "members"
+
+
+def member_mesh(devices: Sequence[Any] | None = None) -> Mesh:
+    """A one-dimensional mesh of the devices given, or of all local ones.
+
+    Raises:
+      InvalidArgument: no device, one twice, or something that is no JAX device.
+    """
+    chosen = list(jax.local_devices()) if devices is None else list(devices)
+    if not chosen or len(set(chosen)) < len(chosen) or not all(isinstance(d, jax.Device) for d in chosen):
+        raise invalid("devices", "distinct JAX devices, such as jax.local_devices()", devices)
+    return Mesh(np.array(chosen), (AXIS,))
+
+
+def over_devices(function: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
+    """``function(data, root, units, ids)`` on each device's rows of ``units`` and ``ids``."""
+    if mesh.size == 1:
+        return function
+    everywhere, rows = PartitionSpec(), PartitionSpec(AXIS)
+    # there is no communication to check, and the check does not know every operation a model may contain
+    return jax.shard_map(
+        function, mesh=mesh, in_specs=(everywhere, everywhere, rows, rows), out_specs=rows, check_vma=False
+    )
+
+
+def free_memory(device: Any) -> int:
+    """Bytes that may be used on a device: what it reports as free, or half of the free memory of the host."""
+    stats = device.memory_stats() or {}
+    if "bytes_limit" in stats:
+        return int(stats["bytes_limit"]) - int(stats.get("bytes_in_use", 0))
+    return host_memory() // 2
+
+
+def host_memory() -> int:
+    """Bytes of main memory that are free, as far as the operating system tells, otherwise 4 GiB."""
+    import os
+
+    names = os.sysconf_names if hasattr(os, "sysconf_names") else {}
+    pages = next((n for n in ("SC_AVPHYS_PAGES", "SC_PHYS_PAGES") if n in names), None)
+    return os.sysconf(pages) * os.sysconf("SC_PAGE_SIZE") if pages else 4 * 2**30
