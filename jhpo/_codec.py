@@ -189,7 +189,8 @@ def _table(parameter: Ordinal, dtype: Any) -> np.ndarray:
 
 def encode_traced(space: Space, hp: Any) -> jax.Array:
     """The inverse of `decode_traced`, leading batch dimensions allowed on every leaf."""
-    leaves = space.treedef.flatten_up_to(hp)
+    treedef: Any = space.treedef
+    leaves = treedef.flatten_up_to(hp)
     dtype = jnp.result_type(float)
     parts = []
     for parameter, leaf in zip(space.parameters, leaves):

@@ -82,8 +82,7 @@ def decode_host(space: Space, unit: np.ndarray) -> Any:
         raise invalid("unit", f"an array of shape ({space.dim},)", unit.shape, InvalidParameters)
     on = host_active(space, unit)
     leaves = [
-        host_values(p, unit[where]) if state else _ABSENT
-        for p, where, state in zip(space.parameters, space.slices, on)
+        host_values(p, unit[where]) if state else _ABSENT for p, where, state in zip(space.parameters, space.slices, on)
     ]
     return _prune(jax.tree_util.tree_unflatten(space.treedef, leaves))
 

@@ -54,7 +54,7 @@ def blank_state(strategy: Strategy, space: Space, root: jax.Array) -> Any:
 def _zeros(leaf: Any) -> Any:
     if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         data = jax.eval_shape(jax.random.key_data, leaf)
-        return jax.random.wrap_key_data(np.zeros(data.shape, data.dtype))
+        return jax.random.wrap_key_data(jnp.zeros(data.shape, data.dtype))
     return np.zeros(leaf.shape, leaf.dtype)
 
 

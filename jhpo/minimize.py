@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -41,7 +42,7 @@ class Result:
       stopped: the sentence that says why the search ended.
       seconds: wall time, compilation included.
       compile_seconds: the part of it that was the first generation's, where programs are compiled.
-      state: the strategy's last state.
+      space: the space that was searched.
     """
 
     best: Any
@@ -50,11 +51,18 @@ class Result:
     stopped: str
     seconds: float
     compile_seconds: float
-    state: Any
     space: Space
+    _driver: Driver = dataclasses.field(repr=False)
+    _last: tuple[np.ndarray, Evaluation] = dataclasses.field(repr=False)
     _evaluator: Evaluator = dataclasses.field(repr=False)
     _root: jax.Array = dataclasses.field(repr=False)
     _order: np.ndarray = dataclasses.field(repr=False)
+
+    @functools.cached_property
+    def state(self) -> Any:
+        """The strategy's state after the last results (told when first asked for: few need it)."""
+        self._driver.tell(*self._last)
+        return self._driver.state
 
     def top(self, k: int = 5, states: bool = True) -> list[Top]:
         """The k best distinct trials; with ``states`` their trained states, made again from their keys.
@@ -162,7 +170,7 @@ def maximize(
     if unknown:
         raise invalid(unknown[0], f"one of the options {names}", options[unknown[0]])
     defaults: dict[str, Any] = {"seed": 0, "replicates": 1}
-    rest = [options.get(n, defaults.get(n)) for n in names]
+    rest: list[Any] = [options.get(n, defaults.get(n)) for n in names]
     return _search(objective, space, strategy, rules, -1.0, *rest)
 
 
@@ -217,7 +225,6 @@ def _search(
             stopped = f"exhausted: all {limit} points of the {type(strategy).__name__} were evaluated"
         if stopped is not None:
             break
-    driver.tell(units, result)
     history = log.history()
     order = log.order()
     first = order[0] if len(order) else None
@@ -228,8 +235,9 @@ def _search(
         stopped=stopped,
         seconds=time.perf_counter() - start,
         compile_seconds=compile_seconds,
-        state=driver.state,
         space=space,
+        _driver=driver,
+        _last=(units, result),
         _evaluator=evaluator,
         _root=root,
         _order=order,
@@ -275,13 +283,12 @@ class _Log:
             self._best = min(self._best, (float(violation[at]), float(value[at])))
         self.bests.append(self._best[1] if self._best[0] == 0 else np.nan)
 
-    def _joined(self, field: str) -> np.ndarray | None:
+    def _joined(self, field: str) -> Any:
         parts = [getattr(result, field) for _, result, _, _ in self._rows]
         return None if parts[0] is None else np.concatenate([np.asarray(p) for p in parts])
 
     def history(self) -> History:
         value = self._joined("value")
-        assert value is not None
         return History(
             units=np.concatenate([u for u, *_ in self._rows]),
             value=np.where(np.isfinite(value), value, np.nan),
@@ -293,7 +300,7 @@ class _Log:
 
     def order(self) -> np.ndarray:
         """Row numbers of the trials that did not fail, best first."""
-        joined = Evaluation(value=self.sign * self._joined("value"), constraint=self._joined("constraint"))  # type: ignore[operator]
+        joined = _signed(Evaluation(self._joined("value"), constraint=self._joined("constraint")), self.sign)
         value, violation = (np.asarray(x) for x in feasible_value(joined))
         order = np.lexsort((value, violation))
         return order[np.isfinite(value[order])]

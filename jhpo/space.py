@@ -90,7 +90,10 @@ class Space:
         self._log_cells = spread(lambda p: isinstance(p, Int) and p.log, np.bool_)
         self._low = spread(lambda p: p.low if isinstance(p, Int) else 0, np.float64)
         self._ends = np.stack(
-            [spread(lambda p, k=k: p.ends[k] if isinstance(p, Int) and p.log else float(k), np.float64) for k in (0, 1)]
+            [
+                spread(lambda p: p.ends[0] if isinstance(p, Int) and p.log else 0.0, np.float64),
+                spread(lambda p: p.ends[1] if isinstance(p, Int) and p.log else 1.0, np.float64),
+            ]
         )
         self._default = np.full(self.dim, 0.5)
         self._default = host.default_units(self)

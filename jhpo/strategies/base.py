@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar, dataclass_transform
 
 import jax
 import jax.numpy as jnp
@@ -14,15 +14,18 @@ if TYPE_CHECKING:
 T = TypeVar("T", bound=type)
 
 
+Floats = Any  # a jax.Array inside a program, a NumPy array on the host
+
+
 class Evaluation(NamedTuple):
     """What was measured at n points. NaN or +-inf in ``value`` means that the member failed."""
 
-    value: jax.Array  # float[n], to be minimised
-    grad: jax.Array | None = None  # float[n, d], with respect to the unit coordinates
-    cost: jax.Array | None = None  # float[n], whatever the user pays for an evaluation
-    constraint: jax.Array | None = None  # float[n, c], feasible where >= 0
-    variance: jax.Array | None = None  # float[n], of ``value``, from replicates
-    mask: jax.Array | None = None  # bool[n], False where the row is padding
+    value: Floats  # float[n], to be minimised
+    grad: Floats | None = None  # float[n, d], with respect to the unit coordinates
+    cost: Floats | None = None  # float[n], whatever the user pays for an evaluation
+    constraint: Floats | None = None  # float[n, c], feasible where >= 0
+    variance: Floats | None = None  # float[n], of ``value``, from replicates
+    mask: Floats | None = None  # bool[n], False where the row is padding
 
 
 class Request(NamedTuple):
@@ -37,15 +40,16 @@ def static_field(default: Any = dataclasses.MISSING) -> Any:
     return dataclasses.field(default=default, metadata={"static": True})
 
 
+@dataclass_transform(frozen_default=True, field_specifiers=(static_field,))
 def strategy(cls: T) -> T:
     """Make a class a frozen dataclass and a pytree: plain fields are leaves, `static_field`s are structure.
 
     Two equal instances share one compiled program, and coefficients can be traced, vmapped and differentiated.
     """
-    cls = dataclasses.dataclass(frozen=True)(cls)
-    fields = dataclasses.fields(cls)  # type: ignore[arg-type]
+    made: Any = dataclasses.dataclass(frozen=True)(cls)
+    fields = dataclasses.fields(made)
     return jax.tree_util.register_dataclass(
-        cls,
+        made,
         data_fields=[f.name for f in fields if not f.metadata.get("static")],
         meta_fields=[f.name for f in fields if f.metadata.get("static")],
     )
@@ -117,7 +121,7 @@ class Strategy:
         """What the coming generation's evaluation should deliver."""
         return Request(self.needs_grad, 1.0)
 
-    def evaluation_ids(self, state: Any, ids: jax.Array) -> jax.Array:
+    def evaluation_ids(self, state: Any, ids: Any) -> Any:
         """``uint32[n]`` ids from which the members' evaluation keys are made; the trial ids by default."""
         return ids
 

@@ -41,15 +41,15 @@ class Greedy(Strategy):
 
     The first generation is a scrambled Sobol sample. Then every member of a generation moves one coordinate of the
     best point, or a random pair of them, in a cycle over all 2d moves; a share of the members explores at random.
-    Continuous and ordered coordinates move by a step that is multiplied by ``grow`` when the move improves and by
-    ``shrink`` when it fails; categories jump to another value. When all steps are below ``smallest`` they start
+    Continuous and ordered coordinates move by a step that is multiplied by ``expand`` when the move improves and by
+    ``contract`` when it fails; categories jump to another value. When all steps are below ``smallest`` they start
     anew at ``first_step``.
 
     Args:
       population: points of a generation.
       first_step: first length of a move, in (0, 1].
-      grow: factor after success, >= 1.
-      shrink: factor after failure, in (0, 1).
+      expand: factor after success, >= 1.
+      contract: factor after failure, in (0, 1).
       explore: share of random members, in [0, 1].
       smallest: length below which steps start anew.
 
@@ -63,18 +63,18 @@ class Greedy(Strategy):
     True
     """
 
-    population: int = static_field(32)
+    population: int = static_field(default=32)
     first_step: float = 0.25
-    grow: float = 2.0
-    shrink: float = 0.5
+    expand: float = 2.0
+    contract: float = 0.5
     explore: float = 0.1
     smallest: float = 1e-6
 
     def __post_init__(self) -> None:
         check_integer("population", self.population)
         check_number("first_step", self.first_step, 0.0, 1.0, open_low=True)
-        check_number("grow", self.grow, 1.0)
-        check_number("shrink", self.shrink, 0.0, 1.0, open_low=True)
+        check_number("expand", self.expand, 1.0)
+        check_number("contract", self.contract, 0.0, 1.0, open_low=True)
         check_number("explore", self.explore, 0.0, 1.0)
         check_number("smallest", self.smallest, 0.0, 1.0)
 
@@ -98,7 +98,7 @@ class Greedy(Strategy):
         k_explore, k_random, k_pair, k_jump = jax.random.split(key, 4)
         move = ((state.cursor + jnp.arange(n, dtype=jnp.uint32)) % np.uint32(2 * d)).astype(jnp.int32)
         lap = jnp.arange(n) // (2 * d)  # a generation longer than the cycle repeats it with shorter steps
-        length = state.step[move] * (jnp.asarray(self.shrink, dtype) ** lap.astype(dtype))
+        length = state.step[move] * (jnp.asarray(self.contract, dtype) ** lap.astype(dtype))
         moved = jax.vmap(lambda m, s, k: _moved(space, state.centre, m, s, k))(
             move, length, jax.random.split(k_jump, n)
         )
@@ -128,7 +128,7 @@ class Greedy(Strategy):
         slot = jnp.where(told, state.move, state.step.shape[0])
         worked = jnp.zeros(state.step.shape, bool).at[slot].max(better & told, mode="drop")
         tried = jnp.zeros(state.step.shape, bool).at[slot].max(told, mode="drop")
-        factor = jnp.where(worked, jnp.asarray(self.grow, dtype), jnp.asarray(self.shrink, dtype))
+        factor = jnp.where(worked, jnp.asarray(self.expand, dtype), jnp.asarray(self.contract, dtype))
         step = jnp.where(tried, jnp.minimum(state.step * factor, 0.5), state.step)
         resolution = jnp.asarray(np.tile(np.where(state.space.cells > 0, 0.5 / np.maximum(state.space.cells, 1), 0), 2))
         floor = jnp.maximum(resolution.astype(dtype), jnp.asarray(self.smallest, dtype))

@@ -20,7 +20,7 @@ class GridState(NamedTuple):
     """Where the grid stands."""
 
     space: Space  # static
-    count: jax.Array  # uint32[], points handed out
+    position: jax.Array  # uint32[], points handed out
 
 
 @strategy
@@ -44,8 +44,8 @@ class GridSearch(Strategy):
     6
     """
 
-    resolution: int = static_field(5)
-    population: int = static_field(64)
+    resolution: int = static_field(default=5)
+    population: int = static_field(default=64)
     steady = True
 
     def __post_init__(self) -> None:
@@ -68,7 +68,7 @@ class GridSearch(Strategy):
     def ask(self, state: GridState, key: jax.Array) -> tuple[jax.Array, GridState]:
         space, dtype = state.space, default_dtype()
         levels, total = self._levels(space), self.max_evaluations(space)
-        count = (state.count + jnp.arange(self.population, dtype=jnp.uint32)) % np.uint32(total)
+        count = (state.position + jnp.arange(self.population, dtype=jnp.uint32)) % np.uint32(total)
         rest = _strided(count, total)
         index = []
         for size in levels:
@@ -78,7 +78,7 @@ class GridSearch(Strategy):
         ends = jnp.asarray([max(size - 1, 1) for size in levels], dtype)[None]
         even = cells.astype(dtype) / ends if self.resolution > 1 else jnp.full(cells.shape, 0.5, dtype)
         units = jnp.where(jnp.asarray(space.cells > 0)[None], space.from_index(cells, dtype), even)
-        return units, state._replace(count=(state.count + np.uint32(self.population)) % np.uint32(total))
+        return units, state._replace(position=(state.position + np.uint32(self.population)) % np.uint32(total))
 
     def tell(self, state: GridState, units: jax.Array, result: Evaluation) -> GridState:
         return state

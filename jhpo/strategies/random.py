@@ -34,7 +34,7 @@ class RandomSearch(Strategy):
     True
     """
 
-    population: int = static_field(64)
+    population: int = static_field(default=64)
     steady = True
 
     def __post_init__(self) -> None:

@@ -18,7 +18,7 @@ class SobolState(NamedTuple):
 
     space: Space  # static
     seed: jax.Array  # uint32[d], the scramble
-    count: jax.Array  # uint32[], points handed out
+    position: jax.Array  # uint32[], points handed out
 
 
 @strategy
@@ -41,7 +41,7 @@ class SobolSearch(Strategy):
     [0, 1, 2, 3]
     """
 
-    population: int = static_field(64)
+    population: int = static_field(default=64)
     steady = True
 
     def __post_init__(self) -> None:
@@ -54,11 +54,11 @@ class SobolSearch(Strategy):
 
     def ask(self, state: SobolState, key: jax.Array) -> tuple[jax.Array, SobolState]:
         n, space = self.population, state.space
-        units = sobol(state.count, n, space.dim, state.seed, default_dtype())
+        units = sobol(state.position, n, space.dim, state.seed, default_dtype())
         if space.has_constraints:
             feasible = (space.unit_constraint(units) >= 0).all(axis=-1)
             units = jnp.where(feasible[:, None], units, space.sample_unit(key, n))
-        return units, state._replace(count=state.count + jnp.uint32(n))
+        return units, state._replace(position=state.position + jnp.uint32(n))
 
     def tell(self, state: SobolState, units: jax.Array, result: Evaluation) -> SobolState:
         return state

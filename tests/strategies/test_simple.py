@@ -102,7 +102,7 @@ def test_greedy_prefers_feasible_points() -> None:
         (lambda: SobolSearch(2.5), "population"),
         (lambda: GridSearch(resolution=0), "resolution"),
         (lambda: Greedy(first_step=0.0), "first_step"),
-        (lambda: Greedy(grow=0.5), "grow"),
+        (lambda: Greedy(expand=0.5), "expand"),
         (lambda: Greedy(explore=1.5), "explore"),
         (lambda: jhpo.make_strategy("annealing"), "strategy: expected one of"),
         (lambda: jhpo.make_strategy("random", {"size": 3}), "size: expected one of the options"),
