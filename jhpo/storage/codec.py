@@ -30,7 +30,7 @@ class Event(NamedTuple):
 
 def pack(body: dict[str, Any]) -> bytes:
     """The bytes of an event's body; NumPy arrays inside it are kept with dtype and shape."""
-    return msgpack.packb(body, use_bin_type=True, default=_pack_array)  # type: ignore[no-any-return]
+    return msgpack.packb(body, use_bin_type=True, default=_pack_array)
 
 
 def unpack(data: bytes, where: str = "event") -> dict[str, Any]:

@@ -1,0 +1,83 @@
+"""A strategy as plain data for storage, and back: registered names and numbers, never code."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from jhpo.errors import StorageError
+from jhpo.strategies import REGISTRY, strategy_class
+from jhpo.strategies.base import Strategy
+
+
+def strategy_spec(strategy: Strategy) -> dict[str, Any]:
+    """Plain data from which an equal strategy can be made; unregistered classes are kept by name only.
+
+    >>> from jhpo.strategies.random import RandomSearch
+    >>> strategy_spec(RandomSearch(8))
+    {'strategy': 'random', 'options': {'population': 8}}
+    """
+    cls = type(strategy)
+    name = next((n for n, (m, c, _) in REGISTRY.items() if (m, c) == (cls.__module__, cls.__qualname__)), None)
+    options = {f.name: _plain(getattr(strategy, f.name)) for f in dataclasses.fields(strategy)}  # type: ignore[arg-type]
+    return {"strategy": name or f"{cls.__module__}:{cls.__qualname__}", "options": options}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Strategy):
+        return strategy_spec(value)
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, (tuple, list)):
+        return [_plain(v) for v in value]
+    if isinstance(value, dict):
+        return {"dict": {str(k): _plain(v) for k, v in value.items()}}
+    if callable(value) and hasattr(value, "__qualname__"):
+        return {"function": f"{value.__module__}:{value.__qualname__}"}
+    if hasattr(value, "__array__"):
+        return np.asarray(value).tolist()
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {"object": type(value).__qualname__, "fields": fields}
+    return {"object": type(value).__qualname__}
+
+
+def make_from_spec(spec: Any) -> Strategy:
+    """The strategy that `strategy_spec` described.
+
+    Raises:
+        StorageError: it is not a registered one (give it to `Study.load`), or the data is damaged.
+    """
+    try:
+        name, options = spec["strategy"], spec["options"]
+    except (TypeError, KeyError) as error:
+        raise StorageError("the stored strategy is damaged") from error
+    if name not in REGISTRY:
+        raise StorageError(f"the study's strategy {name!r} is not one of jhpo's: give it as Study.load(..., strategy=)")
+    try:
+        return strategy_class(name)(**{k: _value(v) for k, v in options.items()})
+    except (TypeError, ValueError, AttributeError) as error:
+        raise StorageError(f"the stored strategy {name!r} cannot be made: {error}") from error
+
+
+def _value(data: Any) -> Any:
+    if isinstance(data, list):
+        return tuple(_value(v) for v in data)
+    if isinstance(data, dict):
+        if set(data) == {"strategy", "options"}:
+            return make_from_spec(data)
+        if set(data) == {"dict"}:
+            return {k: _value(v) for k, v in data["dict"].items()}
+        what = data.get("function", data.get("object"))
+        raise ValueError(f"it holds {what!r}: give it as Study.load(..., strategy=)")
+    return data
+
+
+def spec_diff(stored: dict[str, Any], given: dict[str, Any]) -> list[str]:
+    """What differs, a sentence each."""
+    if stored["strategy"] != given["strategy"]:
+        return [f"strategy: was {stored['strategy']}, now {given['strategy']}"]
+    was, now = stored["options"], given["options"]
+    return [f"{k}: was {was.get(k)}, now {now.get(k)}" for k in sorted(set(was) | set(now)) if was.get(k) != now.get(k)]

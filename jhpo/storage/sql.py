@@ -1,0 +1,284 @@
+"""The append-only log in a database: SQLite in WAL mode as the embedded default, through SQLAlchemy Core."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.exc import SQLAlchemyError
+
+from jhpo.errors import StorageError
+from jhpo.storage import schema
+from jhpo.storage.codec import GENESIS, Event, digest, follow, link, pack, unpack
+
+_BUSY_SECONDS = 60.0  # how long to wait for another writer
+_SNAPSHOTS_KEPT = 2  # the newest, and one more in case that one is damaged
+
+
+class SqlLog:
+    """One study's log in the database at `url`; every transaction is exclusive, and durable once it returns.
+
+    Raises:
+        StorageError: the database cannot be opened, is not jhpo's, is newer than this jhpo, or is damaged.
+    """
+
+    persistent = True
+
+    def __init__(self, url: str, *, create: bool, read_only: bool = False) -> None:
+        self.url, self.read_only = url, read_only
+        self._path = sqlite_path(url)
+        self.seq, self._chain = 0, GENESIS
+        if self._path is not None:
+            _check_file(self._path, create)
+        self._connect()
+        with self._explained("open"):
+            try:
+                self._check_format(create)
+                if self._path is not None and not read_only:
+                    # outside of any transaction, which SQLAlchemy would begin
+                    self._connection.connection.driver_connection.execute("PRAGMA journal_mode=WAL")  # type: ignore[union-attr]
+            except BaseException:
+                self.close()
+                raise
+
+    def _connect(self) -> None:
+        self._pid = os.getpid()
+        try:
+            self._engine = _engine(self.url, self._path, self.read_only)
+            self._connection = self._engine.connect()
+        except (SQLAlchemyError, ImportError) as error:
+            raise StorageError(f"cannot open {self.url}: {_short(error)}") from error
+
+    def _check_format(self, create: bool) -> None:
+        """Look before anything is written: a foreign or newer database stays as it is, to the byte."""
+        inspector = sa.inspect(self._connection)
+        there = set(inspector.get_table_names())
+        self._connection.rollback()
+        if schema.meta.name not in there:
+            if there:
+                raise StorageError(f"{self.url} is a database, but not of jhpo (it holds {sorted(there)[:3]})")
+            if not create:
+                raise StorageError(f"{self.url} holds no study")
+            self._create()
+        self._check_version()
+
+    def _create(self) -> None:
+        with self._exclusive():
+            schema.metadata.create_all(self._connection, checkfirst=True)
+            if self._meta().get("application") is None:
+                values = {"application": "jhpo", "format": str(schema.FORMAT), "head": f"0:{GENESIS.hex()}"}
+                self._connection.execute(schema.meta.insert(), [{"key": k, "value": v} for k, v in values.items()])
+
+    def _check_version(self) -> None:
+        meta = self._meta()
+        self._connection.rollback()
+        if meta.get("application") != "jhpo" or not meta.get("format", "").isdecimal():
+            raise StorageError(f"{self.url} is not a jhpo study: its description is damaged; run `jhpo repair`")
+        found = int(meta["format"])
+        if not schema.OLDEST <= found <= schema.FORMAT:
+            raise StorageError(
+                f"{self.url} has storage format {found}; this jhpo reads {schema.OLDEST} to {schema.FORMAT}. "
+                "Nothing was changed; upgrade jhpo to open it"
+            )
+
+    def _meta(self) -> dict[str, str]:
+        return {row.key: row.value for row in self._connection.execute(sa.select(schema.meta))}
+
+    @contextmanager
+    def _exclusive(self) -> Iterator[None]:
+        """One write transaction: nobody else reads or writes between its first read and its commit."""
+        connection = self._connection.execution_options(jhpo_write=True)
+        try:
+            with connection.begin():
+                if connection.dialect.name != "sqlite" and sa.inspect(connection).has_table(schema.meta.name):
+                    head = sa.select(schema.meta.c.value).where(schema.meta.c.key == "head")
+                    connection.execute(head.with_for_update())
+                yield
+        finally:
+            connection.execution_options(jhpo_write=False)
+
+    @contextmanager
+    def write(self) -> Iterator[SqlLog]:
+        """A transaction: `read` what is new, `append`; all of it durable at the end of the block, or none."""
+        if self.read_only:
+            raise StorageError(f"{self.url} was opened read-only")
+        self._reconnect_after_fork()
+        before = (self.seq, self._chain)
+        self._read_to = before
+        try:
+            with self._explained("write"), self._exclusive():
+                yield self
+                if self.seq > self._read_to[0]:
+                    self._connection.execute(
+                        schema.meta.update().where(schema.meta.c.key == "head"),
+                        {"value": f"{self.seq}:{self._chain.hex()}"},
+                    )
+        except BaseException:
+            # what others had committed stays read; what this transaction added never happened
+            self.seq, self._chain = self._read_to
+            raise
+
+    def read(self) -> list[Event]:
+        """Verified events that are new since the last call, oldest first."""
+        self._reconnect_after_fork()
+        events: list[Event] = []
+        with self._reading():
+            columns = schema.log.c
+            query = sa.select(columns.seq, columns.kind, columns.body, columns.digest, columns.chain)
+            rows = self._connection.execute(query.where(columns.seq >= self.seq).order_by(columns.seq))
+            seq, chain = self.seq, self._chain
+            for row in rows:
+                chain = follow(chain, seq, row)
+                events.append(Event(seq, row[1], unpack(row[2], f"log row {seq}")))
+                seq += 1
+            head = self._connection.execute(
+                sa.select(schema.meta.c.value).where(schema.meta.c.key == "head")
+            ).scalar_one_or_none()
+        if head != f"{seq}:{chain.hex()}":
+            raise StorageError(
+                f"{self.url}: the log ends at row {seq}, the recorded end is {str(head).split(':')[0]}: "
+                "rows are missing; run `jhpo repair`"
+            )
+        self.seq, self._chain = seq, chain
+        self._read_to = (seq, chain)
+        return events
+
+    def rewind(self) -> None:
+        """Let the next `read` begin with the first event again."""
+        self.seq, self._chain = 0, GENESIS
+
+    def append(self, kind: str, body: dict[str, Any]) -> Event:
+        """Add an event to the running `write` transaction."""
+        data = pack(body)
+        row_digest = digest(self.seq, kind, data)
+        chain = link(self._chain, row_digest)
+        self._connection.execute(
+            schema.log.insert(),
+            {"seq": self.seq, "kind": kind, "body": data, "digest": row_digest, "chain": chain},
+        )
+        event = Event(self.seq, kind, body)
+        self.seq, self._chain = self.seq + 1, chain
+        return event
+
+    def save_snapshot(self, generation: int, data: bytes) -> None:
+        """Keep the strategy's state at the start of `generation`; the two newest stay."""
+        table = schema.snapshot
+        with self._explained("write"), self._exclusive():
+            self._connection.execute(table.delete().where(table.c.generation == generation))
+            row = {"generation": generation, "body": data, "digest": digest(generation, "snapshot", data)}
+            self._connection.execute(table.insert(), row)
+            kept = sa.select(table.c.generation).order_by(table.c.generation.desc()).limit(_SNAPSHOTS_KEPT)
+            oldest = min(self._connection.execute(kept).scalars())
+            self._connection.execute(table.delete().where(table.c.generation < oldest))
+
+    def load_snapshots(self) -> list[tuple[int, bytes]]:
+        """Whole snapshots as ``(generation, bytes)``, newest first; damaged ones are left out (they are a cache)."""
+        table = schema.snapshot
+        with self._reading():
+            rows = self._connection.execute(sa.select(table).order_by(table.c.generation.desc())).all()
+        return [(g, data) for g, data, mark in rows if digest(g, "snapshot", data) == mark]
+
+    def close(self) -> None:
+        """Release the database."""
+        self._connection.close()
+        self._engine.dispose()
+
+    def _reconnect_after_fork(self) -> None:
+        if os.getpid() != self._pid:
+            # a connection must not be used on both sides of a fork; the parent's stays untouched
+            self._engine.dispose(close=False)
+            self._connect()
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """One consistent view of the database: that of the running transaction, or of one of its own."""
+        inside = self._connection.in_transaction()
+        with self._explained("read"):
+            try:
+                yield
+            finally:
+                if not inside:
+                    self._connection.rollback()
+
+    @contextmanager
+    def _explained(self, doing: str) -> Iterator[None]:
+        try:
+            yield
+        except SQLAlchemyError as error:
+            if self._connection.in_transaction():
+                self._connection.rollback()
+            raise StorageError(
+                f"cannot {doing} {self.url}: {_short(error)}. Everything acknowledged before is safe"
+            ) from error
+
+
+def sqlite_path(url: str) -> pathlib.Path | None:
+    """The file behind a SQLite URL, None for another database.
+
+    >>> str(sqlite_path("sqlite:///runs/study.db"))
+    'runs/study.db'
+    """
+    try:
+        parsed = sa.make_url(url)
+    except SQLAlchemyError as error:
+        raise StorageError(f"storage: expected a path or a database URL, got {url!r}") from error
+    if parsed.get_backend_name() != "sqlite":
+        return None
+    if not parsed.database or parsed.database == ":memory:":
+        raise StorageError("storage: expected a SQLite file; leave storage out for a study in memory")
+    return pathlib.Path(parsed.database)
+
+
+def _check_file(path: pathlib.Path, create: bool) -> None:
+    if path.is_dir():
+        raise StorageError(f"storage: expected a file, got the folder {path}")
+    if not path.exists():
+        if not create:
+            raise StorageError(f"there is no study at {path}")
+        if not path.parent.is_dir():
+            raise StorageError(f"storage: the folder {path.parent} does not exist")
+        return
+    try:
+        with path.open("rb") as file:
+            head = file.read(16)
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror}") from error
+    if not head:
+        raise StorageError(f"{path} is empty (cut off?): expected a jhpo study; remove it to start anew")
+    if head != b"SQLite format 3\0":
+        raise StorageError(f"{path} is not a database: expected a jhpo study")
+
+
+def _engine(url: str, path: pathlib.Path | None, read_only: bool) -> sa.Engine:
+    if path is None:
+        return sa.create_engine(url, isolation_level="READ COMMITTED")
+    target: str = url
+    if read_only:
+        # without a write-ahead log beside it, a file in a read-only folder can only be opened as immutable
+        wal = path.with_name(path.name + "-wal")
+        immutable = not os.access(path.parent, os.W_OK) and not wal.exists()
+        quoted = path.absolute().as_uri()
+        target = f"sqlite:///{quoted}?{'immutable=1' if immutable else 'mode=ro'}&uri=true"
+    engine = sa.create_engine(target, connect_args={"timeout": _BUSY_SECONDS, "check_same_thread": False})
+
+    @sa.event.listens_for(engine, "connect")
+    def prepare(connection: Any, record: Any) -> None:
+        connection.isolation_level = None  # transactions begin where `begin` below says, not where the driver guesses
+        connection.execute("PRAGMA synchronous=FULL")  # acknowledged means on the disk, power cut included
+
+    @sa.event.listens_for(engine, "begin")
+    def begin(connection: sa.Connection) -> None:
+        write = connection.get_execution_options().get("jhpo_write", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+    return engine
+
+
+def _short(error: Exception) -> str:
+    """The database's own words, without SQLAlchemy's statement and link."""
+    original = getattr(error, "orig", None)
+    return str(original if original is not None else error).splitlines()[0]

@@ -1,0 +1,40 @@
+"""Who works on a trial: a name for this process, and whether another's process is still there."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import socket
+
+
+def worker_name() -> str:
+    """``host/pid/start`` of this process."""
+    return f"{socket.gethostname()}/{os.getpid()}/{_start(os.getpid())}"
+
+
+def is_dead(worker: str) -> bool:
+    """True only when the worker's process certainly ended: same host, and no such process any more."""
+    host, _, rest = worker.partition("/")
+    pid, _, start = rest.partition("/")
+    if host != socket.gethostname() or not pid.isdecimal():
+        return False
+    if int(pid) == os.getpid():
+        return start != _start(os.getpid())
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except (PermissionError, OverflowError):
+        return False
+    return start != _start(int(pid))
+
+
+def _start(pid: int) -> str:
+    """When the process began, in clock ticks since the boot, so that a reused pid is another worker."""
+    stat = pathlib.Path(f"/proc/{pid}/stat")
+    try:
+        fields = stat.read_text().rpartition(")")[2].split()
+    except OSError:
+        return "?"  # no /proc on this system: the pid alone has to do
+    # a zombie has ended, though its pid is still taken
+    return "ended" if fields[0] == "Z" else fields[19]

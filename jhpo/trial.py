@@ -1,0 +1,134 @@
+"""A trial, and the columns in which a study keeps all of its trials."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+
+class TrialState(enum.IntEnum):
+    """Where a trial is in its life."""
+
+    WAITING = 0  # enqueued, or given back by a lost worker: nobody works on it
+    RUNNING = 1  # handed out
+    COMPLETE = 2  # told a finite value
+    FAILED = 3  # told a failure, with its reason
+
+
+DONE = (TrialState.COMPLETE, TrialState.FAILED)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One evaluation of the objective, as it stood when it was asked for or looked up.
+
+    `params` are decoded host values: strings and numbers in the space's shape, inactive parameters absent.
+    """
+
+    id: int
+    params: Any
+    state: TrialState
+    value: float  # as told, in the study's direction; NaN unless complete
+    reason: str  # why it failed; empty otherwise
+    generation: int  # of the strategy; -1 for enqueued and foreign trials
+    attempt: int  # how often it was handed out before
+    seed: int  # 64 bits of randomness that belong to this trial alone
+    unit: np.ndarray = field(repr=False, compare=False)  # float64[d], the point of the unit cube
+
+
+class Column:
+    """A growing NumPy array: appending a block costs its length."""
+
+    def __init__(self, dtype: Any, width: tuple[int, ...] = (), fill: float = 0) -> None:
+        self._fill = fill
+        self._data = np.full((64, *width), fill, dtype)
+        self._size = 0
+
+    def resize(self, size: int) -> None:
+        """Make it at least `size` long; new entries hold the fill value."""
+        if size > len(self._data):
+            grown = np.full((max(size, 2 * len(self._data)), *self._data.shape[1:]), self._fill, self._data.dtype)
+            grown[: self._size] = self._data[: self._size]
+            self._data = grown
+        self._size = max(self._size, size)
+
+    @property
+    def array(self) -> np.ndarray:
+        """A view of the entries; do not keep it across `resize`."""
+        return self._data[: self._size]
+
+
+class TrialTable:
+    """All trials of a study, a column a property; trial ids are the row numbers."""
+
+    def __init__(self, dim: int) -> None:
+        self.size = 0
+        self.unit = Column(np.float64, (dim,))
+        self.value = Column(np.float64, fill=np.nan)
+        self.state = Column(np.uint8)
+        self.generation = Column(np.int32, fill=-1)
+        self.member = Column(np.int32, fill=-1)
+        self.attempt = Column(np.uint16)  # how often it was handed out before
+        self.lost = Column(np.uint16)  # how often its worker was lost
+        self.asked = Column(np.float64, fill=np.nan)  # seconds since the epoch
+        self.told = Column(np.float64, fill=np.nan)
+        self.reason: dict[int, str] = {}
+        self.worker: dict[int, str] = {}  # of running trials
+        self.extra: dict[str, Column] = {}  # "grad" [d], "constraint" [c], "cost", "variance"
+
+    def columns(self) -> list[Column]:
+        """Every column there is."""
+        fixed = [self.unit, self.value, self.state, self.generation, self.member, self.attempt, self.lost]
+        return [*fixed, self.asked, self.told, *self.extra.values()]
+
+    def add(self, count: int) -> slice:
+        """Rows for `count` new trials."""
+        rows = slice(self.size, self.size + count)
+        self.size += count
+        for column in self.columns():
+            column.resize(self.size)
+        return rows
+
+    def set_extra(self, name: str, ids: np.ndarray, values: np.ndarray) -> None:
+        """Store further results (float[k] or float[k, m]) of the trials `ids`."""
+        if name not in self.extra:
+            self.extra[name] = Column(np.float64, values.shape[1:], fill=np.nan)
+            self.extra[name].resize(self.size)
+        self.extra[name].array[ids] = values
+
+    def done(self) -> np.ndarray:
+        """``bool[size]``: told, whether complete or failed."""
+        return self.state.array >= TrialState.COMPLETE
+
+    def in_state(self, state: TrialState) -> np.ndarray:
+        """Ids of the trials in `state`, ascending."""
+        return np.flatnonzero(self.state.array == state)
+
+    def ranked(self, sign: float) -> np.ndarray:
+        """Ids of complete, feasible trials, best first (ties: the earlier trial first)."""
+        good = self.state.array == TrialState.COMPLETE
+        if "constraint" in self.extra:
+            constraint = self.extra["constraint"].array
+            # rows without constraint values (NaN throughout) count as feasible: nothing speaks against them
+            violated = (constraint < 0) | (np.isnan(constraint) & ~np.isnan(constraint).all(axis=1, keepdims=True))
+            good = good & ~violated.any(axis=1)
+        ids = np.flatnonzero(good)
+        return ids[np.argsort(sign * self.value.array[ids], kind="stable")]
+
+    def trial(self, trial_id: int, decode: Callable[[np.ndarray], Any], seed: int) -> Trial:
+        """The trial as it stands."""
+        return Trial(
+            id=trial_id,
+            params=decode(self.unit.array[trial_id]),
+            state=TrialState(int(self.state.array[trial_id])),
+            value=float(self.value.array[trial_id]),
+            reason=self.reason.get(trial_id, ""),
+            generation=int(self.generation.array[trial_id]),
+            attempt=int(self.attempt.array[trial_id]),
+            seed=seed,
+            unit=self.unit.array[trial_id].copy(),
+        )
