@@ -72,12 +72,12 @@ class CMAES(Strategy):
     True
     """
 
-    population: int = static_field(12)
+    population: int = static_field(default=12)
     sigma: float = 0.25
-    restarts: str = static_field("ipop")
-    growth: int = static_field(64)
-    covariance: str = static_field("auto")
-    start: str = static_field("default")
+    restarts: str = static_field(default="ipop")
+    growth: int = static_field(default=64)
+    covariance: str = static_field(default="auto")
+    start: str = static_field(default="default")
 
     def __post_init__(self) -> None:
         check_integer("population", self.population, 4)

@@ -1,0 +1,257 @@
+"""Differential evolution: rand/1/bin, current-to-pbest/1 and L-SHADE, for mixed spaces, in batches of any size."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jhpo.errors import check_integer, check_number, invalid
+from jhpo.kernels import differential as de
+from jhpo.space import Space
+from jhpo.strategies.base import Evaluation, Strategy, default_dtype, feasible_value, static_field, strategy
+
+VARIANTS = ("lshade", "current_to_pbest", "rand1")
+LEAST = 4  # rows that rand/1 needs, and L-SHADE's last population
+MEMORY = 6
+ARCHIVE = 2.6  # entries a member alive
+SWEEPS = 10  # a known budget allows L-SHADE at least so many sweeps over its first pool
+
+
+class DEState(NamedTuple):
+    """A pool of members; a sweep tries to improve each of those alive once, batch by batch."""
+
+    space: Space  # static
+    rows: jax.Array  # float[p, d], the pool; sorted from best to worst when a sweep begins
+    value: jax.Array  # float[p], +inf where failed, unknown or dead
+    violation: jax.Array  # float[p], as in `feasible_value`
+    known: jax.Array  # bool[p], evaluated; the first trial of an unknown member is itself
+    alive: jax.Array  # int32[], the first so many rows take part
+    cursor: jax.Array  # int32[], next target of the sweep
+    spent: jax.Array  # int32[], evaluations told
+    archive: jax.Array  # float[a, d], replaced members, none for rand/1
+    archived: jax.Array  # int32[], entries in use
+    memory_f: jax.Array  # float[h], scale factors that worked
+    memory_cr: jax.Array  # float[h], crossover rates that worked, -1 terminal
+    slot: jax.Array  # int32[], entry of the memory to write next
+    success: de.Success  # float[p] each, of this sweep
+    target: jax.Array  # int32[n], of the trials asked for
+    f: jax.Array  # float[n], their scale factors
+    cr: jax.Array  # float[n], their crossover rates
+    draw: jax.Array  # float[n], uniform, which archive entry a loser overwrites
+
+
+@strategy
+class DifferentialEvolution(Strategy):
+    """Differential evolution (Storn & Price 1997) and its adaptive descendant L-SHADE (Tanabe & Fukunaga 2014).
+
+    A member is replaced when its trial is no worse by Deb's rules; a failed trial never replaces. Coordinates that
+    leave the cube land halfway to the bound. Categories mutate by presence, not by difference. The pool is separate
+    from the batch: a batch smaller than the pool takes several asks a sweep, a larger one tries several mutants of a
+    member and keeps the best.
+
+    Args:
+      population: points of a generation (the batch).
+      variant: ``"lshade"``, ``"current_to_pbest"`` or ``"rand1"``.
+      pool: members; ``population`` if None, for L-SHADE ``18 d``, but not more than a tenth of a known budget.
+      f: scale factor of the plain variants, in (0, 2].
+      cr: crossover rate of the plain variants, in [0, 1].
+      p: share of the pool that counts as best, in (0, 1].
+      horizon: evaluations over which L-SHADE's pool shrinks to 4; the budget, where it is known, if None. Without
+        either the pool keeps its size.
+
+    Raises:
+      InvalidArgument: fewer than 4 members, an unknown variant, a coefficient outside its range.
+
+    >>> import jhpo
+    >>> space = jhpo.Space({"x": jhpo.Float(-4.0, 4.0), "y": jhpo.Float(-4.0, 4.0)})
+    >>> f = lambda hp: (hp["x"] - 1.0) ** 2 + 100.0 * (hp["y"] - hp["x"]) ** 2
+    >>> bool(jhpo.minimize(f, space, jhpo.DifferentialEvolution(16), budget=1600).value < 1e-4)
+    True
+    """
+
+    population: int = static_field(default=32)
+    variant: str = static_field(default="lshade")
+    pool: int | None = static_field(default=None)
+    f: float = 0.5
+    cr: float = 0.9
+    p: float = 0.11
+    horizon: int | None = static_field(default=None)
+
+    def __post_init__(self) -> None:
+        check_integer("population", self.population)
+        if self.variant not in VARIANTS:
+            raise invalid("variant", f"one of {VARIANTS}", self.variant)
+        if self.pool is not None:
+            check_integer("pool", self.pool, LEAST)
+        elif self.variant != "lshade":
+            check_integer("population", self.population, LEAST)
+        if self.horizon is not None:
+            check_integer("horizon", self.horizon)
+        check_number("f", self.f, 0.0, 2.0, open_low=True)
+        check_number("cr", self.cr, 0.0, 1.0)
+        check_number("p", self.p, 0.0, 1.0, open_low=True)
+
+    # -- protocol -------------------------------------------------------------------------------------------
+
+    def prepare(self, evaluations: int) -> DifferentialEvolution:
+        """With the budget as the horizon, unless one was given."""
+        if self.variant != "lshade" or self.horizon is not None:
+            return self
+        return dataclasses.replace(self, horizon=max(int(evaluations), 1))
+
+    def init(self, space: Space, key: jax.Array) -> DEState:
+        dtype, d, n = default_dtype(), space.dim, self.population
+        size = self._pool(space)
+        entries = 0 if self.variant == "rand1" else int(np.ceil(ARCHIVE * size))
+        infinite = jnp.full((size,), jnp.asarray(jnp.inf, dtype))
+        zeros = jnp.zeros((size,), dtype)
+        half = jnp.full((MEMORY,), jnp.asarray(0.5, dtype))
+        count = lambda value: jnp.asarray(value, jnp.int32)  # noqa: E731
+        return DEState(
+            space=space,
+            rows=space.sample_unit(key, size, dtype),
+            value=infinite,
+            violation=infinite,
+            known=jnp.zeros((size,), bool),
+            alive=count(size),
+            cursor=count(0),
+            spent=count(0),
+            archive=jnp.full((entries, d), jnp.asarray(0.5, dtype)),
+            archived=count(0),
+            memory_f=half,
+            memory_cr=half,
+            slot=count(0),
+            success=de.Success(zeros, zeros, zeros),
+            target=jnp.zeros((n,), jnp.int32),
+            f=jnp.zeros((n,), dtype),
+            cr=jnp.zeros((n,), dtype),
+            draw=jnp.zeros((n,), dtype),
+        )
+
+    def ask(self, state: DEState, key: jax.Array) -> tuple[jax.Array, DEState]:
+        n, dtype = self.population, state.rows.dtype
+        k_slot, k_f, k_cr, k_donors, k_cross, k_category, k_draw = jax.random.split(key, 7)
+        target = (state.cursor + jnp.arange(n, dtype=jnp.int32)) % state.alive
+        if self.variant == "lshade":
+            slot = jax.random.randint(k_slot, (n,), 0, MEMORY, jnp.int32)
+            f, cr = de.cauchy_f(k_f, state.memory_f[slot]), de.normal_cr(k_cr, state.memory_cr[slot])
+        else:
+            f, cr = (jnp.broadcast_to(jnp.asarray(x, dtype), (n,)) for x in (self.f, self.cr))
+        parent = state.rows[target]
+        mutant = self._mutants(state, target, f, k_donors, k_category)
+        trial = jnp.where(state.known[target][:, None], de.crossover(k_cross, parent, mutant, cr), parent)
+        draw = jax.random.uniform(k_draw, (n,), dtype)
+        return trial, state._replace(target=target, f=f, cr=cr, draw=draw)
+
+    def tell(self, state: DEState, units: jax.Array, result: Evaluation) -> DEState:
+        value, violation = feasible_value(result)
+        value, violation = value.astype(units.dtype), violation.astype(units.dtype)
+        target, size = state.target, state.rows.shape[0]
+        # of several trials of one member the best one counts
+        order = jnp.lexsort((value, violation)).astype(jnp.int32)
+        rank = jnp.zeros_like(order).at[order].set(jnp.arange(order.shape[0], dtype=jnp.int32))
+        first = jax.ops.segment_min(rank, target, size)[target] == rank
+        held, lacking = state.value[target], state.violation[target]
+        better = (violation < lacking) | ((violation == lacking) & (value < held))
+        equal = (violation == lacking) & (value == held)
+        wins = first & ~jnp.isinf(violation) & (better | equal)
+        at = jnp.where(wins, target, size)  # out of range: dropped
+        gain = jnp.where(violation < lacking, lacking - violation, held - value)
+        gained = jnp.where(wins & better, target, size)
+        put = lambda old, new, where: old.at[where].set(new, mode="drop")  # noqa: E731
+        archive, archived = state.archive, state.archived
+        if self.variant != "rand1":
+            lost = wins & better & ~jnp.isinf(lacking)
+            capacity = jnp.floor(ARCHIVE * state.alive.astype(jnp.float32)).astype(jnp.int32)
+            archive, archived = de.archive_losers(archive, archived, capacity, state.rows[target], lost, state.draw)
+        success = state.success
+        state = state._replace(
+            rows=put(state.rows, units, at),
+            value=put(state.value, value, at),
+            violation=put(state.violation, violation, at),
+            known=put(state.known, jnp.ones_like(wins), jnp.where(first & self._told(result), target, size)),
+            cursor=state.cursor + self.population,
+            spent=state.spent + self.population,
+            archive=archive,
+            archived=archived,
+            success=de.Success(
+                put(success.gain, gain, gained), put(success.f, state.f, gained), put(success.cr, state.cr, gained)
+            ),
+        )
+        return jax.lax.cond(state.cursor >= state.alive, self._next_sweep, lambda s: s, state)
+
+    def best(self, state: DEState) -> tuple[jax.Array, jax.Array]:
+        """The best member of the pool, which never loses it, ``float[d]``, and its value."""
+        top = jnp.lexsort((state.value, state.violation))[0]
+        return state.rows[top], state.value[top]
+
+    # -- parts ----------------------------------------------------------------------------------------------
+
+    def _pool(self, space: Space) -> int:
+        if self.pool is not None or self.variant != "lshade":
+            return self.pool or self.population
+        most = 18 * space.dim
+        return max(2 * LEAST, most if self.horizon is None else min(most, self.horizon // SWEEPS))
+
+    def _told(self, result: Evaluation) -> jax.Array:
+        return jnp.ones(result.value.shape, bool) if result.mask is None else result.mask
+
+    def _mutants(
+        self, state: DEState, target: jax.Array, f: jax.Array, k_donors: jax.Array, k_category: jax.Array
+    ) -> jax.Array:
+        """``float[n, d]`` in the cube, before the crossover."""
+        keys = jax.random.split(k_donors, 3)
+        space, rows, alive = state.space, state.rows, state.alive
+        scale = f[:, None]
+        if self.variant == "rand1":
+            taken = target[:, None]
+            for key in keys:
+                taken = jnp.concatenate([taken, de.distinct_below(key, taken, alive)[:, None]], axis=1)
+            base, first, second = (rows[taken[:, k]] for k in (1, 2, 3))
+            mutant, anchor = base + scale * (first - second), base
+        else:
+            count = jnp.maximum(2.0, jnp.round(self.p * alive.astype(rows.dtype)))
+            top = jnp.floor(jax.random.uniform(keys[0], target.shape, rows.dtype) * count).astype(jnp.int32)
+            one = de.distinct_below(keys[1], target[:, None], alive)
+            two = de.distinct_below(keys[2], jnp.stack([target, one], axis=1), alive + state.archived)
+            donors = jnp.concatenate([rows, state.archive])
+            # entries of the archive are numbered after the members alive
+            second = donors[jnp.where(two < alive, two, two - alive + rows.shape[0])]
+            anchor, first = rows[target], rows[one]
+            base = rows[jnp.minimum(top, alive - 1)]
+            mutant = anchor + scale * (base - anchor) + scale * (first - second)
+        mutant = de.bounced(mutant, anchor)
+        if not space.categorical.any():
+            return mutant
+        index = lambda x: space.index(x)  # noqa: E731
+        category = de.mutate_categories(k_category, index(base), index(first), index(second), f, space.cells)
+        return jnp.where(jnp.asarray(space.categorical)[None, :], space.from_index(category, mutant.dtype), mutant)
+
+    def _next_sweep(self, state: DEState) -> DEState:
+        """Learn from the sweep, sort the pool, and let the worst die."""
+        memory_f, memory_cr, slot = state.memory_f, state.memory_cr, state.slot
+        if self.variant == "lshade":
+            memory_f, memory_cr, slot = de.remember(memory_f, memory_cr, slot, state.success)
+        size = state.rows.shape[0]
+        alive = state.alive
+        if self.variant == "lshade" and self.horizon is not None:
+            alive = jnp.minimum(alive, de.shrunk(size, LEAST, state.spent, jnp.asarray(self.horizon, jnp.int32)))
+        order = jnp.lexsort((state.value, state.violation))
+        living = jnp.arange(size, dtype=jnp.int32) < alive
+        zeros = jnp.zeros_like(state.value)
+        return state._replace(
+            rows=state.rows[order],
+            value=jnp.where(living, state.value[order], jnp.inf),
+            violation=jnp.where(living, state.violation[order], jnp.inf),
+            known=state.known[order],
+            alive=alive,
+            cursor=jnp.zeros_like(state.cursor),
+            memory_f=memory_f,
+            memory_cr=memory_cr,
+            slot=slot,
+            success=de.Success(zeros, zeros, zeros),
+        )
