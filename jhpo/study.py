@@ -77,8 +77,8 @@ class Study:
             with log.write():
                 events = log.read()
                 if events and not resume:
-                    message = f"{log.url} holds a study already: resume it (resume=True), or name another file"
-                    raise StorageError(message)
+                    how = "continue it (resume=True, --resume), or name another file"
+                    raise StorageError(f"{log.url} holds a study already: {how}")
                 if not events:
                     events = [log.append("study", header)]
             study_header.restore(events[0], None, strategy, True)
@@ -126,9 +126,7 @@ class Study:
         self.seed, self.direction, self.replicates = header["seed"], header["direction"], header["replicates"]
         self.root = jax.random.key(self.seed, impl="threefry2x32")
         self.sign = 1.0 if self.direction == "minimize" else -1.0
-        searcher = Searcher(
-            strategy, space, self.root, sign=self.sign, x64=header["x64"], replicates=self.replicates
-        )
+        searcher = Searcher(strategy, space, self.root, sign=self.sign, x64=header["x64"], replicates=self.replicates)
         self._ledger = Ledger(log, events, searcher, lease, max_retry)
 
     def checkpoint(self) -> None:

@@ -130,4 +130,3 @@ def pack_evaluation(result: Evaluation) -> dict[str, Any]:
         if column is not None:
             packed[name] = np.asarray(column)
     return packed
-

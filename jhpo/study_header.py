@@ -84,9 +84,7 @@ def stored_space(header: dict[str, Any], given: Space | None) -> Space:
         return Space.from_json(json.dumps(bare))
 
 
-def restore(
-    event: Event, space: Space | None, strategy: Strategy | None, read_only: bool
-) -> tuple[Space, Strategy]:
+def restore(event: Event, space: Space | None, strategy: Strategy | None, read_only: bool) -> tuple[Space, Strategy]:
     """Space and strategy of a stored study.
 
     Raises:

@@ -56,9 +56,7 @@ class HostObjective:
         return HostEvaluator(self, space, replicates)
 
 
-def host(
-    fn: Callable[..., Any], workers: int = 1, kind: str = "thread", timeout: float | None = None
-) -> HostObjective:
+def host(fn: Callable[..., Any], workers: int = 1, kind: str = "thread", timeout: float | None = None) -> HostObjective:
     """Use a Python function as an objective.
 
     The function is called as ``fn(params)`` or ``fn(params, seed)``: `params` are decoded host values in the

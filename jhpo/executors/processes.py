@@ -139,7 +139,7 @@ def _reference(fn: Callable[..., Any]) -> tuple[Any, ...]:
         spec = importlib.util.find_spec(name)
     except (ValueError, ImportError):
         spec = None
-    if spec is not None and spec.origin == path and not getattr(module, "__jhpo_file__", False):
+    if spec is not None and spec.origin == path:
         return ("object", fn)
     return ("file", path, name, fn.__qualname__)
 
@@ -156,6 +156,7 @@ def _resolve(reference: tuple[Any, ...]) -> Callable[..., Any]:
     found: Any = module
     for part in qualname.split("."):
         found = getattr(found, part)
+    # a decorated or wrapped function: the `HostObjective` in its place knows the function itself
     return getattr(found, "fn", found)
 
 

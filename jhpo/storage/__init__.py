@@ -27,9 +27,7 @@ def storage_url(storage: str | os.PathLike[str]) -> str:
     return text if "://" in text else f"sqlite:///{text}"
 
 
-def open_log(
-    storage: str | os.PathLike[str] | None, *, create: bool, read_only: bool = False
-) -> MemoryLog | SqlLog:
+def open_log(storage: str | os.PathLike[str] | None, *, create: bool, read_only: bool = False) -> MemoryLog | SqlLog:
     """The log at `storage`; None keeps it in memory.
 
     Raises:

@@ -10,6 +10,9 @@ OLDEST = 1
 
 metadata = sa.MetaData()
 
+# SQLite stores a table in the order of its INTEGER PRIMARY KEY, without a second index
+_COUNT = sa.BigInteger().with_variant(sa.Integer, "sqlite")
+
 # One row per key: "application" (text "jhpo"), "format" (decimal), "head" (seq:chain of the last log row).
 meta = sa.Table(
     "jhpo_meta",
@@ -22,7 +25,7 @@ meta = sa.Table(
 log = sa.Table(
     "jhpo_log",
     metadata,
-    sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("seq", _COUNT, primary_key=True, autoincrement=False),
     sa.Column("kind", sa.String(16), nullable=False),
     sa.Column("body", sa.LargeBinary, nullable=False),
     sa.Column("digest", sa.LargeBinary(16), nullable=False),
@@ -33,7 +36,7 @@ log = sa.Table(
 snapshot = sa.Table(
     "jhpo_snapshot",
     metadata,
-    sa.Column("generation", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("generation", _COUNT, primary_key=True, autoincrement=False),
     sa.Column("body", sa.LargeBinary, nullable=False),
     sa.Column("digest", sa.LargeBinary(16), nullable=False),
 )
