@@ -226,7 +226,7 @@ class Population:
         """
         units, ids = self._checked(units, ids)
         groups = self._groups(units)
-        self.chunks.settle(len(units), self._num_groups, lambda: self._member_bytes(units[:1]))
+        self.chunks.settle(len(units), self._num_groups, lambda: self._member_bytes(units[0]))
         parts = []
         for static, rows in groups:
             parts.append(self.chunks.run(self._program(static, request, root), units[rows], ids[rows]))
@@ -277,14 +277,15 @@ class Population:
     def _num_groups(self) -> int:
         return int(np.prod(self.space.cells[self.space.static_mask], dtype=np.int64)) if self.space.has_static else 1
 
-    def _member_bytes(self, units: np.ndarray) -> int:
+    def _member_bytes(self, unit: np.ndarray) -> int:
         """Size of a member's state."""
-        (static, _), *_ = self._groups(units)
-        member = functools.partial(_state_program, replicates=self.replicates, static=static)
-        root = jax.eval_shape(lambda: jax.random.key(0))
-        ids = jax.ShapeDtypeStruct((1,), np.uint32)
+        (static, _), *_ = self._groups(unit[None])
+
+        def state(unit: jax.Array) -> Any:
+            return self.trainable.init(self.space.from_unit(unit, static.values), jax.random.key(0))
+
         with objective_errors():
-            shapes = jax.eval_shape(member, self.trainable, self.space, units, ids, root)
+            shapes = jax.eval_shape(state, unit)
         return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(shapes))
 
     def _on_devices(self) -> Any:
