@@ -53,3 +53,9 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted([*_HOME, "__version__"])
+
+
+# These modules are named like what they define: imported now, so that the name means the function and stays so.
+from jhpo.minimize import maximize as maximize  # noqa: E402
+from jhpo.minimize import minimize as minimize  # noqa: E402
+from jhpo.run import run as run  # noqa: E402

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import doctest
 import importlib
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -15,12 +17,20 @@ from tests.test_layers import modules
 ROOT = Path(__file__).parents[1]
 
 
+@contextlib.contextmanager
+def users_settings() -> Iterator[None]:
+    """JAX's own settings, which a reader's session has, instead of the strict ones of the tests."""
+    with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
+        yield
+
+
 @pytest.mark.parametrize("name", sorted(modules()))
 def test_docstring_examples(name: str) -> None:
     if "import " not in modules()[name].read_text():
         return
     module = importlib.import_module(name)
-    failures, _ = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)
+    with users_settings():
+        failures, _ = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)
     assert failures == 0
 
 
@@ -37,8 +47,7 @@ def blocks() -> list:
 @pytest.mark.parametrize("page", blocks())
 def test_markdown_blocks(page: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    # a reader's session has JAX's own settings, not the strict ones of the tests
-    with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
+    with users_settings():
         names: dict = {"__name__": "page"}
         for block in page:
             exec(compile(block, "block", "exec"), names)

@@ -13,7 +13,7 @@ SPACE = Space({"x": Float(-2.0, 2.0), "kind": Choice(["bad", "good"])})
 
 
 def objective(hp):
-    return (hp["x"] - 1.0) ** 2 + (hp["kind"] == 0)
+    return (hp["x"] - 1.0) ** 2 + (hp["kind"] == 0).astype(jnp.float32)
 
 
 def test_the_budget_is_never_exceeded() -> None:

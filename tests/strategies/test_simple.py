@@ -40,7 +40,7 @@ def test_the_strided_order_is_a_permutation(total: int) -> None:
 
 def test_a_grid_ends_a_search_by_itself() -> None:
     space = Space({"k": Int(0, 6)})
-    result = jhpo.minimize(lambda hp: (hp["k"] - 3.0) ** 2, space, GridSearch(population=4), budget=100)
+    result = jhpo.minimize(lambda hp: (hp["k"].astype(jnp.float32) - 3.0) ** 2, space, GridSearch(population=4), budget=100)
     assert result.best == {"k": 3} and len(result.history.value) == 7
     assert result.stopped.startswith("exhausted: all 7")
 
@@ -68,7 +68,8 @@ def test_greedy_finds_the_best_category_and_integer() -> None:
     space = Space({"c": Choice(list("abcdef")), "k": Int(0, 50), "x": Float(-3.0, 3.0)})
 
     def objective(hp):
-        return jnp.abs(hp["c"] - 4.0) * (hp["c"] != 4) + 0.01 * (hp["k"] - 33.0) ** 2 + (hp["x"] - 1.0) ** 2
+        wrong = jnp.where(hp["c"] == 4, 0.0, 1.0 + (hp["c"] % 3).astype(jnp.float32))
+        return wrong + 0.01 * (hp["k"].astype(jnp.float32) - 33.0) ** 2 + (hp["x"] - 1.0) ** 2
 
     result = jhpo.minimize(objective, space, Greedy(16), budget=800, seed=3)
     assert result.best["c"] == "e" and result.best["k"] == 33
