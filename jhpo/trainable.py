@@ -257,7 +257,8 @@ def _scalar(name: str, value: Any) -> jax.Array:
     if array.shape != () or not real:
         raise InvalidArgument(f"{name}: expected a real scalar, got {array.dtype}{list(array.shape)}")
     # a weak type or an integer here would change the types of everything downstream; 16-bit values are too coarse
-    return jax.lax.convert_element_type(array, jnp.promote_types(array.dtype, jnp.float32))
+    wide = jnp.issubdtype(array.dtype, jnp.floating) and array.dtype.itemsize > 4
+    return jax.lax.convert_element_type(array, array.dtype if wide else jnp.float32)
 
 
 def evaluate_state(trainable: Any, hp: HP, state: State, metric: str | None = None) -> Metrics:

@@ -107,12 +107,12 @@ def factor(cov: jax.Array) -> tuple[jax.Array, jax.Array]:
     """
     n = cov.shape[0]
     rows = jnp.arange(n)
-    eps = float(np.finfo(cov.dtype).eps)
+    eps, tiny = float(np.finfo(cov.dtype).eps), float(np.finfo(cov.dtype).tiny)
 
     def column(j: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         lower, inverse = carry
         rest = cov[:, j] - jnp.matmul(lower, lower[j], precision=_HIGH)
-        pivot = jnp.sqrt(jnp.maximum(rest[j], eps * cov[j, j]))
+        pivot = jnp.sqrt(jnp.maximum(rest[j], eps * jnp.abs(cov[j, j]) + tiny))
         lower = lower.at[:, j].set(jnp.where(rows > j, rest / pivot, jnp.where(rows == j, pivot, 0.0)))
         known = jnp.where(rows < j, lower[j], 0.0)
         unit = (rows == j).astype(cov.dtype)

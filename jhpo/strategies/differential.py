@@ -18,7 +18,7 @@ VARIANTS = ("lshade", "current_to_pbest", "rand1")
 LEAST = 4  # rows that rand/1 needs, and L-SHADE's last population
 MEMORY = 6
 ARCHIVE = 2.6  # entries a member alive
-SWEEPS = 10  # a known budget allows L-SHADE at least so many sweeps over its first pool
+SWEEPS = 16  # a known budget allows L-SHADE at least so many sweeps over its first pool
 
 
 class DEState(NamedTuple):
@@ -56,7 +56,7 @@ class DifferentialEvolution(Strategy):
     Args:
       population: points of a generation (the batch).
       variant: ``"lshade"``, ``"current_to_pbest"`` or ``"rand1"``.
-      pool: members; ``population`` if None, for L-SHADE ``18 d``, but not more than a tenth of a known budget.
+      pool: members; ``population`` if None, for L-SHADE ``18 d``, but not more than a sixteenth of a known budget.
       f: scale factor of the plain variants, in (0, 2].
       cr: crossover rate of the plain variants, in [0, 1].
       p: share of the pool that counts as best, in (0, 1].
