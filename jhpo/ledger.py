@@ -174,7 +174,8 @@ class Ledger:
             return history.opened, searcher.units, 0, 0
         if history.handed < len(history.members):
             return history.opened - 1, searcher.units, history.handed, min(left, len(history.members) - history.handed)
-        if some and not self._searcher.strategy.steady:
+        # with its results still out, a generation is closed only for a caller who would get nothing otherwise
+        if some and not self._searcher.strategy.steady and not history.closing().told.all():
             return history.opened, searcher.units, 0, 0
         units = searcher.open(history)
         return history.opened, units, 0, min(left, len(units))

@@ -34,7 +34,10 @@ def judge(value: Any) -> Outcome:
     if isinstance(value, (bool, str, bytes)) or value is None:
         return failure(f"expected a finite number, got {value!r}"[:300])
     if isinstance(value, numbers.Real):
-        number = float(value)
+        try:
+            number = float(value)
+        except OverflowError:
+            return failure("expected a finite number, got an integer too large for a float")
     else:
         try:
             array = np.asarray(value)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jhpo.errors import SpaceExhausted, invalid
+from jhpo.errors import SpaceExhausted, check_integer, invalid
 from jhpo.evaluators import make_evaluator
 from jhpo.executors import HostObjective
 from jhpo.executors.host import check_request
@@ -62,17 +62,18 @@ class Meter:
         self._start, self._compiled = time.perf_counter(), _compile_seconds
         self._before = self._done = study.evaluations
         table = study.history.table
-        self._ranked = table.ranked(study.sign)
-        values = study.sign * table.value.array[self._ranked]
+        ids = table.successes()
+        values = study.sign * table.value.array[ids]
         best = np.full(study.history.opened + 1, np.inf)
-        np.minimum.at(best, table.generation.array[self._ranked], values)  # foreign trials (-1) fall in the last place
+        np.minimum.at(best, table.generation.array[ids], values)  # foreign trials (-1) fall in the last place
         best = np.minimum(np.minimum.accumulate(best[:-1]), best[-1])
         self.bests = [float(b) if np.isfinite(b) else np.nan for b in best]
 
     def best(self) -> float:
         """Lowest value so far in the sense of a minimisation, NaN if there is none."""
-        ranked = self._study.history.table.ranked(self._study.sign)
-        return float(self._study.sign * self._study.history.table.value.array[ranked[0]]) if len(ranked) else np.nan
+        table = self._study.history.table
+        ids = table.successes()
+        return float((self._study.sign * table.value.array[ids]).min()) if len(ids) else np.nan
 
     def check(self, ended: bool = True) -> str | None:
         """After a batch of results (`ended`: it completed a generation): report it, and say whether to stop."""
@@ -147,6 +148,8 @@ def optimize(
     """
     if all(rule is None for rule in (budget, generations, seconds, target, patience, tolerance)):
         raise invalid("budget", "a number of evaluations, or another stop rule", None)
+    if budget is not None:
+        check_integer("budget", budget)
     lowest = None if target is None else study.sign * target
     rules = StopRules(budget, generations, seconds, lowest, patience, tolerance)
     meter = Meter(study, rules, callback)

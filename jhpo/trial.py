@@ -108,15 +108,19 @@ class TrialTable:
         """Ids of the trials in `state`, ascending."""
         return np.flatnonzero(self.state.array == state)
 
-    def ranked(self, sign: float) -> np.ndarray:
-        """Ids of complete, feasible trials, best first (ties: the earlier trial first)."""
+    def successes(self) -> np.ndarray:
+        """Ids of complete, feasible trials."""
         good = self.state.array == TrialState.COMPLETE
         if "constraint" in self.extra:
             constraint = self.extra["constraint"].array
             # rows without constraint values (NaN throughout) count as feasible: nothing speaks against them
             violated = (constraint < 0) | (np.isnan(constraint) & ~np.isnan(constraint).all(axis=1, keepdims=True))
             good = good & ~violated.any(axis=1)
-        ids = np.flatnonzero(good)
+        return np.flatnonzero(good)
+
+    def ranked(self, sign: float) -> np.ndarray:
+        """`successes`, best first (ties: the earlier trial first)."""
+        ids = self.successes()
         return ids[np.argsort(sign * self.value.array[ids], kind="stable")]
 
     def trial(self, trial_id: int, decode: Callable[[np.ndarray], Any], seed: int) -> Trial:
