@@ -23,6 +23,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
         "ChangedSpace",
         "StorageError",
         "TrialConflict",
+        "OutOfMemory",
         "UnknownStrategy",
         "MissingExtra",
     ),

@@ -29,12 +29,16 @@ def _turn(
     root: jax.Array,
     generation: jax.Array,
 ) -> tuple[jax.Array, Any]:
-    """Start or learn, then ask: one program for a whole study."""
-    state = jax.lax.cond(
-        first,
-        lambda: strategy.init(space, init_key(root)),
-        lambda: strategy.tell(state, units, result),
-    )
+    """Start or learn, then ask: one program for a whole study (and one more for every size a buffer grows to)."""
+
+    def start() -> Any:
+        return strategy.init(space, init_key(root))
+
+    def learn() -> Any:
+        return strategy.tell(state, units, result)
+
+    fresh = _structure(jax.eval_shape(start)) == _structure(state)
+    state = jax.lax.cond(first, start, learn) if fresh else learn()
     return strategy.ask(state, strategy_key(root, generation))
 
 
@@ -84,6 +88,7 @@ class Driver:
         self._boundaries = set(itertools.accumulate(strategy.segments(_FOREVER)[:-1]))
         self._ahead: dict[Any, Any] = {}
         self._thread: threading.Thread | None = None
+        self._compiling: Any = None
 
     def precision(self) -> contextlib.AbstractContextManager[Any]:
         """The context in which the strategy's programs run."""
@@ -125,8 +130,7 @@ class Driver:
                 self.root,
                 np.uint32(self.generation),
             )
-            compiled = self._ahead.pop(_structure(arguments), None)
-            asked, self.state = (compiled or _turn_program)(*arguments)
+            asked, self.state = self._program(arguments)(*arguments)
             self.generation += 1
             self._compile_ahead(arguments)
             return np.asarray(asked)
@@ -156,6 +160,15 @@ class Driver:
         if self.state is None:
             self.state = _init_program(self.strategy, self.space, self.root)
 
+    def _program(self, arguments: tuple[Any, ...]) -> Any:
+        """The program compiled ahead for these shapes, or the jitted function that compiles when it has to."""
+        if self._thread is None:
+            return _turn_program
+        key = _structure(arguments)
+        if key == self._compiling:
+            self._thread.join()  # it began earlier than a compilation of our own could
+        return self._ahead.get(key, _turn_program)
+
     def _make_room(self) -> None:
         while self.strategy.full(self.state):
             self.state = self.strategy.grow(self.state)
@@ -174,20 +187,20 @@ class Driver:
 
     def _compile_ahead(self, arguments: tuple[Any, ...]) -> None:
         """Compile the program for the next buffer size while the objective runs."""
-        if type(self.strategy).grow is Strategy.grow or (self._thread is not None and self._thread.is_alive()):
+        if not self.strategy.nearly_full(self.state) or (self._thread is not None and self._thread.is_alive()):
             return
         strategy, space, _, *rest = arguments
-        grown = jax.eval_shape(lambda s: self.strategy.grow(s), self.state)
-        ahead = (strategy, space, grown, *rest)
-        key = _structure(ahead)
-        if key in self._ahead or key == _structure(arguments):
+        ahead = (strategy, space, jax.eval_shape(strategy.grow, self.state), *rest)
+        key = self._compiling = _structure(ahead)
+        if key in self._ahead:
             return
 
         def compile_it() -> None:
             with self.precision():
                 self._ahead[key] = _turn_program.lower(*ahead).compile()
 
-        self._thread = threading.Thread(target=compile_it, name="jhpo-compile-ahead", daemon=True)
+        # no daemon: an interpreter that exits during a compilation would take XLA's threads down with it
+        self._thread = threading.Thread(target=compile_it, name="jhpo-compile-ahead")
         self._thread.start()
 
 
@@ -198,6 +211,6 @@ def _as_dtype(result: Evaluation, dtype: Any) -> Evaluation:
     )
 
 
-def _structure(arguments: tuple[Any, ...]) -> Any:
+def _structure(arguments: Any) -> Any:
     leaves, treedef = jax.tree.flatten(arguments)
     return treedef, tuple((np.shape(x), str(getattr(x, "dtype", type(x)))) for x in leaves)

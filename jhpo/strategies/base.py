@@ -101,6 +101,10 @@ class Strategy:
         """Host question: the state's buffers have no room for another generation, so `grow` has to be called."""
         return False
 
+    def nearly_full(self, state: Any) -> bool:
+        """Host question: it is time to compile the program for the grown state in the background."""
+        return False
+
     def grow(self, state: Any) -> Any:
         """Host step: the same state with buffers of the next size."""
         return state
