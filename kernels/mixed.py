@@ -13,12 +13,12 @@ Tree = Any
 
 
 @jax.custom_jvp
-def _once(tree: Tree) -> Tree:
-    return tree
+def _identity(x: Tree, point: Tree) -> Tree:
+    return x
 
 
-@_once.defjvp
-def _once_jvp(primals: tuple[Tree], tangents: tuple[Tree]) -> tuple[Tree, Tree]:
+@_identity.defjvp
+def _identity_jvp(primals: tuple[Tree, Tree], tangents: tuple[Tree, Tree]) -> tuple[Tree, Tree]:
     raise NotImplementedError(
         "mixed_grad is differentiable once (forward or reverse): use jax.grad in the step for second hypergradients"
     )
@@ -29,13 +29,13 @@ def _hessian_product(loss: Callable[[Tree], jax.Array], point: Tree, vector: Tre
 
     `custom_linear_solve` is the public operation for "a linear map with a given transpose": with the identity as
     its system, its `solve` may be any symmetric map. It batches under vmap, and its transpose is the same `solve`.
+    A derivative in the point would differentiate the system alone, so the system refuses it.
     """
-    point = _once(point)
 
     def product(_: Any, direction: Tree) -> Tree:
         return jax.jvp(jax.grad(loss), (point,), (direction,))[1]
 
-    return lax.custom_linear_solve(lambda x: x, vector, product, symmetric=True)
+    return lax.custom_linear_solve(lambda x: _identity(x, point), vector, product, symmetric=True)
 
 
 def mixed_value_and_grad(fun: Callable[..., Any], has_aux: bool = False) -> Callable[..., Any]:
@@ -61,8 +61,10 @@ def mixed_value_and_grad(fun: Callable[..., Any], has_aux: bool = False) -> Call
 
     >>> import jax
     >>> step = lambda lr, w: w - lr * mixed_value_and_grad(lambda p: p**4 / 4)(w)[1]
-    >>> float(jax.grad(step)(0.5, 2.0)), float(jax.grad(step, 1)(0.5, 2.0)), float(jax.jvp(step, (0.5, 2.0), (0.0, 1.0))[1])
-    (-8.0, -5.0, -5.0)
+    >>> float(jax.grad(step)(0.5, 2.0)), float(jax.grad(step, 1)(0.5, 2.0))
+    (-8.0, -5.0)
+    >>> float(jax.jvp(step, (0.5, 2.0), (0.0, 1.0))[1])
+    -5.0
     """
 
     def wrapped(params: Tree, *args: Any) -> Any:
@@ -131,10 +133,10 @@ def _is_zero(leaf: Any) -> bool:
 
 def _instantiate(tangents: list[Any]) -> list[jax.Array]:
     """Symbolic zeros as arrays that depend, for the transposition, on a tangent that is not zero."""
-    source = next(t for t in tangents if not _is_zero(t)).reshape(-1)[0]
+    source = jnp.asarray(next(t for t in tangents if not _is_zero(t))).reshape(-1)[0]
 
     def zeros(like: Any) -> jax.Array:
         chosen = jnp.zeros(like.shape, bool)
         return jnp.where(chosen, source.astype(like.dtype), jnp.zeros(like.shape, like.dtype))
 
-    return [zeros(t) if _is_zero(t) else t for t in tangents]
+    return [zeros(t) if _is_zero(t) else jnp.asarray(t) for t in tangents]

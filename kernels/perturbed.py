@@ -1,0 +1,138 @@
+"""Gradients of a smoothed training by antithetic perturbations: PES, ES-Single and truncated evolution strategies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jhpo.kernels import trees
+from jhpo.kernels.unroll import Step, unroll
+
+Tree = Any
+
+KINDS = ("pes", "es_single", "truncated")
+
+
+class Particles(NamedTuple):
+    """N antithetic pairs of trainings on their way."""
+
+    states: Tree  # like a state with leading axes [2, N]: the trainings with + and with - the noise
+    noise: jax.Array  # float[N, k], sum of the perturbations a pair has seen, in units of sigma * scale
+    t: jax.Array  # int32[], steps done
+
+
+def particles(state: Tree, pairs: int, size: int, dtype: Any) -> Particles:
+    """N pairs that all start at ``state``; ``size`` is the number k of hyperparameters."""
+    copies = jax.tree.map(lambda x: jnp.broadcast_to(x, (2, pairs, *jnp.shape(x))), state)
+    return Particles(copies, jnp.zeros((pairs, size), dtype), jnp.zeros((), jnp.int32))
+
+
+def perturbed_window(
+    step: Step,
+    loss: Callable[[Tree, Tree, jax.Array], jax.Array],
+    hp: Tree,
+    current: Particles,
+    key: jax.Array,
+    window: int,
+    sigma: jax.Array | float,
+    scale: jax.Array | None = None,
+    kind: str = "pes",
+) -> tuple[jax.Array, jax.Array, Particles]:
+    """One window of every pair, its estimates of the gradient, and the pairs after it.
+
+    ``pes`` perturbs anew in every window and weighs the loss by all the noise a pair has seen; ``es_single`` keeps
+    the noise of the first window; both are unbiased for the smoothed sum of the windows' losses. ``truncated`` weighs
+    by the window's own noise and forgets what earlier hyperparameters did: it is biased, and here for comparison.
+
+    Args:
+      step, loss: ``step(hp, state, t) -> state``; ``loss(hp, state, t) -> scalar`` after the window's last step.
+      current: the pairs.
+      key: for the noise.
+      window: steps.
+      sigma: standard deviation of the noise, in units of ``scale``.
+      scale: ``float[k]``, unit of each hyperparameter; None for 1.
+
+    Returns:
+      ``float[2, N]`` losses, ``float[N, k]`` estimates whose mean is the gradient, the pairs after the window.
+
+    Source: Vicol, Metz, Sohl-Dickstein, "Unbiased gradient estimation in unrolled computation graphs with persistent
+    evolution strategies" (2021), algorithm 1; Vicol, "Low-variance gradient estimation in unrolled computation graphs
+    with ES-Single" (2023), algorithm 2.
+    """
+    flat, back = trees.flatten_floats(hp)
+    unit = jnp.asarray(sigma, flat.dtype) * (jnp.ones_like(flat) if scale is None else scale)
+    fresh = jax.random.normal(key, current.noise.shape, current.noise.dtype)
+    if kind == "es_single":
+        fresh = jnp.where(current.t == 0, fresh, current.noise)
+        total = fresh
+    else:
+        total = current.noise + fresh
+    signs = jnp.array([1.0, -1.0], flat.dtype)
+
+    def one(sign: jax.Array, epsilon: jax.Array, state: Tree) -> tuple[jax.Array, Tree]:
+        moved = back(flat + sign * unit * epsilon)
+        state = unroll(step, moved, state, window, 0, current.t)
+        return loss(moved, state, current.t + jnp.int32(window)), state
+
+    values, states = jax.vmap(jax.vmap(one, (None, 0, 0)), (0, None, 0))(signs, fresh, current.states)
+    weight = fresh if kind == "truncated" else total
+    estimates = ((values[0] - values[1]) / 2)[:, None].astype(flat.dtype) * weight / unit[None]
+    return values, estimates, Particles(states, total, current.t + jnp.int32(window))
+
+
+def perturbed_gradient(
+    step: Step,
+    loss: Callable[[Tree, Tree, jax.Array], jax.Array],
+    init: Callable[[Tree], Tree],
+    hp: Tree,
+    key: jax.Array,
+    steps: int,
+    window: int,
+    pairs: int,
+    sigma: jax.Array | float,
+    scale: jax.Array | None = None,
+    kind: str = "pes",
+    weights: jax.Array | None = None,
+) -> tuple[jax.Array, Tree, Tree]:
+    """Mean loss, gradient and its standard error over a whole training of ``steps`` steps in windows.
+
+    Args:
+      weights: ``float[W]``, what each of the W windows' losses counts; None for 1 each. (0, ..., 0, 1) makes it the
+        gradient of the loss at the end.
+
+    Returns:
+      The weighted sum of losses (mean over pairs), the gradient and its standard error, trees like hp. Pairs
+      that failed (NaN or infinite) are left out; if all failed, the gradient is NaN.
+    """
+    windows = steps // window
+    flat, back = trees.flatten_floats(hp)
+    weights = jnp.ones((windows,), flat.dtype) if weights is None else weights
+    start = particles(init(hp), pairs, flat.shape[0], flat.dtype)
+
+    def turn(carry: Any, x: tuple[jax.Array, jax.Array]) -> tuple[Any, None]:
+        current, total, estimate = carry
+        key, weight = x
+        values, one, current = perturbed_window(step, loss, hp, current, key, window, sigma, scale, kind)
+        counts = weight != 0  # a window that does not count must not spoil the sum with its NaN
+        total = total + jnp.where(counts, weight * jnp.mean(values.astype(flat.dtype), axis=0), 0)
+        estimate = estimate + jnp.where(counts, weight * one, jnp.zeros_like(one))
+        return (current, total, estimate), None
+
+    zero = jnp.zeros((pairs,), flat.dtype), jnp.zeros((pairs, flat.shape[0]), flat.dtype)
+    (_, total, estimate), _ = lax.scan(turn, (start, *zero), (jax.random.split(key, windows), weights))
+    good = jnp.isfinite(total) & jnp.all(jnp.isfinite(estimate), axis=1)
+    count = jnp.sum(good).astype(flat.dtype)
+    value = jnp.sum(jnp.where(good, total, 0)) / count
+    estimate = jnp.where(good[:, None], estimate, 0)
+    mean = jnp.sum(estimate, axis=0) / count
+    spread = jnp.where(good[:, None], estimate - mean[None], 0)
+    error = jnp.sqrt(jnp.sum(spread**2, axis=0) / jnp.maximum(count - 1, 1) / count)
+    return value, _like(hp, back(mean)), _like(hp, back(error))
+
+
+def _like(hp: Tree, tree: Tree) -> Tree:
+    return trees.gradient_like(hp, trees.split_floats(tree)[0])
