@@ -241,7 +241,8 @@ def turn_on_compilation_cache() -> None:
 def main() -> None:
     """Run the command line; errors become one message and an exit code."""
     try:
-        app(standalone_mode=False)
+        # outside of its standalone mode, typer hands a raised `typer.Exit` back as a number
+        code = app(prog_name="jhpo", standalone_mode=False)
     except typer.Exit as stop:
         sys.exit(stop.exit_code)
     except (typer.Abort, KeyboardInterrupt):
@@ -257,6 +258,7 @@ def main() -> None:
     except _USAGE_ERROR as error:
         error.show()
         sys.exit(error.exit_code)
+    sys.exit(code if isinstance(code, int) else OK)
 
 
 def _fail(error: Exception, code: int) -> None:
