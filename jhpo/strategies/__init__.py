@@ -17,6 +17,7 @@ REGISTRY: dict[str, tuple[str, str, str]] = {
     "sobol": ("jhpo.strategies.sobol", "SobolSearch", "scrambled Sobol sequence"),
     "grid": ("jhpo.strategies.grid", "GridSearch", "every combination of a few values"),
     "greedy": ("jhpo.strategies.greedy", "Greedy", "pattern search around the best point"),
+    "pso": ("jhpo.strategies.pso", "PSO", "particle swarms: spso2006 and its kin by variant="),
     "de": ("jhpo.strategies.differential", "DifferentialEvolution", "differential evolution, L-SHADE"),
     "cmaes": ("jhpo.strategies.cmaes", "CMAES", "covariance matrix adaptation with restarts"),
 }
