@@ -1,0 +1,384 @@
+"""What must survive: short versions of the campaigns in benchmarks/reliability.py."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from sqlalchemy import event
+from sqlalchemy.exc import OperationalError
+
+import jhpo
+from benchmarks.reliability import SPACE, campaign, lease_campaign, objective, tell_many
+from jhpo.errors import JhpoError, StorageError, TrialConflict
+from jhpo.storage.repair import repair
+from jhpo.trial import TrialState
+
+GREEDY = jhpo.Greedy(8)
+
+
+def whole(budget, seed=0):
+    study = jhpo.Study(SPACE, GREEDY, seed=seed)
+    study.optimize(objective, budget=budget)
+    return study
+
+
+def columns(study):
+    table = study.history.table
+    return table.value.array.copy(), table.unit.array.copy(), table.state.array.copy()
+
+
+def assert_prefix(study, reference, rows):
+    for a, b in zip(columns(study), columns(reference)):
+        np.testing.assert_array_equal(a[:rows], b[:rows])
+
+
+# 1, 2: kill -9
+
+
+def test_killed_runs_lose_nothing_and_end_as_the_uninterrupted_one(tmp_path):
+    figures = campaign(tmp_path, kills=4, seed=11)
+    assert figures["kills"] == 4
+    assert figures["lost"] == 0 and figures["duplicates"] == 0 and figures["different"] == 0
+    assert figures["slowest_open_s"] < 1.0
+
+
+# 3: truncated files, flipped bits
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory):
+    path = tmp_path_factory.mktemp("stored") / "a.db"
+    with jhpo.Study(SPACE, GREEDY, path, seed=1) as study:
+        study.optimize(objective, budget=160)
+    return path
+
+
+def opened_as(path, reference):
+    """How a perhaps damaged file opens: "refused", or "same" (as far as it goes it equals the reference)."""
+    try:
+        with jhpo.Study.load(path) as study:
+            rows = len(study)
+            assert_prefix(study, reference, rows)
+            assert rows == len(reference), "results are missing without a word"
+            study.ask(1)
+        return "same"
+    except StorageError:
+        return "refused"
+
+
+def test_flipped_bits_are_noticed_or_harmless(tmp_path, stored):
+    reference, data = whole(160, seed=1), stored.read_bytes()
+    random = np.random.default_rng(0)
+    outcomes = []
+    for k in range(60):
+        path = tmp_path / f"{k}.db"
+        changed = bytearray(data)
+        at = int(random.integers(len(data)))
+        changed[at] ^= 1 << int(random.integers(8))
+        path.write_bytes(changed)
+        outcomes.append(opened_as(path, reference))
+    assert outcomes.count("refused") > 10
+    assert set(outcomes) <= {"refused", "same"}
+
+
+def test_truncated_files_are_refused(tmp_path, stored):
+    reference, data = whole(160, seed=1), stored.read_bytes()
+    for share in (0.0, 0.001, 0.1, 0.37, 0.5, 0.8, 0.95, 0.999):
+        path = tmp_path / f"{share}.db"
+        path.write_bytes(data[: int(len(data) * share)])
+        assert opened_as(path, reference) == "refused", share
+        with contextlib.suppress(StorageError):
+            repair(path)
+            with jhpo.Study.load(path) as study:
+                there = np.isfinite(study.history.table.value.array)
+                good = reference.history.table.value.array[: len(study)]
+                np.testing.assert_array_equal(study.history.table.value.array[there], good[there])
+
+
+# 4 is in tests/storage/test_log.py: dropped, duplicated and swapped rows
+
+
+# 5: disk full and I/O errors at each write
+
+
+def test_a_write_that_fails_leaves_the_earlier_state(tmp_path):
+    path = tmp_path / "a.db"
+    study = jhpo.Study(SPACE, GREEDY, path, seed=1)
+    study.optimize(objective, budget=16)
+    engine = study.ledger.log._engine
+    budget, failing = {"left": 0}, {"on": False}
+
+    @event.listens_for(engine, "before_cursor_execute")
+    def fail(connection, cursor, statement, parameters, context, executemany):
+        if failing["on"] and statement.startswith(("INSERT", "UPDATE", "DELETE")):
+            budget["left"] -= 1
+            if budget["left"] < 0:
+                raise OperationalError(statement, {}, Exception("database or disk is full"))
+
+    (trial,) = study.ask()
+    for writes in range(12):
+        before = columns(study)
+        failing["on"], budget["left"] = True, writes
+        try:
+            study.tell(trial, 0.5)
+            study.tell(study.ask()[0], 0.25)
+            survived = True
+        except StorageError as error:
+            assert "disk is full" in str(error)
+            survived = False
+        failing["on"] = False
+        study.refresh()
+        if survived:
+            break
+        with jhpo.Study.load(path) as again:
+            assert_prefix(again, study, len(study))
+            assert len(again) == len(study) >= len(before[0])
+        if study[trial.id].state is TrialState.RUNNING:
+            study.tell(trial, 0.5)
+        study.requeue()
+        (trial,) = study.ask()
+    assert survived and writes > 2
+    study.close()
+
+
+def test_a_full_disk_is_a_clear_error_and_the_study_goes_on_when_there_is_room(tmp_path):
+    path = tmp_path / "a.db"
+    study = jhpo.Study(SPACE, GREEDY, path, seed=1)
+    study.optimize(objective, budget=16)
+    raw = study.ledger.log._connection.connection.driver_connection
+    (pages,) = raw.execute("PRAGMA page_count").fetchone()
+    raw.execute(f"PRAGMA max_page_count={pages + 3}")
+    with pytest.raises(StorageError, match="full"):
+        study.optimize(objective, budget=4000)
+    done = study.evaluations
+    raw.execute("PRAGMA max_page_count=1073741823")
+    study.optimize(objective, budget=160)
+    assert 16 <= done < 4000
+    assert_prefix(study, whole(160, seed=1), 160)
+    study.close()
+    with jhpo.Study.load(path) as again:
+        assert_prefix(again, whole(160, seed=1), 160)
+
+
+# 6: a snapshot is a transaction like any other; see the kill campaign, which checkpoints at random points
+
+
+# 7, 8: many writers
+
+
+def test_many_processes_share_one_study(tmp_path):
+    figures = tell_many(tmp_path / "a.db", processes=3, tells=20)
+    assert figures["trials"] == 60 and figures["unique_contiguous"] and figures["complete"] == 60
+
+
+def test_an_enqueued_trial_is_claimed_once(tmp_path):
+    path = tmp_path / "a.db"
+    study = jhpo.Study(SPACE, jhpo.RandomSearch(64), path)
+    workers = [jhpo.Study.load(path) for _ in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(5):
+            wanted = study.enqueue({"x": 0.5, "y": 0.5, "k": "a"})
+            asked = list(pool.map(lambda worker: worker.ask()[0].id, workers))
+            assert asked.count(wanted) == 1 and len(set(asked)) == 8
+    for worker in [*workers, study]:
+        worker.close()
+
+
+# 9: leases
+
+
+def test_a_killed_workers_trial_is_handed_on(tmp_path):
+    figures = lease_campaign(tmp_path / "a.db", kills=2)
+    assert figures == {"kills": 2, "handed_on": 2, "late_refused": 1}
+
+
+# 10, 11 are in tests/test_study.py, 13 in tests/executors/test_host.py, 14 in tests/test_cli.py
+
+
+# 12: one failed lane
+
+
+def test_one_nan_member_of_many_changes_no_other():
+    def clean(hp):
+        return jnp.sin(20 * hp["x"]) * jnp.exp(hp["y"])
+
+    reference = jhpo.Study(SPACE, jhpo.SobolSearch(1024))
+    reference.optimize(clean, budget=1024)
+    unit = reference[500].params["x"]
+
+    def poisoned(hp):
+        return jnp.where(jnp.abs(hp["x"] - unit) < 1e-6, jnp.nan, clean(hp))
+
+    study = jhpo.Study(SPACE, jhpo.SobolSearch(1024))
+    study.optimize(poisoned, budget=1024)
+    a, b = reference.history.table.value.array, study.history.table.value.array
+    lost = np.isnan(b)
+    assert lost.sum() == 1 and lost[500]
+    np.testing.assert_array_equal(a[~lost].view(np.uint64), b[~lost].view(np.uint64))
+
+
+# 15: hostile files
+
+
+def test_hostile_headers_are_refused_quickly(tmp_path):
+    from jhpo.storage import open_log
+
+    study = jhpo.Study(SPACE, "random", tmp_path / "good.db")
+    header = dict(study.history.header)
+    study.close()
+    bad = {
+        "pickle": {"space": "cos\nsystem\n(S'touch pwned'\ntR."},
+        "deep": {"space": '{"version":1,"tree":' + "[" * 100_000},
+        "no-tree": {"space": "{}"},
+        "module": {"strategy": {"strategy": "../../evil:Strategy", "options": {}}},
+        "dunder": {"strategy": {"strategy": "random", "options": {"__class__": "x"}}},
+        "types": {"strategy": 3},
+        "seed": {"seed": "../x"},
+        "direction": {"direction": "sideways"},
+        "huge": {"strategy": {"strategy": "random", "options": {"population": -(2**62)}}},
+    }
+    for name, change in bad.items():
+        log = open_log(tmp_path / f"{name}.db", create=True)
+        with log.write():
+            log.append("study", header | change)
+        log.close()
+        start = time.monotonic()
+        with pytest.raises(JhpoError):
+            jhpo.Study.load(tmp_path / f"{name}.db")
+        assert time.monotonic() - start < 1.0
+    assert not Path("pwned").exists()
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [("ask", {"generation": 0, "rows": 2**60, "member": 0, "id": 0})],
+        [("ask", {"generation": 5, "rows": 4, "member": 0, "id": 0})],
+        [("ask", {"generation": 0, "rows": 4, "member": 3, "id": 0})],
+        [("ask", {"generation": 0, "rows": 4, "member": 0, "id": 7})],
+        [("tell", {"ids": np.asarray([0]), "results": {"value": np.zeros(1), "reasons": {}}, "time": 0.0})],
+        [("tell", {"ids": np.asarray([-1]), "results": {"value": np.zeros(1), "reasons": {}}, "time": 0.0})],
+        [("claim", {"ids": [3], "worker": "w", "time": 0.0})],
+        [("run", {"command": "true"})],
+        [("study", {})],
+        [("layout", {})],
+    ],
+    ids=["huge", "generation", "member", "id", "untold", "negative", "claim", "kind", "study", "layout"],
+)
+def test_contradicting_events_are_refused(tmp_path, events):
+    path = tmp_path / "a.db"
+    study = jhpo.Study(SPACE, "random", path)
+    log = study.ledger.log
+    with log.write():
+        for kind, body in events:
+            defaults = {"units": np.full((2, SPACE.dim), 0.5), "worker": "w", "time": 0.0}
+            log.append(kind, {**defaults, **body} if kind == "ask" else body)
+    study.close()
+    with pytest.raises(StorageError, match="log row 1"):
+        jhpo.Study.load(path)
+
+
+# 16: formats; 17: changed spaces are in tests/test_study.py
+
+
+def test_a_study_of_every_released_format_opens(tmp_path):
+    folder = Path(__file__).parent / "storage" / "formats"
+    files = sorted(folder.glob("format*.sqlite"))
+    from jhpo.storage.schema import FORMAT
+
+    assert [f.stem for f in files] == [f"format{k}" for k in range(1, FORMAT + 1)]
+    for file in files:
+        copy = tmp_path / file.name
+        shutil.copy(file, copy)
+        with jhpo.Study.load(copy) as study:
+            assert len(study) == 24 and study.best.value < 1.0
+            assert [t.id for t in study.failures] == [1]
+            (trial,) = study.ask()
+            study.tell(trial, 0.0)
+            assert study.best.id == trial.id
+
+
+# 18 is in benchmarks/reliability.py
+
+
+# 19: read-only folders, clocks
+
+
+def test_a_clock_that_jumps_hurts_nobody(tmp_path, monkeypatch):
+    study = jhpo.Study(SPACE, GREEDY, tmp_path / "a.db", seed=1, lease=3600.0)
+    now = time.time()
+    (trial,) = study.ask()
+    monkeypatch.setattr(time, "time", lambda: now - 86_400.0)
+    other = study.ask()[0]
+    assert other.id == 1
+    monkeypatch.setattr(time, "time", lambda: now + 86_400.0)
+    again = study.ask()[0]
+    assert (again.id, again.attempt) == (trial.id, 1)  # a lease of an hour is over after a day
+    with pytest.raises(TrialConflict):
+        study.tell(trial, 0.5)
+    study.tell(again, 0.5)
+    study.close()
+
+
+def test_a_read_only_study_shows_and_refuses_to_change(tmp_path):
+    path = tmp_path / "a.db"
+    with jhpo.Study(SPACE, GREEDY, path) as study:
+        study.optimize(objective, budget=16)
+    before = path.read_bytes()
+    with jhpo.Study.load(path, read_only=True) as study:
+        assert study.evaluations == 16 and len(study.top(3)) == 3
+        with pytest.raises(StorageError, match="read-only"):
+            study.ask()
+        with pytest.raises(StorageError, match="read-only"):
+            study.optimize(objective, budget=32)
+    assert path.read_bytes() == before
+
+
+# threads and forks
+
+
+def test_threads_share_a_study():
+    study = jhpo.Study(SPACE, jhpo.RandomSearch(16))
+
+    def work():
+        for _ in range(25):
+            (trial,) = study.ask()
+            study.tell(trial, float(trial.id))
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    np.testing.assert_array_equal(study.history.table.value.array, np.arange(100.0))
+
+
+def test_a_process_killed_while_it_holds_the_lock_releases_it(tmp_path):
+    path = tmp_path / "a.db"
+    jhpo.Study(SPACE, "random", path).close()
+    code = (
+        f"import sqlite3, time; c = sqlite3.connect({str(path)!r}, isolation_level=None); c.execute('BEGIN IMMEDIATE')"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code + "; print('held', flush=True); time.sleep(60)"], stdout=subprocess.PIPE
+    )
+    assert holder.stdout is not None and holder.stdout.readline() == b"held\n"
+    with pytest.raises(sqlite3.OperationalError):
+        sqlite3.connect(path, timeout=0.05).execute("BEGIN IMMEDIATE")
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.wait()
+    with jhpo.Study.load(path) as study:
+        assert study.ask()[0].id == 0
