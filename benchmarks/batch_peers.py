@@ -1,6 +1,6 @@
 """Peers that propose batches, run in a Python of their own: python batch_peers.py PEER PROBLEM BUDGET SEED BATCH.
 
-Started by bayes_quality.py in the folder of peers.py and problems.py; prints one JSON line as peers.py does.
+Started by bayes_quality.py with the folder of peers.py and problems.py on its path; prints one line as peers.py does.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import warnings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 warnings.filterwarnings("ignore")
-sys.path.insert(0, os.getcwd())
 
 
 def run_random(problem, budget, seed, batch):

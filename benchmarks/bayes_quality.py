@@ -71,10 +71,12 @@ def main() -> None:
             for peer in peers if options.peers and options.peers_python and index < options.peer_seeds else ():
                 if wanted(peer, name, seed):
                     arguments = [peer, name, str(options.budget), str(seed)]
-                    script = "peers.py" if options.batch == 1 else str((here / "batch_peers.py").resolve())
+                    script = str(
+                        ((here / "batch_peers.py") if options.batch > 1 else (options.peers / "peers.py")).resolve()
+                    )
                     extra = [] if options.batch == 1 else [str(options.batch)]
                     command = [options.peers_python, "-W", "ignore", "-B", script, *arguments, *extra]
-                    line = comparison.run_peer(command, options.peers, options.yahpo)
+                    line = comparison.run_peer(command, options.peers, options.yahpo)[-1]
                     comparison.append(first, line)
                     lines.append(line)
     lines = [x for x in lines if x.get("q", 1) == options.batch and x["problem"] in names]

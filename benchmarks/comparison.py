@@ -11,6 +11,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -47,16 +48,21 @@ def append(path: Path, line: Line) -> None:
         file.write(json.dumps(line) + "\n")
 
 
-def run_peer(command: Sequence[str], folder: Path, yahpo: Path | None, limit: float = 900.0) -> Line:
-    """One peer in its own interpreter; raises CalledProcessError with what it said."""
-    environment = {**os.environ, **({"YAHPO": str(yahpo.resolve())} if yahpo else {})}
-    done = subprocess.run(
-        list(command), cwd=folder, env=environment, capture_output=True, text=True, timeout=limit, check=False
-    )
-    lines = [text for text in done.stdout.splitlines() if text.startswith("{")]
+def run_peer(command: Sequence[str], folder: Path, yahpo: Path | None = None, limit: float = 3600.0) -> list[Line]:
+    """The JSON lines of a peer in its own interpreter, with ``folder`` on its path and a scratch working directory.
+
+    Raises RuntimeError with what it said if it failed or printed none.
+    """
+    environment = {**os.environ, "PYTHONPATH": str(folder.resolve())}
+    environment |= {"YAHPO": str(yahpo.resolve())} if yahpo else {}
+    with tempfile.TemporaryDirectory() as scratch:  # some peers write log files where they stand
+        done = subprocess.run(
+            list(command), cwd=scratch, env=environment, capture_output=True, text=True, timeout=limit, check=False
+        )
+    lines = [json.loads(text) for text in done.stdout.splitlines() if text.startswith("{")]
     if done.returncode or not lines:
         raise RuntimeError(f"{' '.join(command)} failed with {done.returncode}: {done.stderr[-2000:]}")
-    return json.loads(lines[-1])
+    return lines
 
 
 @functools.cache
