@@ -18,6 +18,17 @@ from jhpo.storage.codec import GENESIS, Event, digest, follow, link, pack, unpac
 _BUSY_SECONDS = 60.0  # how long to wait for another writer
 _SNAPSHOTS_KEPT = 2  # the newest, and one more in case that one is damaged
 
+_IS_HEAD = schema.meta.c.key == "head"
+_HEAD = sa.select(schema.meta.c.value).where(_IS_HEAD)
+_SET_HEAD = schema.meta.update().where(_IS_HEAD)
+_ADD = schema.log.insert()
+_COLUMNS = schema.log.c
+_NEWS = (
+    sa.select(_COLUMNS.seq, _COLUMNS.kind, _COLUMNS.body, _COLUMNS.digest, _COLUMNS.chain)
+    .where(_COLUMNS.seq >= sa.bindparam("first"))
+    .order_by(_COLUMNS.seq)
+)
+
 
 class SqlLog:
     """One study's log in the database at `url`; every transaction is exclusive, and durable once it returns.
@@ -95,8 +106,7 @@ class SqlLog:
         try:
             with connection.begin():
                 if connection.dialect.name != "sqlite" and sa.inspect(connection).has_table(schema.meta.name):
-                    head = sa.select(schema.meta.c.value).where(schema.meta.c.key == "head")
-                    connection.execute(head.with_for_update())
+                    connection.execute(_HEAD.with_for_update())
                 yield
         finally:
             connection.execution_options(jhpo_write=False)
@@ -113,10 +123,7 @@ class SqlLog:
             with self._explained("write"), self._exclusive():
                 yield self
                 if self.seq > self._read_to[0]:
-                    self._connection.execute(
-                        schema.meta.update().where(schema.meta.c.key == "head"),
-                        {"value": f"{self.seq}:{self._chain.hex()}"},
-                    )
+                    self._connection.execute(_SET_HEAD, {"value": f"{self.seq}:{self._chain.hex()}"})
         except BaseException:
             # what others had committed stays read; what this transaction added never happened
             self.seq, self._chain = self._read_to
@@ -127,17 +134,13 @@ class SqlLog:
         self._reconnect_after_fork()
         events: list[Event] = []
         with self._reading():
-            columns = schema.log.c
-            query = sa.select(columns.seq, columns.kind, columns.body, columns.digest, columns.chain)
-            rows = self._connection.execute(query.where(columns.seq >= self.seq).order_by(columns.seq))
+            rows = self._connection.execute(_NEWS, {"first": self.seq})
             seq, chain = self.seq, self._chain
             for row in rows:
                 chain = follow(chain, seq, row)
                 events.append(Event(seq, row[1], unpack(row[2], f"log row {seq}")))
                 seq += 1
-            head = self._connection.execute(
-                sa.select(schema.meta.c.value).where(schema.meta.c.key == "head")
-            ).scalar_one_or_none()
+            head = self._connection.execute(_HEAD).scalar_one_or_none()
         if head != f"{seq}:{chain.hex()}":
             raise StorageError(
                 f"{self.url}: the log ends at row {seq}, the recorded end is {str(head).split(':')[0]}: "
@@ -157,7 +160,7 @@ class SqlLog:
         row_digest = digest(self.seq, kind, data)
         chain = link(self._chain, row_digest)
         self._connection.execute(
-            schema.log.insert(),
+            _ADD,
             {"seq": self.seq, "kind": kind, "body": data, "digest": row_digest, "chain": chain},
         )
         event = Event(self.seq, kind, body)
