@@ -89,6 +89,11 @@ class Meter:
             self._callback(Update(self._done, new, shown, history.opened, seconds, spent))
         return self._rules.check(Progress(self._done, history.opened, seconds, best, self.bests))
 
+    def check_time(self) -> str | None:
+        """While nothing finishes: only the clock can end the search."""
+        seconds = time.perf_counter() - self._start
+        return self._rules.check(Progress(self._done, self._study.history.opened, seconds, np.nan, []))
+
     def first_check(self) -> str | None:
         """Before anything runs: a resumed study may have nothing left to do."""
         best = self.bests[-1] if self.bests else np.nan
@@ -202,6 +207,9 @@ def _on_host(study: Study, objective: HostObjective, meter: Meter) -> str:
             next(iter(running)).wait(_POLL_SECONDS)
             done = [task for task in running if task.done()]
             if not done:
+                stopped = meter.check_time()
+                if stopped is not None:
+                    return stopped
                 continue
             trials = [running.pop(task) for task in done]
             study.tell_outcomes(trials, [task.result() for task in done])

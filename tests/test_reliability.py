@@ -21,7 +21,7 @@ from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 
 import jhpo
-from benchmarks.reliability import SPACE, campaign, lease_campaign, objective, tell_many
+from benchmarks.reliability import SPACE, campaign, lease_campaign, million, objective, tell_many
 from jhpo.errors import JhpoError, StorageError, TrialConflict
 from jhpo.storage.repair import repair
 from jhpo.trial import TrialState
@@ -53,6 +53,24 @@ def test_killed_runs_lose_nothing_and_end_as_the_uninterrupted_one(tmp_path):
     assert figures["kills"] == 4
     assert figures["lost"] == 0 and figures["duplicates"] == 0 and figures["different"] == 0
     assert figures["slowest_open_s"] < 1.0
+
+
+@pytest.mark.slow
+def test_two_hundred_kills(tmp_path):
+    figures = campaign(tmp_path, kills=200, seed=0)
+    assert figures["lost"] == 0 and figures["duplicates"] == 0 and figures["different"] == 0
+    assert figures["slowest_open_s"] < 1.0
+
+
+@pytest.mark.slow
+def test_eight_processes_tell_eight_thousand_trials(tmp_path):
+    figures = tell_many(tmp_path / "a.db", processes=8, tells=1000)
+    assert figures["trials"] == 8000 and figures["unique_contiguous"] and figures["complete"] == 8000
+
+
+@pytest.mark.slow
+def test_a_million_trials_reopen_within_five_seconds(tmp_path):
+    assert million(tmp_path, 1_000_000)["ask_s"] < 5.0
 
 
 # 3: truncated files, flipped bits

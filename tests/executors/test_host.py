@@ -117,6 +117,14 @@ def test_minimize_takes_host_functions():
     assert result.value < 1e-2 and result.best["k"] in ("a", "b")
 
 
+def test_time_runs_out_also_while_nothing_finishes():
+    study = jhpo.Study(SPACE, jhpo.RandomSearch(8))
+    start = time.monotonic()
+    summary = study.optimize(jhpo.host(lambda params: time.sleep(5)), budget=100, seconds=0.2)
+    assert time.monotonic() - start < 3 and summary.stopped.startswith("seconds")
+    assert summary.evaluations == 0 and study.history.waiting == [0]
+
+
 def test_what_was_cut_off_is_queued_again():
     started = threading.Event()
 
