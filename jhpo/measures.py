@@ -10,6 +10,9 @@ from jhpo.keys import trial_keys
 from jhpo.space import Space
 
 _seed_program = jax.jit(lambda root, ids: jax.random.key_data(trial_keys(root, ids)))
+_replicate_program = jax.jit(
+    lambda root, ids, r: jax.random.key_data(jax.vmap(lambda k: jax.random.fold_in(k, r))(trial_keys(root, ids)))
+)
 _constraint_program = jax.jit(lambda space, units: space.unit_constraint(units))
 
 
@@ -22,12 +25,16 @@ def measure_constraints(space: Space, units: np.ndarray) -> np.ndarray | None:
     return np.asarray(values, np.float64)[: len(units)]
 
 
-def trial_seeds(root: jax.Array, ids: np.ndarray) -> np.ndarray:
-    """``uint64[n]``: the key data of ``fold_in(root, id)`` as one number a trial."""
+def trial_seeds(root: jax.Array, ids: np.ndarray, replicate: int | None = None) -> np.ndarray:
+    """``uint64[n]``: the key data of ``fold_in(root, id)`` as one number a trial; replicates fold in their number."""
     if not len(ids):
         return np.empty(0, np.uint64)
     padded = np.pad(np.asarray(ids, np.uint32), (0, _room(len(ids)) - len(ids)), mode="edge")
-    high, low = np.asarray(_seed_program(root, padded)).astype(np.uint64).T[:, : len(ids)]
+    if replicate is None:
+        data = _seed_program(root, padded)
+    else:
+        data = _replicate_program(root, padded, np.uint32(replicate))
+    high, low = np.asarray(data).astype(np.uint64).T[:, : len(ids)]
     return (high << np.uint64(32)) | low
 
 

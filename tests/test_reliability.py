@@ -172,6 +172,28 @@ def test_a_write_that_fails_leaves_the_earlier_state(tmp_path):
     study.close()
 
 
+def test_a_generation_that_could_not_be_stored_is_asked_for_again(tmp_path):
+    study, reference = jhpo.Study(SPACE, GREEDY, tmp_path / "a.db", seed=1), jhpo.Study(SPACE, GREEDY, seed=1)
+    failing = {"on": False}
+
+    @event.listens_for(study.ledger.log._engine, "before_cursor_execute")
+    def fail(connection, cursor, statement, parameters, context, executemany):
+        if failing["on"] and statement.startswith("UPDATE"):
+            raise OperationalError(statement, {}, Exception("database or disk is full"))
+
+    for _ in range(4):
+        failing["on"] = True
+        for _ in range(2):
+            with pytest.raises(StorageError, match="full"):
+                study.ask(8)
+        failing["on"] = False
+        for one in (study, reference):
+            for trial in one.ask(8):
+                one.tell(trial, trial.params["x"] ** 2)
+    assert_prefix(study, reference, 32)
+    study.close()
+
+
 def test_a_full_disk_is_a_clear_error_and_the_study_goes_on_when_there_is_room(tmp_path):
     path = tmp_path / "a.db"
     study = jhpo.Study(SPACE, GREEDY, path, seed=1)

@@ -518,6 +518,7 @@ def test_workers_are_known_by_more_than_their_pid():
     assert int(pid) == os.getpid() and not is_dead(me)
     assert is_dead(f"{host}/{pid}/1")  # the pid was taken by a younger process
     assert is_dead(f"{host}/{2**22 + 1}/{start}")
+    assert is_dead(f"{host}/{os.getppid()}/1")
     assert not is_dead(f"elsewhere/{pid}/{start}")
 
 

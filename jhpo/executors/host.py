@@ -121,7 +121,7 @@ class HostEvaluator:
             self._pool = self._objective.pool()
         tasks = []
         for replicate in range(self._replicates):
-            seeds = trial_seeds(replicate_root(root, replicate), ids).tolist()
+            seeds = trial_seeds(root, ids, replicate if self._replicates > 1 else None).tolist()
             tasks += [self._pool.submit(self._space.decode(u), s) for u, s in zip(units, seeds)]
         outcomes = [task.result() for task in tasks]
         values = np.asarray([o.value for o in outcomes]).reshape(self._replicates, len(units))
@@ -141,11 +141,6 @@ class HostEvaluator:
     def __del__(self) -> None:
         if self._pool is not None:
             self._pool.close()
-
-
-def replicate_root(root: jax.Array, replicate: int) -> jax.Array:
-    """The root key of a replicate; the first one is the study's own."""
-    return root if replicate == 0 else jax.random.fold_in(jax.random.fold_in(root, np.uint32(0xFFFFFFFD)), replicate)
 
 
 def check_request(request: Request) -> None:

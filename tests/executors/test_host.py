@@ -9,6 +9,7 @@ import textwrap
 import threading
 import time
 
+import jax
 import numpy as np
 import pytest
 
@@ -115,6 +116,18 @@ def test_threads_and_processes_agree():
 def test_minimize_takes_host_functions():
     result = jhpo.minimize(jhpo.host(square, workers=2), SPACE, jhpo.Greedy(8), budget=64)
     assert result.value < 1e-2 and result.best["k"] in ("a", "b")
+
+
+def test_replicates_of_a_host_function_have_seeds_of_their_own():
+    evaluator = jhpo.host(seeded).evaluator(SPACE, replicates=3)
+    units, ids = np.full((2, 2), 0.5), np.arange(2)
+    root = jax.random.key(0)
+    result = evaluator.evaluate(units, ids, root, jhpo.Request())
+    keys = [[jax.random.fold_in(jax.random.fold_in(root, i), r) for r in range(3)] for i in range(2)]
+    seeds = [[int(high) << 32 | int(low) for high, low in map(jax.random.key_data, row)] for row in keys]
+    expected = np.asarray([[seeded({"x": 0.5}, s) for s in row] for row in seeds])
+    np.testing.assert_allclose(result.value, expected.mean(axis=1), rtol=1e-12)
+    np.testing.assert_allclose(result.variance, expected.var(axis=1, ddof=1) / 3, rtol=1e-12)
 
 
 def test_time_runs_out_also_while_nothing_finishes():
