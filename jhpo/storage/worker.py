@@ -18,14 +18,12 @@ def is_dead(worker: str) -> bool:
     pid, _, start = rest.partition("/")
     if host != socket.gethostname() or not pid.isdecimal():
         return False
-    if int(pid) == os.getpid():
-        return start != _start(os.getpid())
     try:
         os.kill(int(pid), 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return True
-    except (PermissionError, OverflowError):
-        return False
+    except PermissionError:
+        return start != _start(int(pid))  # another user's: the worker itself, or a younger process of that pid
     return start != _start(int(pid))
 
 
