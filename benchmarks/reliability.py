@@ -50,6 +50,8 @@ def host_objective(params: dict[str, Any]) -> float:
 def child(mode: str, path: str, seed: int) -> None:
     """Work on a study until killed; every acknowledged result is announced on stdout."""
     jhpo.ledger.SNAPSHOT_SECONDS = 0.02
+    # compile first: a kill during compilation interrupts nothing
+    jhpo.Study(SPACE, STRATEGY).optimize(objective, budget=24)
     study = jhpo.Study(SPACE, STRATEGY, path, seed=seed, resume=True, max_retry=1000)
     print("ready", flush=True)
 

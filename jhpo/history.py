@@ -114,6 +114,8 @@ class History:
 
     def _batch(self, body: dict[str, Any]) -> None:
         ids = self._hand_out(body)
+        if "streams" in body:
+            self.table.stream.array[ids] = body["streams"]
         self._finish(ids, body["results"], body["end"])
 
     def _tell(self, body: dict[str, Any]) -> None:

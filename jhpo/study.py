@@ -308,9 +308,22 @@ class Study:
         return ranked[0]
 
     def top(self, k: int = 5) -> list[Trial]:
-        """The `k` best trials, best first."""
+        """The `k` best trials with different hyperparameters, best first; feasible ones only."""
         check_integer("k", k)
-        return [self._trial(int(i)) for i in self.history.table.ranked(self.sign)[:k]]
+        distinct: dict[str, int] = {}
+        for trial_id in self.history.table.ranked(self.sign)[: 100 * k].tolist():
+            params = self.space.decode(self.history.table.unit.array[trial_id])
+            distinct.setdefault(repr(self.space.flat(params)), trial_id)
+            if len(distinct) == k:
+                break
+        return [self._trial(i) for i in distinct.values()]
+
+    def states(self, objective: Any, trials: Sequence[Trial | int]) -> list[Any]:
+        """Trained states of some trials (``study.top(5)``), made again from their keys; None for host objectives."""
+        from jhpo.study_batch import trained_states
+
+        ids = [t.id if isinstance(t, Trial) else check_integer("trials", t, 0, len(self) - 1) for t in trials]
+        return trained_states(self, objective, ids) if ids else []
 
     def to_frame(self) -> Any:
         """All trials as a pandas DataFrame: ``id``, ``value``, ``state``, ``param_<name>``, ..."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 import warnings
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
+from jhpo.evaluators import make_evaluator
 from jhpo.ledger import Append
 from jhpo.strategies.base import Evaluation, Request
 from jhpo.study import Study
@@ -43,10 +45,13 @@ def evaluate_generation(study: Study, evaluator: Any, left: int | None) -> bool:
                 return False
         ledger.restore(after)
         keep_layout(study, evaluator, append)
-        append("batch", {
+        body = {
             "generation": plan.generation, "rows": plan.rows, "member": plan.member, "id": plan.first,
             "units": plan.units, "results": results, "time": begin, "end": time.time(),
-        })  # fmt: skip
+        }  # fmt: skip
+        if not np.array_equal(plan.streams, plan.first + np.arange(len(plan.streams))):
+            body["streams"] = plan.streams  # a strategy that fixes its members' randomness
+        append("batch", body)
     return plan.member + len(plan.units) == plan.rows
 
 
@@ -94,6 +99,15 @@ def evaluate_waiting(study: Study, evaluator: Any, left: int | None) -> bool:
     with ledger.transaction() as append:
         append("tell", {"ids": np.asarray(ids), "results": pack_evaluation(result), "time": time.time()})
     return True
+
+
+def trained_states(study: Study, objective: Any, ids: Sequence[int], metric: str | None = None) -> list[Any]:
+    """The trained states of some trials, trained once more from their keys."""
+    layout = stored_layout(study, None, None)
+    evaluator = make_evaluator(objective, study.space, replicates=study.replicates, metric=metric, **layout)
+    rows, table = np.asarray(ids, np.int64), study.history.table
+    streams = np.where(table.stream.array[rows] >= 0, table.stream.array[rows], rows)
+    return evaluator.states(table.unit.array[rows], streams.astype(np.uint32), study.root)
 
 
 def keep_layout(study: Study, evaluator: Any, append: Append) -> None:

@@ -73,6 +73,7 @@ class TrialTable:
         self.generation = Column(np.int32, fill=-1)
         self.member = Column(np.int32, fill=-1)
         self.attempt = Column(np.uint16)  # how often it was handed out before
+        self.stream = Column(np.int64, fill=-1)  # id its evaluation key was made from, -1 for its own
         self.lost = Column(np.uint16)  # how often its worker was lost
         self.asked = Column(np.float64, fill=np.nan)  # seconds since the epoch
         self.told = Column(np.float64, fill=np.nan)
@@ -82,7 +83,7 @@ class TrialTable:
 
     def columns(self) -> list[Column]:
         """Every column there is."""
-        fixed = [self.unit, self.value, self.state, self.generation, self.member, self.attempt, self.lost]
+        fixed = [self.unit, self.value, self.state, self.generation, self.member, self.attempt, self.stream, self.lost]
         return [*fixed, self.asked, self.told, *self.extra.values()]
 
     def add(self, count: int) -> slice:

@@ -334,6 +334,51 @@ def test_replicates_average_the_noise():
     assert variance.shape == (16,) and (variance > 0).all()
 
 
+class Line:
+    """A trainable: gradient descent on ``(w - target)^2`` from a random start."""
+
+    steps = 20
+    target = 0.5
+
+    def init(self, hp, key):
+        return jax.random.normal(key)
+
+    def step(self, hp, state, t):
+        return state - hp["rate"] * 2.0 * (state - self.target)
+
+    def evaluate(self, hp, state):
+        return (state - self.target) ** 2
+
+
+def test_trained_states_of_the_best_trials():
+    space = jhpo.Space({"rate": jhpo.Float(1e-3, 0.4, log=True)})
+    study = jhpo.Study(space, jhpo.RandomSearch(8), seed=3)
+    study.optimize(Line(), budget=16)
+    top = study.top(3)
+    states = study.states(Line(), top)
+    for trial, state in zip(top, states):
+        start = float(jax.random.normal(study.key(trial)))
+        expected = 0.5 + (start - 0.5) * (1.0 - 2.0 * trial.params["rate"]) ** 20
+        assert float(state) == pytest.approx(expected, abs=1e-5)
+        assert trial.value == pytest.approx((float(state) - 0.5) ** 2, abs=1e-6)
+    assert study.states(Line(), []) == []
+
+
+def test_strategies_may_fix_the_randomness_of_their_members():
+    @jhpo.strategy
+    class Fixed(jhpo.RandomSearch):
+        def evaluation_ids(self, state, ids):
+            return jnp.zeros_like(ids) + jnp.uint32(77)
+
+    study = jhpo.Study(jhpo.Space({"rate": jhpo.Float(1e-3, 1e-2)}), Fixed(4))
+    study.optimize(Line(), budget=8)
+    assert (study.history.table.stream.array == 77).all()
+    (state,) = study.states(Line(), study.top(1))
+    start = float(jax.random.normal(jax.random.fold_in(study.root, 77)))
+    rate = study.best.params["rate"]
+    assert float(state) == pytest.approx(0.5 + (start - 0.5) * (1.0 - 2.0 * rate) ** 20, abs=1e-5)
+
+
 # -- storage and resume -----------------------------------------------------------------------------------------
 
 

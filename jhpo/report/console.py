@@ -48,7 +48,11 @@ class Bar:
         rate = update.new / max(update.seconds - update.compile_seconds, 1e-9)
         left = None if self._budget is None else max(self._budget - update.evaluations, 0)
         eta = "?" if left is None else duration(left / max(rate, 1e-9))
-        shown: dict[str, Any] = {"best": number(update.best), "rate": f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}", "eta": eta}
+        shown: dict[str, Any] = {
+            "best": number(update.best),
+            "rate": f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}",
+            "eta": eta,
+        }
         self._progress.update(self._task, completed=update.evaluations, refresh=False, **shown)
         if not self._live and time.monotonic() - self._printed > _PLAIN_SECONDS:
             self._printed = time.monotonic()
