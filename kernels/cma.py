@@ -144,13 +144,23 @@ def sample(g: Gaussian, key: jax.Array, n: int) -> jax.Array:
     return g.mean[None, :] + (g.sigma * g.scale)[None, :] * _apply(g.root, z)
 
 
+def reflected(x: jax.Array) -> jax.Array:
+    """Any real coordinate folded into [0, 1] by mirrors at both ends, in closed form.
+
+    >>> reflected(jnp.array([-0.25, 0.5, 1.25, 7.5])).tolist()
+    [0.25, 0.5, 0.75, 0.5]
+    """
+    t = jnp.mod(x, 2.0)
+    return jnp.minimum(t, 2.0 - t)
+
+
 def update(g: Gaussian, r: Rates, x: jax.Array, order: jax.Array, valid: jax.Array, adapted: np.ndarray) -> Gaussian:
     """The distribution after one generation.
 
     Args:
       g: the distribution ``x`` was drawn from.
       r: its rates; ``weights`` has one entry a row of ``x``.
-      x: float[m, d], points as they were evaluated (moved to the bounds where necessary).
+      x: float[m, d], the points to learn from: draws of `sample`, or where they were moved to.
       order: int32[m], rows from best to worst.
       valid: bool[m], False for failed members: they neither attract nor repel.
       adapted: bool[d], static: coordinates the Gaussian describes; the others stay as they are.
@@ -168,7 +178,7 @@ def update(g: Gaussian, r: Rates, x: jax.Array, order: jax.Array, valid: jax.Arr
     mass = plus.sum()
     plus = plus / jnp.where(mass > 0, mass, 1.0)
     step = jnp.matmul(plus, y, precision=_HIGH)  # (41)
-    mean = jnp.clip(g.mean + g.sigma * g.scale * step, 0.0, 1.0)  # (42)
+    mean = g.mean + g.sigma * g.scale * step  # (42)
 
     z = _apply(g.inverse, y)
     whitened = _apply(g.inverse, step[None, :])[0]

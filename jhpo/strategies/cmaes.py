@@ -16,6 +16,8 @@ from jhpo.strategies.base import Evaluation, Strategy, default_dtype, feasible_v
 
 RESTARTS = ("none", "ipop", "bipop")
 COVARIANCES = ("auto", "full", "diagonal")
+BOUNDS = ("auto", "reflect")
+CLIPPED = 50  # evaluations a dimension that "auto" clips
 DIAGONAL_ABOVE = 200  # dimensions
 _LOST = jnp.inf  # value and violation of a member that failed or was not told
 
@@ -26,6 +28,7 @@ class CMAESState(NamedTuple):
     space: Space  # static
     gauss: cma.Gaussian
     table: jax.Array  # float[d, k], probabilities of the categories, k = 0 without any
+    asked: jax.Array  # float[n, d], what is learned from the points asked for: themselves, or their unreflected draws
     rows: jax.Array  # float[m, d], members of the generation, m = population * growth
     value: jax.Array  # float[m], +inf where failed or not told yet
     violation: jax.Array  # float[m], as in `feasible_value`
@@ -47,10 +50,10 @@ class CMAESState(NamedTuple):
 class CMAES(Strategy):
     """Covariance matrix adaptation (Hansen 2016), with active weights and restarts.
 
-    The state is a Gaussian on the unit cube; points outside are moved to the bound, and learned from where they were
-    evaluated. Integers and ordinals keep the probability ``1 / (d l)`` of leaving their cell (Hamano et al. 2022),
-    categories have probabilities of their own (as in Hamano et al. 2024). Infeasible members rank behind feasible
-    ones (Deb's rules), failed members are left out; if a whole generation fails, the distribution stays.
+    The state is a Gaussian in the coordinates of the unit cube. Integers and ordinals keep the probability
+    ``1 / (d l)`` of leaving their cell (Hamano et al. 2022), categories have probabilities of their own (as in Hamano
+    et al. 2024). Infeasible members rank behind feasible ones (Deb's rules), failed members are left out; if a whole
+    generation fails, the distribution stays.
 
     Args:
       population: points of a generation; ``4 + 3 ln d`` is the customary least, more is more global.
@@ -60,6 +63,10 @@ class CMAES(Strategy):
         takes several asks a generation.
       growth: largest factor by which the population grows, a power of two.
       covariance: ``"full"``, ``"diagonal"`` (Ros & Hansen 2008), or ``"auto"``: diagonal above 200 dimensions.
+      bounds: ``"reflect"`` folds points outside back and learns from the unfolded draws, so that no bound distorts
+        the search. ``"auto"`` moves them to the bound during the first ``50 d`` evaluations, and learns from there:
+        an optimum on a bound, common among hyperparameters, is met exactly and early; later it reflects, because a
+        long run of the former stalls beside the bound.
       start: the first mean is the space's ``"default"`` or a ``"random"`` point; restarts are random.
 
     Raises:
@@ -77,6 +84,7 @@ class CMAES(Strategy):
     restarts: str = static_field(default="ipop")
     growth: int = static_field(default=64)
     covariance: str = static_field(default="auto")
+    bounds: str = static_field(default="auto")
     start: str = static_field(default="default")
 
     def __post_init__(self) -> None:
@@ -85,8 +93,8 @@ class CMAES(Strategy):
         check_integer("growth", self.growth)
         if self.growth & (self.growth - 1):
             raise invalid("growth", "a power of two", self.growth)
-        options = (("restarts", RESTARTS), ("covariance", COVARIANCES), ("start", ("default", "random")))
-        for name, allowed in options:
+        options = {"restarts": RESTARTS, "covariance": COVARIANCES, "bounds": BOUNDS, "start": ("default", "random")}
+        for name, allowed in options.items():
             if getattr(self, name) not in allowed:
                 raise invalid(name, f"one of {allowed}", getattr(self, name))
 
@@ -105,6 +113,7 @@ class CMAES(Strategy):
             space=space,
             gauss=cma.gaussian(mean, sigma, self._diagonal(space)),
             table=_first_table(space, dtype),
+            asked=jnp.full((n, d), jnp.asarray(0.5, dtype)),
             rows=jnp.full((m, d), jnp.asarray(0.5, dtype)),
             value=jnp.full((m,), infinite),
             violation=jnp.full((m,), infinite),
@@ -127,14 +136,17 @@ class CMAES(Strategy):
         if self.restarts != "none":
             state = jax.lax.cond(state.done, self._restart, lambda s, _: s, state, k_restart)
         space = state.space
-        units = jnp.clip(cma.sample(state.gauss, k_normal, self.population), 0.0, 1.0)
+        drawn = cma.sample(state.gauss, k_normal, self.population)
+        clip = self._clips(state)
+        units = jnp.where(clip[None, :], jnp.clip(drawn, 0.0, 1.0), cma.reflected(drawn))
+        asked = jnp.where(clip[None, :], units, drawn)
         if space.categorical.any():
             logits = jnp.log(state.table)[None, :, :]
             shape = (self.population, space.dim)
-            drawn = jax.random.categorical(k_category, logits, axis=-1, shape=shape).astype(jnp.int32)
-            centres = space.from_index(drawn, units.dtype)
-            units = jnp.where(jnp.asarray(space.categorical)[None, :], centres, units)
-        return units, state
+            category = jax.random.categorical(k_category, logits, axis=-1, shape=shape).astype(jnp.int32)
+            centres, on = space.from_index(category, units.dtype), jnp.asarray(space.categorical)[None, :]
+            units, asked = jnp.where(on, centres, units), jnp.where(on, centres, asked)
+        return units, state._replace(asked=asked)
 
     def tell(self, state: CMAESState, units: jax.Array, result: Evaluation) -> CMAESState:
         value, violation = feasible_value(result)
@@ -145,7 +157,7 @@ class CMAES(Strategy):
         )
         at, zero = state.told, jnp.zeros((), jnp.int32)
         state = state._replace(
-            rows=jax.lax.dynamic_update_slice(state.rows, units, (at, zero)),
+            rows=jax.lax.dynamic_update_slice(state.rows, state.asked, (at, zero)),
             value=jax.lax.dynamic_update_slice(state.value, value, (at,)),
             violation=jax.lax.dynamic_update_slice(state.violation, violation, (at,)),
             told=at + self.population,
@@ -165,6 +177,14 @@ class CMAES(Strategy):
     def _diagonal(self, space: Space) -> bool:
         return self.covariance == "diagonal" or (self.covariance == "auto" and space.dim > DIAGONAL_ABOVE)
 
+    def _clips(self, state: CMAESState) -> jax.Array:
+        """``bool[d]``: coordinates that are clipped at present rather than reflected."""
+        discrete = jnp.asarray(state.space.cells > 0)
+        if self.bounds != "auto":
+            return discrete
+        first = (state.doublings == 0) & (state.spent[2] < CLIPPED * state.space.dim)
+        return discrete | first
+
     def _adapt(self, state: CMAESState) -> CMAESState:
         space, dtype = state.space, state.rows.dtype
         adapted = ~space.categorical
@@ -174,6 +194,9 @@ class CMAES(Strategy):
         value = jnp.where(valid, state.value, _LOST)
         order = jnp.lexsort((value, jnp.where(valid, state.violation, _LOST)))
         g = cma.update(state.gauss, r, state.rows, order, valid, adapted)
+        # a shift by 2 is no move at all between mirrors
+        mirrored = g.mean - 2.0 * jnp.round(g.mean / 2.0)
+        g = g._replace(mean=jnp.where(self._clips(state), jnp.clip(g.mean, 0.0, 1.0), mirrored))
         # beyond the width of the cube a larger step changes nothing but the exponent
         g = g._replace(
             sigma=jnp.minimum(g.sigma, 1.0 / jnp.sqrt(jnp.max(jnp.where(adapted, cma.variances(g), 0.0)) + 1e-30))
@@ -200,7 +223,7 @@ class CMAES(Strategy):
         g, space, dtype = state.gauss, state.space, state.rows.dtype
         eps = float(np.finfo(dtype).eps)
         continuous = jnp.asarray(space.cells == 0)
-        tiny = 1e-12 * state.first_sigma + 4.0 * eps * g.mean
+        tiny = 1e-12 * state.first_sigma + 4.0 * eps * jnp.abs(g.mean)
         no_step = jnp.where(continuous, cma.deviations(g) < tiny, True).all() & bool((space.cells == 0).any())
         highest, lowest = jnp.max(state.recent), jnp.min(state.recent)
         level = 1e-12 + 4.0 * eps * jnp.abs(jnp.where(jnp.isinf(lowest), 0.0, lowest))

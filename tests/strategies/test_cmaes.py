@@ -158,8 +158,21 @@ def test_searches_side_by_side_equal_searches_alone() -> None:
         ({"restarts": "often"}, "restarts"),
         ({"covariance": "block"}, "covariance"),
         ({"start": "corner"}, "start"),
+        ({"bounds": "open"}, "bounds"),
     ],
 )
 def test_bad_options_are_named(options: dict, name: str) -> None:
     with pytest.raises(jhpo.InvalidArgument, match=f"^{name}: expected"):
         jhpo.CMAES(**options)
+
+
+@pytest.mark.parametrize("bounds", ["auto", "reflect"])
+def test_an_optimum_on_the_bound_is_found(bounds: str) -> None:
+    space = jhpo.Space({"x": jhpo.Float(0.0, 1.0, shape=(5,))})
+    strategy = jhpo.CMAES(8, bounds=bounds, restarts="none")
+    _, trace = searches(strategy, lambda hp: hp["x"][:3].sum() + ((hp["x"][3:] - 0.4) ** 2).sum(), space, 120, 6)
+    assert (trace.units >= 0).all() and (trace.units <= 1).all()
+    best = np.asarray(trace.value).reshape(6, -1).min(axis=1)
+    assert np.median(best) < 1e-4
+    if bounds == "auto":  # clipped: the bound itself is evaluated
+        assert (np.asarray(trace.units)[..., :3] == 0).all(axis=-1).any(axis=(1, 2)).all()
