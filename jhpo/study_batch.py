@@ -15,6 +15,8 @@ from jhpo.ledger import Append
 from jhpo.strategies.base import Evaluation, Request
 from jhpo.study import Study
 
+_ALL = 2**31  # more rows than any generation has
+
 
 class Plan(NamedTuple):
     """The rows to evaluate next, and where the log stood."""
@@ -62,8 +64,7 @@ def _plan(study: Study, left: int | None) -> tuple[Plan, Any, Any]:
         study.refresh()
         searcher = ledger.searcher()
         before = searcher.mark()
-        population = max(len(searcher.units), study.strategy.population)
-        generation, units, member, count = ledger.next_rows(population if left is None else left, False)
+        generation, units, member, count = ledger.next_rows(_ALL if left is None else left, False)
         first = study.history.table.size
         # ids of the generation's rows, had all of them been handed out in one go
         ids = np.arange(len(units)) + (first - member)

@@ -110,6 +110,13 @@ def test_store_resume_and_show(command, file):
         np.testing.assert_array_equal(stored.history.table.value.array, whole.history.table.value.array)
 
 
+def test_a_host_objective_in_processes(command, tmp_path):
+    text = textwrap.dedent(HOST_FILE).replace("workers=2", 'workers=2, kind="process"')
+    (tmp_path / "host.py").write_text(text)
+    code, out, errors = command("tune", "host.py", "--strategy", "random", "--budget", 6)
+    assert code == 0 and "6 evaluations in" in out and "failed" not in out, errors
+
+
 def test_names_and_failures(command, file):
     code, out, _ = command("tune", f"{file}:other", "--strategy", "sobol", "--budget", 64)
     assert code == 0 and "32 failed" in out and "32 x the objective returned nan" in out

@@ -131,17 +131,17 @@ class _Worker:
 
 def _reference(fn: Callable[..., Any]) -> tuple[Any, ...]:
     """How a child finds the function: by import, or by the file it was loaded from."""
-    module = sys.modules.get(getattr(fn, "__module__", "") or "")
-    path, name = getattr(module, "__file__", None), getattr(fn, "__module__", "")
-    if name == "__main__" or path is None:
-        return ("object", fn)
-    try:
-        spec = importlib.util.find_spec(name)
-    except (ValueError, ImportError):
-        spec = None
-    if spec is not None and spec.origin == path:
+    name = getattr(fn, "__module__", "") or ""
+    path = getattr(sys.modules.get(name), "__file__", None)
+    if name == "__main__" or path is None or "." in name or _importable(name, path):
         return ("object", fn)
     return ("file", path, name, fn.__qualname__)
+
+
+def _importable(name: str, path: str) -> bool:
+    """A fresh process would find this very file under the name (`find_spec` would only ask `sys.modules`)."""
+    specs = (finder.find_spec(name, None) for finder in sys.meta_path if hasattr(finder, "find_spec"))
+    return next((spec.origin == path for spec in specs if spec is not None), False)
 
 
 def _resolve(reference: tuple[Any, ...]) -> Callable[..., Any]:

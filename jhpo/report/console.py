@@ -99,9 +99,8 @@ def print_results(console: Console, study: Study, summary: Summary | None = None
     """Best hyperparameters and value, the best `k` trials, failures, times."""
     top = study.top(k)
     if top:
-        best = Table(
-            title=f"best: {number(top[0].value)} (trial {top[0].id})", title_justify="left", title_style="bold"
-        )
+        console.print(f"[bold]best: {number(top[0].value)}[/bold] (trial {top[0].id})", highlight=False)
+        best = Table()
         best.add_column("parameter")
         best.add_column("value", overflow="fold")
         for name, value in study.space.flat(top[0].params).items():
@@ -110,7 +109,8 @@ def print_results(console: Console, study: Study, summary: Summary | None = None
         names = study.space.names[:_COLUMNS]
         more = len(study.space.names) - len(names)
         title = f"top {len(top)}" + (f" ({more} more parameters not shown)" if more else "")
-        table = Table(title=title, title_justify="left", title_style="bold")
+        console.print(f"[bold]{title}[/bold]", highlight=False)
+        table = Table()
         for heading in ("trial", "value", *names):
             table.add_column(heading)
         for trial in top:
