@@ -74,9 +74,11 @@ def problem_of(name: str, yahpo: Path | None) -> tuple[surrogates.Problem, Any]:
 
 
 def run_jhpo(label: str, strategy: Strategy, name: str, yahpo: Path | None, budget: int, seed: int) -> Line:
-    """One study by jhpo, as a `jhpo.Study` drives it: one program a generation, on the host."""
+    """One search by jhpo, as `jhpo.minimize` drives it: one program a generation, on the host."""
     problem, batch = problem_of(name, yahpo)
-    driver = Driver(strategy.prepare(budget), problem.space, jax.random.key(seed))
+    if type(strategy).grow is Strategy.grow:  # as minimize does
+        strategy = strategy.prepare(budget)
+    driver = Driver(strategy, problem.space, jax.random.key(seed))
     values: list[float] = []
     units, result, seconds = None, Evaluation(value=np.zeros(strategy.population, np.float32)), 0.0
     while len(values) < budget:

@@ -18,6 +18,7 @@ VARIANTS = ("lshade", "current_to_pbest", "rand1")
 LEAST = 4  # rows that rand/1 needs, and L-SHADE's last population
 MEMORY = 6
 ARCHIVE = 2.6  # entries a member alive
+OPEN_ENDED = 50  # largest default pool where no budget is known
 SWEEPS = 16  # a known budget allows L-SHADE at least so many sweeps over its first pool
 
 
@@ -56,7 +57,8 @@ class DifferentialEvolution(Strategy):
     Args:
       population: points of a generation (the batch).
       variant: ``"lshade"``, ``"current_to_pbest"`` or ``"rand1"``.
-      pool: members; ``population`` if None, for L-SHADE ``18 d``, but not more than a sixteenth of a known budget.
+      pool: members; ``population`` if None, for L-SHADE ``18 d``, but not more than a sixteenth of a known budget, and
+        not more than 50 without one.
       f: scale factor of the plain variants, in (0, 2].
       cr: crossover rate of the plain variants, in [0, 1].
       p: share of the pool that counts as best, in (0, 1].
@@ -69,7 +71,7 @@ class DifferentialEvolution(Strategy):
     >>> import jhpo
     >>> space = jhpo.Space({"x": jhpo.Float(-4.0, 4.0), "y": jhpo.Float(-4.0, 4.0)})
     >>> f = lambda hp: (hp["x"] - 1.0) ** 2 + 100.0 * (hp["y"] - hp["x"]) ** 2
-    >>> bool(jhpo.minimize(f, space, jhpo.DifferentialEvolution(16), budget=1600).value < 1e-4)
+    >>> bool(jhpo.minimize(f, space, jhpo.DifferentialEvolution(16), budget=2400).value < 1e-4)
     True
     """
 
@@ -195,7 +197,7 @@ class DifferentialEvolution(Strategy):
         if self.pool is not None or self.variant != "lshade":
             return self.pool or self.population
         most = 18 * space.dim
-        return max(2 * LEAST, most if self.horizon is None else min(most, self.horizon // SWEEPS))
+        return max(2 * LEAST, min(most, OPEN_ENDED if self.horizon is None else self.horizon // SWEEPS))
 
     def _told(self, result: Evaluation) -> jax.Array:
         return jnp.ones(result.value.shape, bool) if result.mask is None else result.mask
