@@ -199,7 +199,7 @@ def _search(
     start = time.perf_counter()
     root = jax.random.key(seed) if key is None else key
     evaluator = make_evaluator(objective, space, replicates=replicates, metric=metric, chunk=chunk, devices=devices)
-    if rules.evaluations and type(strategy).grow is Strategy.grow:  # no growing buffers: the budget may shape the search
+    if rules.evaluations and type(strategy).grow is Strategy.grow:  # without growing buffers the budget may be told
         strategy = strategy.prepare(rules.evaluations)
     driver = Driver(strategy, space, root)
     log = _Log(sign)
