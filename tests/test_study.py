@@ -300,6 +300,23 @@ def test_every_stop_rule_gives_its_reason():
     assert len(study.history.notes) == 4
 
 
+def test_an_interrupted_study_says_so_and_goes_on(tmp_path):
+    def stop_at(update):
+        if update.generation == 3:
+            raise KeyboardInterrupt
+
+    with jhpo.Study(SPACE, GREEDY, tmp_path / "a.db") as study:
+        with pytest.raises(KeyboardInterrupt):
+            study.optimize(objective, budget=64, callback=stop_at)
+        assert study.evaluations == 24 and study.history.notes[-1]["stopped"] == "interrupted"
+        assert len(study.ledger.log.load_snapshots()) == 1
+    whole = jhpo.Study(SPACE, GREEDY)
+    whole.optimize(objective, budget=64)
+    with jhpo.Study.load(tmp_path / "a.db") as study:
+        study.optimize(objective, budget=64)
+        assert_same(study, whole)
+
+
 def test_failed_members_are_kept_with_a_reason_and_a_failed_generation_is_survived():
     study = jhpo.Study(SPACE, GREEDY)
     study.optimize(lambda hp: jnp.where(hp["x"] > 0, jnp.nan, hp["x"] ** 2), budget=64)

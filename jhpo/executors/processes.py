@@ -133,7 +133,8 @@ def _reference(fn: Callable[..., Any]) -> tuple[Any, ...]:
     """How a child finds the function: by import, or by the file it was loaded from."""
     name = getattr(fn, "__module__", "") or ""
     path = getattr(sys.modules.get(name), "__file__", None)
-    if name == "__main__" or path is None or "." in name or _importable(name, path):
+    by_name = hasattr(fn, "__qualname__")
+    if name == "__main__" or path is None or "." in name or not by_name or _importable(name, path):
         return ("object", fn)
     return ("file", path, name, fn.__qualname__)
 
