@@ -144,6 +144,26 @@ def sample(g: Gaussian, key: jax.Array, n: int) -> jax.Array:
     return g.mean[None, :] + (g.sigma * g.scale)[None, :] * _apply(g.root, z)
 
 
+def sample_inside(g: Gaussian, key: jax.Array, n: int, rounds: jax.Array) -> jax.Array:
+    """``float[n, d]`` draws; rows with a coordinate outside [0, 1] are drawn again, at most ``rounds`` times.
+
+    What is still outside then is returned as it is: in many dimensions that may be nearly every row.
+    """
+
+    def outside(x: jax.Array) -> jax.Array:
+        return ((x < 0.0) | (x > 1.0)).any(axis=1)
+
+    def again(carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        x, i = carry
+        fresh = sample(g, jax.random.fold_in(key, i), n)
+        return jnp.where(outside(x)[:, None], fresh, x), i + 1
+
+    def needed(carry: tuple[jax.Array, jax.Array]) -> jax.Array:
+        return outside(carry[0]).any() & (carry[1] <= rounds)
+
+    return jax.lax.while_loop(needed, again, (sample(g, key, n), jnp.ones((), jnp.int32)))[0]
+
+
 def reflected(x: jax.Array) -> jax.Array:
     """Any real coordinate folded into [0, 1] by mirrors at both ends, in closed form.
 

@@ -18,6 +18,7 @@ RESTARTS = ("none", "ipop", "bipop")
 COVARIANCES = ("auto", "full", "diagonal")
 BOUNDS = ("auto", "reflect")
 CLIPPED = 50  # evaluations a dimension that "auto" clips
+ROUNDS = 20  # times that points outside are drawn again before they are reflected
 DIAGONAL_ABOVE = 200  # dimensions
 _LOST = jnp.inf  # value and violation of a member that failed or was not told
 
@@ -63,10 +64,10 @@ class CMAES(Strategy):
         takes several asks a generation.
       growth: largest factor by which the population grows, a power of two.
       covariance: ``"full"``, ``"diagonal"`` (Ros & Hansen 2008), or ``"auto"``: diagonal above 200 dimensions.
-      bounds: ``"reflect"`` folds points outside back and learns from the unfolded draws, so that no bound distorts
-        the search. ``"auto"`` moves them to the bound during the first ``50 d`` evaluations, and learns from there:
-        an optimum on a bound, common among hyperparameters, is met exactly and early; later it reflects, because a
-        long run of the former stalls beside the bound.
+      bounds: ``"reflect"``: points outside are drawn again, up to 20 times, then folded back and learned from
+        unfolded. ``"auto"`` moves them to the bound during the first ``50 d`` evaluations, and learns from there: an
+        optimum on a bound, common among hyperparameters, is met exactly and early. Later it does as ``"reflect"``,
+        because a long run of the former stalls beside the bound.
       start: the first mean is the space's ``"default"`` or a ``"random"`` point; restarts are random.
 
     Raises:
@@ -136,8 +137,9 @@ class CMAES(Strategy):
         if self.restarts != "none":
             state = jax.lax.cond(state.done, self._restart, lambda s, _: s, state, k_restart)
         space = state.space
-        drawn = cma.sample(state.gauss, k_normal, self.population)
         clip = self._clips(state)
+        rounds = jnp.where(clip.all(), 0, ROUNDS)
+        drawn = cma.sample_inside(state.gauss, k_normal, self.population, rounds)
         units = jnp.where(clip[None, :], jnp.clip(drawn, 0.0, 1.0), cma.reflected(drawn))
         asked = jnp.where(clip[None, :], units, drawn)
         if space.categorical.any():
@@ -225,12 +227,17 @@ class CMAES(Strategy):
         continuous = jnp.asarray(space.cells == 0)
         tiny = 1e-12 * state.first_sigma + 4.0 * eps * jnp.abs(g.mean)
         no_step = jnp.where(continuous, cma.deviations(g) < tiny, True).all() & bool((space.cells == 0).any())
-        highest, lowest = jnp.max(state.recent), jnp.min(state.recent)
+        # the best values of the last 10 + 30 d / l generations differ by nothing but rounding
+        size, held = state.size.astype(dtype), state.recent.shape[0]
+        window = (10 + jnp.ceil(30.0 * space.dim / size)).astype(jnp.int32)
+        age = (g.generation - jnp.arange(held, dtype=jnp.int32)) % held
+        recent = age < window
+        highest = jnp.max(jnp.where(recent, state.recent, -jnp.inf))
+        lowest = jnp.min(jnp.where(recent, state.recent, jnp.inf))
         level = 1e-12 + 4.0 * eps * jnp.abs(jnp.where(jnp.isinf(lowest), 0.0, lowest))
-        no_gain = (g.generation >= state.recent.shape[0]) & (highest - lowest <= level)
+        no_gain = (g.generation >= window) & (highest - lowest <= level)
         root = g.root if g.root.ndim == 1 else jnp.diagonal(g.root)
         stretched = jnp.max(cma.variances(g)) * eps > jnp.min(root) ** 2
-        size = state.size.astype(dtype)
         too_long = g.generation.astype(dtype) > 100.0 + 50.0 * (space.dim + 3.0) ** 2 / jnp.sqrt(size)
         broken = ~(jnp.isfinite(g.sigma) & jnp.isfinite(g.mean).all() & jnp.isfinite(root).all())
         return no_step | no_gain | stretched | too_long | broken | (state.spent[2] >= state.limit)

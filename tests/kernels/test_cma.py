@@ -174,3 +174,15 @@ def test_category_probabilities_follow_the_weights_and_never_die() -> None:
     np.testing.assert_allclose(table[1], [0.99, 0.01, 0.0, 0.0], atol=1e-4)
     same = cma.spread_categories(table, chosen, jnp.zeros(3), jnp.float32(0.3), least)
     np.testing.assert_allclose(same, table, atol=1e-6)
+
+
+def test_points_outside_are_drawn_again_and_the_rest_folds_back() -> None:
+    g = cma.gaussian(jnp.array([0.9, 0.1]), jnp.float32(0.3), False)
+    key = jax.random.key(0)
+    inside = lambda x: bool(((x >= 0) & (x <= 1)).all())  # noqa: E731
+    assert not inside(cma.sample(g, key, 200))
+    assert inside(cma.sample_inside(g, key, 200, jnp.int32(50)))
+    np.testing.assert_array_equal(cma.sample_inside(g, key, 200, jnp.int32(0)), cma.sample(g, key, 200))
+    far = g._replace(mean=jnp.array([40.3, -17.2]))  # nothing is ever inside: the loop ends all the same
+    x = cma.sample_inside(far, key, 20, jnp.int32(5))
+    assert not inside(x) and inside(cma.reflected(x))
