@@ -19,6 +19,7 @@ COVARIANCES = ("auto", "full", "diagonal")
 BOUNDS = ("auto", "reflect")
 CLIPPED = 50  # evaluations a dimension that "auto" clips
 ROUNDS = 20  # times that points outside are drawn again before they are reflected
+WIDE = 0.1  # deviation above which they are: a narrow search beside a bound would reject nearly all of its points
 DIAGONAL_ABOVE = 200  # dimensions
 _LOST = jnp.inf  # value and violation of a member that failed or was not told
 
@@ -64,7 +65,7 @@ class CMAES(Strategy):
         takes several asks a generation.
       growth: largest factor by which the population grows, a power of two.
       covariance: ``"full"``, ``"diagonal"`` (Ros & Hansen 2008), or ``"auto"``: diagonal above 200 dimensions.
-      bounds: ``"reflect"``: points outside are drawn again, up to 20 times, then folded back and learned from
+      bounds: ``"reflect"``: points outside are drawn again while the search is wide, then folded back and learned from
         unfolded. ``"auto"`` moves them to the bound during the first ``50 d`` evaluations, and learns from there: an
         optimum on a bound, common among hyperparameters, is met exactly and early. Later it does as ``"reflect"``,
         because a long run of the former stalls beside the bound.
@@ -138,7 +139,8 @@ class CMAES(Strategy):
             state = jax.lax.cond(state.done, self._restart, lambda s, _: s, state, k_restart)
         space = state.space
         clip = self._clips(state)
-        rounds = jnp.where(clip.all(), 0, ROUNDS)
+        wide = jnp.max(cma.deviations(state.gauss)) > WIDE
+        rounds = jnp.where(wide & ~clip.all(), ROUNDS, 0)
         drawn = cma.sample_inside(state.gauss, k_normal, self.population, rounds)
         units = jnp.where(clip[None, :], jnp.clip(drawn, 0.0, 1.0), cma.reflected(drawn))
         asked = jnp.where(clip[None, :], units, drawn)
