@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -220,6 +221,22 @@ def lease_campaign(path: Path, kills: int) -> dict[str, int]:
     return figures
 
 
+def claims(path: Path, workers: int, rounds: int) -> dict[str, Any]:
+    """Every round one trial is enqueued and all workers ask at once: it must be claimed exactly once."""
+    study = jhpo.Study(SPACE, jhpo.RandomSearch(64), path)
+    others = [jhpo.Study.load(path) for _ in range(workers)]
+    wrong = 0
+    begin = time.perf_counter()
+    with ThreadPoolExecutor(workers) as pool:
+        for _ in range(rounds):
+            wanted = study.enqueue({"x": 0.5, "y": 0.5, "k": "a"})
+            asked = list(pool.map(lambda worker: worker.ask()[0].id, others))
+            wrong += asked.count(wanted) != 1 or len(set(asked)) != workers
+    for one in [*others, study]:
+        one.close()
+    return {"rounds": rounds, "workers": workers, "wrong": wrong, "seconds": time.perf_counter() - begin}
+
+
 def million(folder: Path, trials: int) -> dict[str, float]:
     """A study of so many trials in generations of 1,000: time to write, to reopen, and to the next ask."""
     path = folder / "million.db"
@@ -261,7 +278,8 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=8)
     parser.add_argument("--tells", type=int, default=1000)
     parser.add_argument("--trials", type=int, default=1_000_000)
-    parser.add_argument("--only", choices=["kill", "many", "lease", "million", "single"])
+    parser.add_argument("--rounds", type=int, default=1000)
+    parser.add_argument("--only", choices=["kill", "many", "lease", "claims", "million", "single"])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -275,6 +293,7 @@ def main() -> None:
         "kill": lambda folder: campaign(folder, options.kills, options.seed),
         "many": lambda folder: tell_many(folder / "many.db", options.processes, options.tells),
         "lease": lambda folder: lease_campaign(folder / "lease.db", 20),
+        "claims": lambda folder: claims(folder / "claims.db", 16, options.rounds),
         "million": lambda folder: million(folder, options.trials),
         "single": lambda folder: one_by_one(folder, 2000),
     }

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -21,7 +20,7 @@ from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 
 import jhpo
-from benchmarks.reliability import SPACE, campaign, lease_campaign, million, objective, tell_many
+from benchmarks.reliability import SPACE, campaign, claims, lease_campaign, million, objective, tell_many
 from jhpo.errors import JhpoError, StorageError, TrialConflict
 from jhpo.storage.repair import repair
 from jhpo.trial import TrialState
@@ -225,16 +224,7 @@ def test_many_processes_share_one_study(tmp_path):
 
 
 def test_an_enqueued_trial_is_claimed_once(tmp_path):
-    path = tmp_path / "a.db"
-    study = jhpo.Study(SPACE, jhpo.RandomSearch(64), path)
-    workers = [jhpo.Study.load(path) for _ in range(8)]
-    with ThreadPoolExecutor(8) as pool:
-        for _ in range(5):
-            wanted = study.enqueue({"x": 0.5, "y": 0.5, "k": "a"})
-            asked = list(pool.map(lambda worker: worker.ask()[0].id, workers))
-            assert asked.count(wanted) == 1 and len(set(asked)) == 8
-    for worker in [*workers, study]:
-        worker.close()
+    assert claims(tmp_path / "a.db", workers=8, rounds=5)["wrong"] == 0
 
 
 # 9: leases
@@ -371,6 +361,17 @@ def test_a_clock_that_jumps_hurts_nobody(tmp_path, monkeypatch):
         study.tell(trial, 0.5)
     study.tell(again, 0.5)
     study.close()
+
+
+def test_a_study_in_a_read_only_folder_can_be_shown(tmp_path, monkeypatch):
+    path = tmp_path / "a.db"
+    with jhpo.Study(SPACE, GREEDY, path) as study:
+        study.optimize(objective, budget=16)
+    # what a folder without write permission looks like to everybody but root
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with jhpo.Study.load(path, read_only=True) as study:
+        assert study.evaluations == 16
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.db"]
 
 
 def test_a_read_only_study_shows_and_refuses_to_change(tmp_path):
