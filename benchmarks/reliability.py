@@ -27,6 +27,7 @@ import numpy as np
 
 import jhpo
 import jhpo.ledger
+import jhpo.storage.sql  # imported here, so that the first opening is not measured with SQLAlchemy's import
 from jhpo.errors import TrialConflict
 
 ROOT = Path(__file__).parents[1]
