@@ -278,9 +278,7 @@ def _dot(a: jax.Array) -> jax.Array:
     return (a * a).sum(axis=-1, keepdims=True)
 
 
-def _informed(
-    rule: Rule, swarm: Swarm, draw: _Draw, x: jax.Array, ids: jax.Array, active: Any, away: Any
-) -> jax.Array:
+def _informed(rule: Rule, swarm: Swarm, draw: _Draw, x: jax.Array, ids: jax.Array, active: Any, away: Any) -> jax.Array:
     others = topology.neighbours(rule.graph, ids, active, rule.informants, swarm.links)
     total, count = jnp.zeros_like(x), jnp.zeros((x.shape[0], 1), x.dtype)
     for slot in range(others.shape[1]):  # a handful of informants
@@ -332,9 +330,7 @@ def _minimum_image(width: jax.Array) -> Any:
     return lambda delta: delta - width * jnp.round(delta / width)
 
 
-def _inside(
-    bounds: str, x: jax.Array, v: jax.Array, low: jax.Array, high: jax.Array
-) -> tuple[jax.Array, jax.Array]:
+def _inside(bounds: str, x: jax.Array, v: jax.Array, low: jax.Array, high: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The next position and the velocity kept. Reflection and wrapping in closed form: no loops."""
     y, width = x + v, high - low
     if bounds == "reflect":

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jhpo.errors import check_integer, check_number, invalid, is_concrete
 from jhpo.kernels import counter_random, swarm
@@ -14,36 +13,9 @@ from jhpo.kernels.sobol import MAX_DIM, sobol
 from jhpo.kernels.stability import swarm_radius
 from jhpo.kernels.topology import TOPOLOGIES
 from jhpo.space import Space
+from jhpo.strategies._swarms import PRESETS, better, lead, merit_of
 from jhpo.strategies.base import Evaluation, Strategy, default_dtype, feasible_value, static_field, strategy
 
-
-class Preset(NamedTuple):
-    """What a variant stands for; each entry can be overridden by the option of its name."""
-
-    motion: str
-    topology: str
-    inertia: float
-    cognitive: float
-    social: float
-    schedule: str = "constant"
-    inertia_end: float = 0.4
-    clamp: float = float("inf")
-    solo: bool = False
-
-
-_W, _C = 1.0 / (2.0 * np.log(2.0)), 0.5 + np.log(2.0)  # SPSO-2006, from Clerc's analysis of stagnation
-_CHI, _PHI = 0.7298, 4.1  # Clerc & Kennedy 2002
-PRESETS: dict[str, Preset] = {
-    "gbest": Preset("attract", "global", _CHI, _CHI * _PHI / 2, _CHI * _PHI / 2),
-    "spso2006": Preset("attract", "informants", float(_W), float(_C), float(_C), solo=True),
-    "spso2011": Preset("sphere", "informants", float(_W), float(_C), float(_C)),
-    "ring": Preset("attract", "ring", _CHI, _CHI * _PHI / 2, _CHI * _PHI / 2),
-    "vonneumann": Preset("attract", "vonneumann", _CHI, _CHI * _PHI / 2, _CHI * _PHI / 2),
-    "random": Preset("attract", "random", _CHI, _CHI * _PHI / 2, _CHI * _PHI / 2),
-    "fips": Preset("informed", "vonneumann", _CHI, 0.0, _CHI * _PHI),
-    "clpso": Preset("exemplar", "global", 0.9, 0.0, 1.49445, "linear", 0.4, 0.2),
-    "cso": Preset("compete", "global", 1.0, 0.0, 1.0),
-}
 RESTARTS = ("grow", "same", "none")
 SPREAD = 1e-12  # widest extent of a swarm, in units of the cube, that counts as collapsed
 
@@ -55,7 +27,7 @@ class PSOState(NamedTuple):
     swarm: swarm.Swarm  # particles in the unit cube, float[m, d] each
     value: jax.Array  # float[m], of each particle's best, +inf before the first success; a running mean with noise
     violation: jax.Array  # float[m], how far that is from feasible: 0 if it is, +inf before the first success
-    count: jax.Array  # float[m], evaluations in value; float[0] without noise
+    seen: jax.Array  # float[m], evaluations in value; float[0] without noise
     scatter: jax.Array  # float[2], with noise: sum of squared deviations of the re-evaluations, and their number
     rows: jax.Array  # int32[n], the particles asked for last
     again: jax.Array  # bool[n], which of them were asked for their best again; bool[0] without noise
@@ -97,7 +69,8 @@ class PSO(Strategy):
       informants: K of the random graphs.
       restart: grow, same (size) or none.
       max_growth: largest swarm, in populations; a power of two.
-      patience: generations without improvement that end a swarm, as a multiple of 10 + 30 d / particles.
+      patience: generations without improvement that end a swarm, as a multiple of 10 + 30 d / particles. A linear
+        schedule runs to its end first.
       noisy: evaluate personal bests again.
       reevaluate: share of a generation that does, in (0, 1).
 
@@ -126,7 +99,7 @@ class PSO(Strategy):
     informants: int = static_field(3)
     restart: str = static_field("grow")
     max_growth: int = static_field(4)
-    patience: Any = 1.0
+    patience: Any = 10.0
     noisy: bool = static_field(False)
     reevaluate: float = static_field(0.25)
 
@@ -169,7 +142,7 @@ class PSO(Strategy):
             got = {"inertia": float(end), "cognitive": float(self.cognitive), "social": float(self.social)}
             raise invalid(
                 "inertia, cognitive, social",
-                f"coefficients with which the swarm converges (spectral radius of its second moments < 1, not {radius:.3f})",
+                f"coefficients of a swarm that converges (spectral radius of its second moments < 1, not {radius:.3f})",
                 got,
             )
 
@@ -207,7 +180,7 @@ class PSO(Strategy):
             swarm=swarm.create(self._rule, k_swarm, _places(space, k_place, m, dtype), 0.0, 1.0),
             value=jnp.full((m,), jnp.inf, dtype),
             violation=jnp.full((m,), jnp.inf, dtype),
-            count=jnp.zeros((noisy_rows,), dtype),
+            seen=jnp.zeros((noisy_rows,), dtype),
             scatter=jnp.zeros((2,), dtype),
             rows=jnp.arange(n, dtype=jnp.int32),
             again=jnp.zeros((asked,), bool),
@@ -236,65 +209,60 @@ class PSO(Strategy):
             generation=jnp.maximum(state.turn // blocks - 1, 0),
             block=(n, block, state.active),
         )
-        here = block * n + jnp.arange(n, dtype=jnp.int32)
-        rows = here if rows is None else jnp.where(fresh, here, rows)
-        position, velocity = (jnp.where(fresh, a, b) for a, b in ((old.position, moved.position), (old.velocity, moved.velocity)))
-        moved = moved._replace(
-            position=position,
-            velocity=velocity,
-            exemplar=jnp.where(fresh, old.exemplar, moved.exemplar),
-            failures=jnp.where(fresh, old.failures, moved.failures),
-        )
-        lost = ~fresh & jnp.isinf(state.violation[rows])
-        x = jax.lax.cond(lost.any(), _thrown, lambda x, *_: x, moved.position[rows], lost, k_lost)
-        velocity = jnp.where(lost[:, None], 0, moved.velocity[rows])
-        again = state.again
+        moved = jax.tree.map(lambda a, b: jnp.where(fresh, a, b), old, moved)
+        if not self._whole:
+            here = block * n + jnp.arange(n, dtype=jnp.int32)
+            rows = here if rows is None else jnp.where(fresh, here, rows)
+        lost = ~fresh & jnp.isinf(self._take(state.violation, rows))
+        x, velocity = self._take(moved.position, rows), self._take(moved.velocity, rows)
+        x, velocity = jax.lax.cond(lost.any(), _thrown, lambda x, v, *_: (x, v), x, velocity, lost, k_lost)
+        units, again = x, state.again
         if self.noisy:
             again = ~fresh & ~lost & self._uncertain(state, rows)
-            x = jnp.where(again[:, None], old.position[rows], x)
-            velocity = jnp.where(again[:, None], old.velocity[rows], velocity)
+            units = jnp.where(again[:, None], self._take(old.best, rows), x)
+            x = jnp.where(again[:, None], self._take(old.position, rows), x)
+            velocity = jnp.where(again[:, None], self._take(old.velocity, rows), velocity)
         moved = moved._replace(
-            position=moved.position.at[rows].set(x, unique_indices=True),
-            velocity=moved.velocity.at[rows].set(velocity, unique_indices=True),
+            position=self._put(moved.position, rows, x), velocity=self._put(moved.velocity, rows, velocity)
         )
-        units = jnp.where(again[:, None], old.best[rows], x) if self.noisy else x
-        return units, state._replace(swarm=moved, rows=rows, again=again, turn=state.turn + 1)
+        asked = state.rows if rows is None else rows
+        return units, state._replace(swarm=moved, rows=asked, again=again, turn=state.turn + 1)
 
     def tell(self, state: PSOState, units: jax.Array, result: Evaluation) -> PSOState:
         value, violation = (a.astype(state.value.dtype) for a in feasible_value(result))
-        rows, old_value, old_violation = state.rows, state.value[state.rows], state.violation[state.rows]
-        improved = _better(violation, value, old_violation, old_value)
+        rows = None if self._whole else state.rows
+        old_value, old_violation = self._take(state.value, rows), self._take(state.violation, rows)
+        improved = better(violation, value, old_violation, old_value)
         if self._rule.motion == "compete":
             improved = jnp.ones_like(improved)
         new_value, new_violation = value, violation
-        count, scatter = state.count, state.scatter
+        count, scatter = state.seen, state.scatter
         if self.noisy:
-            seen = count[rows]
+            seen = self._take(count, rows)
             repeated = state.again & jnp.isfinite(violation)
             improved = improved & ~state.again
             delta = jnp.where(repeated, value - old_value, 0)
             mean = old_value + delta / (seen + 1)
-            scatter = scatter + jnp.stack([(delta * jnp.where(repeated, value - mean, 0)).sum(), repeated.sum().astype(delta.dtype)])
-            count = count.at[rows].set(jnp.where(improved, 1, seen + repeated), unique_indices=True)
+            squares = (delta * jnp.where(repeated, value - mean, 0)).sum()
+            scatter = scatter + jnp.stack([squares, repeated.sum().astype(delta.dtype)])
+            count = self._put(count, rows, jnp.where(improved, 1, seen + repeated.astype(seen.dtype)))
             new_value = jnp.where(repeated, mean, value)
             new_violation = jnp.where(repeated, jnp.maximum(old_violation, violation), violation)
             written = improved | repeated
         else:
             written = improved
-        best_value, best_violation = _lead(state.value, state.violation)
-        values = state.value.at[rows].set(jnp.where(written, new_value, old_value), unique_indices=True)
-        violations = state.violation.at[rows].set(
-            jnp.where(written, new_violation, old_violation), unique_indices=True
-        )
-        gained = (improved & _better(violation, value, best_violation, best_value)).any()
+        best_value, best_violation = lead(state.value, state.violation)
+        values = self._put(state.value, rows, jnp.where(written, new_value, old_value))
+        violations = self._put(state.violation, rows, jnp.where(written, new_violation, old_violation))
+        gained = (improved & better(violation, value, best_violation, best_value)).any()
         memory = swarm.remember(
-            self._rule, state.swarm, rows, units, improved, _merit(values, violations, result.constraint), gained
+            self._rule, state.swarm, rows, units, improved, merit_of(values, violations, result.constraint), gained
         )
         return state._replace(
             swarm=memory,
             value=values,
             violation=violations,
-            count=count,
+            seen=count,
             scatter=scatter,
             stale=jnp.where(gained, 0, state.stale + 1),
         )
@@ -306,29 +274,40 @@ class PSO(Strategy):
         worst = jnp.lexsort((-state.value, -state.violation, jnp.arange(state.value.shape[0]) >= state.active))
         k = min(units.shape[0], self._particles)
         given, worst = given[:k], worst[:k]
-        wins = _better(violation[given], value[given], state.violation[worst], state.value[worst])
+        wins = better(violation[given], value[given], state.violation[worst], state.value[worst])
         values = state.value.at[worst].set(jnp.where(wins, value[given], state.value[worst]))
         violations = state.violation.at[worst].set(jnp.where(wins, violation[given], state.violation[worst]))
         old = state.swarm
         best = old.best.at[worst].set(jnp.where(wins[:, None], units[given].astype(old.best.dtype), old.best[worst]))
-        changed = old._replace(best=best, merit=_merit(values, violations, result.constraint))
+        changed = old._replace(best=best, merit=merit_of(values, violations, result.constraint))
         if self._rule.motion == "compete":  # its memory is where the particles are
             changed = changed._replace(position=best)
-        count = state.count
+        count = state.seen
         if self.noisy:
             count = count.at[worst].set(jnp.where(wins, 1, count[worst]))
-        return state._replace(swarm=changed, value=values, violation=violations, count=count)
+        return state._replace(swarm=changed, value=values, violation=violations, seen=count)
 
     def best(self, state: PSOState) -> tuple[jax.Array, jax.Array]:
         """Best point so far, ``float[d]``, and its value (+inf if nothing succeeded); with noise the upper bound
         mean + s / sqrt(count) decides, and is the value."""
         value = self._bound(state, 1.0)
         row = jnp.lexsort((value, state.violation))[0]
-        mine = _better(state.violation[row], value[row], state.best_violation, state.best_value)
+        mine = better(state.violation[row], value[row], state.best_violation, state.best_value)
         return (
             jnp.where(mine, state.swarm.best[row], state.best_unit),
             jnp.where(mine, value[row], state.best_value),
         )
+
+    @property
+    def _whole(self) -> bool:
+        """Every generation is the whole swarm, in order: nothing needs to be gathered."""
+        return self._rows == self.population
+
+    def _take(self, a: jax.Array, rows: jax.Array | None) -> jax.Array:
+        return a if rows is None else a[rows]
+
+    def _put(self, a: jax.Array, rows: jax.Array | None, new: jax.Array) -> jax.Array:
+        return new if rows is None else a.at[rows].set(new, unique_indices=True)
 
     def _coefficients(self, dtype: Any) -> swarm.Coefficients:
         names = swarm.Coefficients._fields
@@ -339,11 +318,12 @@ class PSO(Strategy):
         if not self.noisy:
             return state.value
         spread = jnp.sqrt(state.scatter[0] / jnp.maximum(state.scatter[1], 1))
-        return state.value + side * spread / jnp.sqrt(jnp.maximum(state.count, 1))
+        return state.value + side * spread / jnp.sqrt(jnp.maximum(state.seen, 1))
 
-    def _uncertain(self, state: PSOState, rows: jax.Array) -> jax.Array:
+    def _uncertain(self, state: PSOState, rows: jax.Array | None) -> jax.Array:
         """``bool[n]``: the share of feasible bests with the lowest lower bounds."""
-        lower = jnp.where(state.violation[rows] == 0, self._bound(state, -1.0)[rows], jnp.inf)
+        feasible = self._take(state.violation, rows) == 0
+        lower = jnp.where(feasible, self._take(self._bound(state, -1.0), rows), jnp.inf)
         k = max(1, round(self.reevaluate * self.population))
         chosen = jnp.zeros(lower.shape, bool).at[jnp.argsort(lower)[:k]].set(True)
         return chosen & jnp.isfinite(lower)
@@ -357,6 +337,8 @@ class PSO(Strategy):
         blocks = (state.active // self.population).astype(dtype)
         wait = 10 + 30 * x.shape[1] / state.active.astype(dtype)
         stuck = state.stale.astype(dtype) >= blocks * jnp.asarray(self.patience, dtype) * wait
+        if self.schedule == "linear":  # the search narrows at the end of the schedule, not before
+            stuck = stuck & (state.turn.astype(dtype) >= blocks * jnp.asarray(self.horizon, dtype))
         if self.noisy:  # a mean that no longer falls says nothing
             stuck = jnp.zeros_like(stuck)
         begun = state.turn > state.active // self.population
@@ -372,7 +354,7 @@ class PSO(Strategy):
             swarm=swarm.create(self._rule, k_swarm, _places(state.space, k_place, m, dtype), 0.0, 1.0),
             value=nothing,
             violation=nothing,
-            count=jnp.zeros_like(state.count),
+            seen=jnp.zeros_like(state.seen),
             active=jnp.minimum(2 * state.active, m).astype(jnp.int32),
             turn=jnp.zeros((), jnp.int32),
             stale=jnp.zeros((), jnp.int32),
@@ -396,24 +378,7 @@ def _places(space: Space, key: jax.Array, m: int, dtype: Any) -> jax.Array:
     return space.sample_unit(key, m, dtype)
 
 
-def _thrown(x: jax.Array, lost: jax.Array, key: jax.Array) -> jax.Array:
-    return jnp.where(lost[:, None], counter_random.uniform(counter_random.seeds(key, 1)[0], x.shape, x.dtype), x)
-
-
-def _better(violation: jax.Array, value: jax.Array, than_violation: jax.Array, than_value: jax.Array) -> jax.Array:
-    """Deb's rules (2000); a failed member, +inf in both, is never better."""
-    return (violation < than_violation) | ((violation == than_violation) & (value < than_value))
-
-
-def _lead(value: jax.Array, violation: jax.Array) -> tuple[jax.Array, jax.Array]:
-    least = violation.min()
-    return jnp.where(violation == least, value, jnp.inf).min(), least
-
-
-def _merit(value: jax.Array, violation: jax.Array, constraint: jax.Array | None) -> jax.Array:
-    """One number a particle, lower is better: its value, or its rank by Deb's rules where there are constraints."""
-    if constraint is None or constraint.shape[-1] == 0:
-        return jnp.where(violation == 0, value, jnp.inf)
-    order = jnp.lexsort((value, violation))
-    rank = jnp.zeros_like(value).at[order].set(jnp.arange(value.shape[0], dtype=value.dtype), unique_indices=True)
-    return jnp.where(jnp.isinf(violation), jnp.inf, rank)
+def _thrown(x: jax.Array, v: jax.Array, lost: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Particles that never succeeded get a new place, and rest."""
+    place = counter_random.uniform(counter_random.seeds(key, 1)[0], x.shape, x.dtype)
+    return jnp.where(lost[:, None], place, x), jnp.where(lost[:, None], 0, v)
