@@ -85,23 +85,23 @@ class PSO(Strategy):
     True
     """
 
-    population: int = static_field(40)
-    variant: str = static_field("spso2006")
-    topology: str | None = static_field(None)
+    population: int = static_field(default=40)
+    variant: str = static_field(default="spso2006")
+    topology: str | None = static_field(default=None)
     inertia: Any = None
     cognitive: Any = None
     social: Any = None
-    schedule: str | None = static_field(None)
+    schedule: str | None = static_field(default=None)
     inertia_end: Any = None
     horizon: Any = 250.0
-    bounds: str = static_field("absorb")
+    bounds: str = static_field(default="absorb")
     clamp: Any = None
-    informants: int = static_field(3)
-    restart: str = static_field("grow")
-    max_growth: int = static_field(4)
+    informants: int = static_field(default=3)
+    restart: str = static_field(default="grow")
+    max_growth: int = static_field(default=4)
     patience: Any = 10.0
-    noisy: bool = static_field(False)
-    reevaluate: float = static_field(0.25)
+    noisy: bool = static_field(default=False)
+    reevaluate: float = static_field(default=0.25)
 
     def __post_init__(self) -> None:
         check_integer("population", self.population)
