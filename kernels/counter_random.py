@@ -48,18 +48,24 @@ def bits(seed: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """
     if math.prod(shape) > 2**32:
         raise ValueError(f"shape: expected at most 2**32 elements, got {shape}")
-    counter = jnp.zeros(shape, jnp.uint32)
-    stride = 1
+    # the seed enters before the axes are joined: what remains independent of it is one short vector for each axis,
+    # so that a compiler moving constants out of a loop cannot store a word for every element
+    counter, stride = jnp.broadcast_to(seed[0], (1,) * len(shape)), 1
     for axis in reversed(range(len(shape))):
-        counter = counter + lax.broadcasted_iota(jnp.uint32, shape, axis) * np.uint32(stride)
+        place = jnp.arange(shape[axis], dtype=jnp.uint32) * np.uint32(stride % 2**32)
+        counter = counter + place.reshape(tuple(-1 if a == axis else 1 for a in range(len(shape))))
         stride *= shape[axis]
-    return scramble(counter, seed)
+    return _mix(counter, seed[1])
 
 
 def scramble(counter: jax.Array, seed: jax.Array) -> jax.Array:
     """The stream's words at given counters: ``uint32[...]`` to ``uint32[...]``, different ones at different ones."""
-    h = counter * _WEYL + seed[0]
-    h = (h ^ (h >> np.uint32(17))) * _ROUNDS[0] ^ seed[1]
+    return _mix(counter + seed[0], seed[1])
+
+
+def _mix(shifted: jax.Array, word: jax.Array) -> jax.Array:
+    h = shifted * _WEYL
+    h = (h ^ (h >> np.uint32(17))) * _ROUNDS[0] ^ word
     h = (h ^ (h >> np.uint32(11))) * _ROUNDS[1]
     h = (h ^ (h >> np.uint32(15))) * _ROUNDS[2]
     return h ^ (h >> np.uint32(14))

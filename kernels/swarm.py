@@ -120,7 +120,40 @@ def move(
     generation: Any = 0,
     block: tuple[int, Any, Any] | None = None,
 ) -> tuple[Swarm, jax.Array | None]:
-    """Move particles; positions stay inside [low, high] for every finite state.
+    """`plan` and `drift`: the particles at their next positions, and the rows that moved."""
+    swarm, rows = plan(rule, c, swarm, key, low, high, generation=generation, block=block)
+    return drift(rule, swarm, rows, low, high), rows
+
+
+def drift(rule: Rule, swarm: Swarm, rows: jax.Array | None = None, low: Any = 0.0, high: Any = 1.0) -> Swarm:
+    """Positions moved by the velocities `plan` left, inside [low, high] for every finite state."""
+    low, high = _box(low, high, swarm.position.dtype)
+    if rows is None:
+        x, v = _inside(rule.bounds, swarm.position, swarm.velocity, low, high)
+        return swarm._replace(position=x, velocity=v)
+    x, v = _inside(rule.bounds, swarm.position[rows], swarm.velocity[rows], low, high)
+    return swarm._replace(
+        position=swarm.position.at[rows].set(x, unique_indices=True),
+        velocity=swarm.velocity.at[rows].set(v, unique_indices=True),
+    )
+
+
+def plan(
+    rule: Rule,
+    c: Coefficients,
+    swarm: Swarm,
+    key: jax.Array,
+    low: Any = 0.0,
+    high: Any = 1.0,
+    *,
+    generation: Any = 0,
+    block: tuple[int, Any, Any] | None = None,
+) -> tuple[Swarm, jax.Array | None]:
+    """The next velocities.
+
+    A loop is fastest with `plan` at its end: ``drift, evaluate, remember, plan``. The velocities then leave the loop's
+    body, and their random numbers are drawn once. Where `drift` follows at once, XLA on the CPU computes them
+    for every reader of the new positions.
 
     Args:
       rule: what to compute; static.
@@ -133,7 +166,7 @@ def move(
         the n losers of n pairs whatever the number. None moves all (the better half of a compete swarm stays).
 
     Returns:
-      The swarm, and the int32[n] rows that moved (None: all of them, in order).
+      The swarm with its new velocities, and the int32[n] rows that have one (None: all of them, in order).
     """
     m, d = swarm.position.shape
     dtype = swarm.position.dtype
@@ -182,11 +215,8 @@ def move(
         v = v + c.cognitive * draw.uniform(_R3, x.shape) * away(mean - x)
 
     limit = c.clamp * (high - low)
-    # one loop computes v with its random numbers, the next moves x: without the barrier both would draw them
-    v = lax.optimization_barrier(jnp.clip(v, -limit, limit))
-    x, v = _inside(rule.bounds, x, v, low, high)
-    put = (lambda a, new: new) if rows is None else (lambda a, new: a.at[rows].set(new, unique_indices=True))
-    return swarm._replace(position=put(swarm.position, x), velocity=put(swarm.velocity, v)), rows
+    v = jnp.clip(v, -limit, limit)
+    return swarm._replace(velocity=v if rows is None else swarm.velocity.at[rows].set(v, unique_indices=True)), rows
 
 
 def remember(

@@ -99,7 +99,7 @@ def test_known_words() -> None:
 
     def reference(i: int, k0: int, k1: int) -> int:
         mask = 0xFFFFFFFF
-        h = (i * 0x9E3779B9 + k0) & mask
+        h = ((i + k0) * 0x9E3779B9) & mask
         h = (((h ^ h >> 17) * 0xED5AD4BB) & mask) ^ k1
         h = ((h ^ h >> 11) * 0xAC4C1B51) & mask
         h = ((h ^ h >> 15) * 0x31848BAB) & mask

@@ -1,0 +1,262 @@
+"""The swarm family: stable presets, quality on the functions of the design, exact rescaling, exact vmap, failures."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jhpo.kernels import stability, swarm, topology
+from jhpo.strategies.pso import PRESETS, PSO
+
+D, N, SEEDS = 10, 40, 25
+
+
+def coefficients(variant: str, horizon: float = 2500.0) -> swarm.Coefficients:
+    strategy = PSO(N, variant=variant, horizon=horizon)
+    dtype = jnp.result_type(float)
+    return swarm.Coefficients(*(jnp.asarray(getattr(strategy, n), dtype) for n in swarm.Coefficients._fields))
+
+
+@functools.partial(jax.jit, static_argnames=("f", "rule", "generations", "n", "d"))
+def search(f, rule, c, key, low, high, generations, n=N, d=D):
+    """``float[generations]``: the best value so far, and the last swarm."""
+    k_place, k_start, k_run = jax.random.split(key, 3)
+    dtype = jnp.result_type(float)
+    low, high = jnp.asarray(low, dtype), jnp.asarray(high, dtype)
+    place = low + (high - low) * jax.random.uniform(k_place, (n, d), dtype)
+    s = swarm.create(rule, k_start, place, low, high)
+
+    def tell(s, rows):
+        value = f(s.position if rows is None else s.position[rows])
+        value = jnp.where(jnp.isfinite(value), value, jnp.inf)
+        old = s.merit if rows is None else s.merit[rows]
+        improved = value < old
+        kept = value if rule.motion == "compete" else jnp.where(improved, value, old)
+        merit = kept if rows is None else s.merit.at[rows].set(kept)
+        where = s.position if rows is None else s.position[rows]
+        return swarm.remember(rule, s, rows, where, improved, merit, merit.min() < s.merit.min())
+
+    def generation(s, kg):
+        s, rows = swarm.move(rule, c, s, kg[0], low, high, generation=kg[1])
+        s = tell(s, rows)
+        return s, s.merit.min()
+
+    s, best = jax.lax.scan(generation, tell(s, None), (jax.random.split(k_run, generations), jnp.arange(generations)))
+    return s, best
+
+
+def sphere(x):
+    return (x * x).sum(axis=-1)
+
+
+def rosenbrock(x):
+    return (100 * (x[..., 1:] - x[..., :-1] ** 2) ** 2 + (1 - x[..., :-1]) ** 2).sum(axis=-1)
+
+
+def rastrigin(x):
+    return (x * x - 10 * jnp.cos(2 * jnp.pi * x) + 10).sum(axis=-1)
+
+
+ROTATION = np.linalg.qr(np.random.default_rng(3).normal(size=(D, D)))[0]
+
+
+def rotated_rastrigin(x):
+    return rastrigin(jnp.matmul(x, jnp.asarray(ROTATION, x.dtype), precision="highest"))
+
+
+def final(f, variant, low, high, seeds=SEEDS, evaluations=100_000, seed=0):
+    rule = PSO(N, variant=variant)._rule
+    moved = N // 2 if rule.motion == "compete" else N
+    generations = evaluations // moved
+    c = coefficients(variant, horizon=float(generations))
+    keys = jax.random.split(jax.random.key(seed), seeds)
+    return np.asarray(jax.vmap(lambda k: search(f, rule, c, k, low, high, generations)[1][-1])(keys))
+
+
+@pytest.mark.parametrize("variant", PRESETS)
+def test_every_preset_is_stable(variant):
+    s = PSO(N, variant=variant)
+    end = s.inertia_end if s.schedule == "linear" else s.inertia
+    rule = s._rule
+    assert stability.swarm_radius(rule.motion, rule.schedule, end, s.cognitive, s.social, 4) < 1
+
+
+def test_radius_agrees_with_published_and_simulated_values():
+    assert stability.swarm_radius("attract", "constant", 0.7298, 1.49618, 1.49618) == pytest.approx(0.944, abs=1e-3)
+    w, c = 1 / (2 * np.log(2)), 0.5 + np.log(2)
+    assert stability.swarm_radius("attract", "constant", w, c, c) == pytest.approx(0.864, abs=1e-3)
+    # the second moment itself, from its exact recursion by random draws
+    rng = np.random.default_rng(0)
+    x, before = np.ones((400_000, 1)), np.ones((400_000, 1))
+    moments = []
+    for _ in range(12):
+        phi = c * rng.random(x.shape) + c * rng.random(x.shape)
+        x, before = (1 + w - phi) * x - w * before, x
+        moments.append((x**2).mean())
+    rate = (moments[-1] / moments[3]) ** (1 / 8)
+    assert rate == pytest.approx(0.864, abs=0.04)
+
+
+@pytest.mark.parametrize(("low", "high"), [(-100.0, 100.0), (0.0, 10.0), (-1e6, 1e6)])
+def test_sphere_is_solved_on_any_box(low, high):
+    assert (final(sphere, "spso2006", low, high, evaluations=40_000) <= 1e-8).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", PRESETS)
+def test_sphere_is_solved_by_every_variant(variant):
+    assert (final(sphere, variant, -100.0, 100.0) <= 1e-8).all()
+
+
+@pytest.mark.parametrize("variant", ["spso2006", "gbest", "cso"])
+def test_a_power_of_two_rescale_is_bit_identical(variant):
+    rule, c, key = PSO(N, variant=variant)._rule, coefficients(variant), jax.random.key(4)
+    a, _ = search(sphere, rule, c, key, -1.0, 1.0, 60)
+    b, _ = search(sphere, rule, c, key, -1024.0, 1024.0, 60)
+    np.testing.assert_array_equal(np.asarray(a.position) * 1024, b.position)
+    np.testing.assert_array_equal(np.asarray(a.velocity) * 1024, b.velocity)
+
+
+@pytest.mark.slow
+def test_clpso_solves_rastrigin(x64):
+    assert (final(rastrigin, "clpso", -5.12, 5.12) <= 1e-8).all()
+
+
+@pytest.mark.slow
+def test_spso2006_on_rosenbrock_and_rastrigin():
+    assert np.median(final(rosenbrock, "spso2006", -30.0, 30.0)) <= 0.1
+    assert np.median(final(rastrigin, "spso2006", -5.12, 5.12)) <= 5
+
+
+@pytest.mark.slow
+def test_rotation_invariant_variants_on_rotated_rastrigin():
+    gbest = np.median(final(rotated_rastrigin, "gbest", -5.12, 5.12))
+    for variant in ("spso2011", "cso"):
+        median = np.median(final(rotated_rastrigin, variant, -5.12, 5.12))
+        assert median <= 8 and median <= gbest / 2, (variant, median, gbest)
+
+
+@pytest.mark.parametrize("variant", PRESETS)
+def test_failures_never_win_and_the_best_is_monotone(variant):
+    def failing(x):
+        value = sphere(x - 0.3)
+        u = jnp.sin(1e4 * x.sum(axis=-1)) * 0.5 + 0.5
+        return jnp.where(u < 0.2, jnp.nan, jnp.where(u < 0.3, -jnp.inf, value))
+
+    rule = PSO(N, variant=variant)._rule
+    s, best = search(failing, rule, coefficients(variant), jax.random.key(1), -1.0, 1.0, 80)
+    best = np.asarray(best)
+    assert np.isfinite(best).all() and (np.diff(best) <= 0).all()
+    assert np.isfinite(np.asarray(s.position)).all() and np.isfinite(np.asarray(s.velocity)).all()
+    assert best[-1] < best[0]
+
+
+def elementwise(x):
+    """A sum over coordinates in a fixed order, one addition at a time."""
+    total = jnp.zeros(x.shape[:-1], x.dtype)
+    for j in range(x.shape[-1]):
+        total = jnp.maximum(total, jnp.abs(x[..., j] - 0.25))
+    return total
+
+
+@pytest.mark.parametrize("variant", ["spso2006", "gbest", "ring", "vonneumann", "random", "cso"])
+def test_many_swarms_equal_solo_runs_bit_for_bit(variant):
+    rule, c = PSO(N, variant=variant)._rule, coefficients(variant)
+    keys = jax.random.split(jax.random.key(7), 64)
+    together, _ = jax.vmap(lambda k: search(elementwise, rule, c, k, -1.0, 1.0, 30))(keys)
+    for i in range(64):
+        alone, _ = search(elementwise, rule, c, keys[i], -1.0, 1.0, 30)
+        for a, b in zip(jax.tree.leaves(jax.tree.map(lambda t, i=i: t[i], together)), jax.tree.leaves(alone)):
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("variant", ["spso2011", "fips", "clpso"])
+def test_the_other_variants_equal_solo_runs_but_for_rounding(variant):
+    """Their sums are contracted to fused multiply-adds differently from one program to another."""
+    rule, c = PSO(N, variant=variant)._rule, coefficients(variant)
+    keys = jax.random.split(jax.random.key(7), 8)
+    together, _ = jax.vmap(lambda k: search(elementwise, rule, c, k, -1.0, 1.0, 10))(keys)
+    for i in range(8):
+        alone, _ = search(elementwise, rule, c, keys[i], -1.0, 1.0, 10)
+        np.testing.assert_allclose(together.position[i], alone.position, atol=1e-4)
+
+
+@pytest.mark.parametrize("bounds", swarm.BOUNDS)
+@pytest.mark.parametrize("motion", ["attract", "sphere"])
+def test_positions_stay_inside(bounds, motion):
+    rule = swarm.Rule(motion=motion, bounds=bounds)
+    s, _ = search(lambda x: -sphere(x), rule, coefficients("spso2006"), jax.random.key(2), -2.0, 3.0, 50)
+    x = np.asarray(s.position)
+    assert (x >= -2).all() and (x <= 3).all()
+    low, high = jnp.float32(0), jnp.float32(1)
+    far = jnp.full((3, 2), 0.5, jnp.float32), jnp.array([[1e30, -1e30], [7.25, -7.25], [0.75, -0.75]], jnp.float32)
+    moved, _ = swarm._inside(bounds, *far, low.reshape(1, 1), high.reshape(1, 1))
+    assert ((moved >= 0) & (moved <= 1)).all()
+    expected = {"absorb": [1.0, 0.0], "reflect": [0.75, 0.25], "periodic": [0.25, 0.75]}[bounds]
+    np.testing.assert_allclose(moved[2], expected)
+
+
+def test_absorbing_bounds_turn_the_velocity_round_and_halve_it():
+    rule = swarm.Rule(graph="global", solo=False)
+    s = swarm.create(rule, jax.random.key(0), jnp.full((2, 1), 1.0), 0.0, 1.0)._replace(velocity=jnp.full((2, 1), 0.4))
+    c = coefficients("gbest")
+    moved = swarm.plan(rule, c, s, jax.random.key(1))[0]
+    np.testing.assert_allclose(moved.velocity, 0.7298 * -0.2, rtol=1e-6)  # at its own best: inertia alone
+
+
+def test_velocity_clamp_is_a_share_of_the_box():
+    c = coefficients("gbest")._replace(clamp=jnp.float32(0.01))
+    rule = swarm.Rule(graph="global", solo=False)
+    s, _ = search(sphere, rule, c, jax.random.key(3), 0.0, 10.0, 5)
+    assert np.abs(np.asarray(s.velocity)).max() <= 0.1 * (1 + 1e-6)
+
+
+def test_inertia_schedules():
+    draw = swarm._Draw(swarm.Rule(), jax.random.key(0), jnp.float32)
+    c = coefficients("clpso", horizon=100.0)
+    linear = [float(swarm._inertia(swarm.Rule(schedule="linear"), c, g, draw)) for g in (0, 50, 100, 500)]
+    np.testing.assert_allclose(linear, [0.9, 0.65, 0.4, 0.4], rtol=1e-6)
+    random = float(swarm._inertia(swarm.Rule(schedule="random"), c, 0, draw))
+    assert 0.45 <= random <= 0.9
+
+
+def test_informants_are_those_that_chose_to_inform():
+    rng = np.random.default_rng(0)
+    merit = rng.permutation(30).astype(np.float32)
+    targets = rng.integers(0, 30, (30, 3)).astype(np.int32)
+    got = np.asarray(topology.informed_by(jnp.asarray(targets), jnp.asarray(merit)))
+    for j in range(30):
+        senders = [i for i in range(30) if j in targets[i]] + [j]
+        assert got[j] == min(senders, key=lambda i: merit[i])
+
+
+@pytest.mark.parametrize(("graph", "degree"), [("ring", 2), ("vonneumann", 4)])
+def test_fixed_graphs_are_regular_and_mutual(graph, degree):
+    ids = jnp.arange(40, dtype=jnp.int32)
+    near = np.asarray(topology.neighbours(graph, ids, 40, 3, jnp.zeros(2, jnp.uint32)))
+    assert all(len({*row, i}) == degree + 1 for i, row in enumerate(near))
+    assert all(i in near[j] for i, row in enumerate(near) for j in row)
+
+
+def test_threefry_and_counter_numbers_search_alike():
+    values = [
+        np.median(
+            np.asarray(
+                jax.vmap(lambda k, r=r: search(sphere, r, coefficients("spso2006"), k, -5.0, 5.0, 120)[1][-1])(
+                    jax.random.split(jax.random.key(0), SEEDS)
+                )
+            )
+        )
+        for r in (swarm.Rule(), swarm.Rule(generator="threefry"))
+    ]
+    assert abs(np.log10(values[0]) - np.log10(values[1])) < 1.0
+
+
+@pytest.mark.parametrize(("low", "high"), [(-np.inf, 1.0), (0.0, np.inf), (1.0, 1.0), (np.nan, 1.0)])
+def test_boxes_without_a_size_are_refused(low, high):
+    with pytest.raises(ValueError, match="bounds: expected finite low < high, got"):
+        swarm.create(swarm.Rule(), jax.random.key(0), jnp.zeros((4, 2)), low, high)

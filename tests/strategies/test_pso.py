@@ -1,0 +1,195 @@
+"""The PSO strategy: options and errors, restarts that grow, constraints, noise, failed generations, absorbed points."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jhpo import testing
+from jhpo.errors import InvalidArgument
+from jhpo.keys import init_key, strategy_key
+from jhpo.space import Float, Space
+from jhpo.strategies.base import Evaluation
+from jhpo.strategies.pso import PRESETS, PSO
+
+BOX = Space({"x": Float(-1.0, 1.0), "y": Float(-1.0, 1.0)})
+
+
+def drive(strategy, f, generations, space=BOX, seed=0):
+    """The last state, and the best of every generation."""
+    key = jax.random.key(seed)
+
+    @jax.jit
+    def go(strategy, key):
+        def generation(state, g):
+            units, state = strategy.ask(state, strategy_key(key, g))
+            result = f(units, g, key)
+            state = strategy.tell(state, units, result)
+            return state, (units, strategy.best(state)[1], state.active, state.restarts)
+
+        return jax.lax.scan(generation, strategy.init(space, init_key(key)), jnp.arange(generations, dtype=jnp.uint32))
+
+    return go(strategy, key)
+
+
+def bowl(units, g, key):
+    return Evaluation(((units - 0.3) ** 2).sum(axis=-1))
+
+
+@pytest.mark.parametrize("variant", [v for v in PRESETS if v not in ("spso2006",)])
+def test_every_variant_keeps_the_promises_of_a_strategy(variant):
+    strategy = PSO(12, variant=variant)
+    testing.check_points(strategy)
+    testing.check_state(strategy)
+    testing.check_failures(strategy)
+
+
+@pytest.mark.parametrize("variant", list(PRESETS))
+def test_every_variant_finds_the_bottom_of_a_bowl(variant):
+    _, (_, best, _, _) = drive(PSO(16, variant=variant, horizon=60.0, restart="none"), bowl, 100)
+    assert best[-1] < 1e-6
+    assert (np.diff(np.asarray(best)) <= 0).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"variant": "bees"}, "variant: expected one of"),
+        ({"topology": "star"}, "topology: expected one of"),
+        ({"bounds": "open"}, "bounds: expected one of"),
+        ({"schedule": "cosine"}, "schedule: expected one of"),
+        ({"restart": "always"}, "restart: expected one of"),
+        ({"population": 0}, "population: expected an integer >= 1, got 0"),
+        ({"population": 2}, "population: expected at least 3 particles"),
+        ({"population": 4, "variant": "vonneumann"}, "population: expected at least 5 particles"),
+        ({"inertia": 1.0}, "spectral radius"),
+        ({"inertia": 0.6, "cognitive": 3.0, "social": 3.0}, "spectral radius"),
+        ({"inertia": float("nan")}, "spectral radius"),
+        ({"clamp": 0.0}, "clamp: expected a number"),
+        ({"max_growth": 3}, "max_growth: expected a power of two, got 3"),
+        ({"variant": "cso", "noisy": True}, "noisy: expected a variant with personal bests"),
+        ({"variant": "fips", "topology": "global"}, "topology: expected a graph with few informants"),
+        ({"reevaluate": 1.5}, "reevaluate: expected a number"),
+    ],
+)
+def test_bad_options_are_named(options, message):
+    with pytest.raises(InvalidArgument, match=message):
+        PSO(**options)
+
+
+def test_coefficients_are_leaves():
+    def best(inertia):
+        strategy = PSO(12, inertia=inertia, restart="none")
+        state = strategy.init(BOX, jax.random.key(0))
+        for g in range(3):
+            units, state = strategy.ask(state, jax.random.key(g))
+            state = strategy.tell(state, units, bowl(units, g, None))
+        return strategy.best(state)[1]
+
+    many = jax.jit(jax.vmap(best))(jnp.array([0.2, 0.5, 0.72]))
+    assert len(set(np.asarray(many).tolist())) == 3
+
+
+def test_restarts_double_the_swarm_up_to_the_cap_and_lose_nothing(count_compilations):
+    def steps(units, g, key):  # a staircase: nothing to gain once the lowest stair is found
+        return Evaluation(jnp.floor(4 * jnp.abs(units - 0.3)).sum(axis=-1))
+
+    strategy = PSO(8, max_growth=4, patience=0.2)
+    _, (units, best, active, restarts) = drive(strategy, steps, 120)
+    active, restarts = np.asarray(active), np.asarray(restarts)
+    assert restarts[-1] >= 3
+    assert sorted(set(active.tolist())) == [8, 16, 32]
+    assert (np.diff(np.asarray(best)) <= 0).all()
+    first = np.flatnonzero(np.diff(active))[0] + 1  # the first generation of a swarm of 16, then its second block
+    assert len(np.unique(np.asarray(units[first : first + 2]).reshape(16, 2), axis=0)) == 16
+
+
+@pytest.mark.parametrize(("restart", "restarted"), [("same", True), ("none", False)])
+def test_restart_policies(restart, restarted):
+    flat = lambda units, g, key: Evaluation(jnp.ones(units.shape[0]))  # noqa: E731
+    _, (_, _, active, restarts) = drive(PSO(8, restart=restart, patience=0.2), flat, 40)
+    assert (int(restarts[-1]) > 0) == restarted
+    assert set(np.asarray(active).tolist()) == {8}
+
+
+def test_a_feasible_member_beats_better_infeasible_ones():
+    def ring(units, g, key):
+        x = units - 0.5
+        inside = 0.04 - ((x - 0.2) ** 2).sum(axis=-1)  # a small disk off the unconstrained optimum
+        return Evaluation((x**2).sum(axis=-1), constraint=inside[:, None])
+
+    strategy = PSO(20)
+    state, _ = drive(strategy, ring, 80)
+    unit, value = strategy.best(state)
+    lacking = float(((unit - 0.7) ** 2).sum() - 0.04)
+    assert lacking <= 1e-6
+    assert float(value) == pytest.approx((0.2 * np.sqrt(2) - 0.2) ** 2, abs=2e-3)
+
+
+def test_noise_is_averaged_out():
+    def noisy(units, g, key):
+        noise = jax.random.normal(jax.random.fold_in(key, g), (units.shape[0],), units.dtype)
+        return Evaluation(((units - 0.3) ** 2).sum(axis=-1) + 0.1 * noise)
+
+    def error(**options):
+        distances, bias = [], []
+        for seed in range(8):
+            strategy = PSO(20, restart="none", **options)
+            state, _ = drive(strategy, noisy, 60, seed=seed)
+            unit, value = strategy.best(state)
+            truth = float(((unit - 0.3) ** 2).sum())
+            distances.append(truth)
+            bias.append(float(value) - truth)
+        return np.mean(distances), np.mean(bias)
+
+    plain, plain_bias = error()
+    averaged, averaged_bias = error(noisy=True)
+    assert plain_bias < -0.15  # the luckiest draw is believed
+    assert abs(averaged_bias) < 0.08
+    assert averaged < 1.5 * plain
+
+
+def test_a_repeated_best_gets_the_mean_of_its_values():
+    strategy = PSO(8, noisy=True, reevaluate=0.5)
+    state = strategy.init(BOX, jax.random.key(0))
+    units, state = strategy.ask(state, jax.random.key(1))
+    state = strategy.tell(state, units, Evaluation(jnp.arange(8.0)))
+    units, state = strategy.ask(state, jax.random.key(2))
+    assert np.asarray(state.again).sum() == 4
+    np.testing.assert_array_equal(np.asarray(units)[:4], np.asarray(state.swarm.best)[:4])
+    state = strategy.tell(state, units, Evaluation(jnp.full(8, 10.0)))
+    np.testing.assert_allclose(state.value[:4], (np.arange(4) + 10) / 2)
+    np.testing.assert_allclose(state.seen[:4], 2)
+
+
+def test_generations_that_all_failed_are_thrown_anew():
+    def late(units, g, key):
+        value = ((units - 0.3) ** 2).sum(axis=-1)
+        return Evaluation(jnp.where(g < 5, jnp.nan, value))
+
+    strategy = PSO(12)
+    _, (units, best, _, _) = drive(strategy, late, 60)
+    assert not np.isfinite(np.asarray(best[:5])).any()
+    assert np.asarray(best)[-1] < 1e-3
+    moved = np.abs(np.diff(np.asarray(units[:5]), axis=0)).min(axis=(1, 2))
+    assert (moved > 0).all()
+
+
+def test_absorbed_points_are_used():
+    strategy = PSO(12)
+    state = strategy.init(BOX, jax.random.key(0))
+    given = jnp.full((12, 2), 0.3).at[1:].add(jnp.linspace(0.1, 0.5, 11)[:, None])
+    value = ((given - 0.3) ** 2).sum(axis=-1).at[11].set(jnp.nan)
+    state = jax.jit(PSO.absorb)(strategy, state, given, Evaluation(value, mask=jnp.arange(12) != 5))
+    unit, best = strategy.best(state)
+    assert float(best) == 0.0
+    np.testing.assert_allclose(unit, 0.3, atol=1e-7)
+    assert int(np.isfinite(np.asarray(state.value)).sum()) == 10
+
+
+def test_same_key_same_search_and_other_key_another():
+    runs = [np.asarray(drive(PSO(10), bowl, 6, seed=s)[1][0]) for s in (3, 3, 4)]
+    np.testing.assert_array_equal(runs[0], runs[1])
+    assert (runs[0] != runs[2]).any()
