@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
+import os
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
@@ -15,12 +18,13 @@ from jhpo.errors import OutOfMemory, check_integer, invalid
 
 logger = logging.getLogger("jhpo.population")
 
-# Bytes of member states a CPU works on at once: beyond this they leave its caches (benchmarks/population.py).
-CPU_WORKING_SET = 8 * 2**20
+# Bytes of member states a CPU core works on at once: about what stays in its second-level cache, a power of two
+# below and above which members train more slowly (benchmarks/population.py prints the sizes around it).
+CPU_WORKING_SET = 2**20
 # An accelerator needs many small members to be busy; memory analysis has the last word.
 ACCELERATOR_WORKING_SET = 2 * 2**30
 SMALLEST, LARGEST = 16, 4096
-# Calls under way at once: enough to hide the host's part, few enough that their memory adds up to little.
+# Calls under way at once on an accelerator: enough to hide the host's part.
 IN_FLIGHT = 2
 
 
@@ -37,11 +41,22 @@ def preferred_chunk(member_bytes: int, platform: str) -> int:
     """Members a device should evaluate at once, from the size of a member's state: a power of two.
 
     >>> preferred_chunk(2410 * 3 * 4, "cpu"), preferred_chunk(8, "cpu"), preferred_chunk(10**9, "cpu")
-    (256, 4096, 16)
+    (32, 4096, 16)
     """
     room = CPU_WORKING_SET if platform == "cpu" else ACCELERATOR_WORKING_SET
     fitting = max(room // max(member_bytes, 1), 1)
     return min(max(1 << (int(fitting).bit_length() - 1), SMALLEST), LARGEST)
+
+
+def concurrent_calls(mesh: Any) -> int:
+    """Calls a mesh runs side by side: as many as the process has cores if it is a single CPU device.
+
+    The products of small models are too small to be split over cores, so XLA trains a chunk on one of them; a
+    chunk for each core, from as many threads, is what keeps the others busy.
+    """
+    if mesh.size > 1 or mesh.devices.flat[0].platform != "cpu":
+        return 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -80,6 +95,7 @@ class Chunks:
         self.memory = None if memory is None else check_integer("memory", memory)
         self.measure = chunk == "measure"
         self.mesh, self.replicates = mesh, replicates
+        self.threads = concurrent_calls(mesh)
         self.notices: list[str] = []
         self.timings: dict[int, float] = {}
         self.compile_seconds = 0.0
@@ -101,6 +117,9 @@ class Chunks:
             wanted = min(next_power(-(-share // groups)), self._preferred)
         else:
             calls = -(-share // self._preferred)
+            # as many calls for one core as for another, unless that makes them tiny
+            even = -(-calls // self.threads) * self.threads
+            calls = even if share >= even * SMALLEST else max(calls, min(self.threads, share // SMALLEST))
             wanted = -(-share // calls)
             wanted = wanted if wanted < 8 else -(-wanted // 8) * 8
         if self.size is None or (wanted > self.size and not self.notices):
@@ -136,24 +155,31 @@ class Chunks:
     def _all_rows(self, program: Program, units: np.ndarray, ids: np.ndarray) -> Any:
         assert self.size is not None
         rows = self.size * self.mesh.size
-        outputs: list[Any] = []
-        for start in range(0, len(units), rows):
-            take = np.minimum(np.arange(start, start + rows), len(units) - 1)
-            outputs.append(self._call(program, units[take], ids[take]))
-            if len(outputs) > IN_FLIGHT:
-                jax.block_until_ready(outputs[-1 - IN_FLIGHT])
+        takes = [np.minimum(np.arange(s, s + rows), len(units) - 1) for s in range(0, len(units), rows)]
+        placed = (program.place(units[take], ids[take]) for take in takes)
+        first = next(placed)
+        compiled = self._compile(program, first)
+        arguments = itertools.chain([first], placed)
+        if self.threads > 1 and len(takes) > 1:
+            with ThreadPoolExecutor(min(self.threads, len(takes))) as pool:
+                outputs = list(pool.map(lambda a: jax.block_until_ready(compiled(*a)), arguments))
+        else:
+            outputs = []
+            for each in arguments:
+                outputs.append(compiled(*each))
+                if len(outputs) > IN_FLIGHT:
+                    jax.block_until_ready(outputs[-1 - IN_FLIGHT])
         return jax.tree.map(lambda *xs: np.concatenate([np.asarray(x) for x in xs])[: len(units)], *outputs)
 
-    def _call(self, program: Program, units: np.ndarray, ids: np.ndarray) -> Any:
-        arguments = program.place(units, ids)
-        name = (program.name, units.shape, units.dtype)
+    def _compile(self, program: Program, arguments: tuple[Any, ...]) -> Any:
+        name = (program.name, *((a.shape, a.dtype) for a in arguments if hasattr(a, "shape")))
         if name not in self._compiled:
             begin = time.perf_counter()
             compiled = program.trace(*arguments).lower().compile()
             self.compile_seconds += time.perf_counter() - begin
             self._check_memory(compiled)
             self._compiled[name] = compiled
-        return self._compiled[name](*arguments)
+        return self._compiled[name]
 
     def _measure(self, program: Program, units: np.ndarray, ids: np.ndarray) -> None:
         """Time the chosen size, then smaller and larger ones for as long as they are faster."""
@@ -201,6 +227,7 @@ class Chunks:
             return
         assert self.size is not None
         need = analysis.temp_size_in_bytes + analysis.output_size_in_bytes + analysis.argument_size_in_bytes
+        need *= self.threads
         room = self.memory or min(free_memory(d) for d in self.mesh.devices.flat)
         if need <= room:
             return
