@@ -1,0 +1,53 @@
+"""Which hyperparameters reach a result, and which reach it through a derivative: read off the traced program."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jax.interpreters import partial_eval
+
+from jhpo.kernels import trees
+
+HP = Any
+
+
+def names_of(hp: HP) -> list[str]:
+    """Dotted names of the leaves of hp, in their order ('value' for a bare array).
+
+    >>> names_of({"sched": [1.0, 2.0], "wd": 0.1})
+    ['sched.0', 'sched.1', 'wd']
+    """
+    paths = jax.tree_util.tree_flatten_with_path(hp)[0]
+    return [jax.tree_util.keystr(path, simple=True, separator=".") or "value" for path, _ in paths]
+
+
+def _used(fun: Callable[..., Any], leaves: list[Any]) -> list[bool]:
+    closed = jax.make_jaxpr(fun)(*leaves)
+    return list(partial_eval.dce_jaxpr(closed.jaxpr, [True] * len(closed.jaxpr.outvars))[1])
+
+
+def reaches(fun: Callable[[HP], Any], hp: HP) -> list[bool]:
+    """For every leaf of hp: the result depends on it. Traces ``fun``, computes nothing.
+
+    >>> reaches(lambda hp: hp["a"] * 2.0, {"a": 1.0, "b": 2.0})
+    [True, False]
+    """
+    leaves, treedef = jax.tree.flatten(hp)
+    return _used(lambda *x: jax.tree.leaves(fun(jax.tree.unflatten(treedef, x))), leaves)
+
+
+def reaches_smoothly(fun: Callable[[HP], Any], hp: HP) -> list[bool]:
+    """For every floating leaf of hp: some path to the result has a derivative (a sign or a rounding has none).
+
+    >>> import jax.numpy as jnp
+    >>> reaches_smoothly(lambda hp: jnp.sign(hp["a"]) * hp["b"], {"a": 1.0, "b": 2.0})
+    [False, True]
+    """
+    floats, rebuild = trees.split_floats(hp)
+
+    def tangents(*directions: Any) -> Any:
+        return jax.jvp(lambda x: fun(rebuild(x)), (floats,), (list(directions),))[1]
+
+    return _used(tangents, floats)

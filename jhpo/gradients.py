@@ -1,0 +1,307 @@
+"""Hypergradient estimators on any Trainable, as pure functions: the layer between the kernels and `jhpo.hypergrad`."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jhpo.errors import invalid
+from jhpo.kernels import trees
+from jhpo.kernels.chaos import chaos, hyper_direction
+from jhpo.kernels.implicit import conjugate_gradient, implicit_value_and_grad, largest_eigenvalue, neumann, nystrom
+from jhpo.kernels.perturbed import perturbed_gradient
+from jhpo.kernels.unroll import forward_value_and_grad, reverse_value_and_grad, unroll
+from jhpo.space import Space
+from jhpo.trainable import evaluate_state, horizon_steps
+
+HP = Any
+METHODS = ("autodiff", "reverse", "forward", "truncated", "implicit", "pes", "es_single")
+SOLVERS = ("cg", "neumann", "nystrom")
+# Bytes of all states of one training up to which a member stores them all: beyond, recomputing costs less than memory.
+STORE = 2**23
+
+
+class Spec(NamedTuple):
+    """How a gradient is to be estimated: Python values, the structure of a program."""
+
+    method: str = "reverse"
+    levels: int = 0  # rematerialisation levels of reverse and truncated
+    window: int = 0  # steps of the truncated derivative, or of the windows of pes
+    horizon: float = 1.0
+    metric: str | None = None
+    solver: str = "cg"
+    iterations: int = 20  # Hessian products of cg and neumann, rank of nystrom
+    damping: float = 0.0
+    pairs: int = 32  # antithetic pairs of pes and es_single
+    sigma: float = 0.02  # their noise, relative to each hyperparameter (absolute where it is zero)
+    norms: bool = False  # reverse and truncated: also the norm of dE/dw_t over time
+    seeds: int = 1  # gradients of so many keys, clipped to the median norm and averaged
+
+
+class Training(NamedTuple):
+    """A trainable bound to a key: functions of the hyperparameters alone."""
+
+    init: Callable[[HP], Any]
+    step: Callable[[HP, Any, jax.Array], Any]
+    evaluate: Callable[[HP, Any], jax.Array]
+    steps: int
+
+
+class Estimate(NamedTuple):
+    """What an estimator found; every field an array or a tree of arrays."""
+
+    value: jax.Array  # float[]
+    grad: HP  # like hp; zeros at leaves that are no floats
+    norms: jax.Array | None = None  # float[steps], norm of dE/dw_t (reverse, truncated)
+    error: HP | None = None  # like hp: standard error (pes, es_single)
+    residual: jax.Array | None = None  # float[], |H x - v| / |v| (implicit)
+    negative: jax.Array | None = None  # bool[], negative curvature was met (implicit)
+
+
+def bind(trainable: Any, key: jax.Array, horizon: float = 1.0, metric: str | None = None) -> Training:
+    """The trainable's functions for one key and share of the training, in the form the kernels take."""
+    limit = trainable.steps if callable(trainable.steps) else None
+
+    def step(hp: HP, state: Any, t: jax.Array) -> Any:
+        new = trainable.step(hp, state, t)
+        if limit is None:
+            return new
+        go_on = t < jnp.ceil(jnp.asarray(limit(hp), jnp.float32) * horizon).astype(jnp.int32)
+        return jax.tree.map(lambda a, b: jnp.where(go_on, a, b), new, state)
+
+    def evaluate(hp: HP, state: Any) -> jax.Array:
+        return evaluate_state(trainable, hp, state, metric).value
+
+    return Training(lambda hp: trainable.init(hp, key), step, evaluate, horizon_steps(trainable, horizon))
+
+
+def estimate(trainable: Any, hp: HP, key: jax.Array, spec: Spec) -> Estimate:
+    """Value and gradient of one training by ``spec``; traceable under jit, scan and vmap.
+
+    Raises:
+      InvalidArgument: a method or solver that does not exist, or that this trainable does not support.
+    """
+    if spec.seeds > 1:
+        return _averaged(trainable, hp, key, spec)
+    run = bind(trainable, key, spec.horizon, spec.metric)
+    if run.steps == 0 and spec.method in ("autodiff", "reverse", "truncated"):
+        spec = spec._replace(method="reverse", levels=0, norms=False)
+    if spec.method in ("reverse", "truncated"):
+        window = spec.window if spec.method == "truncated" else None
+        out = reverse_value_and_grad(run.step, run.evaluate, run.init, hp, run.steps, spec.levels, window, spec.norms)
+        return Estimate(*out)
+    if spec.method == "forward":
+
+        def whole(hp: HP) -> jax.Array:
+            return run.evaluate(hp, unroll(run.step, hp, run.init(hp), run.steps))
+
+        return Estimate(*forward_value_and_grad(whole, hp))
+    if spec.method in ("pes", "es_single"):
+        return _perturbed(run, hp, key, spec)
+    if spec.method == "implicit":
+        return _implicit(trainable, run, hp, key, spec)
+    raise invalid("method", f"one of {('auto', *METHODS)}", spec.method)
+
+
+def _averaged(trainable: Any, hp: HP, key: jax.Array, spec: Spec) -> Estimate:
+    """Mean over keys of gradients clipped to the median norm; the value is that of the key itself."""
+    single = spec._replace(seeds=1)
+    others = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(1, spec.seeds, dtype=jnp.uint32))
+    data = jnp.concatenate([jax.random.key_data(key)[None], jax.random.key_data(others)])
+    keys = jax.random.wrap_key_data(data, impl=jax.random.key_impl(key))
+    all_of_them = jax.lax.map(lambda k: estimate(trainable, hp, k, single), keys)
+    floats, _ = trees.split_floats(all_of_them.grad)
+    sizes = jax.vmap(trees.norm)(floats)
+    good = jnp.isfinite(sizes)
+    typical = jnp.nanmedian(jnp.where(good, sizes, jnp.nan))
+    factor = jnp.where(good, jnp.minimum(1.0, typical / jnp.where(sizes > 0, sizes, 1.0)), 0.0)
+    count = jnp.sum(good).astype(factor.dtype)
+
+    def mean(x: jax.Array) -> jax.Array:
+        shape = (-1, *(1,) * (x.ndim - 1))
+        kept = jnp.where(good.reshape(shape), x * factor.astype(x.dtype).reshape(shape), jnp.zeros_like(x))
+        return jnp.sum(kept, axis=0) / count.astype(x.dtype)
+
+    first = jax.tree.map(lambda x: x[0], all_of_them)
+    return first._replace(grad=trees.gradient_like(hp, [mean(x) for x in floats]))
+
+
+def _perturbed(run: Training, hp: HP, key: jax.Array, spec: Spec) -> Estimate:
+    window = spec.window if spec.method == "pes" and spec.window else run.steps
+    if window and run.steps % window:
+        raise invalid("window", f"a divisor of the {run.steps} steps", window)
+    flat, _ = trees.flatten_floats(hp)
+    scale = jnp.where(flat == 0, jnp.ones_like(flat), jnp.abs(flat))
+    noise = jax.random.fold_in(key, jnp.uint32(0x5EED))
+    counts = max(run.steps // window, 1) if window else 1
+    weights = jnp.zeros((counts,), flat.dtype).at[-1].set(1.0)  # the evaluation at the end is what counts
+    loss = lambda hp, state, t: run.evaluate(hp, state)  # noqa: E731
+    steps, window = (run.steps, window) if run.steps else (1, 1)
+    step = run.step if run.steps else (lambda hp, state, t: state)
+    value, grad, error = perturbed_gradient(
+        step, loss, run.init, hp, noise, steps, window, spec.pairs, spec.sigma, scale, spec.method, weights
+    )
+    return Estimate(value, grad, error=error)
+
+
+def has_implicit(trainable: Any) -> bool:
+    """The trainable offers what implicit gradients need."""
+    return all(callable(getattr(trainable, name, None)) for name in ("train_loss", "params", "with_params"))
+
+
+def _implicit(trainable: Any, run: Training, hp: HP, key: jax.Array, spec: Spec) -> Estimate:
+    if not has_implicit(trainable):
+        expected = "a trainable with train_loss(hp, params), params(state) and with_params(state, params)"
+        raise invalid("method", f"{expected} for implicit gradients", type(trainable).__name__)
+    fixed = jax.lax.stop_gradient(hp)
+    state = unroll(run.step, fixed, run.init(fixed), run.steps)
+    noise = jax.random.fold_in(key, jnp.uint32(0x5EED))
+
+    def solve(product: Any, v: Any) -> Any:
+        if spec.solver == "cg":
+            return conjugate_gradient(product, v, spec.iterations, spec.damping, 1e-6)
+        if spec.solver == "neumann":
+            rate = 1 / (1.05 * largest_eigenvalue(product, v, noise) + spec.damping)
+            return neumann(product, v, spec.iterations, rate, spec.damping)
+        if spec.solver == "nystrom":
+            return nystrom(product, v, noise, spec.iterations, max(spec.damping, 1e-6))
+        raise invalid("solver", f"one of {SOLVERS}", spec.solver)
+
+    def evaluate(hp: HP, params: Any) -> jax.Array:
+        return run.evaluate(hp, trainable.with_params(state, params))
+
+    value, grad, info = implicit_value_and_grad(
+        lambda hp, params: trainable.train_loss(hp, params), evaluate, hp, trainable.params(state), solve
+    )
+    return Estimate(value, grad, residual=info.residual, negative=info.negative)
+
+
+class Probe(NamedTuple):
+    """One training with a tangent: what `auto` decides by."""
+
+    value: jax.Array  # float[]
+    exponent: jax.Array  # float[], Lambda
+    growth: jax.Array  # float[T]
+    stationary: jax.Array  # float[], |grad of train_loss| at the end over that at the start; inf where there is none
+
+
+def probe(trainable: Any, hp: HP, key: jax.Array, spec: Spec) -> Probe:
+    """Chaos exponent, value, and how converged the training is; about three trainings of time, memory of two states."""
+    run = bind(trainable, key, spec.horizon, spec.metric)
+    direction = hyper_direction(jax.random.fold_in(key, jnp.uint32(0xC4A05)), hp)
+    floats, rebuild = trees.split_floats(hp)
+
+    def start(floats: list[jax.Array]) -> tuple[list[jax.Array], Any]:
+        state = run.init(rebuild(floats))
+        return trees.split_floats(state)[0], state
+
+    _, tangent, state = jax.jvp(start, (floats,), (direction,), has_aux=True)
+    out = chaos(run.step, hp, direction, state, tangent, run.steps)
+    stationary = jnp.full((), jnp.inf)
+    if has_implicit(trainable):
+        size = lambda state: trees.norm(  # noqa: E731
+            trees.split_floats(jax.grad(lambda p: trainable.train_loss(hp, p))(trainable.params(state)))[0]
+        )
+        stationary = size(out.state) / size(state)
+    return Probe(run.evaluate(hp, out.state), out.exponent, out.growth, stationary)
+
+
+def state_bytes(trainable: Any, hp: HP, key: jax.Array) -> int:
+    """S, the bytes of one training state."""
+    shapes = jax.eval_shape(lambda hp, key: trainable.init(hp, key), hp, key)
+    return sum(int(np.prod(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(shapes))
+
+
+def expected_memory(steps: int, size: int, levels: int) -> float:
+    """Bytes that reverse mode keeps in states: T S without or with one level, about L T^(1/L) S with L."""
+    levels = max(levels, 1)
+    return levels * steps ** (1 / levels) * size
+
+
+def value_and_unit_grad(
+    trainable: Any,
+    space: Space,
+    unit: jax.Array,
+    key: jax.Array,
+    horizon: float = 1.0,
+    method: str = "auto",
+    levels: int | None = None,
+    *,
+    metric: str | None = None,
+    static: dict[str, Any] | None = None,
+) -> tuple[jax.Array, jax.Array]:
+    """Value and gradient with respect to a unit row: what a population evaluates for gradient strategies.
+
+    Args:
+      trainable: see `jhpo.as_trainable`.
+      space: turns the row into hyperparameters; discrete coordinates get a zero gradient.
+      unit: ``float[d]``.
+      key: the member's key.
+      horizon: share of the training.
+      method: "auto" chooses by shapes alone, as it is traced for a whole population: forward mode for one or two
+        continuous coordinates, else reverse mode.
+      levels: of rematerialisation; None stores all states up to `STORE` bytes, then two levels, or three where
+        these are too large as well.
+      metric, static: see `jhpo.Population`.
+
+    Returns:
+      ``float[]`` and ``float[d]``. A failed training gives NaN, never an error.
+
+    >>> import jhpo
+    >>> space = jhpo.Space({"x": jhpo.Float(0.0, 2.0)})
+    >>> objective = jhpo.as_trainable(lambda hp: hp["x"] ** 2)
+    >>> value, grad = value_and_unit_grad(objective, space, jnp.array([0.5]), jax.random.key(0))
+    >>> float(value), grad.tolist()
+    (1.0, [4.0])
+    """
+    continuous = np.flatnonzero(np.asarray(space.cells) == 0)
+    steps = horizon_steps(trainable, horizon)
+    if continuous.size == 0:
+        run = bind(trainable, key, horizon, metric)
+        hp = space.from_unit(unit, static)
+        return run.evaluate(hp, unroll(run.step, hp, run.init(hp), run.steps)), jnp.zeros_like(unit)
+    inner = unit[continuous]
+    to_hp = lambda x: space.from_unit(unit.at[continuous].set(x), static)  # noqa: E731
+    if method == "auto":
+        method = "forward" if steps and continuous.size <= 2 else "reverse"
+    if levels is None:
+        size = state_bytes(trainable, to_hp(inner), key)
+        levels = next((n for n in (1, 2) if expected_memory(steps, size, n) <= STORE), 3) if steps else 0
+    spec = Spec(method=method, levels=levels, horizon=horizon, metric=metric)
+    if method == "forward":
+        run = bind(trainable, key, horizon, metric)
+
+        def whole(x: jax.Array) -> jax.Array:
+            hp = to_hp(x)
+            return run.evaluate(hp, unroll(run.step, hp, run.init(hp), run.steps))
+
+        value, grad = forward_value_and_grad(whole, inner)
+    else:
+        out = estimate(trainable, to_hp(inner), key, spec)
+        value = out.value
+        floats = lambda x: trees.split_floats(to_hp(x))[0]  # noqa: E731
+        _, pull = jax.vjp(floats, inner)
+        (grad,) = pull(_floats_of(out.grad, to_hp(inner)))
+    return value, jnp.zeros_like(unit).at[continuous].set(grad.astype(unit.dtype))
+
+
+def _floats_of(grad: HP, hp: HP) -> list[jax.Array]:
+    pairs = zip(jax.tree.leaves(grad), jax.tree.leaves(hp))
+    return [g for g, leaf in pairs if trees.is_float(leaf)]
+
+
+@functools.partial(jax.jit, static_argnames=("spec",))
+def estimate_program(trainable: Any, hp: HP, key: jax.Array, spec: Spec) -> Estimate:
+    """`estimate` as one compiled program for each spec and structure."""
+    return estimate(trainable, hp, key, spec)
+
+
+@functools.partial(jax.jit, static_argnames=("spec",))
+def probe_program(trainable: Any, hp: HP, key: jax.Array, spec: Spec) -> Probe:
+    """`probe` as one compiled program for each spec and structure."""
+    return probe(trainable, hp, key, spec)
