@@ -1,0 +1,232 @@
+"""Maximising an acquisition function over a space: candidates, polish, neighbours, batches."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jhpo.kernels import acquisition, gp, lbfgs
+from jhpo.kernels.covariance import Points, Profile
+from jhpo.kernels.sobol import MAX_DIM, sobol
+from jhpo.strategies._bayes_model import EMPTY, History, Model, as_points
+
+if TYPE_CHECKING:
+    from jhpo.space import Space
+
+# Discrete coordinates with more cells than this are also moved by the gradient, and take steps instead of all values.
+_MANY_CELLS = 8
+# Finite spaces with at most so many points are searched completely.
+_ENUMERABLE = 2048
+# A score below every real one, yet finite, so that arithmetic on scores stays finite.
+WORST = -1e20
+
+
+class Search(NamedTuple):
+    """Static choices of the search (Python values)."""
+
+    space: Space
+    profile: Profile
+    candidates: int
+    starts: int
+    iterations: int
+
+
+def uniform_units(space: Space, key: jax.Array, n: int, dtype: jnp.dtype) -> jax.Array:
+    """Even points of the space: scrambled Sobol, or draws of the space where it has priors or constraints."""
+    if space.has_constraints or space.dim > MAX_DIM or any(p.prior is not None for p in space.parameters):
+        return space.sample_unit(key, n, dtype)
+    return sobol(0, n, space.dim, jax.random.bits(key, (space.dim,), jnp.uint32), dtype)
+
+
+def local_units(space: Space, key: jax.Array, centres: jax.Array, n: int, lengths: jax.Array) -> jax.Array:
+    """``n`` perturbations of the centres: a random subset of coordinates moved by steps of many sizes.
+
+    At least one coordinate moves, min(20 / d, 1) of them on average (Regis and Shoemaker 2013); discrete ones are
+    drawn anew half of the time.
+
+    Args:
+        centres: float[m, d]. lengths: float[d], lengthscales, the unit of the steps.
+    """
+    d, dtype = space.dim, centres.dtype
+    pick, subset, one, sizes, steps, fresh, again = jax.random.split(key, 7)
+    base = centres[jax.random.randint(pick, (n,), 0, centres.shape[0])]
+    moved = jax.random.uniform(subset, (n, d), dtype) < min(20.0 / d, 1.0) * 0.5
+    forced = jax.random.randint(one, (n, 1), 0, d) == jnp.arange(d)[None, :]
+    size = jnp.exp(jax.random.uniform(sizes, (n, 1), dtype, float(np.log(1e-3)), float(np.log(0.5))))
+    step = size * jnp.clip(lengths, 0.05, 1.0)[None, :] * jax.random.normal(steps, (n, d), dtype)
+    near = base + step
+    near = jnp.abs(near)  # reflected at both bounds
+    near = jnp.clip(1.0 - jnp.abs(1.0 - near), 0.0, 1.0)
+    anew = jax.random.uniform(fresh, (n, d), dtype)
+    discrete = jnp.asarray(space.cells > 0)[None, :] & (jax.random.uniform(again, (n, d), dtype) < 0.5)
+    return jnp.where(moved | forced, jnp.where(discrete, anew, near), base)
+
+
+def flip_table(space: Space) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Every one-coordinate change of the discrete coordinates: (coordinate, value or step, is it a step)."""
+    coordinate, amount, relative = [], [], []
+    for j, cells in enumerate(space.cells):
+        if cells == 0 or cells == 1:
+            continue
+        if cells <= _MANY_CELLS or (space.categorical[j] and cells <= 64):
+            values, step = (np.arange(cells) + 0.5) / cells, False
+        else:
+            sizes = np.unique(np.round(np.geomspace(1, max(cells // 4, 1), 4))) / cells
+            values, step = np.concatenate([-sizes, sizes]), True
+        coordinate += [j] * len(values)
+        amount += list(values)
+        relative += [step] * len(values)
+    return np.asarray(coordinate, np.int32), np.asarray(amount), np.asarray(relative, bool)
+
+
+def neighbours(space: Space, units: jax.Array) -> jax.Array:
+    """All one-flip neighbours of n points: float[n * f, d]."""
+    coordinate, amount, relative = flip_table(space)
+    hit = coordinate[:, None] == np.arange(space.dim)[None, :]
+    values = jnp.asarray(amount, units.dtype)[None, :, None]
+    moved = jnp.clip(jnp.where(jnp.asarray(relative)[None, :, None], units[:, None, :] + values, values), 0.0, 1.0)
+    return jnp.where(jnp.asarray(hit)[None], moved, units[:, None, :]).reshape(-1, space.dim)
+
+
+def known(space: Space, units: jax.Array, history: History) -> jax.Array:
+    """bool[n]: the (canonical) point is in the history already, told or pending."""
+    near = (jnp.abs(units[:, None, :] - history.units[None, :, :]) < 1e-6).all(axis=-1)
+    return jnp.any(near & (history.status != EMPTY)[None, :], axis=1)
+
+
+def score(search: Search, model: Model, posterior: gp.Posterior, point: Points) -> jax.Array:
+    """Acquisition at one point: log expected improvement, plus the log probability of being feasible."""
+    categorical = np.asarray(search.space.categorical)
+    mean, variance = gp.predict(posterior, point, categorical, search.profile)
+    value = acquisition.log_expected_improvement(mean, variance, model.best)
+    if model.constraints is None:
+        return value
+    slack, spread = jax.vmap(lambda p: gp.predict(p, point, categorical, search.profile))(model.constraints)
+    # while nothing feasible is known, look for feasibility alone
+    return jnp.where(model.any_feasible, value, 0.0) + acquisition.log_probability_feasible(slack, spread)
+
+
+def _admissible(space: Space, units: jax.Array) -> jax.Array:
+    """bool[n]: meets the space's own constraints."""
+    if not space.has_constraints:
+        return jnp.ones(units.shape[:1], bool)
+    return (space.unit_constraint(units) >= 0).all(axis=-1)
+
+
+def pool(search: Search, model: Model, key: jax.Array, low: jax.Array, high: jax.Array) -> jax.Array:
+    """Candidates in the box: even ones, and perturbations of the best points; all points of a small finite space."""
+    space, dtype = search.space, model.incumbent.dtype
+    if space.cardinality <= _ENUMERABLE:
+        return jnp.asarray(space.enumerate(), dtype)
+    even_key, local_key = jax.random.split(key)
+    half = search.candidates // 2
+    even = uniform_units(space, even_key, half, dtype)
+    _, best = jax.lax.top_k(-model.mean, min(4, model.mean.shape[0]))
+    finite = jnp.isfinite(model.mean[best])[:, None]
+    centres = jnp.where(finite, model.posterior.points.x[best], model.incumbent[None, :])
+    lengths = model.posterior.parameters.weights[:-1] ** -0.5
+    local = local_units(space, local_key, centres, half, lengths)
+    units = jnp.concatenate([low[None, :] + even * (high - low)[None, :], jnp.clip(local, low[None, :], high[None, :])])
+    return space.canonical(units)
+
+
+def pick(
+    search: Search,
+    model: Model,
+    posterior: gp.Posterior,
+    candidates: jax.Array,
+    history: History,
+    key: jax.Array,
+    low: jax.Array,
+    high: jax.Array,
+) -> jax.Array:
+    """The best point found: candidates scored, the most promising polished and their neighbours tried. float[d]"""
+    space = search.space
+    discrete = bool((space.cells > 0).any())
+
+    def value(units: jax.Array) -> jax.Array:
+        found = score(search, model, posterior, as_points(space, units))
+        return jnp.where(jnp.isfinite(found), jnp.maximum(found, 0.1 * WORST), 0.1 * WORST)
+
+    def values(units: jax.Array) -> jax.Array:
+        found = jnp.where(_admissible(space, units), jax.vmap(value)(units), 0.5 * WORST)
+        return jnp.where(known(space, units, history), WORST, found) if discrete else found
+
+    scores = values(candidates)
+    finite_space = space.cardinality <= _ENUMERABLE
+    if finite_space:
+        return candidates[jnp.argmax(scores)]
+
+    # Boltzmann choice without replacement: the best one always, the others with probability ~ exp(standardised score)
+    ok = scores > 0.4 * WORST
+    count = jnp.maximum(jnp.sum(ok, dtype=scores.dtype), 1.0)
+    centre = jnp.sum(jnp.where(ok, scores, 0.0)) / count
+    spread = jnp.sqrt(jnp.sum(jnp.where(ok, scores - centre, 0.0) ** 2) / count) + 1e-12
+    lottery = jnp.where(ok, 2.0 * (scores - centre) / spread, -1e6) + jax.random.gumbel(key, scores.shape, scores.dtype)
+    lottery = lottery.at[jnp.argmax(scores)].set(jnp.inf)
+    _, chosen = jax.lax.top_k(lottery, search.starts - 1)
+    starts = jnp.concatenate([candidates[chosen], model.incumbent[None, :]])
+
+    movable = ~np.asarray(space.categorical) & ((space.cells == 0) | (space.cells > _MANY_CELLS))
+    results = [starts]
+    if movable.any():
+
+        def polish(start: jax.Array) -> jax.Array:
+            point = as_points(space, start)
+            free = jnp.asarray(movable) if point.active is None else jnp.asarray(movable) & point.active
+            # the relaxed point: integers with many cells between their cells, all else as at the start
+            smooth = jax.value_and_grad(lambda x: -score(search, model, posterior, point._replace(x=x)))
+            lower, upper = jnp.where(free, low, start), jnp.where(free, high, start)
+            return lbfgs.minimize(smooth, start, lower, upper, iterations=search.iterations, memory=6).x
+
+        polished = jax.vmap(polish)(starts)
+        if space.has_constraints:  # back towards the start, if the polish left the feasible region
+            shares = jnp.asarray([0.9, 0.5, 0.1], starts.dtype)[:, None, None]
+            back = starts[None] + shares * (polished - starts)[None]
+            results.append(back.reshape(-1, space.dim))
+        results.append(space.canonical(polished))
+    final = jnp.concatenate(results)
+    if discrete:
+        rounds = jnp.concatenate([final, space.canonical(neighbours(space, final))])
+        best = rounds[jnp.argmax(values(rounds))]
+        final = jnp.concatenate([best[None], space.canonical(neighbours(space, best[None])), candidates[:64]])
+    found = space.canonical(final)
+    return found[jnp.argmax(values(found))]
+
+
+def batch(
+    search: Search,
+    model: Model,
+    history: History,
+    first: jax.Array,
+    q: int,
+    key: jax.Array,
+    low: jax.Array,
+    high: jax.Array,
+) -> jax.Array:
+    """``q`` points one after the other, each conditioned on those before at their predicted mean. float[q, d]
+
+    Args:
+        first: int32[], the first of ``q`` free rows of the (selected) history.
+    """
+    pool_key, pick_key = jax.random.split(key)
+    candidates = pool(search, model, pool_key, low, high)
+    categorical = np.asarray(search.space.categorical)
+
+    def one(carry: tuple[gp.Posterior, History], i: jax.Array) -> tuple[tuple[gp.Posterior, History], jax.Array]:
+        posterior, history = carry
+        unit = pick(search, model, posterior, candidates, history, jax.random.fold_in(pick_key, i), low, high)
+        point = as_points(search.space, unit)
+        mean, _ = gp.predict(posterior, point, categorical, search.profile)
+        posterior = gp.append(posterior, first + i, point, mean, categorical, search.profile)
+        history = history._replace(
+            units=history.units.at[first + i].set(unit), status=history.status.at[first + i].set(1)
+        )
+        return (posterior, history), unit
+
+    if q == 1:
+        return pick(search, model, model.posterior, candidates, history, pick_key, low, high)[None]
+    return jax.lax.scan(one, (model.posterior, history), jnp.arange(q, dtype=jnp.int32))[1]
