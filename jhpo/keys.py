@@ -28,9 +28,7 @@ def trial_keys(root: jax.Array, trial_ids: jax.Array) -> jax.Array:
 
 def strategy_key(root: jax.Array, generation: jax.Array | int) -> jax.Array:
     """Key with which the strategy asks for ``generation``."""
-    return jax.random.fold_in(
-        jax.random.fold_in(root, jnp.uint32(_STRATEGY)), jnp.asarray(generation, jnp.uint32)
-    )
+    return jax.random.fold_in(jax.random.fold_in(root, jnp.uint32(_STRATEGY)), jnp.asarray(generation, jnp.uint32))
 
 
 def init_key(root: jax.Array) -> jax.Array:

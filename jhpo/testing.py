@@ -150,7 +150,7 @@ def check_loop(strategy: Strategy) -> None:
 def check_failures(strategy: Strategy) -> None:
     """Failed members harm nobody: points stay finite and the search goes on, even after generations that all failed."""
     for mode in (SOME_NAN, SOME_INF, ALL_FAILED_ONCE, CONSTANT):
-        state, out = _run(strategy, PLAIN, 5, mode)
+        _, out = _run(strategy, PLAIN, 5, mode)
         units = np.asarray(out.units)
         assert np.isfinite(units).all() and (units >= 0).all() and (units <= 1).all(), f"mode {mode}"
         _, mixed = _run(strategy, MIXED, 5, mode)

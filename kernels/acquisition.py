@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jhpo.kernels.numerics import log1mexp, log_h, log_ndtr
+from jhpo.kernels.numerics import log_h, log_ndtr
 
 # Smoothing of the improvement in the Monte Carlo acquisition, in units of the targets.
 _SOFTNESS = 1e-6

@@ -116,9 +116,7 @@ def all_terms(points: Points, categorical: np.ndarray) -> jax.Array:
     return jax.vmap(row, in_axes=(0, None))(points, points)
 
 
-def cross(
-    x: Points, z: Points, weights: jax.Array, categorical: np.ndarray, profile: Profile = matern52
-) -> jax.Array:
+def cross(x: Points, z: Points, weights: jax.Array, categorical: np.ndarray, profile: Profile = matern52) -> jax.Array:
     """Correlations float[n, m] between n and m points.
 
     >>> p = Points(jnp.array([[0.0], [1.0]], jnp.float32))

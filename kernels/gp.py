@@ -101,9 +101,7 @@ def _clean(points: Points, mask: jax.Array) -> Points:
     return points._replace(x=jnp.where(mask[:, None], points.x, 0.5))
 
 
-def _likelihood(
-    theta: jax.Array, terms: jax.Array, data: Data, profile: Profile
-) -> tuple[jax.Array, jax.Array]:
+def _likelihood(theta: jax.Array, terms: jax.Array, data: Data, profile: Profile) -> tuple[jax.Array, jax.Array]:
     """Negative log marginal likelihood and its gradient, with dL/dK = (K^-1 - a a^T) / 2 (Rasmussen and Williams 2006,
     eq. 5.9): one Cholesky factor, three matrix products, no automatic differentiation."""
     p = unpack(theta)
@@ -188,9 +186,7 @@ def fit(
     return thetas[best], values[best]
 
 
-def condition(
-    theta: jax.Array, data: Data, categorical: np.ndarray, profile: Profile = matern52
-) -> Posterior:
+def condition(theta: jax.Array, data: Data, categorical: np.ndarray, profile: Profile = matern52) -> Posterior:
     """The posterior for given parameters; the factorisation adds jitter only if it fails without."""
     p = unpack(theta)
     points = _clean(data.points, data.mask)
@@ -211,7 +207,10 @@ def _cross_row(posterior: Posterior, query: Points, categorical: np.ndarray, pro
 def predict(
     posterior: Posterior, query: Points, categorical: np.ndarray, profile: Profile = matern52
 ) -> tuple[jax.Array, jax.Array]:
-    """Mean and variance of the noise-free function at one point; vmap for more. The variance is at least 1e-12 of the prior's."""
+    """Mean and variance of the noise-free function at one point; vmap for more.
+
+    The variance is at least 1e-12 of the prior's.
+    """
     k = _cross_row(posterior, query, categorical, profile)
     white = posterior.root @ k
     scale = posterior.parameters.scale

@@ -84,9 +84,7 @@ def _aim(state: LBFGSState, lower: jax.Array, upper: jax.Array) -> LBFGSState:
     return state._replace(direction=direction, step=jnp.where(state.fresh | ~downhill, first, 1.0).astype(first.dtype))
 
 
-def start(
-    value_and_grad: ValueAndGrad, x: jax.Array, lower: jax.Array, upper: jax.Array, memory: int
-) -> LBFGSState:
+def start(value_and_grad: ValueAndGrad, x: jax.Array, lower: jax.Array, upper: jax.Array, memory: int) -> LBFGSState:
     """State at a starting point (clipped to the box)."""
     x = jnp.clip(x, lower, upper)
     value, grad = value_and_grad(x)
@@ -116,9 +114,7 @@ def iterate(value_and_grad: ValueAndGrad, state: LBFGSState, lower: jax.Array, u
     accept = finite & (value <= state.value + _ARMIJO * slope) & jnp.any(moved != 0)
 
     accepted = _remember(state, moved, jnp.where(finite, grad - state.grad, 0.0))
-    accepted = accepted._replace(
-        x=trial, value=value, grad=grad, fresh=jnp.all(accepted.r_inverse == 0)
-    )
+    accepted = accepted._replace(x=trial, value=value, grad=grad, fresh=jnp.all(accepted.r_inverse == 0))
     accepted = _aim(accepted, lower, upper)
 
     # minimum of the parabola through the value, the slope and the failed value

@@ -105,7 +105,8 @@ def _log_ndtr_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tupl
 def inverse_lower(lower: jax.Array) -> jax.Array:
     """Inverse of a lower triangular matrix by doubling: log2(n) rounds of batched products.
 
-    No triangular solve, so it runs at the speed of matrix products, vmaps without a loop and never enters BLAS's threads.
+    No triangular solve, so it runs at the speed of matrix products, vmaps without a loop and never enters the
+    threads of BLAS.
 
     Args:
         lower: float[n, n], n a power of two; entries above the diagonal are ignored.

@@ -22,7 +22,7 @@ def noisy(hp, key):
 
 
 def test_the_trace_holds_every_generation() -> None:
-    state, trace = jhpo.run(PSO(12), objective, SPACE, 15, jax.random.key(0))
+    _, trace = jhpo.run(PSO(12), objective, SPACE, 15, jax.random.key(0))
     assert trace.units.shape == (15, 12, 2) and trace.value.shape == (15, 12)
     assert float(trace.value.min()) < 1e-2
     hp = SPACE.from_unit(trace.units.reshape(-1, 2))
@@ -92,7 +92,7 @@ def test_bad_arguments() -> None:
     key = jax.random.key(0)
     with pytest.raises(InvalidArgument, match="generations: expected an integer >= 1, got 0"):
         jhpo.run(PSO(8), objective, SPACE, 0, key)
-    with pytest.raises(InvalidArgument, match="space: expected a jhpo.Space"):
+    with pytest.raises(InvalidArgument, match=r"space: expected a jhpo\.Space"):
         jhpo.run(PSO(8), objective, {"x": Float(0.0, 1.0)}, 3, key)
     static = Space({"x": Float(0.0, 1.0), "n": Choice([1, 2], static=True)})
     with pytest.raises(InvalidArgument, match="static"):

@@ -101,7 +101,7 @@ def test_maximisation_flips_the_sign_once():
     [
         (math.nan, "nan"), (math.inf, "inf"), (-math.inf, "-inf"), (None, "None"), ("0.5", "'0.5'"), (1j, "complex"),
         ([0.1, 0.2], "shape"), (np.zeros((2, 2)), "shape"), (np.array("x"), "array"),
-        (object(), "object"), (True, "True"),
+        pytest.param(object(), "object", id="object"), (True, "True"),
         ({"loss": 1.0}, "'value'"), ({"value": math.nan}, "nan"), ({"value": 1.0, "constraint": "x"}, "constraint"),
         pytest.param(10**400, "too large", id="huge"),
     ],

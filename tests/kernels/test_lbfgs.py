@@ -61,7 +61,7 @@ def test_twenty_likelihoods(x64):
         y = np.sin(6 * x @ random.random(d)) + 0.2 * random.normal(size=n)
         y = (y - y.mean()) / y.std()
         found = solve(x, y)
-        reference = scipy_minimum(lambda theta: both(theta, x, y), start, prior.lower, prior.upper)
+        reference = scipy_minimum(lambda theta, x=x, y=y: both(theta, x, y), start, prior.lower, prior.upper)
         assert float(found.value) <= reference.fun + 1e-6
         assert float(found.residual) < 1e-5
 
@@ -79,6 +79,8 @@ def test_non_finite_values_are_rejected(x64):
 
 def test_float32_and_its_dtypes():
     box = jnp.full(4, 2.0)
-    found = jax.jit(lambda x: lbfgs.minimize(jax.value_and_grad(rosenbrock), x, -box, box, iterations=100))(jnp.zeros(4))
+    found = jax.jit(lambda x: lbfgs.minimize(jax.value_and_grad(rosenbrock), x, -box, box, iterations=100))(
+        jnp.zeros(4)
+    )
     assert found.x.dtype == jnp.float32
     assert float(found.value) < 1e-6

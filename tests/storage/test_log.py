@@ -141,7 +141,7 @@ def test_missing_files_and_folders_are_named(tmp_path):
     with pytest.raises(StorageError, match="cannot open"):
         open_log("/proc/a.db", create=True)
     for url in ("nonsense://", "sqlite://", "://"):
-        with pytest.raises(StorageError, match="storage|cannot open"):
+        with pytest.raises(StorageError, match=r"storage|cannot open"):
             open_log(url, create=True)
     with pytest.raises(InvalidArgument, match="storage"):
         storage_url(3)

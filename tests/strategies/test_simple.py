@@ -40,7 +40,9 @@ def test_the_strided_order_is_a_permutation(total: int) -> None:
 
 def test_a_grid_ends_a_search_by_itself() -> None:
     space = Space({"k": Int(0, 6)})
-    result = jhpo.minimize(lambda hp: (hp["k"].astype(jnp.float32) - 3.0) ** 2, space, GridSearch(population=4), budget=100)
+    result = jhpo.minimize(
+        lambda hp: (hp["k"].astype(jnp.float32) - 3.0) ** 2, space, GridSearch(population=4), budget=100
+    )
     assert result.best == {"k": 3} and len(result.history.value) == 7
     assert result.stopped.startswith("exhausted: all 7")
 
