@@ -13,6 +13,7 @@ import numpy as np
 from jhpo.chunks import Chunks, Program, next_power
 from jhpo.devices import member_mesh, over_devices
 from jhpo.errors import check_integer, invalid
+from jhpo.gradients import value_and_unit_grad
 from jhpo.keys import trial_keys
 from jhpo.parameters import value_key
 from jhpo.space import Space
@@ -42,8 +43,6 @@ def _member(
 ) -> tuple[jax.Array, jax.Array | None]:
     """Value and, if requested, gradient of one member: ``float[]``, ``float[d]``, of the unit's dtype."""
     if request.grad:
-        from jhpo.hypergrad import value_and_unit_grad
-
         value, grad = value_and_unit_grad(
             trainable, space, unit, key, horizon=request.horizon, metric=metric, static=static.values
         )
