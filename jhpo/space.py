@@ -152,7 +152,8 @@ class Space:
             units = self.canonical(self.from_index(index.astype(jnp.int32)))
             return units, (self.unit_constraint(units) >= 0).all(axis=-1)
 
-        units, feasible = (np.asarray(x) for x in jax.jit(rows)(index))
+        with jax.ensure_compile_time_eval():  # also where a program that uses the space is being traced
+            units, feasible = (np.asarray(x) for x in jax.jit(rows)(index))
         return np.unique(units[feasible], axis=0)
 
     # -- unit coordinates (traceable) -----------------------------------------------------------------------

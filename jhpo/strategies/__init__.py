@@ -20,6 +20,7 @@ REGISTRY: dict[str, tuple[str, str, str]] = {
     "pso": ("jhpo.strategies.pso", "PSO", "particle swarms: spso2006 and its kin by variant="),
     "de": ("jhpo.strategies.differential", "DifferentialEvolution", "differential evolution, L-SHADE"),
     "cmaes": ("jhpo.strategies.cmaes", "CMAES", "covariance matrix adaptation with restarts"),
+    "bayes": ("jhpo.strategies.bayes", "BayesOpt", "Bayesian optimisation with Gaussian processes"),
 }
 
 

@@ -9,23 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from jhpo.kernels import gp, warp
-from jhpo.kernels.covariance import PROFILES, Points, Profile
+from jhpo.kernels.covariance import Points, Profile
+from jhpo.strategies._bayes_history import EMPTY, FAILED, OBSERVED, PENDING, History
 
 if TYPE_CHECKING:
     from jhpo.space import Space
-
-# status of a row of the history
-EMPTY, PENDING, OBSERVED, FAILED = 0, 1, 2, 3
-
-
-class History(NamedTuple):
-    """Rows of the history, in the order of asking (or a selection of them)."""
-
-    units: jax.Array  # float[N, d], canonical
-    value: jax.Array  # float[N], 0 unless OBSERVED
-    variance: jax.Array  # float[N], of value, known from replicates; 0 where unknown
-    constraint: jax.Array  # float[N, c], feasible where >= 0
-    status: jax.Array  # int32[N]
+# Fits of at most so many rows begin twice: at the last parameters and at the mode of the prior.
+_TWO_STARTS = 128
 
 
 class Model(NamedTuple):
@@ -46,7 +36,7 @@ class Surrogate(NamedTuple):
     profile: Profile
     warp: str
     iterations: int
-    fit_points: int  # the parameters are fitted to at most so many rows
+    fit_rows: int  # the parameters are fitted to at most so many rows
 
     @property
     def categorical(self) -> np.ndarray:
@@ -61,7 +51,7 @@ def as_points(space: Space, units: jax.Array) -> Points:
 
 def feasible_rows(history: History) -> jax.Array:
     """bool[N]: observed, and no measured constraint violated."""
-    return (history.status == OBSERVED) & (history.constraint >= 0).all(axis=1)
+    return (history.status == OBSERVED) & history.feasible
 
 
 def targets(history: History, kind: str) -> tuple[jax.Array, jax.Array]:
@@ -77,23 +67,30 @@ def targets(history: History, kind: str) -> tuple[jax.Array, jax.Array]:
     return y, jnp.where(seen, history.variance / first / first / scale / scale, 0.0)
 
 
-def select(history: History, rows: int, weights: jax.Array, space: Space) -> History:
-    """The ``rows`` most useful ones of a long history: all pending, the best, and the nearest to the best."""
+def select(
+    history: History, slots: jax.Array, rows: int, weights: jax.Array, space: Space
+) -> tuple[History, jax.Array]:
+    """The ``rows`` most useful ones of a long history: pending ones, the best, and those nearest to the best.
+
+    Args:
+        slots: int32[q], the rows kept free for new points; they are always among those selected.
+        weights: float[d], 1 / lengthscale^2.
+
+    Returns:
+        The selection, and where the slots lie in it.
+    """
     if history.status.shape[0] <= rows:
-        return history
-    seen = history.status == OBSERVED
+        return history, slots
     value = jnp.where(feasible_rows(history), history.value, jnp.inf)
-    centre = history.units[jnp.argmin(value)]
-    gap = history.units - centre[None, :]
+    gap = history.units - history.units[jnp.argmin(value)][None, :]
     gap = jnp.where(jnp.asarray(space.categorical)[None, :], (gap != 0).astype(gap.dtype), gap * gap)
-    distance = gap @ weights
-    near = warp.masked_rank(distance, history.status != EMPTY)
-    good = warp.masked_rank(value, seen)
+    near = warp.masked_rank(gap @ weights, history.status != EMPTY)
+    good = warp.masked_rank(value, history.status == OBSERVED)
     priority = jnp.minimum(near, 3 * good)  # a quarter of the rows by value, the rest by distance
     priority = jnp.where(history.status == PENDING, -1, priority)
-    priority = jnp.where(history.status == EMPTY, jnp.iinfo(jnp.int32).max, priority)
+    priority = jnp.where(history.status == EMPTY, jnp.iinfo(jnp.int32).max, priority).at[slots].set(-2)
     index = jnp.sort(jax.lax.top_k(-priority, rows)[1])
-    return jax.tree.map(lambda leaf: leaf[index], history)
+    return jax.tree.map(lambda leaf: leaf[index], history), jnp.searchsorted(index, slots).astype(jnp.int32)
 
 
 def _fit_rows(key: jax.Array, data: gp.Data, rows: int) -> gp.Data:
@@ -124,12 +121,15 @@ def _condition(surrogate: Surrogate, theta: jax.Array, data: gp.Data, pending: j
     return jax.lax.while_loop(lambda carry: carry[0] < turns, again, start)[1]
 
 
-def build(surrogate: Surrogate, history: History, theta: jax.Array, key: jax.Array) -> tuple[Model, jax.Array]:
+def build(
+    surrogate: Surrogate, history: History, theta: jax.Array, refit: jax.Array, key: jax.Array
+) -> tuple[Model, jax.Array]:
     """Fit and condition.
 
     Args:
-        history: at most a few hundred rows, a power of two.
-        theta: float[1 + c, p], the parameters of the last fit: objective, then constraints.
+        history: at most a thousand rows, a power of two.
+        theta: float[1 + c, p], the parameters of the last fit: objective, then measured constraints.
+        refit: bool[], False keeps these parameters.
 
     Returns:
         The model and the new theta.
@@ -137,34 +137,34 @@ def build(surrogate: Surrogate, history: History, theta: jax.Array, key: jax.Arr
     space, categorical = surrogate.space, surrogate.categorical
     points = as_points(space, history.units)
     y, variance = targets(history, surrogate.warp)
-    told = (history.status == OBSERVED) | (history.status == FAILED)
     seen = history.status == OBSERVED
     pending = history.status == PENDING
     prior = gp.default_prior(space.dim, y.dtype)
 
     def process(theta: jax.Array, y: jax.Array, variance: jax.Array, mask: jax.Array) -> tuple[jax.Array, gp.Posterior]:
         data = gp.Data(points, y, variance, mask)
-        starts = jnp.stack([theta, jnp.asarray(prior.mean)])
-        fitted, _ = gp.fit(
-            starts,
-            _fit_rows(key, data, surrogate.fit_points),
-            prior,
-            categorical,
-            iterations=surrogate.iterations,
-            profile=surrogate.profile,
-        )
+
+        def fit() -> jax.Array:
+            rows = _fit_rows(key, data, surrogate.fit_rows)
+            starts = jnp.stack([theta, jnp.asarray(prior.mean)]) if rows.y.shape[0] <= _TWO_STARTS else theta[None]
+            options = {"iterations": surrogate.iterations, "profile": surrogate.profile}
+            return gp.fit(starts, rows, prior, categorical, **options)[0]
+
+        fitted = jax.lax.cond(refit, fit, lambda: theta)
         return fitted, _condition(surrogate, fitted, data, pending)
 
     c = history.constraint.shape[1]
     if c == 0:
-        fitted, posterior = process(theta[0], y, variance, told)
+        fitted, posterior = process(theta[0], y, variance, seen | (history.status == FAILED))
         thetas, constraints = fitted[None], None
     else:
+        known = seen[:, None] & jnp.isfinite(history.constraint)
+        slack = jnp.where(known, history.constraint, 0.0)
         # no mean is taken off a constraint: its sign is what matters
-        size = jnp.sqrt(jnp.mean(jnp.where(seen[:, None], history.constraint, 0.0) ** 2, axis=0))
-        slack = history.constraint / jnp.where(size > 0, size, 1.0)[None, :]
+        size = jnp.sqrt(jnp.mean(slack**2, axis=0) / jnp.maximum(jnp.mean(known, axis=0, dtype=slack.dtype), 1e-30))
+        slack = slack / jnp.where(size > 0, size, 1.0)[None, :]
         ys = jnp.concatenate([y[None], slack.T])
-        masks = jnp.concatenate([told[None], jnp.broadcast_to(seen, (c, seen.shape[0]))])
+        masks = jnp.concatenate([(seen | (history.status == FAILED))[None], known.T])
         variances = jnp.concatenate([variance[None], jnp.zeros_like(slack.T)])
         thetas, stacked = jax.lax.map(lambda a: process(*a), (theta, ys, variances, masks))
         posterior = jax.tree.map(lambda leaf: leaf[0], stacked)
@@ -178,8 +178,3 @@ def build(surrogate: Surrogate, history: History, theta: jax.Array, key: jax.Arr
     best = jnp.where(any_feasible, mean[where], 0.0)
     incumbent = jnp.where(any_feasible, history.units[where], 0.5)
     return Model(posterior, best, incumbent, mean, constraints, any_feasible), thetas
-
-
-def profile(name: str) -> Profile:
-    """Covariance profile by name."""
-    return PROFILES[name]

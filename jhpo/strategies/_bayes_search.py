@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, NamedTuple
 
 import jax
@@ -11,7 +12,8 @@ import numpy as np
 from jhpo.kernels import acquisition, gp, lbfgs
 from jhpo.kernels.covariance import Points, Profile
 from jhpo.kernels.sobol import MAX_DIM, sobol
-from jhpo.strategies._bayes_model import EMPTY, History, Model, as_points
+from jhpo.strategies._bayes_history import EMPTY, SAME, History, add_pending
+from jhpo.strategies._bayes_model import Model, as_points
 
 if TYPE_CHECKING:
     from jhpo.space import Space
@@ -91,9 +93,20 @@ def neighbours(space: Space, units: jax.Array) -> jax.Array:
     return jnp.where(jnp.asarray(hit)[None], moved, units[:, None, :]).reshape(-1, space.dim)
 
 
+@functools.lru_cache(maxsize=16)
+def every_point(space: Space) -> np.ndarray:
+    """float64[n, d]: all points of a small finite space."""
+    return np.asarray(space.enumerate(), np.float64)
+
+
+def is_small(space: Space) -> bool:
+    """The space is finite and small enough to be searched completely."""
+    return space.cardinality <= _ENUMERABLE
+
+
 def known(space: Space, units: jax.Array, history: History) -> jax.Array:
     """bool[n]: the (canonical) point is in the history already, told or pending."""
-    near = (jnp.abs(units[:, None, :] - history.units[None, :, :]) < 1e-6).all(axis=-1)
+    near = (jnp.abs(units[:, None, :] - history.units[None, :, :]) < SAME).all(axis=-1)
     return jnp.any(near & (history.status != EMPTY)[None, :], axis=1)
 
 
@@ -119,8 +132,8 @@ def _admissible(space: Space, units: jax.Array) -> jax.Array:
 def pool(search: Search, model: Model, key: jax.Array, low: jax.Array, high: jax.Array) -> jax.Array:
     """Candidates in the box: even ones, and perturbations of the best points; all points of a small finite space."""
     space, dtype = search.space, model.incumbent.dtype
-    if space.cardinality <= _ENUMERABLE:
-        return jnp.asarray(space.enumerate(), dtype)
+    if is_small(space):
+        return jnp.asarray(every_point(space), dtype)
     even_key, local_key = jax.random.split(key)
     half = search.candidates // 2
     even = uniform_units(space, even_key, half, dtype)
@@ -156,8 +169,7 @@ def pick(
         return jnp.where(known(space, units, history), WORST, found) if discrete else found
 
     scores = values(candidates)
-    finite_space = space.cardinality <= _ENUMERABLE
-    if finite_space:
+    if is_small(space):
         return candidates[jnp.argmax(scores)]
 
     # Boltzmann choice without replacement: the best one always, the others with probability ~ exp(standardised score)
@@ -201,32 +213,56 @@ def batch(
     search: Search,
     model: Model,
     history: History,
-    first: jax.Array,
-    q: int,
+    rows: jax.Array,
+    slots: jax.Array,
     key: jax.Array,
     low: jax.Array,
     high: jax.Array,
 ) -> jax.Array:
-    """``q`` points one after the other, each conditioned on those before at their predicted mean. float[q, d]
+    """Points one after the other, each conditioned on those before at their predicted mean. float[q, d]
 
     Args:
-        first: int32[], the first of ``q`` free rows of the (selected) history.
+        history: the whole one, to tell known points; rows: int32[q], free ones in it.
+        slots: int32[q], free rows of the model's posterior.
     """
     pool_key, pick_key = jax.random.split(key)
     candidates = pool(search, model, pool_key, low, high)
     categorical = np.asarray(search.space.categorical)
+    q = rows.shape[0]
 
     def one(carry: tuple[gp.Posterior, History], i: jax.Array) -> tuple[tuple[gp.Posterior, History], jax.Array]:
         posterior, history = carry
         unit = pick(search, model, posterior, candidates, history, jax.random.fold_in(pick_key, i), low, high)
         point = as_points(search.space, unit)
         mean, _ = gp.predict(posterior, point, categorical, search.profile)
-        posterior = gp.append(posterior, first + i, point, mean, categorical, search.profile)
-        history = history._replace(
-            units=history.units.at[first + i].set(unit), status=history.status.at[first + i].set(1)
-        )
-        return (posterior, history), unit
+        posterior = gp.append(posterior, slots[i], point, mean, categorical, search.profile)
+        return (posterior, add_pending(history, rows[i], unit, jnp.int32(0))), unit
 
     if q == 1:
         return pick(search, model, model.posterior, candidates, history, pick_key, low, high)[None]
     return jax.lax.scan(one, (model.posterior, history), jnp.arange(q, dtype=jnp.int32))[1]
+
+
+def design(space: Space, history: History, asked: jax.Array, seed: jax.Array, q: int, key: jax.Array) -> jax.Array:
+    """The next ``q`` points of an even design that begins at the defaults. float[q, d]
+
+    Args:
+        asked: int32[], points asked for so far. seed: uint32[d], the scramble of the Sobol sequence.
+    """
+    dtype = history.units.dtype
+    if is_small(space):  # each point once, in random order
+        points = jnp.asarray(every_point(space), dtype)
+        late = known(space, points, history).astype(dtype)
+        order = jnp.argsort(late + jax.random.uniform(key, late.shape, dtype))
+        return points[order[jnp.arange(q) % points.shape[0]]]
+    if space.dim > MAX_DIM or any(p.prior is not None for p in space.parameters):
+        units = space.sample_unit(key, q, dtype)
+    else:
+        units = sobol(asked, q, space.dim, seed, dtype)
+        if space.has_constraints:
+            inside = _admissible(space, space.canonical(units))
+            units = jnp.where(inside[:, None], units, space.sample_unit(key, q, dtype))
+    first = (asked + jnp.arange(q, dtype=jnp.int32) == 0)[:, None]
+    start = space.default_unit()
+    units = jnp.where(first, jnp.asarray(start, dtype)[None, :], units)
+    return space.canonical(units)

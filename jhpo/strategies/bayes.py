@@ -2,37 +2,43 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from jhpo.errors import check_integer, invalid
 from jhpo.kernels import gp
 from jhpo.kernels.covariance import PROFILES
-from jhpo.kernels.sobol import sobol
 from jhpo.space import Space
+from jhpo.strategies import _bayes_history as past
 from jhpo.strategies import _bayes_model as modelling
 from jhpo.strategies import _bayes_search as searching
-from jhpo.strategies._bayes_model import EMPTY, FAILED, OBSERVED, PENDING, History, Surrogate
+from jhpo.strategies._bayes_history import EMPTY, History, Region, bucket
+from jhpo.strategies._bayes_model import Surrogate
 from jhpo.strategies._bayes_search import Search
 from jhpo.strategies.base import Evaluation, Strategy, default_dtype, static_field, strategy
 
-SMALLEST = 32  # rows of the first buffer
+# The model is conditioned on at most so many rows, and its parameters are fitted to at most so many.
+MODEL_ROWS, FIT_ROWS = 1024, 256
+# Beyond these the search keeps to a trust region, unless an option says otherwise.
+_REGION_DIM, _REGION_ROWS = 20, 1000
+REGIONS = ("auto", "always", "never")
+WARPS = ("half_rank", "none")
 
 
 class BayesState(NamedTuple):
-    """The history in padded buffers, and the parameters of the last fit."""
+    """The history in padded buffers, the parameters of the last fit, and the trust region."""
 
     space: Space  # static
     history: History  # N rows, N a power of two
-    count: jax.Array  # int32[], rows in use
+    used: jax.Array  # int32[], rows in use: the first ones
+    asked: jax.Array  # int32[], points asked for or absorbed so far
     seed: jax.Array  # uint32[d], scramble of the initial design
     theta: jax.Array  # float[1 + c, d + 3], of the last fit: objective, then measured constraints
-
-
-def bucket(rows: int) -> int:
-    """The smallest buffer for so many rows: 32, 64, 128, ..."""
-    return max(SMALLEST, 1 << (max(rows, 1) - 1).bit_length())
+    fitted: jax.Array  # int32[], ``asked`` at the last fit
+    region: Region
 
 
 @strategy
@@ -41,74 +47,139 @@ class BayesOpt(Strategy):
 
     batch: int = static_field(1)
     initial: int = static_field(0)
-    capacity: int = static_field(0)
-    constraints: int = static_field(0)
     kernel: str = static_field("matern52")
     warp: str = static_field("half_rank")
+    region: str = static_field("auto")
+    constraints: int = static_field(0)
     candidates: int = static_field(1024)
     starts: int = static_field(6)
     fit_iterations: int = static_field(30)
     search_iterations: int = static_field(30)
+    capacity: int = static_field(0)
 
     steady = True
     host_float64 = True
 
+    def __post_init__(self) -> None:
+        check_integer("batch", self.batch, 1, 512)
+        check_integer("initial", self.initial, 0)
+        check_integer("constraints", self.constraints, 0)
+        check_integer("candidates", self.candidates, 64)
+        check_integer("starts", self.starts, 2)
+        check_integer("fit_iterations", self.fit_iterations)
+        check_integer("search_iterations", self.search_iterations)
+        check_integer("capacity", self.capacity, 0)
+        for name, allowed in (("kernel", tuple(PROFILES)), ("warp", WARPS), ("region", REGIONS)):
+            if getattr(self, name) not in allowed:
+                raise invalid(name, f"one of {allowed}", getattr(self, name))
+
     @property
     def population(self) -> int:
+        """Points a single `ask` returns."""
         return self.batch
 
-    def _initial(self, d: int) -> int:
-        return self.initial or max(self.batch, min(d + 1, 8))
+    def max_evaluations(self, space: Space) -> int | None:
+        """A finite space has an end: no point is proposed twice."""
+        return None if (space.cells == 0).any() else int(space.cardinality)
+
+    # -- buffers --------------------------------------------------------------------------------------------
+
+    def prepare(self, evaluations: int) -> BayesOpt:
+        return dataclasses.replace(self, capacity=max(self.capacity, evaluations))
+
+    def full(self, state: BayesState) -> bool:
+        # room for a generation to absorb and one to ask
+        return len(state.history.status) - int(state.used) < 2 * self.batch
+
+    def nearly_full(self, state: BayesState) -> bool:
+        rows = len(state.history.status)
+        return rows - int(state.used) < 2 * self.batch + rows // 4
+
+    def grow(self, state: BayesState) -> BayesState:
+        return state._replace(history=past.grow(state.history))
+
+    # -- protocol -------------------------------------------------------------------------------------------
 
     def init(self, space: Space, key: jax.Array) -> BayesState:
-        n = bucket(max(self.capacity, self.batch))
         dtype, d, c = default_dtype(), space.dim, self.constraints
-        zeros = jnp.zeros((n,), dtype)
-        history = History(
-            jnp.full((n, d), 0.5, dtype), zeros, zeros, jnp.zeros((n, c), dtype), jnp.full((n,), EMPTY, jnp.int32)
+        zero = jnp.zeros((), jnp.int32)
+        return BayesState(
+            space=space,
+            history=past.blank(bucket(max(self.capacity, 2 * self.batch)), space, c, dtype),
+            used=zero,
+            asked=zero,
+            seed=jax.random.bits(key, (d,), jnp.uint32),
+            theta=jnp.broadcast_to(jnp.asarray(gp.default_prior(d, dtype).mean), (1 + c, d + 3)),
+            fitted=zero,
+            region=past.first_region(dtype),
         )
-        theta = jnp.broadcast_to(jnp.asarray(gp.default_prior(d, dtype).mean), (1 + c, d + 3))
-        seed = jax.random.bits(key, (d,), jnp.uint32)
-        return BayesState(space, history, jnp.zeros((), jnp.int32), seed, theta)
 
     def ask(self, state: BayesState, key: jax.Array) -> tuple[jax.Array, BayesState]:
-        start = state.count < self._initial(state.space.dim)
-        units, theta = jax.lax.cond(start, self._design, self._model, state, key)
-        return units, self._add_pending(state._replace(theta=theta), units)
-
-    def _design(self, state: BayesState, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        space, dtype = state.space, state.history.units.dtype
-        units = sobol(state.count, self.batch, space.dim, state.seed, dtype)
-        first = (state.count + jnp.arange(self.batch, dtype=jnp.int32) == 0)[:, None]
-        units = jnp.where(first, jnp.asarray(space.default_unit(), dtype)[None, :], units)
-        return space.canonical(units), state.theta
-
-    def _model(self, state: BayesState, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        space = state.space
-        fit_key, search_key = jax.random.split(key)
-        surrogate = Surrogate(space, PROFILES[self.kernel], self.warp, self.fit_iterations, 256)
-        model, theta = modelling.build(surrogate, state.history, state.theta, fit_key)
-        search = Search(space, PROFILES[self.kernel], self.candidates, self.starts, self.search_iterations)
-        box = jnp.zeros((space.dim,), theta.dtype), jnp.ones((space.dim,), theta.dtype)
-        units = searching.batch(search, model, state.history, state.count, self.batch, search_key, *box)
-        return units, theta
-
-    def _add_pending(self, state: BayesState, units: jax.Array) -> BayesState:
-        history = state.history
-        rows = state.count + jnp.arange(self.batch, dtype=jnp.int32)
-        history = history._replace(
-            units=history.units.at[rows].set(units, mode="drop"),
-            status=history.status.at[rows].set(PENDING, mode="drop"),
+        history, rows = past.reserve(state.history, self.batch)
+        state = state._replace(history=history)
+        here = (history.status != EMPTY) & (history.epoch == state.region.epoch)
+        start = jnp.sum(here, dtype=jnp.int32) < self._initial(state.space)
+        units, theta, fitted = jax.lax.cond(start, self._design, self._model, state, rows, key)
+        size = jnp.int32(history.status.shape[0])
+        state = state._replace(
+            history=past.add_pending(history, rows, units, state.region.epoch),
+            used=jnp.minimum(state.used + jnp.int32(self.batch), size),
+            asked=state.asked + jnp.int32(self.batch),
+            theta=theta,
+            fitted=fitted,
         )
-        return state._replace(history=history, count=state.count + jnp.int32(self.batch))
+        return units, state
 
     def tell(self, state: BayesState, units: jax.Array, result: Evaluation) -> BayesState:
-        n = units.shape[0]
-        rows = state.count - jnp.int32(n) + jnp.arange(n, dtype=jnp.int32)
-        good = jnp.isfinite(result.value)
-        h = state.history
-        h = h._replace(
-            value=h.value.at[rows].set(jnp.where(good, result.value, 0.0)),
-            status=h.status.at[rows].set(jnp.where(good, OBSERVED, FAILED)),
-        )
-        return state._replace(history=h)
+        dtype = state.history.units.dtype
+        rows = past.told(state.space, units, result, self.constraints, dtype)
+        history, used = past.record(state.history, state.used, rows, state.region.epoch)
+        region = past.update_region(state.region, rows, state.space.dim, self.batch, self._local(state))
+        return state._replace(history=history, used=used, asked=state.asked + (used - state.used), region=region)
+
+    # -- what ask chooses between ---------------------------------------------------------------------------
+
+    def _initial(self, space: Space) -> int:
+        return self.initial or max(self.batch, min(space.dim + 1, 8))
+
+    def _local(self, state: BayesState) -> jax.Array:
+        """bool[]: the search keeps to the trust region."""
+        if self.region == "auto":
+            return (state.space.dim > _REGION_DIM) | (state.asked > _REGION_ROWS)
+        return jnp.asarray(self.region == "always")
+
+    def _design(self, state: BayesState, rows: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        units = searching.design(state.space, state.history, state.asked, state.seed, self.batch, key)
+        return units, state.theta, state.fitted
+
+    def _model(self, state: BayesState, rows: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        space, history = state.space, state.history
+        fit_key, search_key = jax.random.split(key)
+        local = self._local(state)
+        # a region begins anew with what was asked for in it
+        foreign = local & (history.epoch != state.region.epoch)
+        inside = history._replace(status=jnp.where(foreign, EMPTY, history.status))
+        weights = jnp.exp(-2.0 * state.theta[0, : space.dim])
+        chosen, slots = modelling.select(inside, rows, MODEL_ROWS, weights, space)
+        # the more there is, the less a few results more change the parameters
+        since = state.asked - state.fitted
+        refit = (since * 64 >= state.asked) | (state.asked <= 128)
+        surrogate = Surrogate(space, PROFILES[self.kernel], self.warp, self.fit_iterations, FIT_ROWS)
+        model, theta = modelling.build(surrogate, chosen, state.theta, refit, fit_key)
+        low, high = self._box(state, model, theta, local)
+        search = Search(space, PROFILES[self.kernel], self.candidates, self.starts, self.search_iterations)
+        units = searching.batch(search, model, history, rows, slots, search_key, low, high)
+        return units, theta, jnp.where(refit, state.asked, state.fitted)
+
+    def _box(
+        self, state: BayesState, model: modelling.Model, theta: jax.Array, local: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        """The trust region, or the whole cube: sides in proportion to the lengthscales, their product length^d."""
+        d = state.space.dim
+        zero, one = jnp.zeros((d,), theta.dtype), jnp.ones((d,), theta.dtype)
+        stretch = jnp.exp(theta[0, :d] - jnp.mean(theta[0, :d]))
+        half = 0.5 * state.region.length * stretch
+        whole = ~local | jnp.asarray(state.space.categorical)
+        low = jnp.where(whole, zero, jnp.clip(model.incumbent - half, 0.0, 1.0))
+        high = jnp.where(whole, one, jnp.clip(model.incumbent + half, 0.0, 1.0))
+        return low, high

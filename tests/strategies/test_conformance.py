@@ -9,7 +9,7 @@ from jhpo import testing
 from jhpo.strategies import REGISTRY, strategy_class
 
 BASELINES = {"random", "sobol", "grid"}  # they do not learn
-OPTIONS: dict[str, dict] = {name: {"population": 12} for name in REGISTRY}
+OPTIONS: dict[str, dict] = {name: {"population": 12} for name in REGISTRY} | {"bayes": {"batch": 4}}
 
 
 def instance(name: str):
