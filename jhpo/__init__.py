@@ -25,6 +25,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
         "TrialConflict",
         "OutOfMemory",
         "UnknownStrategy",
+        "UnusableGradient",
         "MissingExtra",
     ),
     "jhpo.strategies": ("make_strategy", "strategy_class"),
@@ -57,6 +58,8 @@ def __dir__() -> list[str]:
 
 
 # These modules are named like what they define: imported now, so that the name means the function and stays so.
+from jhpo.hypergrad import hypergrad as hypergrad  # noqa: E402
 from jhpo.minimize import maximize as maximize  # noqa: E402
 from jhpo.minimize import minimize as minimize  # noqa: E402
 from jhpo.run import run as run  # noqa: E402
+from jhpo.supervised import supervised as supervised  # noqa: E402

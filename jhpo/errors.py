@@ -47,6 +47,10 @@ class OutOfMemory(JhpoError, MemoryError):
     """A single member of a population does not fit into the device's memory."""
 
 
+class UnusableGradient(JhpoError, ArithmeticError):
+    """A hypergradient came out as no number, or cannot mean anything; the message says why and what to do instead."""
+
+
 class MissingExtra(JhpoError, ImportError):
     """An optional dependency is not installed; the message gives the command that installs it."""
 

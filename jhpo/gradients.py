@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jhpo.binding import Partly, Training, bind, has_implicit, state_bytes
 from jhpo.errors import invalid
 from jhpo.kernels import trees
 from jhpo.kernels.chaos import chaos, hyper_direction
 from jhpo.kernels.implicit import conjugate_gradient, implicit_value_and_grad, largest_eigenvalue, neumann, nystrom
 from jhpo.kernels.perturbed import perturbed_gradient
-from jhpo.kernels.unroll import forward_value_and_grad, reverse_value_and_grad, unroll
+from jhpo.kernels.unroll import forward_value_and_grad, marked_unroll, reverse_value_and_grad, unroll
 from jhpo.space import Space
-from jhpo.trainable import evaluate_state, horizon_steps
+from jhpo.trainable import horizon_steps
 
 HP = Any
 METHODS = ("autodiff", "reverse", "forward", "truncated", "implicit", "pes", "es_single")
@@ -39,45 +39,21 @@ class Spec(NamedTuple):
     damping: float = 0.0
     pairs: int = 32  # antithetic pairs of pes and es_single
     sigma: float = 0.02  # their noise, relative to each hyperparameter (absolute where it is zero)
-    norms: bool = False  # reverse and truncated: also the norm of dE/dw_t over time
+    norms: bool = False  # reverse, truncated, forward: also norms over time
     seeds: int = 1  # gradients of so many keys, clipped to the median norm and averaged
-
-
-class Training(NamedTuple):
-    """A trainable bound to a key: functions of the hyperparameters alone."""
-
-    init: Callable[[HP], Any]
-    step: Callable[[HP, Any, jax.Array], Any]
-    evaluate: Callable[[HP, Any], jax.Array]
-    steps: int
+    wrt: tuple[bool, ...] | None = None  # leaves of hp to differentiate; the others are held fixed; None for all
 
 
 class Estimate(NamedTuple):
     """What an estimator found; every field an array or a tree of arrays."""
 
     value: jax.Array  # float[]
-    grad: HP  # like hp; zeros at leaves that are no floats
-    norms: jax.Array | None = None  # float[steps], norm of dE/dw_t (reverse, truncated)
+    grad: HP  # like hp; zeros at leaves that are no floats or held fixed
+    norms: jax.Array | None = None  # float[steps], norm of dE/dw_t (reverse, truncated) or of dw_t/dhp (forward)
     error: HP | None = None  # like hp: standard error (pes, es_single)
     residual: jax.Array | None = None  # float[], |H x - v| / |v| (implicit)
     negative: jax.Array | None = None  # bool[], negative curvature was met (implicit)
-
-
-def bind(trainable: Any, key: jax.Array, horizon: float = 1.0, metric: str | None = None) -> Training:
-    """The trainable's functions for one key and share of the training, in the form the kernels take."""
-    limit = trainable.steps if callable(trainable.steps) else None
-
-    def step(hp: HP, state: Any, t: jax.Array) -> Any:
-        new = trainable.step(hp, state, t)
-        if limit is None:
-            return new
-        go_on = t < jnp.ceil(jnp.asarray(limit(hp), jnp.float32) * horizon).astype(jnp.int32)
-        return jax.tree.map(lambda a, b: jnp.where(go_on, a, b), new, state)
-
-    def evaluate(hp: HP, state: Any) -> jax.Array:
-        return evaluate_state(trainable, hp, state, metric).value
-
-    return Training(lambda hp: trainable.init(hp, key), step, evaluate, horizon_steps(trainable, horizon))
+    agreement: jax.Array | None = None  # float[], |mean of the seeds' directions|, 1 if all are the same (seeds > 1)
 
 
 def estimate(trainable: Any, hp: HP, key: jax.Array, spec: Spec) -> Estimate:
@@ -86,6 +62,11 @@ def estimate(trainable: Any, hp: HP, key: jax.Array, spec: Spec) -> Estimate:
     Raises:
       InvalidArgument: a method or solver that does not exist, or that this trainable does not support.
     """
+    if spec.wrt is not None:
+        part = Partly(trainable, hp, spec.wrt)
+        out = estimate(part, part.start, key, spec._replace(wrt=None))
+        error = None if out.error is None else part.gradient(out.error)
+        return out._replace(grad=part.gradient(out.grad), error=error)
     if spec.seeds > 1:
         return _averaged(trainable, hp, key, spec)
     run = bind(trainable, key, spec.horizon, spec.metric)
@@ -97,10 +78,13 @@ def estimate(trainable: Any, hp: HP, key: jax.Array, spec: Spec) -> Estimate:
         return Estimate(*out)
     if spec.method == "forward":
 
-        def whole(hp: HP) -> jax.Array:
-            return run.evaluate(hp, unroll(run.step, hp, run.init(hp), run.steps))
+        def whole(hp: HP) -> tuple[jax.Array, jax.Array]:
+            state, marks = marked_unroll(run.step, hp, run.init(hp), run.steps)
+            return run.evaluate(hp, state), marks
 
-        return Estimate(*forward_value_and_grad(whole, hp))
+        if spec.norms:
+            return Estimate(*forward_value_and_grad(whole, hp, has_marks=True))
+        return Estimate(*forward_value_and_grad(lambda hp: whole(hp)[0], hp))
     if spec.method in ("pes", "es_single"):
         return _perturbed(run, hp, key, spec)
     if spec.method == "implicit":
@@ -119,39 +103,51 @@ def _averaged(trainable: Any, hp: HP, key: jax.Array, spec: Spec) -> Estimate:
     sizes = jax.vmap(trees.norm)(floats)
     good = jnp.isfinite(sizes)
     typical = jnp.nanmedian(jnp.where(good, sizes, jnp.nan))
-    factor = jnp.where(good, jnp.minimum(1.0, typical / jnp.where(sizes > 0, sizes, 1.0)), 0.0)
-    count = jnp.sum(good).astype(factor.dtype)
+    inverse = 1 / jnp.where(sizes > 0, sizes, jnp.ones_like(sizes))
+    count = jnp.sum(good).astype(sizes.dtype)
 
-    def mean(x: jax.Array) -> jax.Array:
+    def mean(x: jax.Array, factor: jax.Array) -> jax.Array:
         shape = (-1, *(1,) * (x.ndim - 1))
         kept = jnp.where(good.reshape(shape), x * factor.astype(x.dtype).reshape(shape), jnp.zeros_like(x))
         return jnp.sum(kept, axis=0) / count.astype(x.dtype)
 
     first = jax.tree.map(lambda x: x[0], all_of_them)
-    return first._replace(grad=trees.gradient_like(hp, [mean(x) for x in floats]))
+    clipped = [mean(x, jnp.minimum(jnp.ones_like(sizes), typical * inverse)) for x in floats]
+    agreement = trees.norm([mean(x, inverse) for x in floats])
+    return first._replace(grad=trees.gradient_like(hp, clipped), agreement=agreement)
 
 
 def _perturbed(run: Training, hp: HP, key: jax.Array, spec: Spec) -> Estimate:
-    window = spec.window if spec.method == "pes" and spec.window else run.steps
+    window = spec.window or run.steps
     if window and run.steps % window:
         raise invalid("window", f"a divisor of the {run.steps} steps", window)
     flat, _ = trees.flatten_floats(hp)
     scale = jnp.where(flat == 0, jnp.ones_like(flat), jnp.abs(flat))
     noise = jax.random.fold_in(key, jnp.uint32(0x5EED))
-    counts = max(run.steps // window, 1) if window else 1
-    weights = jnp.zeros((counts,), flat.dtype).at[-1].set(1.0)  # the evaluation at the end is what counts
-    loss = lambda hp, state, t: run.evaluate(hp, state)  # noqa: E731
+
+    def step(hp: HP, state: Any, t: jax.Array) -> Any:
+        # the kernel starts every pair at one state: the first step puts in the one that the pair's own hp makes
+        state = jax.lax.cond(t == 0, lambda s: run.init(hp), lambda s: s, state)
+        return run.step(hp, state, t) if run.steps else state
+
     steps, window = (run.steps, window) if run.steps else (1, 1)
-    step = run.step if run.steps else (lambda hp, state, t: state)
-    value, grad, error = perturbed_gradient(
-        step, loss, run.init, hp, noise, steps, window, spec.pairs, spec.sigma, scale, spec.method, weights
+    weights = jnp.zeros((steps // window,), flat.dtype).at[-1].set(1.0)  # the evaluation at the end is what counts
+    _, grad, error = perturbed_gradient(
+        step,
+        lambda hp, state, t: run.evaluate(hp, state),
+        run.init,
+        hp,
+        noise,
+        steps,
+        window,
+        spec.pairs,
+        spec.sigma,
+        scale,
+        spec.method,
+        weights,
     )
+    value = run.evaluate(hp, unroll(run.step, hp, run.init(hp), run.steps))
     return Estimate(value, grad, error=error)
-
-
-def has_implicit(trainable: Any) -> bool:
-    """The trainable offers what implicit gradients need."""
-    return all(callable(getattr(trainable, name, None)) for name in ("train_loss", "params", "with_params"))
 
 
 def _implicit(trainable: Any, run: Training, hp: HP, key: jax.Array, spec: Spec) -> Estimate:
@@ -192,6 +188,9 @@ class Probe(NamedTuple):
 
 def probe(trainable: Any, hp: HP, key: jax.Array, spec: Spec) -> Probe:
     """Chaos exponent, value, and how converged the training is; about three trainings of time, memory of two states."""
+    if spec.wrt is not None:
+        part = Partly(trainable, hp, spec.wrt)
+        return probe(part, part.start, key, spec._replace(wrt=None))
     run = bind(trainable, key, spec.horizon, spec.metric)
     direction = hyper_direction(jax.random.fold_in(key, jnp.uint32(0xC4A05)), hp)
     floats, rebuild = trees.split_floats(hp)
@@ -209,12 +208,6 @@ def probe(trainable: Any, hp: HP, key: jax.Array, spec: Spec) -> Probe:
         )
         stationary = size(out.state) / size(state)
     return Probe(run.evaluate(hp, out.state), out.exponent, out.growth, stationary)
-
-
-def state_bytes(trainable: Any, hp: HP, key: jax.Array) -> int:
-    """S, the bytes of one training state."""
-    shapes = jax.eval_shape(lambda hp, key: trainable.init(hp, key), hp, key)
-    return sum(int(np.prod(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(shapes))
 
 
 def expected_memory(steps: int, size: int, levels: int) -> float:

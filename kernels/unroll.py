@@ -111,6 +111,33 @@ def _probed_backward(zero: jax.Array, cotangent: Tree) -> tuple[Tree, jax.Array]
 _probed.defvjp(_probed_forward, _probed_backward)
 
 
+@jax.custom_jvp
+def _marked(state: Tree) -> tuple[Tree, jax.Array]:
+    return state, jnp.zeros((), jnp.result_type(float))
+
+
+@_marked.defjvp
+def _marked_jvp(primals: tuple[Tree], tangents: tuple[Tree]) -> tuple[Any, Any]:
+    moving = [t for t in jax.tree.leaves(tangents[0]) if t.dtype != jax.dtypes.float0]
+    mark = jnp.zeros((), jnp.result_type(float))
+    return _marked(primals[0]), (tangents[0], trees.norm(moving).astype(mark.dtype) if moving else mark)
+
+
+def marked_unroll(step: Step, hp: Tree, state: Tree, steps: int) -> tuple[Tree, jax.Array]:
+    """As `unroll`, beside ``float[T]`` zeros whose tangents in forward mode are |dw_t| after every step.
+
+    >>> import jax, jax.numpy as jnp
+    >>> run = lambda lr: marked_unroll(lambda hp, w, t: w - hp * w, lr, jnp.float32(1.0), 3)[1]
+    >>> jax.jvp(run, (jnp.float32(0.5),), (jnp.float32(1.0),))[1].tolist()
+    [1.0, 1.0, 0.75]
+    """
+
+    def body(state: Tree, t: jax.Array) -> tuple[Tree, jax.Array]:
+        return _marked(step(hp, state, t))
+
+    return lax.scan(body, state, jnp.arange(steps, dtype=jnp.int32))
+
+
 def truncated(step: Step, hp: Tree, state: Tree, steps: int, window: int, levels: int = 0) -> Tree:
     """The state after ``steps`` steps, whose derivative goes back through the last ``window`` of them alone.
 
@@ -163,13 +190,17 @@ def reverse_value_and_grad(
     return out, trees.gradient_like(hp, grad), None
 
 
-def forward_value_and_grad(fun: Callable[[Tree], jax.Array], hp: Tree, chunk: int = 8) -> tuple[jax.Array, Tree]:
+def forward_value_and_grad(
+    fun: Callable[[Tree], Any], hp: Tree, chunk: int = 8, has_marks: bool = False
+) -> tuple[jax.Array, Tree] | tuple[jax.Array, Tree, jax.Array]:
     """``fun(hp)`` and its gradient by forward mode: 1 + (1..2) k trainings of time, (1 + chunk) S bytes.
 
     Args:
       fun: a scalar function of hp (a whole training and its evaluation).
       hp: leaves that are no floats are held fixed and get a zero gradient.
       chunk: how many directions advance together.
+      has_marks: ``fun`` returns ``(scalar, marks)`` with the marks of `marked_unroll`; their tangents are returned as
+        well, as ``float[T]``, the norm |dw_t/dhp| over all directions.
 
     Source: Franceschi, Donini, Frasconi, Pontil, "Forward and reverse gradient-based hyperparameter
     optimization" (2017).
@@ -182,19 +213,26 @@ def forward_value_and_grad(fun: Callable[[Tree], jax.Array], hp: Tree, chunk: in
     """
     flat, back = trees.flatten_floats(hp)
     size = flat.shape[0]
+    marked = fun if has_marks else (lambda hp: (fun(hp), jnp.zeros((0,), flat.dtype)))
 
-    def along(index: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def along(index: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         direction = (jnp.arange(size) == index).astype(flat.dtype)
-        return jax.jvp(lambda x: fun(back(x)), (flat,), (direction,))
+        (value, _), (slope, sizes) = jax.jvp(lambda x: marked(back(x)), (flat,), (direction,))
+        return value, slope, sizes
 
     if size == 0:
-        return fun(hp), trees.gradient_like(hp, [])
-    if size <= chunk:
-        value, grad = jax.vmap(along, out_axes=(None, 0))(jnp.arange(size))
+        value, marks = marked(hp)
+        grad, norms = jnp.zeros((0,), flat.dtype), marks
+    elif size <= chunk:
+        value, grad, sizes = jax.vmap(along, out_axes=(None, 0, 0))(jnp.arange(size))
+        norms = jnp.sqrt(jnp.sum(sizes**2, axis=0))
     else:
         padded = -(-size // chunk) * chunk
         rows = jnp.arange(padded).reshape(-1, chunk)
-        values, grads = lax.map(jax.vmap(along, out_axes=(None, 0)), rows)
+        values, grads, sizes = lax.map(jax.vmap(along, out_axes=(None, 0, 0)), rows)
         value, grad = values[0], grads.reshape(-1)[:size]
+        # directions beyond the last one are zero, and so are their sizes
+        norms = jnp.sqrt(jnp.sum(sizes**2, axis=(0, 1)))
     leaves = trees.split_floats(back(grad.astype(flat.dtype)))[0]
-    return value, trees.gradient_like(hp, leaves)
+    grad = trees.gradient_like(hp, leaves)
+    return (value, grad, norms) if has_marks else (value, grad)

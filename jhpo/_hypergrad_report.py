@@ -1,0 +1,130 @@
+"""What a hypergradient comes with: how it was computed, why so, and whether it can be trusted."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jhpo.kernels.chaos import TRUSTED, USABLE
+
+
+class Hypergradient(NamedTuple):
+    """Value and gradient of one training, with what is known about them."""
+
+    value: jax.Array  # float[], the evaluation after training
+    grad: Any  # like hp; zeros at leaves that are held fixed
+    diagnostics: Diagnostics
+
+
+@dataclasses.dataclass(frozen=True)
+class Diagnostics:
+    """How a hypergradient was computed; prints as a few lines.
+
+    Attributes:
+      method: "reverse", "forward", "truncated", "implicit", "pes" or "es_single".
+      why: the reason for the method and its levels.
+      levels: of rematerialisation (reverse and truncated), else None.
+      window: steps of the truncated derivative or of a window of perturbations, else None.
+      seeds: gradients that were clipped and averaged.
+      names, size: of the hyperparameters that were differentiated, and how many numbers they hold.
+      steps: length of the training.
+      exponent: chaos exponent Lambda, None if it was not measured (see `jhpo.kernels.chaos`).
+      growth: ``float[steps]``, log of the growth of a small change in every step; its sum is the exponent.
+      stationary: gradient norm of the training loss at the end over that at the start; None without ``train_loss``.
+      norms: ``float[steps]``, over time: |dE/dw_t| (reverse, truncated: of the window) or |dw_t/dhp| (forward).
+      error: standard error of the gradient, like hp (pes, es_single).
+      residual, negative: |H x - v| / |v| of the linear solve, and whether negative curvature was met (implicit).
+      agreement: length of the mean of the seeds' directions, 1 if all are the same (seeds > 1).
+      state_bytes: size S of a training state.
+      memory_expected, memory_measured: temporary bytes by formula, and of the compiled program.
+      memory_limit: bytes it had to fit into.
+      notes: warnings and remarks, a sentence each.
+    """
+
+    method: str
+    why: str
+    levels: int | None
+    window: int | None
+    seeds: int
+    names: tuple[str, ...]
+    size: int
+    steps: int
+    exponent: float | None
+    growth: np.ndarray | None
+    stationary: float | None
+    norms: np.ndarray | None
+    error: Any
+    residual: float | None
+    negative: bool | None
+    agreement: float | None
+    state_bytes: int
+    memory_expected: int
+    memory_measured: int | None
+    memory_limit: int
+    notes: tuple[str, ...]
+
+    @property
+    def trusted(self) -> bool:
+        """The estimate may be taken at its word: no note casts doubt on it, and training is not chaotic."""
+        if self.method in ("pes", "es_single"):
+            return not self.notes
+        return not self.notes and (self.exponent is None or self.exponent <= TRUSTED)
+
+    def __str__(self) -> str:
+        """The report as lines of text."""
+        head = [f"{self.method}"]
+        head += [f"{self.levels} level{'s' * (self.levels != 1)} of rematerialisation"] if self.levels else []
+        head += [f"window of {self.window} steps"] if self.window else []
+        head += [f"mean of {self.seeds} seeds"] if self.seeds > 1 else []
+        numbers = f"{self.size} number{'s' * (self.size != 1)} in {_some(self.names)}"
+        lines = [", ".join(head) + f": {numbers}, {self.steps} steps"]
+        rows = [("why", self.why), ("chaos", self._chaos()), ("norms", self._norms()), ("solve", self._solve())]
+        rows += [("spread", None if self.agreement is None else f"the seeds' directions agree to {self.agreement:.2f}")]
+        rows += [("memory", self._memory()), *(("note", note) for note in self.notes)]
+        return "\n".join(lines + [f"  {name:7} {text}" for name, text in rows if text])
+
+    __repr__ = __str__
+
+    def _chaos(self) -> str | None:
+        if self.exponent is None:
+            return None
+        bounds = ((TRUSTED, f"sound, below {TRUSTED:g}"), (USABLE, f"chaotic, above {TRUSTED:g}"))
+        word = next((word for bound, word in bounds if self.exponent <= bound), f"chaotic, above {USABLE:g}")
+        return f"exponent {self.exponent:.3g} ({word})"
+
+    def _norms(self) -> str | None:
+        if self.norms is None or not len(self.norms):
+            return None
+        what = "|dw_t/dhp|" if self.method == "forward" else "|dE/dw_t|"
+        first, last, most = self.norms[0], self.norms[-1], int(np.argmax(self.norms))
+        start = self.steps - len(self.norms) + 1
+        ends = f"{first:.3g} after step {start} to {last:.3g} after step {self.steps}"
+        return f"{what} from {ends}, at most {self.norms[most]:.3g} (step {start + most})"
+
+    def _solve(self) -> str | None:
+        if self.residual is None:
+            return None
+        return f"relative residual {self.residual:.1e}" + (", negative curvature met" if self.negative else "")
+
+    def _memory(self) -> str:
+        measured = "" if self.memory_measured is None else f", {in_units(self.memory_measured)} measured"
+        return f"{in_units(self.memory_expected)} expected{measured}; a state has {in_units(self.state_bytes)}"
+
+
+def _some(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:4]) + (f", ... ({len(names)} in all)" if len(names) > 4 else "")
+
+
+def in_units(size: float) -> str:
+    """Bytes as a person reads them.
+
+    >>> in_units(10), in_units(3 * 2**20)
+    ('10 B', '3.0 MiB')
+    """
+    for unit, name in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
+        if size >= unit:
+            return f"{size / unit:.1f} {name}"
+    return f"{int(size)} B"
