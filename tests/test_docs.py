@@ -12,6 +12,7 @@ from pathlib import Path
 import jax
 import pytest
 
+from jhpo.errors import MissingExtra
 from tests.test_layers import modules
 
 ROOT = Path(__file__).parents[1]
@@ -28,7 +29,10 @@ def users_settings() -> Iterator[None]:
 def test_docstring_examples(name: str) -> None:
     if "import " not in modules()[name].read_text():
         return
-    module = importlib.import_module(name)
+    try:
+        module = importlib.import_module(name)
+    except MissingExtra as error:
+        pytest.skip(str(error))
     with users_settings():
         failures, _ = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)
     assert failures == 0

@@ -1,0 +1,1 @@
+"""Other tools' formats; each module needs its tool installed."""
