@@ -163,7 +163,6 @@ def record(history: History, used: jax.Array, rows: Told, epoch: jax.Array) -> t
 
 def grow(history: History) -> History:
     """Twice as many rows."""
-    n, d = history.units.shape
 
     def twice(column: jax.Array, fill: object) -> jax.Array:
         return jnp.concatenate([jnp.asarray(column), jnp.full(column.shape, fill, column.dtype)])
