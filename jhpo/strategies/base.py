@@ -145,16 +145,17 @@ def default_dtype() -> Any:
     return jnp.result_type(float)
 
 
-def feasible_value(result: Evaluation) -> tuple[jax.Array, jax.Array]:
+def feasible_value(result: Evaluation, xp: Any = jnp) -> tuple[Floats, Floats]:
     """``float[n]`` value and violation for Deb's rules (2000): compare violations first, then values.
 
-    Failed members have both at +inf; feasible ones violate by 0; infeasible ones by the sum of what they lack.
+    Failed members have both at +inf; feasible ones violate by 0; infeasible ones by the sum of what they lack. On the
+    host ``xp`` is NumPy, so that nothing is compiled.
     """
-    lost = failed(result.value)
+    lost = ~xp.isfinite(result.value)
     if result.mask is not None:
         lost = lost | ~result.mask
-    value = jnp.where(lost, jnp.inf, result.value)
+    value = xp.where(lost, xp.inf, result.value)
     if result.constraint is None or result.constraint.shape[-1] == 0:
-        return value, jnp.where(lost, jnp.inf, jnp.zeros_like(value))
-    lacking = jnp.where(jnp.isnan(result.constraint), jnp.inf, jnp.maximum(-result.constraint, 0.0))
-    return value, jnp.where(lost, jnp.inf, lacking.sum(axis=-1).astype(value.dtype))
+        return value, xp.where(lost, xp.inf, xp.zeros_like(value))
+    lacking = xp.where(xp.isnan(result.constraint), xp.inf, xp.maximum(-result.constraint, 0.0))
+    return value, xp.where(lost, xp.inf, lacking.sum(axis=-1).astype(value.dtype))
