@@ -96,18 +96,19 @@ class Greedy(Strategy):
         space, n, d = state.space, self.population, state.space.dim
         dtype = state.centre.dtype
         k_explore, k_random, k_pair, k_jump = jax.random.split(key, 4)
-        move = ((state.cursor + jnp.arange(n, dtype=jnp.uint32)) % np.uint32(2 * d)).astype(jnp.int32)
-        lap = jnp.arange(n) // (2 * d)  # a generation longer than the cycle repeats it with shorter steps
+        # every fourth member moves two coordinates: valleys that no axis follows; the others go through the cycle
+        paired = (np.arange(n) % 4 == 3) & (d > 1)
+        place = np.cumsum(~paired) - 1
+        move = ((state.cursor + jnp.asarray(place, jnp.uint32)) % np.uint32(2 * d)).astype(jnp.int32)
+        lap = jnp.asarray(place // (2 * d))  # a generation longer than the cycle repeats it with shorter steps
         length = state.step[move] * (jnp.asarray(self.contract, dtype) ** lap.astype(dtype))
         moved = jax.vmap(lambda m, s, k: _moved(space, state.centre, m, s, k))(
             move, length, jax.random.split(k_jump, n)
         )
-        # every fourth member moves a second coordinate too: valleys that no axis follows
         other = jax.random.randint(k_pair, (n,), 0, 2 * d, jnp.int32)
         both = jax.vmap(lambda u, m, k: _moved(space, u, m, state.step[m], k))(
             moved, other, jax.random.split(k_pair, n)
         )
-        paired = (jnp.arange(n) % 4 == 3) & (d > 1)
         units = jnp.where(paired[:, None], both, moved)
         start = jnp.isinf(state.value) & jnp.isinf(state.violation)
         even = sobol(state.generation * np.uint32(n), n, d, state.seed, dtype) if d <= MAX_DIM else None
@@ -116,7 +117,7 @@ class Greedy(Strategy):
         random = (jax.random.uniform(k_explore, (n,), dtype) < jnp.asarray(self.explore, dtype)) | start
         units = jnp.where(random[:, None], jnp.where(start, first, spread), units)
         move = jnp.where(random | paired, -1, move)
-        cursor = (state.cursor + jnp.where(start, jnp.uint32(0), jnp.uint32(n))) % np.uint32(2 * d)
+        cursor = (state.cursor + jnp.where(start, jnp.uint32(0), jnp.uint32((~paired).sum()))) % np.uint32(2 * d)
         return units, state._replace(move=move, cursor=cursor, generation=state.generation + jnp.uint32(1))
 
     def tell(self, state: GreedyState, units: jax.Array, result: Evaluation) -> GreedyState:
