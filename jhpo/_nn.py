@@ -129,20 +129,20 @@ def as_model(model: Any) -> Model:
     Raises:
       InvalidArgument: nothing that can be initialised for every member anew.
     """
-    from flax import linen, nnx
-
     expected = (
         "a flax linen module, a function of hp that returns one, a function or class of rngs that returns an nnx "
         "module, or a pair of functions (init, apply)"
     )
-    if isinstance(model, linen.Module):
-        return LinenModel(model, False)
-    if isinstance(model, nnx.Module):
-        raise invalid("model", "a function or class of rngs, since every member is initialised anew", model)
     if isinstance(model, tuple):
         if len(model) != 2 or not all(callable(f) for f in model):
             raise invalid("model", expected, model)
         return FunctionModel(*model)
+    from flax import linen, nnx  # only now: models that are plain functions start sooner without it
+
+    if isinstance(model, linen.Module):
+        return LinenModel(model, False)
+    if isinstance(model, nnx.Module):
+        raise invalid("model", "a function or class of rngs, since every member is initialised anew", model)
     if not callable(model) or (isinstance(model, type) and issubclass(model, linen.Module)):
         raise invalid("model", expected, model)
     # a class of nnx hides the signature of its constructor behind its metaclass

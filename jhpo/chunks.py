@@ -24,6 +24,8 @@ CPU_WORKING_SET = 2**20
 # An accelerator needs many small members to be busy; memory analysis has the last word.
 ACCELERATOR_WORKING_SET = 2 * 2**30
 SMALLEST, LARGEST = 16, 4096
+# LLVM's third level compiles a training loop for twice as long as its second, and the program is no faster.
+CPU_COMPILER_OPTIONS = {"xla_backend_optimization_level": "2"}
 # Calls under way at once on an accelerator: enough to hide the host's part.
 IN_FLIGHT = 2
 
@@ -158,7 +160,8 @@ class Chunks:
         takes = [np.minimum(np.arange(s, s + rows), len(units) - 1) for s in range(0, len(units), rows)]
         placed = (program.place(units[take], ids[take]) for take in takes)
         first = next(placed)
-        compiled = self._compile(program, first)
+        compiled = self.compiled(program, first)
+        self._check_memory(compiled)
         arguments = itertools.chain([first], placed)
         if self.threads > 1 and len(takes) > 1:
             with ThreadPoolExecutor(min(self.threads, len(takes))) as pool:
@@ -171,14 +174,14 @@ class Chunks:
                     jax.block_until_ready(outputs[-1 - IN_FLIGHT])
         return jax.tree.map(lambda *xs: np.concatenate([np.asarray(x) for x in xs])[: len(units)], *outputs)
 
-    def _compile(self, program: Program, arguments: tuple[Any, ...]) -> Any:
+    def compiled(self, program: Program, arguments: tuple[Any, ...]) -> Any:
+        """The program compiled for arguments of these shapes, from earlier calls if it was there."""
         name = (program.name, *((a.shape, a.dtype) for a in arguments if hasattr(a, "shape")))
         if name not in self._compiled:
             begin = time.perf_counter()
-            compiled = program.trace(*arguments).lower().compile()
+            options = CPU_COMPILER_OPTIONS if self.mesh.devices.flat[0].platform == "cpu" else None
+            self._compiled[name] = program.trace(*arguments).lower().compile(compiler_options=options)
             self.compile_seconds += time.perf_counter() - begin
-            self._check_memory(compiled)
-            self._compiled[name] = compiled
         return self._compiled[name]
 
     def _measure(self, program: Program, units: np.ndarray, ids: np.ndarray) -> None:

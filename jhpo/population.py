@@ -317,10 +317,12 @@ class Population:
 
     def _train(self, static: StaticValues, units: np.ndarray, ids: np.ndarray, root: jax.Array) -> Any:
         """Stacked states, padded to a power of two so that another k compiles rarely."""
+
+        def trace(*arguments: Any) -> Any:
+            with objective_errors():
+                return _state_program.trace(*arguments, replicates=self.replicates, static=static)
+
         take = np.minimum(np.arange(next_power(len(units))), len(units) - 1)
-        with objective_errors():
-            traced = _state_program.trace(
-                self.trainable, self.space, units[take], ids[take], root, replicates=self.replicates, static=static
-            )
-        states = traced.lower().compile()(self.trainable, self.space, units[take], ids[take], root)
+        arguments = (self.trainable, self.space, units[take], ids[take], root)
+        states = self.chunks.compiled(Program(("states", static), lambda *rows: rows, trace), arguments)(*arguments)
         return jax.tree.map(lambda x: x[: len(units)], states)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import math
+import traceback
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -325,7 +326,21 @@ class objective_errors:
         hint = ""
         if isinstance(error, (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError)):
             hint = "; a function that is not written in JAX goes through jhpo.host"
-        text = str(error).split("\n")[0][:500]
+        text = str(error).split("\n")[0][:500] + _where(error)
         raise InvalidArgument(
             f"objective: expected a function that JAX can trace, got {type(error).__name__}: {text}{hint}"
         ) from error
+
+
+# code between the user's and the error's place: where an error came from is a line of the user's own
+_LIBRARIES = ("jax", "jaxlib", "flax", "optax", "jhpo", "equinox", "contextlib", "functools")
+
+
+def _where(error: BaseException) -> str:
+    """The innermost line of code outside the libraries, as text."""
+    frames = [
+        (frame.f_code.co_filename, line)
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if frame.f_globals.get("__name__", "").split(".")[0] not in _LIBRARIES
+    ]
+    return f" (line {frames[-1][1]} of {frames[-1][0]})" if frames else ""
