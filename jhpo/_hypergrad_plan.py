@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Literal
 
-from jhpo.binding import Partly, bind, has_implicit, state_bytes
+from jhpo.binding import Partly, bind, has_implicit, relaxed, state_bytes
 from jhpo.dependence import names_of, reaches, reaches_smoothly
 from jhpo.gradients import Spec
 from jhpo.kernels import trees
@@ -69,6 +69,7 @@ def facts_of(trainable: Any, hp: HP, key: jax.Array, spec: Spec) -> Facts:
     return _KNOWN[at]
 
 
+@relaxed
 def _read(trainable: Any, hp: HP, key: jax.Array, spec: Spec) -> Facts:
     assert spec.wrt is not None
     part = Partly(trainable, hp, spec.wrt)

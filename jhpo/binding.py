@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -47,6 +48,17 @@ class Partly:
         value = getattr(self._inner, name)
         takes_hp = name in ("init", "step", "evaluate", "train_loss") or (name == "steps" and callable(value))
         return (lambda hp, *args: value(self.rebuild(hp), *args)) if takes_hp else value
+
+
+def relaxed(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function under JAX's ordinary promotion: derivatives of optax's code mix integer counters with floats."""
+
+    @functools.wraps(function)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        with jax.numpy_dtype_promotion("standard"):
+            return function(*args, **kwargs)
+
+    return wrapped
 
 
 def bind(trainable: Any, key: jax.Array, horizon: float = 1.0, metric: str | None = None) -> Training:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jhpo.binding import Partly, Training, bind, has_implicit, state_bytes
+from jhpo.binding import Partly, Training, bind, has_implicit, relaxed, state_bytes
 from jhpo.errors import invalid
 from jhpo.kernels import trees
 from jhpo.kernels.chaos import chaos, hyper_direction
@@ -56,6 +56,7 @@ class Estimate(NamedTuple):
     agreement: jax.Array | None = None  # float[], |mean of the seeds' directions|, 1 if all are the same (seeds > 1)
 
 
+@relaxed
 def estimate(trainable: Any, hp: HP, key: jax.Array, spec: Spec) -> Estimate:
     """Value and gradient of one training by ``spec``; traceable under jit, scan and vmap.
 
@@ -186,6 +187,7 @@ class Probe(NamedTuple):
     stationary: jax.Array  # float[], |grad of train_loss| at the end over that at the start; inf where there is none
 
 
+@relaxed
 def probe(trainable: Any, hp: HP, key: jax.Array, spec: Spec) -> Probe:
     """Chaos exponent, value, and how converged the training is; about three trainings of time, memory of two states."""
     if spec.wrt is not None:
@@ -216,6 +218,7 @@ def expected_memory(steps: int, size: int, levels: int) -> float:
     return levels * steps ** (1 / levels) * size
 
 
+@relaxed
 def value_and_unit_grad(
     trainable: Any,
     space: Space,

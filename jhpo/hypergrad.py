@@ -127,6 +127,7 @@ class _Attempt:
         self.exponent: float | None = None
         self.growth: np.ndarray | None = None
         self.stationary: float | None = None
+        self.broken: int | None = None
         self.check = check
 
     def run(self, spec: Spec) -> Hypergradient:
@@ -158,13 +159,15 @@ class _Attempt:
         self.stationary = float(found.stationary) if self.facts.implicit else None
         failed = np.flatnonzero(~np.isfinite(self.growth) & (self.growth > 0))
         if not np.isfinite(found.value):
-            when = f" from step {failed[0] + 1} on" if failed.size else ""
+            when = f" from about step {failed[0] + 1} on" if failed.size else ""
             raise UnusableGradient(
                 f"training: expected a finite value, got {float(found.value)}: the state is not finite{when}; try a "
                 "smaller learning rate, clipped gradients, or a shorter horizon"
             )
-        if failed.size and spec.method not in ("pes", "es_single"):
+        if failed.size and spec.method == "auto":
             raise UnusableGradient(_no_derivative(f"from step {failed[0] + 1} on"))
+        # a method that was asked for may get around it: reverse mode where the bad part has no weight
+        self.broken = int(failed[0]) + 1 if failed.size else None
 
     def _finish(self, choice: Choice, warn: bool) -> Hypergradient:
         spec, why = choice
@@ -215,7 +218,7 @@ class _Attempt:
             return
         if spec.method in ("pes", "es_single"):
             raise UnusableGradient(f"gradient of {bad}: every perturbed training failed; try a smaller sigma")
-        if self.exponent is not None and self.exponent > TRUSTED:
+        if self.broken is None and self.exponent is not None and self.exponent > TRUSTED:
             steps = trusted_steps(self.growth, last=False)
             raise UnusableGradient(
                 f"gradient of {bad}: training is chaotic (exponent {self.exponent:.3g}) and its derivative overflowed; "
@@ -230,7 +233,9 @@ class _Attempt:
         if unused:
             notes.append(f"{unused} do not reach the result: their gradient is zero")
         unrolled = spec.method in ("reverse", "forward")
-        if unrolled and self.exponent is not None and self.exponent > TRUSTED:
+        if unrolled and self.broken is not None:
+            notes.append(_no_derivative(f"in parts from step {self.broken} on"))
+        elif unrolled and self.exponent is not None and self.exponent > TRUSTED:
             share = trusted_steps(self.growth, last=False) / max(self.facts.steps, 1)
             note = f"training is chaotic (exponent {self.exponent:.3g} > {TRUSTED:g})"
             notes.append(f"{note}; use method='pes'" + (f" or horizon={share:.3g}" if share > 0 else ""))

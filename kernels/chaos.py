@@ -63,7 +63,8 @@ def chaos(step: Step, hp: Tree, direction: Tree, state: Tree, tangent: Tree, ste
         v = [jnp.where(usable, m / jnp.where(usable, size, 1.0).astype(m.dtype), x) for m, x in zip(moved, v)]
         # a tangent that vanished (dead units) or overflowed keeps its last direction; its log is recorded as it is
         grown = jnp.where(jnp.isnan(size), jnp.inf, jnp.log(jnp.maximum(size, jnp.finfo(size.dtype).tiny)))
-        return (new, v), jnp.where(started, grown, jnp.zeros_like(grown))
+        # without a tangent there is no growth, but a derivative that is no number at zero change is none at all
+        return (new, v), jnp.where(started | jnp.isnan(size), grown, jnp.zeros_like(grown))
 
     size = trees.norm(tangent)
     start = [t / jnp.where(size > 0, size, jnp.ones_like(size)).astype(t.dtype) for t in tangent]

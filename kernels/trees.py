@@ -68,6 +68,8 @@ def dot(a: Tree, b: Tree) -> jax.Array:
 
 def norm(a: Tree) -> jax.Array:
     """Euclidean norm over all leaves, scaled by the largest entry so that it neither over- nor underflows."""
+    if not jax.tree.leaves(a):
+        return jnp.zeros((), jnp.result_type(float))
     largest = jax.tree.reduce(jnp.maximum, jax.tree.map(lambda x: jnp.max(jnp.abs(x), initial=0.0), a))
     scale = jnp.where((largest > 0) & jnp.isfinite(largest), largest, jnp.ones_like(largest))
     total = jax.tree.reduce(jnp.add, jax.tree.map(lambda x: jnp.sum((x / scale.astype(x.dtype)) ** 2), a))

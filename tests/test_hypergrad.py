@@ -1,0 +1,499 @@
+"""jhpo.hypergrad: values against closed forms, the choice of a method, diagnostics, errors, number of compilations."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import jhpo
+from jhpo._hypergrad_plan import choose, facts_of
+from jhpo.dependence import names_of, reaches, reaches_smoothly
+from jhpo.gradients import Spec, estimate
+from jhpo.kernels.mixed import mixed_grad
+
+KEY = jax.random.key(0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Descent:
+    """Gradient descent on h w^2 / 2 from w = 1: d(w_T^2/2)/d eta = -T h (1 - eta h)^(2T - 1)."""
+
+    steps: int = 10
+    h: float = 1.0
+    noise: float = 0.0
+
+    def init(self, hp, key):
+        return jnp.ones((), jnp.result_type(float)), key
+
+    def step(self, hp, state, t):
+        w, key = state
+        slope = self.h * w
+        if self.noise:
+            slope = slope + self.noise * jax.random.normal(jax.random.fold_in(key, t), (), w.dtype)
+        return w - hp["lr"] * slope, key
+
+    def evaluate(self, hp, state):
+        return state[0] ** 2 / 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Ridge:
+    """Full-batch descent on |Xw - y|^2/2 + e^l |w|^2/2, judged on other rows; converges in a few hundred steps."""
+
+    steps: int = 300
+    rate: float = 0.03
+
+    @property
+    def data(self):
+        rng = np.random.default_rng(0)
+        x, y = rng.normal(size=(12, 3)), rng.normal(size=(12,))
+        return [jnp.asarray(a, jnp.result_type(float)) for a in (x[:8], y[:8], x[8:], y[8:])]
+
+    def init(self, hp, key):
+        return {"w": jnp.zeros((3,), jnp.result_type(float))}
+
+    def params(self, state):
+        return state["w"]
+
+    def with_params(self, state, params):
+        return {"w": params}
+
+    def train_loss(self, hp, w):
+        x, y, _, _ = self.data
+        return jnp.sum((x @ w - y) ** 2) / 2 + jnp.exp(hp["log_l2"]) * jnp.sum(w**2) / 2
+
+    def step(self, hp, state, t):
+        return {"w": state["w"] - hp.get("rate", self.rate) * mixed_grad(lambda w: self.train_loss(hp, w))(state["w"])}
+
+    def evaluate(self, hp, state):
+        _, _, x, y = self.data
+        return jnp.sum((x @ state["w"] - y) ** 2) / 2
+
+
+def ridge_gradient(log_l2):
+    """-(A^-1 v) . w e^l, with A = X'X + e^l, in NumPy."""
+    x, y, xv, yv = (np.asarray(a, np.float64) for a in Ridge().data)
+    system = x.T @ x + np.exp(log_l2) * np.eye(3)
+    w = np.linalg.solve(system, x.T @ y)
+    return -np.linalg.solve(system, xv.T @ (xv @ w - yv)) @ w * np.exp(log_l2)
+
+
+def closed_form(eta, steps=10):
+    return -steps * (1 - eta) ** (2 * steps - 1)
+
+
+# ---- values ----
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"method": "forward"},
+        {"method": "reverse"},
+        {"method": "reverse", "levels": 2},
+        {"method": "truncated", "window": 10},
+        {"method": "reverse", "seeds": 2},
+    ],
+    ids=str,
+)
+def test_exact_methods_give_the_closed_form(x64, options):
+    value, grad, diagnostics = jhpo.hypergrad(Descent(), {"lr": 0.3}, KEY, **options)
+    np.testing.assert_allclose(grad["lr"], closed_form(0.3), rtol=1e-12)
+    np.testing.assert_allclose(value, 0.7**20 / 2, rtol=1e-12)
+    assert diagnostics.method == options["method"] and not diagnostics.notes and diagnostics.trusted
+    np.testing.assert_allclose(diagnostics.exponent, 9 * np.log(0.7), rtol=1e-9)
+
+
+@pytest.mark.parametrize("options", [{"method": "pes"}, {"method": "es_single", "window": 5}], ids=str)
+def test_perturbed_methods_agree_within_their_error(x64, options):
+    value, grad, diagnostics = jhpo.hypergrad(Descent(), {"lr": 0.3}, KEY, pairs=400, **options)
+    assert abs(float(grad["lr"]) - closed_form(0.3)) < 4 * float(diagnostics.error["lr"])
+    assert float(diagnostics.error["lr"]) < 0.2 * abs(closed_form(0.3))
+    np.testing.assert_allclose(value, 0.7**20 / 2, rtol=1e-12)  # of the training itself, not of its perturbations
+
+
+def test_perturbed_methods_see_the_initialisation(x64):
+    class FromHp(Descent):
+        def init(self, hp, key):
+            return hp["w0"], key
+
+    _, grad, diagnostics = jhpo.hypergrad(
+        FromHp(), {"lr": 0.1, "w0": 2.0}, KEY, method="es_single", wrt=["w0"], pairs=50
+    )
+    expected = 2.0 * 0.9**20  # the loss is w0^2 c / 2; odd in the noise, so that only the noise's variance spreads
+    assert abs(float(grad["w0"]) - expected) < 4 * float(diagnostics.error["w0"])
+    assert float(grad["lr"]) == 0.0
+
+
+@pytest.mark.parametrize("solver", ["cg", "neumann", "nystrom"])
+def test_implicit_gives_the_ridge_formula(x64, solver):
+    options = {"iterations": 3} if solver != "neumann" else {"iterations": 400}
+    _, grad, diagnostics = jhpo.hypergrad(Ridge(), {"log_l2": 0.5}, KEY, method="implicit", solver=solver, **options)
+    np.testing.assert_allclose(grad["log_l2"], ridge_gradient(0.5), rtol=1e-5)
+    assert diagnostics.residual < 1e-5 and not diagnostics.notes
+
+
+def test_norms_over_time_of_reverse_and_forward(x64):
+    reverse = jhpo.hypergrad(Descent(), {"lr": 0.3}, KEY, method="reverse", levels=1).diagnostics.norms
+    np.testing.assert_allclose(reverse, 0.7 ** (10 + np.arange(9, -1, -1)), rtol=1e-12)  # w_T (1 - eta)^(T - t)
+    forward = jhpo.hypergrad(Descent(), {"lr": 0.3}, KEY, method="forward").diagnostics.norms
+    t = np.arange(1, 11)
+    np.testing.assert_allclose(forward, t * 0.7 ** (t - 1), rtol=1e-12)
+
+
+def test_trees_arrays_and_fixed_leaves():
+    class Nested(Descent):
+        def step(self, hp, state, t):
+            scale = jnp.where(hp["kind"] == 1, 1.0, 2.0)
+            return state[0] - hp["rates"]["lr"][t] * scale * state[0], state[1]
+
+    hp = {"rates": {"lr": np.full(10, 0.3)}, "kind": 1, "flag": True}
+    value, grad, diagnostics = jhpo.hypergrad(Nested(), hp, KEY, wrt=["rates"])
+    np.testing.assert_allclose(grad["rates"]["lr"], np.full(10, closed_form(0.3) / 10), rtol=1e-5)
+    assert diagnostics.method == "reverse" and diagnostics.names == ("rates.lr",) and diagnostics.size == 10
+    assert float(grad["kind"]) == float(grad["flag"]) == 0.0
+    assert grad["rates"]["lr"].dtype == value.dtype == jnp.float32
+    one = jhpo.hypergrad(Nested(), hp, KEY, wrt="rates.lr")
+    np.testing.assert_array_equal(one.grad["rates"]["lr"], grad["rates"]["lr"])
+
+
+def test_plain_objectives_and_horizons(x64):
+    value, grad, diagnostics = jhpo.hypergrad(lambda hp, key: jnp.sum(hp**3), np.array([1.0, 2.0]), KEY)
+    assert float(value) == 9.0 and grad.tolist() == [3.0, 12.0]
+    assert diagnostics.steps == 0 and "no steps" in diagnostics.why and diagnostics.names == ("value",)
+    half = jhpo.hypergrad(Descent(), {"lr": 0.3}, KEY, horizon=0.5)
+    np.testing.assert_allclose(half.grad["lr"], closed_form(0.3, 5), rtol=1e-12)
+    assert half.diagnostics.steps == 5
+
+
+def test_steps_that_depend_on_the_hyperparameters(x64):
+    class Variable:
+        max_steps = 10
+        init, step, evaluate = (getattr(Descent(), name) for name in ("init", "step", "evaluate"))
+
+        def steps(self, hp):
+            return hp["n"]
+
+    for n in (4, 10):
+        _, grad, _ = jhpo.hypergrad(Variable(), {"lr": 0.3, "n": n}, KEY, wrt=["lr"])
+        np.testing.assert_allclose(grad["lr"], closed_form(0.3, n), rtol=1e-12)
+
+
+def test_estimate_inside_jit_and_vmap(x64):
+    rates = jnp.array([0.1, 0.3])
+    grads = jax.jit(jax.vmap(lambda lr: estimate(Descent(), {"lr": lr}, KEY, Spec("reverse", levels=1)).grad))(rates)
+    np.testing.assert_allclose(grads["lr"], closed_form(rates), rtol=1e-12)
+
+
+# ---- auto ----
+
+
+def test_auto_takes_forward_for_two_and_reverse_for_more(x64):
+    assert jhpo.hypergrad(Descent(), {"lr": 0.3}, KEY).diagnostics.method == "forward"
+    rates = {"lr": jnp.full((3,), 0.1)}
+    task = type("Three", (Descent,), {"step": lambda self, hp, s, t: (s[0] * (1 - jnp.sum(hp["lr"])), s[1])})()
+    assert jhpo.hypergrad(task, rates, KEY).diagnostics.method == "reverse"
+
+
+def test_auto_takes_implicit_where_training_has_converged(x64):
+    _, grad, diagnostics = jhpo.hypergrad(Ridge(), {"log_l2": 0.5}, KEY)
+    assert diagnostics.method == "implicit" and diagnostics.stationary < 1e-3
+    np.testing.assert_allclose(grad["log_l2"], ridge_gradient(0.5), rtol=1e-4)
+    early = jhpo.hypergrad(Ridge(steps=5), {"log_l2": 0.5}, KEY).diagnostics
+    assert early.method == "forward" and early.stationary > 1e-3
+
+
+def test_auto_leaves_implicit_at_negative_curvature(x64):
+    class Saddle(Ridge):  # at w = 0 the gradient is zero and the curvature negative
+        def train_loss(self, hp, w):
+            return jnp.sum(jnp.cos(w)) * jnp.exp(hp["log_l2"])
+
+        def init(self, hp, key):
+            return {"w": jnp.full((3,), 1e-9)}
+
+        def step(self, hp, state, t):
+            return {"w": state["w"] * 0.1}
+
+    diagnostics = jhpo.hypergrad(Saddle(steps=4), {"log_l2": 0.0}, KEY, wrt=["log_l2"]).diagnostics
+    assert diagnostics.method == "forward" and any("in vain" in note for note in diagnostics.notes)
+
+
+def test_auto_leaves_reverse_mode_when_training_diverges(x64):
+    """eta = 2.2 on h = 1 for 50 steps: exponent 50 log 1.2 = 9, gradient 3.45e9."""
+    found = jhpo.hypergrad(Descent(steps=50), {"lr": 2.2}, KEY).diagnostics
+    assert found.method == "pes" and "chaotic" in found.why
+    np.testing.assert_allclose(found.exponent / 49, np.log(1.2), rtol=1e-9)
+    with pytest.warns(UserWarning, match="chaotic.*horizon=0.5"):
+        asked = jhpo.hypergrad(Descent(steps=50), {"lr": 2.2}, KEY, method="reverse")
+    np.testing.assert_allclose(asked.grad["lr"], 50 * 1.2**99, rtol=1e-9)
+    assert not asked.diagnostics.trusted
+
+
+def test_auto_averages_seeds_where_training_is_random_and_mildly_chaotic(x64):
+    task = Descent(steps=50, noise=0.1)
+    _, grad, diagnostics = jhpo.hypergrad(task, {"lr": 2.2}, KEY)
+    assert diagnostics.method == "forward" and diagnostics.seeds == 8 and "seeds" in diagnostics.why
+    keys = [KEY, *(jax.random.fold_in(KEY, jnp.uint32(i)) for i in range(1, 8))]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        run = functools.partial(jhpo.hypergrad, task, {"lr": 2.2}, method="forward", check=False)
+        single = np.array([run(k).grad["lr"] for k in keys])
+    clipped = single * np.minimum(1, np.median(np.abs(single)) / np.abs(single))
+    np.testing.assert_allclose(grad["lr"], clipped.mean(), rtol=1e-9)
+    np.testing.assert_allclose(diagnostics.agreement, abs(np.sign(single).mean()), rtol=1e-9)
+
+
+def test_rules_of_auto_by_themselves():
+    facts = facts_of(jhpo.as_trainable(Descent()), {"lr": jnp.float32(0.1)}, KEY, Spec(wrt=(True,)))
+    many = facts._replace(size=1000, steps=100)
+    growth = np.full(100, 0.21)
+    pick = lambda facts, exponent: choose(facts, Spec("auto"), exponent, growth, np.inf).spec  # noqa: E731
+    assert pick(facts, 1.0).method == "forward" and pick(facts._replace(size=3), 1.0).method == "reverse"
+    assert pick(facts._replace(random=True), 10.0).seeds == 8
+    assert pick(facts, 20.0).method == "pes"
+    assert pick(many, 20.0) == Spec("truncated", window=23)  # 23 steps of 0.21 are an exponent below 5
+    assert pick(facts, np.inf).method == "pes"
+
+
+# ---- memory ----
+
+
+class Wide(Descent):
+    """A state of 40,000 numbers."""
+
+    def init(self, hp, key):
+        return jnp.ones((40_000,), jnp.float32), key
+
+    def step(self, hp, state, t):
+        return jnp.sin(state[0] * (1 - hp["lr"])), state[1]
+
+    def evaluate(self, hp, state):
+        return jnp.mean(state[0])
+
+
+def test_fewest_levels_that_fit_the_memory():
+    size = 160_000  # bytes of a state
+    run = functools.partial(jhpo.hypergrad, Wide(steps=64), {"lr": 0.1}, KEY, method="reverse", check=False)
+    plain, some, few = run(), run(memory=24 * size), run(memory=17 * size)
+    assert plain.diagnostics.levels == 0 and plain.diagnostics.memory_measured > 64 * size
+    assert some.diagnostics.levels == 2 and some.diagnostics.memory_measured < 24 * size
+    assert few.diagnostics.levels == 3 and few.diagnostics.memory_measured < 17 * size
+    for found in (plain, some, few):
+        assert 0.5 < found.diagnostics.memory_expected / found.diagnostics.memory_measured < 2
+        np.testing.assert_allclose(found.grad["lr"], plain.grad["lr"], rtol=1e-5)
+    assert "fewest levels" in some.diagnostics.why
+    with pytest.raises(jhpo.InvalidArgument, match=r"^memory: expected at least \d+ bytes .* got 1000"):
+        run(memory=1000)
+    with pytest.raises(jhpo.InvalidArgument, match="memory: expected at least"):
+        run(memory=24 * size, levels=0)
+
+
+# ---- diagnostics ----
+
+
+def test_diagnostics_print_readably():
+    text = str(jhpo.hypergrad(Descent(), {"lr": 0.3}, KEY, method="reverse", levels=2).diagnostics)
+    first, *rest = text.splitlines()
+    assert first == "reverse, 2 levels of rematerialisation: 1 number in lr, 10 steps"
+    assert [line.split()[0] for line in rest] == ["why", "chaos", "norms", "memory"]
+    assert "expected" in text and "measured" in text and "sound" in text
+    assert all(len(line) < 140 for line in text.splitlines())
+
+
+def test_unused_hyperparameters_are_noted():
+    diagnostics = jhpo.hypergrad(Descent(), {"lr": 0.3, "typo": 1.0}, KEY).diagnostics
+    assert any("typo" in note and "do not reach" in note for note in diagnostics.notes)
+
+
+# ---- bad input ----
+
+BAD = {
+    "method": ({"method": "magic"}, "method: expected one of"),
+    "levels": ({"method": "forward", "levels": 2}, "levels: expected no value"),
+    "window": ({"method": "truncated"}, "window: expected the number of last steps"),
+    "divisor": ({"method": "pes", "window": 3}, "window: expected a divisor of the 10 steps, got 3"),
+    "horizon": ({"horizon": 0}, "horizon: expected a number in"),
+    "solver": ({"method": "implicit", "solver": "lu"}, "solver: expected one of"),
+    "sigma": ({"method": "pes", "sigma": 0.0}, "sigma: expected"),
+    "pairs": ({"method": "pes", "pairs": 1}, "pairs: expected an integer >= 2"),
+    "memory": ({"memory": 0}, "memory: expected an integer >= 1"),
+    "wrt": ({"wrt": ["momentum"]}, r"wrt: expected some of \['lr'\]"),
+    "metric": ({"metric": "loss"}, "metric: expected None"),
+    "implicit": ({"method": "implicit"}, "method: expected a trainable with train_loss"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_options_are_named_before_anything_compiles(name, count_compilations):
+    options, message = BAD[name]
+    jax.block_until_ready(KEY)
+    with count_compilations() as seen, pytest.raises(jhpo.InvalidArgument, match=message):
+        jhpo.hypergrad(Descent(), {"lr": jnp.float32(0.3)}, KEY, **options)
+    assert not [n for n in seen.names if "program" in n]
+
+
+def test_bad_hyperparameters_and_keys():
+    with pytest.raises(jhpo.InvalidArgument, match=r"hp: lr: expected a floating-point number .*wrt=\[\].*int32"):
+        jhpo.hypergrad(Descent(), {"lr": 1}, KEY)
+    with pytest.raises(jhpo.InvalidArgument, match=r"hp: depth: .*wrt=\['lr'\]"):
+        jhpo.hypergrad(Descent(), {"lr": 0.1, "depth": 3}, KEY)
+    with pytest.raises(jhpo.InvalidArgument, match="hp: opt: expected a number or an array"):
+        jhpo.hypergrad(Descent(), {"lr": 0.1, "opt": "adam"}, KEY)
+    with pytest.raises(jhpo.InvalidArgument, match="hp: lr: expected finite numbers"):
+        jhpo.hypergrad(Descent(), {"lr": float("nan")}, KEY)
+    with pytest.raises(jhpo.InvalidArgument, match="hp: expected a tree with at least one number"):
+        jhpo.hypergrad(Descent(), {}, KEY)
+    with pytest.raises(jhpo.InvalidArgument, match="key: expected a key"):
+        jhpo.hypergrad(Descent(), {"lr": 0.1}, 0)
+    with pytest.raises(jhpo.InvalidArgument, match="inside jit"):
+        jax.jit(lambda lr: jhpo.hypergrad(Descent(), {"lr": lr}, KEY).value)(0.1)
+
+
+def test_bad_evaluations():
+    vector = type("Vector", (Descent,), {"evaluate": lambda self, hp, s: jnp.ones((3,))})()
+    with pytest.raises(jhpo.InvalidArgument, match=r"objective: expected a real scalar, got float32\[3\]"):
+        jhpo.hypergrad(vector, {"lr": 0.1}, KEY)
+    counted = type("Counted", (Descent,), {"evaluate": lambda self, hp, s: jnp.sum(s[0] > 0.1)})()
+    with pytest.raises(jhpo.InvalidArgument, match=r"metric: expected an evaluation with a derivative.*'lr'"):
+        jhpo.hypergrad(counted, {"lr": 0.1}, KEY)
+    broken = type("Broken", (Descent,), {"step": lambda self, hp, s, t: 1 / 0})()
+    with pytest.raises(jhpo.InvalidArgument, match="ZeroDivisionError"):
+        jhpo.hypergrad(broken, {"lr": 0.1}, KEY)
+
+
+@dataclasses.dataclass(frozen=True)
+class Optax:
+    """An optax transformation on a least-squares problem whose second input is always zero, like a dark pixel."""
+
+    tx: object
+    steps: int = 6
+
+    def init(self, hp, key):
+        w = jnp.array([1.0, 1.0], jnp.float32)
+        return w, self.tx(hp).init(w)
+
+    def step(self, hp, state, t):
+        w, memory = state
+        with jax.numpy_dtype_promotion("standard"):
+            updates, memory = self.tx(hp).update(mixed_grad(lambda w: (w @ jnp.array([1.0, 0.0])) ** 2)(w), memory, w)
+        return w + updates, memory
+
+    def evaluate(self, hp, state):
+        return jnp.sum(state[0] ** 2)
+
+
+def lion(hp):
+    return optax.lion(hp["lr"], b1=hp["b1"])
+
+
+def test_a_sign_optimiser_says_what_has_no_derivative():
+    hp = {"lr": 0.01, "b1": 0.9}
+    with pytest.raises(jhpo.InvalidArgument, match=r"got \['b1'\].*wrt=\['lr'\].*es_single"):
+        jhpo.hypergrad(Optax(lion), hp, KEY)
+    assert float(jhpo.hypergrad(Optax(lion), hp, KEY, wrt=["lr"]).grad["lr"]) != 0.0
+    assert np.isfinite(float(jhpo.hypergrad(Optax(lion), hp, KEY, method="es_single", pairs=4).grad["b1"]))
+
+
+def test_adam_without_eps_root_is_explained():
+    for method in ("auto", "reverse"):
+        with pytest.raises(jhpo.UnusableGradient, match="eps_root=1e-8"):
+            jhpo.hypergrad(Optax(lambda hp: optax.adam(hp["lr"])), {"lr": 0.1}, KEY, method=method)
+    with pytest.raises(jhpo.UnusableGradient, match="eps_root=1e-8"):
+        jhpo.hypergrad(Optax(lambda hp: optax.adam(hp["lr"])), {"lr": 0.1}, KEY, method="reverse", check=False)
+    sound = jhpo.hypergrad(Optax(lambda hp: optax.adam(hp["lr"], eps_root=1e-8)), {"lr": 0.1}, KEY)
+    assert np.isfinite(float(sound.grad["lr"]))
+
+
+def test_training_that_becomes_nan_says_when():
+    class Breaks(Descent):
+        def step(self, hp, state, t):
+            return jnp.log(state[0] - hp["lr"]), state[1]
+
+    with pytest.raises(jhpo.UnusableGradient, match="got nan: the state is not finite from about step 3 on"):
+        jhpo.hypergrad(Breaks(), {"lr": 0.3}, KEY)
+    with pytest.raises(jhpo.UnusableGradient, match="expected a finite value"):
+        jhpo.hypergrad(Breaks(), {"lr": 0.3}, KEY, method="reverse", check=False)
+
+
+def test_implicit_names_what_does_not_move_the_optimum():
+    hp = {"log_l2": 0.5, "rate": 0.03}
+    with pytest.raises(jhpo.InvalidArgument, match=r"got \['rate'\], which act only through the optimiser"):
+        jhpo.hypergrad(Ridge(steps=3), hp, KEY, method="implicit")
+    with pytest.warns(UserWarning, match="has not converged"):
+        jhpo.hypergrad(Ridge(steps=3), hp, KEY, method="implicit", wrt=["log_l2"])
+    assert jhpo.hypergrad(Ridge(), hp, KEY).diagnostics.method == "forward"  # converged, but the rate is asked for
+
+
+# ---- supervised trainables, dependence, compilations ----
+
+
+def supervised_task(**options):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(64, 4)).astype(np.float32)
+    y = (x[:, 0] > 0).astype(np.int32)
+    init = lambda key, x: {"w": jax.random.normal(key, (4, 2), jnp.float32) / 2}  # noqa: E731
+    model = (init, lambda p, x: jnp.tanh(x @ p["w"]))
+    return jhpo.supervised(
+        model,
+        lambda hp: optax.adamw(hp["lr"], b1=hp["b1"], weight_decay=hp["wd"], eps_root=1e-8),
+        train=(x[:48], y[:48]),
+        valid=(x[48:], y[48:]),
+        batch_size=16,
+        steps=12,
+        **options,
+    )
+
+
+def test_supervised_by_finite_differences(x64):
+    task, hp = supervised_task(), {"lr": 0.05, "b1": 0.8, "wd": 0.1}
+    found = jhpo.hypergrad(task, hp, KEY, levels=2)
+    assert found.diagnostics.method == "reverse" and found.diagnostics.steps == 12
+    forward = jhpo.hypergrad(task, hp, KEY, method="forward")
+    for name in hp:  # the network is float32: the differences are as coarse as that
+        np.testing.assert_allclose(found.grad[name], forward.grad[name], rtol=1e-4)
+        e = 2e-2 * hp[name]
+        up, down = (jhpo.hypergrad(task, hp | {name: hp[name] + s * e}, KEY, levels=2).value for s in (1, -1))
+        np.testing.assert_allclose(found.grad[name], (float(up) - float(down)) / (2 * e), rtol=3e-2)
+
+
+def test_error_rates_of_supervised_trainables_are_refused():
+    with pytest.raises(jhpo.InvalidArgument, match="metric: expected an evaluation with a derivative"):
+        jhpo.hypergrad(supervised_task(), {"lr": 0.05, "b1": 0.8, "wd": 0.1}, KEY, metric="error")
+
+
+def test_dependence_through_scans_and_mixed_gradients():
+    def train(hp):
+        def turn(w, t):
+            slope = mixed_grad(lambda w: hp["c"] * w**2)(w)
+            return w - hp["lr"] * jnp.sign(slope), None
+
+        return jax.lax.scan(turn, jnp.float32(1.0), jnp.arange(3))[0]
+
+    hp = {"c": jnp.float32(1.0), "lr": jnp.float32(0.1), "n": jnp.int32(3)}
+    assert names_of(hp) == ["c", "lr", "n"]
+    assert reaches(train, hp) == [True, True, False]
+    assert reaches_smoothly(train, hp) == [False, True]
+
+
+def test_a_second_call_compiles_nothing(count_compilations):
+    hp = {"lr": 0.3}
+    jhpo.hypergrad(Descent(steps=7), hp, KEY, method="reverse")
+    with count_compilations() as seen:
+        jhpo.hypergrad(Descent(steps=7), {"lr": 0.25}, jax.random.fold_in(KEY, 1), method="reverse")
+        jhpo.hypergrad(Descent(steps=7), {"lr": np.float32(0.2)}, KEY, method="reverse")
+    assert not [n for n in seen.names if "program" in n], seen.names
+
+
+def test_one_call_compiles_two_programs(count_compilations):
+    with count_compilations() as seen:
+        jhpo.hypergrad(Descent(steps=9), {"lr": 0.3}, KEY)
+    assert sorted(n for n in seen.names if "program" in n) == ["jit(estimate_program)", "jit(probe_program)"], (
+        seen.names
+    )
