@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jax import lax
 
 Tree = Any
@@ -74,7 +75,7 @@ def mixed_value_and_grad(fun: Callable[..., Any], has_aux: bool = False) -> Call
 
         def call(point: Tree) -> Any:
             inner, (consts, leaves) = point
-            out = jax.core.eval_jaxpr(closed.jaxpr, consts, *jax.tree.leaves(inner), *leaves)
+            out = jaxpr_as_fun(ClosedJaxpr(closed.jaxpr, consts))(*jax.tree.leaves(inner), *leaves)
             return jax.tree.unflatten(jax.tree.structure(shape), out)
 
         scalar = (lambda point: call(point)[0]) if has_aux else call
