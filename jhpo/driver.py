@@ -46,12 +46,23 @@ _turn_program = jax.jit(_turn)
 _init_program = jax.jit(lambda strategy, space, root: strategy.init(space, init_key(root)))
 _tell_program = jax.jit(lambda strategy, state, units, result: strategy.tell(state, units, result))
 _ask_program = jax.jit(lambda strategy, state, root, generation: strategy.ask(state, strategy_key(root, generation)))
+_advance_program = jax.jit(lambda strategy, state: strategy.advance(state))
+_cross_program = jax.jit(
+    lambda strategy, state, units, result, root, generation: strategy.ask(
+        strategy.advance(strategy.tell(state, units, result)), strategy_key(root, generation)
+    )
+)
 _absorb_program = jax.jit(lambda strategy, state, units, result: strategy.absorb(state, units, result))
 
 
 def blank_state(strategy: Strategy, space: Space, root: jax.Array) -> Any:
     """Zeros in the structure of the strategy's state; compiles and runs nothing."""
     shapes = jax.eval_shape(lambda: strategy.init(space, init_key(root)))
+    return blank(shapes)
+
+
+def blank(shapes: Any) -> Any:
+    """Zeros of the shapes and dtypes that `jax.eval_shape` gives."""
     return jax.tree.map(_zeros, shapes)
 
 
@@ -114,8 +125,7 @@ class Driver:
             if first:
                 self.state = blank_state(self.strategy, self.space, self.root)
             elif self.generation in self._boundaries:
-                self._tell(np.asarray(units), result)
-                return self._ask()
+                return self._cross(np.asarray(units), result)
             else:
                 self._make_room()
             dtype = jnp.result_type(float)
@@ -156,6 +166,12 @@ class Driver:
             told = (np.asarray(units, dtype), _as_dtype(result, dtype))
             self.state = _absorb_program(self.strategy, self.state, *told)
 
+    def started(self) -> Request:
+        """The request of the phase the strategy is in, begun if it was not."""
+        with self.precision():
+            self._ensure()
+        return self.request
+
     def _ensure(self) -> None:
         if self.state is None:
             self.state = _init_program(self.strategy, self.space, self.root)
@@ -179,9 +195,19 @@ class Driver:
 
     def _ask(self) -> np.ndarray:
         if self.generation in self._boundaries:
-            self.state = self.strategy.advance(self.state)
+            self.state = _advance_program(self.strategy, self.state)
         self._make_room()
         asked, self.state = _ask_program(self.strategy, self.state, self.root, np.uint32(self.generation))
+        self.generation += 1
+        return np.asarray(asked)
+
+    def _cross(self, units: np.ndarray, result: Evaluation) -> np.ndarray:
+        """From one phase to the next: learn, advance and ask in one program."""
+        self._make_room()
+        dtype = jnp.result_type(float)
+        told = (np.asarray(units, dtype), _as_dtype(result, dtype))
+        number = np.uint32(self.generation)
+        asked, self.state = _cross_program(self.strategy, self.state, *told, self.root, number)
         self.generation += 1
         return np.asarray(asked)
 

@@ -44,6 +44,7 @@ class History:
         self.opened = 0  # generations begun
         self.members = np.empty(0, np.int64)  # of the open generation: trial of each row, -1 before it is handed out
         self.handed = 0  # rows of the open generation that were handed out
+        self.horizon = 1.0  # share of the training its members run
         self.closings: deque[Closing] = deque()
         self.waiting: list[int] = []  # ids in the order in which they are to be handed out
         self.running: set[int] = set()
@@ -102,6 +103,10 @@ class History:
         self.table.generation.array[rows] = generation
         self.table.member.array[rows] = np.arange(member, member + count)
         self.table.asked.array[rows] = body["time"]
+        self.horizon = float(body.get("horizon", 1.0))
+        self.table.horizon.array[rows] = self.horizon
+        if "streams" in body:
+            self.table.stream.array[rows] = body["streams"]
         self.members[member : member + count] = ids
         self.handed += count
         return ids
@@ -114,8 +119,6 @@ class History:
 
     def _batch(self, body: dict[str, Any]) -> None:
         ids = self._hand_out(body)
-        if "streams" in body:
-            self.table.stream.array[ids] = body["streams"]
         self._finish(ids, body["results"], body["end"])
 
     def _tell(self, body: dict[str, Any]) -> None:
@@ -156,6 +159,7 @@ class History:
         rows = self.table.add(len(units))
         self.table.unit.array[rows] = units
         self.table.asked.array[rows] = body["time"]
+        self.table.horizon.array[rows] = body.get("horizon", 1.0)
         return np.arange(rows.start, rows.stop)
 
     def _enqueue(self, body: dict[str, Any]) -> None:

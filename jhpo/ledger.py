@@ -156,11 +156,24 @@ class Ledger:
         if not count:
             return []
         first = self.history.table.size
-        append("ask", {
+        body = {
             "generation": generation, "rows": len(units), "member": member, "id": first,
             "units": units[member : member + count], "worker": self.worker, "time": time.time(),
-        })  # fmt: skip
+        }  # fmt: skip
+        append("ask", body | self.evaluation_note(first, member, count))
         return list(range(first, first + count))
+
+    def evaluation_note(self, first: int, member: int, count: int) -> dict[str, Any]:
+        """What an event says of how its rows are evaluated: horizon and streams, where they are not the usual ones."""
+        searcher, note = self._searcher, dict[str, Any]()
+        # ids of the generation's rows, had all of them been handed out in one go
+        ids = np.arange(len(searcher.units)) + (first - member)
+        streams = searcher.evaluation_ids(np.maximum(ids, 0))[member : member + count]
+        if not np.array_equal(streams, first + np.arange(count)):
+            note["streams"] = streams  # a strategy that fixes its members' randomness
+        if searcher.request.horizon != 1.0:
+            note["horizon"] = searcher.request.horizon
+        return note
 
     def next_rows(self, n: int, some: bool) -> tuple[int, np.ndarray, int, int]:
         """``(generation, its units, first row, number of rows)`` to hand out next; opens a generation if need be."""

@@ -28,6 +28,7 @@ class History(NamedTuple):
     variance: np.ndarray | None  # float[m], of value, from replicates
     ids: np.ndarray  # uint32[m], from which the evaluation keys were made
     generation: np.ndarray  # int32[m]
+    horizon: np.ndarray  # float[m], share of the training: values of different shares do not compare
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,8 +36,8 @@ class Result:
     """What a search found.
 
     Attributes:
-      best: decoded hyperparameters of the best feasible trial (the least infeasible one if none is feasible), or
-        None if every trial failed.
+      best: decoded hyperparameters of the best feasible trial (the least infeasible one if none is feasible) of the
+        longest training evaluated, or None if every trial failed.
       value: its value, NaN if every trial failed.
       history: every evaluation, as arrays.
       stopped: the sentence that says why the search ended.
@@ -216,10 +217,10 @@ def _search(
         taken = min(left, len(units))
         measured = evaluator.evaluate(units[:taken], streams[:taken], root, driver.request)
         result = _padded(_signed(measured, sign), len(units))
-        log.add(units[:taken], measured, streams[:taken], driver.generation - 1)
+        log.add(units[:taken], measured, streams[:taken], driver.generation - 1, driver.request.horizon)
         seconds = time.perf_counter() - start
         compile_seconds = compile_seconds or seconds
-        best = log.bests[-1]
+        best = log.best
         if callback is not None:
             callback(log.evaluations, sign * best)
         stopped = rules.check(Progress(log.evaluations, driver.generation, seconds, best, log.bests))
@@ -272,21 +273,28 @@ class _Log:
     def __init__(self, sign: float) -> None:
         self.sign = sign
         self.evaluations = 0
-        self.bests: list[float] = []
-        self._rows: list[tuple[np.ndarray, Evaluation, np.ndarray, int]] = []
+        self.bests: list[float] = []  # of the generations that trained their members to the end
+        self._rows: list[tuple[np.ndarray, Evaluation, np.ndarray, int, float]] = []
         self._best = (np.inf, np.inf)  # violation, value
 
-    def add(self, units: np.ndarray, result: Evaluation, ids: np.ndarray, generation: int) -> None:
-        self._rows.append((units, result, ids, generation))
+    @property
+    def best(self) -> float:
+        """Lowest feasible value of a whole training, NaN before there is one."""
+        return self._best[1] if self._best[0] == 0 else np.nan
+
+    def add(self, units: np.ndarray, result: Evaluation, ids: np.ndarray, generation: int, horizon: float) -> None:
+        self._rows.append((units, result, ids, generation, horizon))
         self.evaluations += len(units)
-        value, violation = (np.asarray(x) for x in feasible_value(_signed(result, self.sign)))
+        if horizon < 1.0:
+            return
+        value, violation = feasible_value(_signed(result, self.sign), np)
         at = np.lexsort((value, violation))[0]
         if np.isfinite(value[at]):
             self._best = min(self._best, (float(violation[at]), float(value[at])))
-        self.bests.append(self._best[1] if self._best[0] == 0 else np.nan)
+        self.bests.append(self.best)
 
     def _joined(self, field: str) -> Any:
-        parts = [getattr(result, field) for _, result, _, _ in self._rows]
+        parts = [getattr(result, field) for _, result, *_ in self._rows]
         return None if parts[0] is None else np.concatenate([np.asarray(p) for p in parts])
 
     def history(self) -> History:
@@ -296,13 +304,19 @@ class _Log:
             value=np.where(np.isfinite(value), value, np.nan),
             constraint=self._joined("constraint"),
             variance=self._joined("variance"),
-            ids=np.concatenate([np.asarray(i, np.uint32) for _, _, i, _ in self._rows]),
-            generation=np.concatenate([np.full(len(u), g, np.int32) for u, _, _, g in self._rows]),
+            ids=np.concatenate([np.asarray(i, np.uint32) for _, _, i, *_ in self._rows]),
+            generation=np.concatenate([np.full(len(u), g, np.int32) for u, _, _, g, _ in self._rows]),
+            horizon=self._horizon(),
         )
 
+    def _horizon(self) -> np.ndarray:
+        return np.concatenate([np.full(len(u), h) for u, *_, h in self._rows])
+
     def order(self) -> np.ndarray:
-        """Row numbers of the trials that did not fail, best first."""
+        """Row numbers of the trials of the longest training that did not fail, best first."""
         joined = _signed(Evaluation(self._joined("value"), constraint=self._joined("constraint")), self.sign)
-        value, violation = (np.asarray(x) for x in feasible_value(joined))
+        value, violation = feasible_value(joined, np)
         order = np.lexsort((value, violation))
-        return order[np.isfinite(value[order])]
+        order = order[np.isfinite(value[order])]
+        horizon = self._horizon()[order]
+        return order[horizon == horizon.max()] if len(order) else order

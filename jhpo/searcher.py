@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jhpo.driver import Driver, blank_state
+from jhpo.driver import Driver, blank, blank_state
 from jhpo.errors import StorageError
 from jhpo.history import Closing, History
 from jhpo.space import Space
@@ -82,8 +82,10 @@ class Searcher:
     def _turn(self, closing: Closing, table: TrialTable) -> None:
         with jax.enable_x64(self._x64):
             absorbed = False
-            if self._absorbs:
-                absorbed = self._absorb(closing.others, table)
+            if self._absorbs and len(closing.others):
+                # values after another share of the training tell this phase nothing
+                horizon = self._driver.started().horizon
+                absorbed = self._absorb(closing.others[table.horizon.array[closing.others] == horizon], table)
             if closing.generation < 0:
                 result = self._evaluation(np.full(self.strategy.population, -1, np.int64), table)
                 self.units = self._driver.ask() if absorbed else self._driver.turn(None, result)
@@ -133,7 +135,7 @@ class Searcher:
                 return column(table.extra[name].array, sign)
             return np.full((len(ids), *width), np.nan) if wanted else None
 
-        grad = self.strategy.needs_grad or (self._driver.state is not None and self.request.grad)
+        grad = self.strategy.needs_grad if self._driver.state is None else self.request.grad
         constraints = self.space.num_constraints
         return Evaluation(
             value=column(table.value.array, self._sign),
@@ -158,7 +160,7 @@ class Searcher:
             template = blank_state(self.strategy, self.space, self._root)
             boundaries = list(itertools.accumulate(self.strategy.segments(2**31)[:-1]))
             for boundary in boundaries:
-                template = self.strategy.advance(template) if boundary < generation else template
+                template = blank(jax.eval_shape(self.strategy.advance, template)) if boundary < generation else template
             for _ in range(_MOST_GROWTHS):
                 try:
                     state, units = load_state(template, data)

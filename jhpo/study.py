@@ -169,7 +169,7 @@ class Study:
                 if not len(taken):
                     break
                 ids.extend(taken)
-            seeds = trial_seeds(self.root, np.asarray(ids)).tolist()
+            seeds = trial_seeds(self.root, self.history.table.streams(np.asarray(ids, np.int64))).tolist()
             return [self._trial(i, s) for i, s in zip(ids, seeds)]
 
     def tell(
@@ -262,7 +262,7 @@ class Study:
 
     def _trial(self, trial_id: int, seed: int | None = None) -> Trial:
         if seed is None:
-            seed = int(trial_seeds(self.root, np.asarray([trial_id]))[0])
+            seed = int(trial_seeds(self.root, self.history.table.streams(np.asarray([trial_id])))[0])
         return self.history.table.trial(trial_id, self.space.decode, seed)
 
     @property
@@ -282,8 +282,9 @@ class Study:
         return self._trial(check_integer("trial_id", trial_id, 0, len(self) - 1))
 
     def key(self, trial: Trial | int) -> jax.Array:
-        """The trial's random key, ``fold_in(key(seed), id)``."""
-        return trial_key(self.root, trial.id if isinstance(trial, Trial) else trial)
+        """The trial's random key: ``fold_in(key(seed), id)``, unless the strategy fixes its members' randomness."""
+        number = trial.id if isinstance(trial, Trial) else trial
+        return trial_key(self.root, int(self.history.table.streams(np.asarray([number]))[0]))
 
     @property
     def evaluations(self) -> int:
@@ -297,7 +298,7 @@ class Study:
 
     @property
     def best(self) -> Trial:
-        """The best finished, feasible trial; its value is always finite.
+        """The best finished, feasible trial of the longest training told so far; its value is always finite.
 
         Raises:
             JhpoError: there is none yet.

@@ -27,8 +27,13 @@ class Plan(NamedTuple):
     member: int  # first row to evaluate
     first: int  # trial id of that row
     units: np.ndarray  # float[k, d]
-    streams: np.ndarray  # uint32[k], ids from which the evaluation keys are made
+    note: dict[str, Any]  # streams and horizon, see `Ledger.evaluation_note`
     request: Request
+
+    @property
+    def streams(self) -> np.ndarray:
+        """``uint32[k]``: the ids from which the evaluation keys are made."""
+        return self.note.get("streams", self.first + np.arange(len(self.units), dtype=np.uint32))
 
 
 def evaluate_generation(study: Study, evaluator: Any, left: int | None) -> bool:
@@ -49,10 +54,8 @@ def evaluate_generation(study: Study, evaluator: Any, left: int | None) -> bool:
         keep_layout(study, evaluator, append)
         body = {
             "generation": plan.generation, "rows": plan.rows, "member": plan.member, "id": plan.first,
-            "units": plan.units, "results": results, "time": begin, "end": time.time(),
+            "units": plan.units, "results": results, "time": begin, "end": time.time(), **plan.note,
         }  # fmt: skip
-        if not np.array_equal(plan.streams, plan.first + np.arange(len(plan.streams))):
-            body["streams"] = plan.streams  # a strategy that fixes its members' randomness
         append("batch", body)
     return plan.member + len(plan.units) == plan.rows
 
@@ -66,14 +69,12 @@ def _plan(study: Study, left: int | None) -> tuple[Plan, Any, Any]:
         before = searcher.mark()
         generation, units, member, count = ledger.next_rows(_ALL if left is None else left, False)
         first = study.history.table.size
-        # ids of the generation's rows, had all of them been handed out in one go
-        ids = np.arange(len(units)) + (first - member)
-        streams = searcher.evaluation_ids(np.maximum(ids, 0))[member : member + count]
+        note = ledger.evaluation_note(first, member, count)
         request = searcher.request
         after = searcher.mark()
         searcher.restore(before)
         plan = Plan(
-            ledger.log.seq, generation, len(units), member, first, units[member : member + count], streams, request
+            ledger.log.seq, generation, len(units), member, first, units[member : member + count], note, request
         )
         return plan, before, after
 
@@ -95,10 +96,14 @@ def evaluate_waiting(study: Study, evaluator: Any, left: int | None) -> bool:
             ids = ledger.claim(append, study.strategy.population if left is None else left)
     if not ids:
         return False
-    units = study.history.table.unit.array[ids]
-    result = evaluator.evaluate(units, np.asarray(ids, np.uint32), study.root, request)
-    with ledger.transaction() as append:
-        append("tell", {"ids": np.asarray(ids), "results": pack_evaluation(result), "time": time.time()})
+    # trials of an earlier phase keep its horizon, enqueued ones are trained to the end
+    table, rows = study.history.table, np.asarray(ids)
+    for horizon in np.unique(table.horizon.array[rows]).tolist():
+        some = rows[table.horizon.array[rows] == horizon]
+        streams = table.streams(some).astype(np.uint32)
+        result = evaluator.evaluate(table.unit.array[some], streams, study.root, request._replace(horizon=horizon))
+        with ledger.transaction() as append:
+            append("tell", {"ids": some, "results": pack_evaluation(result), "time": time.time()})
     return True
 
 
@@ -107,8 +112,7 @@ def trained_states(study: Study, objective: Any, ids: Sequence[int], metric: str
     layout = stored_layout(study, None, None)
     evaluator = make_evaluator(objective, study.space, replicates=study.replicates, metric=metric, **layout)
     rows, table = np.asarray(ids, np.int64), study.history.table
-    streams = np.where(table.stream.array[rows] >= 0, table.stream.array[rows], rows)
-    return evaluator.states(table.unit.array[rows], streams.astype(np.uint32), study.root)
+    return evaluator.states(table.unit.array[rows], table.streams(rows).astype(np.uint32), study.root)
 
 
 def keep_layout(study: Study, evaluator: Any, append: Append) -> None:

@@ -67,20 +67,25 @@ class Meter:
         best = np.full(study.history.opened + 1, np.inf)
         np.minimum.at(best, table.generation.array[ids], values)  # foreign trials (-1) fall in the last place
         best = np.minimum(np.minimum.accumulate(best[:-1]), best[-1])
-        self.bests = [float(b) if np.isfinite(b) else np.nan for b in best]
+        bests = [float(b) if np.isfinite(b) else np.nan for b in best]
+        # patience begins where members are trained to the end
+        short = table.generation.array[table.horizon.array < 1.0]
+        self.bests = bests[1 + short.max() :] if len(short) else bests
 
     def best(self) -> float:
-        """Lowest value so far in the sense of a minimisation, NaN if there is none."""
+        """Lowest value of whole trainings in the sense of a minimisation, NaN if there is none."""
         table = self._study.history.table
         ids = table.successes()
-        return float((self._study.sign * table.value.array[ids]).min()) if len(ids) else np.nan
+        if not len(ids) or table.horizon.array[ids[0]] < 1.0:
+            return np.nan
+        return float((self._study.sign * table.value.array[ids]).min())
 
     def check(self, ended: bool = True) -> str | None:
         """After a batch of results (`ended`: it completed a generation): report it, and say whether to stop."""
         best, history = self.best(), self._study.history
         self._done = self._study.evaluations
         seconds = time.perf_counter() - self._start
-        if ended:
+        if ended and history.horizon == 1.0:
             self.bests.append(best)
         if self._callback is not None:
             spent = _compile_seconds - self._compiled

@@ -29,6 +29,7 @@ def to_frame(study: Study) -> Any:
         "value": table.value.array.copy(),
         "state": [TrialState(int(s)).name for s in table.state.array],
         "generation": table.generation.array.copy(),
+        "horizon": table.horizon.array.copy(),
         "reason": [table.reason.get(i, "") for i in range(table.size)],
         "asked": pd.to_datetime(table.asked.array, unit="s", utc=True),
         "told": pd.to_datetime(table.told.array, unit="s", utc=True),
@@ -46,8 +47,11 @@ def to_frame(study: Study) -> Any:
 
 
 def best_so_far(study: Study) -> np.ndarray:
-    """``float64[trials]``: best value up to each trial in id order, NaN before the first success."""
-    value = study.sign * study.history.table.value.array
+    """``float64[trials]``: best value of the longest trainings up to each trial in id order, NaN before there is one."""
+    table = study.history.table
+    value = study.sign * np.where(
+        table.horizon.array == table.horizon.array.max(initial=0.0), table.value.array, np.nan
+    )
     best = np.minimum.accumulate(np.where(np.isnan(value), np.inf, value))
     return study.sign * np.where(np.isinf(best), np.nan, best)
 

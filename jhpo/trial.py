@@ -36,7 +36,8 @@ class Trial:
     reason: str  # why it failed; empty otherwise
     generation: int  # of the strategy; -1 for enqueued and foreign trials
     attempt: int  # how often it was handed out before
-    seed: int  # 64 bits of randomness that belong to this trial alone
+    seed: int  # 64 bits of randomness, the trial's own unless the strategy fixes its members' randomness
+    horizon: float  # share of the training to run: below 1 in the first phase of a chain
     unit: np.ndarray = field(repr=False, compare=False)  # float64[d], the point of the unit cube
 
 
@@ -74,6 +75,7 @@ class TrialTable:
         self.member = Column(np.int32, fill=-1)
         self.attempt = Column(np.uint16)  # how often it was handed out before
         self.stream = Column(np.int64, fill=-1)  # id its evaluation key was made from, -1 for its own
+        self.horizon = Column(np.float64, fill=1.0)  # share of the training
         self.lost = Column(np.uint16)  # how often its worker was lost
         self.asked = Column(np.float64, fill=np.nan)  # seconds since the epoch
         self.told = Column(np.float64, fill=np.nan)
@@ -83,8 +85,8 @@ class TrialTable:
 
     def columns(self) -> list[Column]:
         """Every column there is."""
-        fixed = [self.unit, self.value, self.state, self.generation, self.member, self.attempt, self.stream, self.lost]
-        return [*fixed, self.asked, self.told, *self.extra.values()]
+        fixed = [self.unit, self.value, self.state, self.generation, self.member, self.attempt, self.stream]
+        return [*fixed, self.horizon, self.lost, self.asked, self.told, *self.extra.values()]
 
     def add(self, count: int) -> slice:
         """Rows for `count` new trials."""
@@ -110,14 +112,21 @@ class TrialTable:
         return np.flatnonzero(self.state.array == state)
 
     def successes(self) -> np.ndarray:
-        """Ids of complete, feasible trials."""
+        """Ids of complete, feasible trials; where trainings differ in length, of the longest ones alone."""
         good = self.state.array == TrialState.COMPLETE
         if "constraint" in self.extra:
             constraint = self.extra["constraint"].array
             # rows without constraint values (NaN throughout) count as feasible: nothing speaks against them
             violated = (constraint < 0) | (np.isnan(constraint) & ~np.isnan(constraint).all(axis=1, keepdims=True))
             good = good & ~violated.any(axis=1)
-        return np.flatnonzero(good)
+        ids = np.flatnonzero(good)
+        # a value after half a training says nothing about one after the whole
+        horizon = self.horizon.array[ids]
+        return ids[horizon == horizon.max()] if len(ids) else ids
+
+    def streams(self, ids: np.ndarray) -> np.ndarray:
+        """``int64[k]``: the ids from which the trials' keys are made."""
+        return np.where(self.stream.array[ids] >= 0, self.stream.array[ids], ids)
 
     def ranked(self, sign: float) -> np.ndarray:
         """`successes`, best first (ties: the earlier trial first)."""
@@ -135,5 +144,6 @@ class TrialTable:
             generation=int(self.generation.array[trial_id]),
             attempt=int(self.attempt.array[trial_id]),
             seed=seed,
+            horizon=float(self.horizon.array[trial_id]),
             unit=self.unit.array[trial_id].copy(),
         )

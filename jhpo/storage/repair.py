@@ -131,10 +131,12 @@ def _rest(history: History, events: list[Event], log: SqlLog) -> tuple[int, int]
     """Log the results behind the gap as foreign ones; ``(saved, lost)``."""
     units: dict[int, np.ndarray] = {}
     results: dict[int, tuple[dict[str, Any], int]] = {}
+    horizons: dict[int, float] = {}
     for event in events:
         body = event.body
         if event.kind in ("ask", "batch", "enqueue", "attach"):
             units.update({body["id"] + k: row for k, row in enumerate(body["units"])})
+            horizons.update(dict.fromkeys(range(body["id"], body["id"] + len(body["units"])), body.get("horizon", 1.0)))
         if event.kind in ("batch", "attach"):
             results.update({body["id"] + k: (body["results"], k) for k in range(len(body["units"]))})
         if event.kind == "tell":
@@ -150,6 +152,8 @@ def _rest(history: History, events: list[Event], log: SqlLog) -> tuple[int, int]
         unit = units.get(trial_id, np.full(history.dim, 0.5))
         result = _one(*results[trial_id]) if whole else {"value": np.asarray([np.nan]), "reasons": {0: LOST}}
         body = {"id": trial_id, "units": np.asarray(unit)[None], "results": result, "time": 0.0, "source": "repair"}
+        if horizons.get(trial_id, 1.0) != 1.0:
+            body["horizon"] = horizons[trial_id]
         log.append("attach", body)
         saved, lost = saved + whole, lost + (not whole)
     return saved, lost
