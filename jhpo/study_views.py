@@ -47,7 +47,7 @@ def to_frame(study: Study) -> Any:
 
 
 def best_so_far(study: Study) -> np.ndarray:
-    """``float64[trials]``: best value of the longest trainings up to each trial in id order, NaN before there is one."""
+    """``float64[trials]``: best value of the longest trainings up to each trial, NaN before there is one."""
     table = study.history.table
     value = study.sign * np.where(
         table.horizon.array == table.horizon.array.max(initial=0.0), table.value.array, np.nan
