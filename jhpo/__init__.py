@@ -34,12 +34,16 @@ _MODULES: dict[str, tuple[str, ...]] = {
     "jhpo.minimize": ("minimize", "maximize", "Result"),
     "jhpo.trainable": ("Trainable", "as_trainable"),
     "jhpo.supervised": ("supervised",),
+    "jhpo.models": ("masked_mlp", "mask_units"),
     "jhpo.population": ("Population",),
     "jhpo.tuning": ("Tuning",),
     "jhpo.study": ("Study",),
     "jhpo.executors": ("host",),
     "jhpo.stopping": ("StopRules",),
     "jhpo.hypergrad": ("hypergrad", "Hypergradient"),
+    "jhpo.online": ("online_tune", "OnlineTuning"),
+    "jhpo.schedules": ("knots", "scheduled", "per_layer", "layer_names", "indexed", "example_weights"),
+    "jhpo.augment": ("augmented", "add_noise", "shift_images"),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 _HOME |= {cls: module for module, cls, _ in _REGISTRY.values()}

@@ -27,6 +27,10 @@ class Model(Protocol):
         ...
 
 
+class Adapted:
+    """Base of what `as_model` takes as it is: an adapter around another one."""
+
+
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class LinenModel:
@@ -123,6 +127,10 @@ class FunctionModel:
         return self.call(params, x), extra
 
 
+def _parameters(function: Any) -> Any:
+    return inspect.signature(function).parameters if inspect.ismethod(function) else ()
+
+
 def as_model(model: Any) -> Model:
     """The adapter for what a user handed over.
 
@@ -137,6 +145,10 @@ def as_model(model: Any) -> Model:
         if len(model) != 2 or not all(callable(f) for f in model):
             raise invalid("model", expected, model)
         return FunctionModel(*model)
+    if not isinstance(model, type) and "hp" in _parameters(getattr(model, "init", None)) and hasattr(model, "apply"):
+        return model  # it has the interface already
+    if isinstance(model, Adapted):
+        return model
     from flax import linen, nnx  # only now: models that are plain functions start sooner without it
 
     if isinstance(model, linen.Module):

@@ -13,7 +13,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("jhpo.errors",),
     ("jhpo.kernels",),
     ("jhpo.parameters", "jhpo._codec", "jhpo._host_codec", "jhpo.space", "jhpo.keys", "jhpo.schedules"),
-    ("jhpo.trainable", "jhpo.supervised", "jhpo._nn", "jhpo.models", "jhpo.devices"),
+    ("jhpo.trainable", "jhpo.supervised", "jhpo._nn", "jhpo.models", "jhpo.augment", "jhpo.devices"),
     ("jhpo.dependence", "jhpo.binding", "jhpo.gradients"),
     ("jhpo._hypergrad_report", "jhpo._hypergrad_plan", "jhpo._hypergrad_checks", "jhpo.hypergrad", "jhpo.online"),
     ("jhpo.strategies",),
