@@ -84,16 +84,13 @@ def _aim(state: LBFGSState, lower: jax.Array, upper: jax.Array) -> LBFGSState:
     return state._replace(direction=direction, step=jnp.where(state.fresh | ~downhill, first, 1.0).astype(first.dtype))
 
 
-def start(value_and_grad: ValueAndGrad, x: jax.Array, lower: jax.Array, upper: jax.Array, memory: int) -> LBFGSState:
-    """State at a starting point (clipped to the box)."""
-    x = jnp.clip(x, lower, upper)
-    value, grad = value_and_grad(x)
-    finite = jnp.isfinite(value) & jnp.all(jnp.isfinite(grad))
+def start(x: jax.Array, lower: jax.Array, upper: jax.Array, memory: int) -> LBFGSState:
+    """State before anything was evaluated; the first `iterate` evaluates the start, clipped to the box, itself."""
     empty = jnp.zeros((memory, x.shape[0]), x.dtype)
-    state = LBFGSState(
-        x=x,
-        value=jnp.where(finite, value, jnp.inf),
-        grad=jnp.where(finite, grad, 0.0),
+    return LBFGSState(
+        x=jnp.clip(x, lower, upper),
+        value=jnp.full((), jnp.inf, x.dtype),
+        grad=jnp.zeros_like(x),
         direction=jnp.zeros_like(x),
         step=jnp.ones((), x.dtype),
         fresh=jnp.ones((), bool),
@@ -101,7 +98,6 @@ def start(value_and_grad: ValueAndGrad, x: jax.Array, lower: jax.Array, upper: j
         y=empty,
         r_inverse=jnp.zeros((memory, memory), x.dtype),
     )
-    return _aim(state, lower, upper)
 
 
 def iterate(value_and_grad: ValueAndGrad, state: LBFGSState, lower: jax.Array, upper: jax.Array) -> LBFGSState:
@@ -111,7 +107,7 @@ def iterate(value_and_grad: ValueAndGrad, state: LBFGSState, lower: jax.Array, u
     moved = trial - state.x
     slope = jnp.sum(state.grad * moved)
     finite = jnp.isfinite(value) & jnp.all(jnp.isfinite(grad))
-    accept = finite & (value <= state.value + _ARMIJO * slope) & jnp.any(moved != 0)
+    accept = finite & (value <= state.value + _ARMIJO * slope) & (jnp.any(moved != 0) | jnp.isinf(state.value))
 
     accepted = _remember(state, moved, jnp.where(finite, grad - state.grad, 0.0))
     accepted = accepted._replace(x=trial, value=value, grad=grad, fresh=jnp.all(accepted.r_inverse == 0))
@@ -151,7 +147,7 @@ def minimize(
     >>> [round(float(v), 4) for v in result.x]
     [0.5, 1.0]
     """
-    state = start(value_and_grad, x, lower, upper, memory)
-    state = jax.lax.fori_loop(0, iterations, lambda _, s: iterate(value_and_grad, s, lower, upper), state)
+    state = start(x, lower, upper, memory)
+    state = jax.lax.fori_loop(0, iterations + 1, lambda _, s: iterate(value_and_grad, s, lower, upper), state)
     residual = jnp.max(jnp.abs(state.x - jnp.clip(state.x - state.grad, lower, upper)))
     return LBFGSResult(state.x, state.value, state.grad, residual)

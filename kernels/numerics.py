@@ -9,9 +9,9 @@ import numpy as np
 # Depth of the continued fraction for Mills' ratio; below -4 it is exact to 1e-15.
 _TERMS = 24
 _TAIL = -4.0
-# Size below which a block is factorised directly. Small enough that LAPACK stays on one thread:
-# its own threads fight with XLA's for the cores, and were seen to take 100 times longer.
-_LEAF = 32
+# Blocks of so many rows are eliminated column by column (LAPACK's own threads fight with XLA's for the cores and were
+# seen to take 100 times longer, or for ever); up to the second number they follow one another in a loop.
+_LEAF, _LOOPED = 32, 128
 _LOG_2PI = float(np.log(2 * np.pi))
 
 
@@ -102,37 +102,52 @@ def _log_ndtr_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tupl
     return log_ndtr(u), slope * du
 
 
-def inverse_lower(lower: jax.Array) -> jax.Array:
-    """Inverse of a lower triangular matrix by doubling: log2(n) rounds of batched products.
+def _eliminate(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Factor and inverse of one block: elimination of ``[A | I]``, a rank-one update a column."""
+    n = matrix.shape[-1]
+    rows = jnp.arange(n, dtype=jnp.int32)
 
-    No triangular solve, so it runs at the speed of matrix products, vmaps without a loop and never enters the
-    threads of BLAS.
+    def column(k: jax.Array, both: jax.Array) -> jax.Array:
+        row = jax.lax.dynamic_slice_in_dim(both, k, 1, axis=0)
+        pivot = jax.lax.dynamic_slice_in_dim(row, k, 1, axis=1)
+        row = row / jnp.sqrt(pivot)
+        lower = jnp.where((rows > k)[:, None], jax.lax.dynamic_slice_in_dim(both, k, 1, axis=1), 0.0)
+        return jnp.where((rows == k)[:, None], row, both - lower / jnp.sqrt(pivot) * row)
 
-    Args:
-        lower: float[n, n], n a power of two; entries above the diagonal are ignored.
-    """
-    n = lower.shape[-1]
-    if n & (n - 1):
-        raise ValueError(f"lower: expected a power of two as size, got {n}")
-    inverse = (1.0 / jnp.diagonal(lower)).reshape(n, 1, 1)
-    size = 1
-    while size < n:  # static
-        pairs = n // (2 * size)
-        blocks = lower.reshape(pairs, 2 * size, pairs, 2 * size)
-        own = blocks[jnp.arange(pairs), :, jnp.arange(pairs), :]  # [pairs, 2 size, 2 size], the diagonal blocks
-        top, bottom = inverse[0::2], inverse[1::2]
-        corner = -bottom @ own[:, size:, :size] @ top
-        upper = jnp.concatenate([top, jnp.zeros_like(top)], axis=2)
-        inverse = jnp.concatenate([upper, jnp.concatenate([corner, bottom], axis=2)], axis=1)
-        size *= 2
-    return inverse[0]
+    both = jnp.concatenate([matrix, jnp.eye(n, dtype=matrix.dtype)], axis=1)
+    both = jax.lax.fori_loop(0, n, column, both)
+    # a failed pivot leaves NaN in what follows it, also in the part that is cut away here
+    broken = jnp.where(jnp.isfinite(both[-1, -1]), 0.0, jnp.nan).astype(matrix.dtype)
+    return jnp.triu(both[:, :n]).T + broken, both[:, n:] + broken
+
+
+def _blocks(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Factor and inverse of a few leaves, one after the other in a loop, so that the program stays small."""
+    n = matrix.shape[-1]
+    rows = jnp.arange(n, dtype=jnp.int32)
+
+    def block(i: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        factor, inverse = carry
+        at = i * _LEAF
+        own = jax.lax.dynamic_slice_in_dim(factor, at, _LEAF, axis=0)  # [leaf, n], zero from column `at` on
+        rest = jax.lax.dynamic_slice_in_dim(matrix, at, _LEAF, axis=1) - factor @ own.T
+        corner, corner_inverse = _eliminate(jax.lax.dynamic_slice_in_dim(rest, at, _LEAF, axis=0))
+        below = jnp.where((rows >= at + _LEAF)[:, None], rest @ corner_inverse.T, 0.0)
+        below = jax.lax.dynamic_update_slice_in_dim(below, corner, at, axis=0)
+        factor = jax.lax.dynamic_update_slice_in_dim(factor, below, at, axis=1)
+        left = -corner_inverse @ (own @ inverse)
+        left = jax.lax.dynamic_update_slice_in_dim(left, corner_inverse, at, axis=1)
+        return factor, jax.lax.dynamic_update_slice_in_dim(inverse, left, at, axis=0)
+
+    empty = jnp.zeros_like(matrix)
+    return jax.lax.fori_loop(0, n // _LEAF, block, (empty, empty))
 
 
 def cholesky_inverse(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Cholesky factor L and its inverse, by recursive halving; NaN where the matrix is not positive definite.
+    """Cholesky factor L and its inverse; NaN where the matrix is not positive definite.
 
-    Everything above a 32 x 32 leaf is matrix products. What follows (posteriors, gradients) then needs no
-    triangular solves at all.
+    No LAPACK and no triangular solves: blocks of 32 are eliminated, up to 128 rows in a loop, and everything above is
+    recursive halving with matrix products. What follows (posteriors, gradients) needs no solves either.
 
     Args:
         matrix: float[n, n], symmetric, n a power of two.
@@ -145,9 +160,12 @@ def cholesky_inverse(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
     ([[2.0, 0.0], [1.0, 2.0]], [[1.0, 0.0], [0.0, 1.0]])
     """
     n = matrix.shape[-1]
+    if n & (n - 1):
+        raise ValueError(f"matrix: expected a power of two as size, got {n}")
     if n <= _LEAF:
-        factor = jnp.linalg.cholesky(matrix, symmetrize_input=False)
-        return factor, inverse_lower(factor)
+        return _eliminate(matrix)
+    if n <= _LOOPED:
+        return _blocks(matrix)
     half = n // 2
     a, a_inverse = cholesky_inverse(matrix[:half, :half])
     b = matrix[half:, :half] @ a_inverse.T

@@ -36,35 +36,53 @@ class Search(NamedTuple):
     iterations: int
 
 
-def uniform_units(space: Space, key: jax.Array, n: int, dtype: jnp.dtype) -> jax.Array:
+class Draws(NamedTuple):
+    """All random numbers of one search, from a single draw: every further one would enlarge the program."""
+
+    scramble: jax.Array  # uint32[d], of the even points
+    local: jax.Array  # float[n, w] uniform, of the perturbed points
+    lottery: jax.Array  # float[m] Gumbel, of the choice of starts
+
+
+def draws(search: Search, key: jax.Array, m: int, dtype: jnp.dtype) -> Draws:
+    """Random numbers for ``m`` candidates."""
+    d, n = search.space.dim, m // 2
+    width = 3 + (4 if (search.space.cells > 0).any() else 2) * d
+    bits = jax.random.bits(key, (d + n * width + m,), jnp.uint32)
+    uniform = ((bits[d:] >> 8).astype(dtype) + 0.5) * jnp.asarray(2.0**-24, dtype)
+    return Draws(bits[:d], uniform[: n * width].reshape(n, width), -jnp.log(-jnp.log(uniform[n * width :])))
+
+
+def even_units(space: Space, key: jax.Array, seed: jax.Array, n: int, dtype: jnp.dtype) -> jax.Array:
     """Even points of the space: scrambled Sobol, or draws of the space where it has priors or constraints."""
     if space.has_constraints or space.dim > MAX_DIM or any(p.prior is not None for p in space.parameters):
         return space.sample_unit(key, n, dtype)
-    return sobol(0, n, space.dim, jax.random.bits(key, (space.dim,), jnp.uint32), dtype)
+    return sobol(0, n, space.dim, seed, dtype)
 
 
-def local_units(space: Space, key: jax.Array, centres: jax.Array, n: int, lengths: jax.Array) -> jax.Array:
-    """``n`` perturbations of the centres: a random subset of coordinates moved by steps of many sizes.
+def local_units(space: Space, uniform: jax.Array, centres: jax.Array, lengths: jax.Array) -> jax.Array:
+    """Perturbations of the centres: a random subset of coordinates moved by steps of many sizes.
 
-    At least one coordinate moves, min(20 / d, 1) of them on average (Regis and Shoemaker 2013); discrete ones are
-    drawn anew half of the time.
+    At least one coordinate moves, at most 20 of them on average (Regis and Shoemaker 2013); discrete ones are drawn
+    anew half of the time.
 
     Args:
-        centres: float[m, d]. lengths: float[d], lengthscales, the unit of the steps.
+        uniform: float[n, w], see `draws`. centres: float[m, d]. lengths: float[d], lengthscales, the unit of the steps.
     """
     d, dtype = space.dim, centres.dtype
-    pick, subset, one, sizes, steps, fresh, again = jax.random.split(key, 7)
-    base = centres[jax.random.randint(pick, (n,), 0, centres.shape[0])]
-    moved = jax.random.uniform(subset, (n, d), dtype) < min(20.0 / d, 1.0) * 0.5
-    forced = jax.random.randint(one, (n, 1), 0, d) == jnp.arange(d)[None, :]
-    size = jnp.exp(jax.random.uniform(sizes, (n, 1), dtype, float(np.log(1e-3)), float(np.log(0.5))))
-    step = size * jnp.clip(lengths, 0.05, 1.0)[None, :] * jax.random.normal(steps, (n, d), dtype)
-    near = base + step
-    near = jnp.abs(near)  # reflected at both bounds
-    near = jnp.clip(1.0 - jnp.abs(1.0 - near), 0.0, 1.0)
-    anew = jax.random.uniform(fresh, (n, d), dtype)
-    discrete = jnp.asarray(space.cells > 0)[None, :] & (jax.random.uniform(again, (n, d), dtype) < 0.5)
-    return jnp.where(moved | forced, jnp.where(discrete, anew, near), base)
+    base = centres[(uniform[:, 0] * centres.shape[0]).astype(jnp.int32)]
+    forced = (uniform[:, 1:2] * d).astype(jnp.int32) == jnp.arange(d, dtype=jnp.int32)[None, :]
+    size = jnp.exp(float(np.log(1e-3)) + float(np.log(500.0)) * uniform[:, 2:3])
+    moved = uniform[:, 3 : 3 + d] < 0.5 * min(20.0 / d, 1.0)
+    u = uniform[:, 3 + d : 3 + 2 * d]
+    logistic = 0.55 * jnp.log(u / (1.0 - u))  # unit deviation, and cheaper than a normal
+    near = jnp.abs(base + size * jnp.clip(lengths, 0.05, 1.0)[None, :] * logistic)  # reflected at both bounds
+    near = jnp.clip(1.0 - jnp.abs(1.0 - near), 0.0, 1.0).astype(dtype)
+    discrete = space.cells > 0
+    if discrete.any():
+        anew = jnp.asarray(discrete)[None, :] & (uniform[:, 3 + 3 * d :] < 0.5)
+        near = jnp.where(anew, uniform[:, 3 + 2 * d : 3 + 3 * d], near)
+    return jnp.where(moved | forced, near, base)
 
 
 def flip_table(space: Space) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -129,19 +147,17 @@ def _admissible(space: Space, units: jax.Array) -> jax.Array:
     return (space.unit_constraint(units) >= 0).all(axis=-1)
 
 
-def pool(search: Search, model: Model, key: jax.Array, low: jax.Array, high: jax.Array) -> jax.Array:
+def pool(search: Search, model: Model, random: Draws, key: jax.Array, low: jax.Array, high: jax.Array) -> jax.Array:
     """Candidates in the box: even ones, and perturbations of the best points; all points of a small finite space."""
     space, dtype = search.space, model.incumbent.dtype
     if is_small(space):
         return jnp.asarray(every_point(space), dtype)
-    even_key, local_key = jax.random.split(key)
-    half = search.candidates // 2
-    even = uniform_units(space, even_key, half, dtype)
+    even = even_units(space, key, random.scramble, random.local.shape[0], dtype)
     _, best = jax.lax.top_k(-model.mean, min(4, model.mean.shape[0]))
     finite = jnp.isfinite(model.mean[best])[:, None]
     centres = jnp.where(finite, model.posterior.points.x[best], model.incumbent[None, :])
     lengths = model.posterior.parameters.weights[:-1] ** -0.5
-    local = local_units(space, local_key, centres, half, lengths)
+    local = local_units(space, random.local, centres, lengths)
     units = jnp.concatenate([low[None, :] + even * (high - low)[None, :], jnp.clip(local, low[None, :], high[None, :])])
     return space.canonical(units)
 
@@ -152,7 +168,7 @@ def pick(
     posterior: gp.Posterior,
     candidates: jax.Array,
     history: History,
-    key: jax.Array,
+    random: Draws,
     low: jax.Array,
     high: jax.Array,
 ) -> jax.Array:
@@ -177,7 +193,7 @@ def pick(
     count = jnp.maximum(jnp.sum(ok, dtype=scores.dtype), 1.0)
     centre = jnp.sum(jnp.where(ok, scores, 0.0)) / count
     spread = jnp.sqrt(jnp.sum(jnp.where(ok, scores - centre, 0.0) ** 2) / count) + 1e-12
-    lottery = jnp.where(ok, 2.0 * (scores - centre) / spread, -1e6) + jax.random.gumbel(key, scores.shape, scores.dtype)
+    lottery = jnp.where(ok, 2.0 * (scores - centre) / spread, -1e6) + random.lottery
     lottery = lottery.at[jnp.argmax(scores)].set(jnp.inf)
     _, chosen = jax.lax.top_k(lottery, search.starts - 1)
     starts = jnp.concatenate([candidates[chosen], model.incumbent[None, :]])
@@ -225,21 +241,21 @@ def batch(
         history: the whole one, to tell known points; rows: int32[q], free ones in it.
         slots: int32[q], free rows of the model's posterior.
     """
-    pool_key, pick_key = jax.random.split(key)
-    candidates = pool(search, model, pool_key, low, high)
+    random = draws(search, key, 2 * (search.candidates // 2), model.incumbent.dtype)
+    candidates = pool(search, model, random, key, low, high)
     categorical = np.asarray(search.space.categorical)
     q = rows.shape[0]
 
     def one(carry: tuple[gp.Posterior, History], i: jax.Array) -> tuple[tuple[gp.Posterior, History], jax.Array]:
         posterior, history = carry
-        unit = pick(search, model, posterior, candidates, history, jax.random.fold_in(pick_key, i), low, high)
+        unit = pick(search, model, posterior, candidates, history, random, low, high)
         point = as_points(search.space, unit)
         mean, _ = gp.predict(posterior, point, categorical, search.profile)
         posterior = gp.append(posterior, slots[i], point, mean, categorical, search.profile)
         return (posterior, add_pending(history, rows[i], unit, jnp.int32(0))), unit
 
     if q == 1:
-        return pick(search, model, model.posterior, candidates, history, pick_key, low, high)[None]
+        return pick(search, model, model.posterior, candidates, history, random, low, high)[None]
     return jax.lax.scan(one, (model.posterior, history), jnp.arange(q, dtype=jnp.int32))[1]
 
 

@@ -67,7 +67,7 @@ def test_log1mexp_and_safe_sqrt(x64):
     assert float(jax.grad(numerics.safe_sqrt)(4.0)) == 0.25
 
 
-@pytest.mark.parametrize("n", [1, 2, 8, 32, 128])
+@pytest.mark.parametrize("n", [1, 8, 32, 128, 256])
 def test_cholesky_inverse(x64, n):
     a = np.random.default_rng(n).normal(size=(n, n))
     matrix = a @ a.T + 0.1 * np.eye(n)
@@ -91,6 +91,6 @@ def test_jitter_is_added_only_where_needed(x64):
     assert np.isnan(numerics.jittered_cholesky_inverse(-np.eye(32), one)[1]).any()
 
 
-def test_inverse_lower_wants_a_power_of_two():
+def test_cholesky_inverse_wants_a_power_of_two():
     with pytest.raises(ValueError, match="power of two"):
-        numerics.inverse_lower(jnp.eye(3))
+        numerics.cholesky_inverse(jnp.eye(3))
