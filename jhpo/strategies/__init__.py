@@ -19,9 +19,42 @@ REGISTRY: dict[str, tuple[str, str, str]] = {
     "greedy": ("jhpo.strategies.greedy", "Greedy", "pattern search around the best point"),
     "pso": ("jhpo.strategies.pso", "PSO", "particle swarms: spso2006 and its kin by variant="),
     "de": ("jhpo.strategies.differential", "DifferentialEvolution", "differential evolution, L-SHADE"),
+    "hypergradient": (
+        "jhpo.strategies.hypergradient",
+        "HyperGradient",
+        "descent along hypergradients, with any optax optimiser",
+    ),
+    "chain": ("jhpo.strategies.chain", "Chain", "a search, then a polish from its best points: search=, polish="),
     "cmaes": ("jhpo.strategies.cmaes", "CMAES", "covariance matrix adaptation with restarts"),
     "bayes": ("jhpo.strategies.bayes", "BayesOpt", "Bayesian optimisation with Gaussian processes"),
 }
+
+
+def strategy_from_text(text: str) -> Strategy:
+    """An instance from a name, with options in brackets as in Python if there are any.
+
+    Raises:
+      UnknownStrategy: no such name.
+      InvalidArgument: the text is none of that, an option the strategy does not have, or a value it does not take.
+
+    >>> strategy_from_text("random(population=8)").population
+    8
+    """
+    import ast
+
+    from jhpo.errors import invalid
+
+    name, bracket, _ = text.strip().partition("(")
+    if not bracket:
+        return make_strategy(name.strip())
+    try:
+        call = ast.parse(text.strip(), mode="eval").body
+        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.args:
+            raise ValueError("not a call with named options")
+        options = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords if k.arg is not None}
+    except (SyntaxError, ValueError) as error:
+        raise invalid("strategy", "a name, perhaps with plain options: pso(population=16)", text) from error
+    return make_strategy(call.func.id, options)
 
 
 def strategy_class(name: str) -> type[Strategy]:

@@ -9,7 +9,10 @@ from jhpo import testing
 from jhpo.strategies import REGISTRY, strategy_class
 
 BASELINES = {"random", "sobol", "grid"}  # they do not learn
-OPTIONS: dict[str, dict] = {name: {"population": 12} for name in REGISTRY} | {"bayes": {"batch": 4}}
+OPTIONS: dict[str, dict] = {name: {"population": 12} for name in REGISTRY} | {
+    "bayes": {"batch": 4},
+    "chain": {"search": "pso(population=12)", "polish": "hypergradient(population=2)"},
+}
 
 
 def instance(name: str):

@@ -1,0 +1,299 @@
+"""Descent along hypergradients: a population of starts, each with an outer optimiser, safeguards and restarts."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jhpo.errors import check_integer, check_number, invalid
+from jhpo.kernels.sobol import MAX_DIM, sobol
+from jhpo.space import Space
+from jhpo.strategies._outer import Outer, check_outer, recipe
+from jhpo.strategies.base import Evaluation, Strategy, default_dtype, feasible_value, static_field, strategy
+
+COORDINATES = ("unit", "logit")
+EDGE = 1e-4  # how near to a bound a logit coordinate comes
+FORGET = 3  # refused points in a row after which the optimiser's memory is thrown away
+# the least and the most of a refused step that is tried next
+SHORTEST, LONGEST = 0.1, 0.5
+
+
+class HyperGradientState(NamedTuple):
+    """n members: the best point of each one's polish, and the point it asked for last."""
+
+    space: Space  # static
+    scramble: jax.Array  # uint32[d], of the Sobol points at which members start
+    starts: jax.Array  # uint32[], starts drawn so far
+    streams: jax.Array  # uint32[], seeds given out so far
+    seed: jax.Array  # uint32[n], of the members' polishes
+    unit: jax.Array  # float[n, d], points asked for last
+    given: jax.Array  # bool[n], the next point is `unit` as it stands
+    best: jax.Array  # float[n, d], best points of the polishes
+    value: jax.Array  # float[n], there; +inf before there is one
+    violation: jax.Array  # float[n], how far they are from feasible; +inf before there is one
+    grad: jax.Array  # float[n, d], there, in the coordinates of the descent
+    move: jax.Array  # float[n, d], step from there to the next point, in the same coordinates
+    opt: Any  # states of the outer optimisers, every leaf [n, ...]
+    scale: jax.Array  # float[n], factor of the optimisers' steps
+    misses: jax.Array  # int32[n], points refused since the last one accepted
+    polish: jax.Array  # int32[n], polishes from this start that are finished
+
+
+@strategy
+class HyperGradient(Strategy):
+    """Gradient descent in the space of hyperparameters, on gradients of the evaluation through the training.
+
+    Every member of the population descends on its own from a start: the space's defaults, points of a Sobol sequence,
+    or what a `Chain` hands over. Its steps are those of an optax optimiser, with safeguards that a rough objective
+    needs:
+
+    - A point is accepted if its value is the polish's best and its gradient finite. Otherwise the member returns to
+      its best point and takes a shorter step: to the minimum of the parabola through what is known, between a tenth
+      and a half of the last. After three refusals in a row the optimiser forgets its past and takes smaller steps.
+    - No coordinate moves by more than ``max_step``, and no gradient is longer than ``clip`` times the last one
+      accepted: one chaotic gradient does not spoil the optimiser's averages.
+    - A coordinate at its bound stays there while the slope points outwards. The optimiser sees a slope of zero then.
+    - Seeds are fixed within a polish, so that values compare. A polish ends when its steps are shorter than
+      ``tolerance`` or after ``max_misses`` refusals. Its best point is accepted: it is evaluated with a fresh seed,
+      and polished once more with that, up to ``polishes`` times. Then the member starts at a fresh point; so does one
+      whose start fails.
+
+    Integers, ordinals and categories keep the values of the start. They are searched by starting elsewhere, or by
+    the first phase of a `Chain`. Infeasible points are accepted by Deb's rules.
+
+    Args:
+      population: members; each generation evaluates a gradient for every one.
+      optimizer: name of an optax optimiser with a learning rate (``"adam"``, ``"sgd"``, ``"rmsprop"``, ...), a
+        function of the learning rate that makes one, or a `GradientTransformation`. Equal names share a compiled
+        program and can be stored; functions and transformations are compared by identity, and `Study.load` needs
+        the strategy again.
+      learning_rate: of the optimiser: with Adam, the share of a coordinate's range that a step covers. None for a
+        transformation, which has its own.
+      options: a dict of further arguments of the optimiser.
+      coordinates: "unit", clipped at the bounds, or "logit", which never reaches them.
+      max_step: longest step of a coordinate.
+      clip: longest gradient, in lengths of the last one accepted.
+      shrink: factor of the step length when the optimiser forgets.
+      tolerance: step in unit coordinates below which a polish has converged.
+      max_misses: refusals in a row that end a polish.
+      polishes: of one start.
+
+    Raises:
+      InvalidArgument: an option outside its range, or an optimiser that does not work on gradients alone.
+
+    >>> import jhpo
+    >>> space = jhpo.Space({"x": jhpo.Float(-5.0, 5.0), "y": jhpo.Float(-5.0, 5.0)})
+    >>> f = lambda hp: (hp["x"] - 1.0) ** 2 + 3.0 * (hp["y"] + 2.0) ** 2
+    >>> bool(jhpo.minimize(f, space, jhpo.HyperGradient(2), budget=100).value < 1e-3)
+    True
+    """
+
+    population: int = static_field(default=4)
+    optimizer: Any = static_field(default="adam")
+    learning_rate: Any = 0.2
+    options: Any = static_field(default=(("b1", 0.5), ("b2", 0.9)))
+    coordinates: str = static_field(default="unit")
+    max_step: Any = 0.25
+    clip: Any = 10.0
+    shrink: Any = 0.3
+    tolerance: Any = 1e-3
+    max_misses: int = static_field(default=6)
+    polishes: int = static_field(default=2)
+    needs_grad = True
+
+    def __post_init__(self) -> None:
+        check_integer("population", self.population)
+        optimizer, options = recipe(self.optimizer, self.options)
+        object.__setattr__(self, "optimizer", optimizer)
+        object.__setattr__(self, "options", options)
+        wrong = check_outer(optimizer, options)
+        if wrong is not None:
+            raise invalid("optimizer", "an optimiser that works on gradients alone", wrong)
+        if self.coordinates not in COORDINATES:
+            raise invalid("coordinates", f"one of {COORDINATES}", self.coordinates)
+        for name in ("max_step", "clip"):
+            check_number(name, getattr(self, name), 0.0, open_low=True)
+        check_number("shrink", self.shrink, 0.0, 1.0, open_low=True)
+        check_number("tolerance", self.tolerance, 0.0)
+        check_integer("max_misses", self.max_misses)
+        check_integer("polishes", self.polishes)
+
+    @property
+    def _outer(self) -> Outer:
+        return Outer(self.optimizer, self.options, self.learning_rate)
+
+    # -- protocol -------------------------------------------------------------------------------------------
+
+    def init(self, space: Space, key: jax.Array) -> HyperGradientState:
+        dtype, n, d = default_dtype(), self.population, space.dim
+        middle = jnp.broadcast_to(jnp.asarray(space.default_unit(), dtype), (n, d))
+        zeros, infinite = jnp.zeros((n, d), dtype), jnp.full((n,), jnp.asarray(jnp.inf, dtype))
+        count = jnp.zeros((n,), jnp.int32)
+        return HyperGradientState(
+            space=space,
+            scramble=jax.random.bits(key, (d,), jnp.uint32),
+            starts=jnp.zeros((), jnp.uint32),
+            streams=jnp.asarray(n, jnp.uint32),
+            seed=jnp.arange(n, dtype=jnp.uint32),
+            unit=middle,
+            given=jnp.zeros((n,), bool),
+            best=middle,
+            value=infinite,
+            violation=infinite,
+            grad=zeros,
+            move=zeros,
+            opt=jax.vmap(self._outer.init)(zeros),
+            scale=jnp.ones((n,), dtype),
+            misses=count,
+            polish=count,
+        )
+
+    def ask(self, state: HyperGradientState, key: jax.Array) -> tuple[jax.Array, HyperGradientState]:
+        fresh = jnp.isinf(state.violation) & ~state.given
+        drawn = self._starts(state, state.starts + _rank(fresh), key)
+        moved = self._moved(state.space, state.best, state.move)
+        unit = jnp.where(state.given[:, None], state.unit, jnp.where(fresh[:, None], drawn, moved))
+        return unit, state._replace(unit=unit, starts=state.starts + _count(fresh))
+
+    def tell(self, state: HyperGradientState, units: jax.Array, result: Evaluation) -> HyperGradientState:
+        space, dtype = state.space, state.value.dtype
+        value, violation = (x.astype(dtype) for x in feasible_value(result))
+        raw = jnp.full(units.shape, jnp.nan, dtype) if result.grad is None else result.grad.astype(dtype)
+        fresh = jnp.isinf(state.violation)
+        lower = (violation < state.violation) | ((violation == state.violation) & (value < state.value))
+        taken = lower & ~jnp.isinf(violation) & jnp.isfinite(raw).all(axis=1)
+        shorter = self._shorter(state, value)
+        slope = self._slope(space, units, raw, jnp.where(fresh, 0.0, _length(state.grad)))
+        misses = jnp.where(taken, 0, state.misses + 1)
+        state = state._replace(
+            best=jnp.where(taken[:, None], units, state.best),
+            value=jnp.where(taken, value, state.value),
+            violation=jnp.where(taken, violation, state.violation),
+            grad=jnp.where(taken[:, None], slope, state.grad),
+            misses=misses,
+        )
+        forget = ~taken & (misses == FORGET)
+        scale = jnp.where(forget, state.scale * self.shrink, jnp.where(fresh, 1.0, state.scale)).astype(dtype)
+        step, opt = self._step(state, fresh | forget, taken | forget, scale)
+        move = jnp.where((taken | forget)[:, None], step, state.move * shorter[:, None])
+        reach = jnp.abs(self._moved(space, state.best, move) - state.best).max(axis=1)
+        failed = fresh & ~taken
+        done = ~failed & ((reach < self.tolerance) | (misses >= self.max_misses))
+        again = done & (state.polish + 1 < self.polishes)
+        state = state._replace(move=move, opt=opt, scale=scale)
+        return self._restarted(state, units, again, failed | (done & ~again))
+
+    def absorb(self, state: HyperGradientState, units: jax.Array, result: Evaluation) -> HyperGradientState:
+        """Given points become starts.
+
+        Before the first generation row i is told to member i, so that a gradient is used at once. Later the best
+        points given replace the worst members that they beat, to be evaluated with gradients in the next generation.
+        """
+        n = self.population
+        if units.shape[0] == n:
+            untouched = (state.starts == 0) & jnp.isinf(state.violation).all() & ~state.given.any()
+            return jax.lax.cond(untouched, self.tell, self._replaced, state, units, result)
+        return self._replaced(state, units, result)
+
+    def evaluation_ids(self, state: HyperGradientState, ids: Any) -> Any:
+        """One seed for all points of a polish."""
+        return state.seed
+
+    # -- parts ----------------------------------------------------------------------------------------------
+
+    def _starts(self, state: HyperGradientState, number: jax.Array, key: jax.Array) -> jax.Array:
+        """``float[n, d]``: the starts of these numbers; the first one is the space's defaults."""
+        space, dtype = state.space, state.unit.dtype
+        drawn = space.sample_unit(key, self.population, dtype)
+        if space.dim <= MAX_DIM and not space.has_constraints and all(p.prior is None for p in space.parameters):
+            drawn = jax.vmap(lambda i: sobol(i, 1, space.dim, state.scramble, dtype)[0])(number)
+        return jnp.where((number == 0)[:, None], jnp.asarray(space.default_unit(), dtype)[None, :], drawn)
+
+    def _moved(self, space: Space, best: jax.Array, move: jax.Array) -> jax.Array:
+        """Unit rows a step away; coordinates that do not move keep every bit."""
+        if self.coordinates == "unit":
+            return jnp.clip(best + move, 0.0, 1.0)
+        inside = jnp.clip(best, EDGE, 1.0 - EDGE)
+        there = jax.nn.sigmoid(jnp.log(inside) - jnp.log1p(-inside) + move)
+        return jnp.where(move == 0.0, best, there)
+
+    def _slope(self, space: Space, unit: jax.Array, grad: jax.Array, last: jax.Array) -> jax.Array:
+        """The gradient in the coordinates of the descent, clipped to ``clip`` times the last one's length."""
+        if self.coordinates == "unit":
+            outwards = ((unit <= 0.0) & (grad > 0.0)) | ((unit >= 1.0) & (grad < 0.0))
+            grad = jnp.where(outwards, 0.0, grad)
+        else:
+            inside = jnp.clip(unit, EDGE, 1.0 - EDGE)
+            grad = grad * inside * (1.0 - inside)
+        grad = jnp.where(jnp.asarray(space.cells == 0)[None, :], grad, 0.0)
+        length = _length(grad)
+        most = jnp.where(last > 0.0, self.clip * last, jnp.inf)
+        return grad * jnp.where(length > most, most / length, 1.0).astype(grad.dtype)[:, None]
+
+    def _shorter(self, state: HyperGradientState, value: jax.Array) -> jax.Array:
+        """Factor of a refused step: to the minimum of the parabola through value and slope there and the value here."""
+        slope = (state.grad * state.move).sum(axis=1)
+        bend = value - state.value - slope
+        factor = jnp.where((bend > 0) & jnp.isfinite(bend), -slope / (2.0 * bend), SHORTEST)
+        return jnp.clip(jnp.where(jnp.isfinite(factor), factor, SHORTEST), SHORTEST, LONGEST)
+
+    def _step(
+        self, state: HyperGradientState, blank: jax.Array, moved: jax.Array, scale: jax.Array
+    ) -> tuple[jax.Array, Any]:
+        """The optimisers' next steps, ``float[n, d]``, and their states: new ones where ``blank``."""
+        outer = self._outer
+        opt = _where(blank, jax.vmap(outer.init)(state.best), state.opt)
+        step, new = jax.vmap(outer.update)(state.grad, opt, state.best, state.value)
+        step = jnp.clip(step * scale[:, None], -self.max_step, self.max_step)
+        usable = jnp.asarray(state.space.cells == 0)[None, :] & jnp.isfinite(step)
+        return jnp.where(usable, step, 0.0), _where(moved, new, opt)
+
+    def _restarted(
+        self, state: HyperGradientState, units: jax.Array, again: jax.Array, anew: jax.Array
+    ) -> HyperGradientState:
+        """Members that polish their best point ``again``, and those that start ``anew``: both with fresh seeds."""
+        over = again | anew
+        return state._replace(
+            streams=state.streams + _count(over),
+            seed=jnp.where(over, state.streams + _rank(over), state.seed),
+            unit=jnp.where(again[:, None], state.best, units),
+            given=again,
+            value=jnp.where(over, jnp.inf, state.value),
+            violation=jnp.where(over, jnp.inf, state.violation),
+            misses=jnp.where(over, 0, state.misses),
+            polish=jnp.where(again, state.polish + 1, jnp.where(anew, 0, state.polish)),
+        )
+
+    def _replaced(self, state: HyperGradientState, units: jax.Array, result: Evaluation) -> HyperGradientState:
+        value, violation = (x.astype(state.value.dtype) for x in feasible_value(result))
+        k = min(units.shape[0], self.population)
+        good = jnp.lexsort((value, violation))[:k]
+        bad = jnp.lexsort((-state.value, -state.violation))[:k]
+        wins = (violation[good] < state.violation[bad]) | (
+            (violation[good] == state.violation[bad]) & (value[good] < state.value[bad])
+        )
+        anew = jnp.zeros((self.population,), bool).at[bad].set(wins)
+        rows = state.unit.at[bad].set(jnp.where(wins[:, None], units[good].astype(state.unit.dtype), state.unit[bad]))
+        kept = state.given
+        return self._restarted(state, rows, jnp.zeros_like(anew), anew)._replace(given=kept | anew)
+
+
+def _count(mask: jax.Array) -> jax.Array:
+    return mask.sum(dtype=jnp.uint32)
+
+
+def _rank(mask: jax.Array) -> jax.Array:
+    """``uint32[n]``: how many members before each one are in the mask."""
+    marks = mask.astype(jnp.uint32)
+    return jnp.cumsum(marks, dtype=jnp.uint32) - marks
+
+
+def _length(rows: jax.Array) -> jax.Array:
+    return jnp.sqrt(jnp.square(rows).sum(axis=1))
+
+
+def _where(mask: jax.Array, new: Any, old: Any) -> Any:
+    """Leaves ``[n, ...]`` of ``new`` where the member is in the mask."""
+    return jax.tree.map(lambda a, b: jnp.where(mask.reshape(-1, *(1,) * (a.ndim - 1)), a, b), new, old)
