@@ -1,0 +1,100 @@
+"""Whole functions drawn from a Gaussian process posterior, cheap to evaluate anywhere: pathwise conditioning.
+
+A sample of the prior is a sum of random cosine features; a correction by the data turns it into one of the posterior
+(Matheron's rule; Wilson et al. 2020, "Efficiently sampling functions from Gaussian process posteriors", eq. 13).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jhpo.kernels import gp
+from jhpo.kernels.covariance import PROFILES, Points, Profile, cross
+
+# Degrees of freedom of the multivariate t that is the spectral density of each profile; infinite for a normal.
+_FREEDOM = {"matern12": 1, "matern32": 3, "matern52": 5, "rbf": None}
+
+
+class Paths(NamedTuple):
+    """S functions of a posterior over points embedded in e dimensions."""
+
+    frequencies: jax.Array  # float[F, e]
+    phases: jax.Array  # float[F]
+    weights: jax.Array  # float[S, F], of the cosines
+    update: jax.Array  # float[S, N], of the covariances with the rows
+
+
+def embed(points: Points, weights: jax.Array, cells: np.ndarray, categorical: np.ndarray) -> jax.Array:
+    """Points as vectors whose squared distances are those of `jhpo.kernels.covariance`: float[n, e].
+
+    Args:
+        points: n rows. weights: float[d + 1]. cells: int[d], numbers of categories. categorical: bool[d].
+    """
+    root = jnp.sqrt(weights)
+    parts = [(points.x * root[None, :-1])[:, ~categorical]]
+    for j in np.flatnonzero(categorical):
+        index = jnp.floor(points.x[:, j] * int(cells[j])).astype(jnp.int32)
+        parts.append(jax.nn.one_hot(index, int(cells[j]), dtype=points.x.dtype) * root[j] * float(np.sqrt(0.5)))
+    if points.active is not None:
+        parts.append(points.active.astype(points.x.dtype) * root[-1])
+    return jnp.concatenate(parts, axis=1)
+
+
+def _prior(paths: Paths, embedded: jax.Array) -> jax.Array:
+    """Prior part of each path: float[S, n]."""
+    return paths.weights @ jnp.cos(paths.frequencies @ embedded.T + paths.phases[:, None])
+
+
+def draw(
+    posterior: gp.Posterior,
+    noise: jax.Array,
+    key: jax.Array,
+    count: int,
+    cells: np.ndarray,
+    categorical: np.ndarray,
+    *,
+    kernel: str = "matern52",
+    features: int = 512,
+) -> Paths:
+    """Independent functions from the posterior of the noise-free function.
+
+    Args:
+        posterior: conditioned on N rows. noise: float[N], total noise variance of each row.
+        count: S, how many. features: F; the error of the prior's covariance falls as 1 / sqrt(F).
+    """
+    dtype = posterior.y.dtype
+    p = posterior.parameters
+    embedded = embed(posterior.points, p.weights, cells, categorical)
+    frequency_key, chi_key, phase_key, weight_key, noise_key = jax.random.split(key, 5)
+    frequencies = jax.random.normal(frequency_key, (features, embedded.shape[1]), dtype)
+    freedom = _FREEDOM[kernel]
+    if freedom is not None:
+        chi = jnp.sum(jax.random.normal(chi_key, (features, freedom), dtype) ** 2, axis=1, keepdims=True)
+        frequencies = frequencies * jnp.sqrt(freedom / chi)
+    phases = jax.random.uniform(phase_key, (features,), dtype, 0.0, float(2 * np.pi))
+    weights = jax.random.normal(weight_key, (count, features), dtype) * jnp.sqrt(2.0 * p.scale / features)
+    paths = Paths(frequencies, phases, weights, jnp.zeros((count, posterior.y.shape[0]), dtype))
+    shake = jax.random.normal(noise_key, paths.update.shape, dtype) * jnp.sqrt(noise)[None, :]
+    gap = jnp.where(posterior.mask[None, :], posterior.y[None, :] - _prior(paths, embedded) - shake, 0.0)
+    return paths._replace(update=(gap @ posterior.root.T) @ posterior.root)
+
+
+def evaluate(
+    paths: Paths,
+    posterior: gp.Posterior,
+    queries: Points,
+    cells: np.ndarray,
+    categorical: np.ndarray,
+    *,
+    kernel: str = "matern52",
+) -> jax.Array:
+    """Values of the paths at n points: float[S, n]."""
+    p = posterior.parameters
+    profile: Profile = PROFILES[kernel]
+    k = p.scale * cross(queries, posterior.points, p.weights, categorical, profile)
+    k = jnp.where(posterior.mask[None, :], k, 0.0)
+    return _prior(paths, embed(queries, p.weights, cells, categorical)) + paths.update @ k.T

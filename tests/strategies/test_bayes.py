@@ -1,0 +1,370 @@
+"""Bayesian optimisation as a strategy: hostile histories, pending points, growing buffers, finite spaces, regions."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jhpo
+from jhpo.driver import Driver
+from jhpo.strategies import _bayes_history as past
+from jhpo.strategies import _bayes_model as modelling
+from jhpo.strategies import _bayes_search as searching
+from jhpo.strategies.base import Evaluation
+
+PLANE = jhpo.Space({"x": jhpo.Float(0.0, 1.0), "y": jhpo.Float(0.0, 1.0)})
+MIXED = jhpo.Space(
+    {
+        "kind": jhpo.Choice(["a", "b", "c"]),
+        "rate": jhpo.Float(1e-4, 1.0, log=True),
+        "decay": jhpo.Float(0.0, 1.0, when={"kind": ["b", "c"]}),
+        "width": jhpo.Int(1, 40),
+    }
+)
+# small programs: what is tested here does not depend on how hard they search
+SMALL = jhpo.BayesOpt(candidates=64, starts=2, fit_iterations=8, search_iterations=8)
+ROWS = 20
+
+
+def bowl(units: np.ndarray) -> np.ndarray:
+    return ((np.asarray(units) - 0.3) ** 2).sum(axis=1)
+
+
+# -- histories nobody wishes for ------------------------------------------------------------------------------
+
+
+@jax.jit
+def suggest(units: jax.Array, value: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """A suggestion after some absorbed results, and the theta of its fit."""
+    state = SMALL.init(PLANE, jax.random.key(0))
+    state = SMALL.absorb(state, units, Evaluation(value=value, mask=mask))
+    units, state = SMALL.ask(state, jax.random.key(1))
+    return units, state.theta
+
+
+@pytest.fixture
+def rows() -> np.ndarray:
+    return np.random.default_rng(0).random((ROWS, 2))
+
+
+def test_hostile_histories(x64: None, rows: np.ndarray) -> None:
+    good, all_told = bowl(rows), np.ones(ROWS, bool)
+    one, none = np.arange(ROWS) == 0, np.zeros(ROWS, bool)
+    failures = np.where(np.arange(ROWS) % 3 == 0, [np.nan, np.inf, -np.inf, 1.0] * 5, good)
+    cases = {
+        "plain": (rows, good, all_told),
+        "nothing told": (rows, good, none),
+        "one told": (rows, good, one),
+        "duplicates": (np.repeat(rows[:2], 10, axis=0), np.arange(20.0), all_told),
+        "constant": (rows, np.full(ROWS, 3.0), all_told),
+        "failures of every kind": (rows, failures, all_told),
+        "all failed": (rows, np.full(ROWS, np.nan), all_told),
+        "huge": (rows, 1e12 * good, all_told),
+        "tiny": (rows, 1e-12 * good, all_told),
+        "beyond squares": (rows, 1e200 * good, all_told),
+        "one outlier": (rows, np.where(one, 1e12, good), all_told),
+        "outside the cube": (rows * 1.0 + 1e-9, good, all_told),
+    }
+    found = {}
+    for name, case in cases.items():
+        units, theta = suggest(*case)
+        found[name] = np.asarray(units)
+        assert np.isfinite(units).all() and (found[name] >= 0).all() and (found[name] <= 1).all(), name
+        assert np.isfinite(theta).all(), name
+    # the scale of the values is nothing to the search
+    for name in ("huge", "tiny", "beyond squares"):
+        np.testing.assert_allclose(found[name], found["plain"], atol=1e-4, err_msg=name)
+    assert np.abs(found["plain"] - 0.3).max() < 0.15
+
+
+def test_studies_side_by_side_equal_a_loop(x64: None, rows: np.ndarray) -> None:
+    many = np.stack([np.roll(rows, i, axis=1) * (1 - 0.02 * i) for i in range(8)])
+    values = np.stack([bowl(r) for r in many])
+    mask = np.ones((8, ROWS), bool)
+    together = np.asarray(jax.jit(jax.vmap(suggest))(many, values, mask)[0])
+    alone = np.stack([np.asarray(suggest(*case)[0]) for case in zip(many, values, mask)])
+    np.testing.assert_allclose(together, alone, atol=1e-8)
+
+
+# -- asking and telling in any order ---------------------------------------------------------------------------
+
+
+def test_results_in_any_order(rows: np.ndarray) -> None:
+    """Pending rows are found by their points; padding is ignored; what nobody asked for is added."""
+    history = past.blank(8, PLANE, 0, jnp.float32)
+    units = jnp.asarray(rows[:3], jnp.float32)
+    history, free = past.reserve(history, 3)
+    history = past.add_pending(history, free, units, jnp.int32(0))
+    order = np.array([2, 0, 1])
+    result = Evaluation(value=np.array([2.0, np.nan, 1.0], np.float32), mask=np.array([True, True, False]))
+    told = past.told(PLANE, units[order], result, 0, jnp.float32)
+    history, used = past.record(history, jnp.int32(3), told, jnp.int32(0))
+    assert int(used) == 3
+    assert history.status[:3].tolist() == [past.FAILED, past.PENDING, past.OBSERVED]
+    assert float(history.value[2]) == 2.0
+    foreign = past.told(PLANE, jnp.full((1, 2), 0.9), Evaluation(value=np.array([5.0])), 0, jnp.float32)
+    history, used = past.record(history, used, foreign, jnp.int32(0))
+    assert int(used) == 4 and int(history.status[3]) == past.OBSERVED and float(history.value[3]) == 5.0
+
+
+def test_a_full_buffer_gives_up_its_worst(rows: np.ndarray) -> None:
+    history = past.blank(8, PLANE, 0, jnp.float32)
+    values = np.array([3.0, 9.0, 1.0, np.nan, 5.0, 6.0, 7.0, 8.0], np.float32)
+    told = past.told(PLANE, jnp.asarray(rows[:8]), Evaluation(value=values), 0, jnp.float32)
+    history, used = past.record(history, jnp.int32(0), told, jnp.int32(0))
+    history, free = past.reserve(history, 2)
+    assert int(used) == 8 and sorted(free.tolist()) == [1, 3]
+    assert float(jnp.min(jnp.where(history.status == past.OBSERVED, history.value, jnp.inf))) == 1.0
+
+
+def test_more_evaluations_than_the_buffer_holds() -> None:
+    """Inside a user's own scan nothing grows: the search goes on with the better part of its history."""
+    small = jhpo.BayesOpt(capacity=32, candidates=64, starts=2, fit_iterations=3, search_iterations=3)
+
+    def step(state, key):
+        units, state = small.ask(state, key)
+        return small.tell(state, units, Evaluation(value=((units - 0.3) ** 2).sum(axis=1))), units
+
+    state = small.init(PLANE, jax.random.key(0))
+    state, units = jax.jit(lambda s: jax.lax.scan(step, s, jax.random.split(jax.random.key(1), 45)))(state)
+    assert np.isfinite(units).all() and int(state.used) == 32 and int(state.asked) == 45
+    assert bowl(np.asarray(units)[-10:, 0]).min() < 1e-2
+
+
+def test_study_with_pending_trials(tmp_path) -> None:
+    """Asked while trials run, told backwards, given foreign results; and the same again from the storage."""
+    url = f"sqlite:///{tmp_path}/study.db"
+    study = jhpo.Study(PLANE, SMALL, url, seed=3)
+    study.absorb([{"x": 0.1 * i, "y": 0.5} for i in range(6)], [float(i) for i in range(6)])
+    trials = [study.ask()[0] for _ in range(4)]
+    points = np.stack([t.unit for t in trials])
+    assert len(np.unique(points, axis=0)) == 4
+    # six foreign results were learned from: no design, but points of the model, away from one another
+    assert np.abs(points[:, None] - points[None]).max(axis=-1)[~np.eye(4, dtype=bool)].min() > 1e-3
+    for trial in reversed(trials[1:]):
+        study.tell(trial, bowl(trial.unit[None])[0])
+    study.enqueue({"x": 0.25, "y": 0.25})
+    queued = study.ask()[0]
+    study.tell(queued, error="out of memory")
+    study.ask()
+    state = study.ledger.searcher()._driver.state
+    status = np.asarray(state.history.status)
+    assert [(status == s).sum() for s in (past.PENDING, past.OBSERVED, past.FAILED)] == [2, 9, 1]
+    study.close()
+    again = jhpo.Study.load(url)
+    np.testing.assert_array_equal(again.ask()[0].unit, _next(study, url, tmp_path))
+
+
+def _next(study: jhpo.Study, url: str, tmp_path) -> np.ndarray:
+    """The same next point, from a copy of the log without its snapshot."""
+    import sqlite3
+
+    copy = tmp_path / "copy.db"
+    with sqlite3.connect(tmp_path / "study.db") as source, sqlite3.connect(copy) as target:
+        source.backup(target)
+    loaded = jhpo.Study.load(f"sqlite:///{copy}")
+    last = int(loaded.history.table.size) - 1
+    return loaded[last].unit
+
+
+# -- buffers and compilations ------------------------------------------------------------------------------------
+
+
+def test_one_compilation_a_bucket(count_compilations) -> None:
+    space = jhpo.Space({"x": jhpo.Float(0.0, 1.0)})
+    driver = Driver(SMALL, space, jax.random.key(0))
+    units, result = None, Evaluation(value=np.zeros(1, np.float32))
+    with count_compilations() as seen:
+        for _ in range(50):
+            units = driver.turn(units, result)
+            result = Evaluation(value=bowl(units))
+    turns = [name for name in seen.names if "_turn" in name]
+    assert len(turns) == 2, seen.names  # 32 and 64 rows
+    assert driver.state.history.value.shape == (64,) and int(driver.state.used) == 50
+    assert driver.state.history.value.dtype == np.float64  # whatever the global setting
+    assert result.value.min() < 1e-2
+
+
+@pytest.mark.parametrize("q", [1, 8])
+def test_sizes(q: int) -> None:
+    strategy = jhpo.BayesOpt(batch=q)
+    state = jax.eval_shape(strategy.init, PLANE, jax.random.key(0))
+    rows = state.history.status.shape[0]
+    real = strategy.init(PLANE, jax.random.key(0))
+    full = [u for u in range(rows + 1) if strategy.full(real._replace(used=jnp.int32(u)))]
+    assert full and full[0] + 2 * q == rows + 1  # a generation told late and a new one fit
+    assert strategy.nearly_full(real._replace(used=jnp.int32(full[0] - 1)))
+    grown = strategy.grow(real)
+    assert grown.history.status.shape == (2 * rows,) and not strategy.full(grown._replace(used=jnp.int32(rows)))
+    assert strategy.prepare(100).init(PLANE, jax.random.key(0)).history.status.shape == (128,)
+
+
+# -- finite spaces -----------------------------------------------------------------------------------------------
+
+
+def test_a_finite_space_is_exhausted() -> None:
+    space = jhpo.Space({"c": jhpo.Choice(["a", "b", "c"]), "k": jhpo.Int(1, 2)})
+    study = jhpo.Study(space, jhpo.BayesOpt(batch=4, candidates=64, starts=2, fit_iterations=3), seed=1)
+    seen = set()
+    for _ in range(6):
+        (trial,) = study.ask()
+        seen.add((trial.params["c"], trial.params["k"]))
+        study.tell(trial, float(trial.params["k"]))
+    assert len(seen) == 6
+    with pytest.raises(jhpo.SpaceExhausted, match="all 6 points"):
+        study.ask()
+
+
+def test_mixed_points_are_never_proposed_twice(x64: None) -> None:
+    space = jhpo.Space({"k": jhpo.Int(0, 30), "c": jhpo.Choice(list("abcdefghij")), "j": jhpo.Int(0, 30)})
+    strategy = jhpo.BayesOpt(batch=4, candidates=64, starts=2, fit_iterations=3, search_iterations=3)
+    _, trace = jhpo.run(strategy, lambda hp: jnp.abs(hp["k"] - 11.0) + (hp["c"] != 3), space, 7, jax.random.key(0))
+    units = np.asarray(trace.units).reshape(-1, 3)
+    assert len(np.unique(units, axis=0)) == len(units)
+
+
+# -- what the model is made of -------------------------------------------------------------------------------------
+
+
+def test_targets(x64: None) -> None:
+    """Failures count as bad as the worst, replicates' variances follow the units of the values."""
+    history = past.blank(8, PLANE, 0, jnp.float64)
+    value = np.array([1.0, 2.0, 4.0, np.nan, 3.0])
+    for factor in (1.0, 1e6):
+        result = Evaluation(value=factor * value, variance=factor**2 * np.array([0.5, 0.1, 0.0, 0.2, np.nan]))
+        rows = past.told(PLANE, jnp.asarray(np.random.default_rng(0).random((5, 2))), result, 0, jnp.float64)
+        full, _ = past.record(history, jnp.int32(0), rows, jnp.int32(0))
+        y, variance = modelling.targets(full, "none")
+        assert float(y[3]) == float(y[2]) == float(jnp.max(y))
+        deviation = np.array([1.0, 2.0, 4.0, 4.0, 3.0]).std()
+        np.testing.assert_allclose(variance[:5], np.array([0.5, 0.1, 0.0, 0.0, 0.0]) / deviation**2, rtol=1e-9)
+
+
+def test_selection_of_a_long_history(x64: None) -> None:
+    random = np.random.default_rng(0)
+    history = past.blank(256, PLANE, 0, jnp.float64)
+    units = random.random((200, 2))
+    told = past.told(PLANE, jnp.asarray(units), Evaluation(value=bowl(units)), 0, jnp.float64)
+    history, _ = past.record(history, jnp.int32(0), told, jnp.int32(0))
+    history = history._replace(status=history.status.at[7].set(past.PENDING))
+    history, free = past.reserve(history, 4)
+    chosen, slots = modelling.select(history, free, 64, jnp.ones(2), PLANE)
+    assert chosen.status.shape == (64,)
+    assert (np.asarray(chosen.status)[np.asarray(slots)] == past.EMPTY).all()
+    assert (np.asarray(chosen.status) == past.EMPTY).sum() == 4 and (
+        np.asarray(chosen.status) == past.PENDING
+    ).sum() == 1
+    kept = np.asarray(chosen.units)[np.asarray(chosen.status) == past.OBSERVED]
+    nearest = units[np.argsort(np.linalg.norm(units - units[np.argmin(bowl(units))], axis=1))[:30]]
+    assert all((np.abs(kept - row).max(axis=1) < 1e-9).any() for row in nearest[1:] if not np.allclose(row, units[7]))
+
+
+def test_measured_constraints(x64: None) -> None:
+    """Feasible where x + y >= 1, which only the results tell; the lowest feasible value is 0.5 on that line."""
+    strategy = jhpo.BayesOpt(constraints=1, capacity=32, candidates=128, starts=3)
+
+    def step(state, key):
+        units, state = strategy.ask(state, key)
+        slack = units.sum(axis=1, keepdims=True) - 1.0
+        result = Evaluation(value=(units**2).sum(axis=1), constraint=slack)
+        return strategy.tell(state, units, result), (result.value, slack[:, 0])
+
+    state = strategy.init(PLANE, jax.random.key(0))
+    _, (value, slack) = jax.jit(lambda s: jax.lax.scan(step, s, jax.random.split(jax.random.key(1), 25)))(state)
+    feasible = np.asarray(slack)[:, 0] >= 0
+    assert 5 < feasible.sum()
+    assert 0.5 <= np.asarray(value)[feasible].min() < 0.53
+
+
+# -- trust region ----------------------------------------------------------------------------------------------
+
+
+def test_rules_of_the_trust_region() -> None:
+    on, region = jnp.asarray(True), past.first_region(jnp.float32)
+
+    def tell(region: past.Region, *values: float) -> past.Region:
+        units = jnp.full((len(values), 2), 0.5)
+        rows = past.told(PLANE, units, Evaluation(value=np.asarray(values, np.float32)), 0, jnp.float32)
+        return past.update_region(region, rows, 2, 1, on)
+
+    for value in (9.0, 8.0, 7.0):
+        region = tell(region, value)
+    assert float(region.length) == pytest.approx(1.6) and int(region.successes) == 0
+    region = tell(region, np.nan, 9.0)
+    assert int(region.failures) == 2
+    region = tell(region, 6.9999, 8.0)  # better by less than a thousandth
+    assert float(region.length) == pytest.approx(0.8) and float(region.best) == pytest.approx(6.9999)
+    for _ in range(4 * 7):
+        region = tell(region, 9.0)
+    assert int(region.epoch) == 1 and float(region.length) == pytest.approx(0.8) and np.isinf(region.best)
+
+
+def test_trust_region_in_many_dimensions(x64: None) -> None:
+    space = jhpo.Space({"x": jhpo.Float(0.0, 1.0, shape=(24,))})
+    strategy = jhpo.BayesOpt(batch=8, candidates=256, starts=2, fit_iterations=10, search_iterations=10)
+    state, trace = jhpo.run(strategy, lambda hp: ((hp["x"] - 0.3) ** 2).sum(), space, 12, jax.random.key(0))
+    value = np.asarray(trace.value)
+    assert float(state.region.best) == value.min()
+    assert value[6:].mean() < 0.5 * value[:2].mean()
+
+
+# -- the rest ----------------------------------------------------------------------------------------------------
+
+
+def test_neighbours_of_discrete_coordinates(x64: None) -> None:
+    table = searching.flip_table(MIXED)
+    unit = MIXED.canonical(jnp.full((1, 4), 0.4))
+    near = np.asarray(MIXED.canonical(searching.neighbours(MIXED, unit)))
+    assert len(near) == len(table[0]) and (np.abs(near - np.asarray(unit)) > 0).any(axis=1).sum() >= 2
+    kinds = {MIXED.decode(row)["kind"] for row in near}
+    assert kinds == {"a", "b", "c"}
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({"batch": 0}, "batch"),
+        ({"initial": -1}, "initial"),
+        ({"kernel": "cubic"}, "kernel"),
+        ({"warp": "log"}, "warp"),
+        ({"region": "sometimes"}, "region"),
+        ({"candidates": 3}, "candidates"),
+        ({"starts": 1}, "starts"),
+        ({"fit_iterations": 0}, "fit_iterations"),
+        ({"constraints": -1}, "constraints"),
+    ],
+)
+def test_bad_options_are_named(options: dict, name: str) -> None:
+    with pytest.raises(jhpo.InvalidArgument, match=f"^{name}: expected"):
+        jhpo.BayesOpt(**options)
+
+
+HANG = """
+    import jax, jhpo
+    space = jhpo.Space({"x": jhpo.Float(0.0, 1.0, shape=(3,)), "c": jhpo.Choice(["a", "b"])})
+    f = lambda hp: ((hp["x"] - 0.3) ** 2).sum() + 0.1 * hp["c"]
+    assert jhpo.minimize(f, space, jhpo.BayesOpt(), budget=12).value < 0.3
+    assert jhpo.minimize(f, space, jhpo.BayesOpt(batch=8), budget=32).value < 0.3
+    keys = jax.random.split(jax.random.key(0), 16)
+    trace = jax.jit(jax.vmap(lambda k: jhpo.run(jhpo.BayesOpt(), f, space, 12, k)[1]))(keys)
+    assert float(trace.value.min(axis=(1, 2)).max()) < 0.3
+    print("done")
+"""
+
+
+def test_no_hang_in_a_fresh_process() -> None:
+    """Default settings on two cores: alone, in batches, and 16 studies under vmap (XLA's thread pool once hung)."""
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("XLA_", "JAX_", "OMP_", "OPENBLAS_", "NPROC"))}
+    command = [sys.executable, "-c", textwrap.dedent(HANG)]
+    if hasattr(os, "sched_setaffinity"):
+        two = ",".join(str(c) for c in sorted(os.sched_getaffinity(0))[:2])
+        command = ["taskset", "-c", two, *command]
+    done = subprocess.run(command, env=clean, capture_output=True, text=True, timeout=400, check=False)
+    assert done.returncode == 0 and "done" in done.stdout, done.stderr[-2000:]
