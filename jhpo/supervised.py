@@ -32,8 +32,10 @@ class SupervisedState(NamedTuple):
 
 def cross_entropy(outputs: jax.Array, targets: jax.Array) -> jax.Array:
     """``float[...]`` from logits ``float[..., classes]`` and labels ``int[...]``."""
-    log_p = jax.nn.log_softmax(outputs, axis=-1)
-    return -jnp.take_along_axis(log_p, targets[..., None].astype(jnp.int32), axis=-1)[..., 0]
+    # the label's logit by selection: a gather's gradient is a scatter, which no processor likes
+    classes = jax.lax.broadcasted_iota(targets.dtype, outputs.shape, outputs.ndim - 1)
+    chosen = jnp.where(classes == targets[..., None], outputs, jnp.zeros((), outputs.dtype)).sum(axis=-1)
+    return jax.nn.logsumexp(outputs, axis=-1) - chosen
 
 
 def squared_error(outputs: jax.Array, targets: jax.Array) -> jax.Array:
@@ -205,9 +207,9 @@ def supervised(
 
     Args:
       model: a flax linen module; a function of the hyperparameters that returns one; a function or class of ``rngs``
-        (or of ``hp`` and ``rngs``) that returns an nnx module; or a pair ``(init(key, x) -> params,
-        apply(params, x) -> outputs)``. Dropout and batch normalisation are switched by the module's ``train``,
-        ``deterministic`` or ``use_running_average`` argument (linen) or its modes (nnx).
+        (or of ``hp`` and ``rngs``) that returns an nnx module; a pair ``(init(key, x) -> params,
+        apply(params, x) -> outputs)``; or a `jhpo.masked_mlp`. Dropout and batch normalisation are switched by the
+        module's ``train``, ``deterministic`` or ``use_running_average`` argument (linen) or its modes (nnx).
       tx: ``tx(hp)`` returns an optax transformation.
       loss: "classification" (softmax cross-entropy of integer labels, metrics "loss" and "error"), "regression"
         (squared error), or a function ``loss(outputs, targets)`` or ``loss(outputs, targets, hp)`` that returns a
