@@ -128,16 +128,29 @@ def known(space: Space, units: jax.Array, history: History) -> jax.Array:
     return jnp.any(near & (history.status != EMPTY)[None, :], axis=1)
 
 
+def utility(model: Model, mean: jax.Array, variance: jax.Array, feasible: jax.Array | None) -> jax.Array:
+    """Log expected improvement, plus the log probability of being feasible where constraints are measured."""
+    value = acquisition.log_expected_improvement(mean, variance, model.best)
+    if feasible is None:
+        return value
+    # while nothing feasible is known, look for feasibility alone
+    return jnp.where(model.any_feasible, value, 0.0) + feasible
+
+
+def chance(search: Search, model: Model, point: Points) -> jax.Array | None:
+    """Log probability that a point meets the measured constraints; None without any."""
+    if model.constraints is None:
+        return None
+    categorical = np.asarray(search.space.categorical)
+    slack, spread = jax.vmap(lambda p: gp.predict(p, point, categorical, search.profile))(model.constraints)
+    return acquisition.log_probability_feasible(slack, spread)
+
+
 def score(search: Search, model: Model, posterior: gp.Posterior, point: Points) -> jax.Array:
-    """Acquisition at one point: log expected improvement, plus the log probability of being feasible."""
+    """The acquisition function at one point."""
     categorical = np.asarray(search.space.categorical)
     mean, variance = gp.predict(posterior, point, categorical, search.profile)
-    value = acquisition.log_expected_improvement(mean, variance, model.best)
-    if model.constraints is None:
-        return value
-    slack, spread = jax.vmap(lambda p: gp.predict(p, point, categorical, search.profile))(model.constraints)
-    # while nothing feasible is known, look for feasibility alone
-    return jnp.where(model.any_feasible, value, 0.0) + acquisition.log_probability_feasible(slack, spread)
+    return utility(model, mean, variance, chance(search, model, point))
 
 
 def _admissible(space: Space, units: jax.Array) -> jax.Array:
@@ -167,12 +180,17 @@ def pick(
     model: Model,
     posterior: gp.Posterior,
     candidates: jax.Array,
+    scores: jax.Array,
     history: History,
     random: Draws,
     low: jax.Array,
     high: jax.Array,
 ) -> jax.Array:
-    """The best point found: candidates scored, the most promising polished and their neighbours tried. float[d]"""
+    """The best point found: the most promising candidates polished, and their neighbours tried. float[d]
+
+    Args:
+        scores: float[m], of the candidates; below ``0.4 * WORST`` where one may not be proposed.
+    """
     space = search.space
     discrete = bool((space.cells > 0).any())
 
@@ -184,7 +202,6 @@ def pick(
         found = jnp.where(_admissible(space, units), jax.vmap(value)(units), 0.5 * WORST)
         return jnp.where(known(space, units, history), WORST, found) if discrete else found
 
-    scores = values(candidates)
     if is_small(space):
         return candidates[jnp.argmax(scores)]
 
@@ -241,22 +258,40 @@ def batch(
         history: the whole one, to tell known points; rows: int32[q], free ones in it.
         slots: int32[q], free rows of the model's posterior.
     """
+    space, profile = search.space, search.profile
+    categorical, discrete = np.asarray(space.categorical), bool((space.cells > 0).any())
     random = draws(search, key, 2 * (search.candidates // 2), model.incumbent.dtype)
     candidates = pool(search, model, random, key, low, high)
-    categorical = np.asarray(search.space.categorical)
-    q = rows.shape[0]
+    points = as_points(space, candidates)
+    # all of this is made once; a pick changes one column of the rows, and the variances
+    mean, explained = gp.whiten(model.posterior, points, categorical, profile)
+    feasible = jax.vmap(lambda p: chance(search, model, p))(points)
+    barred = ~_admissible(space, candidates)
+    scale = model.posterior.parameters.scale
 
-    def one(carry: tuple[gp.Posterior, History], i: jax.Array) -> tuple[tuple[gp.Posterior, History], jax.Array]:
-        posterior, history = carry
-        unit = pick(search, model, posterior, candidates, history, random, low, high)
-        point = as_points(search.space, unit)
-        mean, _ = gp.predict(posterior, point, categorical, search.profile)
-        posterior = gp.append(posterior, slots[i], point, mean, categorical, search.profile)
-        return (posterior, add_pending(history, rows[i], unit, jnp.int32(0))), unit
+    def scores(explained: jax.Array, history: History) -> jax.Array:
+        variance = jnp.maximum(scale - jnp.sum(explained * explained, axis=1), 1e-12 * scale)
+        found = utility(model, mean, variance, feasible)
+        found = jnp.where(jnp.isfinite(found), jnp.maximum(found, 0.1 * WORST), 0.1 * WORST)
+        found = jnp.where(barred, 0.5 * WORST, found)
+        return jnp.where(known(space, candidates, history), WORST, found) if discrete else found
 
-    if q == 1:
-        return pick(search, model, model.posterior, candidates, history, random, low, high)[None]
-    return jax.lax.scan(one, (model.posterior, history), jnp.arange(q, dtype=jnp.int32))[1]
+    def one(
+        carry: tuple[gp.Posterior, jax.Array, History], at: tuple[jax.Array, jax.Array]
+    ) -> tuple[tuple[gp.Posterior, jax.Array, History], jax.Array]:
+        (posterior, explained, history), (row, slot) = carry, at
+        unit = pick(search, model, posterior, candidates, scores(explained, history), history, random, low, high)
+        point = as_points(space, unit)
+        expected, _ = gp.predict(posterior, point, categorical, profile)
+        column = gp.extend(posterior, explained, points, point, categorical, profile)
+        posterior = gp.append(posterior, slot, point, expected, categorical, profile)
+        history = add_pending(history, row, unit, jnp.int32(0))
+        return (posterior, explained.at[:, slot].set(column), history), unit
+
+    if rows.shape[0] == 1:
+        scored = scores(explained, history)
+        return pick(search, model, model.posterior, candidates, scored, history, random, low, high)[None]
+    return jax.lax.scan(one, (model.posterior, explained, history), (rows, slots))[1]
 
 
 def design(space: Space, history: History, asked: jax.Array, seed: jax.Array, q: int, key: jax.Array) -> jax.Array:

@@ -43,7 +43,49 @@ class BayesState(NamedTuple):
 
 @strategy
 class BayesOpt(Strategy):
-    """Gaussian process Bayesian optimisation."""
+    """Bayesian optimisation for expensive objectives: a Gaussian process, expected improvement, batches.
+
+    An even design of a few points comes first. Then every `ask` fits a Matern-5/2 process with a lengthscale for each
+    coordinate to all results (maximum a posteriori, priors that scale with the dimension: Hvarfner et al. 2024) and
+    proposes the maximum of the logarithm of expected improvement (Ament et al. 2023), searched by scrambled Sobol
+    points, perturbations of the best points, projected L-BFGS and the neighbours of discrete values. A batch is filled
+    one point after the other, each conditioned on those before and on pending trials at their predicted value.
+
+    Integers are snapped before they enter the kernel, categories compare by equality, inactive parameters count as
+    what they are: absent. Failed trials count as bad as the worst; values may be of any size and skew; variances from
+    replicates are used as they are. Points that violate the space's constraints are never proposed. Above 20
+    coordinates or 1,000 trials the search keeps to a trust region (Eriksson et al. 2019, "Scalable global
+    optimization via local Bayesian optimization"), and above 1,024 the model is made of the best and nearest trials.
+
+    Everything is traceable: inside `jhpo.run` a whole study is one program, and studies run side by side under
+    ``vmap``. On the host (`minimize`, `Study`) it runs in float64 and its buffers grow: 32, 64, 128, ... trials, one
+    compilation each, the next one ahead of time in the background. Inside `run` they are sized once; where a full
+    buffer cannot grow, the worst trials give way.
+
+    Args:
+      batch: points of an `ask`, at most 512.
+      initial: points of the design, 0 for the default: one more than there are coordinates, at most 8, or one batch.
+      kernel: "matern52", "matern32", "matern12" or "rbf".
+      warp: "half_rank" replaces the values worse than the median by normal scores, "none" only standardises.
+      region: the trust region: "auto" (see above), "always" or "never".
+      constraints: number of constraints that the objective measures (feasible where >= 0) beside those of the space;
+        each gets a process of its own, and expected improvement is weighted by the probability that all are met.
+      candidates: points scored before the best are polished.
+      starts: points polished, the incumbent among them.
+      fit_iterations: steps of L-BFGS in a fit.
+      search_iterations: steps of L-BFGS in a polish.
+      capacity: trials the first buffer holds; `run` sets it.
+
+    Raises:
+      InvalidArgument: an option lies outside its range.
+
+    >>> import jhpo
+    >>> space = jhpo.Space({"lr": jhpo.Float(1e-4, 1.0, log=True), "kind": jhpo.Choice(["a", "b"])})
+    >>> objective = lambda hp: jnp.log(hp["lr"] / 0.03) ** 2 + (hp["kind"] == 0)
+    >>> result = jhpo.minimize(objective, space, jhpo.BayesOpt(), budget=20)
+    >>> result.best["kind"], bool(result.value < 0.05)
+    ('b', True)
+    """
 
     batch: int = static_field(1)
     initial: int = static_field(0)

@@ -170,3 +170,20 @@ def test_no_rows_at_all_is_the_prior(x64):
     mean, variance = gp.predict(posterior, Points(np.full(D, 0.3)), CONTINUOUS)
     assert float(mean) == 0.0
     np.testing.assert_allclose(variance, SCALE, rtol=1e-12)
+
+
+def test_extended_rows_against_fresh_ones(x64):
+    """What `extend` adds for an appended point is what `whiten` computes anew, and gives the same variances."""
+    data = make_data(12, 32)
+    queries = Points(np.random.default_rng(3).random((7, D)))
+    before = gp.condition(THETA, data._replace(mask=np.arange(32) < 12), CONTINUOUS)
+    point = Points(np.full(D, 0.4))
+    mean, rows = gp.whiten(before, queries, CONTINUOUS)
+    column = gp.extend(before, rows, queries, point, CONTINUOUS)
+    expected, _ = gp.predict(before, point, CONTINUOUS)
+    after = gp.append(before, jnp.int32(12), point, expected, CONTINUOUS)
+    again, fresh = gp.whiten(after, queries, CONTINUOUS)
+    np.testing.assert_allclose(rows.at[:, 12].set(column), fresh, rtol=1e-9, atol=1e-10)
+    np.testing.assert_allclose(mean, again, rtol=1e-9, atol=1e-9)  # at its predicted value a point changes no mean
+    variance = jax.vmap(lambda q: gp.predict(after, q, CONTINUOUS)[1])(queries)
+    np.testing.assert_allclose(SCALE - (fresh**2).sum(axis=1), variance, rtol=1e-8)
