@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jhpo.strategies.base import Evaluation
 
@@ -35,6 +34,7 @@ class History(NamedTuple):
     feasible: jax.Array  # bool[N], no constraint is known to be violated
     status: jax.Array  # int32[N]
     epoch: jax.Array  # int32[N], the trust region the row was asked in
+    order: jax.Array  # int32[N], how many points came before
 
 
 class Region(NamedTuple):
@@ -67,6 +67,7 @@ def blank(rows: int, space: Space, constraints: int, dtype: jnp.dtype) -> Histor
         feasible=jnp.ones((rows,), bool),
         status=jnp.full((rows,), EMPTY, jnp.int32),
         epoch=jnp.zeros((rows,), jnp.int32),
+        order=jnp.zeros((rows,), jnp.int32),
     )
 
 
@@ -77,24 +78,32 @@ def first_region(dtype: jnp.dtype) -> Region:
 
 
 def _dispensable(history: History) -> jax.Array:
-    """float[N]: which rows may be written over, highest first: empty ones, failures, the worst; pending ones last."""
-    most = float(np.finfo(history.value.dtype).max)
-    told = jnp.where(history.status == OBSERVED, history.value, most)
-    return jnp.where(history.status == EMPTY, jnp.inf, jnp.where(history.status == PENDING, -jnp.inf, told))
+    """float[N]: which rows may be written over, highest first: empty ones, then the oldest; the best and pending last.
+
+    Not the worst: what was forgotten there would be explored again at once.
+    """
+    dtype = history.value.dtype
+    best = jnp.min(jnp.where((history.status == OBSERVED) & history.feasible, history.value, jnp.inf))
+    kept = (history.status == PENDING) | ((history.status == OBSERVED) & (history.value <= best))
+    age = jnp.where(kept, -jnp.inf, -history.order.astype(dtype))
+    return jnp.where(history.status == EMPTY, jnp.inf, age)
 
 
 def reserve(history: History, q: int) -> tuple[History, jax.Array]:
-    """``q`` rows for new points, emptied: free ones, or else those of the worst results. int32[q]"""
+    """``q`` rows for new points, emptied: free ones, or else those of the oldest results. int32[q]"""
     _, rows = jax.lax.top_k(_dispensable(history), q)
     return history._replace(status=history.status.at[rows].set(EMPTY)), rows
 
 
-def add_pending(history: History, rows: jax.Array, units: jax.Array, epoch: jax.Array) -> History:
+def add_pending(
+    history: History, rows: jax.Array, units: jax.Array, epoch: jax.Array | int = 0, order: jax.Array | int = 0
+) -> History:
     """New points without results: ``rows`` int32[q], ``units`` float[q, d]."""
     return history._replace(
         units=history.units.at[rows].set(units),
         status=history.status.at[rows].set(PENDING),
         epoch=history.epoch.at[rows].set(epoch),
+        order=history.order.at[rows].set(order),
     )
 
 
@@ -133,13 +142,15 @@ def told(space: Space, units: jax.Array, result: Evaluation, constraints: int, d
     return Told(canonical, jnp.where(good, value, 0.0), variance, measured, feasible, status)
 
 
-def record(history: History, used: jax.Array, rows: Told, epoch: jax.Array) -> tuple[History, jax.Array]:
+def record(
+    history: History, used: jax.Array, rows: Told, epoch: jax.Array | int, order: jax.Array | int
+) -> tuple[History, jax.Array]:
     """Write results where their points are pending, or into new rows if nobody asked for them.
 
-    Results may come in any order and any number; a full buffer gives up its worst row.
+    Results may come in any order and any number; a full buffer gives up its oldest row.
 
     Args:
-        used: int32[], rows in use (the first ones).
+        used: int32[], rows in use (the first ones). epoch, order: of rows that nobody asked for.
 
     Returns:
         The history and the new ``used``.
@@ -152,7 +163,9 @@ def record(history: History, used: jax.Array, rows: Told, epoch: jax.Array) -> t
         asked = jnp.any(pending)
         index = jnp.where(asked, jnp.argmax(pending), jnp.argmax(_dispensable(h)))
         index = jnp.where(row.status == EMPTY, size, index)  # out of bounds: dropped
-        new = History(*row, epoch=jnp.where(asked, h.epoch[index % size], epoch))
+        where = index % size
+        own = {"epoch": jnp.where(asked, h.epoch[where], epoch), "order": jnp.where(asked, h.order[where], order)}
+        new = History(*row, **own)
         h = jax.tree.map(lambda column, entry: column.at[index].set(entry, mode="drop"), h, new)
         fresh = (row.status != EMPTY) & ~asked & (used < size)
         return (h, used + fresh.astype(jnp.int32)), None
@@ -167,7 +180,7 @@ def grow(history: History) -> History:
     def twice(column: jax.Array, fill: object) -> jax.Array:
         return jnp.concatenate([jnp.asarray(column), jnp.full(column.shape, fill, column.dtype)])
 
-    return History(*(twice(c, f) for c, f in zip(history, (0.5, 0.0, 0.0, jnp.nan, True, EMPTY, 0))))
+    return History(*(twice(c, f) for c, f in zip(history, (0.5, 0.0, 0.0, jnp.nan, True, EMPTY, 0, 0))))
 
 
 def update_region(region: Region, rows: Told, d: int, q: int, on: jax.Array) -> Region:

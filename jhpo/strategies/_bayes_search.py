@@ -285,7 +285,7 @@ def batch(
         expected, _ = gp.predict(posterior, point, categorical, profile)
         column = gp.extend(posterior, explained, points, point, categorical, profile)
         posterior = gp.append(posterior, slot, point, expected, categorical, profile)
-        history = add_pending(history, row, unit, jnp.int32(0))
+        history = add_pending(history, row, unit)
         return (posterior, explained.at[:, slot].set(column), history), unit
 
     if rows.shape[0] == 1:

@@ -60,7 +60,7 @@ class BayesOpt(Strategy):
     Everything is traceable: inside `jhpo.run` a whole study is one program, and studies run side by side under
     ``vmap``. On the host (`minimize`, `Study`) it runs in float64 and its buffers grow: 32, 64, 128, ... trials, one
     compilation each, the next one ahead of time in the background. Inside `run` they are sized once; where a full
-    buffer cannot grow, the worst trials give way.
+    buffer cannot grow, the oldest trials give way.
 
     Args:
       batch: points of an `ask`, at most 512.
@@ -164,7 +164,7 @@ class BayesOpt(Strategy):
         units, theta, fitted = jax.lax.cond(start, self._design, self._model, state, rows, key)
         size = jnp.int32(history.status.shape[0])
         state = state._replace(
-            history=past.add_pending(history, rows, units, state.region.epoch),
+            history=past.add_pending(history, rows, units, state.region.epoch, state.asked),
             used=jnp.minimum(state.used + jnp.int32(self.batch), size),
             asked=state.asked + jnp.int32(self.batch),
             theta=theta,
@@ -175,7 +175,7 @@ class BayesOpt(Strategy):
     def tell(self, state: BayesState, units: jax.Array, result: Evaluation) -> BayesState:
         dtype = state.history.units.dtype
         rows = past.told(state.space, units, result, self.constraints, dtype)
-        history, used = past.record(state.history, state.used, rows, state.region.epoch)
+        history, used = past.record(state.history, state.used, rows, state.region.epoch, state.asked)
         region = past.update_region(state.region, rows, state.space.dim, self.batch, self._local(state))
         return state._replace(history=history, used=used, asked=state.asked + (used - state.used), region=region)
 
