@@ -74,9 +74,10 @@ def check_integer(name: str, value: Any, low: int = 1, high: int | None = None) 
     wanted = f"an integer >= {low}" if high is None else f"an integer in [{low}, {high}]"
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise invalid(name, wanted, value)
-    if value < low or (high is not None and value > high):
+    number = int(value)
+    if number < low or (high is not None and number > high):
         raise invalid(name, wanted, value)
-    return int(value)
+    return number
 
 
 def check_number(name: str, value: Any, low: float = -math.inf, high: float = math.inf, open_low: bool = False) -> None:

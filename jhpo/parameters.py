@@ -40,7 +40,7 @@ def _number(name: str, value: Any) -> float:
 
 def _shape(shape: Any) -> tuple[int, ...]:
     shape = (shape,) if isinstance(shape, numbers.Integral) else shape
-    if not isinstance(shape, Sequence) or not all(isinstance(s, numbers.Integral) and s >= 1 for s in shape):
+    if not isinstance(shape, Sequence) or not all(isinstance(s, numbers.Integral) and int(s) >= 1 for s in shape):
         raise invalid("shape", "a tuple of positive integers", shape, InvalidSpace)
     return tuple(int(s) for s in shape)
 
@@ -81,7 +81,7 @@ class Parameter:
 
     def _finish(self) -> None:
         for name, check in (("shape", _shape), ("when", _when), ("prior", _prior)):
-            object.__setattr__(self, name, check(getattr(self, name)))  # type: ignore[operator]
+            object.__setattr__(self, name, check(getattr(self, name)))
 
     @property
     def size(self) -> int:
