@@ -7,6 +7,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 MAX_DIM = 1024
 _BITS = 32
@@ -110,7 +111,9 @@ def _hash_owen(x: jax.Array, seed: jax.Array) -> jax.Array:
     return x
 
 
-def sobol(start: jax.Array | int, n: int, dim: int, seed: jax.Array | None = None, dtype: object = None) -> jax.Array:
+def sobol(
+    start: jax.Array | int, n: int, dim: int, seed: jax.Array | None = None, dtype: DTypeLike | None = None
+) -> jax.Array:
     """Points ``start, ..., start + n - 1`` of the Sobol sequence, ``float[n, dim]`` in [0, 1).
 
     Args:
