@@ -23,7 +23,7 @@ def standardize(y: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
     Returns:
         ``(z[n], scale[])``: ``scale`` is the deviation that was divided by, 1 for constant values.
 
-    >>> z, scale = standardize(jnp.array([1.0, 3.0, 9.0]), jnp.array([True, True, False]))
+    >>> z, scale = standardize(jnp.array([2.0, 4.0, 9.0]), jnp.array([True, True, False]))
     >>> z.tolist(), float(scale)
     ([-1.0, 1.0, 0.0], 1.0)
     """
@@ -59,10 +59,25 @@ def half_rank(y: jax.Array, mask: jax.Array) -> jax.Array:
     good = mask & (rank <= middle)
     gap = jnp.where(good, y - median, 0.0)
     spread = jnp.sqrt(jnp.sum(gap * gap) / jnp.maximum(middle, 1.0))
-    quantile = (rank + 0.5) / jnp.maximum(count, 1.0)
-    zero = (middle + 0.5) / jnp.maximum(count, 1.0)
+    quantile = (jnp.append(rank, middle) + 0.5) / jnp.maximum(count, 1.0)
     normal = jax.scipy.special.ndtri(jnp.clip(quantile, 1e-6, 1.0 - 1e-6))
-    origin = jax.scipy.special.ndtri(jnp.clip(zero, 1e-6, 1.0 - 1e-6))
     # ties with the median stay there
-    worse = jnp.where(y > median, median + spread * (normal - origin), y)
+    worse = jnp.where(y > median, median + spread * (normal[:-1] - normal[-1]), y)
     return jnp.where(good | ~mask, y, worse)
+
+
+def log_gap(y: jax.Array, mask: jax.Array) -> jax.Array:
+    """log(gap to the best + a tenth of the median's gap), in units of the median's gap: more room for the best values.
+
+    Args:
+        y: float[n]. mask: bool[n].
+
+    >>> [round(float(v), 2) for v in log_gap(jnp.array([0.0, 1.0, 2.0]), jnp.ones(3, bool))]
+    [-2.3, 0.1, 0.74]
+    """
+    count = jnp.sum(mask, dtype=jnp.int32)
+    best = jnp.min(jnp.where(mask, y, jnp.inf))
+    median = jnp.sum(jnp.where(mask & (masked_rank(y, mask) == (count - 1) // 2), y, 0.0))
+    unit = jnp.where(median > best, median - best, 1.0)
+    gap = jnp.where(mask, y - best, 0.0) / unit
+    return jnp.where(mask, jnp.log(gap + 0.1), 0.0)

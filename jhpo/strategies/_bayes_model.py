@@ -58,12 +58,12 @@ def targets(history: History, kind: str) -> tuple[jax.Array, jax.Array]:
     """Standardised targets and variances in their units; failed rows get the worst value met."""
     seen = history.status == OBSERVED
     told = seen | (history.status == FAILED)
-    rough, _ = warp.standardize(history.value, seen)
-    y = warp.half_rank(rough, seen) if kind == "half_rank" else rough
+    rough, first = warp.standardize(history.value, seen)
+    y = rough if kind == "none" else warp.half_rank(rough, seen)
+    y = warp.log_gap(y, seen) if kind == "log" else y
     worst = jnp.max(jnp.where(seen, y, -jnp.inf))
     y = jnp.where(seen, y, jnp.where(jnp.isfinite(worst), worst, 0.0))
     y, scale = warp.standardize(y, told)
-    _, first = warp.standardize(history.value, seen)
     return y, jnp.where(seen, history.variance / first / first / scale / scale, 0.0)
 
 

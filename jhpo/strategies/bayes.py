@@ -25,7 +25,7 @@ MODEL_ROWS, FIT_ROWS = 1024, 256
 # Beyond these the search keeps to a trust region, unless an option says otherwise.
 _REGION_DIM, _REGION_ROWS = 20, 1000
 REGIONS = ("auto", "always", "never")
-WARPS = ("half_rank", "none")
+WARPS = ("half_rank", "log", "none")
 
 
 class BayesState(NamedTuple):
@@ -93,10 +93,10 @@ class BayesOpt(Strategy):
     warp: str = static_field("half_rank")
     region: str = static_field("auto")
     constraints: int = static_field(0)
-    candidates: int = static_field(1024)
-    starts: int = static_field(6)
+    candidates: int = static_field(2048)
+    starts: int = static_field(8)
     fit_iterations: int = static_field(30)
-    search_iterations: int = static_field(30)
+    search_iterations: int = static_field(40)
     capacity: int = static_field(0)
 
     steady = True
