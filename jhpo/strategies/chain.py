@@ -36,7 +36,7 @@ class PolishState(NamedTuple):
     """The second phase: the polish, and the points it begins with."""
 
     inner: Any  # state of the polish
-    elite: jax.Array  # float[k, d]
+    elite: jax.Array  # float[k, d]; float[0, d] when a polish of several phases has left its first one
     turn: jax.Array  # int32[], generations asked for in this phase; in the first one the elite is evaluated
 
 
@@ -96,8 +96,6 @@ class Chain(Strategy):
             raise invalid("search", "a strategy of one phase (chain the polish instead)", type(self.search).__name__)
         if not self.polish.steady and type(self.polish).absorb is Strategy.absorb:
             raise invalid("polish", "a strategy that learns from given points", type(self.polish).__name__)
-        if type(self.polish).max_evaluations is not Strategy.max_evaluations:
-            raise invalid("polish", "a strategy without an end", type(self.polish).__name__)
 
     # -- what the host asks ---------------------------------------------------------------------------------
 
@@ -134,6 +132,11 @@ class Chain(Strategy):
         phase = self.polish if isinstance(state, PolishState) else self.search
         return phase.evaluation_ids(state.inner, ids)
 
+    def max_evaluations(self, space: Space) -> int | None:
+        """The search, the points handed over, and what the polish makes sense for; None if it has no end."""
+        limit = self.polish.max_evaluations(space)
+        return None if limit is None else self._generations * self.population + self.polish.population + limit
+
     def prepare(self, evaluations: int) -> Chain:
         """Each phase with buffers for its own share."""
         mine = self._generations * self.search.population
@@ -165,6 +168,9 @@ class Chain(Strategy):
         if isinstance(state, SearchState):
             units, inner = self.search.ask(state.inner, key)
             return units, state._replace(inner=inner)
+        if not len(state.elite):
+            units, inner = self.polish.ask(state.inner, key)
+            return units, state._replace(inner=inner)
         units, inner = jax.lax.cond(
             state.turn == 0,
             lambda inner: (state.elite, inner),
@@ -176,6 +182,8 @@ class Chain(Strategy):
     def tell(self, state: Any, units: jax.Array, result: Evaluation) -> Any:
         if isinstance(state, SearchState):
             return self._keep(state, units, result)._replace(inner=self.search.tell(state.inner, units, result))
+        if not len(state.elite):
+            return state._replace(inner=self.polish.tell(state.inner, units, result))
         inner = jax.lax.cond(
             state.turn == 1,
             lambda inner: self.polish.absorb(inner, units, result),
@@ -192,7 +200,7 @@ class Chain(Strategy):
 
     def advance(self, state: Any) -> PolishState:
         if isinstance(state, PolishState):
-            return state._replace(inner=self.polish.advance(state.inner))
+            return state._replace(inner=self.polish.advance(state.inner), elite=state.elite[:0])
         inner = self.polish.init(state.space, state.key)
         return PolishState(inner, state.elite, jnp.zeros((), jnp.int32))
 

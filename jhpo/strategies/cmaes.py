@@ -172,6 +172,30 @@ class CMAES(Strategy):
         )
         return jax.lax.cond(state.told >= state.size, self._adapt, lambda s: s, state)
 
+    def absorb(self, state: CMAESState, units: jax.Array, result: Evaluation) -> CMAESState:
+        """Before its first generation the search begins at the best point given, as wide as the points lie apart.
+
+        Later it keeps its distribution; given points are remembered as the best alone.
+        """
+        value, violation = feasible_value(result)
+        units, value, violation = (x.astype(state.rows.dtype) for x in (units, value, violation))
+        top = jnp.lexsort((value, violation))[0]
+        better = (violation[top] < state.best_violation) | (
+            (violation[top] == state.best_violation) & (value[top] < state.best_value)
+        )
+        good = ~jnp.isinf(violation)
+        squares = jnp.where(good[:, None], jnp.square(units - units[top][None, :]), 0.0)
+        apart = jnp.sqrt(squares.sum() / (jnp.maximum(good.sum() - 1, 1) * units.shape[1]).astype(units.dtype))
+        sigma = jnp.clip(apart, jnp.minimum(0.05, state.first_sigma), state.first_sigma)
+        begin = (state.spent.sum() == 0) & (state.told == 0) & good.any()
+        start = cma.gaussian(units[top], sigma, self._diagonal(state.space))
+        return state._replace(
+            gauss=jax.tree.map(lambda a, b: jnp.where(begin, a, b), start, state.gauss),
+            best_unit=jnp.where(better, units[top], state.best_unit),
+            best_value=jnp.where(better, value[top], state.best_value),
+            best_violation=jnp.where(better, violation[top], state.best_violation),
+        )
+
     def best(self, state: CMAESState) -> tuple[jax.Array, jax.Array]:
         """The best member ever told, ``float[d]``, and its value."""
         return state.best_unit, state.best_value

@@ -186,6 +186,26 @@ class DifferentialEvolution(Strategy):
         )
         return jax.lax.cond(state.cursor >= state.alive, self._next_sweep, lambda s: s, state)
 
+    def absorb(self, state: DEState, units: jax.Array, result: Evaluation) -> DEState:
+        """Given points replace the worst members of the pool that they beat."""
+        value, violation = feasible_value(result)
+        units, value, violation = (x.astype(state.rows.dtype) for x in (units, value, violation))
+        size = state.rows.shape[0]
+        k = min(units.shape[0], size)
+        dead = jnp.arange(size, dtype=jnp.int32) >= state.alive
+        given = jnp.lexsort((value, violation))[:k]
+        worst = jnp.lexsort((-state.value, -state.violation, dead))[:k]
+        wins = (violation[given] < state.violation[worst]) | (
+            (violation[given] == state.violation[worst]) & (value[given] < state.value[worst])
+        )
+        at = jnp.where(wins, worst, size)  # out of range: dropped
+        return state._replace(
+            rows=state.rows.at[at].set(units[given], mode="drop"),
+            value=state.value.at[at].set(value[given], mode="drop"),
+            violation=state.violation.at[at].set(violation[given], mode="drop"),
+            known=state.known.at[at].set(True, mode="drop"),
+        )
+
     def best(self, state: DEState) -> tuple[jax.Array, jax.Array]:
         """The best member of the pool, which never loses it, ``float[d]``, and its value."""
         top = jnp.lexsort((state.value, state.violation))[0]
