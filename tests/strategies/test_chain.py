@@ -129,7 +129,7 @@ def test_one_program_for_each_phase_and_one_between_them(count_compilations) -> 
     "chain",
     [
         Chain(SobolSearch(8), PSO(8), evaluations=16, horizon=1.0),
-        Chain(PSO(8), CMAES(8), evaluations=40, horizon=1.0),
+        Chain(PSO(8), CMAES(8), evaluations=16, horizon=1.0),
         Chain(SobolSearch(8), jhpo.DifferentialEvolution(8, variant="rand1"), evaluations=16, horizon=1.0),
         Chain(SobolSearch(8), Chain(Greedy(8), HyperGradient(2), evaluations=24), evaluations=8, horizon=1.0),
         Chain(SobolSearch(8), jhpo.BayesOpt(batch=4), evaluations=16, horizon=1.0),
@@ -141,7 +141,7 @@ def test_other_chains_go_on_from_what_they_are_given(chain) -> None:
         return (hp["x"] - 0.45) ** 2 + (hp["y"] + 0.35) ** 2
 
     first = chain._generations * chain.search.population
-    result = jhpo.minimize(bowl, BOX, chain, budget=first + 48)
+    result = jhpo.minimize(bowl, BOX, chain, budget=first + 64)
     values = result.history.value
     assert values[first:].min() < values[:first].min()
     # the elite of the search comes first, and what follows starts from there: better than the search was on average
