@@ -95,7 +95,8 @@ print(imported - start, time.perf_counter() - imported)
 
 
 def fresh(options: argparse.Namespace) -> None:
-    """The first suggestion of a new process: import and the rest, without and with a filled compilation cache."""
+    """The first suggestion of a new process, default threads: without and with a filled compilation cache."""
+    environment = {k: v for k, v in os.environ.items() if k not in comparison.THREADS}
     with tempfile.TemporaryDirectory() as folder:
         cache = {
             "JAX_COMPILATION_CACHE_DIR": folder,
@@ -104,7 +105,7 @@ def fresh(options: argparse.Namespace) -> None:
         }
         for name in ("cold", "with the cache", "with the cache"):
             done = subprocess.run(
-                [sys.executable, "-c", _FRESH], env={**os.environ, **cache}, capture_output=True, text=True, check=True
+                [sys.executable, "-c", _FRESH], env={**environment, **cache}, capture_output=True, text=True, check=True
             )
             imports, first = map(float, done.stdout.split())
             print(f"fresh process, {name}: imports {imports:.2f} s, first suggestion {first:.2f} s")

@@ -17,6 +17,8 @@ from jhpo.kernels import lbfgs
 from jhpo.kernels.covariance import Points, Profile, all_terms, matern52, squared_distance
 from jhpo.kernels.numerics import cholesky_inverse, jittered_cholesky_inverse
 
+# A fit ends where no derivative of the log posterior by the logarithm of a parameter is larger.
+_FIT_TOLERANCE = 1e-2
 _LOG_2PI = float(np.log(2 * np.pi))
 
 
@@ -180,7 +182,9 @@ def fit(
     target = objective(data, prior, categorical, profile)
 
     def one(theta: jax.Array) -> tuple[jax.Array, jax.Array]:
-        result = lbfgs.minimize(target, theta, prior.lower, prior.upper, iterations=iterations)
+        result = lbfgs.minimize(
+            target, theta, prior.lower, prior.upper, iterations=iterations, tolerance=_FIT_TOLERANCE
+        )
         return result.x, result.value
 
     thetas, values = jax.lax.map(one, starts)

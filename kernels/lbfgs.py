@@ -128,8 +128,9 @@ def minimize(
     *,
     iterations: int,
     memory: int = 8,
+    tolerance: float = 0.0,
 ) -> LBFGSResult:
-    """Minimise a function of a few dozen variables in a box, in a fixed number of evaluations.
+    """Minimise a function of a few dozen variables in a box, in a limited number of evaluations.
 
     Projected L-BFGS with backtracking (Nocedal and Wright, 2006, ch. 7; directions over the free variables only). The
     loop is flat: a rejected step costs an iteration, so many starts vmap or map in lockstep. For several starts:
@@ -141,13 +142,26 @@ def minimize(
         lower, upper: float[p], bounds, possibly infinite.
         iterations: evaluations after the first one.
         memory: remembered pairs.
+        tolerance: the search ends where no entry of ``x - clip(x - grad)`` or no step is larger; under vmap, once all
+            have ended.
 
     >>> f = jax.value_and_grad(lambda x: jnp.sum((x - jnp.array([0.5, 2.0])) ** 2))
     >>> result = minimize(f, jnp.zeros(2), jnp.zeros(2), jnp.ones(2), iterations=20)
     >>> [round(float(v), 4) for v in result.x]
     [0.5, 1.0]
     """
-    state = start(x, lower, upper, memory)
-    state = jax.lax.fori_loop(0, iterations + 1, lambda _, s: iterate(value_and_grad, s, lower, upper), state)
-    residual = jnp.max(jnp.abs(state.x - jnp.clip(state.x - state.grad, lower, upper)))
-    return LBFGSResult(state.x, state.value, state.grad, residual)
+
+    def residual(state: LBFGSState) -> jax.Array:
+        return jnp.max(jnp.abs(state.x - jnp.clip(state.x - state.grad, lower, upper)))
+
+    def unfinished(carry: tuple[jax.Array, LBFGSState]) -> jax.Array:
+        i, state = carry
+        reach = state.step * jnp.max(jnp.abs(state.direction))
+        small = (residual(state) <= tolerance) | (reach <= 1e-3 * tolerance)
+        return (i <= iterations) & ((i == 0) | ~small)
+
+    def step(carry: tuple[jax.Array, LBFGSState]) -> tuple[jax.Array, LBFGSState]:
+        return carry[0] + jnp.int32(1), iterate(value_and_grad, carry[1], lower, upper)
+
+    _, state = jax.lax.while_loop(unfinished, step, (jnp.int32(0), start(x, lower, upper, memory)))
+    return LBFGSResult(state.x, state.value, state.grad, residual(state))

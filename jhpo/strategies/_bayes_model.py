@@ -15,7 +15,7 @@ from jhpo.strategies._bayes_history import EMPTY, FAILED, OBSERVED, PENDING, His
 if TYPE_CHECKING:
     from jhpo.space import Space
 # Fits of at most so many rows begin twice: at the last parameters and at the mode of the prior.
-_TWO_STARTS = 128
+_TWO_STARTS = 64
 
 
 class Model(NamedTuple):

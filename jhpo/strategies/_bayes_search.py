@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 _MANY_CELLS = 8
 # Finite spaces with at most so many points are searched completely.
 _ENUMERABLE = 2048
+# Candidates times rows of the model: long histories are searched with fewer candidates.
+_MOST_PRODUCTS = 2**20
 # A score below every real one, yet finite, so that arithmetic on scores stays finite.
 WORST = -1e20
 
@@ -225,7 +227,7 @@ def pick(
             # the relaxed point: integers with many cells between their cells, all else as at the start
             smooth = jax.value_and_grad(lambda x: -score(search, model, posterior, point._replace(x=x)))
             lower, upper = jnp.where(free, low, start), jnp.where(free, high, start)
-            return lbfgs.minimize(smooth, start, lower, upper, iterations=search.iterations, memory=6).x
+            return lbfgs.minimize(smooth, start, lower, upper, iterations=search.iterations, memory=6, tolerance=1e-3).x
 
         polished = jax.vmap(polish)(starts)
         if space.has_constraints:  # back towards the start, if the polish left the feasible region
@@ -260,7 +262,8 @@ def batch(
     """
     space, profile = search.space, search.profile
     categorical, discrete = np.asarray(space.categorical), bool((space.cells > 0).any())
-    random = draws(search, key, 2 * (search.candidates // 2), model.incumbent.dtype)
+    number = min(search.candidates, _MOST_PRODUCTS // model.mean.shape[0])
+    random = draws(search, key, 2 * (number // 2), model.incumbent.dtype)
     candidates = pool(search, model, random, key, low, high)
     points = as_points(space, candidates)
     # all of this is made once; a pick changes one column of the rows, and the variances

@@ -93,7 +93,7 @@ class BayesOpt(Strategy):
     warp: str = static_field("half_rank")
     region: str = static_field("auto")
     constraints: int = static_field(0)
-    candidates: int = static_field(2048)
+    candidates: int = static_field(1024)
     starts: int = static_field(8)
     fit_iterations: int = static_field(30)
     search_iterations: int = static_field(40)
@@ -205,7 +205,7 @@ class BayesOpt(Strategy):
         chosen, slots = modelling.select(inside, rows, MODEL_ROWS, weights, space)
         # the more there is, the less a few results more change the parameters
         since = state.asked - state.fitted
-        refit = (since * 64 >= state.asked) | (state.asked <= 128)
+        refit = since * 32 >= state.asked
         surrogate = Surrogate(space, PROFILES[self.kernel], self.warp, self.fit_iterations, FIT_ROWS)
         model, theta = modelling.build(surrogate, chosen, state.theta, refit, fit_key)
         low, high = self._box(state, model, theta, local)
