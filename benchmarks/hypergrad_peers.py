@@ -3,12 +3,12 @@
     python hypergrad_peers.py TASK.npz SECONDS
 
 Prints one JSON object: for every library found, time over one torch training of the same network on the same batches,
-the growth of the process's peak memory in MB, and the gradient with respect to the learning rate.
+seconds of that training, and the gradient with respect to the learning rate. One thread: for networks of this size
+more of them are slower.
 """
 
 import importlib.util
 import json
-import resource
 import sys
 import time
 
@@ -77,6 +77,7 @@ def best(call, seconds):
 
 
 def main():
+    torch.set_num_threads(1)
     path, seconds = sys.argv[1], float(sys.argv[2]) / 2
     with np.load(path) as file:
         arrays = {name: torch.tensor(file[name]) for name in file.files}
@@ -86,10 +87,8 @@ def main():
     for name, run in (("higher", by_higher), ("torchopt", by_torchopt)):
         if importlib.util.find_spec(name) is None:
             continue
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         seconds_of_it, grads = best(lambda run=run: run(task), seconds)
-        grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1e3
-        found[name] = {"ratio": seconds_of_it / plain, "training": plain, "megabytes": grown, "lr": float(grads[0])}
+        found[name] = {"ratio": seconds_of_it / plain, "training": plain, "lr": float(grads[0])}
     print(json.dumps(found))
 
 

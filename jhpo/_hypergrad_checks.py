@@ -128,5 +128,7 @@ def check_facts(facts: Facts, spec: Spec) -> None:
                 "act only through the optimiser or the initialisation and do not move the optimum; use "
                 "method='reverse' or 'forward', or hold them fixed with wrt"
             )
+    if spec.method == "forward" and not facts.forward:
+        raise invalid("method", "a method other than 'forward', as jax.custom_vjp has no derivative in it", "forward")
     if spec.method == "truncated" and facts.steps == 0:
         raise invalid("method", "a training of at least 1 step for 'truncated'", 0)

@@ -13,10 +13,11 @@ import numpy as np
 from jax.extend.core import Literal
 
 from jhpo.binding import Partly, bind, has_implicit, relaxed, state_bytes
-from jhpo.dependence import names_of, reaches, reaches_smoothly
+from jhpo.dependence import has_forward_mode, names_of, reaches, reaches_backwards, reaches_smoothly
 from jhpo.gradients import Spec
 from jhpo.kernels import trees
 from jhpo.kernels.chaos import TRUSTED, USABLE
+from jhpo.kernels.mixed import GRADIENT
 from jhpo.kernels.unroll import block_length, unroll
 from jhpo.trainable import objective_errors
 
@@ -42,10 +43,13 @@ class Facts(NamedTuple):
     smooth: tuple[bool, ...]  # ... on a path that has a derivative
     in_loss: tuple[bool, ...]  # ... through train_loss or the evaluation alone; all False without train_loss
     implicit: bool  # the trainable offers what implicit gradients need
+    forward: bool  # the whole training has a derivative in forward mode (no custom_vjp)
+    forward_step: bool  # ... and so has a step, which is what the chaos exponent takes
     random: bool  # the key reaches the result
     state: int  # S, bytes of a training state
     params: int  # bytes of the trained parameters (0 unless implicit)
     residuals: int  # bytes one step keeps for its backward pass
+    gradients: int  # bytes of the inner gradients among them, which blocks of steps keep (see `jhpo.kernels.mixed`)
 
 
 _KNOWN: OrderedDict[Any, Facts] = OrderedDict()
@@ -84,27 +88,32 @@ def _read(trainable: Any, hp: HP, key: jax.Array, spec: Spec) -> Facts:
     data = jax.random.key_data(key)
     in_loss, params = (False,) * len(start), 0
     implicit = has_implicit(part)
+    forward = has_forward_mode(whole, start)
+    smoothly = reaches_smoothly if forward else reaches_backwards
     if implicit:
         state = jax.eval_shape(run.init, start)
         like = jax.eval_shape(part.params, state)
         params = _bytes(like)
         zeros = functools.partial(jax.tree.map, lambda x: jnp.zeros(x.shape, x.dtype))
-        loss = reaches_smoothly(lambda hp: part.train_loss(hp, zeros(like)), start)
+        loss = smoothly(lambda hp: part.train_loss(hp, zeros(like)), start)
         # the state is made from the fixed hyperparameters: what counts is the evaluation's own use of them
-        direct = reaches_smoothly(lambda hp: run.evaluate(hp, run.init(start)), start)
+        direct = smoothly(lambda hp: run.evaluate(hp, run.init(start)), start)
         in_loss = tuple(a or b for a, b in zip(loss, direct))
     return Facts(
         names=tuple(n for n, chosen in zip(names_of(hp), spec.wrt) if chosen),
         size=sum(math.prod(jnp.shape(x)) for x in start),
         steps=run.steps,
         used=tuple(reaches(whole, start)),
-        smooth=tuple(reaches_smoothly(whole, start)),
+        smooth=tuple(smoothly(whole, start)),
         in_loss=in_loss,
         implicit=implicit,
+        forward=forward,
+        forward_step=forward or has_forward_mode(lambda hp: run.step(hp, run.init(hp), jnp.int32(0)), start),
         random=any(reaches(lambda data: whole(start, jax.random.wrap_key_data(data, impl=impl)), data)),
         state=state_bytes(part, start, key),
         params=params,
         residuals=_residual_bytes(run, start) if run.steps else 0,
+        gradients=_gradient_bytes(run, start) if run.steps else 0,
     )
 
 
@@ -138,12 +147,27 @@ def _residual_bytes(run: Any, hp: HP) -> int:
     )
 
 
+def _gradient_bytes(run: Any, hp: HP) -> int:
+    """Bytes of what one step computes by `mixed_grad`."""
+
+    def count(jaxpr: Any) -> int:
+        total = 0
+        for eqn in jaxpr.eqns:
+            if eqn.primitive.name == "name" and eqn.params["name"] == GRADIENT:
+                total += sum(_bytes(v.aval) for v in eqn.outvars)
+            inner = jax.tree.leaves(list(eqn.params.values()), is_leaf=lambda x: hasattr(x, "jaxpr"))
+            total += sum(count(getattr(x, "jaxpr", x)) for x in inner if hasattr(x, "eqns") or hasattr(x, "jaxpr"))
+        return total
+
+    return count(jax.make_jaxpr(run.step)(hp, jax.eval_shape(run.init, hp), jnp.int32(0)).jaxpr)
+
+
 def expected_bytes(facts: Facts, spec: Spec) -> int:
     """Temporary memory a method should need: states, and what backward passes keep."""
     state, steps = facts.state, facts.steps
     if spec.method in ("reverse", "truncated"):
         steps = min(spec.window, steps) if spec.method == "truncated" else steps
-        return _reverse_bytes(steps, spec.levels, state, facts.residuals)
+        return _reverse_bytes(steps, spec.levels, facts)
     if spec.method == "forward":
         return (1 + min(facts.size, CHUNK)) * state
     if spec.method in ("pes", "es_single"):
@@ -154,15 +178,15 @@ def expected_bytes(facts: Facts, spec: Spec) -> int:
     return 2 * state
 
 
-def _reverse_bytes(steps: int, levels: int, state: int, residuals: int) -> int:
+def _reverse_bytes(steps: int, levels: int, facts: Facts) -> int:
     if levels == 0:
-        return steps * residuals + 2 * state
-    total = residuals + 2 * state
+        return steps * facts.residuals + 2 * facts.state
+    total = facts.residuals + 2 * facts.state
     for level in range(levels, 1, -1):
         block = block_length(steps, level)
-        total += -(-steps // block) * state
+        total += -(-steps // block) * facts.state
         steps = block
-    return total + steps * state
+    return total + steps * (facts.state + facts.gradients)
 
 
 def trusted_steps(growth: np.ndarray, last: bool) -> int:
@@ -195,13 +219,14 @@ def choose(facts: Facts, spec: Spec, exponent: float, growth: np.ndarray, statio
             f"all hyperparameters act through the loss, and training converged (its gradient fell to {stationary:.1e})"
         )
         return Choice(spec._replace(method="implicit"), why)
+    few = facts.size <= FORWARD and facts.forward
     if exponent <= TRUSTED:
-        if facts.size <= FORWARD:
+        if few:
             return Choice(spec._replace(method="forward"), f"{_count(facts.size)}: forward mode costs least")
         return Choice(spec._replace(method="reverse"), f"{_count(facts.size)} through {facts.steps} sound steps")
     if exponent <= USABLE and facts.random:
         why = f"chaotic (exponent {exponent:.1f} > {TRUSTED:g}): clipped and averaged over {SEEDS} seeds"
-        method = "forward" if facts.size <= FORWARD else "reverse"
+        method = "forward" if few else "reverse"
         return Choice(spec._replace(method=method, seeds=max(spec.seeds, SEEDS)), why)
     chaotic = f"chaotic (exponent {exponent:.1f} > {USABLE:g}): no derivative of the unroll has a meaning"
     if exponent <= USABLE:

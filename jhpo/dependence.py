@@ -6,6 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from jax.interpreters import partial_eval
 
 from jhpo.kernels import trees
@@ -51,3 +53,33 @@ def reaches_smoothly(fun: Callable[[HP], Any], hp: HP) -> list[bool]:
         return jax.jvp(lambda x: fun(rebuild(x)), (floats,), (list(directions),))[1]
 
     return _used(tangents, floats)
+
+
+def reaches_backwards(fun: Callable[[HP], jax.Array], hp: HP) -> list[bool]:
+    """As `reaches_smoothly`, for a scalar function with a derivative in reverse mode only (`jax.custom_vjp`).
+
+    >>> import jax.numpy as jnp
+    >>> reaches_backwards(lambda hp: jnp.sign(hp["a"]) * hp["b"], {"a": 1.0, "b": 2.0})
+    [False, True]
+    """
+    floats, rebuild = trees.split_floats(hp)
+
+    def gradients(weight: jax.Array) -> Any:
+        value, pull = jax.vjp(lambda x: fun(rebuild(x)), floats)
+        return pull(weight.astype(value.dtype))[0]
+
+    jaxpr = jax.make_jaxpr(gradients)(jnp.ones(())).jaxpr
+    wanted = np.eye(len(floats), dtype=bool).tolist()
+    return [bool(partial_eval.dce_jaxpr(jaxpr, row)[1][0]) for row in wanted]
+
+
+def has_forward_mode(fun: Callable[[HP], Any], hp: HP) -> bool:
+    """The function can be differentiated forwards: no `jax.custom_vjp` stands in the way."""
+    floats, rebuild = trees.split_floats(hp)
+    try:
+        jax.eval_shape(lambda x: jax.jvp(lambda x: fun(rebuild(x)), (x,), (x,)), floats)
+    except TypeError as error:
+        if "custom_vjp" not in str(error):
+            raise
+        return False
+    return True

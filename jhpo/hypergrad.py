@@ -132,7 +132,7 @@ class _Attempt:
 
     def run(self, spec: Spec) -> Hypergradient:
         """The estimate, by the method asked for or chosen."""
-        if self.check:
+        if self.check and self.facts.forward_step:
             self._probe(spec)
         if spec.method != "auto":
             return self._finish(Choice(spec, "asked for"), warn=True)
@@ -144,12 +144,19 @@ class _Attempt:
                 return found
             self.notes = [f"implicit gradients were tried in vain: {found.diagnostics.notes[-1]}"]
             choice = self._choose(spec, ("implicit",))
-        return self._finish(choice, warn=False)
+        measured = self.exponent is not None
+        found = self._finish(choice, warn=False)
+        if measured or self.exponent is None or self.exponent <= TRUSTED:
+            return found
+        return self._finish(self._choose(spec, skip), warn=False)
 
     def _choose(self, spec: Spec, skip: tuple[str, ...]) -> Choice:
-        assert self.exponent is not None and self.growth is not None
+        if self.exponent is None:
+            # norms of dE/dw_t, which reverse mode finds on its way, will stand in for the exponent
+            return Choice(spec._replace(method="reverse"), "steps with jax.custom_vjp have no other derivative")
         stationary = np.inf if self.stationary is None else self.stationary
-        return choose(self.facts, spec, self.exponent, self.growth, stationary, skip)
+        growth = np.zeros(0) if self.growth is None else self.growth
+        return choose(self.facts, spec, self.exponent, growth, stationary, skip)
 
     def _probe(self, spec: Spec) -> None:
         """Chaos exponent and convergence; refuses trainings that fail."""
@@ -175,6 +182,9 @@ class _Attempt:
         spec, why, measured = self._fit(spec, why)
         with objective_errors():
             out = estimate_program(self.trainable, self.hp, self.key, spec)
+        if self.exponent is None and out.norms is not None and spec.method == "reverse" and self.check:
+            sizes = np.asarray(out.norms)
+            self.exponent = float(np.log(np.max(sizes) / sizes[-1])) if sizes[-1] > 0 else 0.0
         self._check_result(out, spec)
         notes = tuple([*self.notes, *self._doubts(out, spec)])
         if warn:
@@ -185,8 +195,10 @@ class _Attempt:
     def _fit(self, spec: Spec, why: str) -> tuple[Spec, str, int | None]:
         """The fewest levels whose program fits the memory; compiles it, and what fits is not compiled again."""
         open_levels = spec.method in ("reverse", "truncated") and self.levels is None and self.facts.steps > 0
-        tried = []
-        for levels in LEVELS if open_levels else (spec.levels,):
+        tried: list[tuple[int, str]] = []
+        # with `mixed_grad` in the steps, one level costs less memory than none and no more time
+        candidates = LEVELS[1:] if self.facts.gradients else LEVELS
+        for levels in candidates if open_levels else (spec.levels,):
             spec = spec._replace(levels=levels)
             expected = expected_bytes(self.facts, spec)
             if open_levels and expected > self.limit:
@@ -219,10 +231,9 @@ class _Attempt:
         if spec.method in ("pes", "es_single"):
             raise UnusableGradient(f"gradient of {bad}: every perturbed training failed; try a smaller sigma")
         if self.broken is None and self.exponent is not None and self.exponent > TRUSTED:
-            steps = trusted_steps(self.growth, last=False)
             raise UnusableGradient(
                 f"gradient of {bad}: training is chaotic (exponent {self.exponent:.3g}) and its derivative overflowed; "
-                f"use method='pes', or horizon={max(steps, 1) / self.facts.steps:.3g}, up to which it is not"
+                f"use method='pes'{self._shorter()}"
             )
         raise UnusableGradient(_no_derivative(f"for {bad}"))
 
@@ -236,9 +247,8 @@ class _Attempt:
         if unrolled and self.broken is not None:
             notes.append(_no_derivative(f"in parts from step {self.broken} on"))
         elif unrolled and self.exponent is not None and self.exponent > TRUSTED:
-            share = trusted_steps(self.growth, last=False) / max(self.facts.steps, 1)
             note = f"training is chaotic (exponent {self.exponent:.3g} > {TRUSTED:g})"
-            notes.append(f"{note}; use method='pes'" + (f" or horizon={share:.3g}" if share > 0 else ""))
+            notes.append(f"{note}; use method='pes'{self._shorter()}")
         if spec.method == "truncated" and spec.window < self.facts.steps:
             notes.append(f"a derivative of the last {spec.window} of {self.facts.steps} steps prefers small rates")
         if spec.method == "implicit":
@@ -261,6 +271,11 @@ class _Attempt:
         if out.agreement is not None and float(out.agreement) < 0.5:
             notes.append(f"the seeds disagree in direction ({float(out.agreement):.2f} of 1): use method='pes'")
         return notes
+
+    def _shorter(self) -> str:
+        """The share of the training up to which it is sound, as advice."""
+        steps = 0 if self.growth is None else trusted_steps(self.growth, last=False)
+        return f" or horizon={steps / self.facts.steps:.3g}" if 0 < steps < self.facts.steps else ""
 
     def _report(self, out: Estimate, spec: Spec, why: str, measured: Any, notes: tuple[str, ...]) -> Diagnostics:
         leveled = spec.method in ("reverse", "truncated")

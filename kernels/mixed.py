@@ -7,10 +7,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 Tree = Any
+
+# Name of inner gradients, by which rematerialisation can keep them: all that a backward pass needs of the step's own
+# gradient, as the Hessian product computes what else it needs anyway.
+GRADIENT = "jhpo.kernels.mixed.gradient"
 
 
 @jax.custom_jvp
@@ -80,7 +85,7 @@ def mixed_value_and_grad(fun: Callable[..., Any], has_aux: bool = False) -> Call
 
         scalar = (lambda point: call(point)[0]) if has_aux else call
         # the value is a plain function of its inputs: its derivative, if it is used at all, needs no second order
-        return call((params, others)), _gradient(scalar, params, others)
+        return call((params, others)), checkpoint_name(_gradient(scalar, params, others), GRADIENT)
 
     return wrapped
 

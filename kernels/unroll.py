@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jhpo.kernels import trees
+from jhpo.kernels.mixed import GRADIENT
 
 Tree = Any
 Step = Callable[[Tree, Tree, jax.Array], Tree]
@@ -48,7 +49,7 @@ def unroll(
       hp, state: trees of arrays.
       steps: T, a Python integer.
       levels: L. 0 stores what the steps' backward pass needs, T (S + residuals) bytes; L >= 1 stores about
-        L T^(1/L) states and recomputes each step L times.
+        L T^(1/L) states and T^(1/L) inner gradients (by `mixed_grad`), and recomputes each step L times.
       start: the number of the first step.
       probe: ``float[T]`` of zeros or None. Its cotangent is the norm of dE/dw_t after every step (reverse only).
 
@@ -77,7 +78,9 @@ def _scan(body: Callable[..., Any], carry: Tree, xs: Tree, steps: int, levels: i
     if steps == 0:
         return carry
     if levels <= 1:
-        return lax.scan(jax.checkpoint(body, prevent_cse=False) if levels else body, carry, xs)[0]
+        # a step's own gradient is all that recomputing it would give beyond what the Hessian product computes anyway
+        keep = jax.checkpoint_policies.save_only_these_names(GRADIENT)
+        return lax.scan(jax.checkpoint(body, prevent_cse=False, policy=keep) if levels else body, carry, xs)[0]
     block = block_length(steps, levels)
     count = steps // block
 

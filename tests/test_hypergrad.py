@@ -497,3 +497,28 @@ def test_one_call_compiles_two_programs(count_compilations):
     assert sorted(n for n in seen.names if "program" in n) == ["jit(estimate_program)", "jit(probe_program)"], (
         seen.names
     )
+
+
+def test_custom_vjp_leaves_reverse_mode():
+    """Functions without forward mode: the exponent comes from the norms of dE/dw_t, and `forward` says why not."""
+
+    @jax.custom_vjp
+    def square(x):
+        return x**2
+
+    square.defvjp(lambda x: (x**2, x), lambda x, g: (2 * x * g,))
+    judged = type("Judged", (Descent,), {"evaluate": lambda self, hp, s: square(s[0]) / 2})()
+    _, grad, diagnostics = jhpo.hypergrad(judged, {"lr": 0.3}, KEY)
+    np.testing.assert_allclose(grad["lr"], closed_form(0.3), rtol=1e-5)
+    assert diagnostics.method == "reverse" and diagnostics.exponent < 0  # a step has forward mode, so it was measured
+    with pytest.raises(jhpo.InvalidArgument, match="custom_vjp"):
+        jhpo.hypergrad(judged, {"lr": 0.3}, KEY, method="forward")
+
+    def step(self, hp, state, t):
+        return state[0] - hp["lr"] * jnp.sqrt(square(state[0])) * jnp.sign(state[0]), state[1]
+
+    stepped = type("Stepped", (Descent,), {"step": step})(steps=50)
+    assert jhpo.hypergrad(stepped, {"lr": 0.3, "unused": 1.0}, KEY, wrt=["lr"]).diagnostics.exponent == 0.0
+    found = jhpo.hypergrad(stepped, {"lr": 2.2}, KEY)
+    np.testing.assert_allclose(found.diagnostics.exponent, 49 * np.log(1.2), rtol=1e-4)
+    assert found.diagnostics.method == "pes" and "chaotic" in found.diagnostics.why
