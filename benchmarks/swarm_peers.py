@@ -1,9 +1,11 @@
 """Swarm and evolution peers, run in a Python of their own; prints JSON lines. Started by swarm_quality.py.
 
-    python swarm_peers.py table METHOD EVALUATIONS SEEDS        # the five functions, d = 10
-    python swarm_peers.py bbob METHOD DIMENSION BUDGET INSTANCES
+    python swarm_peers.py table METHOD FUNCTION EVALUATIONS SEEDS          # d = 10
+    python swarm_peers.py bbob METHOD GROUP DIMENSION BUDGET INSTANCES
+    python swarm_peers.py hpo METHOD PROBLEM BUDGET FIRST_SEED SEEDS       # with peers.py and problems.py on the path
 
-METHOD: pyswarms, cmaes (with IPOP restarts, as its README shows), and for the table evosax_pso, evosax_cma, evosax_de.
+METHOD: pyswarms, cmaes (with IPOP restarts, as its README shows), and for the table evosax_pso, evosax_cma, evosax_de;
+for hpo a name from peers.py.
 """
 
 from __future__ import annotations
@@ -74,7 +76,7 @@ def run_cmaes(record, d, seed):
 NUMPY_METHODS = {"pyswarms": run_pyswarms, "cmaes": run_cmaes}
 
 
-def evosax_table(method, evaluations, seeds, d=10):
+def evosax_table(method, name, evaluations, seeds, d=10):
     """All seeds in one program, float64; defaults, but for a first deviation of a quarter of the range."""
     import jax
     import jax.numpy as jnp
@@ -86,56 +88,70 @@ def evosax_table(method, evaluations, seeds, d=10):
     parameters = algorithm.default_params
     if method == "evosax_cma":
         parameters = parameters.replace(std_init=jnp.asarray(0.25))
+    f = swarm_problems.function(name, d, jnp)
 
-    for name in swarm_problems.FUNCTIONS:
-        f = swarm_problems.function(name, d, jnp)
+    def search(key):
+        first, rest = jax.random.split(key)
+        start = jax.random.uniform(first, (size, d))
+        if method == "evosax_cma":
+            state = algorithm.init(first, start[0], parameters)
+        else:
+            state = algorithm.init(first, start, f(start), parameters)
 
-        def search(key, f=f):
-            first, rest = jax.random.split(key)
-            start = jax.random.uniform(first, (size, d))
-            if method == "evosax_cma":
-                state = algorithm.init(first, start[0], parameters)
-            else:
-                state = algorithm.init(first, start, f(start), parameters)
+        def generation(state, key):
+            a, b = jax.random.split(key)
+            points, state = algorithm.ask(a, state, parameters)
+            value = f(points)
+            state, _ = algorithm.tell(b, points, value, state, parameters)
+            return state, value
 
-            def generation(state, key):
-                a, b = jax.random.split(key)
-                points, state = algorithm.ask(a, state, parameters)
-                value = f(points)
-                state, _ = algorithm.tell(b, points, value, state, parameters)
-                return state, value
+        return jax.lax.scan(generation, state, jax.random.split(rest, evaluations // size))[1]
 
-            return jax.lax.scan(generation, state, jax.random.split(rest, evaluations // size))[1]
-
-        values = np.asarray(jax.jit(jax.vmap(search))(jax.random.split(jax.random.key(0), seeds)))
-        for seed in range(seeds):
-            print(json.dumps(swarm_problems.table_line(method, name, seed, values[seed].ravel())), flush=True)
+    values = np.asarray(jax.jit(jax.vmap(search))(jax.random.split(jax.random.key(0), seeds)))
+    return [swarm_problems.table_line(method, name, seed, values[seed].ravel()) for seed in range(seeds)]
 
 
-def table(method, evaluations, seeds, d=10):
+def table(method, name, evaluations, seeds, d=10):
     if method not in NUMPY_METHODS:
-        evosax_table(method, evaluations, seeds)
+        return evosax_table(method, name, evaluations, seeds)
+    lines = []
+    for seed in range(seeds):
+        record = Recorder(swarm_problems.function(name, d, np), evaluations, swarm_problems.TARGET)
+        search(method, record, d, seed)
+        lines.append(swarm_problems.table_line(method, name, seed, record.array()))
+    return lines
+
+
+def search(method, record, d, seed):
+    try:
+        NUMPY_METHODS[method](record, d, seed)
+    except Enough:
         return
-    for name in swarm_problems.FUNCTIONS:
-        for seed in range(seeds):
-            record = Recorder(swarm_problems.function(name, d, np), evaluations, swarm_problems.TARGET)
-            try:
-                NUMPY_METHODS[method](record, d, seed)
-            except Enough:
-                print(json.dumps(swarm_problems.table_line(method, name, seed, record.array())), flush=True)
 
 
-def bbob(method, dimension, budget, instances):
-    for number, instance, problem, best in swarm_problems.bbob(dimension, instances):
+def bbob(method, group, dimension, budget, instances):
+    lines = []
+    for number, instance, problem, best in swarm_problems.bbob(dimension, instances, group):
         evaluate = lambda units, f=problem: [f(x) for x in 10.0 * units - 5.0]  # noqa: E731
         record = Recorder(evaluate, budget, best + swarm_problems.TARGET)
-        try:
-            NUMPY_METHODS[method](record, dimension, 100 * number + instance)
-        except Enough:
-            line = swarm_problems.bbob_line(method, dimension, number, instance, record.array(), best)
-            print(json.dumps(line), flush=True)
+        search(method, record, dimension, 100 * number + instance)
+        lines.append(swarm_problems.bbob_line(method, dimension, number, instance, record.array(), best))
+    return lines
+
+
+def hpo(method, name, budget, first, seeds):
+    import peers
+    import problems
+
+    lines = []
+    for seed in range(first, first + seeds):
+        values, spent = getattr(peers, f"run_{method}")(problems.get(name), budget, seed)
+        values = [round(float(v), 6) for v in values]
+        lines.append(dict(peer=method, problem=name, seed=seed, n=budget, ask_s=round(spent, 3), ys=values))
+    return lines
 
 
 if __name__ == "__main__":
-    task, method, *numbers = sys.argv[1:]
-    {"table": table, "bbob": bbob}[task](method, *(int(n) for n in numbers))
+    task, method, subject, *numbers = sys.argv[1:]
+    for line in {"table": table, "bbob": bbob, "hpo": hpo}[task](method, subject, *(int(n) for n in numbers)):
+        print(json.dumps(line), flush=True)

@@ -70,7 +70,7 @@ def table_line(method: str, name: str, seed: int, values: np.ndarray) -> dict[st
     return dict(method=method, function=name, seed=seed, n=len(values), best=float(best[-1]), first=first)
 
 
-def bbob(dimension: int, instances: int) -> list[tuple[int, int, Any, float]]:
+def bbob(dimension: int, instances: int, group: str = "all") -> list[tuple[int, int, Any, float]]:
     """BBOB's noiseless problems (Hansen et al. 2009): function, instance, ``f(x)`` on [-5, 5]^d, optimal value.
 
     Raises ImportError without the package coco-experiment.
@@ -78,7 +78,8 @@ def bbob(dimension: int, instances: int) -> list[tuple[int, int, Any, float]]:
     import cocoex
 
     def suite() -> Any:
-        return cocoex.Suite("bbob", f"instances:1-{instances}", f"dimensions:{dimension}")
+        functions = ",".join(str(n) for n in GROUPS[group])
+        return cocoex.Suite("bbob", f"instances:1-{instances}", f"dimensions:{dimension} function_indices:{functions}")
 
     # the optimum's place is only given as a file in the working directory
     optimal, here = [], os.getcwd()

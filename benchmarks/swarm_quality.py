@@ -4,17 +4,20 @@
     python benchmarks/swarm_quality.py bbob --peers-python PYTHON --results bbob.jsonl
     python benchmarks/swarm_quality.py hpo --yahpo DIR --peers DIR --peers-python PYTHON --results hpo.jsonl
 
-A results file keeps what was measured: only what is missing is run. jhpo's methods run all seeds (table) or all
-problems (bbob) side by side; everything computes in float64, in the box [-5, 5]^d, from random starts.
+A results file keeps what was measured: only what is missing is run, and ``--seconds`` spreads it over several calls.
+jhpo's methods run all seeds (table) or all problems (bbob) side by side; everything computes in float64, in the box
+[-5, 5]^d, from random starts.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import comparison
 import jax
@@ -22,6 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 import surrogates
 import swarm_problems as sp
+from comparison import Line
 
 import jhpo
 from jhpo.strategies.base import Evaluation, Strategy
@@ -29,7 +33,9 @@ from jhpo.strategies.base import Evaluation, Strategy
 HERE = Path(__file__).parent.resolve()
 TABLE_PEERS = ("pyswarms", "evosax_pso", "evosax_cma", "evosax_de", "cmaes")
 BBOB_PEERS = ("pyswarms", "cmaes")
+HPO_BUDGET = 200
 HPO_PEERS = ("random", "pyswarms", "cmaes", "optuna_tpe")
+Job = tuple[tuple[Any, ...], Callable[[], list[Line]]]  # method and problem, and what runs it
 CUSTOMARY = {d: 4 + int(3 * math.log(d)) for d in range(2, 100)}  # CMA-ES's population
 
 
@@ -60,40 +66,47 @@ def bbob_methods(d: int) -> dict[str, Strategy]:
 def hpo_methods(d: int) -> dict[str, Strategy]:
     """jhpo's rows on the surrogates: swarms of ten, as the peers', CMA-ES with its customary population."""
     return {
-        "jhpo pso": jhpo.PSO(10),
+        "jhpo pso steady": jhpo.PSO(1, variant="gbest", particles=10),
+        "jhpo pso gbest": jhpo.PSO(10, variant="gbest"),
         "jhpo cmaes": jhpo.CMAES(CUSTOMARY[d]),
         "jhpo lshade": jhpo.DifferentialEvolution(10),
     }
 
 
-def table(options: argparse.Namespace) -> None:
-    """Medians of 25 seeds on `swarm_problems.FUNCTIONS`."""
-    jax.config.update("jax_enable_x64", True)
-    d, space = 10, jhpo.Space({"u": jhpo.Float(0.0, 1.0, shape=(10,))})
-    lines = comparison.load([options.results])
-    done = lambda method, name: any(x["method"] == method and x["function"] == name for x in lines)  # noqa: E731
+def table(options: argparse.Namespace) -> Iterator[Job]:
+    """Runs of 25 seeds on `swarm_problems.FUNCTIONS`."""
     for method, strategy in table_methods(options.evaluations).items():
-        start = time.perf_counter()
-        for name in [n for n in sp.FUNCTIONS if not done(method, n)]:
-            f = sp.function(name, d, jnp)
-
-            def search(key: jax.Array, f=f, strategy=strategy) -> jax.Array:
-                generations = options.evaluations // strategy.population
-                return jhpo.run(strategy, lambda hp: f(hp["u"]), space, generations, key)[1].value
-
-            values = np.asarray(jax.jit(jax.vmap(search))(jax.random.split(jax.random.key(1), options.seeds)))
-            new = [sp.table_line(method, name, s, values[s].ravel()) for s in range(options.seeds)]
-            keep(options.results, lines, new)
-        print(f"{method}: {time.perf_counter() - start:.0f} s", flush=True)
+        yield (method, "all"), functools.partial(table_run, method, strategy, options)
     for peer in TABLE_PEERS if options.peers_python else ():
-        if not all(done(peer, name) for name in sp.FUNCTIONS):
-            start = time.perf_counter()
-            command = [options.peers_python, "-B", str(HERE / "swarm_peers.py"), "table", peer]
-            sizes = [str(options.evaluations), str(options.seeds)]
-            keep(options.results, lines, comparison.run_peer([*command, *sizes], HERE))
-            print(f"{peer}: {time.perf_counter() - start:.0f} s", flush=True)
+        for name in sp.FUNCTIONS:
+            yield (
+                (peer, name),
+                functools.partial(peer_run, options, "table", peer, name, options.evaluations, options.seeds),
+            )
+
+
+def table_run(method: str, strategy: Strategy, options: argparse.Namespace) -> list[Line]:
+    """All functions and seeds in one program."""
+    space, functions = cube(10), [sp.function(name, 10, jnp) for name in sp.FUNCTIONS]
+    generations = options.evaluations // strategy.population
+
+    def search(which: jax.Array, key: jax.Array) -> jax.Array:
+        value = lambda hp: jnp.stack([f(hp["u"]) for f in functions])[which]  # noqa: E731
+        return jhpo.run(strategy, value, space, generations, key)[1].value
+
+    keys, which = jax.random.split(jax.random.key(1), options.seeds), jnp.arange(len(functions))
+    values = np.asarray(jax.jit(jax.vmap(jax.vmap(search, (None, 0)), (0, None)))(which, keys))
+    return [
+        sp.table_line(method, name, s, values[f, s].ravel())
+        for f, name in enumerate(sp.FUNCTIONS)
+        for s in range(options.seeds)
+    ]
+
+
+def table_report(lines: list[Line], options: argparse.Namespace) -> None:
+    """Medians, and how many runs solved each function."""
     print(
-        f"\nd = {d}, {options.evaluations} evaluations, {options.seeds} seeds: median of the best value; solved to 1e-8"
+        f"\nd = 10, {options.evaluations} evaluations, {options.seeds} seeds: median of the best value; solved to 1e-8"
     )
     print("(median evaluations of the solved ones in brackets)")
     print("| method | " + " | ".join(sp.FUNCTIONS) + " |\n|---|" + "---|" * len(sp.FUNCTIONS))
@@ -102,16 +115,30 @@ def table(options: argparse.Namespace) -> None:
         for name in sp.FUNCTIONS:
             runs = [x for x in lines if x["method"] == method and x["function"] == name]
             solved = [x["first"] for x in runs if x["first"] > 0]
+            if not runs:
+                cells.append("not run")
+                continue
             text = f"{np.median([x['best'] for x in runs]):.1e}" if len(solved) < len(runs) else "solved"
             effort = f" ({np.median(solved):.0f})" if solved else ""
             cells.append(f"{text} {len(solved)}/{len(runs)}{effort}")
         print(f"| {method} | " + " | ".join(cells) + " |")
 
 
+def cube(d: int) -> jhpo.Space:
+    """The unit cube as a space of one array."""
+    return jhpo.Space({"u": jhpo.Float(0.0, 1.0, shape=(d,))})
+
+
+def peer_run(options: argparse.Namespace, task: str, peer: str, *arguments: Any) -> list[Line]:
+    """Lines of `swarm_peers.py` in the peers' interpreter."""
+    command = [options.peers_python, "-W", "ignore", "-B", str(HERE / "swarm_peers.py"), task, peer]
+    folder = options.peers if task == "hpo" else HERE
+    return comparison.run_peer([*command, *(str(a) for a in arguments)], folder, options.yahpo)
+
+
 def bbob_search(strategy: Strategy, problems: Sequence, d: int, budget: int) -> list[np.ndarray]:
     """The values of one search on every problem, all asked and told together."""
-    space = jhpo.Space({"u": jhpo.Float(0.0, 1.0, shape=(d,))})
-    strategy = strategy.prepare(budget)
+    space, strategy = cube(d), strategy.prepare(budget)
     keys = jax.random.split(jax.random.key(d), len(problems))
     states = jax.jit(jax.vmap(lambda k: strategy.init(space, k)))(keys)
 
@@ -133,41 +160,40 @@ def bbob_search(strategy: Strategy, problems: Sequence, d: int, budget: int) -> 
     return list(np.concatenate(told, axis=1)[:, :budget])
 
 
-def bbob(options: argparse.Namespace) -> None:
-    """Share of COCO's targets reached by budget."""
-    jax.config.update("jax_enable_x64", True)
-    lines = comparison.load([options.results])
-    try:
-        import cocoex  # noqa: F401
-    except ImportError:
-        print("skipped: BBOB needs the package coco-experiment in both interpreters")
-        return
+def bbob(options: argparse.Namespace) -> Iterator[Job]:
+    """Hits of COCO's targets, one curve a method and dimension."""
     for d in options.dimensions:
         budget = options.budget * d
-        done = {x["method"] for x in lines if x["dimension"] == d and x["n"] <= budget}
         for method, strategy in bbob_methods(d).items():
-            if method not in done:
-                start, problems = time.perf_counter(), sp.bbob(d, options.instances)
-                values = bbob_search(strategy, problems, d, budget)
-                rows = [sp.bbob_line(method, d, f, i, v, best) for (f, i, _, best), v in zip(problems, values)]
-                keep(options.results, lines, rows)
-                print(f"{method}, d = {d}: {time.perf_counter() - start:.0f} s", flush=True)
-        for peer in BBOB_PEERS if options.peers_python else ():
-            if peer not in done:
-                start = time.perf_counter()
-                command = [options.peers_python, "-B", str(HERE / "swarm_peers.py"), "bbob", peer]
-                sizes = [str(n) for n in (d, budget, options.instances)]
-                keep(options.results, lines, comparison.run_peer([*command, *sizes], HERE))
-                print(f"{peer}, d = {d}: {time.perf_counter() - start:.0f} s", flush=True)
+            yield (method, d, "all"), functools.partial(bbob_run, method, strategy, d, budget, options.instances)
+        for group in [g for g in sp.GROUPS if g != "all"] if options.peers_python else ():
+            for peer in BBOB_PEERS:
+                arguments = (group, d, budget, options.instances)
+                yield (peer, d, group), functools.partial(peer_run, options, "bbob", peer, *arguments)
+
+
+def bbob_run(method: str, strategy: Strategy, d: int, budget: int, instances: int) -> list[Line]:
+    """One method on all problems at once."""
+    problems = sp.bbob(d, instances)
+    values = bbob_search(strategy, problems, d, budget)
+    return [sp.bbob_line(method, d, f, i, v, best) for (f, i, _, best), v in zip(problems, values)]
+
+
+def bbob_report(lines: list[Line], options: argparse.Namespace) -> None:
+    """Share of the targets reached by budget, and by group of functions at the end."""
+    for d in options.dimensions:
         print(f"\nBBOB 1-24, d = {d}, {options.instances} instances: percent of the 51 targets 1e2..1e-8 reached")
-        shares = [b for b in (10, 100, 1000, 10_000) if b <= options.budget]
+        shares = [b for b in (10, 100, 1000, 10_000) if b < options.budget] + [options.budget]
         groups = [g for g in sp.GROUPS if g != "all"]
         head = [*(f"all, {b} d" for b in shares), *(f"{g}, {options.budget} d" for g in groups)]
         print("| method | " + " | ".join(head) + " |\n|---|" + "---|" * len(head))
         here = [x for x in lines if x["dimension"] == d]
         for method in dict.fromkeys(x["method"] for x in here):
+            if sum(x["method"] == method for x in here) < 24 * options.instances:
+                print(f"| {method} | not complete |")
+                continue
             cells = [share(here, method, "all", b * d) for b in shares]
-            cells += [share(here, method, g, budget) for g in groups]
+            cells += [share(here, method, g, options.budget * d) for g in groups]
             print(f"| {method} | " + " | ".join(f"{100 * c:.1f}" for c in cells) + " |")
 
 
@@ -177,37 +203,44 @@ def share(lines: Sequence[comparison.Line], method: str, group: str, budget: int
     return float(((hits > 0) & (hits <= budget)).mean())
 
 
-def hpo(options: argparse.Namespace) -> None:
-    """Regret and mean ranks on the surrogates with a budget of 200."""
+def hpo(options: argparse.Namespace) -> Iterator[Job]:
+    """Searches with a budget of 200 on the problems of `surrogates`."""
+    for name in surrogates.available(surrogates.PROBLEMS, options.yahpo):
+        d = surrogates.get(name, options.yahpo).space.dim
+        for method, strategy in hpo_methods(d).items():
+            yield (method, name), functools.partial(hpo_run, method, strategy, name, options)
+        for peer in HPO_PEERS if options.peers and options.peers_python else ():
+            yield (peer, name), functools.partial(peer_run, options, "hpo", peer, name, HPO_BUDGET, 0, options.seeds)
+
+
+def hpo_run(method: str, strategy: Strategy, name: str, options: argparse.Namespace) -> list[Line]:
+    """One method on one problem, every seed."""
+    run = functools.partial(comparison.run_jhpo, method, strategy, name, options.yahpo, HPO_BUDGET)
+    return [run(seed) for seed in range(options.seeds)]
+
+
+def hpo_report(lines: list[Line], options: argparse.Namespace) -> None:
+    """Regret and mean ranks."""
     names = surrogates.available(surrogates.PROBLEMS, options.yahpo)
-    lines = comparison.load([options.results])
-    have = {(x["peer"], x["problem"], x["seed"]) for x in lines}
-    budget = 200
-    for seed in range(options.seeds):
-        for name in names:
-            d = surrogates.get(name, options.yahpo).space.dim
-            for method, strategy in hpo_methods(d).items():
-                if (method, name, seed) not in have:
-                    line = comparison.run_jhpo(method, strategy, name, options.yahpo, budget, seed)
-                    keep(options.results, lines, [line])
-            for peer in HPO_PEERS if options.peers and options.peers_python else ():
-                if (peer, name, seed) not in have:
-                    script = str((options.peers / "peers.py").resolve())
-                    command = [options.peers_python, "-W", "ignore", "-B", script, peer, name, str(budget), str(seed)]
-                    keep(options.results, lines, comparison.run_peer(command, options.peers, options.yahpo)[-1:])
-    comparison.report(lines, names, [50, 100, budget], options.yahpo)
+    comparison.report(lines, names, [50, 100, HPO_BUDGET], options.yahpo)
 
 
-def keep(path: Path, lines: list[comparison.Line], new: Sequence[comparison.Line]) -> None:
-    """Add lines to the file and to those in memory."""
-    for line in new:
-        comparison.append(path, line)
-        lines.append(line)
+def identity(line: Line) -> tuple[Any, ...]:
+    """What a job's name and the line of one of its runs have in common."""
+    if "peer" in line:
+        return line["peer"], line["problem"]
+    if "hits" in line:
+        group = next(g for g in sp.GROUPS if line["function"] in sp.GROUPS[g])
+        return line["method"], line["dimension"], group
+    return line["method"], line["function"]
+
+
+TASKS = {"table": (table, table_report), "bbob": (bbob, bbob_report), "hpo": (hpo, hpo_report)}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("task", choices=("table", "bbob", "hpo"))
+    parser.add_argument("task", choices=TASKS)
     parser.add_argument("--results", type=Path, required=True, help="JSON lines: read, and appended to")
     parser.add_argument("--peers-python", help="interpreter in which the peers are installed")
     parser.add_argument("--peers", type=Path, help="hpo: folder of peers.py and problems.py")
@@ -217,11 +250,34 @@ def main() -> None:
     parser.add_argument("--dimensions", type=int, nargs="+", default=[5, 10], help="bbob")
     parser.add_argument("--budget", type=int, default=10_000, help="bbob: evaluations in multiples of the dimension")
     parser.add_argument("--instances", type=int, default=3, help="bbob: of every function")
+    parser.add_argument("--seconds", type=float, default=math.inf, help="begin no run after so long; call again")
+    parser.add_argument("--only", nargs="+", metavar="METHOD", help="run those methods alone")
+    parser.add_argument("--peer-seeds", type=int, default=None, help="table: of the peers that run one after another")
     options = parser.parse_args()
     comparison.fix_threads()
+    jax.config.update("jax_enable_x64", options.task != "hpo")
     options.results.touch()
     options.seeds = options.seeds or {"table": 25, "hpo": 10}.get(options.task, 1)
-    {"table": table, "bbob": bbob, "hpo": hpo}[options.task](options)
+    jobs, report = TASKS[options.task]
+    lines = comparison.load([options.results])
+    done, begun, left = {identity(x) for x in lines}, time.perf_counter(), 0
+    for name, run in jobs(options):
+        if options.only and name[0] not in options.only:
+            continue
+        if name in done or (name[-1] == "all" and any(d[:-1] == name[:-1] for d in done)):
+            continue
+        if time.perf_counter() - begun > options.seconds:
+            left += 1
+            continue
+        start = time.perf_counter()
+        for line in run():
+            comparison.append(options.results, line)
+            lines.append(line)
+        print(f"{', '.join(str(n) for n in name)}: {time.perf_counter() - start:.0f} s", flush=True)
+    if left:
+        print(f"{left} runs are left: call again")
+    else:
+        report(lines, options)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -168,6 +169,14 @@ def bandwidth(n: int, repeats: int) -> float:
     return 50 * 3 * 4 * n * DIM / seconds(work, repeats)
 
 
+def own_peak() -> float:
+    """KiB of resident memory at the most. A child's ``ru_maxrss`` begins with its parent's, Linux's VmHWM does not."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        return float(next(line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM")))
+    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+
+
 def peak_memory() -> float:
     """GiB of resident memory at the most, of a fresh process that moves one swarm of a million particles."""
     command = [sys.executable, __file__, "--million"]
@@ -178,11 +187,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="the smallest sizes alone")
+    parser.add_argument("--sizes", type=int, nargs="+", choices=(1_000, 10_000, 100_000, 1_000_000), help="swarms")
     parser.add_argument("--million", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.million:
         jhpo_rate("gbest", 1_000_000, 3, 1)
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
+        print(own_peak() / 2**20)
         return
     device = jax.devices()[0]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -191,8 +201,8 @@ def main() -> None:
     there = {name: f for name, f in peers.items() if importlib.util.find_spec(name)}
     for name in peers.keys() - there.keys():
         print(f"{name} is not installed: not compared")
-    generations = {1_000: 2_000, 100_000: 50, 1_000_000: 10}
-    for n in [1_000] if args.quick else list(generations):
+    generations = {1_000: 2_000, 10_000: 200, 100_000: 50, 1_000_000: 10}
+    for n in args.sizes or ([1_000] if args.quick else list(generations)):
         g = generations[n]
         band = bandwidth(n, args.repeats)
         print(f"\nN = {n:,}: bandwidth {band / 1e9:.1f} GB/s, so at most {band / BYTES / 1e6:.0f} M a second")
@@ -206,7 +216,9 @@ def main() -> None:
             if name == "pyswarms" and n > 10_000:  # its N x N matrix of distances
                 continue
             other = rate(n, 100 if name == "pyswarms" else g, args.repeats)
-            print(f"  {name:20s} {other / 1e6:8.1f} M; jhpo gbest is {rates['gbest'] / other:.1f} times as fast")
+            print(f"  {name:20s} {other / 1e6:8.1f} M; jhpo gbest is {rates['gbest'] / other:.2f} times as fast")
+    if args.sizes:
+        return
     swarms = 1_000 if args.quick else 10_000
     for name in ("gbest", "spso2006"):
         rate = many_rate(name, swarms, 40, 10, args.repeats)

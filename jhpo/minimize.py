@@ -118,7 +118,7 @@ def minimize(
     Args:
       objective: a trainable, a function ``objective(hp)`` or ``objective(hp, key)``, or a `jhpo.host` function.
       space: where to search.
-      strategy: what proposes; `PSO()` by default.
+      strategy: what proposes; `PSO()` by default, a smaller swarm below 500 evaluations.
       budget: number of evaluations, never exceeded.
       key: root key; or ``seed``, from which it is made.
       replicates: evaluations of every member with different keys; the value is their mean.
@@ -192,9 +192,9 @@ def _search(
     if not isinstance(space, Space):
         raise invalid("space", "a jhpo.Space", space)
     if strategy is None:
-        from jhpo.strategies.pso import PSO
+        from jhpo.strategies.pso import swarm_for
 
-        strategy = PSO()
+        strategy = swarm_for(rules.evaluations)
     if not isinstance(strategy, Strategy):
         raise invalid("strategy", "an instance of a jhpo strategy", strategy)
     start = time.perf_counter()

@@ -75,6 +75,35 @@ class Swarm(NamedTuple):
     failures: jax.Array  # int32[m] for the exemplar motion, else int32[0]: moves since a particle improved
 
 
+class Window(NamedTuple):
+    """Neighbouring rows, which are read and written at the speed of a copy."""
+
+    start: jax.Array  # int32[]
+    count: np.ndarray  # bool[n], its length alone matters
+
+
+Rows = Window | jax.Array | None  # some neighbouring rows, some rows int32[n], all rows in order
+
+
+def window(start: Any, count: int) -> Window:
+    """The ``count`` rows from ``start`` on."""
+    return Window(jnp.asarray(start, jnp.int32), np.zeros(count, bool))
+
+
+def take(a: jax.Array, rows: Rows) -> jax.Array:
+    """Those rows of an array."""
+    if isinstance(rows, Window):
+        return lax.dynamic_slice_in_dim(a, rows.start, len(rows.count))
+    return a if rows is None else a[rows]
+
+
+def put(a: jax.Array, rows: Rows, new: jax.Array) -> jax.Array:
+    """The array with those rows replaced; they are distinct."""
+    if isinstance(rows, Window):
+        return lax.dynamic_update_slice_in_dim(a, new, rows.start, 0)
+    return new if rows is None else a.at[rows].set(new, unique_indices=True)
+
+
 def create(rule: Rule, key: jax.Array, position: jax.Array, low: Any, high: Any) -> Swarm:
     """A swarm at given positions float[m, d], inside the box [low, high] (scalars or float[d]).
 
@@ -119,23 +148,17 @@ def move(
     *,
     generation: Any = 0,
     block: tuple[int, Any, Any] | None = None,
-) -> tuple[Swarm, jax.Array | None]:
+) -> tuple[Swarm, Rows]:
     """`plan` and `drift`: the particles at their next positions, and the rows that moved."""
     swarm, rows = plan(rule, c, swarm, key, low, high, generation=generation, block=block)
     return drift(rule, swarm, rows, low, high), rows
 
 
-def drift(rule: Rule, swarm: Swarm, rows: jax.Array | None = None, low: Any = 0.0, high: Any = 1.0) -> Swarm:
+def drift(rule: Rule, swarm: Swarm, rows: Rows = None, low: Any = 0.0, high: Any = 1.0) -> Swarm:
     """Positions moved by the velocities `plan` left, inside [low, high] for every finite state."""
     low, high = _box(low, high, swarm.position.dtype)
-    if rows is None:
-        x, v = _inside(rule.bounds, swarm.position, swarm.velocity, low, high)
-        return swarm._replace(position=x, velocity=v)
-    x, v = _inside(rule.bounds, swarm.position[rows], swarm.velocity[rows], low, high)
-    return swarm._replace(
-        position=swarm.position.at[rows].set(x, unique_indices=True),
-        velocity=swarm.velocity.at[rows].set(v, unique_indices=True),
-    )
+    x, v = _inside(rule.bounds, take(swarm.position, rows), take(swarm.velocity, rows), low, high)
+    return swarm._replace(position=put(swarm.position, rows, x), velocity=put(swarm.velocity, rows, v))
 
 
 def plan(
@@ -148,7 +171,7 @@ def plan(
     *,
     generation: Any = 0,
     block: tuple[int, Any, Any] | None = None,
-) -> tuple[Swarm, jax.Array | None]:
+) -> tuple[Swarm, Rows]:
     """The next velocities.
 
     A loop is fastest with `plan` at its end: ``drift, evaluate, remember, plan``. The velocities then leave the loop's
@@ -166,23 +189,20 @@ def plan(
         the n losers of n pairs whatever the number. None moves all (the better half of a compete swarm stays).
 
     Returns:
-      The swarm with its new velocities, and the int32[n] rows that have one (None: all of them, in order).
+      The swarm with its new velocities, and the rows that have one.
     """
     m, d = swarm.position.shape
     dtype = swarm.position.dtype
     low, high = _box(low, high, dtype)
     draw = _Draw(rule, key, dtype)
     active = m if block is None else block[2]
-    winners = None
+    rows: Rows = None
     if rule.motion == "compete":
         rows, winners = _pairs(swarm.merit, draw.words[_WHO], active, m // 2 if block is None else block[0])
     elif block is not None and block[0] < m:
-        rows = jnp.asarray(block[1], jnp.int32) * block[0] + jnp.arange(block[0], dtype=jnp.int32)
-    else:
-        rows = None
-    take = (lambda a: a) if rows is None else (lambda a: a[rows])
-    x, v, p = take(swarm.position), take(swarm.velocity), take(swarm.best)
-    ids = jnp.arange(m, dtype=jnp.int32) if rows is None else rows
+        rows = window(jnp.asarray(block[1], jnp.int32) * block[0], block[0])
+    x, v, p = (take(a, rows) for a in (swarm.position, swarm.velocity, swarm.best))
+    ids = take(jnp.arange(m, dtype=jnp.int32), rows)
     redraw = swarm.stalled if rule.graph == "informants" else jnp.ones((), bool)
     swarm = swarm._replace(links=jnp.where(redraw, draw.words[_LINKS], swarm.links))
 
@@ -194,9 +214,9 @@ def plan(
 
     if rule.motion == "attract":
         lead = _leader_rows(rule, swarm, ids, active)
-        pull = draw.uniform(_R2, x.shape) * away(swarm.best[lead] - x)
+        r1, r2 = draw.pair(x.shape)
         social = jnp.where((lead == ids)[:, None], 0, c.social) if rule.solo else c.social
-        v = w * v + c.cognitive * draw.uniform(_R1, x.shape) * away(p - x) + social * pull
+        v = w * v + c.cognitive * r1 * away(p - x) + social * (r2 * away(swarm.best[lead] - x))
     elif rule.motion == "sphere":
         lead = _leader_rows(rule, swarm, ids, active)
         v = w * v + _sphere(c, draw, x, away(p - x), away(swarm.best[lead] - x), lead == ids)
@@ -204,7 +224,7 @@ def plan(
         v = w * v + c.social * _informed(rule, swarm, draw, x, ids, active, away)
     elif rule.motion == "exemplar":
         swarm = _choose_exemplars(swarm, draw, ids, rows, active)
-        guide = swarm.best[take(swarm.exemplar), jnp.arange(d, dtype=jnp.int32)[None]]
+        guide = swarm.best[take(swarm.exemplar, rows), jnp.arange(d, dtype=jnp.int32)[None]]
         v = w * v + c.social * draw.uniform(_R1, x.shape) * away(guide - x)
     else:
         alive = (jnp.arange(m) < active).astype(dtype)[:, None]
@@ -216,13 +236,13 @@ def plan(
 
     limit = c.clamp * (high - low)
     v = jnp.clip(v, -limit, limit)
-    return swarm._replace(velocity=v if rows is None else swarm.velocity.at[rows].set(v, unique_indices=True)), rows
+    return swarm._replace(velocity=put(swarm.velocity, rows, v)), rows
 
 
 def remember(
     rule: Rule,
     swarm: Swarm,
-    rows: jax.Array | None,
+    rows: Rows,
     position: jax.Array,
     improved: jax.Array,
     merit: jax.Array,
@@ -238,14 +258,10 @@ def remember(
       gained: bool[], the best of the swarm improved.
     """
     keep = jnp.ones_like(improved) if rule.motion == "compete" else improved
+    best = put(swarm.best, rows, jnp.where(keep[:, None], position, take(swarm.best, rows)))
     failures = swarm.failures
-    if rows is None:
-        best = jnp.where(keep[:, None], position, swarm.best)
-        failures = jnp.where(improved, 0, failures + 1) if failures.size else failures
-    else:
-        best = swarm.best.at[rows].set(jnp.where(keep[:, None], position, swarm.best[rows]), unique_indices=True)
-        if failures.size:
-            failures = failures.at[rows].set(jnp.where(improved, 0, failures[rows] + 1), unique_indices=True)
+    if failures.size:
+        failures = put(failures, rows, jnp.where(improved, 0, take(failures, rows) + 1))
     return swarm._replace(best=best, merit=merit, stalled=~gained, failures=failures)
 
 
@@ -270,6 +286,11 @@ class _Draw:
             seed = self.words[stream] if part == 0 else self.words[stream] ^ np.uint32(0x632BE59B * part % 2**32)
             return counter_random.uniform(seed, shape, self._dtype)
         return jax.random.uniform(jax.random.fold_in(jax.random.fold_in(self._key, stream), part), shape, self._dtype)
+
+    def pair(self, shape: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
+        if self._counter:
+            return counter_random.uniform_pair(self.words[_R1], shape, self._dtype)
+        return self.uniform(_R1, shape), self.uniform(_R2, shape)
 
     def normal(self, stream: int, shape: tuple[int, ...]) -> jax.Array:
         if self._counter:
@@ -319,7 +340,7 @@ def _informed(rule: Rule, swarm: Swarm, draw: _Draw, x: jax.Array, ids: jax.Arra
     return total / jnp.maximum(count, 1)
 
 
-def _choose_exemplars(swarm: Swarm, draw: _Draw, ids: jax.Array, rows: jax.Array | None, active: Any) -> Swarm:
+def _choose_exemplars(swarm: Swarm, draw: _Draw, ids: jax.Array, rows: Rows, active: Any) -> Swarm:
     """CLPSO: a particle that failed REFRESH times draws, for every dimension, whom it learns from."""
     n, d = ids.shape[0], swarm.position.shape[1]
     dtype = swarm.position.dtype
@@ -335,13 +356,11 @@ def _choose_exemplars(swarm: Swarm, draw: _Draw, ids: jax.Array, rows: jax.Array
     other = lax.rem(ids + 1 + other, jnp.broadcast_to(size, ids.shape))
     alone = (chosen == own).all(axis=1)
     chosen = jnp.where(alone[:, None] & (jnp.arange(d, dtype=jnp.int32)[None] == at[:, None]), other[:, None], chosen)
-    due = (swarm.failures if rows is None else swarm.failures[rows]) >= REFRESH
-    if rows is None:
-        exemplar = jnp.where(due[:, None], chosen, swarm.exemplar)
-        return swarm._replace(exemplar=exemplar, failures=jnp.where(due, 0, swarm.failures))
-    exemplar = swarm.exemplar.at[rows].set(jnp.where(due[:, None], chosen, swarm.exemplar[rows]))
+    failures = take(swarm.failures, rows)
+    due = failures >= REFRESH
     return swarm._replace(
-        exemplar=exemplar, failures=swarm.failures.at[rows].set(jnp.where(due, 0, swarm.failures[rows]))
+        exemplar=put(swarm.exemplar, rows, jnp.where(due[:, None], chosen, take(swarm.exemplar, rows))),
+        failures=put(swarm.failures, rows, jnp.where(due, 0, failures)),
     )
 
 

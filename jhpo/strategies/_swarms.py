@@ -1,4 +1,4 @@
-"""The swarm variants by name, and how swarms compare what their particles found."""
+"""The swarm variants by name, where particles start, and how swarms compare what their particles found."""
 
 from __future__ import annotations
 
@@ -7,6 +7,14 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
+
+from jhpo.errors import invalid, is_concrete
+from jhpo.kernels import counter_random
+from jhpo.kernels.sobol import MAX_DIM, sobol
+from jhpo.kernels.stability import swarm_radius
+from jhpo.kernels.swarm import Rule
+from jhpo.space import Space
 
 
 class Preset(NamedTuple):
@@ -38,12 +46,31 @@ PRESETS: dict[str, Preset] = {
 }
 
 
+def one_of(name: str, value: object, options: tuple[str, ...]) -> None:
+    """Raises `InvalidArgument` for a value that is not among the options."""
+    if value not in options:
+        raise invalid(name, f"one of {list(options)}", value)
+
+
+def check_stability(rule: Rule, inertia: object, cognitive: object, social: object) -> None:
+    """Raises `InvalidArgument` if a swarm with these numbers diverges; traced ones are their tracer's affair."""
+    if not all(is_concrete(x) for x in (inertia, cognitive, social)):
+        return
+    slots = {"ring": 2, "vonneumann": 4}.get(rule.graph, rule.informants)
+    got = [float(x) for x in (inertia, cognitive, social)]  # type: ignore[arg-type]
+    radius = swarm_radius(rule.motion, rule.schedule, *got, slots)
+    if not radius < 1.0:
+        wanted = f"coefficients of a swarm that converges (spectral radius of its second moments < 1, not {radius:.3f})"
+        raise invalid("inertia, cognitive, social", wanted, dict(zip(("inertia", "cognitive", "social"), got)))
+
+
 def better(violation: jax.Array, value: jax.Array, than_violation: jax.Array, than_value: jax.Array) -> jax.Array:
     """Deb's rules (2000); a failed member, +inf in both, is never better."""
     return (violation < than_violation) | ((violation == than_violation) & (value < than_value))
 
 
 def lead(value: jax.Array, violation: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Value and violation of the best particle, float[] each."""
     least = violation.min()
     return jnp.where(violation == least, value, jnp.inf).min(), least
 
@@ -55,3 +82,36 @@ def merit_of(value: jax.Array, violation: jax.Array, constraint: jax.Array | Non
     order = jnp.lexsort((value, violation))
     rank = jnp.zeros_like(value).at[order].set(jnp.arange(value.shape[0], dtype=value.dtype), unique_indices=True)
     return jnp.where(jnp.isinf(violation), jnp.inf, rank)
+
+
+def places(space: Space, key: jax.Array, m: int, dtype: jnp.dtype, even: bool) -> jax.Array:
+    """``float[m, d]`` where particles start: a sample of the space if it has priors or constraints, else evenly spread
+    points (Sobol, scrambled) or, cheaper, random ones."""
+    if space.has_constraints or any(getattr(p, "prior", None) is not None for p in space.parameters):
+        return space.sample_unit(key, m, dtype)
+    if even and space.dim <= MAX_DIM:
+        return sobol(jnp.zeros((), jnp.uint32), m, space.dim, jax.random.bits(key, (space.dim,), jnp.uint32), dtype)
+    return counter_random.uniform(counter_random.seeds(key, 1)[0], (m, space.dim), dtype)
+
+
+def thrown(x: jax.Array, v: jax.Array, lost: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Particles that never succeeded get a new place, and rest."""
+    place = counter_random.uniform(counter_random.seeds(key, 1)[0], x.shape, x.dtype)
+    return jnp.where(lost[:, None], place, x), jnp.where(lost[:, None], 0, v)
+
+
+def owners(position: jax.Array, units: jax.Array) -> jax.Array:
+    """``int32[n]``: the particle of ``position`` float[m, d] that stands at each of ``units`` float[n, d], m if none.
+
+    By a digest of the coordinates and a binary search: swarms are too large for a comparison of all with all.
+    """
+    m, d = position.shape
+    axis = jnp.arange(d, dtype=jnp.uint32)[None, :] * np.uint32(0x9E3779B9)
+
+    def digest(x: jax.Array) -> jax.Array:
+        words = lax.bitcast_convert_type(x.astype(jnp.float32), jnp.uint32)
+        return counter_random.scramble(words + axis, jnp.zeros((2,), jnp.uint32)).sum(axis=1, dtype=jnp.uint32)
+
+    known, order = lax.sort_key_val(digest(position), jnp.arange(m, dtype=jnp.int32))
+    row = order[jnp.minimum(jnp.searchsorted(known, digest(units)), m - 1)]
+    return jnp.where((position[row] == units).all(axis=1), row, jnp.int32(m))

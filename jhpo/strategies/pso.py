@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jhpo.errors import check_integer, check_number, invalid, is_concrete
-from jhpo.kernels import counter_random, swarm
-from jhpo.kernels.sobol import MAX_DIM, sobol
-from jhpo.kernels.stability import swarm_radius
+from jhpo.errors import check_integer, check_number, invalid
+from jhpo.kernels import swarm
+from jhpo.kernels.swarm import put, take
 from jhpo.kernels.topology import TOPOLOGIES
 from jhpo.space import Space
-from jhpo.strategies._swarms import PRESETS, better, lead, merit_of
+from jhpo.strategies._swarms import PRESETS, better, check_stability, lead, merit_of, one_of, owners, places, thrown
 from jhpo.strategies.base import Evaluation, Strategy, default_dtype, feasible_value, static_field, strategy
 
 RESTARTS = ("grow", "same", "none")
+SMALL_BUDGET = 500  # evaluations below which forty particles hardly move
 SPREAD = 1e-12  # widest extent of a swarm, in units of the cube, that counts as collapsed
 
 
 class PSOState(NamedTuple):
-    """m = population * max_growth particles (twice as many for cso); the first ``active`` of them take part."""
+    """m = particles * max_growth rows; the first ``active`` of them take part."""
 
     space: Space  # static
     swarm: swarm.Swarm  # particles in the unit cube, float[m, d] each
@@ -29,7 +29,7 @@ class PSOState(NamedTuple):
     violation: jax.Array  # float[m], how far that is from feasible: 0 if it is, +inf before the first success
     seen: jax.Array  # float[m], evaluations in value; float[0] without noise
     scatter: jax.Array  # float[2], with noise: sum of squared deviations of the re-evaluations, and their number
-    rows: jax.Array  # int32[n], the particles asked for last
+    rows: jax.Array  # int32[n], the particles asked for last, where they are no block: of a cso swarm; else int32[0]
     again: jax.Array  # bool[n], which of them were asked for their best again; bool[0] without noise
     active: jax.Array  # int32[], particles taking part
     turn: jax.Array  # int32[], asks since the last restart
@@ -44,22 +44,27 @@ class PSOState(NamedTuple):
 class PSO(Strategy):
     """Particle swarm optimisation in the unit cube.
 
-    Variants (``docs/swarm.md`` says which for what): spso2006 (default), spso2011 (rotation invariant), gbest
+    Variants (``docs/swarms.md`` says which for what): spso2006 (default), spso2011 (rotation invariant), gbest
     (constriction), ring, vonneumann, random, fips, clpso (many local optima), cso (many dimensions). Every option
     that is not given has the variant's published value.
 
     - Integers and categories are real numbers in the state; the space snaps them when they are decoded.
     - Constraints follow Deb's rules: feasible before infeasible, then by value or by violation.
     - Failed members (NaN, +-inf) never become a best; a particle that never succeeded is thrown anew each time.
+    - A swarm of k * population particles takes k asks to move once, a block at a time. ``PSO(1, particles=40)`` is the
+      steady-state swarm: one particle an ask, which knows all that was told before.
+    - May be asked while points are pending. A late result goes to the particle that still stands where it was
+      asked for; any other given result replaces the worst personal best that it beats.
     - A swarm that collapsed or stopped improving is started again, twice as large if ``restart="grow"``. The arrays
-      keep one shape: a swarm of k * population particles takes k generations to move once, a block at a time, so
-      no evaluation is wasted and nothing is compiled again.
+      keep one shape, so nothing is compiled again.
     - With ``noisy``, a share of each generation goes to the personal bests that look best or are known least
       (lowest mean - s / sqrt(count)); their values are running means.
 
     Args:
-      population: points of a generation.
+      population: points of an ask.
       variant: name of the preset.
+      particles: of the first swarm, a multiple of the population; ``population`` if None (cso: twice as many, as only
+        the losers move).
       topology: other graph than the variant's: global, ring, vonneumann, random, informants.
       inertia, cognitive, social: coefficients, checked for stability when they are numbers.
       schedule: of the inertia: constant, linear (to ``inertia_end`` over ``horizon`` moves of the swarm), random.
@@ -85,8 +90,11 @@ class PSO(Strategy):
     True
     """
 
+    steady: ClassVar[bool] = True
+
     population: int = static_field(default=40)
     variant: str = static_field(default="spso2006")
+    particles: int | None = static_field(default=None)
     topology: str | None = static_field(default=None)
     inertia: Any = None
     cognitive: Any = None
@@ -105,50 +113,37 @@ class PSO(Strategy):
 
     def __post_init__(self) -> None:
         check_integer("population", self.population)
-        _one_of("variant", self.variant, tuple(PRESETS))
+        one_of("variant", self.variant, tuple(PRESETS))
         preset = PRESETS[self.variant]
         for name in ("topology", "inertia", "cognitive", "social", "schedule", "inertia_end", "clamp"):
             if getattr(self, name) is None:
                 object.__setattr__(self, name, getattr(preset, name))
-        _one_of("topology", self.topology, TOPOLOGIES)
-        _one_of("schedule", self.schedule, swarm.SCHEDULES)
-        _one_of("bounds", self.bounds, swarm.BOUNDS)
-        _one_of("restart", self.restart, RESTARTS)
+        options = {"topology": TOPOLOGIES, "schedule": swarm.SCHEDULES, "bounds": swarm.BOUNDS, "restart": RESTARTS}
+        for name, allowed in options.items():
+            one_of(name, getattr(self, name), allowed)
         check_integer("informants", self.informants)
         check_integer("max_growth", self.max_growth)
         if self.max_growth & (self.max_growth - 1):
             raise invalid("max_growth", "a power of two", self.max_growth)
-        check_number("horizon", self.horizon, 0.0, open_low=True)
-        check_number("clamp", self.clamp, 0.0, open_low=True)
-        check_number("patience", self.patience, 0.0, open_low=True)
+        for name in ("horizon", "clamp", "patience"):
+            check_number(name, getattr(self, name), 0.0, open_low=True)
         check_number("reevaluate", self.reevaluate, 0.0, 1.0, open_low=True)
-        if self.noisy and preset.motion == "compete":
+        if self.noisy and self._competing:
             raise invalid("noisy", f"a variant with personal bests, which {self.variant} has not", True)
         if preset.motion == "informed" and self.topology == "global":
             raise invalid("topology", f"a graph with few informants for the variant {self.variant}", self.topology)
-        least = swarm.needed(self._rule)
-        particles = self.population * (2 if preset.motion == "compete" else 1)
-        if particles < least:
-            raise invalid("population", f"at least {least} particles for {self.variant}", self.population)
-        self._check_stability()
-
-    def _check_stability(self) -> None:
-        rule = self._rule
-        end = self.inertia_end if rule.schedule == "linear" else self.inertia
-        if not all(is_concrete(x) for x in (end, self.cognitive, self.social)):
-            return  # traced coefficients: whoever traces them answers for them
-        radius = swarm_radius(rule.motion, rule.schedule, end, self.cognitive, self.social, self._slots)
-        if not radius < 1.0:
-            got = {"inertia": float(end), "cognitive": float(self.cognitive), "social": float(self.social)}
-            raise invalid(
-                "inertia, cognitive, social",
-                f"coefficients of a swarm that converges (spectral radius of its second moments < 1, not {radius:.3f})",
-                got,
-            )
+        if self.particles is not None and check_integer("particles", self.particles) % self.population:
+            raise invalid("particles", f"a multiple of the population ({self.population})", self.particles)
+        least = max(swarm.needed(self._rule), 2 * self.population if self._competing else 1)
+        if self._particles < least:
+            name = "population" if self.particles is None else "particles"
+            raise invalid(name, f"at least {least} particles for {self.variant}", self._particles)
+        end = self.inertia_end if self.schedule == "linear" else self.inertia
+        check_stability(self._rule, end, self.cognitive, self.social)
 
     @property
-    def _slots(self) -> int:
-        return {"ring": 2, "vonneumann": 4}.get(str(self.topology), self.informants)
+    def _competing(self) -> bool:
+        return PRESETS[self.variant].motion == "compete"
 
     @property
     def _rule(self) -> swarm.Rule:
@@ -164,8 +159,8 @@ class PSO(Strategy):
 
     @property
     def _particles(self) -> int:
-        """Rows of the first swarm: a generation's points, and the winners that rest in a cso swarm."""
-        return self.population * (2 if PRESETS[self.variant].motion == "compete" else 1)
+        """Rows of the first swarm."""
+        return self.particles or self.population * (2 if self._competing else 1)
 
     @property
     def _rows(self) -> int:
@@ -177,12 +172,12 @@ class PSO(Strategy):
         noisy_rows, asked = (m, n) if self.noisy else (0, 0)
         return PSOState(
             space=space,
-            swarm=swarm.create(self._rule, k_swarm, _places(space, k_place, m, dtype), 0.0, 1.0),
+            swarm=swarm.create(self._rule, k_swarm, places(space, k_place, m, dtype, even=True), 0.0, 1.0),
             value=jnp.full((m,), jnp.inf, dtype),
             violation=jnp.full((m,), jnp.inf, dtype),
             seen=jnp.zeros((noisy_rows,), dtype),
             scatter=jnp.zeros((2,), dtype),
-            rows=jnp.arange(n, dtype=jnp.int32),
+            rows=jnp.arange(n if self._competing else 0, dtype=jnp.int32),
             again=jnp.zeros((asked,), bool),
             active=jnp.asarray(self._particles, jnp.int32),
             turn=jnp.zeros((), jnp.int32),
@@ -201,113 +196,119 @@ class PSO(Strategy):
         blocks = state.active // n
         fresh = state.turn < blocks  # the first round evaluates the places where the particles start
         block = state.turn % blocks
+        stalled = old.stalled & (block == 0)  # informants change between two rounds, not within one
         moved, rows = swarm.move(
             self._rule,
             self._coefficients(old.position.dtype),
-            old,
+            old._replace(stalled=stalled),
             k_move,
             generation=jnp.maximum(state.turn // blocks - 1, 0),
             block=(n, block, state.active),
         )
         moved = jax.tree.map(lambda a, b: jnp.where(fresh, a, b), old, moved)
-        if not self._whole:
-            here = block * n + jnp.arange(n, dtype=jnp.int32)
-            rows = here if rows is None else jnp.where(fresh, here, rows)
-        lost = ~fresh & jnp.isinf(self._take(state.violation, rows))
-        x, velocity = self._take(moved.position, rows), self._take(moved.velocity, rows)
-        x, velocity = jax.lax.cond(lost.any(), _thrown, lambda x, v, *_: (x, v), x, velocity, lost, k_lost)
+        if self._competing:
+            rows = jnp.where(fresh, block * n + jnp.arange(n, dtype=jnp.int32), rows)
+        lost = ~fresh & jnp.isinf(take(state.violation, rows))
+        x, velocity = take(moved.position, rows), take(moved.velocity, rows)
+        x, velocity = jax.lax.cond(lost.any(), thrown, lambda x, v, *_: (x, v), x, velocity, lost, k_lost)
         units, again = x, state.again
         if self.noisy:
             again = ~fresh & ~lost & self._uncertain(state, rows)
-            units = jnp.where(again[:, None], self._take(old.best, rows), x)
-            x = jnp.where(again[:, None], self._take(old.position, rows), x)
-            velocity = jnp.where(again[:, None], self._take(old.velocity, rows), velocity)
+            units = jnp.where(again[:, None], take(old.best, rows), x)
+            x = jnp.where(again[:, None], take(old.position, rows), x)
+            velocity = jnp.where(again[:, None], take(old.velocity, rows), velocity)
         moved = moved._replace(
-            position=self._put(moved.position, rows, x), velocity=self._put(moved.velocity, rows, velocity)
+            position=put(moved.position, rows, x),
+            velocity=put(moved.velocity, rows, velocity),
+            stalled=old.stalled,
         )
-        asked = state.rows if rows is None else rows
+        asked = rows if self._competing else state.rows
         return units, state._replace(swarm=moved, rows=asked, again=again, turn=state.turn + 1)
 
     def tell(self, state: PSOState, units: jax.Array, result: Evaluation) -> PSOState:
         value, violation = (a.astype(state.value.dtype) for a in feasible_value(result))
-        rows = None if self._whole else state.rows
-        old_value, old_violation = self._take(state.value, rows), self._take(state.violation, rows)
+        rows = self._asked(state)
+        old_value, old_violation = take(state.value, rows), take(state.violation, rows)
         improved = better(violation, value, old_violation, old_value)
-        if self._rule.motion == "compete":
-            improved = jnp.ones_like(improved)
+        if self._competing:  # its memory is where the particles are; one whose result is pending stays where it was
+            improved = jnp.ones_like(improved) if result.mask is None else result.mask
+            units = jnp.where(improved[:, None], units, take(state.swarm.best, rows))
         new_value, new_violation = value, violation
         count, scatter = state.seen, state.scatter
         if self.noisy:
-            seen = self._take(count, rows)
+            seen = take(count, rows)
             repeated = state.again & jnp.isfinite(violation)
             improved = improved & ~state.again
             delta = jnp.where(repeated, value - old_value, 0)
             mean = old_value + delta / (seen + 1)
             squares = (delta * jnp.where(repeated, value - mean, 0)).sum()
             scatter = scatter + jnp.stack([squares, repeated.sum().astype(delta.dtype)])
-            count = self._put(count, rows, jnp.where(improved, 1, seen + repeated.astype(seen.dtype)))
+            count = put(count, rows, jnp.where(improved, 1, seen + repeated.astype(seen.dtype)))
             new_value = jnp.where(repeated, mean, value)
             new_violation = jnp.where(repeated, jnp.maximum(old_violation, violation), violation)
             written = improved | repeated
         else:
             written = improved
         best_value, best_violation = lead(state.value, state.violation)
-        values = self._put(state.value, rows, jnp.where(written, new_value, old_value))
-        violations = self._put(state.violation, rows, jnp.where(written, new_violation, old_violation))
+        values = put(state.value, rows, jnp.where(written, new_value, old_value))
+        violations = put(state.violation, rows, jnp.where(written, new_violation, old_violation))
         gained = (improved & better(violation, value, best_violation, best_value)).any()
-        memory = swarm.remember(
-            self._rule, state.swarm, rows, units, improved, merit_of(values, violations, result.constraint), gained
-        )
+        merit = merit_of(values, violations, result.constraint)
+        memory = swarm.remember(self._rule, state.swarm, rows, units, improved, merit, gained)
+        begins = (state.turn - 1) % (state.active // self.population) == 0
+        memory = memory._replace(stalled=memory.stalled & (begins | state.swarm.stalled))
+        if self._competing:
+            memory = memory._replace(position=memory.best)
+        waited = jnp.asarray(True) if result.mask is None else result.mask.any()
         return state._replace(
             swarm=memory,
             value=values,
             violation=violations,
             seen=count,
             scatter=scatter,
-            stale=jnp.where(gained, 0, state.stale + 1),
+            stale=jnp.where(gained, 0, state.stale + waited.astype(jnp.int32)),
         )
 
     def absorb(self, state: PSOState, units: jax.Array, result: Evaluation) -> PSOState:
-        """Given points replace the worst personal bests that they beat."""
+        """Late results go to their particles; other points replace the worst personal bests that they beat."""
         value, violation = (a.astype(state.value.dtype) for a in feasible_value(result))
-        given = jnp.lexsort((value, violation))
-        worst = jnp.lexsort((-state.value, -state.violation, jnp.arange(state.value.shape[0]) >= state.active))
-        k = min(units.shape[0], self._particles)
-        given, worst = given[:k], worst[:k]
-        wins = better(violation[given], value[given], state.violation[worst], state.value[worst])
-        values = state.value.at[worst].set(jnp.where(wins, value[given], state.value[worst]))
-        violations = state.violation.at[worst].set(jnp.where(wins, violation[given], state.violation[worst]))
-        old = state.swarm
-        best = old.best.at[worst].set(jnp.where(wins[:, None], units[given].astype(old.best.dtype), old.best[worst]))
+        old, units = state.swarm, units.astype(state.swarm.best.dtype)
+        m, k = self._rows, min(units.shape[0], self._particles)
+        own = owners(old.position, units)
+        mine = jnp.zeros((m,), bool).at[own].set(True, mode="drop")
+        worst = jnp.lexsort((-state.value, -state.violation, mine | (jnp.arange(m) >= state.active))).astype(jnp.int32)
+        given = jnp.lexsort((value, violation))[:k]  # best first
+        row = jnp.where(own[given] < m, own[given], worst[:k])
+        turn = jnp.arange(k, dtype=jnp.int32)
+        first = jnp.full((m,), jnp.int32(k)).at[row].min(turn)[row] == turn
+        wins = first & better(violation[given], value[given], state.violation[row], state.value[row])
+        at = jnp.where(wins, row, m)  # out of range: dropped
+        write = lambda a, new: a.at[at].set(new, mode="drop")  # noqa: E731
+        values, violations = write(state.value, value[given]), write(state.violation, violation[given])
+        best = write(old.best, units[given])
         changed = old._replace(best=best, merit=merit_of(values, violations, result.constraint))
-        if self._rule.motion == "compete":  # its memory is where the particles are
+        if self._competing:
             changed = changed._replace(position=best)
-        count = state.seen
-        if self.noisy:
-            count = count.at[worst].set(jnp.where(wins, 1, count[worst]))
-        return state._replace(swarm=changed, value=values, violation=violations, seen=count)
+        seen = write(state.seen, jnp.ones((k,), state.seen.dtype)) if self.noisy else state.seen
+        return state._replace(swarm=changed, value=values, violation=violations, seen=seen)
 
     def best(self, state: PSOState) -> tuple[jax.Array, jax.Array]:
         """Best point so far, ``float[d]``, and its value (+inf if nothing succeeded); with noise the upper bound
         mean + s / sqrt(count) decides, and is the value."""
         value = self._bound(state, 1.0)
-        row = jnp.lexsort((value, state.violation))[0]
+        row = jnp.argmin(jnp.where(state.violation == state.violation.min(), value, jnp.inf))
         mine = better(state.violation[row], value[row], state.best_violation, state.best_value)
         return (
             jnp.where(mine, state.swarm.best[row], state.best_unit),
             jnp.where(mine, value[row], state.best_value),
         )
 
-    @property
-    def _whole(self) -> bool:
-        """Every generation is the whole swarm, in order: nothing needs to be gathered."""
-        return self._rows == self.population
-
-    def _take(self, a: jax.Array, rows: jax.Array | None) -> jax.Array:
-        return a if rows is None else a[rows]
-
-    def _put(self, a: jax.Array, rows: jax.Array | None, new: jax.Array) -> jax.Array:
-        return new if rows is None else a.at[rows].set(new, unique_indices=True)
+    def _asked(self, state: PSOState) -> swarm.Rows:
+        """The particles asked for last: cso's losers, the whole swarm where that is all it has, or a block."""
+        n = self.population
+        if self._competing:
+            return state.rows
+        return None if self._rows == n else swarm.window((state.turn - 1) % (state.active // n) * n, n)
 
     def _coefficients(self, dtype: Any) -> swarm.Coefficients:
         names = swarm.Coefficients._fields
@@ -320,13 +321,16 @@ class PSO(Strategy):
         spread = jnp.sqrt(state.scatter[0] / jnp.maximum(state.scatter[1], 1))
         return state.value + side * spread / jnp.sqrt(jnp.maximum(state.seen, 1))
 
-    def _uncertain(self, state: PSOState, rows: jax.Array | None) -> jax.Array:
-        """``bool[n]``: the share of feasible bests with the lowest lower bounds."""
-        feasible = self._take(state.violation, rows) == 0
-        lower = jnp.where(feasible, self._take(self._bound(state, -1.0), rows), jnp.inf)
-        k = max(1, round(self.reevaluate * self.population))
-        chosen = jnp.zeros(lower.shape, bool).at[jnp.argsort(lower)[:k]].set(True)
-        return chosen & jnp.isfinite(lower)
+    def _uncertain(self, state: PSOState, rows: swarm.Rows) -> jax.Array:
+        """``bool[n]``: the feasible bests with the lowest lower bounds, on average the share of a block."""
+        feasible = take(state.violation, rows) == 0
+        lower = jnp.where(feasible, take(self._bound(state, -1.0), rows), jnp.inf)
+        share = jnp.asarray(self.reevaluate * self.population, lower.dtype)
+        due = jnp.floor((state.turn + 1).astype(lower.dtype) * share) - jnp.floor(
+            state.turn.astype(lower.dtype) * share
+        )
+        rank = jnp.argsort(jnp.argsort(lower)).astype(lower.dtype)
+        return (rank < due) & jnp.isfinite(lower)
 
     def _exhausted(self, state: PSOState) -> jax.Array:
         """Collapsed to a point (of the dtype's resolution), or nothing gained for long."""
@@ -351,7 +355,7 @@ class PSO(Strategy):
         k_place, k_swarm = jax.random.split(key)
         nothing = jnp.full((m,), jnp.inf, dtype)
         return state._replace(
-            swarm=swarm.create(self._rule, k_swarm, _places(state.space, k_place, m, dtype), 0.0, 1.0),
+            swarm=swarm.create(self._rule, k_swarm, places(state.space, k_place, m, dtype, even=False), 0.0, 1.0),
             value=nothing,
             violation=nothing,
             seen=jnp.zeros_like(state.seen),
@@ -365,20 +369,14 @@ class PSO(Strategy):
         )
 
 
-def _one_of(name: str, value: Any, options: tuple[str, ...]) -> None:
-    if value not in options:
-        raise invalid(name, f"one of {list(options)}", value)
+def swarm_for(evaluations: int | None) -> PSO:
+    """The swarm of a search that names no strategy: the default one, or a small and fast one for a small budget.
 
+    A swarm has to move about twenty times to be worth its name. ``docs/swarms.md`` has the measurements.
 
-def _places(space: Space, key: jax.Array, m: int, dtype: Any) -> jax.Array:
-    """Where particles start: evenly spread points, or a sample where priors or constraints say more."""
-    plain = not space.has_constraints and all(getattr(p, "prior", None) is None for p in space.parameters)
-    if plain and space.dim <= MAX_DIM:
-        return sobol(jnp.zeros((), jnp.uint32), m, space.dim, jax.random.bits(key, (space.dim,), jnp.uint32), dtype)
-    return space.sample_unit(key, m, dtype)
-
-
-def _thrown(x: jax.Array, v: jax.Array, lost: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Particles that never succeeded get a new place, and rest."""
-    place = counter_random.uniform(counter_random.seeds(key, 1)[0], x.shape, x.dtype)
-    return jnp.where(lost[:, None], place, x), jnp.where(lost[:, None], 0, v)
+    >>> swarm_for(5000).population, swarm_for(200).population, swarm_for(200).variant
+    (40, 10, 'gbest')
+    """
+    if evaluations is None or evaluations >= SMALL_BUDGET:
+        return PSO()
+    return PSO(10, variant="gbest")

@@ -75,6 +75,19 @@ def test_seeds_that_differ_in_one_bit_share_nothing() -> None:
             assert abs(flipped - 0.5) < 0.01, (word, bit, flipped)
 
 
+def test_pairs_are_uniform_and_independent_of_each_other() -> None:
+    a, b = (np.asarray(x) for x in cr.uniform_pair(cr.seeds(jax.random.key(11), 1)[0], (N, D)))
+    for u in (a, b):
+        assert u.min() > 0 and u.max() < 1
+        assert stats.chisquare(np.bincount((u.ravel() * 1000).astype(int), minlength=1000)).pvalue > 1e-4
+        assert np.abs(np.corrcoef(u.astype(float).T) - np.eye(D)).max() < 5.5 / np.sqrt(N)
+    cells = (a * 64).astype(int) * 64 + (b * 64).astype(int)
+    assert stats.chisquare(np.bincount(cells.ravel(), minlength=64 * 64)).pvalue > 1e-4
+    for lag in (0, 1, D):  # one half and the other half of a later word
+        x, y = a.ravel().astype(float), np.roll(b.ravel(), lag).astype(float)
+        assert abs(np.corrcoef(x, y)[0, 1]) < 5 / np.sqrt(N * D)
+
+
 def test_normal_has_the_normal_distribution() -> None:
     z = np.asarray(cr.normal(cr.seeds(jax.random.key(6), 1)[0], (N, 5)))
     assert stats.kstest(z.ravel().astype(float), "norm").pvalue > 1e-4

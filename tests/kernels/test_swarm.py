@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
 from jhpo.kernels import stability, swarm, topology
 from jhpo.strategies.pso import PRESETS, PSO
 
 D, N, SEEDS = 10, 40, 25
+# sums of products in these are contracted to fused multiply-adds differently from one program to another
+ROUNDING = ("spso2011", "fips", "clpso")
 
 
 def coefficients(variant: str, horizon: float = 2500.0) -> swarm.Coefficients:
@@ -68,13 +72,18 @@ def rotated_rastrigin(x):
     return rastrigin(jnp.matmul(x, jnp.asarray(ROTATION, x.dtype), precision="highest"))
 
 
-def final(f, variant, low, high, seeds=SEEDS, evaluations=100_000, seed=0):
-    rule = PSO(N, variant=variant)._rule
-    moved = N // 2 if rule.motion == "compete" else N
-    generations = evaluations // moved
-    c = coefficients(variant, horizon=float(generations))
+@functools.partial(jax.jit, static_argnames=("f", "rule", "generations"))
+def many(f, rule, c, keys, low, high, generations):
+    """`search` for every key, in one program."""
+    return jax.vmap(lambda k: search(f, rule, c, k, low, high, generations))(keys)
+
+
+def final(f, variant, low, high, seeds=SEEDS, evaluations=100_000, seed=0, generator="counter"):
+    """``float[seeds]``: the best value of each seed."""
+    rule = dataclasses.replace(PSO(N, variant=variant)._rule, generator=generator)
+    generations = evaluations // (N // 2 if rule.motion == "compete" else N)
     keys = jax.random.split(jax.random.key(seed), seeds)
-    return np.asarray(jax.vmap(lambda k: search(f, rule, c, k, low, high, generations)[1][-1])(keys))
+    return np.asarray(many(f, rule, coefficients(variant, float(generations)), keys, low, high, generations)[1][:, -1])
 
 
 @pytest.mark.parametrize("variant", PRESETS)
@@ -103,7 +112,7 @@ def test_radius_agrees_with_published_and_simulated_values():
 
 @pytest.mark.parametrize(("low", "high"), [(-100.0, 100.0), (0.0, 10.0), (-1e6, 1e6)])
 def test_sphere_is_solved_on_any_box(low, high):
-    assert (final(sphere, "spso2006", low, high, evaluations=40_000) <= 1e-8).all()
+    assert (final(sphere, "spso2006", low, high) <= 1e-8).all()
 
 
 @pytest.mark.slow
@@ -112,13 +121,15 @@ def test_sphere_is_solved_by_every_variant(variant):
     assert (final(sphere, variant, -100.0, 100.0) <= 1e-8).all()
 
 
-@pytest.mark.parametrize("variant", ["spso2006", "gbest", "cso"])
-def test_a_power_of_two_rescale_is_bit_identical(variant):
-    rule, c, key = PSO(N, variant=variant)._rule, coefficients(variant), jax.random.key(4)
-    a, _ = search(sphere, rule, c, key, -1.0, 1.0, 60)
-    b, _ = search(sphere, rule, c, key, -1024.0, 1024.0, 60)
-    np.testing.assert_array_equal(np.asarray(a.position) * 1024, b.position)
-    np.testing.assert_array_equal(np.asarray(a.velocity) * 1024, b.velocity)
+def test_clpso_solves_rastrigin_in_part_of_the_budget(x64):
+    assert (final(rastrigin, "clpso", -5.12, 5.12, seeds=8, evaluations=60_000) <= 1e-4).all()
+
+
+def test_rotation_invariance_pays_in_part_of_the_budget():
+    gbest, invariant = (
+        np.median(final(rotated_rastrigin, v, -5.12, 5.12, evaluations=30_000)) for v in ("gbest", "spso2011")
+    )
+    assert invariant <= 8 and invariant <= gbest / 2, (invariant, gbest)
 
 
 @pytest.mark.slow
@@ -140,53 +151,76 @@ def test_rotation_invariant_variants_on_rotated_rastrigin():
         assert median <= 8 and median <= gbest / 2, (variant, median, gbest)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("f", [rosenbrock, rastrigin, rotated_rastrigin], ids=lambda f: f.__name__)
+def test_threefry_and_counter_numbers_search_alike_on_every_function(f):
+    ours, theirs = (final(f, "spso2006", -5.0, 5.0, generator=g) for g in swarm.GENERATORS)
+    assert stats.mannwhitneyu(ours, theirs).pvalue > 1e-3
+
+
+def test_threefry_and_counter_numbers_search_alike():
+    ours, theirs = (final(sphere, "spso2006", -5.0, 5.0, evaluations=4_800, generator=g) for g in swarm.GENERATORS)
+    assert stats.mannwhitneyu(ours, theirs).pvalue > 1e-3
+
+
+def largest(x):
+    """The largest coordinate, without a sum; a third of its shells fail (NaN or -inf), whatever the power of two."""
+    value = jnp.abs(x).max(axis=-1)
+    shell = jax.lax.bitcast_convert_type(value, jnp.uint32) >> np.uint32(20) & np.uint32(7)
+    value = jnp.where((shell == 1) | (shell == 4), jnp.nan, value)
+    return jnp.where(shell == 6, -jnp.inf, value)
+
+
 @pytest.mark.parametrize("variant", PRESETS)
-def test_failures_never_win_and_the_best_is_monotone(variant):
-    def failing(x):
-        value = sphere(x - 0.3)
-        u = jnp.sin(1e4 * x.sum(axis=-1)) * 0.5 + 0.5
-        return jnp.where(u < 0.2, jnp.nan, jnp.where(u < 0.3, -jnp.inf, value))
-
-    rule = PSO(N, variant=variant)._rule
-    s, best = search(failing, rule, coefficients(variant), jax.random.key(1), -1.0, 1.0, 80)
-    best = np.asarray(best)
-    assert np.isfinite(best).all() and (np.diff(best) <= 0).all()
-    assert np.isfinite(np.asarray(s.position)).all() and np.isfinite(np.asarray(s.velocity)).all()
-    assert best[-1] < best[0]
-
-
-def elementwise(x):
-    """A sum over coordinates in a fixed order, one addition at a time."""
-    total = jnp.zeros(x.shape[:-1], x.dtype)
-    for j in range(x.shape[-1]):
-        total = jnp.maximum(total, jnp.abs(x[..., j] - 0.25))
-    return total
-
-
-@pytest.mark.parametrize("variant", ["spso2006", "gbest", "ring", "vonneumann", "random", "cso"])
-def test_many_swarms_equal_solo_runs_bit_for_bit(variant):
+def test_failures_scales_and_many_swarms(variant):
+    """A third of the points fail: the best is finite and monotone. A power of two as the scale changes no bit, and 64
+    swarms in one program are 64 solo runs."""
     rule, c = PSO(N, variant=variant)._rule, coefficients(variant)
     keys = jax.random.split(jax.random.key(7), 64)
-    together, _ = jax.vmap(lambda k: search(elementwise, rule, c, k, -1.0, 1.0, 30))(keys)
+    together, best = many(largest, rule, c, keys, -1.0, 1.0, 30)
+    together, best = jax.tree.map(np.asarray, (together, best))
+    assert np.isfinite(best).all() and (np.diff(best, axis=1) <= 0).all()
+    assert (best[:, -1] < best[:, 0]).mean() > 0.9
+    assert np.isfinite(np.asarray(together.position)).all() and np.isfinite(np.asarray(together.velocity)).all()
+    if variant in ROUNDING:
+        alone = np.stack([np.asarray(search(largest, rule, c, k, -1.0, 1.0, 30)[1]) for k in keys[:4]])
+        np.testing.assert_allclose(best[:4, :4], alone[:, :4], rtol=1e-3)
+        return
     for i in range(64):
-        alone, _ = search(elementwise, rule, c, keys[i], -1.0, 1.0, 30)
-        for a, b in zip(jax.tree.leaves(jax.tree.map(lambda t, i=i: t[i], together)), jax.tree.leaves(alone)):
-            np.testing.assert_array_equal(a, b)
+        alone, _ = search(largest, rule, c, keys[i], -1.0, 1.0, 30)
+        for a, b in zip(jax.tree.leaves(together), jax.tree.leaves(alone), strict=True):
+            np.testing.assert_array_equal(a[i], b)
+    scaled, _ = search(largest, rule, c, keys[63], -1024.0, 1024.0, 30)
+    np.testing.assert_array_equal(np.asarray(alone.position) * 1024, scaled.position)
+    np.testing.assert_array_equal(np.asarray(alone.velocity) * 1024, scaled.velocity)
 
 
-@pytest.mark.parametrize("variant", ["spso2011", "fips", "clpso"])
-def test_the_other_variants_equal_solo_runs_but_for_rounding(variant):
-    """Their sums are contracted to fused multiply-adds differently from one program to another."""
-    rule, c = PSO(N, variant=variant)._rule, coefficients(variant)
-    keys = jax.random.split(jax.random.key(7), 8)
-    together, _ = jax.vmap(lambda k: search(elementwise, rule, c, k, -1.0, 1.0, 10))(keys)
-    for i in range(8):
-        alone, _ = search(elementwise, rule, c, keys[i], -1.0, 1.0, 10)
-        np.testing.assert_allclose(together.position[i], alone.position, atol=1e-4)
+def test_ten_thousand_swarms_in_one_program():
+    rule, c = PSO(N)._rule, coefficients("spso2006")
+    keys = jax.random.split(jax.random.key(0), 10_000)
+    together, best = jax.jit(jax.vmap(lambda k: search(largest, rule, c, k, -1.0, 1.0, 5, d=3)))(keys)
+    assert together.position.shape == (10_000, N, 3)
+    assert len(np.unique(np.asarray(together.position[:, 0, 0]))) > 9_900
+    assert np.median(np.asarray(best[:, -1])) < np.median(np.asarray(best[:, 0])) / 1.5
 
 
-@pytest.mark.parametrize("bounds", swarm.BOUNDS)
-@pytest.mark.parametrize("motion", ["attract", "sphere"])
+def test_a_million_particles_take_less_than_a_gibibyte():
+    rule, c = PSO(N)._rule, coefficients("spso2006")
+    swarms = jax.eval_shape(lambda k: swarm.create(rule, k, jnp.zeros((1_000_000, 20)), 0.0, 1.0), jax.random.key(0))
+
+    def step(s, key):
+        s = swarm.drift(rule, s)
+        value = largest(s.position)
+        merit = jnp.minimum(s.merit, value)
+        s = swarm.remember(rule, s, None, s.position, value < s.merit, merit, merit.min() < s.merit.min())
+        return swarm.plan(rule, c, s, key)[0]
+
+    used = jax.jit(step, donate_argnums=0).lower(swarms, jax.random.key(1)).compile().memory_analysis()
+    total = used.argument_size_in_bytes + used.temp_size_in_bytes + used.output_size_in_bytes - used.alias_size_in_bytes
+    assert total < 2**30, total
+
+
+@pytest.mark.parametrize(("bounds", "motion"), [("absorb", "attract"), ("reflect", "sphere"), ("periodic", "attract")])
 def test_positions_stay_inside(bounds, motion):
     rule = swarm.Rule(motion=motion, bounds=bounds)
     s, _ = search(lambda x: -sphere(x), rule, coefficients("spso2006"), jax.random.key(2), -2.0, 3.0, 50)
@@ -240,20 +274,6 @@ def test_fixed_graphs_are_regular_and_mutual(graph, degree):
     near = np.asarray(topology.neighbours(graph, ids, 40, 3, jnp.zeros(2, jnp.uint32)))
     assert all(len({*row, i}) == degree + 1 for i, row in enumerate(near))
     assert all(i in near[j] for i, row in enumerate(near) for j in row)
-
-
-def test_threefry_and_counter_numbers_search_alike():
-    values = [
-        np.median(
-            np.asarray(
-                jax.vmap(lambda k, r=r: search(sphere, r, coefficients("spso2006"), k, -5.0, 5.0, 120)[1][-1])(
-                    jax.random.split(jax.random.key(0), SEEDS)
-                )
-            )
-        )
-        for r in (swarm.Rule(), swarm.Rule(generator="threefry"))
-    ]
-    assert abs(np.log10(values[0]) - np.log10(values[1])) < 1.0
 
 
 @pytest.mark.parametrize(("low", "high"), [(-np.inf, 1.0), (0.0, np.inf), (1.0, 1.0), (np.nan, 1.0)])
