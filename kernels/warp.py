@@ -64,20 +64,3 @@ def half_rank(y: jax.Array, mask: jax.Array) -> jax.Array:
     # ties with the median stay there
     worse = jnp.where(y > median, median + spread * (normal[:-1] - normal[-1]), y)
     return jnp.where(good | ~mask, y, worse)
-
-
-def log_gap(y: jax.Array, mask: jax.Array) -> jax.Array:
-    """log(gap to the best + a tenth of the median's gap), in units of the median's gap: more room for the best values.
-
-    Args:
-        y: float[n]. mask: bool[n].
-
-    >>> [round(float(v), 2) for v in log_gap(jnp.array([0.0, 1.0, 2.0]), jnp.ones(3, bool))]
-    [-2.3, 0.1, 0.74]
-    """
-    count = jnp.sum(mask, dtype=jnp.int32)
-    best = jnp.min(jnp.where(mask, y, jnp.inf))
-    median = jnp.sum(jnp.where(mask & (masked_rank(y, mask) == (count - 1) // 2), y, 0.0))
-    unit = jnp.where(median > best, median - best, 1.0)
-    gap = jnp.where(mask, y - best, 0.0) / unit
-    return jnp.where(mask, jnp.log(gap + 0.1), 0.0)

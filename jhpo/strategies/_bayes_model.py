@@ -60,7 +60,6 @@ def targets(history: History, kind: str) -> tuple[jax.Array, jax.Array]:
     told = seen | (history.status == FAILED)
     rough, first = warp.standardize(history.value, seen)
     y = rough if kind == "none" else warp.half_rank(rough, seen)
-    y = warp.log_gap(y, seen) if kind == "log" else y
     worst = jnp.max(jnp.where(seen, y, -jnp.inf))
     y = jnp.where(seen, y, jnp.where(jnp.isfinite(worst), worst, 0.0))
     y, scale = warp.standardize(y, told)

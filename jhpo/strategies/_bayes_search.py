@@ -46,6 +46,11 @@ class Draws(NamedTuple):
     lottery: jax.Array  # float[m] Gumbel, of the choice of starts
 
 
+def number_of_candidates(search: Search, model: Model) -> int:
+    """Even, and fewer where the model has many rows."""
+    return 2 * (min(search.candidates, _MOST_PRODUCTS // model.mean.shape[0]) // 2)
+
+
 def draws(search: Search, key: jax.Array, m: int, dtype: jnp.dtype) -> Draws:
     """Random numbers for ``m`` candidates."""
     d, n = search.space.dim, m // 2
@@ -155,7 +160,7 @@ def score(search: Search, model: Model, posterior: gp.Posterior, point: Points) 
     return utility(model, mean, variance, chance(search, model, point))
 
 
-def _admissible(space: Space, units: jax.Array) -> jax.Array:
+def admissible(space: Space, units: jax.Array) -> jax.Array:
     """bool[n]: meets the space's own constraints."""
     if not space.has_constraints:
         return jnp.ones(units.shape[:1], bool)
@@ -201,7 +206,7 @@ def pick(
         return jnp.where(jnp.isfinite(found), jnp.maximum(found, 0.1 * WORST), 0.1 * WORST)
 
     def values(units: jax.Array) -> jax.Array:
-        found = jnp.where(_admissible(space, units), jax.vmap(value)(units), 0.5 * WORST)
+        found = jnp.where(admissible(space, units), jax.vmap(value)(units), 0.5 * WORST)
         return jnp.where(known(space, units, history), WORST, found) if discrete else found
 
     if is_small(space):
@@ -262,14 +267,13 @@ def batch(
     """
     space, profile = search.space, search.profile
     categorical, discrete = np.asarray(space.categorical), bool((space.cells > 0).any())
-    number = min(search.candidates, _MOST_PRODUCTS // model.mean.shape[0])
-    random = draws(search, key, 2 * (number // 2), model.incumbent.dtype)
+    random = draws(search, key, number_of_candidates(search, model), model.incumbent.dtype)
     candidates = pool(search, model, random, key, low, high)
     points = as_points(space, candidates)
     # all of this is made once; a pick changes one column of the rows, and the variances
     mean, explained = gp.whiten(model.posterior, points, categorical, profile)
     feasible = jax.vmap(lambda p: chance(search, model, p))(points)
-    barred = ~_admissible(space, candidates)
+    barred = ~admissible(space, candidates)
     scale = model.posterior.parameters.scale
 
     def scores(explained: jax.Array, history: History) -> jax.Array:
@@ -314,7 +318,7 @@ def design(space: Space, history: History, asked: jax.Array, seed: jax.Array, q:
     else:
         units = sobol(asked, q, space.dim, seed, dtype)
         if space.has_constraints:
-            inside = _admissible(space, space.canonical(units))
+            inside = admissible(space, space.canonical(units))
             units = jnp.where(inside[:, None], units, space.sample_unit(key, q, dtype))
     first = (asked + jnp.arange(q, dtype=jnp.int32) == 0)[:, None]
     start = space.default_unit()

@@ -15,6 +15,7 @@ from jhpo.space import Space
 from jhpo.strategies import _bayes_history as past
 from jhpo.strategies import _bayes_model as modelling
 from jhpo.strategies import _bayes_search as searching
+from jhpo.strategies import _bayes_thompson as thompson
 from jhpo.strategies._bayes_history import EMPTY, History, Region, bucket
 from jhpo.strategies._bayes_model import Surrogate
 from jhpo.strategies._bayes_search import Search
@@ -25,7 +26,8 @@ MODEL_ROWS, FIT_ROWS = 1024, 256
 # Beyond these the search keeps to a trust region, unless an option says otherwise.
 _REGION_DIM, _REGION_ROWS = 20, 1000
 REGIONS = ("auto", "always", "never")
-WARPS = ("half_rank", "log", "none")
+PICKS = ("greedy", "thompson")
+WARPS = ("half_rank", "none")
 
 
 class BayesState(NamedTuple):
@@ -67,6 +69,7 @@ class BayesOpt(Strategy):
       initial: points of the design, 0 for the default: one more than there are coordinates, at most 8, or one batch.
       kernel: "matern52", "matern32", "matern12" or "rbf".
       warp: "half_rank" replaces the values worse than the median by normal scores, "none" only standardises.
+      picks: "greedy" fills a batch as described, "thompson" by functions drawn from the posterior.
       region: the trust region: "auto" (see above), "always" or "never".
       constraints: number of constraints that the objective measures (feasible where >= 0) beside those of the space;
         each gets a process of its own, and expected improvement is weighted by the probability that all are met.
@@ -91,6 +94,7 @@ class BayesOpt(Strategy):
     initial: int = static_field(0)
     kernel: str = static_field("matern52")
     warp: str = static_field("half_rank")
+    picks: str = static_field("greedy")
     region: str = static_field("auto")
     constraints: int = static_field(0)
     candidates: int = static_field(1024)
@@ -111,7 +115,7 @@ class BayesOpt(Strategy):
         check_integer("fit_iterations", self.fit_iterations)
         check_integer("search_iterations", self.search_iterations)
         check_integer("capacity", self.capacity, 0)
-        for name, allowed in (("kernel", tuple(PROFILES)), ("warp", WARPS), ("region", REGIONS)):
+        for name, allowed in (("kernel", tuple(PROFILES)), ("warp", WARPS), ("region", REGIONS), ("picks", PICKS)):
             if getattr(self, name) not in allowed:
                 raise invalid(name, f"one of {allowed}", getattr(self, name))
 
@@ -210,7 +214,10 @@ class BayesOpt(Strategy):
         model, theta = modelling.build(surrogate, chosen, state.theta, refit, fit_key)
         low, high = self._box(state, model, theta, local)
         search = Search(space, PROFILES[self.kernel], self.candidates, self.starts, self.search_iterations)
-        units = searching.batch(search, model, history, rows, slots, search_key, low, high)
+        if self.picks == "thompson":
+            units = thompson.batch(search, self.kernel, model, history, self.batch, search_key, low, high)
+        else:
+            units = searching.batch(search, model, history, rows, slots, search_key, low, high)
         return units, theta, jnp.where(refit, state.asked, state.fitted)
 
     def _box(

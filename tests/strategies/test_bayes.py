@@ -230,6 +230,20 @@ def test_mixed_points_are_never_proposed_twice(x64: None) -> None:
     assert len(np.unique(units, axis=0)) == len(units)
 
 
+def test_thompson_sampling_fills_a_batch(x64: None) -> None:
+    """Different points of a mixed, constrained space, and most of them better than random ones."""
+    space = jhpo.Space(
+        {"x": jhpo.Float(0.0, 1.0), "y": jhpo.Float(0.0, 1.0), "c": jhpo.Choice(["a", "b", "c"])},
+        constraints=[lambda hp: 1.5 - hp["x"] - hp["y"]],
+    )
+    strategy = jhpo.BayesOpt(batch=16, picks="thompson", candidates=256, fit_iterations=8)
+    objective = lambda hp: (hp["x"] - 0.3) ** 2 + (hp["y"] - 0.6) ** 2 + jnp.where(hp["c"] == 1, 0.0, 0.5)  # noqa: E731
+    _, trace = jhpo.run(strategy, objective, space, 4, jax.random.key(0))
+    last = np.asarray(trace.units)[-1]
+    assert len(np.unique(last, axis=0)) == 16 and (np.asarray(trace.constraint)[-1] >= 0).all()
+    assert np.median(trace.value[-1]) < 0.3 * np.median(trace.value[0])
+
+
 # -- what the model is made of -------------------------------------------------------------------------------------
 
 
@@ -335,6 +349,7 @@ def test_neighbours_of_discrete_coordinates(x64: None) -> None:
         ({"kernel": "cubic"}, "kernel"),
         ({"warp": "rank"}, "warp"),
         ({"region": "sometimes"}, "region"),
+        ({"picks": "random"}, "picks"),
         ({"candidates": 3}, "candidates"),
         ({"starts": 1}, "starts"),
         ({"fit_iterations": 0}, "fit_iterations"),
