@@ -14,6 +14,7 @@ import argparse
 import functools
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
@@ -224,6 +225,9 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0, help="number of the first data split")
     parser.add_argument("--trials", type=int, default=200, help="of the methods without gradients")
     parser.add_argument("--share", type=int, default=5, help="methods with gradients get 1/share of the trainings")
+    parser.add_argument(
+        "--results", type=Path, help="folder that keeps finished searches; what is there is not run again"
+    )
     parser.add_argument("--quick", action="store_true")
     args = parser.parse_args()
     if args.quick:
@@ -241,12 +245,19 @@ def compare(name: str, args: argparse.Namespace) -> None:
         fixed, unseen = FixedSeeds(task, seeds(5, count)), FixedSeeds(task, seeds(77, FRESH))
         made, judge = strategies(args.methods), jhpo.Population(unseen, where, chunk=1)
         for method in args.methods:
+            kept = args.results and args.results / f"{name}-{split}-{method}-{args.trials}.npz"
+            if kept and kept.exists():
+                runs[method].append(dict(np.load(kept)))
+                continue
             # a chain's short trainings do not count in full: twice the trials is more than enough
             trials = args.trials if method not in gradients else few * (2 if method == "chain" else 1)
             run = search(method, made.get(method), fixed, where, trials, split)
             best = run["units"][int(np.argmin(np.where(run["cost"] <= args.trials, run["values"], np.inf)))]
-            run["unseen"] = float(judge.evaluate(best[None], np.arange(1), jax.random.key(0)).value[0])
+            run["unseen"] = judge.evaluate(best[None], np.arange(1), jax.random.key(0)).value[0]
             runs[method].append(run)
+            if kept:
+                args.results.mkdir(exist_ok=True, parents=True)
+                np.savez(kept, **run)
     plain, grad = gradient_cost(fixed, where, 3 if args.quick else 15)
     print(f"\n{name}: {where.dim} hyperparameters, {task.steps} steps x {count} seeds a trial, {args.splits} splits")
     print(f"one trial {1e3 * plain:.1f} ms, with its gradient {1e3 * grad:.1f} ms: {grad / plain:.2f} times")

@@ -99,7 +99,8 @@ def print_results(console: Console, study: Study, summary: Summary | None = None
     """Best hyperparameters and value, the best `k` trials, failures, times."""
     top = study.top(k)
     if top:
-        console.print(f"[bold]best: {number(top[0].value)}[/bold] (trial {top[0].id})", highlight=False)
+        short = "" if top[0].horizon == 1.0 else f", after {top[0].horizon:g} of the training"
+        console.print(f"[bold]best: {number(top[0].value)}[/bold] (trial {top[0].id}{short})", highlight=False)
         best = Table()
         best.add_column("parameter")
         best.add_column("value", overflow="fold")

@@ -79,7 +79,7 @@ class HyperGradient(Strategy):
         the strategy again.
       learning_rate: of the optimiser: with Adam, the share of a coordinate's range that a step covers. None for a
         transformation, which has its own.
-      options: a dict of further arguments of the optimiser.
+      options: a dict of further arguments of the optimiser. None for those of optax, but for Adam's: b1=0.3, b2=0.9.
       coordinates: "unit", clipped at the bounds, or "logit", which never reaches them.
       max_step: longest step of a coordinate.
       chaos: length of a gradient, in lengths of the longest one accepted, above which a point is refused.
@@ -103,7 +103,7 @@ class HyperGradient(Strategy):
     trial: int = static_field(default=5)
     optimizer: Any = static_field(default="adam")
     learning_rate: Any = 0.2
-    options: Any = static_field(default=(("b1", 0.3), ("b2", 0.9)))
+    options: Any = static_field(default=None)
     coordinates: str = static_field(default="unit")
     max_step: Any = 0.25
     chaos: Any = 10.0
@@ -217,13 +217,14 @@ class HyperGradient(Strategy):
     def absorb(self, state: HyperGradientState, units: jax.Array, result: Evaluation) -> HyperGradientState:
         """Given points become starts.
 
-        Before the first generation row i is told to member i, so that a gradient is used at once. Later the best
-        points given replace the worst members that they beat, to be evaluated with gradients in the next generation.
+        Before the first generation row i is told to member i, so that a gradient is used at once; members without a
+        row stand back. Later the best points given replace the worst members that they beat, to be evaluated with
+        gradients in the next generation.
         """
         n = self.population
         if units.shape[0] == n:
             untouched = (state.drawn == 0) & jnp.isinf(state.violation).all() & ~state.given.any()
-            return jax.lax.cond(untouched, self.tell, self._replaced, state, units, result)
+            return jax.lax.cond(untouched, self._begun, self._replaced, state, units, result)
         return self._replaced(state, units, result)
 
     def evaluation_ids(self, state: HyperGradientState, ids: Any) -> Any:
@@ -293,6 +294,10 @@ class HyperGradient(Strategy):
             turns=jnp.where(again, self.trial - 1, jnp.where(anew, 0, state.turns)),
             polish=jnp.where(again, state.polish + 1, jnp.where(anew, 0, state.polish)),
         )
+
+    def _begun(self, state: HyperGradientState, units: jax.Array, result: Evaluation) -> HyperGradientState:
+        told = jnp.arange(state.turns.shape[0], dtype=jnp.int32) < self.population
+        return self.tell(state._replace(turns=jnp.where(told, 0, self.trial).astype(jnp.int32)), units, result)
 
     def _replaced(self, state: HyperGradientState, units: jax.Array, result: Evaluation) -> HyperGradientState:
         value, violation = (x.astype(state.value.dtype) for x in feasible_value(result))

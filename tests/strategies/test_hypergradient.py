@@ -116,7 +116,7 @@ def test_values_that_are_lucky_in_chaos_are_no_ground_to_stand_on() -> None:
 
 
 def test_no_coordinate_moves_further_than_the_cap() -> None:
-    strategy = HyperGradient(1, starts=1, optimizer="sgd", options=None, learning_rate=100.0, max_step=0.1)
+    strategy = HyperGradient(1, starts=1, optimizer="sgd", learning_rate=100.0, max_step=0.1)
     _, (units, _, _) = drive(strategy, BOX, lambda u: ((u - 0.9) ** 2).sum(), 4)
     assert np.abs(np.diff(units[:, 0], axis=0)).max() <= 0.1 + 1e-6
 
@@ -174,8 +174,8 @@ def test_optimisers_as_functions_and_transformations() -> None:
 
     bowl = lambda u: ((u - 0.3) ** 2).sum()  # noqa: E731
     for strategy in (
-        HyperGradient(1, optimizer=chained, options=None, learning_rate=0.3),
-        HyperGradient(1, optimizer=optax.adam(0.1), options=None, learning_rate=None),
+        HyperGradient(1, optimizer=chained, learning_rate=0.3),
+        HyperGradient(1, optimizer=optax.adam(0.1), learning_rate=None),
     ):
         assert drive(strategy, BOX, bowl, 20)[1][1].min() < 1e-2
 
@@ -232,9 +232,9 @@ def test_gradients_can_be_told_by_hand() -> None:
         ({"optimizer": "scale_by_adam"}, "name of an optax optimiser"),
         ({"options": {"b3": 0.1}}, "b3"),
         ({"options": 3}, "options"),
-        ({"optimizer": "lbfgs", "options": None}, "gradients alone"),
-        ({"optimizer": optax.adam(0.1)}, "nothing beside a transformation"),
-        ({"optimizer": 3, "options": None}, "a function of the learning rate"),
+        ({"optimizer": "lbfgs"}, "gradients alone"),
+        ({"optimizer": optax.adam(0.1), "options": {"b1": 0.5}}, "nothing beside a transformation"),
+        ({"optimizer": 3}, "a function of the learning rate"),
         ({"coordinates": "polar"}, "coordinates"),
         ({"chaos": 0.0}, "chaos"),
         ({"max_step": -1.0}, "max_step"),
