@@ -89,7 +89,8 @@ class HyperGradient(Strategy):
       polishes: of one start.
 
     Raises:
-      InvalidArgument: an option outside its range, or an optimiser that does not work on gradients alone.
+      InvalidArgument: an option outside its range, an optimiser that does not work on gradients alone, or a space
+        without a continuous parameter.
 
     >>> import jhpo
     >>> space = jhpo.Space({"x": jhpo.Float(-5.0, 5.0), "y": jhpo.Float(-5.0, 5.0)})
@@ -136,6 +137,8 @@ class HyperGradient(Strategy):
     # -- protocol -------------------------------------------------------------------------------------------
 
     def init(self, space: Space, key: jax.Array) -> HyperGradientState:
+        if (space.cells > 0).all():
+            raise invalid("space", "a continuous parameter, for a strategy of gradients", space.names)
         dtype, m, d = default_dtype(), self.population * self.starts, space.dim
         middle = jnp.broadcast_to(jnp.asarray(space.default_unit(), dtype), (m, d))
         zeros, infinite = jnp.zeros((m, d), dtype), jnp.full((m,), jnp.asarray(jnp.inf, dtype))
@@ -180,7 +183,12 @@ class HyperGradient(Strategy):
         )
 
     def tell(self, state: HyperGradientState, units: jax.Array, result: Evaluation) -> HyperGradientState:
-        return _put(state, state.rows, self._told(_at(state, state.rows), units, result))
+        here = _at(state, state.rows)
+        told = self._told(here, units, result)
+        # a member that was given another start meanwhile is not concerned
+        stale = here.given & (units != here.unit).any(axis=1)
+        kept = {k: _where(stale, v, getattr(told, k)) for k, v in here._asdict().items() if k not in _SHARED}
+        return _put(state, state.rows, told._replace(**kept))
 
     def _told(self, state: HyperGradientState, units: jax.Array, result: Evaluation) -> HyperGradientState:
         """The members of the rows told, in a state of these alone."""

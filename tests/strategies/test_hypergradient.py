@@ -247,6 +247,20 @@ def test_bad_options_are_named(options, words) -> None:
         HyperGradient(**options)
 
 
+def test_points_given_in_between_become_starts() -> None:
+    study = jhpo.Study(BOX, HyperGradient(1, starts=1), seed=0)
+    (trial,) = study.ask(1)
+    study.absorb([{"x": 0.5, "y": 0.25}], [-1.0])
+    study.tell(trial, 3.0, grad=np.ones(2))
+    (trial,) = study.ask(1)
+    assert trial.params == {"x": 0.5, "y": 0.25}
+
+
+def test_a_space_without_continuous_parameters_is_refused() -> None:
+    with pytest.raises(InvalidArgument, match="continuous"):
+        jhpo.run(HyperGradient(2), lambda hp: hp["n"] * 1.0, Space({"n": Int(1, 5)}), 2, jax.random.key(0))
+
+
 def test_a_host_objective_is_refused() -> None:
     with pytest.raises(InvalidArgument, match="without gradients"):
         jhpo.minimize(jhpo.host(lambda params: params["x"]), BOX, HyperGradient(2), budget=10)
