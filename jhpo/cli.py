@@ -99,8 +99,11 @@ def tune(
 def show(
     storage: Annotated[str, typer.Argument(metavar="STUDY.db", help="file or database URL of a study")],
     top: Annotated[int, typer.Option(help="how many of the best trials")] = 5,
-    plot: Annotated[str | None, typer.Option(help="also write a figure: history, parallel, slice or edf")] = None,
-    out: Annotated[Path, typer.Option(help="where the figure goes")] = Path("study.html"),
+    plot: Annotated[
+        str | None, typer.Option(help="also write a figure: history, parallel, slice, edf or importance")
+    ] = None,
+    report: Annotated[bool, typer.Option("--report", help="also write one page with every figure")] = False,
+    out: Annotated[Path, typer.Option(help="where the figure or the page goes")] = Path("study.html"),
 ) -> None:
     """Show a stored study."""
     from rich.console import Console
@@ -108,9 +111,13 @@ def show(
     from jhpo.report.console import print_study
     from jhpo.study import Study
 
+    if report and plot is not None:
+        raise InvalidArgument("--report: expected alone, it holds every figure (got --plot as well)")
     console = Console()
     with Study.load(storage, read_only=True) as study:
         print_study(console, study, storage, top)
+        if report:
+            console.print(f"report written to {study.report(out)}", highlight=False)
         if plot is not None:
             try:
                 study.plot(plot).write_html(out)

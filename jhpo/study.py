@@ -331,8 +331,20 @@ class Study:
         return study_views.to_frame(self)
 
     def plot(self, kind: str = "history") -> Any:
-        """A plotly figure: "history", "parallel", "slice" or "edf"."""
+        """A plotly figure: "history", "parallel", "slice", "edf" or "importance"."""
         return study_views.plot(self, kind)
+
+    def report(self, path: str | os.PathLike[str] = "study.html") -> Any:
+        """Write one page with the best trials, the failures and every figure; returns its path."""
+        from jhpo.study_report import write_report
+
+        return write_report(self, path)
+
+    def importance(self, quantile: float = 0.1) -> dict[str, float]:
+        """Share of each parameter in how the best trials differ from the others; see `jhpo.importance`."""
+        from jhpo.importance import importance
+
+        return importance(self, quantile)
 
     def optimize(self, objective: Any, budget: int | None = None, **options: Any) -> Any:
         """Evaluate `objective` until the study has `budget` finished trials; see `jhpo.study_loop.optimize`."""

@@ -63,7 +63,7 @@ def plot(study: Study, kind: str) -> Any:
         InvalidArgument: an unknown kind.
         MissingExtra: plotly is not installed.
     """
-    kinds = {"history": _history, "parallel": _parallel, "slice": _slice, "edf": _edf}
+    kinds = {"history": _history, "parallel": _parallel, "slice": _slice, "edf": _edf, "importance": _importance}
     if kind not in kinds:
         raise invalid("kind", f"one of {sorted(kinds)}", kind)
     try:
@@ -126,3 +126,11 @@ def _edf(study: Study, go: Any) -> Any:
     share = np.arange(1, len(value) + 1) / max(len(value), 1)
     layout = {"title": "Empirical distribution", "xaxis_title": "value", "yaxis_title": "share of trials"}
     return go.Figure(go.Scatter(x=value, y=share, line_shape="hv"), layout=layout)
+
+
+def _importance(study: Study, go: Any) -> Any:
+    from jhpo.importance import importance
+
+    shares = sorted(importance(study).items(), key=lambda item: item[1])
+    bars = go.Bar(x=[share for _, share in shares], y=[name for name, _ in shares], orientation="h")
+    return go.Figure(bars, layout={"title": "Importance (PED-ANOVA)", "xaxis_title": "share"})

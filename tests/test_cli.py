@@ -98,6 +98,9 @@ def test_store_resume_and_show(command, file):
     assert code == 0
     for words in ("greedy(", "seed 3", "80 trials: 80 complete", "top 3", "figure written"):
         assert words in out, out
+    code, out, _ = command("show", "s.db", "--report", "--out", "page.html")
+    assert code == 0 and "report written to page.html" in out
+    assert "Importance" in (file.parent / "page.html").read_text()
     assert os.path.getsize("figure.html") > 1000
     whole = jhpo.Study(jhpo.Study.load("s.db", read_only=True).space, jhpo.Greedy(16), seed=3)
     import importlib.util
@@ -161,6 +164,9 @@ def test_strategies_are_listed_with_their_options(command):
         (["tune", "model.py", "--strategy", "random", "--storage", "notes.txt"], cli.STORAGE, "not a database"),
         (["tune", "model.py", "--strategy", "random", "--storage", "other.db", "--resume"], cli.CHANGED, "x: high"),
         (["show", "none.db"], cli.STORAGE, "there is no study"),
+        (["show", "other.db", "--plot", "pie"], cli.USAGE, "kind: expected one of"),
+        (["show", "other.db", "--report", "--plot", "edf"], cli.USAGE, "--report"),
+        (["show", "other.db", "--plot", "edf", "--out", "away/figure.html"], cli.STORAGE, "cannot write"),
         (["show", "notes.txt"], cli.STORAGE, "not a database"),
         (["repair", "none.db"], cli.STORAGE, "there is no study"),
         (["repair", "notes.txt"], cli.STORAGE, "beyond repair"),

@@ -32,6 +32,8 @@ LAYERS: list[tuple[str, ...]] = [
         "jhpo.study_header",
         "jhpo.study_results",
         "jhpo.study_views",
+        "jhpo.study_report",
+        "jhpo.importance",
         "jhpo.study_loop",
         "jhpo.study_batch",
         "jhpo.interop",

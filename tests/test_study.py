@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import sqlite3
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -250,6 +251,41 @@ def test_frame_and_plots():
     np.testing.assert_array_equal(study.plot("history").data[0].y, frame["value"])
     with pytest.raises(InvalidArgument, match="kind"):
         study.plot("pie")
+    with pytest.raises(JhpoError, match="at least 8 successful trials"):
+        study.plot("importance")
+
+
+def test_importance_finds_what_matters_and_goes_on_the_page(tmp_path):
+    space = jhpo.Space({
+        "x": jhpo.Float(-1.0, 1.0), "idle": jhpo.Float(-1.0, 1.0), "kind": jhpo.Choice(["a", "b", "c"]),
+        "only_a": jhpo.Float(0.0, 1.0, when={"kind": "a"}),
+    })  # fmt: skip
+    study = jhpo.Study(space, "random", direction="maximize")
+    study.optimize(lambda hp: -(hp["x"] ** 2) - jnp.where(hp["kind"] == 2, 2.0, 0.0), budget=512)
+    shares = study.importance()
+    assert sum(shares.values()) == pytest.approx(1.0) and min(shares.values()) >= 0
+    assert shares["x"] > 0.5 and shares["kind"] > 5 * max(shares["idle"], shares["only_a"])
+    assert list(study.plot("importance").data[0].y)[-1] == "x", "the longest bar is on top"
+    study.enqueue({"x": 0.0, "idle": 0.0, "kind": "c"})
+    study.tell(study.ask(1), [None], error="<diverged>")
+    page = study.report(tmp_path / "study.html").read_text()
+    for words in ("Optimization history", "Importance", "Parallel coordinates", "maximize", "&lt;diverged&gt;"):
+        assert words in page
+    with pytest.raises(jhpo.StorageError, match="cannot write"):
+        study.report(tmp_path / "nowhere" / "study.html")
+    with pytest.raises(InvalidArgument, match="quantile"):
+        study.importance(0.0)
+
+
+def test_missing_extras_say_what_to_install(monkeypatch):
+    study = jhpo.Study(SPACE)
+    for module in ("pandas", "plotly", "plotly.graph_objects"):
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(jhpo.MissingExtra, match=r"pip install 'jhpo\[pandas\]'"):
+        study.to_frame()
+    for call in (study.plot, study.report):
+        with pytest.raises(jhpo.MissingExtra, match=r"pip install 'jhpo\[plot\]'"):
+            call()
 
 
 @pytest.mark.parametrize(
