@@ -13,7 +13,7 @@ import numpy as np
 from jax.extend.core import Literal
 
 from jhpo.binding import Partly, bind, has_implicit, relaxed, state_bytes
-from jhpo.dependence import has_forward_mode, names_of, reaches, reaches_backwards, reaches_smoothly
+from jhpo.dependence import equations, has_forward_mode, names_of, reaches, reaches_backwards, reaches_smoothly
 from jhpo.gradients import Spec
 from jhpo.kernels import trees
 from jhpo.kernels.chaos import TRUSTED, USABLE
@@ -108,7 +108,7 @@ def _read(trainable: Any, hp: HP, key: jax.Array, spec: Spec) -> Facts:
         in_loss=in_loss,
         implicit=implicit,
         forward=forward,
-        forward_step=forward or has_forward_mode(lambda hp: run.step(hp, run.init(hp), jnp.int32(0)), start),
+        forward_step=forward or has_forward_mode(lambda hp: unroll(run.step, hp, run.init(hp), run.steps), start),
         random=any(reaches(lambda data: whole(start, jax.random.wrap_key_data(data, impl=impl)), data)),
         state=state_bytes(part, start, key),
         params=params,
@@ -150,16 +150,9 @@ def _residual_bytes(run: Any, hp: HP) -> int:
 def _gradient_bytes(run: Any, hp: HP) -> int:
     """Bytes of what one step computes by `mixed_grad`."""
 
-    def count(jaxpr: Any) -> int:
-        total = 0
-        for eqn in jaxpr.eqns:
-            if eqn.primitive.name == "name" and eqn.params["name"] == GRADIENT:
-                total += sum(_bytes(v.aval) for v in eqn.outvars)
-            inner = jax.tree.leaves(list(eqn.params.values()), is_leaf=lambda x: hasattr(x, "jaxpr"))
-            total += sum(count(getattr(x, "jaxpr", x)) for x in inner if hasattr(x, "eqns") or hasattr(x, "jaxpr"))
-        return total
-
-    return count(jax.make_jaxpr(run.step)(hp, jax.eval_shape(run.init, hp), jnp.int32(0)).jaxpr)
+    jaxpr = jax.make_jaxpr(run.step)(hp, jax.eval_shape(run.init, hp), jnp.int32(0)).jaxpr
+    named = (e for e in equations(jaxpr) if e.primitive.name == "name" and e.params["name"] == GRADIENT)
+    return sum(_bytes([v.aval for v in eqn.outvars]) for eqn in named)
 
 
 def expected_bytes(facts: Facts, spec: Spec) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -76,10 +76,20 @@ def reaches_backwards(fun: Callable[[HP], jax.Array], hp: HP) -> list[bool]:
 def has_forward_mode(fun: Callable[[HP], Any], hp: HP) -> bool:
     """The function can be differentiated forwards: no `jax.custom_vjp` stands in the way."""
     floats, rebuild = trees.split_floats(hp)
-    try:
-        jax.eval_shape(lambda x: jax.jvp(lambda x: fun(rebuild(x)), (x,), (x,)), floats)
-    except TypeError as error:
-        if "custom_vjp" not in str(error):
-            raise
-        return False
-    return True
+
+    def tangents(x: list[jax.Array]) -> Any:
+        return jax.tree.leaves(jax.jvp(lambda x: trees.split_floats(fun(rebuild(x)))[0], (x,), (x,)))
+
+    traced = jax.make_jaxpr(tangents)(floats)
+    # a backward rule that forward mode met is left in the program as this operation, which cannot be compiled
+    return all(eqn.primitive.name != "custom_lin" for eqn in equations(traced.jaxpr))
+
+
+def equations(jaxpr: Any) -> Iterator[Any]:
+    """All equations of a traced program, those of the programs within it as well."""
+    for eqn in jaxpr.eqns:
+        yield eqn
+        inner = jax.tree.leaves(list(eqn.params.values()), is_leaf=lambda x: hasattr(x, "jaxpr"))
+        for program in (getattr(x, "jaxpr", x) for x in inner):
+            if hasattr(program, "eqns"):
+                yield from equations(program)
