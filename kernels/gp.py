@@ -182,8 +182,14 @@ def fit(
     target = objective(data, prior, categorical, profile)
 
     def one(theta: jax.Array) -> tuple[jax.Array, jax.Array]:
+        lower, upper = jnp.asarray(prior.lower), jnp.asarray(prior.upper)
         result = lbfgs.minimize(
-            target, theta, prior.lower, prior.upper, iterations=iterations, tolerance=_FIT_TOLERANCE
+            target,
+            theta,
+            lower,
+            upper,
+            iterations=iterations,
+            tolerance=_FIT_TOLERANCE,
         )
         return result.x, result.value
 

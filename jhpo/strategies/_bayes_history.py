@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -177,7 +177,7 @@ def record(
 def grow(history: History) -> History:
     """Twice as many rows."""
 
-    def twice(column: jax.Array, fill: object) -> jax.Array:
+    def twice(column: jax.Array, fill: Any) -> jax.Array:
         return jnp.concatenate([jnp.asarray(column), jnp.full(column.shape, fill, column.dtype)])
 
     return History(*(twice(c, f) for c, f in zip(history, (0.5, 0.0, 0.0, jnp.nan, True, EMPTY, 0, 0))))

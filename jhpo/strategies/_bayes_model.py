@@ -146,8 +146,9 @@ def build(
         def fit() -> jax.Array:
             rows = _fit_rows(key, data, surrogate.fit_rows)
             starts = jnp.stack([theta, jnp.asarray(prior.mean)]) if rows.y.shape[0] <= _TWO_STARTS else theta[None]
-            options = {"iterations": surrogate.iterations, "profile": surrogate.profile}
-            return gp.fit(starts, rows, prior, categorical, **options)[0]
+            return gp.fit(starts, rows, prior, categorical, iterations=surrogate.iterations, profile=surrogate.profile)[
+                0
+            ]
 
         fitted = jax.lax.cond(refit, fit, lambda: theta)
         return fitted, _condition(surrogate, fitted, data, pending)
