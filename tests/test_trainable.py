@@ -106,7 +106,7 @@ def test_values_become_strong_float32() -> None:
         (lambda hp: jnp.ones(3), r"objective: expected a real scalar, got float32\[3\]"),
         (lambda hp: hp["x"][None], r"objective: expected a real scalar, got float32\[1\]"),
         (lambda hp: hp["x"] > 0, r"objective: expected a real scalar, got bool"),
-        (lambda hp: hp["x"] * 1j, r"objective: expected a real scalar, got complex"),
+        (lambda hp: jax.lax.complex(hp["x"], hp["x"]), r"objective: expected a real scalar, got complex"),
         (lambda hp: None, "objective: expected a real scalar, got None"),
         (lambda hp: "low", "objective: expected a real scalar, got 'low'"),
         (lambda hp: {}, "objective: expected a dict with at least one metric"),
