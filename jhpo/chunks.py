@@ -160,8 +160,7 @@ class Chunks:
         takes = [np.minimum(np.arange(s, s + rows), len(units) - 1) for s in range(0, len(units), rows)]
         placed = (program.place(units[take], ids[take]) for take in takes)
         first = next(placed)
-        compiled = self.compiled(program, first)
-        self._check_memory(compiled)
+        compiled = self.compiled(program, first, check=True)
         arguments = itertools.chain([first], placed)
         if self.threads > 1 and len(takes) > 1:
             with ThreadPoolExecutor(min(self.threads, len(takes))) as pool:
@@ -174,14 +173,17 @@ class Chunks:
                     jax.block_until_ready(outputs[-1 - IN_FLIGHT])
         return jax.tree.map(lambda *xs: np.concatenate([np.asarray(x) for x in xs])[: len(units)], *outputs)
 
-    def compiled(self, program: Program, arguments: tuple[Any, ...]) -> Any:
-        """The program compiled for arguments of these shapes, from earlier calls if it was there."""
+    def compiled(self, program: Program, arguments: tuple[Any, ...], check: bool = False) -> Any:
+        """The program for arguments of these shapes, compiled if it is new; `check` that it fits into memory."""
         name = (program.name, *((a.shape, a.dtype) for a in arguments if hasattr(a, "shape")))
         if name not in self._compiled:
             begin = time.perf_counter()
             options = CPU_COMPILER_OPTIONS if self.mesh.devices.flat[0].platform == "cpu" else None
-            self._compiled[name] = program.trace(*arguments).lower().compile(compiler_options=options)
+            compiled = program.trace(*arguments).lower().compile(compiler_options=options)
             self.compile_seconds += time.perf_counter() - begin
+            if check:
+                self._check_memory(compiled)
+            self._compiled[name] = compiled
         return self._compiled[name]
 
     def _measure(self, program: Program, units: np.ndarray, ids: np.ndarray) -> None:
@@ -229,9 +231,12 @@ class Chunks:
         if analysis is None:
             return
         assert self.size is not None
-        need = analysis.temp_size_in_bytes + analysis.output_size_in_bytes + analysis.argument_size_in_bytes
-        need *= self.threads
-        room = self.memory or min(free_memory(d) for d in self.mesh.devices.flat)
+        # calls side by side share the data, which are on the device already: not free, but within a given limit
+        need = self.threads * (analysis.temp_size_in_bytes + analysis.output_size_in_bytes)
+        if self.memory:
+            need, room = need + analysis.argument_size_in_bytes, self.memory
+        else:
+            room = min(free_memory(d) for d in self.mesh.devices.flat)
         if need <= room:
             return
         why = f"the program needs {need / 2**20:.1f} MiB of the {room / 2**20:.1f} MiB there are"

@@ -93,6 +93,8 @@ def tune(
         print_results(console, study, summary)
         if storage is not None:
             console.print(f"stored in {storage}; look again with: jhpo show {storage}", highlight=False)
+        if not study.top(1):
+            raise typer.Exit(FAILED)  # a script must not go on as if there were hyperparameters
 
 
 @app.command()

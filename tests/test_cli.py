@@ -28,6 +28,9 @@ JAX_FILE = """
     def other(hp):
         return jnp.where(hp["x"] > 0, jnp.nan, hp["x"] ** 2)
 
+    def lost(hp):
+        return hp["x"] * jnp.nan
+
     number = 3
 """
 HOST_FILE = """
@@ -127,6 +130,8 @@ def test_names_and_failures(command, file):
     assert code == 0 and "stopped: target" in out
     code, out, _ = command("tune", f"{file}:other", "--budget", 8, "--direction", "maximize", "--strategy", "random")
     assert code == 0 and "stopped: evaluations" in out
+    code, out, _ = command("tune", f"{file}:lost", "--budget", 4, "--strategy", "random")
+    assert code == cli.FAILED and "no successful trial" in out, "a script must notice"
 
 
 def test_strategies_are_listed_with_their_options(command):

@@ -161,8 +161,9 @@ def test_too_little_memory_halves_the_chunk_and_says_so(task, caplog) -> None:
     free = Population(task, SPACE, chunk=32)
     expected = free.evaluate(UNITS, IDS, KEY).value
     need = next(iter(free.chunks._compiled.values())).memory_analysis()
-    bytes_needed = need.temp_size_in_bytes + need.output_size_in_bytes + need.argument_size_in_bytes
-    tight = Population(task, SPACE, chunk=32, memory=int(bytes_needed * 0.7 * tight_threads()))
+    # calls side by side need their own temporary arrays, and share the data
+    own = free.chunks.threads * (need.temp_size_in_bytes + need.output_size_in_bytes)
+    tight = Population(task, SPACE, chunk=32, memory=need.argument_size_in_bytes + int(0.7 * own))
     with caplog.at_level("WARNING", logger="jhpo.population"):
         value = tight.evaluate(UNITS, IDS, KEY).value
     np.testing.assert_allclose(value, expected, rtol=1e-5)
@@ -170,11 +171,6 @@ def test_too_little_memory_halves_the_chunk_and_says_so(task, caplog) -> None:
     assert "chunk reduced from 32" in tight.notices[0] and tight.notices[0] in caplog.text
     with pytest.raises(OutOfMemory, match="a single member does not fit"):
         values(task, memory=100)
-
-
-def tight_threads() -> int:
-    """Calls side by side, each of which needs its own memory."""
-    return Population(noisy, SPACE).chunks.threads
 
 
 def test_a_device_that_runs_out_of_memory_is_asked_for_less() -> None:
