@@ -63,7 +63,7 @@ def facts_of(trainable: Any, hp: HP, key: jax.Array, spec: Spec) -> Facts:
     """
     leaves, treedef = jax.tree.flatten((trainable, hp, key))
     shapes = tuple((jnp.shape(x), jnp.result_type(x)) for x in leaves)
-    at = (treedef, shapes, spec.wrt, spec.horizon, spec.metric, jax.config.jax_enable_x64)
+    at = (treedef, shapes, spec.wrt, spec.horizon, spec.metric, jnp.result_type(float))
     if at not in _KNOWN:
         with objective_errors():
             _KNOWN[at] = _read(trainable, hp, key, spec)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import jax
 
@@ -148,7 +148,7 @@ def as_model(model: Any) -> Model:
     if not isinstance(model, type) and "hp" in _parameters(getattr(model, "init", None)) and hasattr(model, "apply"):
         return model  # it has the interface already
     if isinstance(model, Adapted):
-        return model
+        return cast(Model, model)
     from flax import linen, nnx  # only now: models that are plain functions start sooner without it
 
     if isinstance(model, linen.Module):

@@ -276,7 +276,7 @@ def value_and_unit_grad(
             hp = to_hp(x)
             return run.evaluate(hp, unroll(run.step, hp, run.init(hp), run.steps))
 
-        value, grad = forward_value_and_grad(whole, inner)
+        value, grad = forward_value_and_grad(whole, inner)[:2]
     else:
         out = estimate(trainable, to_hp(inner), key, spec)
         value = out.value

@@ -105,7 +105,7 @@ def hypergrad(
     >>> round(float(value), 4), round(float(grad["lr"]), 4), diagnostics.method
     (0.1216, -2.7017, 'forward')
     """
-    given = {"levels": levels, "window": window, "solver": solver, "iterations": iterations}
+    given: dict[str, Any] = {"levels": levels, "window": window, "solver": solver, "iterations": iterations}
     given |= {"damping": damping, "pairs": pairs, "sigma": sigma, "seeds": seeds}
     options = checked_options(method, {name: value for name, value in given.items() if value is not None})
     trainable = as_trainable(trainable)
@@ -123,7 +123,8 @@ class _Attempt:
 
     def __init__(self, trainable: Any, hp: HP, key: Any, facts: Facts, limit: int, levels: Any, check: bool) -> None:
         self.trainable, self.hp, self.key, self.facts = trainable, hp, key, facts
-        self.limit, self.levels, self.notes = limit, levels, []
+        self.limit, self.levels = limit, levels
+        self.notes: list[str] = []
         self.exponent: float | None = None
         self.growth: np.ndarray | None = None
         self.stationary: float | None = None
@@ -213,9 +214,9 @@ class _Attempt:
                 return spec, why, measured
             tried.append((measured, f"{levels}: {in_units(measured)} measured"))
         least, _ = min(tried)
-        levels = f" ({', '.join(text for _, text in tried)})" if open_levels else ""
+        every = f" ({', '.join(text for _, text in tried)})" if open_levels else ""
         raise InvalidArgument(
-            f"memory: expected at least {least} bytes for method {spec.method!r}{levels}, got {self.limit}; "
+            f"memory: expected at least {least} bytes for method {spec.method!r}{every}, got {self.limit}; "
             "forward mode (method='forward') keeps few states, a smaller batch makes steps need less"
         )
 
@@ -257,9 +258,9 @@ class _Attempt:
                     f"training has not converged (gradient of the training loss fell to {self.stationary:.1e} of its "
                     "start): train for longer, or use method='reverse'"
                 )
-            if bool(out.negative):
+            if out.negative is not None and bool(out.negative):
                 notes.append("negative curvature: not at a minimum; use damping or solver='nystrom', or 'reverse'")
-            elif float(out.residual) > 0.1:
+            elif out.residual is not None and float(out.residual) > 0.1:
                 notes.append(
                     f"the linear solve has a residual of {float(out.residual):.1e}: more iterations, or damping"
                 )

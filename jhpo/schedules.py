@@ -75,7 +75,7 @@ def _second_derivatives(n: int) -> np.ndarray:
 class ScheduledState(NamedTuple):
     """State of `scheduled`."""
 
-    count: jax.Array  # int32[], steps done
+    step: jax.Array  # int32[], steps done
     inner: Any  # the transformation's own state
 
 
@@ -88,7 +88,7 @@ def scheduled(make: Callable[..., Any], **schedules: Callable[[Any], Any]) -> op
     >>> tx = scheduled(optax.adamw, learning_rate=lambda t: 0.01, weight_decay=decay)
     >>> state = tx.init({"w": jnp.ones(3)})
     >>> updates, state = tx.update({"w": jnp.ones(3)}, state, {"w": jnp.ones(3)})
-    >>> int(state.count)
+    >>> int(state.step)
     1
     """
 
@@ -101,8 +101,8 @@ def scheduled(make: Callable[..., Any], **schedules: Callable[[Any], Any]) -> op
         return ScheduledState(count, at(count).init(params))
 
     def update(updates: Any, state: ScheduledState, params: Any = None, **extra: Any) -> tuple[Any, ScheduledState]:
-        updates, inner = at(state.count).update(updates, state.inner, params, **extra)
-        return updates, ScheduledState(state.count + jnp.int32(1), inner)
+        updates, inner = at(state.step).update(updates, state.inner, params, **extra)
+        return updates, ScheduledState(state.step + jnp.int32(1), inner)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
