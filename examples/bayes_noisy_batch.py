@@ -32,7 +32,7 @@ def loss(hp: dict, key: jax.Array) -> jax.Array:
 
 def main() -> None:
     budget = 48 if os.environ.get("JHPO_EXAMPLE_FAST") else 128
-    strategy = jhpo.BayesOpt(batch=16)
+    strategy = jhpo.BayesOpt(batch=16, capacity=2 * budget)  # room for all of it: compiled once
     result = jhpo.minimize(loss, SPACE, strategy, budget=budget, replicates=4, seed=0)
     print(f"{budget} points, four measurements each: {result.seconds:.1f} s, {result.compile_seconds:.1f} s compiling")
     print("best measured:", result.best, f"mean of four {result.value:.3f}")

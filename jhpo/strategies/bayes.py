@@ -151,7 +151,7 @@ class BayesOpt(Strategy):
         zero = jnp.zeros((), jnp.int32)
         return BayesState(
             space=space,
-            history=past.blank(bucket(max(self.capacity, 2 * self.batch)), space, c, dtype),
+            history=past.blank(bucket(max(self.capacity, 4 * self.batch)), space, c, dtype),
             used=zero,
             asked=zero,
             seed=jax.random.bits(key, (d,), jnp.uint32),
