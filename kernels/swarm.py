@@ -79,7 +79,7 @@ class Window(NamedTuple):
     """Neighbouring rows, which are read and written at the speed of a copy."""
 
     start: jax.Array  # int32[]
-    count: np.ndarray  # bool[n], its length alone matters
+    rows: np.ndarray  # bool[n], their number alone matters
 
 
 Rows = Window | jax.Array | None  # some neighbouring rows, some rows int32[n], all rows in order
@@ -93,7 +93,7 @@ def window(start: Any, count: int) -> Window:
 def take(a: jax.Array, rows: Rows) -> jax.Array:
     """Those rows of an array."""
     if isinstance(rows, Window):
-        return lax.dynamic_slice_in_dim(a, rows.start, len(rows.count))
+        return lax.dynamic_slice_in_dim(a, rows.start, len(rows.rows))
     return a if rows is None else a[rows]
 
 

@@ -58,7 +58,7 @@ def check_stability(rule: Rule, inertia: object, cognitive: object, social: obje
         return
     slots = {"ring": 2, "vonneumann": 4}.get(rule.graph, rule.informants)
     got = [float(x) for x in (inertia, cognitive, social)]  # type: ignore[arg-type]
-    radius = swarm_radius(rule.motion, rule.schedule, *got, slots)
+    radius = swarm_radius(rule.motion, rule.schedule, got[0], got[1], got[2], slots)
     if not radius < 1.0:
         wanted = f"coefficients of a swarm that converges (spectral radius of its second moments < 1, not {radius:.3f})"
         raise invalid("inertia, cognitive, social", wanted, dict(zip(("inertia", "cognitive", "social"), got)))

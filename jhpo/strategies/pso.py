@@ -197,6 +197,7 @@ class PSO(Strategy):
         fresh = state.turn < blocks  # the first round evaluates the places where the particles start
         block = state.turn % blocks
         stalled = old.stalled & (block == 0)  # informants change between two rounds, not within one
+        rows: Any  # a block of particles, or the losers of a generation of pairs
         moved, rows = swarm.move(
             self._rule,
             self._coefficients(old.position.dtype),
