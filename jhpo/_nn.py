@@ -28,7 +28,7 @@ class Model(Protocol):
 
 
 class Adapted:
-    """Base of what `as_model` takes as it is: an adapter around another one."""
+    """Base of what `as_model` takes as it is: models of our own, and adapters around others."""
 
 
 @jax.tree_util.register_static
@@ -127,10 +127,6 @@ class FunctionModel:
         return self.call(params, x), extra
 
 
-def _parameters(function: Any) -> Any:
-    return inspect.signature(function).parameters if inspect.ismethod(function) else ()
-
-
 def as_model(model: Any) -> Model:
     """The adapter for what a user handed over.
 
@@ -145,8 +141,6 @@ def as_model(model: Any) -> Model:
         if len(model) != 2 or not all(callable(f) for f in model):
             raise invalid("model", expected, model)
         return FunctionModel(*model)
-    if not isinstance(model, type) and "hp" in _parameters(getattr(model, "init", None)) and hasattr(model, "apply"):
-        return model  # it has the interface already
     if isinstance(model, Adapted):
         return cast(Model, model)
     from flax import linen, nnx  # only now: models that are plain functions start sooner without it
@@ -158,7 +152,8 @@ def as_model(model: Any) -> Model:
     if not callable(model) or (isinstance(model, type) and issubclass(model, linen.Module)):
         raise invalid("model", expected, model)
     # a class of nnx hides the signature of its constructor behind its metaclass
-    signature = inspect.signature(functools.partial(model.__init__, None) if isinstance(model, type) else model)
+    made: Any = model
+    signature = inspect.signature(functools.partial(made.__init__, None) if isinstance(model, type) else model)
     parameters = signature.parameters.values()
     others = [p for p in parameters if p.name != "rngs" and p.default is p.empty and p.kind is not p.VAR_KEYWORD]
     if any(p.name == "rngs" for p in parameters):

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jhpo._nn import Adapted
 from jhpo.errors import check_integer, invalid
 
 
@@ -35,7 +36,7 @@ def mask_units(x: jax.Array, width: jax.Array | int, axis: int = -1) -> jax.Arra
 
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
-class MaskedMLP:
+class MaskedMLP(Adapted):
     """A multilayer perceptron whose hidden widths are hyperparameters; made by `masked_mlp`."""
 
     widths: tuple[str | int, ...]  # of the hidden layers: a name in hp, or a number

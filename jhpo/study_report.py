@@ -26,7 +26,8 @@ def write_report(study: Study, path: str | os.PathLike[str]) -> Path:
       MissingExtra: plotly is not installed.
       StorageError: the page cannot be written.
     """
-    figures, left_out = [], []
+    figures: list[str] = []
+    left_out: list[str] = []
     for kind in _FIGURES:
         try:
             figure = study.plot(kind)
