@@ -205,7 +205,7 @@ def share(lines: Sequence[comparison.Line], method: str, group: str, budget: int
 
 def hpo(options: argparse.Namespace) -> Iterator[Job]:
     """Searches with a budget of 200 on the problems of `surrogates`."""
-    for name in surrogates.available(surrogates.PROBLEMS, options.yahpo):
+    for name in surrogates.available(tuple(options.problems), options.yahpo):
         d = surrogates.get(name, options.yahpo).space.dim
         for method, strategy in hpo_methods(d).items():
             yield (method, name), functools.partial(hpo_run, method, strategy, name, options)
@@ -221,7 +221,7 @@ def hpo_run(method: str, strategy: Strategy, name: str, options: argparse.Namesp
 
 def hpo_report(lines: list[Line], options: argparse.Namespace) -> None:
     """Regret and mean ranks."""
-    names = surrogates.available(surrogates.PROBLEMS, options.yahpo)
+    names = surrogates.available(tuple(options.problems), options.yahpo)
     comparison.report(lines, names, [50, 100, HPO_BUDGET], options.yahpo)
 
 
@@ -245,6 +245,7 @@ def main() -> None:
     parser.add_argument("--peers-python", help="interpreter in which the peers are installed")
     parser.add_argument("--peers", type=Path, help="hpo: folder of peers.py and problems.py")
     parser.add_argument("--yahpo", type=Path, help="hpo: folder of the YAHPO Gym data")
+    parser.add_argument("--problems", nargs="+", default=surrogates.PROBLEMS, help="hpo: names, or scenario:instance")
     parser.add_argument("--seeds", type=int, default=None, help="table: 25, hpo: 10")
     parser.add_argument("--evaluations", type=int, default=100_000, help="table: of every run")
     parser.add_argument("--dimensions", type=int, nargs="+", default=[5, 10], help="bbob")
