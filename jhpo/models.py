@@ -12,6 +12,10 @@ import jax.numpy as jnp
 
 from jhpo._nn import Adapted
 from jhpo.errors import check_integer, invalid
+from jhpo.kernels.counter_random import scramble, seeds
+
+# Counters of the weights of a layer: its inputs times this, and the unit.
+_MOST_UNITS = 2**16
 
 
 def mask_units(x: jax.Array, width: jax.Array | int, axis: int = -1) -> jax.Array:
@@ -66,11 +70,12 @@ class MaskedMLP(Adapted):
 
 
 def _weights(key: jax.Array, inputs: int, units: int) -> jax.Array:
-    """``float[inputs, units]``: standard normal numbers of which a smaller layer's are a corner."""
-    rows = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(inputs, dtype=jnp.uint32))
-    columns = jnp.arange(units, dtype=jnp.uint32)
-    keys = jax.vmap(lambda k: jax.vmap(lambda j: jax.random.fold_in(k, j))(columns))(rows)
-    return jax.vmap(jax.vmap(lambda k: jax.random.normal(k, ())))(keys)
+    """``float32[inputs, units]``: standard normal numbers of which a smaller layer's are a corner."""
+    rows, columns = (jax.lax.broadcasted_iota(jnp.uint32, (inputs, units), axis) for axis in (0, 1))
+    word = scramble(rows * jnp.uint32(_MOST_UNITS) + columns, seeds(key, 1)[0])
+    # 24 bits to the middles of as many cells of (-1, 1), then by inversion
+    centred = (word >> jnp.uint32(8)).astype(jnp.int32).astype(jnp.float32) * 2.0**-23 - (1.0 - 2.0**-24)
+    return 2.0**0.5 * jax.lax.erf_inv(centred)
 
 
 def masked_mlp(
@@ -103,7 +108,7 @@ def masked_mlp(
     if len(widths) != len(largest):
         raise invalid("largest", f"one bound for each of the {len(widths)} widths", list(largest))
     for width, bound in zip(widths, largest):
-        check_integer("largest", bound)
+        check_integer("largest", bound, high=_MOST_UNITS)
         if not isinstance(width, str):
             check_integer("widths", width, high=bound)
     return MaskedMLP(tuple(widths), tuple(int(n) for n in largest), check_integer("outputs", outputs), activation)

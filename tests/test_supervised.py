@@ -11,6 +11,7 @@ import optax
 import pytest
 from flax import linen as nn
 from flax import nnx
+from scipy import stats
 
 import jhpo
 from jhpo import Float, Int, InvalidArgument, Population, Space
@@ -229,6 +230,15 @@ def test_bad_arguments_are_named(change, message) -> None:
     given = {"model": LINE, "tx": sgd, "loss": "classification", "train": (X, Y), "valid": (X, Y)} | change
     with pytest.raises(InvalidArgument, match=message):
         jhpo.supervised(given.pop("model"), given.pop("tx"), given.pop("loss"), **given)
+
+
+def test_masked_mlp_draws_normal_weights_of_the_live_scale() -> None:
+    model = jhpo.masked_mlp(["width"], [300], 200)
+    first, last = (layer["w"] for layer in model.init({"width": 100}, KEY, jnp.ones((1, 400)))[0])
+    for weights, inputs in ((first, 400), (last, 100)):
+        assert stats.kstest(np.asarray(weights).ravel() / np.sqrt(2 / inputs), "norm").pvalue > 1e-3
+        assert abs(np.corrcoef(weights[:-1].ravel(), weights[1:].ravel())[0, 1]) < 0.02
+    assert abs(np.corrcoef(first[:300, :200].ravel(), last.ravel())[0, 1]) < 0.02
 
 
 def test_masked_mlp_checks_its_sizes() -> None:
