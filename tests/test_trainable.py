@@ -116,7 +116,6 @@ def test_values_become_strong_float32() -> None:
         (lambda hp: np.sin(hp["x"]), r"trace, got TracerArrayConversionError: .*jhpo\.host"),
         (lambda hp: 1.0 if hp["x"] > 0 else 2.0, r"trace, got TracerBoolConversionError: .*jhpo\.host"),
     ],
-    ids=str,
 )
 def test_what_cannot_be_an_objective_is_said_before_anything_compiles(objective, message, count_compilations) -> None:
     with count_compilations() as seen, pytest.raises(InvalidArgument, match=message):
