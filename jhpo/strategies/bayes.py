@@ -163,8 +163,7 @@ class BayesOpt(Strategy):
     def ask(self, state: BayesState, key: jax.Array) -> tuple[jax.Array, BayesState]:
         history, rows = past.reserve(state.history, self.batch)
         state = state._replace(history=history)
-        here = (history.status != EMPTY) & (history.epoch == state.region.epoch)
-        start = jnp.sum(here, dtype=jnp.int32) < self._initial(state.space)
+        start = self._begins(state._replace(history=history))
         units, theta, fitted = jax.lax.cond(start, self._design, self._model, state, rows, key)
         size = jnp.int32(history.status.shape[0])
         state = state._replace(
@@ -181,18 +180,37 @@ class BayesOpt(Strategy):
         rows = past.told(state.space, units, result, self.constraints, dtype)
         history, used = past.record(state.history, state.used, rows, state.region.epoch, state.asked)
         region = past.update_region(state.region, rows, state.space.dim, self.batch, self._local(state))
-        return state._replace(history=history, used=used, asked=state.asked + (used - state.used), region=region)
+        return state._replace(history=history, used=used, region=region)
+
+    def absorb(self, state: BayesState, units: jax.Array, result: Evaluation) -> BayesState:
+        told = self.tell(state, units, result)
+        return told._replace(asked=state.asked + (told.used - state.used))
 
     # -- what ask chooses between ---------------------------------------------------------------------------
 
     def _initial(self, space: Space) -> int:
         return self.initial or max(self.batch, min(space.dim + 1, 8))
 
+    def _global(self, state: BayesState) -> bool:
+        """The search never keeps to a trust region while its buffers have this size."""
+        small = state.space.dim <= _REGION_DIM and state.history.status.shape[0] <= _REGION_ROWS
+        return self.region == "never" or (self.region == "auto" and small)
+
     def _local(self, state: BayesState) -> jax.Array:
         """bool[]: the search keeps to the trust region."""
+        if self._global(state):
+            return jnp.zeros((), bool)
         if self.region == "auto":
             return (state.space.dim > _REGION_DIM) | (state.asked > _REGION_ROWS)
-        return jnp.asarray(self.region == "always")
+        return jnp.ones((), bool)
+
+    def _begins(self, state: BayesState) -> jax.Array:
+        """bool[]: points of the design are still to come, at the start of the search or of a region."""
+        if self._global(state):
+            # a count that studies side by side have in common: of the two branches only one runs
+            return state.asked < self._initial(state.space)
+        here = (state.history.status != EMPTY) & (state.history.epoch == state.region.epoch)
+        return jnp.sum(here, dtype=jnp.int32) < self._initial(state.space)
 
     def _design(self, state: BayesState, rows: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         units = searching.design(state.space, state.history, state.asked, state.seed, self.batch, key)

@@ -383,3 +383,15 @@ def test_no_hang_in_a_fresh_process() -> None:
         command = ["taskset", "-c", two, *command]
     done = subprocess.run(command, env=clean, capture_output=True, text=True, timeout=400, check=False)
     assert done.returncode == 0 and "done" in done.stdout, done.stderr[-2000:]
+
+
+def test_studies_side_by_side_share_their_branches() -> None:
+    """Design or model, fit or not: counts that all studies have in common decide, so that vmap keeps the branches."""
+    space = jhpo.Space({"x": jhpo.Float(0.0, 1.0, shape=(3,))})
+
+    def study(key: jax.Array) -> jax.Array:
+        return jhpo.run(jhpo.BayesOpt(), lambda hp: (hp["x"] ** 2).sum(), space, 12, key)[1].value.min()
+
+    keys = jax.vmap(jax.random.key)(jnp.arange(2, dtype=jnp.uint32))
+    alone, together = str(jax.make_jaxpr(study)(keys[0])), str(jax.make_jaxpr(jax.vmap(study))(keys))
+    assert together.count("cond[") == alone.count("cond[") >= 2
