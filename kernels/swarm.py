@@ -368,7 +368,7 @@ def _pairs(merit: jax.Array, seed: jax.Array, active: Any, n: int) -> tuple[jax.
     """Losers and winners, int32[n] each, of n random pairs among the active rows; all rows differ."""
     m = merit.shape[0]
     ticket = counter_random.bits(seed, (m,)) >> np.uint32(1)
-    ticket = jnp.where(jnp.arange(m) < active, ticket, ticket | np.uint32(1 << 31))
+    ticket = jnp.where(jnp.arange(m, dtype=jnp.int32) < active, ticket, ticket | np.uint32(1 << 31))
     order = jnp.argsort(ticket).astype(jnp.int32)
     a, b = order[:n], order[n : 2 * n]
     wins = merit[a] < merit[b]

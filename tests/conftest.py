@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -48,6 +49,14 @@ def counting() -> Iterator[Compilations]:
         logger.removeHandler(handler)
         logger.setLevel(level)
         logger.propagate = propagate
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forget_programs() -> Iterator[None]:
+    """Each file's programs are dropped after it: thousands in one process use up the memory maps it may have."""
+    yield
+    jax.clear_caches()
+    gc.collect()
 
 
 @pytest.fixture

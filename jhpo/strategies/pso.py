@@ -277,7 +277,9 @@ class PSO(Strategy):
         m, k = self._rows, min(units.shape[0], self._particles)
         own = owners(old.position, units)
         mine = jnp.zeros((m,), bool).at[own].set(True, mode="drop")
-        worst = jnp.lexsort((-state.value, -state.violation, mine | (jnp.arange(m) >= state.active))).astype(jnp.int32)
+        worst = jnp.lexsort(
+            (-state.value, -state.violation, mine | (jnp.arange(m, dtype=jnp.int32) >= state.active))
+        ).astype(jnp.int32)
         given = jnp.lexsort((value, violation))[:k]  # best first
         row = jnp.where(own[given] < m, own[given], worst[:k])
         turn = jnp.arange(k, dtype=jnp.int32)
@@ -336,7 +338,7 @@ class PSO(Strategy):
     def _exhausted(self, state: PSOState) -> jax.Array:
         """Collapsed to a point (of the dtype's resolution), or nothing gained for long."""
         x, dtype = state.swarm.position, state.swarm.position.dtype
-        there = (jnp.arange(x.shape[0]) < state.active)[:, None]
+        there = (jnp.arange(x.shape[0], dtype=jnp.int32) < state.active)[:, None]
         extent = jnp.where(there, x, -jnp.inf).max(axis=0) - jnp.where(there, x, jnp.inf).min(axis=0)
         collapsed = (extent <= SPREAD).all()
         blocks = (state.active // self.population).astype(dtype)
