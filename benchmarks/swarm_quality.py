@@ -4,7 +4,8 @@
     python benchmarks/swarm_quality.py bbob --peers-python PYTHON --results bbob.jsonl
     python benchmarks/swarm_quality.py hpo --yahpo DIR --peers DIR --peers-python PYTHON --results hpo.jsonl
 
-A results file keeps what was measured: only what is missing is run, and ``--seconds`` spreads it over several calls.
+Beside jhpo, hpo needs `onnx` and bbob needs `coco-experiment`. A results file keeps what was measured: only what is
+missing is run, and ``--seconds`` spreads it over several calls.
 jhpo's methods run all seeds (table) or all problems (bbob) side by side; everything computes in float64, in the box
 [-5, 5]^d, from random starts.
 """
