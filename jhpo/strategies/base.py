@@ -130,16 +130,6 @@ class Strategy:
         return ids
 
 
-def failed(value: jax.Array) -> jax.Array:
-    """``bool``: the value is NaN or infinite, so the member counts as failed."""
-    return ~jnp.isfinite(value)
-
-
-def finite_or_inf(value: jax.Array) -> jax.Array:
-    """Failed members as +inf, so that they lose every comparison."""
-    return jnp.where(failed(value), jnp.inf, value)
-
-
 def default_dtype() -> Any:
     """float32, or float64 where x64 is on: the dtype of every state's floats."""
     return jnp.result_type(float)
