@@ -3,6 +3,7 @@
     python benchmarks/bayes_quality.py --yahpo DIR --peers DIR --peers-python PYTHON --results runs.jsonl
     python benchmarks/bayes_quality.py --yahpo DIR --results runs.jsonl more.jsonl --only jhpo   # measured peers reused
     python benchmarks/bayes_quality.py ... --batch 8 --budget 96 --at 48 96   # against peers that batch
+    python benchmarks/bayes_quality.py ... --only believer --label believer --set fantasies=1   # an ablation
 
 What is already in a results file is not run again; new lines go to the first file. The peers run in a Python of
 their own and share the thread setting printed above the table.
@@ -21,6 +22,7 @@ import jhpo
 PEERS = ("random", "optuna_tpe", "optuna_gp", "botorch", "smac", "hyperoptax")
 BATCH_PEERS = ("random", "optuna_tpe", "optuna_gp", "botorch")
 # Not on the development list: their ranks say whether the result holds elsewhere.
+MANY_DIMENSIONS = ("levy40", "ackley40", "rosen30", "hartmann6_30")
 HELD_OUT = ("lcbench:3945", "lcbench:34539", "lcbench:168868", "rbv2_rpart:1486", "rbv2_rpart:54")
 
 
@@ -32,7 +34,7 @@ def main() -> None:
     parser.add_argument(
         "--results", type=Path, nargs="+", required=True, help="JSON lines, read; the first is appended"
     )
-    parser.add_argument("--problems", nargs="+", help="default: the development list; held-out: others")
+    parser.add_argument("--problems", nargs="+", help="default: the development list; or held-out, or many-dimensions")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(10)))
     parser.add_argument("--peer-seeds", type=int, default=5, help="number of seeds of a peer")
     parser.add_argument(
@@ -42,9 +44,14 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--at", type=int, nargs="+", default=None)
     parser.add_argument("--label", default="jhpo", help="name of jhpo's lines, to compare two versions")
+    parser.add_argument("--set", nargs="+", default=[], metavar="OPTION=VALUE", help="options of jhpo.BayesOpt")
     options = parser.parse_args()
     comparison.fix_threads()
-    chosen = HELD_OUT if options.problems == ["held-out"] else tuple(options.problems or surrogates.PROBLEMS)
+    given = (text.partition("=") for text in options.set)
+    settings = {name: int(value) if value.isdigit() else value for name, _, value in given}
+    lists = {"held-out": HELD_OUT, "many-dimensions": MANY_DIMENSIONS}
+    given_names = options.problems or surrogates.PROBLEMS
+    chosen = lists[given_names[0]] if given_names[0] in lists else tuple(given_names)
     names = surrogates.available(chosen, options.yahpo)
     budgets = options.at or [b for b in (20, 30, 50) if b <= options.budget]
     peers = PEERS if options.batch == 1 else BATCH_PEERS
@@ -64,7 +71,7 @@ def main() -> None:
     for index, seed in enumerate(options.seeds):
         for name in names:
             if wanted(options.label, name, seed):
-                strategy = jhpo.BayesOpt(batch=options.batch)
+                strategy = jhpo.BayesOpt(batch=options.batch, **settings)
                 line = comparison.run_jhpo(options.label, strategy, name, options.yahpo, options.budget, seed)
                 comparison.append(first, line)
                 lines.append(line)

@@ -161,11 +161,22 @@ def rosenbrock(x: jax.Array) -> jax.Array:
     return jnp.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
 
 
+def ackley(x: jax.Array) -> jax.Array:
+    """Ackley 1987; minimum 0."""
+    waves = jnp.exp(jnp.mean(jnp.cos(2 * math.pi * x)))
+    return 20 - 20 * jnp.exp(-0.2 * jnp.sqrt(jnp.mean(x * x))) + math.e - waves
+
+
 _FUNCTIONS: Mapping[str, tuple[Callable[[jax.Array], jax.Array], list[float], list[float], float]] = {
     "branin": (branin, [-5, 0], [10, 15], 0.397887),
     "hartmann6": (hartmann6, [0] * 6, [1] * 6, -3.32237),
     "levy8": (levy, [-10] * 8, [10] * 8, 0.0),
     "rosen5": (rosenbrock, [-2] * 5, [2] * 5, 0.0),
+    # more than 20 dimensions, their optimum away from the middle
+    "levy40": (levy, [-5] * 40, [10] * 40, 0.0),
+    "ackley40": (ackley, [-5] * 40, [10] * 40, 0.0),
+    "rosen30": (rosenbrock, [-5] * 30, [10] * 30, 0.0),
+    "hartmann6_30": (lambda x: hartmann6(x[:6]), [0] * 30, [1] * 30, -3.32237),
 }
 
 

@@ -49,14 +49,17 @@ class Data(NamedTuple):
 
 
 class Posterior(NamedTuple):
-    """A conditioned process: enough to predict with matrix products alone."""
+    """A conditioned process: enough to predict with matrix products alone.
+
+    ``y`` and ``alpha`` may have a leading axis: several worlds, which differ in the targets alone.
+    """
 
     points: Points
-    y: jax.Array  # float[N]
+    y: jax.Array  # float[N] or float[worlds, N]
     mask: jax.Array  # bool[N]
     parameters: Parameters
     root: jax.Array  # float[N, N], R with R K R^T = I (the inverse Cholesky factor); unit rows where masked out
-    alpha: jax.Array  # float[N], K^-1 y
+    alpha: jax.Array  # of y's shape, K^-1 y
 
 
 def unpack(theta: jax.Array) -> Parameters:
@@ -219,25 +222,24 @@ def _cross_row(posterior: Posterior, query: Points, categorical: np.ndarray, pro
 def predict(
     posterior: Posterior, query: Points, categorical: np.ndarray, profile: Profile = matern52
 ) -> tuple[jax.Array, jax.Array]:
-    """Mean and variance of the noise-free function at one point; vmap for more.
+    """Mean (float[] or float[worlds]) and variance of the noise-free function at one point; vmap for more.
 
     The variance is at least 1e-12 of the prior's.
     """
     k = _cross_row(posterior, query, categorical, profile)
     white = posterior.root @ k
     scale = posterior.parameters.scale
-    return jnp.sum(k * posterior.alpha), jnp.maximum(scale - jnp.sum(white * white), 1e-12 * scale)
+    return posterior.alpha @ k, jnp.maximum(scale - jnp.sum(white * white), 1e-12 * scale)
 
 
-def whiten(
-    posterior: Posterior, queries: Points, categorical: np.ndarray, profile: Profile = matern52
-) -> tuple[jax.Array, jax.Array]:
-    """Means float[m], and rows float[m, N] whose products are what the data explain of the prior's covariance.
+def whiten(posterior: Posterior, queries: Points, categorical: np.ndarray, profile: Profile = matern52) -> jax.Array:
+    """Rows float[m, N] whose products are what the data explain of the prior's covariance.
 
-    The variance at point i is ``scale - sum(rows[i]**2)``. `append` leaves all but one column as it is, see `extend`.
+    The variance at point i is ``scale - sum(rows[i]**2)``, the means are ``rows @ (root @ y)``. `append` leaves all
+    but one column as it is, see `extend`.
     """
     k = jax.vmap(lambda q: _cross_row(posterior, q, categorical, profile))(queries)
-    return k @ posterior.alpha, k @ posterior.root.T
+    return k @ posterior.root.T
 
 
 def extend(
@@ -285,7 +287,7 @@ def append(
     With l = R k and s^2 = k** + noise - l.l, the new row of the root is (e_i - l^T R) / s.
 
     Args:
-        index: int32[], a row whose mask is False. query: one point. y: float[], its (perhaps fantasised) value.
+        index: int32[], a row whose mask is False. query: one point. y: float[] or float[worlds], its value.
     """
     p = posterior.parameters
     k = _cross_row(posterior, query, categorical, profile)
@@ -293,6 +295,6 @@ def append(
     left = jnp.maximum(p.scale + p.noise - jnp.sum(white * white), p.noise)
     unit = (jnp.arange(k.shape[0], dtype=jnp.int32) == index).astype(k.dtype)
     root = posterior.root.at[index].set((unit - white @ posterior.root) / jnp.sqrt(left))
-    values = posterior.y.at[index].set(y)
+    values = posterior.y.at[..., index].set(y)
     points = jax.tree.map(lambda rows, new: rows.at[index].set(new), posterior.points, query)
-    return Posterior(points, values, posterior.mask.at[index].set(True), p, root, (root @ values) @ root)
+    return Posterior(points, values, posterior.mask.at[index].set(True), p, root, (values @ root.T) @ root)

@@ -63,7 +63,8 @@ def draw(
     """Independent functions from the posterior of the noise-free function.
 
     Args:
-        posterior: conditioned on N rows. noise: float[N], total noise variance of each row.
+        posterior: conditioned on N rows; the worlds it may have get their share of the functions.
+        noise: float[N], total noise variance of each row.
         count: S, how many. features: F; the error of the prior's covariance falls as 1 / sqrt(F).
     """
     dtype = posterior.y.dtype
@@ -77,9 +78,11 @@ def draw(
         frequencies = frequencies * jnp.sqrt(freedom / chi)
     phases = jax.random.uniform(phase_key, (features,), dtype, 0.0, float(2 * np.pi))
     weights = jax.random.normal(weight_key, (count, features), dtype) * jnp.sqrt(2.0 * p.scale / features)
-    paths = Paths(frequencies, phases, weights, jnp.zeros((count, posterior.y.shape[0]), dtype))
+    paths = Paths(frequencies, phases, weights, jnp.zeros((count, posterior.mask.shape[0]), dtype))
     shake = jax.random.normal(noise_key, paths.update.shape, dtype) * jnp.sqrt(noise)[None, :]
-    gap = jnp.where(posterior.mask[None, :], posterior.y[None, :] - _prior(paths, embedded) - shake, 0.0)
+    worlds = jnp.atleast_2d(posterior.y)
+    y = worlds[np.arange(count) % worlds.shape[0]]
+    gap = jnp.where(posterior.mask[None, :], y - _prior(paths, embedded) - shake, 0.0)
     return paths._replace(update=(gap @ posterior.root.T) @ posterior.root)
 
 

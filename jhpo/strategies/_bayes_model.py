@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.scipy.special import ndtri
 
 from jhpo.kernels import gp, warp
 from jhpo.kernels.covariance import Points, Profile
@@ -21,9 +22,9 @@ _TWO_STARTS = 64
 class Model(NamedTuple):
     """What the acquisition needs of a fitted history."""
 
-    posterior: gp.Posterior  # of the standardised objective
-    best: jax.Array  # float[], the incumbent's value: the lowest posterior mean at a feasible observed point
-    incumbent: jax.Array  # float[d], where
+    posterior: gp.Posterior  # of the standardised objective, in several worlds: see `imagine`
+    best: jax.Array  # float[worlds], the lowest posterior mean at a feasible observed point, or at an imagined one
+    incumbent: jax.Array  # float[d], the best observed point
     mean: jax.Array  # float[N], posterior means at the rows, inf where not observed and feasible
     constraints: gp.Posterior | None  # stacked over the c constraints
     any_feasible: jax.Array  # bool[]
@@ -37,6 +38,7 @@ class Surrogate(NamedTuple):
     warp: str
     iterations: int
     fit_rows: int  # the parameters are fitted to at most so many rows
+    worlds: int  # in which pending points have different values
 
     @property
     def categorical(self) -> np.ndarray:
@@ -101,23 +103,45 @@ def _fit_rows(key: jax.Array, data: gp.Data, rows: int) -> gp.Data:
     return jax.tree.map(lambda leaf: leaf[index], data)
 
 
-def _condition(surrogate: Surrogate, theta: jax.Array, data: gp.Data, pending: jax.Array) -> gp.Posterior:
-    """Condition on the data, then also on pending rows at their predicted mean: certain there, nothing new believed."""
+def imagine(surrogate: Surrogate, model: Model, slot: jax.Array, point: Points, key: jax.Array) -> Model:
+    """The model once a point is under way: in every world it has another value that the posterior thinks possible.
+
+    So the next point is chosen by its expected improvement over whatever may come of this one (Snoek et al. 2012,
+    "Practical Bayesian optimization of machine learning algorithms", sec. 3.2). Measured constraints count as
+    predicted.
+
+    Args:
+        slot: int32[], a free row of the model.
+    """
     categorical, profile = surrogate.categorical, surrogate.profile
+    mean, variance = gp.predict(model.posterior, point, categorical, profile)
+    total = variance + model.posterior.parameters.noise
+    worlds = mean.shape[0]
+    # the same quantiles for every point, so that a few worlds stand for all; their order makes them independent
+    levels = jnp.asarray(ndtri((np.arange(worlds) + 0.5) / worlds), mean.dtype)
+    normals = jax.random.permutation(jax.random.fold_in(key, slot), levels)
+    value = mean + jnp.sqrt(total) * normals
+    known = mean + variance / jnp.sqrt(total) * normals  # the posterior's mean there, given the value
+    posterior = gp.append(model.posterior, slot, point, value, categorical, profile)
+    constraints, allowed = model.constraints, jnp.ones((), bool)
+    if constraints is not None:
+        slack = jax.vmap(lambda p: gp.predict(p, point, categorical, profile)[0])(constraints)
+        allowed = (slack >= 0).all()
+        constraints = jax.vmap(lambda p, y: gp.append(p, slot, point, y, categorical, profile))(constraints, slack)
+    best = jnp.where(allowed, jnp.minimum(model.best, known), model.best)
+    return model._replace(posterior=posterior, best=best, constraints=constraints)
 
-    def predicted(posterior: gp.Posterior) -> jax.Array:
-        return jax.vmap(lambda p: gp.predict(posterior, p, categorical, profile)[0])(data.points)
 
-    def again(carry: tuple[jax.Array, gp.Posterior]) -> tuple[jax.Array, gp.Posterior]:
-        turn, before = carry
-        y = jnp.where(pending & (turn > 0), predicted(before), data.y)
-        rows = data._replace(y=y, mask=data.mask | (pending & (turn > 0)))
-        return turn + 1, gp.condition(theta, rows, categorical, profile)
+def _imagine_pending(surrogate: Surrogate, model: Model, points: Points, pending: jax.Array, key: jax.Array) -> Model:
+    """`imagine` of every row that is pending."""
 
-    blank = jax.eval_shape(lambda: gp.condition(theta, data, categorical, profile))
-    start = (jnp.int32(0), jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), blank))
-    turns = 1 + jnp.any(pending).astype(jnp.int32)
-    return jax.lax.while_loop(lambda carry: carry[0] < turns, again, start)[1]
+    def one(carry: tuple[jax.Array, Model]) -> tuple[jax.Array, Model]:
+        left, model = carry
+        row = jnp.argmax(left).astype(jnp.int32)
+        point = jax.tree.map(lambda leaf: leaf[row], points)
+        return left.at[row].set(False), imagine(surrogate, model, row, point, key)
+
+    return jax.lax.while_loop(lambda carry: jnp.any(carry[0]), one, (pending, model))[1]
 
 
 def build(
@@ -137,21 +161,21 @@ def build(
     points = as_points(space, history.units)
     y, variance = targets(history, surrogate.warp)
     seen = history.status == OBSERVED
-    pending = history.status == PENDING
     prior = gp.default_prior(space.dim, y.dtype)
+    fit_key, imagine_key = jax.random.split(key)
 
     def process(theta: jax.Array, y: jax.Array, variance: jax.Array, mask: jax.Array) -> tuple[jax.Array, gp.Posterior]:
         data = gp.Data(points, y, variance, mask)
 
         def fit() -> jax.Array:
-            rows = _fit_rows(key, data, surrogate.fit_rows)
+            rows = _fit_rows(fit_key, data, surrogate.fit_rows)
             starts = jnp.stack([theta, jnp.asarray(prior.mean)]) if rows.y.shape[0] <= _TWO_STARTS else theta[None]
             return gp.fit(starts, rows, prior, categorical, iterations=surrogate.iterations, profile=surrogate.profile)[
                 0
             ]
 
         fitted = jax.lax.cond(refit, fit, lambda: theta)
-        return fitted, _condition(surrogate, fitted, data, pending)
+        return fitted, gp.condition(fitted, data, categorical, surrogate.profile)
 
     c = history.constraint.shape[1]
     if c == 0:
@@ -177,4 +201,8 @@ def build(
     any_feasible = jnp.any(feasible)
     best = jnp.where(any_feasible, mean[where], 0.0)
     incumbent = jnp.where(any_feasible, history.units[where], 0.5)
-    return Model(posterior, best, incumbent, mean, constraints, any_feasible), thetas
+    worlds = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (surrogate.worlds, *leaf.shape)), posterior)
+    posterior = posterior._replace(y=worlds.y, alpha=worlds.alpha)
+    best = jnp.broadcast_to(best, (surrogate.worlds,))
+    model = Model(posterior, best, incumbent, mean, constraints, any_feasible)
+    return _imagine_pending(surrogate, model, points, history.status == PENDING, imagine_key), thetas

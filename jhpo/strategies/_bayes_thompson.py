@@ -7,17 +7,24 @@ import jax.numpy as jnp
 import numpy as np
 
 from jhpo.kernels import pathwise
-from jhpo.strategies import _bayes_search as searching
+from jhpo.strategies import _bayes_candidates as pools
 from jhpo.strategies._bayes_history import SAME, History
 from jhpo.strategies._bayes_model import Model, as_points
-from jhpo.strategies._bayes_search import Search
+from jhpo.strategies._bayes_search import chance
 
 # A candidate less likely feasible than one half pays for it, in units of the targets.
 _PENALTY = 10.0
 
 
 def batch(
-    search: Search, kernel: str, model: Model, history: History, q: int, key: jax.Array, low: jax.Array, high: jax.Array
+    search: pools.Search,
+    kernel: str,
+    model: Model,
+    history: History,
+    q: int,
+    key: jax.Array,
+    low: jax.Array,
+    high: jax.Array,
 ) -> jax.Array:
     """``q`` different points, each the lowest candidate of one posterior function (Eriksson et al. 2019). float[q, d]
 
@@ -29,18 +36,18 @@ def batch(
     categorical, cells = np.asarray(space.categorical), np.asarray(space.cells)
     pool_key, path_key = jax.random.split(key)
     dtype = model.incumbent.dtype
-    random = searching.draws(search, pool_key, searching.number_of_candidates(search, model), dtype)
-    candidates = searching.pool(search, model, random, pool_key, low, high)
+    random = pools.draws(search, pool_key, pools.number_of_candidates(search, model), dtype)
+    candidates = pools.pool(search, model, random, pool_key, low, high)
     points = as_points(space, candidates)
-    noise = jnp.broadcast_to(model.posterior.parameters.noise, model.posterior.y.shape)
+    noise = jnp.broadcast_to(model.posterior.parameters.noise, model.posterior.mask.shape)
     paths = pathwise.draw(model.posterior, noise, path_key, q, cells, categorical, kernel=kernel)
     values = pathwise.evaluate(paths, model.posterior, points, cells, categorical, kernel=kernel)  # [q, m]
-    feasible = jax.vmap(lambda p: searching.chance(search, model, p))(points)
+    feasible = jax.vmap(lambda p: chance(search, model, p))(points)
     if feasible is not None:
         values = values + _PENALTY * jnp.maximum(float(np.log(0.5)) - feasible, 0.0)[None, :]
-    barred = ~searching.admissible(space, candidates)
+    barred = ~pools.admissible(space, candidates)
     if (cells > 0).any():
-        barred = barred | searching.known(space, candidates, history)
+        barred = barred | pools.known(space, candidates, history)
 
     def one(taken: jax.Array, value: jax.Array) -> tuple[jax.Array, jax.Array]:
         # taken points only when nothing else is left, infeasible ones last of all

@@ -16,9 +16,9 @@ from jhpo.strategies import _bayes_history as past
 from jhpo.strategies import _bayes_model as modelling
 from jhpo.strategies import _bayes_search as searching
 from jhpo.strategies import _bayes_thompson as thompson
+from jhpo.strategies._bayes_candidates import Search, design
 from jhpo.strategies._bayes_history import EMPTY, History, Region, bucket
 from jhpo.strategies._bayes_model import Surrogate
-from jhpo.strategies._bayes_search import Search
 from jhpo.strategies.base import Evaluation, Strategy, default_dtype, static_field, strategy
 
 # The model is conditioned on at most so many rows, and its parameters are fitted to at most so many.
@@ -51,7 +51,8 @@ class BayesOpt(Strategy):
     coordinate to all results (maximum a posteriori, priors that scale with the dimension: Hvarfner et al. 2024) and
     proposes the maximum of the logarithm of expected improvement (Ament et al. 2023), searched by scrambled Sobol
     points, perturbations of the best points, projected L-BFGS and the neighbours of discrete values. A batch is filled
-    one point after the other, each conditioned on those before and on pending trials at their predicted value.
+    one point after the other; what those before it and pending trials will be worth is imagined in several ways, each
+    as the posterior thinks possible, and the expected improvement averaged over them (Snoek et al. 2012).
 
     Integers are snapped before they enter the kernel, categories compare by equality, inactive parameters count as
     what they are: absent. Failed trials count as bad as the worst; values may be of any size and skew; variances from
@@ -75,6 +76,7 @@ class BayesOpt(Strategy):
         each gets a process of its own, and expected improvement is weighted by the probability that all are met.
       candidates: points scored before the best are polished.
       starts: points polished, the incumbent among them.
+      fantasies: ways in which the values of pending points are imagined; 1 for none but the predicted mean.
       fit_iterations: steps of L-BFGS in a fit.
       search_iterations: steps of L-BFGS in a polish.
       capacity: trials the first buffer holds; `run` sets it.
@@ -99,6 +101,7 @@ class BayesOpt(Strategy):
     constraints: int = static_field(0)
     candidates: int = static_field(1024)
     starts: int = static_field(8)
+    fantasies: int = static_field(16)
     fit_iterations: int = static_field(30)
     search_iterations: int = static_field(40)
     capacity: int = static_field(0)
@@ -112,6 +115,7 @@ class BayesOpt(Strategy):
         check_integer("constraints", self.constraints, 0)
         check_integer("candidates", self.candidates, 64)
         check_integer("starts", self.starts, 2)
+        check_integer("fantasies", self.fantasies, 1)
         check_integer("fit_iterations", self.fit_iterations)
         check_integer("search_iterations", self.search_iterations)
         check_integer("capacity", self.capacity, 0)
@@ -213,7 +217,7 @@ class BayesOpt(Strategy):
         return jnp.sum(here, dtype=jnp.int32) < self._initial(state.space)
 
     def _design(self, state: BayesState, rows: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        units = searching.design(state.space, state.history, state.asked, state.seed, self.batch, key)
+        units = design(state.space, state.history, state.asked, state.seed, self.batch, key)
         return units, state.theta, state.fitted
 
     def _model(self, state: BayesState, rows: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -228,14 +232,14 @@ class BayesOpt(Strategy):
         # the more there is, the less a few results more change the parameters
         since = state.asked - state.fitted
         refit = since * 32 >= state.asked
-        surrogate = Surrogate(space, PROFILES[self.kernel], self.warp, self.fit_iterations, FIT_ROWS)
+        surrogate = Surrogate(space, PROFILES[self.kernel], self.warp, self.fit_iterations, FIT_ROWS, self.fantasies)
         model, theta = modelling.build(surrogate, chosen, state.theta, refit, fit_key)
         low, high = self._box(state, model, theta, local)
         search = Search(space, PROFILES[self.kernel], self.candidates, self.starts, self.search_iterations)
         if self.picks == "thompson":
             units = thompson.batch(search, self.kernel, model, history, self.batch, search_key, low, high)
         else:
-            units = searching.batch(search, model, history, rows, slots, search_key, low, high)
+            units = searching.batch(search, surrogate, model, history, rows, slots, search_key, low, high)
         return units, theta, jnp.where(refit, state.asked, state.fitted)
 
     def _box(

@@ -172,18 +172,29 @@ def test_no_rows_at_all_is_the_prior(x64):
     np.testing.assert_allclose(variance, SCALE, rtol=1e-12)
 
 
+def test_worlds_against_one_at_a_time(x64):
+    """Targets with a leading axis: as many posteriors as there are rows of them, with one factorisation."""
+    data = make_data(12, 32)
+    one = gp.condition(THETA, data._replace(mask=np.arange(32) < 12), CONTINUOUS)
+    worlds = one._replace(y=jnp.stack([one.y] * 3), alpha=jnp.stack([one.alpha] * 3))
+    point, query, values = Points(np.full(D, 0.4)), Points(np.full(D, 0.3)), jnp.array([-1.0, 0.2, 3.0])
+    means, variance = gp.predict(gp.append(worlds, jnp.int32(12), point, values, CONTINUOUS), query, CONTINUOUS)
+    for mean, value in zip(means, values):
+        single = gp.append(one, jnp.int32(12), point, value, CONTINUOUS)
+        np.testing.assert_allclose((mean, variance), gp.predict(single, query, CONTINUOUS), rtol=1e-12)
+
+
 def test_extended_rows_against_fresh_ones(x64):
     """What `extend` adds for an appended point is what `whiten` computes anew, and gives the same variances."""
     data = make_data(12, 32)
     queries = Points(np.random.default_rng(3).random((7, D)))
     before = gp.condition(THETA, data._replace(mask=np.arange(32) < 12), CONTINUOUS)
     point = Points(np.full(D, 0.4))
-    mean, rows = gp.whiten(before, queries, CONTINUOUS)
+    rows = gp.whiten(before, queries, CONTINUOUS)
     column = gp.extend(before, rows, queries, point, CONTINUOUS)
-    expected, _ = gp.predict(before, point, CONTINUOUS)
-    after = gp.append(before, jnp.int32(12), point, expected, CONTINUOUS)
-    again, fresh = gp.whiten(after, queries, CONTINUOUS)
+    after = gp.append(before, jnp.int32(12), point, jnp.asarray(0.7), CONTINUOUS)
+    fresh = gp.whiten(after, queries, CONTINUOUS)
     np.testing.assert_allclose(rows.at[:, 12].set(column), fresh, rtol=1e-9, atol=1e-10)
-    np.testing.assert_allclose(mean, again, rtol=1e-9, atol=1e-9)  # at its predicted value a point changes no mean
-    variance = jax.vmap(lambda q: gp.predict(after, q, CONTINUOUS)[1])(queries)
+    mean, variance = jax.vmap(lambda q: gp.predict(after, q, CONTINUOUS))(queries)
+    np.testing.assert_allclose(fresh @ (after.root @ after.y), mean, rtol=1e-9, atol=1e-10)
     np.testing.assert_allclose(SCALE - (fresh**2).sum(axis=1), variance, rtol=1e-8)
