@@ -119,7 +119,7 @@ def imagine(surrogate: Surrogate, model: Model, slot: jax.Array, point: Points, 
     worlds = mean.shape[0]
     # the same quantiles for every point, so that a few worlds stand for all; their order makes them independent
     levels = jnp.asarray(ndtri((np.arange(worlds) + 0.5) / worlds), mean.dtype)
-    normals = jax.random.permutation(jax.random.fold_in(key, slot), levels)
+    normals = levels[jnp.argsort(jax.random.bits(jax.random.fold_in(key, slot), levels.shape))]
     value = mean + jnp.sqrt(total) * normals
     known = mean + variance / jnp.sqrt(total) * normals  # the posterior's mean there, given the value
     posterior = gp.append(model.posterior, slot, point, value, categorical, profile)
