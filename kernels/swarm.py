@@ -156,7 +156,8 @@ def move(
     limit = c.clamp * (high - low)
     if rule.motion == "attract":
         guide = _guide(rule, swarm.best, x, _leader_rows(rule, swarm, ids, active), ids)
-        v = _attract(rule, c, w, draw, *abreast(len(ids), x, v, p, guide, low, high, limit))
+        x, v, p, guide, low, high, limit = abreast(len(ids), x, v, p, guide, low, high, limit)
+        v = _attract(rule, c, w, draw, x, v, p, guide, low, high, limit)
     else:
         v, away = _rebound(rule, x, v, low, high), _shortest(rule, low, high)
         if rule.motion == "sphere":
@@ -174,7 +175,7 @@ def move(
             r1, r2, r3 = (draw.uniform(stream, x.shape, dtype) for stream in (_R1, _R2, _R3))
             v = w * r1 * v + c.social * r2 * away(swarm.position[winners] - x) + c.cognitive * r3 * away(mean - x)
         v = _clip(v, -limit, limit)
-    x, v = (a.reshape(-1, d) for a in _inside(rule, *abreast(len(ids), x, v.reshape(x.shape), low, high)))
+    x, v = (a.reshape(-1, d) for a in _inside(rule, x, v, low, high))
     return swarm._replace(position=put(swarm.position, rows, x), velocity=put(swarm.velocity, rows, v)), rows
 
 
