@@ -51,12 +51,11 @@ RULES = {
 
 
 def step(rule: swarm.Rule, c: swarm.Coefficients, s: swarm.Swarm, key: jax.Array) -> tuple[swarm.Swarm, None]:
-    s = swarm.drift(rule, s)
+    s, rows = swarm.move(rule, c, s, key)
     value = objective(s.position)
     improved = value < s.merit
     merit = jnp.where(improved, value, s.merit)
-    s = swarm.remember(rule, s, None, s.position, improved, merit, merit.min() < s.merit.min())
-    return swarm.plan(rule, c, s, key)[0], None
+    return swarm.remember(rule, s, rows, s.position, improved, merit, merit.min() < s.merit.min()), None
 
 
 @functools.partial(jax.jit, static_argnames=("rule", "generations"), donate_argnums=2)

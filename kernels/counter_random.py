@@ -118,4 +118,16 @@ def normal(seed: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) ->
 
 def integers(seed: jax.Array, shape: tuple[int, ...], below: jax.Array | int) -> jax.Array:
     """``int32[shape]`` in [0, below); the share of a value is off by at most ``below`` / 2**32."""
-    return lax.rem(bits(seed, shape), jnp.broadcast_to(jnp.asarray(below, jnp.uint32), shape)).astype(jnp.int32)
+    return scale(bits(seed, shape), below)
+
+
+def scale(words: jax.Array, below: jax.Array | int) -> jax.Array:
+    """``int32[...]``: floor(word below / 2**32), which takes words to [0, below) without a division.
+
+    The product has 64 bits: it is put together from those of the halves.
+    """
+    half, mask, below = np.uint32(16), np.uint32(0xFFFF), jnp.asarray(below, jnp.uint32)
+    high, low, by_high, by_low = words >> half, words & mask, below >> half, below & mask
+    middle = high * by_low + (low * by_low >> half)
+    carry = (low * by_high + (middle & mask)) >> half
+    return (high * by_high + (middle >> half) + carry).astype(jnp.int32)

@@ -25,6 +25,8 @@ import numpy as np
 from jax import lax
 
 from jhpo.kernels import counter_random, topology
+from jhpo.kernels.loops import abreast, apart
+from jhpo.kernels.rows import Rows, put, take, window
 
 MOTIONS = ("attract", "sphere", "informed", "exemplar", "compete")
 BOUNDS = ("absorb", "reflect", "periodic")
@@ -75,35 +77,6 @@ class Swarm(NamedTuple):
     failures: jax.Array  # int32[m] for the exemplar motion, else int32[0]: moves since a particle improved
 
 
-class Window(NamedTuple):
-    """Neighbouring rows, which are read and written at the speed of a copy."""
-
-    start: jax.Array  # int32[]
-    rows: np.ndarray  # bool[n], their number alone matters
-
-
-Rows = Window | jax.Array | None  # some neighbouring rows, some rows int32[n], all rows in order
-
-
-def window(start: Any, count: int) -> Window:
-    """The ``count`` rows from ``start`` on."""
-    return Window(jnp.asarray(start, jnp.int32), np.zeros(count, bool))
-
-
-def take(a: jax.Array, rows: Rows) -> jax.Array:
-    """Those rows of an array."""
-    if isinstance(rows, Window):
-        return lax.dynamic_slice_in_dim(a, rows.start, len(rows.rows))
-    return a if rows is None else a[rows]
-
-
-def put(a: jax.Array, rows: Rows, new: jax.Array) -> jax.Array:
-    """The array with those rows replaced; they are distinct."""
-    if isinstance(rows, Window):
-        return lax.dynamic_update_slice_in_dim(a, new, rows.start, 0)
-    return new if rows is None else a.at[rows].set(new, unique_indices=True)
-
-
 def create(rule: Rule, key: jax.Array, position: jax.Array, low: Any, high: Any) -> Swarm:
     """A swarm at given positions float[m, d], inside the box [low, high] (scalars or float[d]).
 
@@ -149,34 +122,7 @@ def move(
     generation: Any = 0,
     block: tuple[int, Any, Any] | None = None,
 ) -> tuple[Swarm, Rows]:
-    """`plan` and `drift`: the particles at their next positions, and the rows that moved."""
-    swarm, rows = plan(rule, c, swarm, key, low, high, generation=generation, block=block)
-    return drift(rule, swarm, rows, low, high), rows
-
-
-def drift(rule: Rule, swarm: Swarm, rows: Rows = None, low: Any = 0.0, high: Any = 1.0) -> Swarm:
-    """Positions moved by the velocities `plan` left, inside [low, high] for every finite state."""
-    low, high = _box(low, high, swarm.position.dtype)
-    x, v = _inside(rule.bounds, take(swarm.position, rows), take(swarm.velocity, rows), low, high)
-    return swarm._replace(position=put(swarm.position, rows, x), velocity=put(swarm.velocity, rows, v))
-
-
-def plan(
-    rule: Rule,
-    c: Coefficients,
-    swarm: Swarm,
-    key: jax.Array,
-    low: Any = 0.0,
-    high: Any = 1.0,
-    *,
-    generation: Any = 0,
-    block: tuple[int, Any, Any] | None = None,
-) -> tuple[Swarm, Rows]:
-    """The next velocities.
-
-    A loop is fastest with `plan` at its end: ``drift, evaluate, remember, plan``. The velocities then leave the loop's
-    body, and their random numbers are drawn once. Where `drift` follows at once, XLA on the CPU computes them
-    for every reader of the new positions.
+    """The particles at their next positions, inside [low, high] for every finite state.
 
     Args:
       rule: what to compute; static.
@@ -189,12 +135,12 @@ def plan(
         the n losers of n pairs whatever the number. None moves all (the better half of a compete swarm stays).
 
     Returns:
-      The swarm with its new velocities, and the rows that have one.
+      The swarm, and the rows that moved.
     """
     m, d = swarm.position.shape
     dtype = swarm.position.dtype
     low, high = _box(low, high, dtype)
-    draw = _Draw(rule, key, dtype)
+    draw = _Draw(counter_random.seeds(key, _STREAMS), key if rule.generator == "threefry" else None)
     active = m if block is None else block[2]
     rows: Rows = None
     if rule.motion == "compete":
@@ -206,37 +152,31 @@ def plan(
     redraw = swarm.stalled if rule.graph == "informants" else jnp.ones((), bool)
     swarm = swarm._replace(links=jnp.where(redraw, draw.words[_LINKS], swarm.links))
 
-    if rule.bounds == "absorb":
-        outward = ((x <= low) & (v < 0)) | ((x >= high) & (v > 0))
-        v = jnp.where(outward, jnp.asarray(REBOUND, dtype) * v, v)
-    away = _minimum_image(high - low) if rule.bounds == "periodic" else (lambda delta: delta)
     w = _inertia(rule, c, generation, draw)
-
-    if rule.motion == "attract":
-        lead = _leader_rows(rule, swarm, ids, active)
-        r1, r2 = draw.pair(x.shape)
-        social = jnp.where((lead == ids)[:, None], 0, c.social) if rule.solo else c.social
-        v = w * v + c.cognitive * r1 * away(p - x) + social * (r2 * away(swarm.best[lead] - x))
-    elif rule.motion == "sphere":
-        lead = _leader_rows(rule, swarm, ids, active)
-        v = w * v + _sphere(c, draw, x, away(p - x), away(swarm.best[lead] - x), lead == ids)
-    elif rule.motion == "informed":
-        v = w * v + c.social * _informed(rule, swarm, draw, x, ids, active, away)
-    elif rule.motion == "exemplar":
-        swarm = _choose_exemplars(swarm, draw, ids, rows, active)
-        guide = swarm.best[take(swarm.exemplar, rows), jnp.arange(d, dtype=jnp.int32)[None]]
-        v = w * v + c.social * draw.uniform(_R1, x.shape) * away(guide - x)
-    else:
-        alive = (jnp.arange(m) < active).astype(dtype)[:, None]
-        mean = (swarm.position * alive).sum(axis=0, keepdims=True) / alive.sum()
-        v = w * draw.uniform(_R1, x.shape) * v + c.social * draw.uniform(_R2, x.shape) * away(
-            swarm.position[winners] - x
-        )
-        v = v + c.cognitive * draw.uniform(_R3, x.shape) * away(mean - x)
-
     limit = c.clamp * (high - low)
-    v = jnp.clip(v, -limit, limit)
-    return swarm._replace(velocity=put(swarm.velocity, rows, v)), rows
+    if rule.motion == "attract":
+        guide = _guide(rule, swarm.best, x, _leader_rows(rule, swarm, ids, active), ids)
+        x, v, p, guide, low, high, limit = abreast(len(ids), x, v, p, guide, low, high, limit)
+        v = _attract(rule, c, w, draw, x, v, p, guide, low, high, limit)
+    else:
+        v, away = _rebound(rule, x, v, low, high), _shortest(rule, low, high)
+        if rule.motion == "sphere":
+            lead = _leader_rows(rule, swarm, ids, active)
+            v = w * v + _sphere(c, draw, x, away(p - x), away(swarm.best[lead] - x), lead == ids)
+        elif rule.motion == "informed":
+            v = w * v + c.social * _informed(rule, swarm, draw, x, ids, active, away)
+        elif rule.motion == "exemplar":
+            swarm = _choose_exemplars(swarm, draw, ids, rows, active)
+            guide = swarm.best[take(swarm.exemplar, rows), jnp.arange(d, dtype=jnp.int32)[None]]
+            v = w * v + c.social * draw.uniform(_R1, x.shape, dtype) * away(guide - x)
+        else:
+            alive = (jnp.arange(m) < active).astype(dtype)[:, None]
+            mean = (swarm.position * alive).sum(axis=0, keepdims=True) / alive.sum()
+            r1, r2, r3 = (draw.uniform(stream, x.shape, dtype) for stream in (_R1, _R2, _R3))
+            v = w * r1 * v + c.social * r2 * away(swarm.position[winners] - x) + c.cognitive * r3 * away(mean - x)
+        v = _clip(v, -limit, limit)
+    x, v = (a.reshape(-1, d) for a in _inside(rule, x, v, low, high))
+    return swarm._replace(position=put(swarm.position, rows, x), velocity=put(swarm.velocity, rows, v)), rows
 
 
 def remember(
@@ -274,28 +214,27 @@ def needed(rule: Rule) -> int:
     return {"ring": 3, "vonneumann": 5}[rule.graph]
 
 
-class _Draw:
-    """Random numbers of one generation, by the generator the rule names."""
+class _Draw(NamedTuple):
+    """Random numbers of one generation; from the words unless there is a key for threefry."""
 
-    def __init__(self, rule: Rule, key: jax.Array, dtype: Any) -> None:
-        self.words, self._key, self._dtype = counter_random.seeds(key, _STREAMS), key, dtype
-        self._counter = rule.generator == "counter"
+    words: jax.Array  # uint32[_STREAMS, 2]
+    key: jax.Array | None
 
-    def uniform(self, stream: int, shape: tuple[int, ...], part: int = 0) -> jax.Array:
-        if self._counter:
+    def uniform(self, stream: int, shape: tuple[int, ...], dtype: Any, part: int = 0) -> jax.Array:
+        if self.key is None:
             seed = self.words[stream] if part == 0 else self.words[stream] ^ np.uint32(0x632BE59B * part % 2**32)
-            return counter_random.uniform(seed, shape, self._dtype)
-        return jax.random.uniform(jax.random.fold_in(jax.random.fold_in(self._key, stream), part), shape, self._dtype)
+            return counter_random.uniform(seed, shape, dtype)
+        return jax.random.uniform(jax.random.fold_in(jax.random.fold_in(self.key, stream), part), shape, dtype)
 
-    def pair(self, shape: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
-        if self._counter:
-            return counter_random.uniform_pair(self.words[_R1], shape, self._dtype)
-        return self.uniform(_R1, shape), self.uniform(_R2, shape)
+    def pair(self, shape: tuple[int, ...], dtype: Any) -> tuple[jax.Array, jax.Array]:
+        if self.key is None:
+            return counter_random.uniform_pair(self.words[_R1], shape, dtype)
+        return self.uniform(_R1, shape, dtype), self.uniform(_R2, shape, dtype)
 
-    def normal(self, stream: int, shape: tuple[int, ...]) -> jax.Array:
-        if self._counter:
-            return counter_random.normal(self.words[stream], shape, self._dtype)
-        return jax.random.normal(jax.random.fold_in(self._key, stream), shape, self._dtype)
+    def normal(self, stream: int, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+        if self.key is None:
+            return counter_random.normal(self.words[stream], shape, dtype)
+        return jax.random.normal(jax.random.fold_in(self.key, stream), shape, dtype)
 
 
 def _inertia(rule: Rule, c: Coefficients, generation: Any, draw: _Draw) -> jax.Array:
@@ -303,14 +242,43 @@ def _inertia(rule: Rule, c: Coefficients, generation: Any, draw: _Draw) -> jax.A
         done = jnp.clip(jnp.asarray(generation).astype(c.horizon.dtype) / c.horizon, 0, 1)
         return c.inertia + (c.inertia_end - c.inertia) * done
     if rule.schedule == "random":  # one draw a generation, U(w/2, w)
-        return c.inertia * (1 - draw.uniform(_TURN, (1,))[0] / 2)
+        return c.inertia * (1 - draw.uniform(_TURN, (1,), c.inertia.dtype)[0] / 2)
     return c.inertia
 
 
 def _leader_rows(rule: Rule, swarm: Swarm, ids: jax.Array, active: Any) -> jax.Array:
     if rule.graph == "global":  # one row, broadcast instead of gathered
-        return jnp.argmin(swarm.merit).astype(jnp.int32)[None]
+        m = swarm.merit.shape[0]  # in two passes: XLA makes argmin one number at a time
+        return jnp.where(swarm.merit == swarm.merit.min(), jnp.arange(m, dtype=jnp.int32), m - 1).min()[None]
     return topology.leaders(rule.graph, ids, swarm.merit, active, rule.informants, swarm.links)
+
+
+@apart
+def _guide(rule: Rule, best: jax.Array, x: jax.Array, lead: jax.Array, ids: jax.Array) -> jax.Array:
+    """Where a particle's best informant was best; where it is itself if that pulls nowhere."""
+    there = best.at[lead].get(mode="promise_in_bounds", wrap_negative_indices=False)
+    return jnp.where((lead == ids)[:, None], x, there) if rule.solo else there
+
+
+@apart
+def _attract(
+    rule: Rule,
+    c: Coefficients,
+    w: jax.Array,
+    draw: _Draw,
+    x: jax.Array,
+    v: jax.Array,
+    p: jax.Array,
+    guide: jax.Array,
+    low: jax.Array,
+    high: jax.Array,
+    limit: jax.Array,
+) -> jax.Array:
+    away = _shortest(rule, low, high)
+    r1, r2 = draw.pair(x.shape, x.dtype)
+    v = w * _rebound(rule, x, v, low, high)
+    v = v + c.cognitive * r1 * away(p - x) + c.social * r2 * away(guide - x)
+    return _clip(v, -limit, limit)
 
 
 def _sphere(
@@ -319,9 +287,9 @@ def _sphere(
     """x' - x of SPSO-2011."""
     both = (c.cognitive * to_own + c.social * to_lead) / 3
     centre = jnp.where(own[:, None], c.cognitive * to_own / 2, both)
-    direction = draw.normal(_R1, x.shape)
+    direction = draw.normal(_R1, x.shape, x.dtype)
     length = jnp.sqrt(_dot(direction))
-    radius = jnp.sqrt(_dot(centre)) * draw.uniform(_R2, (x.shape[0], 1))
+    radius = jnp.sqrt(_dot(centre)) * draw.uniform(_R2, (x.shape[0], 1), x.dtype)
     return centre + direction * (radius / jnp.where(length > 0, length, 1))
 
 
@@ -335,7 +303,7 @@ def _informed(rule: Rule, swarm: Swarm, draw: _Draw, x: jax.Array, ids: jax.Arra
     for slot in range(others.shape[1]):  # a handful of informants
         row = others[:, slot]
         there = jnp.isfinite(swarm.merit[row])[:, None].astype(x.dtype)
-        total = total + there * draw.uniform(_R1, x.shape, slot) * away(swarm.best[row] - x)
+        total = total + there * draw.uniform(_R1, x.shape, x.dtype, slot) * away(swarm.best[row] - x)
         count = count + there
     return total / jnp.maximum(count, 1)
 
@@ -350,7 +318,7 @@ def _choose_exemplars(swarm: Swarm, draw: _Draw, ids: jax.Array, rows: Rows, act
     first, second = (counter_random.integers(draw.words[s], (n, d), size) for s in (_R2, _R3))
     rival = jnp.where(swarm.merit[second] < swarm.merit[first], second, first)
     own = jnp.broadcast_to(ids[:, None], (n, d))
-    chosen = jnp.where(draw.uniform(_TURN, (n, d)) < learn[:, None], rival, own)
+    chosen = jnp.where(draw.uniform(_TURN, (n, d), dtype) < learn[:, None], rival, own)
     # nobody to learn from: one random dimension follows another particle
     at, other = (counter_random.integers(draw.words[s], (n,), b) for s, b in ((_WHO, d), (_LINKS, size - 1)))
     other = lax.rem(ids + 1 + other, jnp.broadcast_to(size, ids.shape))
@@ -375,16 +343,34 @@ def _pairs(merit: jax.Array, seed: jax.Array, active: Any, n: int) -> tuple[jax.
     return jnp.where(wins, b, a), jnp.where(wins, a, b)
 
 
-def _minimum_image(width: jax.Array) -> Any:
+def _shortest(rule: Rule, low: jax.Array, high: jax.Array) -> Any:
+    """What makes the difference of two places the shortest way between them."""
+    if rule.bounds != "periodic":
+        return lambda delta: delta
+    width = high - low
     return lambda delta: delta - width * jnp.round(delta / width)
 
 
-def _inside(bounds: str, x: jax.Array, v: jax.Array, low: jax.Array, high: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _rebound(rule: Rule, x: jax.Array, v: jax.Array, low: jax.Array, high: jax.Array) -> jax.Array:
+    if rule.bounds != "absorb":
+        return v
+    outward = ((x <= low) & (v < 0)) | ((x >= high) & (v > 0))
+    return jnp.where(outward, jnp.asarray(REBOUND, v.dtype) * v, v)
+
+
+@apart
+def _inside(rule: Rule, x: jax.Array, v: jax.Array, low: jax.Array, high: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The next position and the velocity kept. Reflection and wrapping in closed form: no loops."""
     y, width = x + v, high - low
-    if bounds == "reflect":
+    if rule.bounds == "reflect":
         u = jnp.mod(y - low, 2 * width)
         y, v = low + jnp.minimum(u, 2 * width - u), jnp.where(u > width, -v, v)
-    elif bounds == "periodic":
+    elif rule.bounds == "periodic":
         y = low + jnp.mod(y - low, width)
-    return jnp.clip(y, low, high), v
+    return _clip(y, low, high), v
+
+
+def _clip(a: jax.Array, low: jax.Array, high: jax.Array) -> jax.Array:
+    """As `jnp.clip`, a NaN staying one, by comparisons: the maximum of IEEE 754-2019 takes four instructions."""
+    a = jnp.where(a <= low, low, a)
+    return jnp.where(a >= high, high, a)

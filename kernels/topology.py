@@ -29,9 +29,12 @@ def neighbours(topology: str, ids: jax.Array, active: jax.Array | int, informant
         steps = jnp.stack([jnp.ones_like(active), active - 1, across, active - across])
     else:
         slot = jnp.arange(informants, dtype=jnp.uint32)[None, :]
-        words = counter_random.scramble(ids.astype(jnp.uint32)[:, None] * np.uint32(informants) + slot, seed)
-        return jax.lax.rem(words, jnp.broadcast_to(active.astype(jnp.uint32), words.shape)).astype(jnp.int32)
+        return _drawn(ids.astype(jnp.uint32)[:, None] * np.uint32(informants) + slot, active, seed)
     return jax.lax.rem(ids[:, None] + steps[None, :], jnp.broadcast_to(active, (ids.shape[0], steps.shape[0])))
+
+
+def _drawn(counter: jax.Array, active: jax.Array | int, seed: jax.Array) -> jax.Array:
+    return counter_random.scale(counter_random.scramble(counter, seed), active)
 
 
 def best_of(candidates: jax.Array, ids: jax.Array, merit: jax.Array) -> jax.Array:
@@ -72,6 +75,7 @@ def leaders(
     if topology == "global":
         return jnp.broadcast_to(jnp.argmin(merit).astype(jnp.int32), ids.shape)
     if topology == "informants":
-        everyone = jnp.arange(merit.shape[0], dtype=jnp.int32)
-        return informed_by(neighbours(topology, everyone, active, informants, seed), merit)[ids]
+        # the neighbours of everyone, in one long row
+        targets = _drawn(jnp.arange(merit.shape[0] * informants, dtype=jnp.uint32), active, seed)
+        return informed_by(targets.reshape(-1, informants), merit)[ids]
     return best_of(neighbours(topology, ids, active, informants, seed), ids, merit)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from jhpo.errors import check_integer, check_number, invalid
 from jhpo.kernels import swarm
-from jhpo.kernels.swarm import put, take
+from jhpo.kernels.rows import Rows, put, take, window
 from jhpo.kernels.topology import TOPOLOGIES
 from jhpo.space import Space
 from jhpo.strategies._swarms import PRESETS, better, check_stability, lead, merit_of, one_of, owners, places, thrown
@@ -306,12 +306,12 @@ class PSO(Strategy):
             jnp.where(mine, value[row], state.best_value),
         )
 
-    def _asked(self, state: PSOState) -> swarm.Rows:
+    def _asked(self, state: PSOState) -> Rows:
         """The particles asked for last: cso's losers, the whole swarm where that is all it has, or a block."""
         n = self.population
         if self._competing:
             return state.rows
-        return None if self._rows == n else swarm.window((state.turn - 1) % (state.active // n) * n, n)
+        return None if self._rows == n else window((state.turn - 1) % (state.active // n) * n, n)
 
     def _coefficients(self, dtype: Any) -> swarm.Coefficients:
         names = swarm.Coefficients._fields
@@ -324,7 +324,7 @@ class PSO(Strategy):
         spread = jnp.sqrt(state.scatter[0] / jnp.maximum(state.scatter[1], 1))
         return state.value + side * spread / jnp.sqrt(jnp.maximum(state.seen, 1))
 
-    def _uncertain(self, state: PSOState, rows: swarm.Rows) -> jax.Array:
+    def _uncertain(self, state: PSOState, rows: Rows) -> jax.Array:
         """``bool[n]``: the feasible bests with the lowest lower bounds, on average the share of a block."""
         feasible = take(state.violation, rows) == 0
         lower = jnp.where(feasible, take(self._bound(state, -1.0), rows), jnp.inf)

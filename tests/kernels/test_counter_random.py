@@ -100,6 +100,13 @@ def test_integers_are_uniform_and_in_range() -> None:
     assert stats.chisquare(np.bincount(k, minlength=40)).pvalue > 1e-4
 
 
+@pytest.mark.parametrize("below", [1, 2, 40, 2**16 - 1, 2**16, 2**16 + 1, 10**6, 2**31 - 1])
+def test_scaled_words_are_the_high_half_of_the_product(below: int) -> None:
+    words = np.concatenate([np.random.default_rng(0).integers(0, 2**32, 10_000), [0, 2**16 - 1, 2**16, 2**32 - 1]])
+    got = np.asarray(cr.scale(jnp.asarray(words.astype(np.uint32)), below))
+    np.testing.assert_array_equal(got, words.astype(np.uint64) * np.uint64(below) >> np.uint64(32))
+
+
 def test_the_same_alone_under_vmap_and_under_another_compiler_path() -> None:
     seeds = jax.vmap(lambda k: cr.seeds(k, 1)[0])(jax.random.split(jax.random.key(8), 5))
     together = jax.jit(jax.vmap(lambda s: cr.bits(s, (33, 7))))(seeds)

@@ -209,11 +209,10 @@ def test_a_million_particles_take_less_than_a_gibibyte():
     swarms = jax.eval_shape(lambda k: swarm.create(rule, k, jnp.zeros((1_000_000, 20)), 0.0, 1.0), jax.random.key(0))
 
     def step(s, key):
-        s = swarm.drift(rule, s)
+        s, _ = swarm.move(rule, c, s, key)
         value = largest(s.position)
         merit = jnp.minimum(s.merit, value)
-        s = swarm.remember(rule, s, None, s.position, value < s.merit, merit, merit.min() < s.merit.min())
-        return swarm.plan(rule, c, s, key)[0]
+        return swarm.remember(rule, s, None, s.position, value < s.merit, merit, merit.min() < s.merit.min())
 
     used = jax.jit(step, donate_argnums=0).lower(swarms, jax.random.key(1)).compile().memory_analysis()
     total = used.argument_size_in_bytes + used.temp_size_in_bytes + used.output_size_in_bytes - used.alias_size_in_bytes
@@ -228,7 +227,7 @@ def test_positions_stay_inside(bounds, motion):
     assert (x >= -2).all() and (x <= 3).all()
     low, high = jnp.float32(0), jnp.float32(1)
     far = jnp.full((3, 2), 0.5, jnp.float32), jnp.array([[1e30, -1e30], [7.25, -7.25], [0.75, -0.75]], jnp.float32)
-    moved, _ = swarm._inside(bounds, *far, low.reshape(1, 1), high.reshape(1, 1))
+    moved, _ = swarm._inside(swarm.Rule(bounds=bounds), *far, low.reshape(1, 1), high.reshape(1, 1))
     assert ((moved >= 0) & (moved <= 1)).all()
     expected = {"absorb": [1.0, 0.0], "reflect": [0.75, 0.25], "periodic": [0.25, 0.75]}[bounds]
     np.testing.assert_allclose(moved[2], expected)
@@ -238,7 +237,7 @@ def test_absorbing_bounds_turn_the_velocity_round_and_halve_it():
     rule = swarm.Rule(graph="global", solo=False)
     s = swarm.create(rule, jax.random.key(0), jnp.full((2, 1), 1.0), 0.0, 1.0)._replace(velocity=jnp.full((2, 1), 0.4))
     c = coefficients("gbest")
-    moved = swarm.plan(rule, c, s, jax.random.key(1))[0]
+    moved = swarm.move(rule, c, s, jax.random.key(1))[0]
     np.testing.assert_allclose(moved.velocity, 0.7298 * -0.2, rtol=1e-6)  # at its own best: inertia alone
 
 
@@ -250,7 +249,7 @@ def test_velocity_clamp_is_a_share_of_the_box():
 
 
 def test_inertia_schedules():
-    draw = swarm._Draw(swarm.Rule(), jax.random.key(0), jnp.float32)
+    draw = swarm._Draw(swarm.counter_random.seeds(jax.random.key(0), swarm._STREAMS), None)
     c = coefficients("clpso", horizon=100.0)
     linear = [float(swarm._inertia(swarm.Rule(schedule="linear"), c, g, draw)) for g in (0, 50, 100, 500)]
     np.testing.assert_allclose(linear, [0.9, 0.65, 0.4, 0.4], rtol=1e-6)

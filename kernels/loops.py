@@ -1,0 +1,48 @@
+"""Loops that a CPU runs at full width.
+
+XLA makes nested loops of an elementwise computation, one for every axis of its result, and LLVM vectorises the
+innermost. Rows of 20 numbers are taken four at a time, or one by one; rows of a few hundred as many at a time as the
+processor can. Reshaping is not enough: XLA fuses a reshape into the loop beside it, and is back at short rows.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+from jax.experimental.xla_metadata import set_xla_metadata
+
+F = TypeVar("F", bound=Callable[..., Any])
+_ABREAST = 16  # as many float32 as the widest registers hold
+
+
+def apart(f: F) -> F:
+    """``f`` in a loop of its own on the CPU, fused neither with what comes before nor with what follows.
+
+    Its values are then computed once, however many read them, and by the same instructions in every program. The first
+    argument of ``f`` is static.
+    """
+    call = jax.jit(f, static_argnums=0)
+
+    @functools.wraps(f)
+    def wrapper(*args: Any) -> Any:
+        if jax.default_backend() != "cpu":  # elsewhere rows are no loops
+            return f(*args)
+        return set_xla_metadata(call(*args), inlineable="false")  # XLA does not fuse over the edge of a call
+
+    return wrapper  # type: ignore[return-value]
+
+
+def abreast(n: int, *arrays: jax.Array) -> tuple[jax.Array, ...]:
+    """Arrays for n rows with up to 16 rows side by side: ``[n, d]`` to ``[n / k, k d]``, the same row-major numbers.
+
+    What is the same for all rows, ``[1, d]``, is repeated for those side by side; ``[1, 1]`` stays.
+    """
+    k = math.gcd(n, _ABREAST)
+    return tuple(
+        a.reshape(n // k, -1) if a.shape[0] == n else jnp.tile(a, (1, k)) if a.shape[1] > 1 else a for a in arrays
+    )
