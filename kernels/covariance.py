@@ -73,7 +73,23 @@ def rbf(r2: jax.Array) -> jax.Array:
     return jnp.exp(-0.5 * r2)
 
 
+def _matern52_jet(r2: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    a = safe_sqrt(5.0 * r2)
+    decay = jnp.exp(-a)
+    return matern52(r2), (-5.0 / 6.0) * (1.0 + a) * decay, (25.0 / 12.0) * decay
+
+
+def _rbf_jet(r2: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    c = rbf(r2)
+    return c, -0.5 * c, 0.25 * c
+
+
 PROFILES: dict[str, Profile] = {"matern12": matern12, "matern32": matern32, "matern52": matern52, "rbf": rbf}
+# c, c' and c'' at r2 of the profiles whose paths have derivatives that are continuous themselves
+JETS: dict[Profile, Callable[[jax.Array], tuple[jax.Array, jax.Array, jax.Array]]] = {
+    matern52: _matern52_jet,
+    rbf: _rbf_jet,
+}
 
 
 def pair_terms(x: Points, z: Points, categorical: np.ndarray) -> jax.Array:
@@ -126,3 +142,16 @@ def cross(x: Points, z: Points, weights: jax.Array, categorical: np.ndarray, pro
     """
     row = jax.vmap(lambda a, b: squared_distance(a, b, weights, categorical), in_axes=(None, 0))
     return profile(jax.vmap(row, in_axes=(0, None))(x, z))
+
+
+def slope_row(
+    query: Points, points: Points, index: jax.Array, r2: jax.Array, weights: jax.Array, profile: Profile
+) -> jax.Array:
+    """Correlations float[N + S d] of the value at one point with N values and S scaled gradients (see `gp_slopes`).
+
+    Args:
+        points: N rows. index: int32[S], those with a gradient. r2: float[N], squared distances to the query.
+    """
+    c, first, _ = JETS[profile](r2)
+    t = (points.x[index] - query.x[None, :]) * jnp.sqrt(weights[:-1])[None, :]
+    return jnp.concatenate([c, (2.0 * first[index][:, None] * t).reshape(-1)])

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jhpo.kernels import lbfgs
-from jhpo.kernels.covariance import Points, Profile, all_terms, matern52, squared_distance
+from jhpo.kernels.covariance import Points, Profile, all_terms, matern52, slope_row, squared_distance
 from jhpo.kernels.numerics import cholesky_inverse, jittered_cholesky_inverse
 
 # A fit ends where no derivative of the log posterior by the logarithm of a parameter is larger.
@@ -55,11 +55,12 @@ class Posterior(NamedTuple):
     """
 
     points: Points
-    y: jax.Array  # float[N] or float[worlds, N]
+    y: jax.Array  # float[N] or float[worlds, N]; more rows follow where there are slopes, here and below
     mask: jax.Array  # bool[N]
     parameters: Parameters
     root: jax.Array  # float[N, N], R with R K R^T = I (the inverse Cholesky factor); unit rows where masked out
     alpha: jax.Array  # of y's shape, K^-1 y
+    slopes: jax.Array | None = None  # int32[S], the points whose gradients are known too, see `gp_slopes`
 
 
 def unpack(theta: jax.Array) -> Parameters:
@@ -182,7 +183,13 @@ def fit(
     Returns:
         ``(theta[d + 3], value[])``; the first start if nothing finite was met.
     """
-    target = objective(data, prior, categorical, profile)
+    return most_probable(objective(data, prior, categorical, profile), starts, prior, iterations)
+
+
+def most_probable(
+    target: lbfgs.ValueAndGrad, starts: jax.Array, prior: Prior, iterations: int
+) -> tuple[jax.Array, jax.Array]:
+    """Where the target is lowest within the prior's box, and the value there; see `fit`."""
 
     def one(theta: jax.Array) -> tuple[jax.Array, jax.Array]:
         lower, upper = jnp.asarray(prior.lower), jnp.asarray(prior.upper)
@@ -216,7 +223,12 @@ def _cross_row(posterior: Posterior, query: Points, categorical: np.ndarray, pro
     """Covariances float[N] of one point with the rows, 0 at padding (else variances turn negative)."""
     weights = posterior.parameters.weights
     r2 = jax.vmap(lambda z: squared_distance(query, z, weights, categorical))(posterior.points)
-    return jnp.where(posterior.mask, posterior.parameters.scale * profile(r2), 0.0)
+    if posterior.slopes is None:
+        row = profile(r2)
+    else:
+        row = slope_row(query, posterior.points, posterior.slopes, r2, weights, profile)
+        row = jnp.pad(row, (0, posterior.mask.shape[0] - row.shape[0]))
+    return jnp.where(posterior.mask, posterior.parameters.scale * row, 0.0)
 
 
 def predict(
@@ -297,4 +309,5 @@ def append(
     root = posterior.root.at[index].set((unit - white @ posterior.root) / jnp.sqrt(left))
     values = posterior.y.at[..., index].set(y)
     points = jax.tree.map(lambda rows, new: rows.at[index].set(new), posterior.points, query)
-    return Posterior(points, values, posterior.mask.at[index].set(True), p, root, (values @ root.T) @ root)
+    mask = posterior.mask.at[index].set(True)
+    return posterior._replace(points=points, y=values, mask=mask, root=root, alpha=(values @ root.T) @ root)

@@ -40,6 +40,30 @@ def standardize(y: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
     return jnp.where(flat, 0.0, centred / divisor), jnp.where(flat, 1.0, divisor * size)
 
 
+def half_log(y: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Values worse than the median compressed by a logarithm, smoothly: median + s log(1 + (y - median) / s).
+
+    The purpose of `half_rank`, for values with gradients: a function of the value alone whose derivative is continuous.
+
+    Args:
+        y: float[n]. mask: bool[n].
+
+    Returns:
+        ``(z[n], slope[n])``, the values and dz/dy in (0, 1].
+
+    >>> z, slope = half_log(jnp.array([1.0, 2.0, 3.0, 1e9]), jnp.ones(4, bool))
+    >>> z.tolist()[:2], slope.tolist()[:2], bool(z[3] < 20.0)
+    ([1.0, 2.0], [1.0, 1.0], True)
+    """
+    count = jnp.sum(mask, dtype=y.dtype)
+    middle = jnp.floor((count - 1.0) / 2.0)
+    median = jnp.sum(jnp.where(mask & (masked_rank(y, mask).astype(y.dtype) == middle), y, 0.0))
+    gap = jnp.where(mask, jnp.minimum(y - median, 0.0), 0.0)
+    spread = jnp.maximum(jnp.sqrt(jnp.sum(gap * gap) / jnp.maximum(count, 1.0)), _TINY)
+    above = jnp.where(mask, jnp.maximum(y - median, 0.0), 0.0) / spread
+    return jnp.where(above > 0, median + spread * jnp.log1p(above), y), 1.0 / (1.0 + above)
+
+
 def half_rank(y: jax.Array, mask: jax.Array) -> jax.Array:
     """Values worse than the median replaced by normal quantiles of their rank; those better untouched.
 
