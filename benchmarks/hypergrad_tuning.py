@@ -143,6 +143,7 @@ def strategies(names: list[str]) -> dict[str, Any]:
         "random": lambda: jhpo.RandomSearch(8),
         "bayes": lambda: jhpo.BayesOpt(),
         "pso": lambda: jhpo.PSO(16),
+        "bayes-gradients": lambda: jhpo.BayesOpt(gradients=True),
         "hypergradient": lambda: jhpo.HyperGradient(1),
         "population": lambda: jhpo.HyperGradient(4, starts=1),
         "adam": lambda: jhpo.HyperGradient(1, starts=1, learning_rate=0.1, options={}, chaos=1e9),
@@ -238,7 +239,7 @@ def main() -> None:
 
 def compare(name: str, args: argparse.Namespace) -> None:
     runs: dict[str, list[dict[str, Any]]] = {m: [] for m in args.methods}
-    gradients = [m for m in args.methods if m in ("hypergradient", "population", "adam", "logit", "chain")]
+    gradients = [m for m in args.methods if m not in ("random", "tpe", "bayes", "pso")]
     few = args.trials // args.share
     for split in range(args.first, args.first + args.splits):
         task, where, count = problem(name, split, args.quick)

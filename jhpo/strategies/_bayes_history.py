@@ -31,6 +31,7 @@ class History(NamedTuple):
     value: jax.Array  # float[N], 0 unless OBSERVED
     variance: jax.Array  # float[N], of value, known from replicates; 0 where unknown
     constraint: jax.Array  # float[N, c], measured constraints, feasible where >= 0; NaN where unknown
+    grad: jax.Array  # float[N, d], of value by the unit coordinates, NaN where unknown; [N, 0] in a search without
     feasible: jax.Array  # bool[N], no constraint is known to be violated
     status: jax.Array  # int32[N]
     epoch: jax.Array  # int32[N], the trust region the row was asked in
@@ -56,14 +57,15 @@ def bucket(rows: int) -> int:
     return max(SMALLEST, 1 << (max(rows, 1) - 1).bit_length())
 
 
-def blank(rows: int, space: Space, constraints: int, dtype: jnp.dtype) -> History:
-    """A buffer in which no row is used."""
+def blank(rows: int, space: Space, constraints: int, dtype: jnp.dtype, slopes: int = 0) -> History:
+    """A buffer in which no row is used; ``slopes`` is the width of the gradients, d or 0."""
     zeros = jnp.zeros((rows,), dtype)
     return History(
         units=jnp.full((rows, space.dim), 0.5, dtype),
         value=zeros,
         variance=zeros,
         constraint=jnp.full((rows, constraints), jnp.nan, dtype),
+        grad=jnp.full((rows, slopes), jnp.nan, dtype),
         feasible=jnp.ones((rows,), bool),
         status=jnp.full((rows,), EMPTY, jnp.int32),
         epoch=jnp.zeros((rows,), jnp.int32),
@@ -114,11 +116,14 @@ class Told(NamedTuple):
     value: jax.Array  # float[n], 0 where it failed
     variance: jax.Array  # float[n]
     constraint: jax.Array  # float[n, c]
+    grad: jax.Array  # float[n, d] or [n, 0]
     feasible: jax.Array  # bool[n]
     status: jax.Array  # int32[n], OBSERVED or FAILED; EMPTY where there is no result
 
 
-def told(space: Space, units: jax.Array, result: Evaluation, constraints: int, dtype: jnp.dtype) -> Told:
+def told(
+    space: Space, units: jax.Array, result: Evaluation, constraints: int, dtype: jnp.dtype, slopes: int = 0
+) -> Told:
     """Results in the history's terms. The last ``constraints`` columns are measured ones, those before the space's."""
     n = units.shape[0]
     value = jnp.asarray(result.value).astype(dtype)
@@ -135,11 +140,14 @@ def told(space: Space, units: jax.Array, result: Evaluation, constraints: int, d
         feasible = ((slack >= 0) | unknown).all(axis=1)
         if constraints and slack.shape[1] == space.num_constraints + constraints:
             measured = slack[:, space.num_constraints :]
+    grad = jnp.full((n, slopes), jnp.nan, dtype)
+    if slopes and result.grad is not None:
+        grad = jnp.where(good[:, None], jnp.asarray(result.grad).astype(dtype), grad)
     status = jnp.where(good, OBSERVED, FAILED).astype(jnp.int32)
     if result.mask is not None:
         status = jnp.where(result.mask, status, EMPTY)
     canonical = space.canonical(jnp.asarray(units).astype(dtype))
-    return Told(canonical, jnp.where(good, value, 0.0), variance, measured, feasible, status)
+    return Told(canonical, jnp.where(good, value, 0.0), variance, measured, grad, feasible, status)
 
 
 def record(
@@ -180,12 +188,12 @@ def grow(history: History) -> History:
     def twice(column: jax.Array, fill: Any) -> jax.Array:
         return jnp.concatenate([jnp.asarray(column), jnp.full(column.shape, fill, column.dtype)])
 
-    return History(*(twice(c, f) for c, f in zip(history, (0.5, 0.0, 0.0, jnp.nan, True, EMPTY, 0, 0))))
+    return History(*(twice(c, f) for c, f in zip(history, (0.5, 0.0, 0.0, jnp.nan, jnp.nan, True, EMPTY, 0, 0))))
 
 
-def update_region(region: Region, rows: Told, d: int, q: int, on: jax.Array) -> Region:
-    """TuRBO's rules: three successes double the side, max(4, d) evaluations without one halve it, too short a side
-    starts a new region."""
+def update_region(region: Region, rows: Told, patience: int, on: jax.Array, needed: int = SUCCESSES) -> Region:
+    """TuRBO's rules: ``needed`` successes in a row double the side, ``patience`` evaluations without one halve it, too
+    short a side starts a new region."""
     count = jnp.sum(rows.status != EMPTY, dtype=jnp.int32)
     best = jnp.min(jnp.where((rows.status == OBSERVED) & rows.feasible, rows.value, jnp.inf))
     margin = jnp.where(jnp.isfinite(region.best), _IMPROVEMENT * jnp.abs(region.best), 0.0)
@@ -193,7 +201,7 @@ def update_region(region: Region, rows: Told, d: int, q: int, on: jax.Array) -> 
     nothing = count == 0
     successes = jnp.where(nothing, region.successes, jnp.where(better, region.successes + 1, 0))
     failures = jnp.where(better, 0, region.failures + count)
-    longer, shorter = successes >= SUCCESSES, failures >= max(4, d, q)
+    longer, shorter = successes >= needed, failures >= patience
     length = jnp.where(longer, jnp.minimum(2.0 * region.length, LONGEST), region.length)
     length = jnp.where(shorter, 0.5 * length, length)
     over = length < SHORTEST

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from jhpo.errors import check_integer, invalid
-from jhpo.kernels import gp
-from jhpo.kernels.covariance import PROFILES
+from jhpo.kernels import gp, gp_slopes
+from jhpo.kernels.covariance import JETS, PROFILES
 from jhpo.space import Space
 from jhpo.strategies import _bayes_history as past
 from jhpo.strategies import _bayes_model as modelling
@@ -23,6 +23,9 @@ from jhpo.strategies.base import Evaluation, Strategy, default_dtype, static_fie
 
 # The model is conditioned on at most so many rows, and its parameters are fitted to at most so many.
 MODEL_ROWS, FIT_ROWS = 1024, 256
+# With gradients: rows of values in the model, points of the design, and how many successes and how many failures in a
+# row double and halve the trust region: a model that knows the slopes is soon right, or soon known to be wrong.
+_SLOPE_MODEL_ROWS, _SLOPE_INITIAL, _SLOPE_SUCCESSES, _SLOPE_FAILURES = 256, 4, 2, 3
 # Beyond these the search keeps to a trust region, unless an option says otherwise.
 _REGION_DIM, _REGION_ROWS = 20, 1000
 REGIONS = ("auto", "always", "never")
@@ -38,7 +41,9 @@ class BayesState(NamedTuple):
     used: jax.Array  # int32[], rows in use: the first ones
     asked: jax.Array  # int32[], points asked for or absorbed so far
     seed: jax.Array  # uint32[d], scramble of the initial design
-    theta: jax.Array  # float[1 + c, d + 3], of the last fit: objective, then measured constraints
+    theta: (
+        jax.Array
+    )  # float[1 + c, d + 3] (d + 4 with gradients), of the last fit: objective, then measured constraints
     fitted: jax.Array  # int32[], ``asked`` at the last fit
     region: Region
 
@@ -97,6 +102,7 @@ class BayesOpt(Strategy):
     picks: str = static_field("greedy")
     region: str = static_field("auto")
     constraints: int = static_field(0)
+    gradients: bool = static_field(False)
     candidates: int = static_field(1024)
     starts: int = static_field(8)
     fit_iterations: int = static_field(30)
@@ -115,9 +121,20 @@ class BayesOpt(Strategy):
         check_integer("fit_iterations", self.fit_iterations)
         check_integer("search_iterations", self.search_iterations)
         check_integer("capacity", self.capacity, 0)
+        if not isinstance(self.gradients, bool):
+            raise invalid("gradients", "True or False", self.gradients)
         for name, allowed in (("kernel", tuple(PROFILES)), ("warp", WARPS), ("region", REGIONS), ("picks", PICKS)):
             if getattr(self, name) not in allowed:
                 raise invalid(name, f"one of {allowed}", getattr(self, name))
+        if self.gradients and PROFILES[self.kernel] not in JETS:
+            raise invalid("kernel", "one that is smooth enough for gradients, matern52 or rbf", self.kernel)
+        if self.gradients and self.picks != "greedy":
+            raise invalid("picks", "'greedy' with gradients", self.picks)
+
+    @property
+    def needs_grad(self) -> bool:  # type: ignore[override]
+        """Evaluations come with gradients."""
+        return self.gradients
 
     @property
     def population(self) -> int:
@@ -148,14 +165,17 @@ class BayesOpt(Strategy):
 
     def init(self, space: Space, key: jax.Array) -> BayesState:
         dtype, d, c = default_dtype(), space.dim, self.constraints
+        if self.gradients:
+            self._check_slopes(space)
+        prior = gp_slopes.default_prior(d, dtype) if self.gradients else gp.default_prior(d, dtype)
         zero = jnp.zeros((), jnp.int32)
         return BayesState(
             space=space,
-            history=past.blank(bucket(max(self.capacity, 4 * self.batch)), space, c, dtype),
+            history=past.blank(bucket(max(self.capacity, 4 * self.batch)), space, c, dtype, self._slopes(space)),
             used=zero,
             asked=zero,
             seed=jax.random.bits(key, (d,), jnp.uint32),
-            theta=jnp.broadcast_to(jnp.asarray(gp.default_prior(d, dtype).mean), (1 + c, d + 3)),
+            theta=jnp.broadcast_to(jnp.asarray(prior.mean), (1 + c, len(prior.mean))),
             fitted=zero,
             region=past.first_region(dtype),
         )
@@ -177,30 +197,47 @@ class BayesOpt(Strategy):
 
     def tell(self, state: BayesState, units: jax.Array, result: Evaluation) -> BayesState:
         dtype = state.history.units.dtype
-        rows = past.told(state.space, units, result, self.constraints, dtype)
+        rows = past.told(state.space, units, result, self.constraints, dtype, self._slopes(state.space))
         history, used = past.record(state.history, state.used, rows, state.region.epoch, state.asked)
-        region = past.update_region(state.region, rows, state.space.dim, self.batch, self._local(state))
+        patience = max(_SLOPE_FAILURES if self.gradients else max(4, state.space.dim), self.batch)
+        needed = _SLOPE_SUCCESSES if self.gradients else past.SUCCESSES
+        region = past.update_region(state.region, rows, patience, self._local(state), needed)
         return state._replace(history=history, used=used, region=region)
 
     def absorb(self, state: BayesState, units: jax.Array, result: Evaluation) -> BayesState:
         told = self.tell(state, units, result)
         return told._replace(asked=state.asked + (told.used - state.used))
 
+    # -- gradients ------------------------------------------------------------------------------------------
+
+    def _slopes(self, space: Space) -> int:
+        """Width of the gradients in the history."""
+        return space.dim if self.gradients else 0
+
+    def _check_slopes(self, space: Space) -> None:
+        if (space.cells > 0).all():
+            raise invalid("space", "a continuous parameter, for a search with gradients", space.names)
+        most = modelling.SLOPE_ROWS - _SLOPE_MODEL_ROWS
+        if space.dim > most:
+            raise invalid(
+                "space", f"at most {most} coordinates with gradients=True (HyperGradient takes more)", space.dim
+            )
+
     # -- what ask chooses between ---------------------------------------------------------------------------
 
     def _initial(self, space: Space) -> int:
-        return self.initial or max(self.batch, min(space.dim + 1, 8))
+        return self.initial or max(self.batch, min(space.dim + 1, _SLOPE_INITIAL if self.gradients else 8))
 
     def _global(self, state: BayesState) -> bool:
         """The search never keeps to a trust region while its buffers have this size."""
         small = state.space.dim <= _REGION_DIM and state.history.status.shape[0] <= _REGION_ROWS
-        return self.region == "never" or (self.region == "auto" and small)
+        return self.region == "never" or (self.region == "auto" and small and not self.gradients)
 
     def _local(self, state: BayesState) -> jax.Array:
         """bool[]: the search keeps to the trust region."""
         if self._global(state):
             return jnp.zeros((), bool)
-        if self.region == "auto":
+        if self.region == "auto" and not self.gradients:
             return (state.space.dim > _REGION_DIM) | (state.asked > _REGION_ROWS)
         return jnp.ones((), bool)
 
@@ -224,11 +261,15 @@ class BayesOpt(Strategy):
         foreign = local & (history.epoch != state.region.epoch)
         inside = history._replace(status=jnp.where(foreign, EMPTY, history.status))
         weights = jnp.exp(-2.0 * state.theta[0, : space.dim])
-        chosen, slots = modelling.select(inside, rows, MODEL_ROWS, weights, space)
+        chosen, slots = modelling.select(
+            inside, rows, _SLOPE_MODEL_ROWS if self.gradients else MODEL_ROWS, weights, space
+        )
         # the more there is, the less a few results more change the parameters
         since = state.asked - state.fitted
         refit = since * 32 >= state.asked
-        surrogate = Surrogate(space, PROFILES[self.kernel], self.warp, self.fit_iterations, FIT_ROWS)
+        # a value's gradient goes through the warp too, which has to be smooth for that
+        kind = "half_log" if self.gradients and self.warp == "half_rank" else self.warp
+        surrogate = Surrogate(space, PROFILES[self.kernel], kind, self.fit_iterations, FIT_ROWS)
         model, theta = modelling.build(surrogate, chosen, state.theta, refit, fit_key)
         low, high = self._box(state, model, theta, local)
         search = Search(space, PROFILES[self.kernel], self.candidates, self.starts, self.search_iterations)

@@ -255,7 +255,7 @@ def test_targets(x64: None) -> None:
         result = Evaluation(value=factor * value, variance=factor**2 * np.array([0.5, 0.1, 0.0, 0.2, np.nan]))
         rows = past.told(PLANE, jnp.asarray(np.random.default_rng(0).random((5, 2))), result, 0, jnp.float64)
         full, _ = past.record(history, jnp.int32(0), rows, 0, 0)
-        y, variance = modelling.targets(full, "none")
+        y, variance, _ = modelling.targets(full, "none")
         assert float(y[3]) == float(y[2]) == float(jnp.max(y))
         deviation = np.array([1.0, 2.0, 4.0, 4.0, 3.0]).std()
         np.testing.assert_allclose(variance[:5], np.array([0.5, 0.1, 0.0, 0.0, 0.0]) / deviation**2, rtol=1e-9)
@@ -306,7 +306,7 @@ def test_rules_of_the_trust_region() -> None:
     def tell(region: past.Region, *values: float) -> past.Region:
         units = jnp.full((len(values), 2), 0.5)
         rows = past.told(PLANE, units, Evaluation(value=np.asarray(values, np.float32)), 0, jnp.float32)
-        return past.update_region(region, rows, 2, 1, on)
+        return past.update_region(region, rows, 4, on)
 
     for value in (9.0, 8.0, 7.0):
         region = tell(region, value)
