@@ -24,7 +24,7 @@ from jhpo.strategies.base import Evaluation, Strategy, default_dtype, static_fie
 # The model is conditioned on at most so many rows, and its parameters are fitted to at most so many.
 MODEL_ROWS, FIT_ROWS = 1024, 256
 # With gradients: rows of values in the model, points of the design, and how many successes and how many failures in a
-# row double and halve the trust region: a model that knows the slopes is soon right, or soon known to be wrong.
+# row double and halve the trust region.
 _SLOPE_MODEL_ROWS, _SLOPE_INITIAL, _SLOPE_SUCCESSES, _SLOPE_FAILURES = 256, 4, 2, 3
 # Beyond these the search keeps to a trust region, unless an option says otherwise.
 _REGION_DIM, _REGION_ROWS = 20, 1000
@@ -64,6 +64,12 @@ class BayesOpt(Strategy):
     coordinates or 1,000 trials the search keeps to a trust region (Eriksson et al. 2019, "Scalable global
     optimization via local Bayesian optimization"), and above 1,024 the model is made of the best and nearest trials.
 
+    With ``gradients=True`` evaluations come with their gradients (those of a training are hypergradients), and the
+    process is conditioned on both: in d coordinates one evaluation says as much as 1 + d values (Wu et al. 2017,
+    "Bayesian optimization with gradients"). Noise of the gradients is learned beside that of the values; gradients ten
+    times longer than the median one count for nothing; derivatives by integers and categories are not used, their
+    values are. The search keeps to a trust region from the start.
+
     Everything is traceable: inside `jhpo.run` a whole study is one program, and studies run side by side under
     ``vmap``. On the host (`minimize`, `Study`) it runs in float64 and its buffers grow: 32, 64, 128, ... trials, one
     compilation each, the next one ahead of time in the background. Inside `run` they are sized once; where a full
@@ -71,13 +77,18 @@ class BayesOpt(Strategy):
 
     Args:
       batch: points of an `ask`, at most 512.
-      initial: points of the design, 0 for the default: one more than there are coordinates, at most 8, or one batch.
+      initial: points of the design, 0 for the default: one more than there are coordinates, at most 8 (4 with
+        gradients), or one batch.
       kernel: "matern52", "matern32", "matern12" or "rbf".
-      warp: "half_rank" replaces the values worse than the median by normal scores, "none" only standardises.
+      warp: "half_rank" replaces the values worse than the median by normal scores (with gradients: compresses them by
+        a smooth logarithm), "none" only standardises.
       picks: "greedy" fills a batch as described, "thompson" by functions drawn from the posterior.
-      region: the trust region: "auto" (see above), "always" or "never".
+      region: the trust region: "auto" (above 20 coordinates or 1,000 trials, or with gradients), "always" or "never".
       constraints: number of constraints that the objective measures (feasible where >= 0) beside those of the space;
         each gets a process of its own, and expected improvement is weighted by the probability that all are met.
+      gradients: learn from gradients too. The model then holds 256 values at most, and as many gradients of the best
+        and nearest points as make 512 rows with them (a gradient makes d). For at most 256 coordinates, kernels
+        "matern52" and "rbf", and picks="greedy".
       candidates: points scored before the best are polished.
       starts: points polished, the incumbent among them.
       fit_iterations: steps of L-BFGS in a fit.
@@ -85,7 +96,7 @@ class BayesOpt(Strategy):
       capacity: trials the first buffer holds; `run` sets it.
 
     Raises:
-      InvalidArgument: an option lies outside its range.
+      InvalidArgument: an option lies outside its range, or gradients do not fit the kernel, the picks or the space.
 
     >>> import jhpo
     >>> space = jhpo.Space({"lr": jhpo.Float(1e-4, 1.0, log=True), "kind": jhpo.Choice(["a", "b"])})
