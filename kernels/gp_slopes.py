@@ -26,7 +26,7 @@ _NOISE_MEAN, _NOISE_DEVIATION, _NOISE_MOST = float(np.log(0.01)), 2.0, float(np.
 class Slopes(NamedTuple):
     """Derivatives at S of the points."""
 
-    index: jax.Array  # int32[S], which points
+    rows: jax.Array  # int32[S], which points
     grad: jax.Array  # float[S, d], of the targets by the unit coordinates; anything where mask is False
     mask: jax.Array  # bool[S, d], the derivatives that count
 
@@ -74,8 +74,8 @@ def _clean(data: gp.Data, slopes: Slopes) -> tuple[gp.Data, Slopes]:
     mask = jnp.asarray(data.mask)
     points = data.points._replace(x=jnp.where(mask[:, None], data.points.x, 0.5))
     clean = gp.Data(points, jnp.where(mask, data.y, 0.0), jnp.where(mask, data.variance, 0.0), mask)
-    counted = slopes.mask & mask[slopes.index][:, None]
-    return clean, Slopes(slopes.index, jnp.where(counted, slopes.grad, 0.0), counted)
+    counted = slopes.mask & mask[slopes.rows][:, None]
+    return clean, Slopes(slopes.rows, jnp.where(counted, slopes.grad, 0.0), counted)
 
 
 def _padded(values: jax.Array, slopes: jax.Array) -> jax.Array:
@@ -92,7 +92,7 @@ def _covariance(theta: jax.Array, data: gp.Data, slopes: Slopes, terms: jax.Arra
     steep = -2.0 * JETS[profile](jnp.zeros((), theta.dtype))[1]
     extra = _padded(p.noise + data.variance, jnp.broadcast_to(p.scale * steep * noise, slopes.mask.shape))
     mask = _padded(data.mask, slopes.mask)
-    c = p.scale * gram(data.points.x, terms, slopes.index, p.weights, profile)
+    c = p.scale * gram(data.points.x, terms, slopes.rows, p.weights, profile)
     short = mask.shape[0] - c.shape[0]
     pair = mask[:, None] & mask[None, :]
     return jnp.where(pair, jnp.pad(c, (0, short)), 0.0) + jnp.diag(jnp.where(mask, extra, 1.0))
@@ -161,4 +161,4 @@ def condition(
     _, root, _ = jittered_cholesky_inverse(covariance, p.scale)
     y = _targets(theta, data, slopes)
     mask = _padded(data.mask, slopes.mask)
-    return gp.Posterior(data.points, y, mask, p, root, (root @ y) @ root, slopes.index)
+    return gp.Posterior(data.points, y, mask, p, root, (root @ y) @ root, slopes.rows)

@@ -56,8 +56,10 @@ def half_log(y: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
     ([1.0, 2.0], [1.0, 1.0], True)
     """
     count = jnp.sum(mask, dtype=y.dtype)
-    middle = jnp.floor((count - 1.0) / 2.0)
-    median = jnp.sum(jnp.where(mask & (masked_rank(y, mask).astype(y.dtype) == middle), y, 0.0))
+    rank = masked_rank(y, mask).astype(y.dtype)
+    # the middle of the two middle values, as else the best two of four, if close, would press all others flat
+    middle = mask & (jnp.abs(rank - (count - 1.0) / 2.0) <= 0.5)
+    median = jnp.sum(jnp.where(middle, y, 0.0)) / jnp.maximum(jnp.sum(middle, dtype=y.dtype), 1.0)
     gap = jnp.where(mask, jnp.minimum(y - median, 0.0), 0.0)
     spread = jnp.maximum(jnp.sqrt(jnp.sum(gap * gap) / jnp.maximum(count, 1.0)), _TINY)
     above = jnp.where(mask, jnp.maximum(y - median, 0.0), 0.0) / spread

@@ -65,6 +65,12 @@ class BayesOpt(Strategy):
     coordinates or 1,000 trials the search keeps to a trust region (Eriksson et al. 2019, "Scalable global
     optimization via local Bayesian optimization"), and above 1,024 the model is made of the best and nearest trials.
 
+    With ``gradients=True`` evaluations come with their gradients (those of a training are hypergradients), and the
+    process is conditioned on both: in d coordinates one evaluation says as much as 1 + d values (Wu et al. 2017,
+    "Bayesian optimization with gradients"). Noise of the gradients is learned beside that of the values; gradients ten
+    times longer than the median one count for nothing; derivatives by integers and categories are not used, their
+    values are. The search keeps to a trust region from the start.
+
     Everything is traceable: inside `jhpo.run` a whole study is one program, and studies run side by side under
     ``vmap``. On the host (`minimize`, `Study`) it runs in float64 and its buffers grow: 32, 64, 128, ... trials, one
     compilation each, the next one ahead of time in the background. Inside `run` they are sized once; where a full
@@ -72,13 +78,18 @@ class BayesOpt(Strategy):
 
     Args:
       batch: points of an `ask`, at most 512.
-      initial: points of the design, 0 for the default: one more than there are coordinates, at most 8, or one batch.
+      initial: points of the design, 0 for the default: one more than there are coordinates, at most 8 (4 with
+        gradients), or one batch.
       kernel: "matern52", "matern32", "matern12" or "rbf".
-      warp: "half_rank" replaces the values worse than the median by normal scores, "none" only standardises.
+      warp: "half_rank" replaces the values worse than the median by normal scores (with gradients: compresses them by
+        a smooth logarithm), "none" only standardises.
       picks: "greedy" fills a batch as described, "thompson" by functions drawn from the posterior.
-      region: the trust region: "auto" (see above), "always" or "never".
+      region: the trust region: "auto" (above 20 coordinates or 1,000 trials, or with gradients), "always" or "never".
       constraints: number of constraints that the objective measures (feasible where >= 0) beside those of the space;
         each gets a process of its own, and expected improvement is weighted by the probability that all are met.
+      gradients: learn from gradients too. The model then holds 256 values at most, and as many gradients of the best
+        and nearest points as make 512 rows with them (a gradient makes d). For at most 256 coordinates, kernels
+        "matern52" and "rbf", and picks="greedy".
       candidates: points scored before the best are polished.
       starts: points polished, the incumbent among them.
       fantasies: ways in which the values of pending points are imagined; 1 for none but the predicted mean.
@@ -87,7 +98,7 @@ class BayesOpt(Strategy):
       capacity: trials the first buffer holds; `run` sets it.
 
     Raises:
-      InvalidArgument: an option lies outside its range.
+      InvalidArgument: an option lies outside its range, or gradients do not fit the kernel, the picks or the space.
 
     >>> import jhpo
     >>> space = jhpo.Space({"lr": jhpo.Float(1e-4, 1.0, log=True), "kind": jhpo.Choice(["a", "b"])})
@@ -205,7 +216,8 @@ class BayesOpt(Strategy):
         history, used = past.record(state.history, state.used, rows, state.region.epoch, state.asked)
         patience = max(_SLOPE_FAILURES if self.gradients else max(4, state.space.dim), self.batch)
         needed = _SLOPE_SUCCESSES if self.gradients else past.SUCCESSES
-        region = past.update_region(state.region, rows, patience, self._local(state), needed)
+        searching = self._local(state) & (self._here(state) > self._initial(state.space))
+        region = past.update_region(state.region, rows, patience, searching, needed)
         return state._replace(history=history, used=used, region=region)
 
     def absorb(self, state: BayesState, units: jax.Array, result: Evaluation) -> BayesState:
@@ -250,8 +262,12 @@ class BayesOpt(Strategy):
         if self._global(state):
             # a count that studies side by side have in common: of the two branches only one runs
             return state.asked < self._initial(state.space)
-        here = (state.history.status != EMPTY) & (state.history.epoch == state.region.epoch)
-        return jnp.sum(here, dtype=jnp.int32) < self._initial(state.space)
+        return self._here(state) < self._initial(state.space)
+
+    def _here(self, state: BayesState) -> jax.Array:
+        """int32[]: points asked for in the present trust region."""
+        inside = (state.history.status != EMPTY) & (state.history.epoch == state.region.epoch)
+        return jnp.sum(inside, dtype=jnp.int32)
 
     def _design(self, state: BayesState, rows: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         units = design(state.space, state.history, state.asked, state.seed, self.batch, key)

@@ -154,7 +154,7 @@ def test_appended_and_extended_rows_against_fresh_ones(x64):
     part = gp_slopes.condition(jnp.asarray(THETA), fewer, slopes, CONTINUOUS)
     queries = Points(jnp.asarray(np.random.default_rng(2).random((9, D))))
     point = Points(jnp.asarray(data.points.x[11]))
-    _, rows = gp.whiten(part, queries, CONTINUOUS)
+    rows = gp.whiten(part, queries, CONTINUOUS)
     column = gp.extend(part, rows, queries, point, CONTINUOUS)
     more = gp.append(part, jnp.int32(11), point, jnp.asarray(data.y[11]), CONTINUOUS)
     ours, theirs = (jax.vmap(lambda q, p=p: gp.predict(p, q, CONTINUOUS))(queries) for p in (more, full))

@@ -53,7 +53,7 @@ def history_of(space: jhpo.Space, units: np.ndarray, value: np.ndarray, grad: np
 
 
 def slopes_of(space: jhpo.Space, history: past.History) -> tuple[gp_slopes.Slopes, jax.Array, jax.Array]:
-    surrogate = modelling.Surrogate(space, PROFILES["matern52"], "half_log", 8, 256)
+    surrogate = modelling.Surrogate(space, PROFILES["matern52"], "half_log", 8, 256, 4)
     y, _, steep = modelling.targets(history, "half_log")
     points = modelling.as_points(space, history.units)
     return modelling.slopes(surrogate, history, points, steep, jnp.ones(space.dim)), y, steep
@@ -70,7 +70,7 @@ def test_chaotic_lost_and_discrete_slopes_do_not_count(x64: None) -> None:
     history = history_of(MIXED, units, value, grad, 8)
     known, _, _ = slopes_of(MIXED, history)
     mask = np.zeros((8, 4), bool)
-    mask[np.asarray(known.index)] = known.mask
+    mask[np.asarray(known.rows)] = known.mask
     expected = np.zeros((8, 4), bool)
     expected[[0, 4, 5], rate] = True
     expected[[0, 4], decay] = True
@@ -82,7 +82,7 @@ def test_slopes_are_those_of_the_warped_targets(x64: None) -> None:
     units, grad = random.random((9, 3)), random.normal(size=(9, 3))
     value = np.exp(random.normal(size=9))
     known, y, steep = slopes_of(BOX, history_of(BOX, units, value, grad, 16))
-    rows = np.asarray(known.index)
+    rows = np.asarray(known.rows)
     np.testing.assert_allclose(
         np.asarray(known.grad)[rows < 9], (grad * np.asarray(steep)[:9, None])[rows[rows < 9]], rtol=1e-12
     )
@@ -98,9 +98,9 @@ def test_only_some_gradients_of_a_long_history(x64: None) -> None:
     units = np.random.default_rng(0).random((250, 3))
     value = ((units - 0.3) ** 2).sum(axis=1)
     known, _, _ = slopes_of(BOX, history_of(BOX, units, value, 2 * (units - 0.3), 256))
-    assert len(known.index) == (512 - 256) // 3 and np.asarray(known.mask).all()
-    assert np.isin(np.argsort(value)[:20], known.index).all()
-    assert gp_slopes.rows_for(256, len(known.index), 3) == modelling.SLOPE_ROWS
+    assert len(known.rows) == (512 - 256) // 3 and np.asarray(known.mask).all()
+    assert np.isin(np.argsort(value)[:20], known.rows).all()
+    assert gp_slopes.rows_for(256, len(known.rows), 3) == modelling.SLOPE_ROWS
 
 
 def test_hostile_gradients(x64: None) -> None:
