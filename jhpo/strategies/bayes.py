@@ -305,7 +305,8 @@ class BayesOpt(Strategy):
         """The trust region, or the whole cube: sides in proportion to the lengthscales, their product length^d."""
         d = state.space.dim
         zero, one = jnp.zeros((d,), theta.dtype), jnp.ones((d,), theta.dtype)
-        stretch = jnp.exp(theta[0, :d] - jnp.mean(theta[0, :d]))
+        # a coordinate without influence has an endless lengthscale, and must not squeeze the box in all others
+        stretch = jnp.exp(jnp.clip(theta[0, :d] - jnp.mean(theta[0, :d]), -1.0, 1.0))
         half = 0.5 * state.region.length * stretch
         whole = ~local | jnp.asarray(state.space.categorical)
         low = jnp.where(whole, zero, jnp.clip(model.incumbent - half, 0.0, 1.0))
