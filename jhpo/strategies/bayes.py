@@ -302,7 +302,7 @@ class BayesOpt(Strategy):
     def _box(
         self, state: BayesState, model: modelling.Model, theta: jax.Array, local: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        """The trust region, or the whole cube: sides in proportion to the lengthscales, their product length^d."""
+        """The trust region, or the whole cube: sides in proportion to the lengthscales, within a factor e of length."""
         d = state.space.dim
         zero, one = jnp.zeros((d,), theta.dtype), jnp.ones((d,), theta.dtype)
         # a coordinate without influence has an endless lengthscale, and must not squeeze the box in all others
