@@ -41,9 +41,7 @@ class BayesState(NamedTuple):
     used: jax.Array  # int32[], rows in use: the first ones
     asked: jax.Array  # int32[], points asked for or absorbed so far
     seed: jax.Array  # uint32[d], scramble of the initial design
-    theta: (
-        jax.Array
-    )  # float[1 + c, d + 3] (d + 4 with gradients), of the last fit: objective, then measured constraints
+    theta: jax.Array  # float[1 + c, d + 3 (4 with gradients)], of the last fit: objective, then measured constraints
     fitted: jax.Array  # int32[], ``asked`` at the last fit
     region: Region
 
