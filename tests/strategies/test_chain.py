@@ -141,7 +141,7 @@ def test_other_chains_go_on_from_what_they_are_given(chain) -> None:
         return (hp["x"] - 0.45) ** 2 + (hp["y"] + 0.35) ** 2
 
     first = chain._generations * chain.search.population
-    result = jhpo.minimize(bowl, BOX, chain, budget=first + 64)
+    result = jhpo.minimize(bowl, BOX, chain, budget=first + 96)
     values = result.history.value
     assert values[first:].min() < values[:first].min()
     # the elite of the search comes first, and what follows starts from there: better than the search was on average
