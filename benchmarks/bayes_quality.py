@@ -18,12 +18,14 @@ import comparison
 import surrogates
 
 import jhpo
+from jhpo.cli import _options as parse_options
 
 PEERS = ("random", "optuna_tpe", "optuna_gp", "botorch", "smac", "hyperoptax")
 BATCH_PEERS = ("random", "optuna_tpe", "optuna_gp", "botorch")
 # Not on the development list: their ranks say whether the result holds elsewhere.
-MANY_DIMENSIONS = ("levy40", "ackley40", "rosen30", "hartmann6_30")
 HELD_OUT = ("lcbench:3945", "lcbench:34539", "lcbench:168868", "rbv2_rpart:1486", "rbv2_rpart:54")
+MANY_DIMENSIONS = ("levy40", "ackley40", "rosen30", "hartmann6_30")
+LISTS = {"held-out": HELD_OUT, "many-dimensions": MANY_DIMENSIONS}
 
 
 def main() -> None:
@@ -47,11 +49,9 @@ def main() -> None:
     parser.add_argument("--set", nargs="+", default=[], metavar="OPTION=VALUE", help="options of jhpo.BayesOpt")
     options = parser.parse_args()
     comparison.fix_threads()
-    given = (text.partition("=") for text in options.set)
-    settings = {name: int(value) if value.isdigit() else value for name, _, value in given}
-    lists = {"held-out": HELD_OUT, "many-dimensions": MANY_DIMENSIONS}
-    given_names = options.problems or surrogates.PROBLEMS
-    chosen = lists[given_names[0]] if given_names[0] in lists else tuple(given_names)
+    settings = parse_options(options.set)
+    asked = options.problems or surrogates.PROBLEMS
+    chosen = LISTS.get(asked[0], tuple(asked))
     names = surrogates.available(chosen, options.yahpo)
     budgets = options.at or [b for b in (20, 30, 50) if b <= options.budget]
     peers = PEERS if options.batch == 1 else BATCH_PEERS

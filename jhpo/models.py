@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from jhpo._nn import Adapted
 from jhpo.errors import check_integer, invalid
-from jhpo.kernels.counter_random import scramble, seeds
+from jhpo.kernels.counter_random import invert, scramble, seeds, unit
 
 # Counters of the weights of a layer: its inputs times this, and the unit.
 _MOST_UNITS = 2**16
@@ -72,10 +72,7 @@ class MaskedMLP(Adapted):
 def _weights(key: jax.Array, inputs: int, units: int) -> jax.Array:
     """``float32[inputs, units]``: standard normal numbers of which a smaller layer's are a corner."""
     rows, columns = (jax.lax.broadcasted_iota(jnp.uint32, (inputs, units), axis) for axis in (0, 1))
-    word = scramble(rows * jnp.uint32(_MOST_UNITS) + columns, seeds(key, 1)[0])
-    # 24 bits to the middles of as many cells of (-1, 1), then by inversion
-    centred = (word >> jnp.uint32(8)).astype(jnp.int32).astype(jnp.float32) * 2.0**-23 - (1.0 - 2.0**-24)
-    return 2.0**0.5 * jax.lax.erf_inv(centred)
+    return invert(unit(scramble(rows * jnp.uint32(_MOST_UNITS) + columns, seeds(key, 1)[0])))
 
 
 def masked_mlp(

@@ -81,14 +81,19 @@ def uniform(seed: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -
     True
     """
     word = bits(seed, shape)
-    # through int32, which every processor converts in one instruction
     if jnp.dtype(dtype) == jnp.float32:
-        return (word >> np.uint32(8)).astype(jnp.int32).astype(dtype) * np.float32(2.0**-24)
+        return unit(word)
     low = bits(seed ^ _SECOND, shape)
     high = (word >> np.uint32(5)).astype(jnp.int32).astype(dtype)
     return (high * jnp.asarray(2.0**26, dtype) + (low >> np.uint32(6)).astype(jnp.int32).astype(dtype)) * jnp.asarray(
         2.0**-53, dtype
     )
+
+
+def unit(words: jax.Array) -> jax.Array:
+    """``float32[...]`` in [0, 1): the upper 24 bits of words."""
+    # through int32, which every processor converts in one instruction
+    return (words >> np.uint32(8)).astype(jnp.int32).astype(jnp.float32) * np.float32(2.0**-24)
 
 
 def uniform_pair(seed: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> tuple[jax.Array, jax.Array]:
@@ -111,9 +116,14 @@ def uniform_pair(seed: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float
 
 def normal(seed: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
     """``float[shape]`` of the standard normal distribution, by inversion; within 5.4 standard deviations in float32."""
-    half = jnp.asarray(2.0**-25 if jnp.dtype(dtype) == jnp.float32 else 2.0**-54, dtype)
-    centred = 2 * (uniform(seed, shape, dtype) - jnp.asarray(0.5, dtype) + half)
-    return jnp.asarray(math.sqrt(2.0), dtype) * lax.erf_inv(centred)
+    return invert(uniform(seed, shape, dtype))
+
+
+def invert(u: jax.Array) -> jax.Array:
+    """Standard normal numbers from those that `uniform` or `unit` made: quantiles at the middles of their cells."""
+    half = jnp.asarray(2.0**-25 if u.dtype == jnp.float32 else 2.0**-54, u.dtype)
+    centred = 2 * (u - jnp.asarray(0.5, u.dtype) + half)
+    return jnp.asarray(math.sqrt(2.0), u.dtype) * lax.erf_inv(centred)
 
 
 def integers(seed: jax.Array, shape: tuple[int, ...], below: jax.Array | int) -> jax.Array:

@@ -214,8 +214,8 @@ class BayesOpt(Strategy):
         history, used = past.record(state.history, state.used, rows, state.region.epoch, state.asked)
         patience = max(_SLOPE_FAILURES if self.gradients else max(4, state.space.dim), self.batch)
         needed = _SLOPE_SUCCESSES if self.gradients else past.SUCCESSES
-        searching = self._local(state) & (self._here(state) > self._initial(state.space))
-        region = past.update_region(state.region, rows, patience, searching, needed)
+        moving = self._local(state) & (self._here(state) > self._initial(state.space))
+        region = past.update_region(state.region, rows, patience, moving, needed)
         return state._replace(history=history, used=used, region=region)
 
     def absorb(self, state: BayesState, units: jax.Array, result: Evaluation) -> BayesState:
