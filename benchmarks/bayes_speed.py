@@ -1,7 +1,7 @@
 """Speed of Bayesian optimisation beside BoTorch and Optuna's GP sampler, in the same run and thread setting.
 
     python benchmarks/bayes_speed.py --peers DIR --peers-python PYTHON           # everything
-    python benchmarks/bayes_speed.py --parts studies fresh --peers DIR ...        # some parts
+    python benchmarks/bayes_speed.py --parts studies --cpu-devices 2                # some parts; a device a core
 
 Parts: ``study`` (seconds a suggestion over a study of 100 trials in 8 dimensions, fit included, compilation apart),
 ``long`` (a suggestion when 500 and 1,000 trials are known), ``fresh`` (first suggestion of a new process, with an
@@ -25,8 +25,10 @@ import comparison
 import jax
 import numpy as np
 import surrogates
+from jax.sharding import PartitionSpec
 
 import jhpo
+from jhpo.devices import AXIS, member_mesh
 from jhpo.driver import Driver
 from jhpo.strategies.base import Evaluation
 
@@ -114,22 +116,29 @@ def fresh(options: argparse.Namespace) -> None:
 
 
 def studies(options: argparse.Namespace) -> None:
-    """64 studies of 50 trials: one vmapped program against one compiled study called 64 times."""
+    """64 studies of 50 trials: one compiled study called 64 times, one vmapped program, and that on all devices."""
     problem, count, trials = surrogates.get(PROBLEM), options.studies, 50
+    mesh, rows = member_mesh(), PartitionSpec(AXIS)
 
     def one(key: jax.Array) -> jax.Array:
         return jhpo.run(jhpo.BayesOpt(), problem.objective, problem.space, trials, key)[1].value.min()
 
     keys = jax.random.split(jax.random.key(0), count)
-    alone, together = jax.jit(one), jax.jit(jax.vmap(one))
-    jax.block_until_ready((alone(keys[0]), together(keys)))
-    start = time.perf_counter()
-    rows = [float(alone(k)) for k in keys]
-    middle = time.perf_counter()
-    side = np.asarray(together(keys))
-    end = time.perf_counter()
-    print(f"{count} studies of {trials} trials in a row {middle - start:.2f} s, under vmap {end - middle:.2f} s")
-    print(f"ratio {(end - middle) / (middle - start):.2f}; medians {np.median(rows):.3g} and {np.median(side):.3g}")
+    forms = {"in a row": lambda ks: np.stack([alone(k) for k in ks]), "under vmap": jax.jit(jax.vmap(one))}
+    alone = jax.jit(one)
+    if mesh.size > 1:
+        spread = jax.shard_map(jax.vmap(one), mesh=mesh, in_specs=rows, out_specs=rows, check_vma=False)
+        forms[f"under vmap on {mesh.size} devices"] = jax.jit(spread)
+    for form in forms.values():
+        jax.block_until_ready(form(keys))
+    reference = None
+    for name, form in forms.items():
+        start = time.perf_counter()
+        found = np.asarray(form(keys))
+        seconds = time.perf_counter() - start
+        reference = reference or seconds
+        print(f"{count} studies of {trials} trials {name}: {seconds:.2f} s, ratio {seconds / reference:.2f}, ", end="")
+        print(f"median of the best {np.median(found):.3g}")
 
 
 _MEMORY = "import sys; sys.path.insert(0, {here!r}); import bayes_speed; bayes_speed.peak({n})"
@@ -175,8 +184,11 @@ def main() -> None:
     parser.add_argument("--known", type=int, nargs="+", default=[500, 1000])
     parser.add_argument("--turns", type=int, default=16)
     parser.add_argument("--studies", type=int, default=64)
+    parser.add_argument("--cpu-devices", type=int, default=1, help="of part studies: devices the CPU is shown as")
     options = parser.parse_args()
     comparison.fix_threads()
+    if options.cpu_devices > 1:
+        jax.config.update("jax_num_cpu_devices", options.cpu_devices)
     if not (options.peers and options.peers_python):
         print("no peers: --peers DIR --peers-python PYTHON were not given")
         options.methods = []

@@ -14,7 +14,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from jhpo.kernels import lbfgs
-from jhpo.kernels.covariance import Points, Profile, all_terms, matern52, slope_row, squared_distance
+from jhpo.kernels.covariance import (
+    Points,
+    Profile,
+    all_terms,
+    cross,
+    cross_distances,
+    distances,
+    matern52,
+    slope_row,
+)
 from jhpo.kernels.numerics import cholesky_inverse, jittered_cholesky_inverse
 
 # A fit ends where no derivative of the log posterior by the logarithm of a parameter is larger.
@@ -89,8 +98,7 @@ def default_prior(d: int, dtype: jnp.dtype) -> Prior:
 
 def _correlation(terms: jax.Array, weights: jax.Array, profile: Profile) -> tuple[jax.Array, jax.Array]:
     """Profile and its derivative at ``terms . weights``: float[N, N] each."""
-    n = terms.shape[0]
-    r2 = (terms.reshape(n * n, -1) @ weights).reshape(n, n)
+    r2 = distances(terms, weights)
     return jax.jvp(profile, (r2,), (jnp.ones_like(r2),))
 
 
@@ -116,18 +124,17 @@ def _likelihood(theta: jax.Array, terms: jax.Array, data: Data, profile: Profile
     y = jnp.where(data.mask, data.y, 0.0)
     variance = jnp.where(data.mask, data.variance, 0.0)
     c, slope = _correlation(terms, p.weights, profile)
-    factor, root = cholesky_inverse(_covariance(c, p, variance, data.mask))
+    root = cholesky_inverse(_covariance(c, p, variance, data.mask))
     white = root @ y
     alpha = white @ root
     count = jnp.sum(data.mask, dtype=y.dtype)
     # rows of padding are those of the identity: they add log(1) and y = 0
-    value = 0.5 * jnp.sum(white * white) + jnp.sum(jnp.log(jnp.diagonal(factor))) + 0.5 * _LOG_2PI * count
+    value = 0.5 * jnp.sum(white * white) - jnp.sum(jnp.log(jnp.diagonal(root))) + 0.5 * _LOG_2PI * count
     outer = 0.5 * (root.T @ root - alpha[:, None] * alpha[None, :])
     pair = data.mask[:, None] & data.mask[None, :]
     outer = jnp.where(pair, outer, 0.0)
-    n = terms.shape[0]
-    by_weight = (outer * slope).reshape(1, n * n) @ terms.reshape(n * n, -1)
-    lengths = -2.0 * p.weights * p.scale * by_weight[0]
+    by_weight = terms.reshape(terms.shape[0], -1) @ (outer * slope).reshape(-1)
+    lengths = -2.0 * p.weights * p.scale * by_weight
     scale = p.scale * jnp.sum(outer * c)
     noise = p.noise * jnp.sum(jnp.diagonal(outer))
     return value, jnp.concatenate([lengths, scale[None], noise[None]])
@@ -215,20 +222,25 @@ def condition(theta: jax.Array, data: Data, categorical: np.ndarray, profile: Pr
     y = jnp.where(data.mask, data.y, 0.0)
     variance = jnp.where(data.mask, data.variance, 0.0)
     c, _ = _correlation(all_terms(points, categorical), p.weights, profile)
-    _, root, _ = jittered_cholesky_inverse(_covariance(c, p, variance, data.mask), p.scale)
+    root, _ = jittered_cholesky_inverse(_covariance(c, p, variance, data.mask), p.scale)
     return Posterior(points, y, jnp.asarray(data.mask), p, root, (root @ y) @ root)
 
 
-def _cross_row(posterior: Posterior, query: Points, categorical: np.ndarray, profile: Profile) -> jax.Array:
-    """Covariances float[N] of one point with the rows, 0 at padding (else variances turn negative)."""
-    weights = posterior.parameters.weights
-    r2 = jax.vmap(lambda z: squared_distance(query, z, weights, categorical))(posterior.points)
+def _cross_rows(posterior: Posterior, queries: Points, categorical: np.ndarray, profile: Profile) -> jax.Array:
+    """Covariances float[m, N] of points with the rows, 0 at padding (else variances turn negative)."""
+    weights, points = posterior.parameters.weights, posterior.points
+    r2 = cross_distances(queries, points, weights, categorical)
     if posterior.slopes is None:
-        row = profile(r2)
+        rows = profile(r2)
     else:
-        row = slope_row(query, posterior.points, posterior.slopes, r2, weights, profile)
-        row = jnp.pad(row, (0, posterior.mask.shape[0] - row.shape[0]))
-    return jnp.where(posterior.mask, posterior.parameters.scale * row, 0.0)
+        rows = jax.vmap(lambda q, r: slope_row(q, points, posterior.slopes, r, weights, profile))(queries, r2)
+        rows = jnp.pad(rows, ((0, 0), (0, posterior.mask.shape[0] - rows.shape[1])))
+    return jnp.where(posterior.mask[None, :], posterior.parameters.scale * rows, 0.0)
+
+
+def _cross_row(posterior: Posterior, query: Points, categorical: np.ndarray, profile: Profile) -> jax.Array:
+    """`_cross_rows` of one point, float[N]."""
+    return _cross_rows(posterior, jax.tree.map(lambda leaf: leaf[None], query), categorical, profile)[0]
 
 
 def predict(
@@ -244,14 +256,18 @@ def predict(
     return posterior.alpha @ k, jnp.maximum(scale - jnp.sum(white * white), 1e-12 * scale)
 
 
+def means(posterior: Posterior, queries: Points, categorical: np.ndarray, profile: Profile = matern52) -> jax.Array:
+    """Means float[m] at m points, of one world."""
+    return _cross_rows(posterior, queries, categorical, profile) @ posterior.alpha
+
+
 def whiten(posterior: Posterior, queries: Points, categorical: np.ndarray, profile: Profile = matern52) -> jax.Array:
     """Rows float[m, N] whose products are what the data explain of the prior's covariance.
 
     The variance at point i is ``scale - sum(rows[i]**2)``, the means are ``rows @ (root @ y)``. `append` leaves all
     but one column as it is, see `extend`.
     """
-    k = jax.vmap(lambda q: _cross_row(posterior, q, categorical, profile))(queries)
-    return k @ posterior.root.T
+    return _cross_rows(posterior, queries, categorical, profile) @ posterior.root.T
 
 
 def extend(
@@ -270,19 +286,18 @@ def extend(
     p = posterior.parameters
     own = posterior.root @ _cross_row(posterior, point, categorical, profile)
     left = jnp.maximum(p.scale + p.noise - jnp.sum(own * own), p.noise)
-    r2 = jax.vmap(lambda z: squared_distance(point, z, p.weights, categorical))(queries)
-    return (p.scale * profile(r2) - rows @ own) / jnp.sqrt(left)
+    near = cross(queries, jax.tree.map(lambda leaf: leaf[None], point), p.weights, categorical, profile)[:, 0]
+    return (p.scale * near - rows @ own) / jnp.sqrt(left)
 
 
 def joint(
     posterior: Posterior, queries: Points, categorical: np.ndarray, profile: Profile = matern52
 ) -> tuple[jax.Array, jax.Array]:
     """Mean float[m] and covariance float[m, m] of the noise-free function at m points."""
-    k = jax.vmap(lambda q: _cross_row(posterior, q, categorical, profile))(queries)
+    k = _cross_rows(posterior, queries, categorical, profile)
     white = k @ posterior.root.T
     p = posterior.parameters
-    row = jax.vmap(lambda a, b: squared_distance(a, b, p.weights, categorical), in_axes=(None, 0))
-    own = p.scale * profile(jax.vmap(row, in_axes=(0, None))(queries, queries))
+    own = p.scale * cross(queries, queries, p.weights, categorical, profile)
     return k @ posterior.alpha, own - white @ white.T
 
 

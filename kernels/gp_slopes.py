@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jhpo.kernels import gp, lbfgs
-from jhpo.kernels.covariance import JETS, Profile, all_terms, matern52
+from jhpo.kernels.covariance import JETS, Profile, all_terms, distances, matern52
 from jhpo.kernels.numerics import cholesky_inverse, jittered_cholesky_inverse
 
 # The logarithm of the slopes' noise variance, as a share of their prior variance: Normal, and its upper bound.
@@ -56,10 +56,10 @@ def gram(
     2 c' t_i, those of slopes at u and v -2 c' [i = j] - 4 c'' t_i t_j.
 
     Args:
-        x: float[N, d]. terms: float[N, N, d + 1], see `all_terms`. index: int32[S]. weights: float[d + 1].
+        x: float[N, d]. terms: float[d + 1, N, N], see `all_terms`. index: int32[S]. weights: float[d + 1].
     """
     (n, d), s = x.shape, index.shape[0]
-    c, first, second = JETS[profile](terms @ weights)
+    c, first, second = JETS[profile](distances(terms, weights))
     u = x * jnp.sqrt(weights[:-1])[None, :]
     t = u[index][:, None, :] - u[None, :, :]
     mixed = (2.0 * first[index][:, :, None] * t).transpose(0, 2, 1).reshape(s * d, n)
@@ -121,10 +121,10 @@ def objective(
     def value_and_grad(theta: jax.Array) -> tuple[jax.Array, jax.Array]:
         covariance, by_covariance = jax.vjp(lambda t: _covariance(t, data, slopes, terms, profile), theta)
         targets, by_targets = jax.vjp(lambda t: _targets(t, data, slopes), theta)
-        factor, root = cholesky_inverse(covariance)
+        root = cholesky_inverse(covariance)
         white = root @ targets
         alpha = white @ root
-        value = 0.5 * jnp.sum(white * white) + jnp.sum(jnp.log(jnp.diagonal(factor))) - jnp.sum(counts * theta[:d])
+        value = 0.5 * jnp.sum(white * white) - jnp.sum(jnp.log(jnp.diagonal(root))) - jnp.sum(counts * theta[:d])
         outer = 0.5 * (root.T @ root - alpha[:, None] * alpha[None, :])
         grad = (by_covariance(outer)[0] + by_targets(alpha)[0]).at[:d].add(-counts)
         z = (theta - prior.mean) / prior.deviation
@@ -158,7 +158,7 @@ def condition(
     data, slopes = _clean(data, slopes)
     p = gp.unpack(theta[:-1])
     covariance = _covariance(theta, data, slopes, all_terms(data.points, categorical), profile)
-    _, root, _ = jittered_cholesky_inverse(covariance, p.scale)
+    root, _ = jittered_cholesky_inverse(covariance, p.scale)
     y = _targets(theta, data, slopes)
     mask = _padded(data.mask, slopes.mask)
     return gp.Posterior(data.points, y, mask, p, root, (root @ y) @ root, slopes.rows)

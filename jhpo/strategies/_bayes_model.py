@@ -240,7 +240,7 @@ def build(
         # the noise of slopes, where there is one, is the objective's alone
         thetas = jnp.concatenate([thetas, theta[1:].at[:, : own.shape[1]].set(own)])
 
-    means = jax.vmap(lambda p: gp.predict(posterior, p, categorical, surrogate.profile)[0])(points)
+    means = gp.means(posterior, points, categorical, profile)
     feasible = feasible_rows(history)
     mean = jnp.where(feasible, means, jnp.inf)
     where = jnp.argmin(mean)

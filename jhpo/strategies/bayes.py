@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jhpo.errors import check_integer, invalid
 from jhpo.kernels import gp, gp_slopes
 from jhpo.kernels.covariance import JETS, PROFILES
+from jhpo.kernels.loops import in_turn
 from jhpo.space import Space
 from jhpo.strategies import _bayes_history as past
 from jhpo.strategies import _bayes_model as modelling
@@ -196,8 +197,8 @@ class BayesOpt(Strategy):
     def ask(self, state: BayesState, key: jax.Array) -> tuple[jax.Array, BayesState]:
         history, rows = past.reserve(state.history, self.batch)
         state = state._replace(history=history)
-        start = self._begins(state._replace(history=history))
-        units, theta, fitted = jax.lax.cond(start, self._design, self._model, state, rows, key)
+        # studies under vmap take turns: each fit and each polish ends at a step of its own
+        units, theta, fitted = in_turn(self._suggest)(state, rows, key)
         size = jnp.int32(history.status.shape[0])
         state = state._replace(
             history=past.add_pending(history, rows, units, state.region.epoch, state.asked),
@@ -266,6 +267,9 @@ class BayesOpt(Strategy):
         """int32[]: points asked for in the present trust region."""
         inside = (state.history.status != EMPTY) & (state.history.epoch == state.region.epoch)
         return jnp.sum(inside, dtype=jnp.int32)
+
+    def _suggest(self, state: BayesState, rows: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        return jax.lax.cond(self._begins(state), self._design, self._model, state, rows, key)
 
     def _design(self, state: BayesState, rows: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         units = design(state.space, state.history, state.asked, state.seed, self.batch, key)

@@ -79,13 +79,13 @@ def test_terms_of_a_pair():
     units = np.array([[0.5, 0.25, 0.1, 0.9, 0.1], [0.75, 0.75, 0.4, 0.9, 0.9], [0.5, 0.25, 0.9, 0.9, 0.1]], np.float32)
     rows = points(space, units)
     terms = covariance.all_terms(rows, space.categorical)
-    np.testing.assert_allclose(terms[0, 1], [0.0625, 0.25, 1.0, 0.0, 0.64, 0.0], atol=1e-6)
-    assert float(terms[0, 2, -1]) == 2.0  # b only active in the first, e only in the third
-    np.testing.assert_allclose(terms, np.swapaxes(terms, 0, 1))
+    np.testing.assert_allclose(terms[:, 0, 1], [0.0625, 0.25, 1.0, 0.0, 0.64, 0.0], atol=1e-6)
+    assert float(terms[-1, 0, 2]) == 2.0  # b only active in the first, e only in the third
+    np.testing.assert_allclose(terms, np.swapaxes(terms, 1, 2))
     weights = jnp.asarray([1.0, 2.0, 3.0, 4.0, 5.0, 6.0], jnp.float32)
     pair = jax.tree.map(lambda leaf: leaf[0], rows), jax.tree.map(lambda leaf: leaf[2], rows)
     r2 = covariance.squared_distance(*pair, weights, space.categorical)
-    np.testing.assert_allclose(r2, terms[0, 2] @ weights, rtol=1e-6)
+    np.testing.assert_allclose(covariance.distances(terms, weights)[0, 2], r2, rtol=1e-6)
 
 
 def test_encodings_round_trip(x64):

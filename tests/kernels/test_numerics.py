@@ -67,28 +67,39 @@ def test_log1mexp_and_safe_sqrt(x64):
     assert float(jax.grad(numerics.safe_sqrt)(4.0)) == 0.25
 
 
-@pytest.mark.parametrize("n", [1, 8, 32, 128, 256])
+@pytest.mark.parametrize("n", [1, 8, 32, 64, 128, 256])
 def test_cholesky_inverse(x64, n):
     a = np.random.default_rng(n).normal(size=(n, n))
     matrix = a @ a.T + 0.1 * np.eye(n)
-    factor, inverse = jax.jit(numerics.cholesky_inverse)(matrix)
-    np.testing.assert_allclose(factor, np.linalg.cholesky(matrix), rtol=1e-10, atol=1e-12)
-    np.testing.assert_allclose(inverse @ factor, np.eye(n), atol=1e-10)
+    inverse = jax.jit(numerics.cholesky_inverse)(matrix)
+    np.testing.assert_allclose(inverse @ np.linalg.cholesky(matrix), np.eye(n), atol=1e-10)
+    np.testing.assert_allclose(inverse, np.linalg.inv(np.linalg.cholesky(matrix)), rtol=1e-9, atol=1e-10)
     np.testing.assert_array_equal(np.triu(inverse, 1), 0)
     batched = jax.jit(jax.vmap(numerics.cholesky_inverse))(np.stack([matrix, 2 * matrix]))
-    np.testing.assert_allclose(batched[0][0], factor, rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(batched[1] * np.sqrt(2), inverse, rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("n", [8, 32, 64, 128])
+def test_cholesky_inverse_of_what_is_not_positive_definite(n):
+    """Whichever pivot fails, first, middle or last: NaN, seen in the last corner."""
+    for at in (0, n // 2 - 1, n // 2, n - 1):
+        for value in (-1.0, 0.0, np.nan):
+            matrix = np.eye(n, dtype=np.float32) + 0.01
+            matrix[at, at] = value
+            assert not np.isfinite(numerics.cholesky_inverse(jnp.asarray(matrix))[-1, -1]), (at, value)
 
 
 def test_jitter_is_added_only_where_needed(x64):
     x = np.random.default_rng(0).random((32, 1))
     singular = np.exp(-((x - x.T) ** 2))  # numerically of rank 10 or so
     one = np.ones(())
-    factor, inverse, jitter = jax.jit(numerics.jittered_cholesky_inverse)(singular, one)
-    assert np.isfinite(factor).all() and np.isfinite(inverse).all()
+    inverse, jitter = jax.jit(numerics.jittered_cholesky_inverse)(singular, one)
+    assert np.isfinite(inverse).all()
     assert 0 < float(jitter) <= 1e-6
+    factor = np.linalg.inv(inverse)
     np.testing.assert_allclose(factor @ factor.T, singular, atol=2e-6)
-    assert float(numerics.jittered_cholesky_inverse(np.eye(32), one)[2]) == 0.0
-    assert np.isnan(numerics.jittered_cholesky_inverse(-np.eye(32), one)[1]).any()
+    assert float(numerics.jittered_cholesky_inverse(np.eye(32), one)[1]) == 0.0
+    assert np.isnan(numerics.jittered_cholesky_inverse(-np.eye(32), one)[0]).any()
 
 
 def test_cholesky_inverse_wants_a_power_of_two():

@@ -20,6 +20,7 @@ from jhpo.strategies import _bayes_candidates as pools
 from jhpo.strategies import _bayes_history as past
 from jhpo.strategies import _bayes_model as modelling
 from jhpo.strategies import _bayes_search as searching
+from jhpo.strategies import bayes
 from jhpo.strategies.base import Evaluation
 
 PLANE = jhpo.Space({"x": jhpo.Float(0.0, 1.0), "y": jhpo.Float(0.0, 1.0)})
@@ -94,6 +95,18 @@ def test_studies_side_by_side_equal_a_loop(x64: None, rows: np.ndarray) -> None:
     together = np.asarray(jax.jit(jax.vmap(suggest))(many, values, mask)[0])
     alone = np.stack([np.asarray(suggest(*case)[0]) for case in zip(many, values, mask)])
     np.testing.assert_allclose(together, alone, atol=1e-8)
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="studies take turns on a CPU only")
+def test_studies_that_take_turns_equal_a_study_alone() -> None:
+    """Bit for bit, from the first evaluation to the last: no search lasts longer because of its neighbours."""
+    space = jhpo.Space({"x": jhpo.Float(0.0, 1.0, shape=(3,))})
+
+    def study(key: jax.Array) -> jax.Array:
+        return jhpo.run(jhpo.BayesOpt(), lambda hp: ((hp["x"] - 0.3) ** 2).sum(), space, 16, key)[1].value[:, 0]
+
+    keys = jax.vmap(jax.random.key)(jnp.arange(4, dtype=jnp.uint32))
+    np.testing.assert_array_equal(jax.jit(jax.vmap(study))(keys), np.stack([jax.jit(study)(k) for k in keys]))
 
 
 # -- what is under way ---------------------------------------------------------------------------------------------
@@ -439,8 +452,10 @@ def test_no_hang_in_a_fresh_process() -> None:
     assert done.returncode == 0 and "done" in done.stdout, done.stderr[-2000:]
 
 
-def test_studies_side_by_side_share_their_branches() -> None:
-    """Design or model, fit or not: counts that all studies have in common decide, so that vmap keeps the branches."""
+def test_studies_side_by_side_share_their_branches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Design or model, fit or not: where studies go in lockstep, counts that all have in common decide, and vmap keeps
+    the branches."""
+    monkeypatch.setattr(bayes, "in_turn", lambda f: f)  # as on an accelerator
     space = jhpo.Space({"x": jhpo.Float(0.0, 1.0, shape=(3,))})
 
     def study(key: jax.Array) -> jax.Array:
