@@ -228,12 +228,12 @@ def condition(theta: jax.Array, data: Data, categorical: np.ndarray, profile: Pr
 
 def _cross_rows(posterior: Posterior, queries: Points, categorical: np.ndarray, profile: Profile) -> jax.Array:
     """Covariances float[m, N] of points with the rows, 0 at padding (else variances turn negative)."""
-    weights, points = posterior.parameters.weights, posterior.points
+    weights, points, slopes = posterior.parameters.weights, posterior.points, posterior.slopes
     r2 = cross_distances(queries, points, weights, categorical)
-    if posterior.slopes is None:
+    if slopes is None:
         rows = profile(r2)
     else:
-        rows = jax.vmap(lambda q, r: slope_row(q, points, posterior.slopes, r, weights, profile))(queries, r2)
+        rows = jax.vmap(lambda q, r: slope_row(q, points, slopes, r, weights, profile))(queries, r2)
         rows = jnp.pad(rows, ((0, 0), (0, posterior.mask.shape[0] - rows.shape[1])))
     return jnp.where(posterior.mask[None, :], posterior.parameters.scale * rows, 0.0)
 
