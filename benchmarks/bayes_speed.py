@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -146,7 +145,9 @@ _MEMORY = "import sys; sys.path.insert(0, {here!r}); import bayes_speed; bayes_s
 
 def peak(n: int) -> None:
     """In a process of its own: peak memory in MiB after ``n`` trials and a few suggestions."""
-    usage = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # noqa: E731
+    # not ru_maxrss: a process inherits that of the one it was started from
+    status = lambda: Path("/proc/self/status").read_text()  # noqa: E731
+    usage = lambda: int(status().split("VmHWM:")[1].split()[0]) / 1024  # noqa: E731
     driver = Driver(jhpo.BayesOpt(), surrogates.get(PROBLEM).space, jax.random.key(0))
     before = usage()
     known(driver, n)
