@@ -1,7 +1,7 @@
 """Speed of Bayesian optimisation beside BoTorch and Optuna's GP sampler, in the same run and thread setting.
 
     python benchmarks/bayes_speed.py --peers DIR --peers-python PYTHON           # everything
-    python benchmarks/bayes_speed.py --parts studies --cpu-devices 2                # some parts; a device a core
+    python benchmarks/bayes_speed.py --parts studies --cpu-devices 2               # some parts; a device a core
 
 Parts: ``study`` (seconds a suggestion over a study of 100 trials in 8 dimensions, fit included, compilation apart),
 ``long`` (a suggestion when 500 and 1,000 trials are known), ``fresh`` (first suggestion of a new process, with an
@@ -123,8 +123,8 @@ def studies(options: argparse.Namespace) -> None:
         return jhpo.run(jhpo.BayesOpt(), problem.objective, problem.space, trials, key)[1].value.min()
 
     keys = jax.random.split(jax.random.key(0), count)
-    forms = {"in a row": lambda ks: np.stack([alone(k) for k in ks]), "under vmap": jax.jit(jax.vmap(one))}
     alone = jax.jit(one)
+    forms = {"in a row": lambda ks: np.stack([alone(k) for k in ks]), "under vmap": jax.jit(jax.vmap(one))}
     if mesh.size > 1:
         spread = jax.shard_map(jax.vmap(one), mesh=mesh, in_specs=rows, out_specs=rows, check_vma=False)
         forms[f"under vmap on {mesh.size} devices"] = jax.jit(spread)
@@ -145,9 +145,10 @@ _MEMORY = "import sys; sys.path.insert(0, {here!r}); import bayes_speed; bayes_s
 
 def peak(n: int) -> None:
     """In a process of its own: peak memory in MiB after ``n`` trials and a few suggestions."""
-    # not ru_maxrss: a process inherits that of the one it was started from
-    status = lambda: Path("/proc/self/status").read_text()  # noqa: E731
-    usage = lambda: int(status().split("VmHWM:")[1].split()[0]) / 1024  # noqa: E731
+
+    def usage() -> float:  # not ru_maxrss: a process inherits that of the one it was started from
+        return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
+
     driver = Driver(jhpo.BayesOpt(), surrogates.get(PROBLEM).space, jax.random.key(0))
     before = usage()
     known(driver, n)

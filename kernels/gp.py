@@ -221,7 +221,7 @@ def condition(theta: jax.Array, data: Data, categorical: np.ndarray, profile: Pr
     points = _clean(data.points, data.mask)
     y = jnp.where(data.mask, data.y, 0.0)
     variance = jnp.where(data.mask, data.variance, 0.0)
-    c, _ = _correlation(all_terms(points, categorical), p.weights, profile)
+    c = cross(points, points, p.weights, categorical, profile)
     root, _ = jittered_cholesky_inverse(_covariance(c, p, variance, data.mask), p.scale)
     return Posterior(points, y, jnp.asarray(data.mask), p, root, (root @ y) @ root)
 
@@ -240,7 +240,12 @@ def _cross_rows(posterior: Posterior, queries: Points, categorical: np.ndarray, 
 
 def _cross_row(posterior: Posterior, query: Points, categorical: np.ndarray, profile: Profile) -> jax.Array:
     """`_cross_rows` of one point, float[N]."""
-    return _cross_rows(posterior, jax.tree.map(lambda leaf: leaf[None], query), categorical, profile)[0]
+    return _cross_rows(posterior, _alone(query), categorical, profile)[0]
+
+
+def _alone(point: Points) -> Points:
+    """One point as one row."""
+    return jax.tree.map(lambda leaf: leaf[None], point)
 
 
 def predict(
@@ -286,7 +291,7 @@ def extend(
     p = posterior.parameters
     own = posterior.root @ _cross_row(posterior, point, categorical, profile)
     left = jnp.maximum(p.scale + p.noise - jnp.sum(own * own), p.noise)
-    near = cross(queries, jax.tree.map(lambda leaf: leaf[None], point), p.weights, categorical, profile)[:, 0]
+    near = cross(queries, _alone(point), p.weights, categorical, profile)[:, 0]
     return (p.scale * near - rows @ own) / jnp.sqrt(left)
 
 

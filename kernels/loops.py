@@ -1,4 +1,4 @@
-"""Loops that a CPU runs at full width.
+"""Loops that a CPU runs at full width, and no longer than they have to.
 
 XLA makes nested loops of an elementwise computation, one for every axis of its result, and LLVM vectorises the
 innermost. Rows of 20 numbers are taken four at a time, or one by one; rows of a few hundred as many at a time as the
@@ -51,8 +51,8 @@ def abreast(n: int, *arrays: jax.Array) -> tuple[jax.Array, ...]:
 def in_turn(f: F) -> F:
     """``f`` whose batches a CPU works off one row after the other, instead of all of them in lockstep.
 
-    For programs of loops that end when they have converged: in lockstep every row lasts as long as the slowest, and a
-    few numbers a row at a time leave the caches. Every row gets what it gets alone, bit for bit.
+    For programs of loops that end when they have converged: in lockstep every row lasts as long as the slowest, and the
+    rows together do not fit into the caches. Every row gets what it gets alone, bit for bit.
     """
     call = jax.custom_batching.sequential_vmap(f)
 

@@ -148,13 +148,13 @@ def cholesky_inverse(matrix: jax.Array) -> jax.Array:
     half = n // 2
     upper, corner, lower = matrix[:half, :half], matrix[half:, :half], matrix[half:, half:]
     zero = jnp.zeros_like(upper)
-
-    def one(i: jax.Array, halves: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
-        before = halves[1]
-        below = corner @ before.T
-        return before, cholesky_inverse(jnp.where(i == 0, upper, lower) - below @ below.T), below
-
     if n == _LOOPED:
+
+        def one(i: jax.Array, halves: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+            first = halves[1]  # zero before there is one, so that nothing is taken off the upper half
+            below = corner @ first.T
+            return first, cholesky_inverse(jnp.where(i == 0, upper, lower) - below @ below.T), below
+
         first, second, below = jax.lax.fori_loop(0, 2, one, (zero, zero, zero))
     else:
         first = cholesky_inverse(upper)

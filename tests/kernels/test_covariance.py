@@ -59,6 +59,18 @@ def test_mixed_kernel_is_positive_semidefinite(x64):
         assert np.linalg.eigvalsh(gram).min() > -1e-12
 
 
+def test_many_points_have_the_distances_of_their_pairs(x64):
+    """Summed a coordinate at a time or pair by pair: categories and activity count the same."""
+    space = mixed_space()
+    rows = points(space, space.sample_unit(jax.random.key(0), 40))
+    few = jax.tree.map(lambda leaf: leaf[:3], rows)
+    weights = jnp.asarray(np.linspace(0.5, 3.0, space.dim + 1))
+    expected = covariance.distances(covariance.all_terms(rows, space.categorical), weights)
+    np.testing.assert_allclose(covariance.cross_distances(rows, rows, weights, space.categorical), expected, atol=1e-12)
+    pairs = covariance.cross_distances(few, rows, weights, space.categorical)
+    np.testing.assert_allclose(pairs, expected[:3], atol=1e-12)
+
+
 def test_inactive_values_change_nothing(x64):
     """Bit for bit: whatever stands in an inactive coordinate, covariances are the same."""
     space = mixed_space()
