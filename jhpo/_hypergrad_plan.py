@@ -13,12 +13,11 @@ import numpy as np
 from jax.extend.core import Literal
 
 from jhpo.binding import Partly, bind, has_implicit, relaxed, state_bytes
-from jhpo.dependence import equations, has_forward_mode, names_of, reaches, reaches_backwards, reaches_smoothly
+from jhpo.dependence import has_forward_mode, names_of, reaches, reaches_backwards, reaches_smoothly
 from jhpo.gradients import Spec
 from jhpo.kernels import trees
 from jhpo.kernels.chaos import TRUSTED, USABLE
-from jhpo.kernels.mixed import GRADIENT
-from jhpo.kernels.unroll import block_length, unroll
+from jhpo.kernels.unroll import gradient_bytes, reverse_bytes, unroll
 from jhpo.trainable import objective_errors
 
 HP = Any
@@ -49,7 +48,7 @@ class Facts(NamedTuple):
     state: int  # S, bytes of a training state
     params: int  # bytes of the trained parameters (0 unless implicit)
     residuals: int  # bytes one step keeps for its backward pass
-    gradients: int  # bytes of the inner gradients among them, which blocks of steps keep (see `jhpo.kernels.mixed`)
+    gradients: int  # bytes of a step's inner gradients, which rematerialisation keeps (see `jhpo.kernels.mixed`)
 
 
 _KNOWN: OrderedDict[Any, Facts] = OrderedDict()
@@ -113,7 +112,7 @@ def _read(trainable: Any, hp: HP, key: jax.Array, spec: Spec) -> Facts:
         state=state_bytes(part, start, key),
         params=params,
         residuals=_residual_bytes(run, start) if run.steps else 0,
-        gradients=_gradient_bytes(run, start) if run.steps else 0,
+        gradients=gradient_bytes(run.step, start, jax.eval_shape(run.init, start)) if run.steps else 0,
     )
 
 
@@ -147,20 +146,12 @@ def _residual_bytes(run: Any, hp: HP) -> int:
     )
 
 
-def _gradient_bytes(run: Any, hp: HP) -> int:
-    """Bytes of what one step computes by `mixed_grad`."""
-
-    jaxpr = jax.make_jaxpr(run.step)(hp, jax.eval_shape(run.init, hp), jnp.int32(0)).jaxpr
-    named = (e for e in equations(jaxpr) if e.primitive.name == "name" and e.params["name"] == GRADIENT)
-    return sum(_bytes([v.aval for v in eqn.outvars]) for eqn in named)
-
-
 def expected_bytes(facts: Facts, spec: Spec) -> int:
     """Temporary memory a method should need: states, and what backward passes keep."""
     state, steps = facts.state, facts.steps
     if spec.method in ("reverse", "truncated"):
         steps = min(spec.window, steps) if spec.method == "truncated" else steps
-        return _reverse_bytes(steps, spec.levels, facts)
+        return reverse_bytes(steps, spec.levels, state, facts.gradients, facts.residuals)
     if spec.method == "forward":
         return (1 + min(facts.size, CHUNK)) * state
     if spec.method in ("pes", "es_single"):
@@ -169,17 +160,6 @@ def expected_bytes(facts: Facts, spec: Spec) -> int:
         vectors = spec.iterations * 3 if spec.solver == "nystrom" else 6
         return state + vectors * facts.params + facts.residuals
     return 2 * state
-
-
-def _reverse_bytes(steps: int, levels: int, facts: Facts) -> int:
-    if levels == 0:
-        return steps * facts.residuals + 2 * facts.state
-    total = facts.residuals + 2 * facts.state
-    for level in range(levels, 1, -1):
-        block = block_length(steps, level)
-        total += -(-steps // block) * facts.state
-        steps = block
-    return total + steps * (facts.state + facts.gradients)
 
 
 def trusted_steps(growth: np.ndarray, last: bool) -> int:

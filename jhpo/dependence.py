@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -11,6 +11,7 @@ import numpy as np
 from jax.interpreters import partial_eval
 
 from jhpo.kernels import trees
+from jhpo.kernels.programs import equations
 
 HP = Any
 
@@ -83,13 +84,3 @@ def has_forward_mode(fun: Callable[[HP], Any], hp: HP) -> bool:
     traced = jax.make_jaxpr(tangents)(floats)
     # a backward rule that forward mode met is left in the program as this operation, which cannot be compiled
     return all(eqn.primitive.name != "custom_lin" for eqn in equations(traced.jaxpr))
-
-
-def equations(jaxpr: Any) -> Iterator[Any]:
-    """All equations of a traced program, those of the programs within it as well."""
-    for eqn in jaxpr.eqns:
-        yield eqn
-        inner = jax.tree.leaves(list(eqn.params.values()), is_leaf=lambda x: hasattr(x, "jaxpr"))
-        for program in (getattr(x, "jaxpr", x) for x in inner):
-            if hasattr(program, "eqns"):
-                yield from equations(program)

@@ -15,14 +15,21 @@ from jhpo.kernels import trees
 from jhpo.kernels.chaos import chaos, hyper_direction
 from jhpo.kernels.implicit import conjugate_gradient, implicit_value_and_grad, largest_eigenvalue, neumann, nystrom
 from jhpo.kernels.perturbed import perturbed_gradient
-from jhpo.kernels.unroll import forward_value_and_grad, marked_unroll, reverse_value_and_grad, unroll
+from jhpo.kernels.unroll import (
+    forward_value_and_grad,
+    gradient_bytes,
+    marked_unroll,
+    reverse_bytes,
+    reverse_value_and_grad,
+    unroll,
+)
 from jhpo.space import Space
 from jhpo.trainable import horizon_steps
 
 HP = Any
 METHODS = ("autodiff", "reverse", "forward", "truncated", "implicit", "pes", "es_single")
 SOLVERS = ("cg", "neumann", "nystrom")
-# Bytes of all states of one training up to which a member stores them all: beyond, recomputing costs less than memory.
+# Bytes up to which a member keeps all gradients or states of its training: beyond, recomputing costs less than memory.
 STORE = 2**23
 
 
@@ -212,12 +219,6 @@ def probe(trainable: Any, hp: HP, key: jax.Array, spec: Spec) -> Probe:
     return Probe(run.evaluate(hp, out.state), out.exponent, out.growth, stationary)
 
 
-def expected_memory(steps: int, size: int, levels: int) -> float:
-    """Bytes that reverse mode keeps in states: T S without or with one level, about L T^(1/L) S with L."""
-    levels = max(levels, 1)
-    return levels * steps ** (1 / levels) * size
-
-
 @relaxed
 def value_and_unit_grad(
     trainable: Any,
@@ -241,8 +242,8 @@ def value_and_unit_grad(
       horizon: share of the training.
       method: "auto" chooses by shapes alone, as it is traced for a whole population: forward mode for one or two
         continuous coordinates, else reverse mode.
-      levels: of rematerialisation; None stores all states up to `STORE` bytes, then two levels, or three where
-        these are too large as well.
+      levels: of rematerialisation; None for one while what that stores is at most `STORE` bytes, then two, or three
+        where these are too large as well.
       metric, static: see `jhpo.Population`.
 
     Returns:
@@ -266,8 +267,7 @@ def value_and_unit_grad(
     if method == "auto":
         method = "forward" if steps and continuous.size <= 2 else "reverse"
     if levels is None:
-        size = state_bytes(trainable, to_hp(inner), key)
-        levels = next((n for n in (1, 2) if expected_memory(steps, size, n) <= STORE), 3) if steps else 0
+        levels = _levels(bind(trainable, key, horizon, metric), to_hp(inner), state_bytes(trainable, to_hp(inner), key))
     spec = Spec(method=method, levels=levels, horizon=horizon, metric=metric)
     if method == "forward":
         run = bind(trainable, key, horizon, metric)
@@ -284,6 +284,13 @@ def value_and_unit_grad(
         _, pull = jax.vjp(floats, inner)
         (grad,) = pull(_floats_of(out.grad, to_hp(inner)))
     return value, jnp.zeros_like(unit).at[continuous].set(grad.astype(unit.dtype))
+
+
+def _levels(run: Training, hp: HP, size: int) -> int:
+    if run.steps == 0:
+        return 0
+    gradients = gradient_bytes(run.step, hp, jax.eval_shape(run.init, hp))
+    return next((n for n in (1, 2) if reverse_bytes(run.steps, n, size, gradients) <= STORE), 3)
 
 
 def _floats_of(grad: HP, hp: HP) -> list[jax.Array]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
 from jhpo.kernels.counter_random import scramble, seeds
 
@@ -11,6 +12,9 @@ from jhpo.kernels.counter_random import scramble, seeds
 # 12 rounds 1 in 4,096 of either beside what chance gives, which no minibatch notices (the tests measure both). Secrecy,
 # which this is not for, takes several times log2(n) rounds.
 ROUNDS = 12
+
+# Name of the rows of batches, by which rematerialisation can keep them: small beside what finding them again costs.
+ROWS = "jhpo.kernels.shuffle.rows"
 
 
 def _hash(x: jax.Array, salt: jax.Array) -> jax.Array:
@@ -77,4 +81,4 @@ def batch_rows(key: jax.Array, t: jax.Array, n: int, batch: int) -> jax.Array:
     [0, 1, 2, 3, 4, 5]
     """
     epoch, positions = batch_positions(t, n, batch)
-    return permuted(key, positions, n, epoch)
+    return checkpoint_name(permuted(key, positions, n, epoch), ROWS)

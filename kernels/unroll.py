@@ -16,9 +16,15 @@ from jax import lax
 
 from jhpo.kernels import trees
 from jhpo.kernels.mixed import GRADIENT
+from jhpo.kernels.programs import named_bytes
+from jhpo.kernels.shuffle import ROWS
 
 Tree = Any
 Step = Callable[[Tree, Tree, jax.Array], Tree]
+
+# What recomputing a step keeps of its first pass. Its own gradient is all that another pass would give beyond what the
+# Hessian product computes anyway, and the rows of its batch are few numbers that many operations find.
+_KEEP = jax.checkpoint_policies.save_only_these_names(GRADIENT, ROWS)
 
 
 def block_length(steps: int, levels: int) -> int:
@@ -48,8 +54,10 @@ def unroll(
       step: ``step(hp, state, t) -> state``, t an int32.
       hp, state: trees of arrays.
       steps: T, a Python integer.
-      levels: L. 0 stores what the steps' backward pass needs, T (S + residuals) bytes; L >= 1 stores about
-        L T^(1/L) states and T^(1/L) inner gradients (by `mixed_grad`), and recomputes each step L times.
+      levels: L. 0 stores what the steps' backward pass needs, T (S + residuals) bytes. 1 stores the inner gradients
+        of all steps where they are made by `mixed_grad`, and 2 T^(1/2) states, from which updates alone recompute the
+        others; all T states where they are not. L >= 2 stores about L T^(1/L) states and T^(1/L) inner gradients, and
+        recomputes each step L times.
       start: the number of the first step.
       probe: ``float[T]`` of zeros or None. Its cotangent is the norm of dE/dw_t after every step (reverse only).
 
@@ -69,30 +77,65 @@ def unroll(
         after = step(hp, carry, x[0])
         return (after if x[1] is None else _probed(after, x[1])), None
 
-    ts = jnp.asarray(start, jnp.int32) + jnp.arange(steps, dtype=jnp.int32)
-    return _scan(body, state, (ts, probe), steps, levels)
-
-
-def _scan(body: Callable[..., Any], carry: Tree, xs: Tree, steps: int, levels: int) -> Tree:
-    """A scan whose backward pass keeps the carries of ``levels`` nested loops."""
     if steps == 0:
-        return carry
-    if levels <= 1:
-        # a step's own gradient is all that recomputing it would give beyond what the Hessian product computes anyway
-        keep = jax.checkpoint_policies.save_only_these_names(GRADIENT)
-        return lax.scan(jax.checkpoint(body, prevent_cse=False, policy=keep) if levels else body, carry, xs)[0]
-    block = block_length(steps, levels)
+        return state
+    ts = jnp.asarray(start, jnp.int32) + jnp.arange(steps, dtype=jnp.int32)
+    if levels == 0:
+        return lax.scan(body, state, (ts, probe))[0]
+    if levels == 1 and gradient_bytes(step, hp, state) == 0:
+        return _recomputed(body, state, (ts, probe))
+    return _blocks(body, state, (ts, probe), steps, levels)
+
+
+def gradient_bytes(step: Step, hp: Tree, state: Tree) -> int:
+    """Bytes of what one step computes by `jhpo.kernels.mixed.mixed_grad`: read off the traced program."""
+    return named_bytes(jax.make_jaxpr(step)(hp, state, jnp.int32(0)).jaxpr, GRADIENT)
+
+
+def reverse_bytes(steps: int, levels: int, state: int, gradients: int, residuals: int = 0) -> int:
+    """Bytes that the backward pass of `unroll` keeps.
+
+    Args:
+      steps, levels: see `unroll`.
+      state: bytes of a state.
+      gradients: see `gradient_bytes`.
+      residuals: bytes that one step keeps for its own backward pass.
+
+    >>> reverse_bytes(100, 0, 12, 4, 20), reverse_bytes(100, 1, 12, 4, 20), reverse_bytes(100, 2, 12, 4, 20)
+    (2024, 724, 324)
+    """
+    if levels == 0:
+        return steps * residuals + 2 * state
+    total = residuals + 2 * state
+    if levels == 1 and gradients:
+        total, levels = total + steps * gradients, 2
+    for level in range(levels, 1, -1):
+        block = block_length(steps, level)
+        total += -(-steps // block) * state
+        steps = block
+    return total + steps * (state + gradients)
+
+
+def _recomputed(body: Callable[..., Any], carry: Tree, xs: Tree) -> Tree:
+    """A scan whose backward pass keeps the carry of every step, and what `_KEEP` says."""
+    return lax.scan(jax.checkpoint(body, prevent_cse=False, policy=_KEEP), carry, xs)[0]
+
+
+def _blocks(body: Callable[..., Any], carry: Tree, xs: Tree, steps: int, levels: int) -> Tree:
+    """A scan of blocks whose backward pass keeps a carry for every block, and with one level what `_KEEP` says."""
+    block = block_length(steps, max(levels, 2))
     count = steps // block
 
     def inner(carry: Tree, xs: Tree, length: int) -> Tree:
-        return _scan(body, carry, xs, length, levels - 1)
+        return _blocks(body, carry, xs, length, levels - 1) if levels > 2 else _recomputed(body, carry, xs)
 
-    remat = jax.checkpoint(inner, static_argnums=(2,), prevent_cse=False)
+    keep = _KEEP if levels == 1 else None
+    remat = jax.checkpoint(inner, static_argnums=(2,), prevent_cse=False, policy=keep)
     blocks = jax.tree.map(lambda x: x[: count * block].reshape(count, block, *x.shape[1:]), xs)
     carry, _ = lax.scan(lambda c, x: (remat(c, x, block), None), carry, blocks)
     tail = jax.tree.map(lambda x: x[count * block :], xs)
     # outside a loop the compiler could merge the recomputation with the first pass: forbid it here
-    last = jax.checkpoint(inner, static_argnums=(2,), prevent_cse=True)
+    last = jax.checkpoint(inner, static_argnums=(2,), prevent_cse=True, policy=keep)
     return last(carry, tail, steps - count * block) if steps > count * block else carry
 
 
@@ -226,6 +269,10 @@ def forward_value_and_grad(
     if size == 0:
         value, marks = marked(hp)
         grad, norms = jnp.zeros((0,), flat.dtype), marks
+    elif size == 1:
+        # one direction needs no batch of tangents, whose products are slower
+        value, slope, norms = along(jnp.arange(size)[0])
+        grad = slope[None]
     elif size <= chunk:
         value, grad, sizes = jax.vmap(along, out_axes=(None, 0, 0))(jnp.arange(size))
         norms = jnp.sqrt(jnp.sum(sizes**2, axis=0))

@@ -10,7 +10,15 @@ import pytest
 
 from jhpo.kernels.mixed import mixed_grad
 from jhpo.kernels.online import online, window_value_and_grad
-from jhpo.kernels.unroll import block_length, forward_value_and_grad, reverse_value_and_grad, truncated, unroll
+from jhpo.kernels.unroll import (
+    block_length,
+    forward_value_and_grad,
+    gradient_bytes,
+    reverse_bytes,
+    reverse_value_and_grad,
+    truncated,
+    unroll,
+)
 from tests.kernels.hyper_problems import descent, digits_training
 
 
@@ -128,6 +136,29 @@ def test_lengths_without_a_good_divisor(x64, steps, levels):
     one = lambda n: reverse_value_and_grad(step, lambda hp, w: w, lambda hp: hp + 1.0, jnp.float64(0.3), steps, n)  # noqa: E731
     np.testing.assert_allclose(one(levels)[1], one(0)[1], rtol=1e-12)
     assert 1 <= block_length(steps, max(levels, 2)) <= steps
+
+
+@pytest.mark.parametrize(("grad", "kept"), [(mixed_grad, 1.0), (jax.grad, 4.0)], ids=["mixed", "plain"])
+def test_one_level_keeps_gradients_where_it_can_and_states_where_not(loose, grad, kept):
+    steps, size = 400, 256
+    params = jnp.linspace(-1.0, 1.0, size, dtype=jnp.float32)
+
+    def step(hp, state, t):  # a state is four times a gradient: parameters, two moments and an average
+        p, memory, average = state
+        updates, memory = optax.adam(hp, eps_root=1e-8).update(grad(lambda p: jnp.sum(jnp.cos(p)))(p), memory)
+        p = optax.apply_updates(p, updates)
+        return p, memory, 0.9 * average + 0.1 * p * average
+
+    start = (params, optax.adam(0.1).init(params), params)
+    run = jax.jit(
+        lambda hp: reverse_value_and_grad(step, lambda hp, s: jnp.sum(s[2] ** 2), lambda hp: start, hp, steps, 1)[:2]
+    )
+    program = run.lower(jnp.float32(0.01)).compile()
+    state, one = 16 * size, 4 * size
+    expected = reverse_bytes(steps, 1, state, gradient_bytes(step, jnp.float32(0.01), start))
+    assert gradient_bytes(step, jnp.float32(0.01), start) == (one if grad is mixed_grad else 0)
+    assert program.memory_analysis().temp_size_in_bytes == pytest.approx(expected, rel=0.1)
+    assert expected == pytest.approx(steps * one * kept, rel=0.5)
 
 
 def test_no_steps_is_plain_autodiff(x64):
