@@ -52,7 +52,8 @@ def hypergrad(
     Methods, their time in trainings, and memory (S the bytes of a state, k how many hyperparameters):
 
     - "forward": 1 + (1..2) k; (1 + k) S, at most nine states. Exact. For one or two hyperparameters.
-    - "reverse": about 3, and 1 more for each level; T (S + residuals) with ``levels=0``, about L T^(1/L) S with L.
+    - "reverse": about 3 with one level, 1 more for each further one; T gradients and 2 T^(1/2) S with ``levels=1`` (T S
+      where the step does not use `mixed_grad`), about L T^(1/L) S with L, T (S + residuals) with ``levels=0``.
     - "truncated": the last ``window`` steps alone. Cheap and biased towards small rates.
     - "implicit": at the optimum of ``train_loss``; no unroll is kept. Only for hyperparameters of the loss.
     - "pes", "es_single": 2 ``pairs`` trainings; a gradient of the smoothed loss, also where training is chaotic.

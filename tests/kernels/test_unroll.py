@@ -10,6 +10,7 @@ import pytest
 
 from jhpo.kernels.mixed import mixed_grad
 from jhpo.kernels.online import online, window_value_and_grad
+from jhpo.kernels.shuffle import batch_rows
 from jhpo.kernels.unroll import (
     block_length,
     forward_value_and_grad,
@@ -159,6 +160,22 @@ def test_one_level_keeps_gradients_where_it_can_and_states_where_not(loose, grad
     assert gradient_bytes(step, jnp.float32(0.01), start) == (one if grad is mixed_grad else 0)
     assert program.memory_analysis().temp_size_in_bytes == pytest.approx(expected, rel=0.1)
     assert expected == pytest.approx(steps * one * kept, rel=0.5)
+
+
+@pytest.mark.parametrize(("levels", "passes"), [(1, 1), (2, 2)])
+def test_a_backward_pass_does_not_find_its_batches_again(levels, passes):
+    data, key = jnp.linspace(0.0, 1.0, 100), jax.random.key(0)
+
+    def step(hp, w, t):
+        batch = data[batch_rows(key, t, 100, 8)]
+        return w - hp * mixed_grad(lambda p: jnp.mean((jnp.sin(p) - batch) ** 2))(w)
+
+    def remainders(fun):
+        return jax.jit(fun).lower(jnp.float32(0.1)).compile().as_text().count(" remainder(")
+
+    training = remainders(lambda hp: unroll(step, hp, jnp.float32(1.0), 36))
+    gradient = remainders(jax.grad(lambda hp: unroll(step, hp, jnp.float32(1.0), 36, levels)))
+    assert 0 < training and gradient == passes * training
 
 
 def test_no_steps_is_plain_autodiff(x64):
