@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
@@ -21,28 +18,9 @@ from sqlalchemy.exc import OperationalError
 
 import jhpo
 from benchmarks.reliability import SPACE, campaign, claims, lease_campaign, million, objective, tell_many
-from jhpo.errors import JhpoError, StorageError, TrialConflict
-from jhpo.storage.repair import repair
+from jhpo.errors import StorageError, TrialConflict
 from jhpo.trial import TrialState
-
-GREEDY = jhpo.Greedy(8)
-
-
-def whole(budget, seed=0):
-    study = jhpo.Study(SPACE, GREEDY, seed=seed)
-    study.optimize(objective, budget=budget)
-    return study
-
-
-def columns(study):
-    table = study.history.table
-    return table.value.array.copy(), table.unit.array.copy(), table.state.array.copy()
-
-
-def assert_prefix(study, reference, rows):
-    for a, b in zip(columns(study), columns(reference)):
-        np.testing.assert_array_equal(a[:rows], b[:rows])
-
+from tests.storage.references import GREEDY, assert_prefix, columns, whole
 
 # 1, 2: kill -9
 
@@ -72,60 +50,8 @@ def test_a_million_trials_reopen_within_five_seconds(tmp_path):
     assert million(tmp_path, 1_000_000)["ask_s"] < 5.0
 
 
-# 3: truncated files, flipped bits
-
-
-@pytest.fixture(scope="module")
-def stored(tmp_path_factory):
-    path = tmp_path_factory.mktemp("stored") / "a.db"
-    with jhpo.Study(SPACE, GREEDY, path, seed=1) as study:
-        study.optimize(objective, budget=160)
-    return path
-
-
-def opened_as(path, reference):
-    """How a perhaps damaged file opens: "refused", or "same" (as far as it goes it equals the reference)."""
-    try:
-        with jhpo.Study.load(path) as study:
-            rows = len(study)
-            assert_prefix(study, reference, rows)
-            assert rows == len(reference), "results are missing without a word"
-            study.ask(1)
-        return "same"
-    except StorageError:
-        return "refused"
-
-
-def test_flipped_bits_are_noticed_or_harmless(tmp_path, stored):
-    reference, data = whole(160, seed=1), stored.read_bytes()
-    random = np.random.default_rng(0)
-    outcomes = []
-    for k in range(60):
-        path = tmp_path / f"{k}.db"
-        changed = bytearray(data)
-        at = int(random.integers(len(data)))
-        changed[at] ^= 1 << int(random.integers(8))
-        path.write_bytes(changed)
-        outcomes.append(opened_as(path, reference))
-    assert outcomes.count("refused") > 10
-    assert set(outcomes) <= {"refused", "same"}
-
-
-def test_truncated_files_are_refused(tmp_path, stored):
-    reference, data = whole(160, seed=1), stored.read_bytes()
-    for share in (0.0, 0.001, 0.1, 0.37, 0.5, 0.8, 0.95, 0.999):
-        path = tmp_path / f"{share}.db"
-        path.write_bytes(data[: int(len(data) * share)])
-        assert opened_as(path, reference) == "refused", share
-        with contextlib.suppress(StorageError):
-            repair(path)
-            with jhpo.Study.load(path) as study:
-                there = np.isfinite(study.history.table.value.array)
-                good = reference.history.table.value.array[: len(study)]
-                np.testing.assert_array_equal(study.history.table.value.array[there], good[there])
-
-
-# 4 is in tests/storage/test_log.py: dropped, duplicated and swapped rows
+# 3, 15, 16 (damaged and hostile files, formats) are in tests/storage/test_damage.py, 4 (rows dropped, doubled, swapped)
+# in tests/storage/test_log.py
 
 
 # 5: disk full and I/O errors at each write
@@ -235,7 +161,7 @@ def test_a_killed_workers_trial_is_handed_on(tmp_path):
     assert figures == {"kills": 2, "handed_on": 2, "late_refused": 1}
 
 
-# 10, 11 are in tests/test_study.py, 13 in tests/executors/test_host.py, 14 in tests/test_cli.py
+# 10, 11, 17 are in tests/test_study.py, 13 in tests/executors/test_host.py, 14 in tests/test_cli.py
 
 
 # 12: one failed lane
@@ -258,87 +184,6 @@ def test_one_nan_member_of_many_changes_no_other():
     lost = np.isnan(b)
     assert lost.sum() == 1 and lost[500]
     np.testing.assert_array_equal(a[~lost].view(np.uint64), b[~lost].view(np.uint64))
-
-
-# 15: hostile files
-
-
-def test_hostile_headers_are_refused_quickly(tmp_path):
-    from jhpo.storage import open_log
-
-    study = jhpo.Study(SPACE, "random", tmp_path / "good.db")
-    header = dict(study.history.header)
-    study.close()
-    bad = {
-        "pickle": {"space": "cos\nsystem\n(S'touch pwned'\ntR."},
-        "deep": {"space": '{"version":1,"tree":' + "[" * 100_000},
-        "no-tree": {"space": "{}"},
-        "module": {"strategy": {"strategy": "../../evil:Strategy", "options": {}}},
-        "dunder": {"strategy": {"strategy": "random", "options": {"__class__": "x"}}},
-        "types": {"strategy": 3},
-        "seed": {"seed": "../x"},
-        "direction": {"direction": "sideways"},
-        "huge": {"strategy": {"strategy": "random", "options": {"population": -(2**62)}}},
-    }
-    for name, change in bad.items():
-        log = open_log(tmp_path / f"{name}.db", create=True)
-        with log.write():
-            log.append("study", header | change)
-        log.close()
-        start = time.monotonic()
-        with pytest.raises(JhpoError):
-            jhpo.Study.load(tmp_path / f"{name}.db")
-        assert time.monotonic() - start < 1.0
-    assert not Path("pwned").exists()
-
-
-@pytest.mark.parametrize(
-    "events",
-    [
-        [("ask", {"generation": 0, "rows": 2**60, "member": 0, "id": 0})],
-        [("ask", {"generation": 5, "rows": 4, "member": 0, "id": 0})],
-        [("ask", {"generation": 0, "rows": 4, "member": 3, "id": 0})],
-        [("ask", {"generation": 0, "rows": 4, "member": 0, "id": 7})],
-        [("tell", {"ids": np.asarray([0]), "results": {"value": np.zeros(1), "reasons": {}}, "time": 0.0})],
-        [("tell", {"ids": np.asarray([-1]), "results": {"value": np.zeros(1), "reasons": {}}, "time": 0.0})],
-        [("claim", {"ids": [3], "worker": "w", "time": 0.0})],
-        [("run", {"command": "true"})],
-        [("study", {})],
-        [("layout", {})],
-    ],
-    ids=["huge", "generation", "member", "id", "untold", "negative", "claim", "kind", "study", "layout"],
-)
-def test_contradicting_events_are_refused(tmp_path, events):
-    path = tmp_path / "a.db"
-    study = jhpo.Study(SPACE, "random", path)
-    log = study.ledger.log
-    with log.write():
-        for kind, body in events:
-            defaults = {"units": np.full((2, SPACE.dim), 0.5), "worker": "w", "time": 0.0}
-            log.append(kind, {**defaults, **body} if kind == "ask" else body)
-    study.close()
-    with pytest.raises(StorageError, match="log row 1"):
-        jhpo.Study.load(path)
-
-
-# 16: formats; 17: changed spaces are in tests/test_study.py
-
-
-def test_a_study_of_every_released_format_opens(tmp_path):
-    folder = Path(__file__).parent / "storage" / "formats"
-    files = sorted(folder.glob("format*.sqlite"))
-    from jhpo.storage.schema import FORMAT
-
-    assert [f.stem for f in files] == [f"format{k}" for k in range(1, FORMAT + 1)]
-    for file in files:
-        copy = tmp_path / file.name
-        shutil.copy(file, copy)
-        with jhpo.Study.load(copy) as study:
-            assert len(study) == 24 and study.best.value < 1.0
-            assert [t.id for t in study.failures] == [1]
-            (trial,) = study.ask()
-            study.tell(trial, 0.0)
-            assert study.best.id == trial.id
 
 
 # 18 is in benchmarks/reliability.py
