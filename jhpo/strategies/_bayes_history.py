@@ -19,9 +19,18 @@ SMALLEST = 32
 # Units closer than this are one point.
 SAME = 1e-6
 
-# TuRBO's rules (Eriksson et al. 2019, sec. 3 and appendix): side lengths, and how many successes in a row double one.
-FIRST_LENGTH, LONGEST, SHORTEST, SUCCESSES = 0.8, 1.6, 0.5**7, 3
+# TuRBO's side lengths (Eriksson et al. 2019, appendix), and the share by which a success improves.
+_FIRST_LENGTH, _LONGEST = 0.8, 1.6
 _IMPROVEMENT = 1e-3
+
+
+class Rules(NamedTuple):
+    """When the trust region changes (Python values)."""
+
+    successes: int  # evaluations in a row that improve and double its side
+    failures: int  # evaluations in a row that do not and halve it
+    shortest: float  # a shorter side ends it
+    anew: bool  # then another begins, which knows nothing of before; otherwise it opens to the whole space
 
 
 class History(NamedTuple):
@@ -76,7 +85,7 @@ def blank(rows: int, space: Space, constraints: int, dtype: jnp.dtype, slopes: i
 def first_region(dtype: jnp.dtype) -> Region:
     """The region before anything is known."""
     zero = jnp.zeros((), jnp.int32)
-    return Region(jnp.asarray(FIRST_LENGTH, dtype), jnp.asarray(jnp.inf, dtype), zero, zero, zero)
+    return Region(jnp.asarray(_FIRST_LENGTH, dtype), jnp.asarray(jnp.inf, dtype), zero, zero, zero)
 
 
 def _dispensable(history: History) -> jax.Array:
@@ -191,9 +200,8 @@ def grow(history: History) -> History:
     return History(*(twice(c, f) for c, f in zip(history, (0.5, 0.0, 0.0, jnp.nan, jnp.nan, True, EMPTY, 0, 0))))
 
 
-def update_region(region: Region, rows: Told, patience: int, on: jax.Array, needed: int = SUCCESSES) -> Region:
-    """TuRBO's rules: ``needed`` successes in a row double the side, ``patience`` evaluations without one halve it, too
-    short a side starts a new region."""
+def update_region(region: Region, rows: Told, rules: Rules, on: jax.Array) -> Region:
+    """The region after results, if it is ``on``."""
     count = jnp.sum(rows.status != EMPTY, dtype=jnp.int32)
     best = jnp.min(jnp.where((rows.status == OBSERVED) & rows.feasible, rows.value, jnp.inf))
     margin = jnp.where(jnp.isfinite(region.best), _IMPROVEMENT * jnp.abs(region.best), 0.0)
@@ -201,16 +209,17 @@ def update_region(region: Region, rows: Told, patience: int, on: jax.Array, need
     nothing = count == 0
     successes = jnp.where(nothing, region.successes, jnp.where(better, region.successes + 1, 0))
     failures = jnp.where(better, 0, region.failures + count)
-    longer, shorter = successes >= needed, failures >= patience
-    length = jnp.where(longer, jnp.minimum(2.0 * region.length, LONGEST), region.length)
+    longer, shorter = successes >= rules.successes, failures >= rules.failures
+    length = jnp.where(longer, jnp.minimum(2.0 * region.length, _LONGEST), region.length)
     length = jnp.where(shorter, 0.5 * length, length)
-    over = length < SHORTEST
+    over = length < rules.shortest
+    anew = over if rules.anew else jnp.zeros_like(over)
     new = Region(
-        length=jnp.where(over, FIRST_LENGTH, length),
-        best=jnp.where(over, jnp.inf, jnp.minimum(region.best, best)),
+        length=jnp.where(over, _FIRST_LENGTH if rules.anew else _LONGEST, length),
+        best=jnp.where(anew, jnp.inf, jnp.minimum(region.best, best)),
         successes=jnp.where(longer, 0, successes),
         failures=jnp.where(shorter, 0, failures),
-        epoch=region.epoch + over.astype(jnp.int32),
+        epoch=region.epoch + anew.astype(jnp.int32),
     )
     # outside of its mode the region only remembers the best value
     idle = region._replace(best=jnp.minimum(region.best, best))

@@ -18,15 +18,14 @@ from jhpo.strategies import _bayes_model as modelling
 from jhpo.strategies import _bayes_search as searching
 from jhpo.strategies import _bayes_thompson as thompson
 from jhpo.strategies._bayes_candidates import Search, design
-from jhpo.strategies._bayes_history import EMPTY, History, Region, bucket
+from jhpo.strategies._bayes_history import EMPTY, History, Region, Rules, bucket
 from jhpo.strategies._bayes_model import Surrogate
 from jhpo.strategies.base import Evaluation, Strategy, default_dtype, static_field, strategy
 
 # The model is conditioned on at most so many rows, and its parameters are fitted to at most so many.
 MODEL_ROWS, FIT_ROWS = 1024, 256
-# With gradients: rows of values in the model, points of the design, and how many successes and how many failures in a
-# row double and halve the trust region: a model that knows the slopes is soon right, or soon known to be wrong.
-_SLOPE_MODEL_ROWS, _SLOPE_INITIAL, _SLOPE_SUCCESSES, _SLOPE_FAILURES = 256, 4, 2, 3
+# With gradients: rows of values in the model, and points of the design.
+_SLOPE_MODEL_ROWS, _SLOPE_INITIAL = 256, 4
 # Beyond these the search keeps to a trust region, unless an option says otherwise.
 _REGION_DIM, _REGION_ROWS = 20, 1000
 REGIONS = ("auto", "always", "never")
@@ -68,7 +67,7 @@ class BayesOpt(Strategy):
     process is conditioned on both: in d coordinates one evaluation says as much as 1 + d values (Wu et al. 2017,
     "Bayesian optimization with gradients"). Noise of the gradients is learned beside that of the values; gradients ten
     times longer than the median one count for nothing; derivatives by integers and categories are not used, their
-    values are. The search keeps to a trust region from the start.
+    values are. The search keeps to a trust region from the start, which opens to the whole space at a local optimum.
 
     Everything is traceable: inside `jhpo.run` a whole study is one program, and studies run side by side under
     ``vmap``. On the host (`minimize`, `Study`) it runs in float64 and its buffers grow: 32, 64, 128, ... trials, one
@@ -213,10 +212,8 @@ class BayesOpt(Strategy):
         dtype = state.history.units.dtype
         rows = past.told(state.space, units, result, self.constraints, dtype, self._slopes(state.space))
         history, used = past.record(state.history, state.used, rows, state.region.epoch, state.asked)
-        patience = max(_SLOPE_FAILURES if self.gradients else max(4, state.space.dim), self.batch)
-        needed = _SLOPE_SUCCESSES if self.gradients else past.SUCCESSES
         moving = self._local(state) & (self._here(state) > self._initial(state.space))
-        region = past.update_region(state.region, rows, patience, moving, needed)
+        region = past.update_region(state.region, rows, self._rules(state.space), moving)
         return state._replace(history=history, used=used, region=region)
 
     def absorb(self, state: BayesState, units: jax.Array, result: Evaluation) -> BayesState:
@@ -242,6 +239,13 @@ class BayesOpt(Strategy):
 
     def _initial(self, space: Space) -> int:
         return self.initial or max(self.batch, min(space.dim + 1, _SLOPE_INITIAL if self.gradients else 8))
+
+    def _rules(self, space: Space) -> Rules:
+        if self.gradients:
+            # a model that knows the slopes is soon right, or soon known to be wrong; at a local optimum, which it
+            # finds within few points, it looks elsewhere with all it knows
+            return Rules(successes=2, failures=max(3, self.batch), shortest=0.2, anew=False)
+        return Rules(successes=3, failures=max(4, space.dim, self.batch), shortest=0.5**7, anew=True)
 
     def _global(self, state: BayesState) -> bool:
         """The search never keeps to a trust region while its buffers have this size."""

@@ -213,13 +213,15 @@ def test_measured_constraints(x64: None) -> None:
 # -- trust region ----------------------------------------------------------------------------------------------
 
 
-def test_rules_of_the_trust_region() -> None:
+@pytest.mark.parametrize("anew", [True, False])
+def test_rules_of_the_trust_region(anew: bool) -> None:
     on, region = jnp.asarray(True), past.first_region(jnp.float32)
+    rules = past.Rules(successes=3, failures=4, shortest=0.5**7, anew=anew)
 
     def tell(region: past.Region, *values: float) -> past.Region:
         units = jnp.full((len(values), 2), 0.5)
         rows = past.told(PLANE, units, Evaluation(value=np.asarray(values, np.float32)), 0, jnp.float32)
-        return past.update_region(region, rows, 4, on)
+        return past.update_region(region, rows, rules, on)
 
     for value in (9.0, 8.0, 7.0):
         region = tell(region, value)
@@ -230,7 +232,11 @@ def test_rules_of_the_trust_region() -> None:
     assert float(region.length) == pytest.approx(0.8) and float(region.best) == pytest.approx(6.9999)
     for _ in range(4 * 7):
         region = tell(region, 9.0)
-    assert int(region.epoch) == 1 and float(region.length) == pytest.approx(0.8) and np.isinf(region.best)
+    if anew:
+        assert int(region.epoch) == 1 and float(region.length) == pytest.approx(0.8) and np.isinf(region.best)
+    else:
+        assert int(region.epoch) == 0 and float(region.length) == pytest.approx(1.6)
+        assert float(region.best) == pytest.approx(6.9999)
 
 
 def test_trust_region_in_many_dimensions(x64: None) -> None:
