@@ -92,7 +92,7 @@ def _read(trainable: Any, hp: HP, key: jax.Array, spec: Spec) -> Facts:
     if implicit:
         state = jax.eval_shape(run.init, start)
         like = jax.eval_shape(part.params, state)
-        params = _bytes(like)
+        params = trees.num_bytes(like)
         zeros = functools.partial(jax.tree.map, lambda x: jnp.zeros(x.shape, x.dtype))
         loss = smoothly(lambda hp: part.train_loss(hp, zeros(like)), start)
         # the state is made from the fixed hyperparameters: what counts is the evaluation's own use of them
@@ -116,10 +116,6 @@ def _read(trainable: Any, hp: HP, key: jax.Array, spec: Spec) -> Facts:
     )
 
 
-def _bytes(tree: Any) -> int:
-    return sum(int(np.prod(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(tree))
-
-
 def _residual_bytes(run: Any, hp: HP) -> int:
     """Bytes one step's backward pass needs beside the hyperparameters and the data."""
     shapes = jax.eval_shape(run.init, hp)
@@ -139,10 +135,8 @@ def _residual_bytes(run: Any, hp: HP) -> int:
     closed = jax.make_jaxpr(pull)(hp, shapes, t)
     constants = {id(v) for v in (*closed.jaxpr.constvars, *closed.jaxpr.invars[: len(hp)])}
     kept = {id(v): v.aval for v in closed.jaxpr.outvars if not isinstance(v, Literal)}
-    return sum(
-        int(np.prod(a.shape)) * np.dtype(a.dtype).itemsize
-        for i, a in kept.items()
-        if i not in constants and not jax.dtypes.issubdtype(a.dtype, jax.dtypes.extended)
+    return trees.num_bytes(
+        [a for i, a in kept.items() if i not in constants and not jax.dtypes.issubdtype(a.dtype, jax.dtypes.extended)]
     )
 
 

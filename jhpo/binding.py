@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jhpo.kernels import trees
 from jhpo.trainable import evaluate_state, horizon_steps
@@ -85,5 +84,4 @@ def has_implicit(trainable: Any) -> bool:
 
 def state_bytes(trainable: Any, hp: HP, key: jax.Array) -> int:
     """S, the bytes of one training state."""
-    shapes = jax.eval_shape(lambda hp, key: trainable.init(hp, key), hp, key)
-    return sum(int(np.prod(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(shapes))
+    return trees.num_bytes(jax.eval_shape(lambda hp, key: trainable.init(hp, key), hp, key))

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jhpo.binding import Partly, Training, bind, has_implicit, relaxed, state_bytes
+from jhpo.binding import Partly, Training, bind, has_implicit, relaxed
 from jhpo.errors import invalid
 from jhpo.kernels import trees
 from jhpo.kernels.chaos import chaos, hyper_direction
@@ -24,7 +24,6 @@ from jhpo.kernels.unroll import (
     unroll,
 )
 from jhpo.space import Space
-from jhpo.trainable import horizon_steps
 
 HP = Any
 METHODS = ("autodiff", "reverse", "forward", "truncated", "implicit", "pes", "es_single")
@@ -257,20 +256,15 @@ def value_and_unit_grad(
     (1.0, [4.0])
     """
     continuous = np.flatnonzero(np.asarray(space.cells) == 0)
-    steps = horizon_steps(trainable, horizon)
+    run = bind(trainable, key, horizon, metric)
     if continuous.size == 0:
-        run = bind(trainable, key, horizon, metric)
         hp = space.from_unit(unit, static)
         return run.evaluate(hp, unroll(run.step, hp, run.init(hp), run.steps)), jnp.zeros_like(unit)
     inner = unit[continuous]
     to_hp = lambda x: space.from_unit(unit.at[continuous].set(x), static)  # noqa: E731
     if method == "auto":
-        method = "forward" if steps and continuous.size <= 2 else "reverse"
-    if levels is None:
-        levels = _levels(bind(trainable, key, horizon, metric), to_hp(inner), state_bytes(trainable, to_hp(inner), key))
-    spec = Spec(method=method, levels=levels, horizon=horizon, metric=metric)
+        method = "forward" if run.steps and continuous.size <= 2 else "reverse"
     if method == "forward":
-        run = bind(trainable, key, horizon, metric)
 
         def whole(x: jax.Array) -> jax.Array:
             hp = to_hp(x)
@@ -278,6 +272,8 @@ def value_and_unit_grad(
 
         value, grad = forward_value_and_grad(whole, inner)[:2]
     else:
+        levels = _levels(run, to_hp(inner)) if levels is None else levels
+        spec = Spec(method=method, levels=levels, horizon=horizon, metric=metric)
         out = estimate(trainable, to_hp(inner), key, spec)
         value = out.value
         floats = lambda x: trees.split_floats(to_hp(x))[0]  # noqa: E731
@@ -286,10 +282,11 @@ def value_and_unit_grad(
     return value, jnp.zeros_like(unit).at[continuous].set(grad.astype(unit.dtype))
 
 
-def _levels(run: Training, hp: HP, size: int) -> int:
+def _levels(run: Training, hp: HP) -> int:
     if run.steps == 0:
         return 0
-    gradients = gradient_bytes(run.step, hp, jax.eval_shape(run.init, hp))
+    state = jax.eval_shape(run.init, hp)
+    size, gradients = trees.num_bytes(state), gradient_bytes(run.step, hp, state)
     return next((n for n in (1, 2) if reverse_bytes(run.steps, n, size, gradients) <= STORE), 3)
 
 

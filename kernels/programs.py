@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
-import numpy as np
+
+from jhpo.kernels import trees
 
 
 def equations(jaxpr: Any) -> Iterator[Any]:
@@ -29,4 +30,4 @@ def named_bytes(jaxpr: Any, name: str) -> int:
     (12, 0)
     """
     named = (e for e in equations(jaxpr) if e.primitive.name == "name" and e.params["name"] == name)
-    return sum(int(np.prod(v.aval.shape)) * v.aval.dtype.itemsize for e in named for v in e.outvars)
+    return trees.num_bytes([v.aval for e in named for v in e.outvars])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,15 @@ def is_float(leaf: Any) -> bool:
     """Whether a leaf can carry a derivative (a key, an index or a flag cannot)."""
     dtype = leaf.dtype if hasattr(leaf, "dtype") else jnp.result_type(leaf)
     return bool(jnp.issubdtype(dtype, jnp.inexact))
+
+
+def num_bytes(tree: Tree) -> int:
+    """Bytes of all leaves: arrays, or shapes with dtypes.
+
+    >>> num_bytes({"a": jax.ShapeDtypeStruct((3, 2), jnp.float32), "b": jnp.zeros(2, jnp.int8)})
+    26
+    """
+    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 def split_floats(tree: Tree) -> tuple[list[jax.Array], Callable[[list[jax.Array]], Tree]]:

@@ -25,7 +25,7 @@ _IMPROVEMENT = 1e-3
 
 
 class Rules(NamedTuple):
-    """When the trust region changes (Python values)."""
+    """When the trust region changes (Python values); after TuRBO (Eriksson et al. 2019, sec. 3)."""
 
     successes: int  # evaluations in a row that improve and double its side
     failures: int  # evaluations in a row that do not and halve it

@@ -14,7 +14,8 @@ import jhpo
 from benchmarks.reliability import SPACE, objective
 from jhpo.errors import JhpoError, StorageError
 from jhpo.storage.repair import repair
-from tests.storage.references import GREEDY, assert_prefix, whole
+from tests.storage.references import GREEDY, whole
+from tests.studies import assert_same
 
 # 3: truncated files, flipped bits
 
@@ -32,7 +33,7 @@ def opened_as(path, reference):
     try:
         with jhpo.Study.load(path) as study:
             rows = len(study)
-            assert_prefix(study, reference, rows)
+            assert_same(study, reference, rows)
             assert rows == len(reference), "results are missing without a word"
             study.ask(1)
         return "same"
