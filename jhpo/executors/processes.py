@@ -9,6 +9,7 @@ import queue
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
@@ -19,6 +20,8 @@ from jhpo.outcome import Outcome, failure
 
 # The first import of a user's module (JAX, a data set) may take long; it does not count as evaluation time.
 _START_SECONDS = 300.0
+# Between the end of a child's pipe and its exit code lies the rest of its end, longer on a machine that is busy.
+_END_SECONDS = 10.0
 
 
 class ProcessPool:
@@ -103,8 +106,7 @@ class _Worker:
         try:
             message = self._pipe.recv() if self._pipe.poll(_START_SECONDS) else "it did not start in time"
         except (EOFError, OSError):
-            self._process.join(1.0)
-            message = f"it ended with exit code {self._process.exitcode}"
+            message = f"it ended with {self._end()}"
         if message:
             raise InvalidArgument(f"fn: expected a function that a worker process can import; {message}")
 
@@ -116,10 +118,18 @@ class _Worker:
                 return failure(f"timeout: no result within {timeout:g} s (its process was killed)"), False
             return self._pipe.recv(), True
         except (EOFError, OSError):
-            self._process.join(1.0)
-            code = self._process.exitcode
-            what = f"signal {signal.Signals(-code).name}" if code is not None and code < 0 else f"exit code {code}"
-            return failure(f"the worker process ended with {what} (out of memory, or a crash)"), False
+            return failure(f"the worker process ended with {self._end()} (out of memory, or a crash)"), False
+
+    def _end(self) -> str:
+        """How the process ended."""
+        # Not `join`: a thread that starts a process reaps all that have ended (`multiprocessing.process._cleanup`),
+        # and until it has noted the exit code, `join` finds no child and returns without one.
+        deadline = time.monotonic() + _END_SECONDS
+        while (code := self._process.exitcode) is None and time.monotonic() < deadline:
+            time.sleep(0.005)
+        if code is None:
+            return "an unknown exit code"
+        return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
     def kill(self) -> None:
         """End the process at once."""

@@ -106,6 +106,25 @@ def test_processes_survive_hangs_crashes_and_kills():
     assert len(reasons) == 2 and "exit code 7" in reasons[0] and "SIGKILL" in reasons[1]
 
 
+def test_an_exit_code_that_another_thread_collects_first_is_waited_for(monkeypatch):
+    collected, waitpid = [], os.waitpid
+
+    def late(pid, flag):
+        collected.append(pid)
+        if len(collected) < 20:
+            raise ChildProcessError  # reaped by another thread, which has not noted the code yet
+        return waitpid(pid, flag)
+
+    pool = jhpo.host(crashes, kind="process").pool()
+    try:
+        assert pool.submit({"x": 0.1}, 0).result().value == 0.1
+        monkeypatch.setattr(os, "waitpid", late)
+        assert "exit code 7" in pool.submit({"x": 0.9}, 0).result().reason
+    finally:
+        monkeypatch.undo()
+        pool.close()
+
+
 def test_threads_and_processes_agree():
     by_thread, by_process = (jhpo.Study(SPACE, jhpo.RandomSearch(4)) for _ in range(2))
     by_thread.optimize(jhpo.host(seeded, workers=2), budget=6)
