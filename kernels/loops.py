@@ -15,9 +15,13 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 from jax.experimental.xla_metadata import set_xla_metadata
+from jax.extend.core import jaxpr_as_fun
+
+from jhpo.kernels.programs import replaced
 
 F = TypeVar("F", bound=Callable[..., Any])
 _ABREAST = 16  # as many float32 as the widest registers hold
+_SLOW_SUMS = range(128, 8193)  # sizes: smaller ones take no time, of larger ones XLA makes many at once
 
 
 def apart(f: F) -> F:
@@ -61,3 +65,40 @@ def in_turn(f: F) -> F:
         return call(*args) if jax.default_backend() == "cpu" else f(*args)
 
     return wrapper  # type: ignore[return-value]
+
+
+def wide_sums(f: F) -> F:
+    """``f`` whose sums over all of a small matrix a CPU makes 16 numbers at a time instead of one by one.
+
+    Such a sum is the derivative of a scalar that multiplies a matrix: of a learning rate, in every step of a backward
+    pass. XLA adds the 2,048 numbers of a 64 x 32 matrix in two halves, each one number after the other: 2 us, a tenth
+    of a training step of such a network. By columns it takes 0.2 us.
+
+    >>> float(wide_sums(jax.grad(lambda rate, x: (rate * x).sum()))(2.0, jnp.ones((20, 10))))
+    200.0
+    """
+
+    @functools.wraps(f)
+    def wrapper(*args: Any) -> Any:
+        if jax.default_backend() != "cpu":
+            return f(*args)
+        program, shape = jax.make_jaxpr(f, return_shape=True)(*args)
+        out = jaxpr_as_fun(replaced(program, _widened))(*jax.tree.leaves(args))
+        return jax.tree.unflatten(jax.tree.structure(shape), out)
+
+    return wrapper  # type: ignore[return-value]
+
+
+def _widened(equation: Any) -> Callable[..., jax.Array] | None:
+    if equation.primitive.name != "reduce_sum" or equation.params.get("out_sharding") is not None:
+        return None
+    x = equation.invars[0].aval
+    slow = len(equation.params["axes"]) == x.ndim and x.size in _SLOW_SUMS and x.dtype in (jnp.float32, jnp.float64)
+    return _sum_by_columns if slow else None
+
+
+def _sum_by_columns(x: jax.Array) -> jax.Array:
+    x = x.reshape(-1)
+    x = jnp.pad(x, (0, -x.size % _ABREAST)).reshape(_ABREAST, -1)
+    # without the barrier XLA makes one sum of the two
+    return jnp.sum(jax.lax.optimization_barrier(jnp.sum(x, axis=0)))

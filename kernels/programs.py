@@ -1,13 +1,16 @@
-"""Reading traced programs."""
+"""Reading and rewriting traced programs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 
 from jhpo.kernels import trees
+
+# Equations whose inner programs mean what they would mean outside (a Pallas kernel's do not).
+_TRANSPARENT = ("scan", "while", "cond", "jit", "pjit", "checkpoint", "remat2", "closed_call", "custom_linear_solve")
 
 
 def equations(jaxpr: Any) -> Iterator[Any]:
@@ -31,3 +34,53 @@ def named_bytes(jaxpr: Any, name: str) -> int:
     """
     named = (e for e in equations(jaxpr) if e.primitive.name == "name" and e.params["name"] == name)
     return trees.num_bytes([v.aval for e in named for v in e.outvars])
+
+
+def replaced(program: Any, rule: Callable[[Any], Callable[..., jax.Array] | None]) -> Any:
+    """A traced program with some equations replaced, within its loops and branches as well.
+
+    Args:
+      program: what `jax.make_jaxpr` returns.
+      rule: for an equation of one output None, or the function that takes its place: the same inputs, an output of the
+        same shape and dtype.
+
+    Returns:
+      The program with calls of the functions; programs without such an equation stay the same objects.
+
+    >>> import jax.numpy as jnp
+    >>> from jax.extend.core import jaxpr_as_fun
+    >>> program = jax.make_jaxpr(lambda x: jax.lax.map(jnp.sin, x))(jnp.zeros(1))
+    >>> changed = replaced(program, lambda equation: jnp.cos if equation.primitive.name == "sin" else None)
+    >>> jaxpr_as_fun(program)(jnp.zeros(1))[0].tolist(), jaxpr_as_fun(changed)(jnp.zeros(1))[0].tolist()
+    ([0.0], [1.0])
+    """
+    seen: dict[int, Any] = {}  # a function that is called often stays one function
+
+    def within(program: Any) -> Any:
+        if id(program) not in seen:
+            closed = getattr(program, "jaxpr", program) is not program
+            parts = [program.jaxpr] if closed else program.eqns
+            changed = [within(p) if closed else equation(p) for p in parts]
+            if all(a is b for a, b in zip(parts, changed)):
+                seen[id(program)] = program
+            else:
+                seen[id(program)] = program.replace(jaxpr=changed[0]) if closed else program.replace(eqns=changed)
+        return seen[id(program)]
+
+    def equation(eqn: Any) -> Any:
+        if (function := rule(eqn)) is not None:
+            shapes = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in eqn.invars]
+            (call,) = jax.make_jaxpr(jax.jit(function))(*shapes).jaxpr.eqns
+            return call.replace(invars=eqn.invars, outvars=eqn.outvars, source_info=eqn.source_info)
+        if eqn.primitive.name not in _TRANSPARENT:
+            return eqn
+        leaves, treedef = jax.tree.flatten(eqn.params, is_leaf=_is_program)
+        changed = [within(x) if _is_program(x) else x for x in leaves]
+        same = all(a is b for a, b in zip(leaves, changed))
+        return eqn if same else eqn.replace(params=jax.tree.unflatten(treedef, changed))
+
+    return within(program)
+
+
+def _is_program(x: Any) -> bool:
+    return hasattr(x, "eqns")

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jhpo.kernels import trees
+from jhpo.kernels.loops import wide_sums
 from jhpo.kernels.mixed import GRADIENT
 from jhpo.kernels.programs import named_bytes
 from jhpo.kernels.shuffle import ROWS
@@ -230,9 +231,9 @@ def reverse_value_and_grad(
         return evaluate(hp, unroll(step, hp, state, covered, levels, steps - covered, probe))
 
     if norms:
-        out, (grad, sizes) = jax.value_and_grad(value, argnums=(0, 1))(floats, jnp.zeros((covered,), dtype))
+        out, (grad, sizes) = wide_sums(jax.value_and_grad(value, argnums=(0, 1)))(floats, jnp.zeros((covered,), dtype))
         return out, trees.gradient_like(hp, grad), sizes
-    out, grad = jax.value_and_grad(value)(floats, None)
+    out, grad = wide_sums(jax.value_and_grad(value))(floats, None)
     return out, trees.gradient_like(hp, grad), None
 
 

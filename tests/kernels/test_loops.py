@@ -1,4 +1,4 @@
-"""Rows side by side are the same numbers, a loop apart stays one, and rows in turn do not wait for one another."""
+"""Rows side by side are the same numbers, a loop apart stays one, rows in turn do not wait, and sums are wide."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jhpo.kernels.loops import abreast, apart, in_turn
+from jhpo.kernels.loops import abreast, apart, in_turn, wide_sums
+from jhpo.kernels.programs import equations
 
 
 @pytest.mark.parametrize(("n", "rows"), [(1, 1), (7, 7), (40, 5), (48, 3)])
@@ -58,3 +59,50 @@ def test_rows_in_turn_do_not_wait_for_the_slowest() -> None:
     if jax.default_backend() == "cpu":
         text = str(jax.make_jaxpr(batched)(rows, jnp.float32(1.0)))
         assert text.count("scan[") == 1 and "bool[3]" not in text  # no loop whose rows end at different times
+
+
+def _slow_sums(program) -> list[int]:
+    """Sizes of the sums over whole arrays that XLA's CPU code makes one by one."""
+    sums = [e for e in equations(program.jaxpr) if e.primitive.name == "reduce_sum"]
+    whole = [e.invars[0].aval for e in sums if len(e.params["axes"]) == e.invars[0].aval.ndim]
+    return [x.size for x in whole if 128 <= x.size <= 8192]
+
+
+@pytest.mark.parametrize("shape", [(127,), (128,), (3, 43), (64, 32), (13, 7, 11), (8192,), (91, 91)])
+def test_wide_sums_are_the_same_sums(shape: tuple[int, ...]) -> None:
+    x = jax.random.normal(jax.random.key(0), shape)
+
+    def f(rate: jax.Array, x: jax.Array) -> jax.Array:
+        return jnp.sum(jnp.tanh(rate * x), axis=0).sum() + x.sum(dtype=x.dtype)
+
+    found, grads = jax.jit(wide_sums(jax.value_and_grad(f, argnums=(0, 1))))(jnp.asarray(0.5, x.dtype), x)
+    y = np.asarray(x, np.float64)
+    slope = y * (1 - np.tanh(y / 2) ** 2)
+    np.testing.assert_allclose(found, (np.tanh(y / 2) + y).sum(), rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(grads[0], slope.sum(), rtol=1e-5, atol=1e-5 * np.abs(slope).sum())
+    np.testing.assert_allclose(grads[1], (1 - np.tanh(y / 2) ** 2) / 2 + 1, rtol=1e-5)
+    batched = jax.vmap(wide_sums(jax.grad(f)), (0, None))(jnp.asarray([0.5, 0.0], x.dtype), x)
+    np.testing.assert_allclose(batched, [grads[0], y.sum()], rtol=1e-5, atol=1e-5 * np.abs(y).sum())
+
+
+def test_sums_in_loops_are_wide_and_can_be_differentiated_again() -> None:
+    x = jax.random.normal(jax.random.key(1), (40, 20))
+
+    def f(rate: jax.Array) -> jax.Array:
+        step = jax.checkpoint(lambda w, _: (w - rate * jnp.sin(w), None))
+        return jnp.max(jax.lax.scan(step, x, None, length=3)[0])
+
+    rate = jnp.asarray(0.1, x.dtype)
+    plain, wide = jax.grad(f), wide_sums(jax.grad(f))
+    assert 800 in _slow_sums(jax.make_jaxpr(plain)(rate))
+    if jax.default_backend() == "cpu":
+        assert _slow_sums(jax.make_jaxpr(wide)(rate)) == []
+    np.testing.assert_allclose(wide(rate), plain(rate), rtol=1e-5)
+    np.testing.assert_allclose(jax.grad(wide)(rate), jax.grad(plain)(rate), rtol=1e-4)
+
+
+def test_integers_and_narrow_floats_keep_their_sums() -> None:
+    for dtype in (jnp.int32, jnp.bfloat16):
+        x = jnp.ones((16, 16), dtype)
+        program = jax.make_jaxpr(wide_sums(lambda x: jax.lax.reduce_sum_p.bind(x, axes=(0, 1), out_sharding=None)))(x)
+        assert _slow_sums(program) == [256]

@@ -10,6 +10,7 @@ import pytest
 
 from jhpo.kernels.mixed import mixed_grad
 from jhpo.kernels.online import online, window_value_and_grad
+from jhpo.kernels.programs import equations
 from jhpo.kernels.shuffle import batch_rows
 from jhpo.kernels.unroll import (
     block_length,
@@ -176,6 +177,18 @@ def test_a_backward_pass_does_not_find_its_batches_again(levels, passes):
     training = remainders(lambda hp: unroll(step, hp, jnp.float32(1.0), 36))
     gradient = remainders(jax.grad(lambda hp: unroll(step, hp, jnp.float32(1.0), 36, levels)))
     assert 0 < training and gradient == passes * training
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="elsewhere sums are left as they are")
+@pytest.mark.parametrize("norms", [False, True])
+def test_the_sums_for_hyperparameters_are_wide(norms):
+    def gradient(hp):
+        step = lambda hp, w, t: w - hp * mixed_grad(lambda p: jnp.sum(jnp.cos(p)))(w)  # noqa: E731
+        init = lambda hp: jnp.linspace(-1.0, 1.0, 200).reshape(10, 20)  # noqa: E731
+        return reverse_value_and_grad(step, lambda hp, w: jnp.max(w), init, hp, 36, levels=1, norms=norms)
+
+    names = [e.primitive.name for e in equations(jax.make_jaxpr(gradient)(jnp.float32(0.1)).jaxpr)]
+    assert "optimization_barrier" in names  # see jhpo.kernels.loops.wide_sums
 
 
 def test_no_steps_is_plain_autodiff(x64):
