@@ -24,7 +24,7 @@ from jhpo.kernels.covariance import (
     matern52,
     slope_row,
 )
-from jhpo.kernels.numerics import cholesky_inverse, jittered_cholesky_inverse
+from jhpo.kernels.numerics import cholesky_inverse, jittered_cholesky_inverse, triangle_gram
 
 # A fit ends where no derivative of the log posterior by the logarithm of a parameter is larger.
 _FIT_TOLERANCE = 1e-2
@@ -130,7 +130,7 @@ def _likelihood(theta: jax.Array, terms: jax.Array, data: Data, profile: Profile
     count = jnp.sum(data.mask, dtype=y.dtype)
     # rows of padding are those of the identity: they add log(1) and y = 0
     value = 0.5 * jnp.sum(white * white) - jnp.sum(jnp.log(jnp.diagonal(root))) + 0.5 * _LOG_2PI * count
-    outer = 0.5 * (root.T @ root - alpha[:, None] * alpha[None, :])
+    outer = 0.5 * (triangle_gram(root) - alpha[:, None] * alpha[None, :])
     pair = data.mask[:, None] & data.mask[None, :]
     outer = jnp.where(pair, outer, 0.0)
     by_weight = terms.reshape(terms.shape[0], -1) @ (outer * slope).reshape(-1)

@@ -17,7 +17,7 @@ import numpy as np
 
 from jhpo.kernels import gp, lbfgs
 from jhpo.kernels.covariance import JETS, Profile, all_terms, distances, matern52
-from jhpo.kernels.numerics import cholesky_inverse, jittered_cholesky_inverse
+from jhpo.kernels.numerics import cholesky_inverse, jittered_cholesky_inverse, triangle_gram
 
 # The logarithm of the slopes' noise variance, as a share of their prior variance: Normal, and its upper bound.
 _NOISE_MEAN, _NOISE_DEVIATION, _NOISE_MOST = float(np.log(0.01)), 2.0, float(np.log(100.0))
@@ -125,7 +125,7 @@ def objective(
         white = root @ targets
         alpha = white @ root
         value = 0.5 * jnp.sum(white * white) - jnp.sum(jnp.log(jnp.diagonal(root))) - jnp.sum(counts * theta[:d])
-        outer = 0.5 * (root.T @ root - alpha[:, None] * alpha[None, :])
+        outer = 0.5 * (triangle_gram(root) - alpha[:, None] * alpha[None, :])
         grad = (by_covariance(outer)[0] + by_targets(alpha)[0]).at[:d].add(-counts)
         z = (theta - prior.mean) / prior.deviation
         return value + 0.5 * jnp.sum(z * z), grad + z / prior.deviation

@@ -163,6 +163,25 @@ def cholesky_inverse(matrix: jax.Array) -> jax.Array:
     return jnp.block([[first, zero], [-(second @ below) @ first, second]])
 
 
+def triangle_gram(root: jax.Array) -> jax.Array:
+    """R^T R of a lower triangular R: the inverse of A for R = `cholesky_inverse` (A), in little more than a third of the
+    operations of a product.
+
+    Args:
+        root: float[n, n]; what lies above its diagonal must be zero.
+
+    >>> triangle_gram(jnp.array([[0.5, 0.0], [-0.25, 0.5]])).tolist()
+    [[0.3125, -0.125], [-0.125, 0.25]]
+    """
+    n = root.shape[-1]
+    if n <= _LOOPED or n % 2:
+        return root.T @ root
+    half = n // 2
+    first, below, second = root[:half, :half], root[half:, :half], root[half:, half:]
+    corner = second.T @ below
+    return jnp.block([[triangle_gram(first) + below.T @ below, corner.T], [corner, triangle_gram(second)]])
+
+
 def jittered_cholesky_inverse(matrix: jax.Array, scale: jax.Array) -> tuple[jax.Array, jax.Array]:
     """`cholesky_inverse`, adding jitter 0, 1e-8, 1e-6, 1e-4 (times ``scale``, and never below the dtype's resolution)
     to the diagonal until the factor is finite.

@@ -79,6 +79,16 @@ def test_cholesky_inverse(x64, n):
     np.testing.assert_allclose(batched[1] * np.sqrt(2), inverse, rtol=1e-11, atol=1e-12)
 
 
+@pytest.mark.parametrize("n", [1, 64, 129, 256, 258, 512])
+def test_the_product_of_a_triangle_with_itself(x64, n):
+    root = np.tril(np.random.default_rng(n).normal(size=(n, n)))
+    np.testing.assert_allclose(jax.jit(numerics.triangle_gram)(root), root.T @ root, rtol=1e-12, atol=1e-12 * n)
+    small = root.astype(np.float32)
+    both = jax.vmap(numerics.triangle_gram)(np.stack([small, 2 * small]))
+    assert both.dtype == np.float32
+    np.testing.assert_allclose(both[1], 4 * root.T @ root, rtol=1e-4, atol=1e-4 * n)
+
+
 @pytest.mark.parametrize("n", [8, 32, 64, 128])
 def test_cholesky_inverse_of_what_is_not_positive_definite(n):
     """Whichever pivot fails, first, middle or last: NaN, seen in the last corner."""
