@@ -164,8 +164,9 @@ def cholesky_inverse(matrix: jax.Array) -> jax.Array:
 
 
 def triangle_gram(root: jax.Array) -> jax.Array:
-    """R^T R of a lower triangular R: the inverse of A for R = `cholesky_inverse` (A), in little more than a third of the
-    operations of a product.
+    """R^T R of a lower triangular R, in little more than a third of the operations of a product.
+
+    For the R of `cholesky_inverse` this is the inverse of its matrix.
 
     Args:
         root: float[n, n]; what lies above its diagonal must be zero.
