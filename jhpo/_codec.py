@@ -12,8 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jhpo._declared import value_key
 from jhpo.errors import InvalidSpace, invalid
-from jhpo.parameters import Float, Int, Ordinal, Parameter, value_key
+from jhpo.parameters import Float, Int, Ordinal, Parameter
 
 if TYPE_CHECKING:
     from jhpo.space import Space

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jhpo._codec import cell_values, unit_of_cell
+from jhpo._declared import value_key
 from jhpo.errors import InvalidParameters, InvalidSpace, invalid
-from jhpo.parameters import Float, Int, Ordinal, Parameter, value_key
+from jhpo.parameters import Float, Int, Ordinal, Parameter
 
 if TYPE_CHECKING:
     from jhpo.space import Space

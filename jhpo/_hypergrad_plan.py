@@ -18,7 +18,7 @@ from jhpo.gradients import Spec
 from jhpo.kernels import trees
 from jhpo.kernels.chaos import TRUSTED, USABLE
 from jhpo.kernels.unroll import gradient_bytes, reverse_bytes, unroll
-from jhpo.trainable import objective_errors
+from jhpo.objective import objective_errors
 
 HP = Any
 # Levels of rematerialisation tried: a fourth one saves memory only from thousands of steps on.

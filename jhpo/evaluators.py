@@ -41,8 +41,8 @@ def make_evaluator(
     check_integer("replicates", replicates)
     if hasattr(objective, "evaluator"):
         return objective.evaluator(space, replicates=replicates)
+    from jhpo.objective import as_trainable
     from jhpo.population import Population
-    from jhpo.trainable import as_trainable
 
     trainable = as_trainable(objective)
     return Population(trainable, space, replicates=replicates, chunk=chunk, devices=devices, metric=metric)

@@ -19,7 +19,7 @@ from jhpo.errors import InvalidArgument, UnusableGradient, check_integer, check_
 from jhpo.gradients import Estimate, Spec, estimate_program, probe_program
 from jhpo.kernels import trees
 from jhpo.kernels.chaos import TRUSTED
-from jhpo.trainable import as_trainable, objective_errors
+from jhpo.objective import as_trainable, objective_errors
 
 HP = Any
 

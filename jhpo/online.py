@@ -17,8 +17,8 @@ from jhpo.dependence import names_of
 from jhpo.errors import InvalidArgument, check_integer, check_number, invalid
 from jhpo.kernels import trees
 from jhpo.kernels.online import online
+from jhpo.objective import as_trainable, objective_errors
 from jhpo.space import Space
-from jhpo.trainable import as_trainable, objective_errors
 
 HP = Any
 

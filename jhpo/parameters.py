@@ -12,58 +12,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jhpo._declared import conditions_of, finite, from_plain, prior_of, shape_of, to_plain, value_key
 from jhpo.errors import InvalidSpace, invalid
 
 # An integer cell is found by floor(u * m): float32 resolves that many cells and no more.
 MAX_CELLS = 2**24
 SCALES = ("linear", "log", "reverse_log", "logit")
-
-
-def value_key(value: Any) -> tuple[Any, ...]:
-    """A hashable identity of a choice: type and content for plain values, identity for other objects."""
-    if value is None or isinstance(value, (str, bytes, bool, numbers.Number)):
-        return (type(value).__name__, value)
-    if isinstance(value, (tuple, list)):
-        return (type(value).__name__, *(value_key(v) for v in value))
-    if isinstance(value, Mapping):
-        return (type(value).__name__, *((str(k), value_key(v)) for k, v in value.items()))
-    return (type(value).__name__, id(value))
-
-
-def _number(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise invalid(name, "a real number", value, InvalidSpace)
-    if not math.isfinite(value):
-        raise invalid(name, "a finite number", value, InvalidSpace)
-    return float(value)
-
-
-def _shape(shape: Any) -> tuple[int, ...]:
-    shape = (shape,) if isinstance(shape, numbers.Integral) else shape
-    if not isinstance(shape, Sequence) or not all(isinstance(s, numbers.Integral) and int(s) >= 1 for s in shape):
-        raise invalid("shape", "a tuple of positive integers", shape, InvalidSpace)
-    return tuple(int(s) for s in shape)
-
-
-def _when(when: Any) -> tuple[tuple[str, tuple[Any, ...]], ...]:
-    """Conditions as ((parent, allowed values), ...)."""
-    if when is None:
-        return ()
-    if not isinstance(when, Mapping) or not when:
-        raise invalid("when", "a mapping of a parameter name to a value or a list of values", when, InvalidSpace)
-    several = (list, set, frozenset, range)
-    return tuple((str(k), tuple(v) if isinstance(v, several) else (v,)) for k, v in when.items())
-
-
-def _prior(prior: Any) -> tuple[float, float] | None:
-    if prior is None:
-        return None
-    if not isinstance(prior, Sequence) or len(prior) != 2:
-        raise invalid("prior", "a pair (mean, standard deviation) on the unit scale", prior, InvalidSpace)
-    mean, std = _number("prior mean", prior[0]), _number("prior standard deviation", prior[1])
-    if not 0.0 <= mean <= 1.0 or std <= 0.0:
-        raise invalid("prior", "a mean in [0, 1] and a standard deviation > 0", prior, InvalidSpace)
-    return mean, std
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -80,7 +34,7 @@ class Parameter:
     static: ClassVar[bool] = False
 
     def _finish(self) -> None:
-        for name, check in (("shape", _shape), ("when", _when), ("prior", _prior)):
+        for name, check in (("shape", shape_of), ("when", conditions_of), ("prior", prior_of)):
             object.__setattr__(self, name, check(getattr(self, name)))
 
     @property
@@ -99,30 +53,13 @@ class Parameter:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if value is not None and value != () and value is not False:
-                out[field.name] = _plain(value)
+                out[field.name] = to_plain(value)
         return out
 
     @property
     def key(self) -> tuple[Any, ...]:
         """Hashable content, by which two declarations are equal."""
         return (type(self).__name__, *(value_key(getattr(self, f.name)) for f in dataclasses.fields(self)))
-
-
-def _plain(value: Any) -> Any:
-    """A value as JSON, with a mark on what JSON cannot give back."""
-    if value is None or isinstance(value, (str, bool)):
-        return value
-    if isinstance(value, numbers.Integral):
-        return int(value)
-    if isinstance(value, numbers.Real):
-        return float(value)
-    if isinstance(value, tuple):
-        return {"tuple": [_plain(v) for v in value]}
-    if isinstance(value, list):
-        return [_plain(v) for v in value]
-    if isinstance(value, np.ndarray):
-        return [_plain(v) for v in value.tolist()]
-    return {"opaque": repr(value)}
 
 
 @dataclasses.dataclass(frozen=True, eq=False, init=False)
@@ -163,7 +100,7 @@ class Float(Parameter):
         default: Any = None,
         prior: tuple[float, float] | None = None,
     ) -> None:
-        low, high = _number("low", low), _number("high", high)
+        low, high = finite("low", low), finite("high", high)
         if low >= high:
             raise invalid("low", f"a number below high = {high}", low, InvalidSpace)
         if log and scale not in ("linear", "log"):
@@ -351,14 +288,6 @@ class Ordinal(_Listed):
 KINDS: dict[str, type[Parameter]] = {"Float": Float, "Int": Int, "Choice": Choice, "Ordinal": Ordinal}
 
 
-def _thaw(value: Any) -> Any:
-    if isinstance(value, dict):
-        if "tuple" in value:
-            return tuple(_thaw(v) for v in value["tuple"])
-        raise invalid("choices", "values that JSON can give back", value.get("opaque", value), InvalidSpace)
-    return [_thaw(v) for v in value] if isinstance(value, list) else value
-
-
 def from_json(data: dict[str, Any]) -> Parameter:
     """The parameter that `Parameter.to_json` described.
 
@@ -371,7 +300,7 @@ def from_json(data: dict[str, Any]) -> Parameter:
     kind = data.get("type")
     if kind not in KINDS:
         raise invalid("type", f"one of {sorted(KINDS)}", kind, InvalidSpace)
-    fields = {k: _thaw(v) for k, v in data.items() if k != "type"}
+    fields = {k: from_plain(v) for k, v in data.items() if k != "type"}
     if "when" in fields:
         fields["when"] = {parent: list(values) for parent, values in fields["when"]}
     return KINDS[kind](**fields)

@@ -10,15 +10,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jhpo._declared import value_key
 from jhpo.chunks import Chunks, Program, next_power
 from jhpo.devices import member_mesh, over_devices
 from jhpo.errors import check_integer, invalid
 from jhpo.gradients import value_and_unit_grad
 from jhpo.keys import trial_keys
-from jhpo.parameters import value_key
+from jhpo.objective import as_trainable, objective_errors
 from jhpo.space import Space
 from jhpo.strategies.base import Evaluation, Request
-from jhpo.trainable import as_trainable, objective_errors, train_and_evaluate, train_state
+from jhpo.trainable import train_and_evaluate, train_state
 
 
 class StaticValues:

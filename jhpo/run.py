@@ -10,10 +10,10 @@ import jax.numpy as jnp
 
 from jhpo.errors import check_integer, invalid
 from jhpo.keys import init_key, strategy_key, trial_keys
+from jhpo.objective import as_trainable
 from jhpo.population import evaluate_units
 from jhpo.space import Space
 from jhpo.strategies.base import Strategy
-from jhpo.trainable import as_trainable
 
 
 class Trace(NamedTuple):

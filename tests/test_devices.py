@@ -11,7 +11,7 @@ import jax, jax.numpy as jnp, numpy as np, optax
 import jhpo
 from jhpo.keys import trial_keys
 from jhpo.population import evaluate_units
-from jhpo.trainable import as_trainable
+from jhpo.objective import as_trainable
 
 assert len(jax.local_devices()) == 8
 rng = np.random.default_rng(0)

@@ -12,8 +12,16 @@ ROOT = Path(__file__).parents[1]
 LAYERS: list[tuple[str, ...]] = [
     ("jhpo.errors",),
     ("jhpo.kernels",),
-    ("jhpo.parameters", "jhpo._codec", "jhpo._host_codec", "jhpo.space", "jhpo.keys", "jhpo.schedules"),
-    ("jhpo.trainable", "jhpo.supervised", "jhpo._nn", "jhpo.models", "jhpo.augment", "jhpo.devices"),
+    (
+        "jhpo._declared",
+        "jhpo.parameters",
+        "jhpo._codec",
+        "jhpo._host_codec",
+        "jhpo.space",
+        "jhpo.keys",
+        "jhpo.schedules",
+    ),
+    ("jhpo.trainable", "jhpo.objective", "jhpo.supervised", "jhpo._nn", "jhpo.models", "jhpo.augment", "jhpo.devices"),
     ("jhpo.dependence", "jhpo.binding", "jhpo.gradients"),
     ("jhpo._hypergrad_report", "jhpo._hypergrad_plan", "jhpo._hypergrad_checks", "jhpo.hypergrad", "jhpo.online"),
     ("jhpo.strategies",),

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from jhpo import Float, InvalidArgument, Space, as_trainable
-from jhpo.trainable import check_trainable, max_steps, read_metrics, train, train_and_evaluate, train_state
+from jhpo.objective import check_trainable
+from jhpo.trainable import max_steps, read_metrics, train, train_and_evaluate, train_state
 
 KEY = jax.random.key(0)
 SPACE = Space({"x": Float(-1.0, 1.0)})
