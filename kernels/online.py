@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jhpo.kernels import trees
+from jhpo.kernels.loops import wide_sums
 from jhpo.kernels.unroll import Step, unroll
 
 Tree = Any
@@ -40,7 +41,7 @@ def window_value_and_grad(
         new = unroll(step, hp, state, window, 1 if window > 1 else 0, start)
         return loss(hp, new, start + jnp.int32(window)), new
 
-    (value, new), grad = jax.value_and_grad(after, has_aux=True)(floats)
+    (value, new), grad = wide_sums(jax.value_and_grad(after, has_aux=True))(floats)
     return value, trees.gradient_like(hp, grad), new
 
 
