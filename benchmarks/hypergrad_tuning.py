@@ -225,6 +225,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=["random", "tpe", "bayes", "hypergradient", "chain"])
     parser.add_argument("--splits", type=int, default=5)
     parser.add_argument("--first", type=int, default=0, help="number of the first data split")
+    parser.add_argument("--seed", type=int, default=0, help="another one for other searches of the same splits")
     parser.add_argument("--trials", type=int, default=200, help="of the methods without gradients")
     parser.add_argument("--share", type=int, default=5, help="methods with gradients get 1/share of the trainings")
     parser.add_argument(
@@ -247,13 +248,14 @@ def compare(name: str, args: argparse.Namespace) -> None:
         fixed, unseen = FixedSeeds(task, seeds(5, count)), FixedSeeds(task, seeds(77, FRESH))
         made, judge = strategies(args.methods, few), jhpo.Population(unseen, where, chunk=1)
         for method in args.methods:
-            kept = args.results and args.results / f"{name}-{split}-{method}-{args.trials}.npz"
+            again = f"-seed{args.seed}" if args.seed else ""
+            kept = args.results and args.results / f"{name}-{split}-{method}-{args.trials}{again}.npz"
             if kept and kept.exists():
                 runs[method].append(dict(np.load(kept)))
                 continue
             # a chain's short trainings do not count in full: so many trials are more than enough
             trials = few + max(few, 8) * (method == "chain") if method in gradients else args.trials
-            run = search(method, made.get(method), fixed, where, trials, split)
+            run = search(method, made.get(method), fixed, where, trials, split + 1000 * args.seed)
             best = run["units"][int(np.argmin(np.where(run["cost"] <= args.trials, run["values"], np.inf)))]
             run["unseen"] = judge.evaluate(best[None], np.arange(1), jax.random.key(0)).value[0]
             runs[method].append(run)
