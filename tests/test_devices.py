@@ -7,8 +7,10 @@ import subprocess
 import sys
 
 PROGRAM = """
+import contextlib
 import jax, jax.numpy as jnp, numpy as np, optax
 import jhpo
+from jhpo.devices import member_mesh
 from jhpo.keys import trial_keys
 from jhpo.population import evaluate_units
 from jhpo.objective import as_trainable
@@ -41,11 +43,16 @@ assert states.params["w"].shape == (3, 5, 2)
 # a whole search, and the members of a pure run sharded by its caller
 best = [jhpo.minimize(task, space, jhpo.PSO(16), budget=64, devices=d).value for d in (None, jax.local_devices()[:1])]
 np.testing.assert_allclose(*best, rtol=1e-4)
-mesh = jax.make_mesh((8,), ("members",))
-rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("members"))
 units, ids = jnp.asarray(rng.random((16, 1)), jnp.float32), jnp.arange(16)
-sharded = jax.jit(lambda u, i: evaluate_units(as_trainable(task), space, u, trial_keys(root, i)).value)
-np.testing.assert_allclose(sharded(*jax.device_put((units, ids), rows)), sharded(units, ids), rtol=1e-5)
+pure = jax.jit(lambda u, i: evaluate_units(as_trainable(task), space, u, trial_keys(root, i)).value)
+alone = pure(units, ids)
+explicit = jax.make_mesh((8,), ("members",), axis_types=(jax.sharding.AxisType.Explicit,))
+for mesh, context in ((member_mesh(), contextlib.nullcontext), (explicit, jax.set_mesh)):
+    rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("members"))
+    with context(mesh):  # JAX wants an explicit mesh there
+        sharded = pure(*jax.device_put((units, ids), rows))
+    assert len(sharded.sharding.device_set) == 8
+    np.testing.assert_allclose(sharded, alone, rtol=1e-5)
 print("equal")
 """
 
