@@ -13,6 +13,8 @@ _TAIL = -4.0
 # seen to take 100 times longer, or for ever); the halves of the second number of rows follow one another in a loop, so
 # that the programs of large matrices stay small.
 _LEAF, _LOOPED = 32, 128
+# Triangles of at most so many rows are multiplied whole: halving them saves next to nothing.
+_WHOLE = 128
 _LOG_2PI = float(np.log(2 * np.pi))
 
 
@@ -175,7 +177,7 @@ def triangle_gram(root: jax.Array) -> jax.Array:
     [[0.3125, -0.125], [-0.125, 0.25]]
     """
     n = root.shape[-1]
-    if n <= _LOOPED or n % 2:
+    if n <= _WHOLE or n % 2:
         return root.T @ root
     half = n // 2
     first, below, second = root[:half, :half], root[half:, :half], root[half:, half:]

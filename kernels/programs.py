@@ -17,10 +17,9 @@ def equations(jaxpr: Any) -> Iterator[Any]:
     """All equations of a traced program, those of the programs within it as well."""
     for eqn in jaxpr.eqns:
         yield eqn
-        inner = jax.tree.leaves(list(eqn.params.values()), is_leaf=lambda x: hasattr(x, "jaxpr"))
-        for program in (getattr(x, "jaxpr", x) for x in inner):
-            if hasattr(program, "eqns"):
-                yield from equations(program)
+        for inner in jax.tree.leaves(list(eqn.params.values()), is_leaf=_is_program):
+            if _is_program(inner):
+                yield from equations(inner)
 
 
 def named_bytes(jaxpr: Any, name: str) -> int:
@@ -58,13 +57,14 @@ def replaced(program: Any, rule: Callable[[Any], Callable[..., jax.Array] | None
 
     def within(program: Any) -> Any:
         if id(program) not in seen:
-            closed = getattr(program, "jaxpr", program) is not program
-            parts = [program.jaxpr] if closed else program.eqns
-            changed = [within(p) if closed else equation(p) for p in parts]
-            if all(a is b for a, b in zip(parts, changed)):
-                seen[id(program)] = program
+            inner = getattr(program, "jaxpr", program)
+            if inner is not program:  # closed: a program with its constants
+                changed = within(inner)
+                seen[id(program)] = program if changed is inner else program.replace(jaxpr=changed)
             else:
-                seen[id(program)] = program.replace(jaxpr=changed[0]) if closed else program.replace(eqns=changed)
+                eqns = [equation(e) for e in program.eqns]
+                same = all(a is b for a, b in zip(eqns, program.eqns))
+                seen[id(program)] = program if same else program.replace(eqns=eqns)
         return seen[id(program)]
 
     def equation(eqn: Any) -> Any:

@@ -95,10 +95,10 @@ def test_hostile_headers_are_refused_quickly(tmp_path):
         with log.write():
             log.append("study", header | change)
         log.close()
-        start = time.process_time()
+        start = time.monotonic()
         with pytest.raises(JhpoError):
             jhpo.Study.load(tmp_path / f"{name}.db")
-        assert time.process_time() - start < 1.0
+        assert time.monotonic() - start < 1.0
     assert not Path("pwned").exists()
 
 
