@@ -18,7 +18,7 @@ import comparison
 import surrogates
 
 import jhpo
-from jhpo.cli import _options as parse_options
+from jhpo.cli.commands import _options as parse_options
 
 PEERS = ("random", "optuna_tpe", "optuna_gp", "botorch", "smac", "hyperoptax")
 BATCH_PEERS = ("random", "optuna_tpe", "optuna_gp", "botorch")

@@ -28,7 +28,7 @@ from jax.sharding import PartitionSpec
 
 import jhpo
 from jhpo.devices import AXIS, member_mesh
-from jhpo.driver import Driver
+from jhpo.search.driver import Driver
 from jhpo.strategies.base import Evaluation
 
 PARTS = ("study", "long", "fresh", "studies", "memory")
@@ -89,7 +89,7 @@ def known(driver: Driver, n: int) -> None:
 _FRESH = """
 import time; start = time.perf_counter()
 import jax, numpy as np, jhpo
-from jhpo.driver import Driver
+from jhpo.search.driver import Driver
 imported = time.perf_counter()
 space = jhpo.Space({f"x{i}": jhpo.Float(-10.0, 10.0) for i in range(8)})
 Driver(jhpo.BayesOpt(), space, jax.random.key(0)).turn(None, jhpo.Evaluation(value=np.zeros(1, np.float32)))

@@ -21,7 +21,7 @@ import jax
 import numpy as np
 import surrogates
 
-from jhpo.driver import Driver
+from jhpo.search.driver import Driver
 from jhpo.strategies.base import Evaluation, Strategy
 
 THREADS = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "NPROC": "1"}

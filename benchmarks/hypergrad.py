@@ -29,11 +29,11 @@ import numpy as np
 import optax
 from sklearn.datasets import load_digits
 
-from jhpo._hypergrad_plan import Facts, expected_bytes, facts_of
-from jhpo.gradients import Spec, estimate
+from jhpo.gradients.estimators import Spec, estimate
+from jhpo.gradients.plan import Facts, expected_bytes, facts_of
 from jhpo.kernels.mixed import mixed_grad
 from jhpo.kernels.shuffle import batch_rows
-from jhpo.trainable import train_and_evaluate
+from jhpo.training.trainable import train_and_evaluate
 
 KEY = jax.random.key(0)
 HP = {"lr": jnp.float32(0.05), "momentum": jnp.float32(0.9)}

@@ -30,7 +30,7 @@ import optax
 from sklearn.datasets import load_digits
 
 import jhpo
-from jhpo.chunks import preferred_chunk
+from jhpo.evaluation.chunks import preferred_chunk
 
 STEPS, BATCH, HIDDEN, TRAIN = 200, 64, 32, 1280  # 20 batches an epoch, ten epochs
 WEIGHTS = 64 * HIDDEN + HIDDEN * 10

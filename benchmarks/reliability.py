@@ -26,8 +26,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import jhpo
-import jhpo.ledger
 import jhpo.storage.sql  # imported here, so that the first opening is not measured with SQLAlchemy's import
+import jhpo.study.ledger
 from jhpo.errors import TrialConflict
 
 ROOT = Path(__file__).parents[1]
@@ -51,7 +51,7 @@ def host_objective(params: dict[str, Any]) -> float:
 
 def child(mode: str, path: str, seed: int) -> None:
     """Work on a study until killed; every acknowledged result is announced on stdout."""
-    jhpo.ledger.SNAPSHOT_SECONDS = 0.02
+    jhpo.study.ledger.SNAPSHOT_SECONDS = 0.02
     # compile first: a kill during compilation interrupts nothing
     jhpo.Study(SPACE, STRATEGY).optimize(objective, budget=24)
     study = jhpo.Study(SPACE, STRATEGY, path, seed=seed, resume=True, max_retry=1000)

@@ -21,8 +21,8 @@ import optax
 from sklearn.datasets import load_digits
 
 import jhpo
-from jhpo.supervised import Supervised, cross_entropy, error_rate
-from jhpo.trainable import train_and_evaluate
+from jhpo.training.supervised import Supervised, cross_entropy, error_rate
+from jhpo.training.trainable import train_and_evaluate
 
 FAST = os.environ.get("JHPO_EXAMPLE_FAST") == "1"
 TRAIN, WRONG, VALID = 600, 300, 100

@@ -20,8 +20,8 @@ import optax
 from sklearn.datasets import load_digits
 
 import jhpo
-from jhpo.supervised import Supervised
-from jhpo.trainable import train_and_evaluate
+from jhpo.training.supervised import Supervised
+from jhpo.training.trainable import train_and_evaluate
 
 FAST = os.environ.get("JHPO_EXAMPLE_FAST") == "1"
 STEPS, KNOTS, OUTER, SEEDS = (20, 4, 2, 2) if FAST else (200, 8, 40, 8)

@@ -18,8 +18,8 @@ import optax
 from sklearn.datasets import load_digits
 
 import jhpo
-from jhpo.supervised import SupervisedState
-from jhpo.trainable import train_and_evaluate
+from jhpo.training.supervised import SupervisedState
+from jhpo.training.trainable import train_and_evaluate
 
 FAST = os.environ.get("JHPO_EXAMPLE_FAST") == "1"
 STEPS = 40 if FAST else 400

@@ -30,27 +30,33 @@ _MODULES: dict[str, tuple[str, ...]] = {
     ),
     "jhpo.strategies": ("make_strategy", "strategy_class"),
     "jhpo.strategies.base": ("Evaluation", "Request", "Strategy", "static_field", "strategy"),
-    "jhpo.run": ("run", "Trace"),
-    "jhpo.minimize": ("minimize", "maximize", "Result"),
-    "jhpo.trainable": ("Trainable",),
-    "jhpo.objective": ("as_trainable",),
-    "jhpo.supervised": ("supervised",),
-    "jhpo.models": ("masked_mlp", "mask_units"),
-    "jhpo.population": ("Population",),
-    "jhpo.tuning": ("Tuning",),
-    "jhpo.study": ("Study",),
-    "jhpo.executors": ("host",),
-    "jhpo.stopping": ("StopRules",),
-    "jhpo.hypergrad": ("hypergrad", "Hypergradient"),
-    "jhpo.online": ("online_tune", "OnlineTuning"),
-    "jhpo.schedules": ("knots", "scheduled", "per_layer", "layer_names", "indexed", "example_weights"),
-    "jhpo.augment": ("augmented", "add_noise", "shift_images"),
+    "jhpo.search": ("run", "Trace", "minimize", "maximize", "Result", "StopRules"),
+    "jhpo.training": (
+        "Trainable",
+        "as_trainable",
+        "supervised",
+        "masked_mlp",
+        "mask_units",
+        "augmented",
+        "add_noise",
+        "shift_images",
+    ),
+    "jhpo.evaluation": ("Population",),
+    "jhpo.evaluation.executors": ("host",),
+    "jhpo.study": ("Study", "Tuning"),
+    "jhpo.gradients": ("hypergrad", "Hypergradient", "online_tune", "OnlineTuning"),
+    "jhpo.training.schedules": ("knots", "scheduled", "per_layer", "layer_names", "indexed", "example_weights"),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 _HOME |= {cls: module for module, cls, _ in _REGISTRY.values()}
+_PUBLIC_MODULES = {"schedules": "jhpo.training.schedules"}  # modules whose names are reached through them
 
 
 def __getattr__(name: str) -> Any:
+    if name in _PUBLIC_MODULES:
+        value = importlib.import_module(_PUBLIC_MODULES[name])
+        globals()[name] = value
+        return value
     if name not in _HOME:
         raise AttributeError(f"module 'jhpo' has no attribute {name!r}")
     value = getattr(importlib.import_module(_HOME[name]), name)
@@ -59,12 +65,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*_HOME, "__version__"])
-
-
-# These modules are named like what they define: imported now, so that the name means the function and stays so.
-from jhpo.hypergrad import hypergrad as hypergrad  # noqa: E402
-from jhpo.minimize import maximize as maximize  # noqa: E402
-from jhpo.minimize import minimize as minimize  # noqa: E402
-from jhpo.run import run as run  # noqa: E402
-from jhpo.supervised import supervised as supervised  # noqa: E402
+    return sorted([*_HOME, *_PUBLIC_MODULES, "__version__"])

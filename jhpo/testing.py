@@ -15,7 +15,7 @@ import numpy as np
 from flax import serialization
 
 from jhpo.keys import init_key, strategy_key
-from jhpo.space import Choice, Float, Int, Ordinal, Space
+from jhpo.space.space import Choice, Float, Int, Ordinal, Space
 from jhpo.strategies.base import Evaluation, Strategy, default_dtype
 
 PLAIN = Space({"x": Float(-3.0, 5.0), "y": Float(-1.0, 1.0), "z": Float(1e-3, 1e1, log=True)})

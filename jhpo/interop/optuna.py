@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from jhpo.errors import InvalidParameters, MissingExtra, invalid
-from jhpo.parameters import Choice, Float, Int, Ordinal, Parameter
-from jhpo.space import Space
+from jhpo.space.parameters import Choice, Float, Int, Ordinal, Parameter
+from jhpo.space.space import Space
 from jhpo.strategies.base import Strategy
-from jhpo.study import Study
+from jhpo.study.study import Study
 from jhpo.trial import Trial, TrialState
 
 try:

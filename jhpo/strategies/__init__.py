@@ -20,13 +20,13 @@ REGISTRY: dict[str, tuple[str, str, str]] = {
     "pso": ("jhpo.strategies.pso", "PSO", "particle swarms: spso2006 and its kin by variant="),
     "de": ("jhpo.strategies.differential", "DifferentialEvolution", "differential evolution, L-SHADE"),
     "hypergradient": (
-        "jhpo.strategies.hypergradient",
+        "jhpo.strategies.hypergradient.strategy",
         "HyperGradient",
         "descent along hypergradients, with any optax optimiser",
     ),
     "chain": ("jhpo.strategies.chain", "Chain", "a search, then a polish from its best points: search=, polish="),
     "cmaes": ("jhpo.strategies.cmaes", "CMAES", "covariance matrix adaptation with restarts"),
-    "bayes": ("jhpo.strategies.bayes", "BayesOpt", "Bayesian optimisation with Gaussian processes"),
+    "bayes": ("jhpo.strategies.bayes.strategy", "BayesOpt", "Bayesian optimisation with Gaussian processes"),
 }
 
 

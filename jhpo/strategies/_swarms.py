@@ -14,7 +14,7 @@ from jhpo.kernels import counter_random
 from jhpo.kernels.sobol import MAX_DIM, sobol
 from jhpo.kernels.stability import swarm_radius
 from jhpo.kernels.swarm import Rule
-from jhpo.space import Space
+from jhpo.space.space import Space
 
 
 class Preset(NamedTuple):

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 if TYPE_CHECKING:
-    from jhpo.space import Space
+    from jhpo.space.space import Space
 
 T = TypeVar("T", bound=type)
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jhpo.errors import check_integer, check_number, invalid
-from jhpo.space import Space
+from jhpo.space.space import Space
 from jhpo.strategies.base import (
     Evaluation,
     Request,

@@ -10,8 +10,8 @@ import numpy as np
 
 from jhpo.errors import check_integer, check_number, invalid
 from jhpo.kernels import cma
-from jhpo.parameters import Int
-from jhpo.space import Space
+from jhpo.space.parameters import Int
+from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation, Strategy, default_dtype, feasible_value, static_field, strategy
 
 RESTARTS = ("none", "ipop", "bipop")

@@ -11,7 +11,7 @@ import numpy as np
 
 from jhpo.errors import check_integer, check_number, invalid
 from jhpo.kernels import differential as de
-from jhpo.space import Space
+from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation, Strategy, default_dtype, feasible_value, static_field, strategy
 
 VARIANTS = ("lshade", "current_to_pbest", "rand1")

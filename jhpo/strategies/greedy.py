@@ -10,7 +10,7 @@ import numpy as np
 
 from jhpo.errors import check_integer, check_number
 from jhpo.kernels.sobol import MAX_DIM, sobol
-from jhpo.space import Space
+from jhpo.space.space import Space
 from jhpo.strategies.base import (
     Evaluation,
     Strategy,

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jhpo.errors import check_integer, invalid
-from jhpo.space import Space
+from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation, Strategy, default_dtype, static_field, strategy
 
 MAX_POINTS = 2**31 - 1

@@ -11,7 +11,7 @@ from jhpo.errors import check_integer, check_number, invalid
 from jhpo.kernels import swarm
 from jhpo.kernels.rows import Rows, put, take, window
 from jhpo.kernels.topology import TOPOLOGIES
-from jhpo.space import Space
+from jhpo.space.space import Space
 from jhpo.strategies._swarms import PRESETS, better, check_stability, lead, merit_of, one_of, owners, places, thrown
 from jhpo.strategies.base import Evaluation, Strategy, default_dtype, feasible_value, static_field, strategy
 

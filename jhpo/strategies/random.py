@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 
 from jhpo.errors import check_integer
-from jhpo.space import Space
+from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation, Strategy, static_field, strategy
 
 

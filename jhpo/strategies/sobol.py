@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from jhpo.errors import check_integer, invalid
 from jhpo.kernels.sobol import MAX_DIM, sobol
-from jhpo.space import Space
+from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation, Strategy, default_dtype, static_field, strategy
 
 

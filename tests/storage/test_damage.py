@@ -13,9 +13,9 @@ import pytest
 import jhpo
 from benchmarks.reliability import SPACE, objective
 from jhpo.errors import JhpoError, StorageError
-from jhpo.storage.repair import repair
+from jhpo.study.repair import repair
 from tests.storage.references import GREEDY, whole
-from tests.studies import assert_same
+from tests.study.studies import assert_same
 
 # 3: truncated files, flipped bits
 

@@ -10,11 +10,11 @@ import pytest
 import jhpo
 from jhpo.kernels import gp
 from jhpo.kernels.covariance import Points, matern52
-from jhpo.strategies import _bayes_candidates as pools
-from jhpo.strategies import _bayes_history as past
-from jhpo.strategies import _bayes_model as modelling
-from jhpo.strategies import _bayes_search as searching
 from jhpo.strategies.base import Evaluation
+from jhpo.strategies.bayes import candidates as pools
+from jhpo.strategies.bayes import history as past
+from jhpo.strategies.bayes import model as modelling
+from jhpo.strategies.bayes import search as searching
 from tests.strategies.bayes_problems import MIXED, PLANE, ROWS, SMALL, bowl
 
 # -- histories nobody wishes for ------------------------------------------------------------------------------

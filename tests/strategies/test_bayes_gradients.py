@@ -11,9 +11,9 @@ import jhpo
 from jhpo import testing
 from jhpo.kernels import gp_slopes
 from jhpo.kernels.covariance import PROFILES
-from jhpo.strategies import _bayes_history as past
-from jhpo.strategies import _bayes_model as modelling
 from jhpo.strategies.base import Evaluation
+from jhpo.strategies.bayes import history as past
+from jhpo.strategies.bayes import model as modelling
 
 # small programs: what is tested here does not depend on how hard they search
 SMALL = jhpo.BayesOpt(gradients=True, candidates=64, starts=2, fit_iterations=8, search_iterations=8)

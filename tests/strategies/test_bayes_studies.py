@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 import jhpo
-from jhpo.driver import Driver
-from jhpo.strategies import _bayes_history as past
-from jhpo.strategies import bayes
+from jhpo.search.driver import Driver
 from jhpo.strategies.base import Evaluation
+from jhpo.strategies.bayes import history as past
+from jhpo.strategies.bayes import strategy as bayes
 from tests.strategies.bayes_problems import PLANE, SMALL, bowl
 
 # -- asking and telling in any order ---------------------------------------------------------------------------

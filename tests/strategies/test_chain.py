@@ -194,7 +194,7 @@ def test_bad_chains_are_refused(make, words) -> None:
 
 
 def test_tune_with_a_chain_and_resume(tmp_path, monkeypatch, capsys) -> None:
-    import jhpo.cli as cli
+    import jhpo.cli.commands as cli
 
     text = (
         'import jhpo\nspace = jhpo.Space({"x": jhpo.Float(-1.0, 1.0)})\nobjective = lambda hp: (hp["x"] - 0.25) ** 2\n'

@@ -13,7 +13,7 @@ import pytest
 from jhpo import Study, testing
 from jhpo.errors import InvalidArgument
 from jhpo.keys import init_key, strategy_key
-from jhpo.space import Float, Space
+from jhpo.space.space import Float, Space
 from jhpo.strategies._swarms import owners
 from jhpo.strategies.base import Evaluation
 from jhpo.strategies.pso import PRESETS, PSO

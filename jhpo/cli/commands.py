@@ -1,0 +1,275 @@
+"""The command line: ``jhpo tune``, ``jhpo show``, ``jhpo strategies``, ``jhpo repair``."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from jhpo.errors import ChangedSpace, InvalidArgument, JhpoError, StorageError
+
+app = typer.Typer(
+    help="Tune the hyperparameters of JAX models, a whole population at once.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+# exit codes, in the order in which a script would ask
+OK, FAILED, USAGE, STORAGE, CHANGED, INTERRUPTED = 0, 1, 2, 3, 4, 130
+# typer's own errors about the command line; older releases take the class from click, newer ones bring it
+_USAGE_ERROR: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+# After Ctrl-C a compiled program that is still running is not waited for any longer than this.
+_PATIENCE_SECONDS = 4.0
+
+
+@app.command()
+def tune(
+    target: Annotated[str, typer.Argument(metavar="FILE.py[:NAME]", help="a jhpo.Tuning, or an objective and a space")],
+    strategy: Annotated[str | None, typer.Option(help="a name from `jhpo strategies`  [default: pso]")] = None,
+    budget: Annotated[int | None, typer.Option(help="evaluations of the whole study  [default: 1024]")] = None,
+    storage: Annotated[str | None, typer.Option(help="file or database URL that keeps the study")] = None,
+    seed: Annotated[int, typer.Option(help="root of all random numbers")] = 0,
+    option: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="an option of the strategy; repeatable")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="continue the study in --storage")] = False,
+    direction: Annotated[str | None, typer.Option(help="minimize or maximize  [default: minimize]")] = None,
+    seconds: Annotated[float | None, typer.Option(help="stop after so much time")] = None,
+    goal: Annotated[float | None, typer.Option("--target", help="stop at a value this good")] = None,
+    patience: Annotated[int | None, typer.Option(help="stop after so many generations without improvement")] = None,
+) -> None:
+    """Search for the best hyperparameters of the model in FILE.py."""
+    turn_on_compilation_cache()
+    from rich.console import Console
+
+    from jhpo.cli.console import Bar, print_results
+    from jhpo.cli.load import load_target
+    from jhpo.strategies import make_strategy
+    from jhpo.study.study import Study
+
+    found = load_target(target)
+    chosen: Any = strategy or found.options.get("strategy") or "pso"
+    if isinstance(chosen, str):
+        chosen = make_strategy(chosen, _options(option or []))
+    elif option:
+        raise InvalidArgument("--set: expected --strategy beside it (the file brings a strategy that is made already)")
+    total = budget if budget is not None else found.options.get("budget", 1024)
+    if resume and storage is None:
+        raise InvalidArgument("--resume: expected --storage beside it, the study to continue")
+    console = Console()
+    study = Study(
+        found.space, chosen, storage, seed, direction or found.options.get("direction", "minimize"),
+        replicates=found.options.get("replicates", 1), resume=resume,
+    )  # fmt: skip
+    again = _again(target, strategy, budget, storage, seed, option or [], direction)
+    with contextlib.closing(study), _signals(again, storage):
+        if len(study):
+            console.print(f"continuing after {study.evaluations} evaluations", highlight=False)
+        try:
+            with Bar(console, total, study.evaluations) as bar:
+                summary = study.optimize(
+                    found.objective,
+                    total,
+                    seconds=seconds,
+                    target=goal if goal is not None else found.options.get("target"),
+                    patience=patience,
+                    metric=found.options.get("metric"),
+                    callback=bar.update,
+                )
+        except KeyboardInterrupt:
+            _ignore_signals()
+            print_results(console, study)
+            console.print(_farewell(study.evaluations, storage, again), highlight=False, markup=False)
+            raise typer.Exit(INTERRUPTED) from None
+        print_results(console, study, summary)
+        if storage is not None:
+            console.print(f"stored in {storage}; look again with: jhpo show {storage}", highlight=False)
+        if not study.top(1):
+            raise typer.Exit(FAILED)  # a script must not go on as if there were hyperparameters
+
+
+@app.command()
+def show(
+    storage: Annotated[str, typer.Argument(metavar="STUDY.db", help="file or database URL of a study")],
+    top: Annotated[int, typer.Option(help="how many of the best trials")] = 5,
+    plot: Annotated[
+        str | None, typer.Option(help="also write a figure: history, parallel, slice, edf or importance")
+    ] = None,
+    report: Annotated[bool, typer.Option("--report", help="also write one page with every figure")] = False,
+    out: Annotated[Path, typer.Option(help="where the figure or the page goes")] = Path("study.html"),
+) -> None:
+    """Show a stored study."""
+    from rich.console import Console
+
+    from jhpo.cli.console import print_study
+    from jhpo.study.study import Study
+
+    if report and plot is not None:
+        raise InvalidArgument("--report: expected alone, it holds every figure (got --plot as well)")
+    console = Console()
+    with Study.load(storage, read_only=True) as study:
+        print_study(console, study, storage, top)
+        if report:
+            console.print(f"report written to {study.report(out)}", highlight=False)
+        if plot is not None:
+            try:
+                study.plot(plot).write_html(out)
+            except OSError as error:
+                raise StorageError(f"cannot write {out}: {error.strerror}") from error
+            console.print(f"figure written to {out}", highlight=False)
+
+
+@app.command()
+def strategies() -> None:
+    """List the search strategies and their options."""
+    import dataclasses
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from jhpo.strategies import REGISTRY, strategy_class
+
+    table = Table()
+    for heading in ("name", "what it does", "options (--set NAME=VALUE)"):
+        table.add_column(heading, overflow="fold")
+    for name, (_, _, text) in REGISTRY.items():
+        fields = dataclasses.fields(strategy_class(name))  # type: ignore[arg-type]
+        shown = [f.name if f.default is dataclasses.MISSING else f"{f.name}={f.default}" for f in fields]
+        table.add_row(name, text, ", ".join(shown))
+    Console().print(table)
+
+
+@app.command()
+def repair(storage: Annotated[str, typer.Argument(metavar="STUDY.db", help="a damaged study")]) -> None:
+    """Keep what is whole of a damaged study; the damaged file stays beside it."""
+    from jhpo.study.repair import repair as repair_file
+
+    typer.echo(repair_file(storage))
+
+
+def _options(texts: list[str]) -> dict[str, Any]:
+    """``NAME=VALUE`` texts; values are Python literals, or text where they are none."""
+    options: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name.strip().isidentifier():
+            raise InvalidArgument(f"--set: expected NAME=VALUE, got {text!r}")
+        try:
+            options[name.strip()] = ast.literal_eval(value.strip())
+        except (ValueError, SyntaxError):
+            options[name.strip()] = value.strip()
+    return options
+
+
+def _again(
+    target: str, strategy: str | None, budget: int | None, storage: str | None, seed: int, option: list[str],
+    direction: str | None,
+) -> str:  # fmt: skip
+    """The command that continues this study."""
+    import shlex
+
+    parts = ["jhpo", "tune", target]
+    given = {"--strategy": strategy, "--budget": budget, "--storage": storage, "--direction": direction}
+    for name, value in given.items():
+        parts += [] if value is None else [name, str(value)]
+    parts += ["--seed", str(seed)]
+    for text in option:
+        parts += ["--set", text]
+    return shlex.join([*parts, "--resume"])
+
+
+def _farewell(evaluations: int, storage: str | None, again: str) -> str:
+    if storage is None:
+        return "stopped. Nothing was stored: give --storage study.db next time to be able to resume"
+    return f"stopped; {evaluations} evaluations are stored. Continue with:\n  {again}"
+
+
+@contextlib.contextmanager
+def _signals(again: str, storage: str | None) -> Iterator[None]:
+    """SIGTERM stops like Ctrl-C; a running XLA program is not waited for: finished generations are stored anyway."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+
+    def terminate(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    def watch() -> None:
+        # the byte arrives at once, also while the main thread is inside a compiled program and deaf to signals
+        if os.read(reader, 1) and not over.wait(_PATIENCE_SECONDS):
+            sys.stdout.write("\n" + _farewell_without_count(storage, again) + "\n")
+            sys.stdout.flush()
+            os._exit(INTERRUPTED)
+
+    over = threading.Event()
+    before = signal.signal(signal.SIGTERM, terminate)
+    wakeup = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    threading.Thread(target=watch, name="jhpo-signals", daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
+        signal.set_wakeup_fd(wakeup)
+        signal.signal(signal.SIGTERM, before)
+        os.close(writer)
+
+
+def _farewell_without_count(storage: str | None, again: str) -> str:
+    if storage is None:
+        return "stopped. Nothing was stored: give --storage study.db next time to be able to resume"
+    return f"stopped; every finished generation is stored. Continue with:\n  {again}"
+
+
+def _ignore_signals() -> None:
+    """The last lines of a stopping program are not to be cut off by an impatient second Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def turn_on_compilation_cache() -> None:
+    """Keep compiled programs in the user's cache folder: the second start of a study begins at once."""
+    import jax
+
+    if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        jax.config.update("jax_compilation_cache_dir", str(Path(base) / "jhpo" / "xla"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def main() -> None:
+    """Run the command line; errors become one message and an exit code."""
+    try:
+        # outside of its standalone mode, typer hands a raised `typer.Exit` back as a number
+        code = app(prog_name="jhpo", standalone_mode=False)
+    except typer.Exit as stop:
+        sys.exit(stop.exit_code)
+    except (typer.Abort, KeyboardInterrupt):
+        sys.exit(INTERRUPTED)
+    except ChangedSpace as error:
+        _fail(error, CHANGED)
+    except StorageError as error:
+        _fail(error, STORAGE)
+    except InvalidArgument as error:
+        _fail(error, USAGE)
+    except JhpoError as error:
+        _fail(error, FAILED)
+    except _USAGE_ERROR as error:
+        error.show()
+        sys.exit(error.exit_code)
+    sys.exit(code if isinstance(code, int) else OK)
+
+
+def _fail(error: Exception, code: int) -> None:
+    print(f"jhpo: {error}", file=sys.stderr)
+    sys.exit(code)

@@ -1,0 +1,164 @@
+"""What a person sees while a study runs and when it is over."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from jhpo.study.loop import Summary, Update
+from jhpo.study.study import Study
+from jhpo.trial import TrialState
+
+_PLAIN_SECONDS = 5.0  # between two lines where there is no terminal
+_COLUMNS = 6  # parameters shown in the list of the best trials
+
+
+class Bar:
+    """Evaluations, best value so far, models a second, time left; plain lines where there is no terminal."""
+
+    def __init__(self, console: Console, budget: int | None, done: int) -> None:
+        self._console, self._budget, self._start = console, budget, done
+        self._live = console.is_terminal
+        self._printed = time.monotonic()
+        self._progress = Progress(
+            TextColumn("[bold]tuning"), BarColumn(), MofNCompleteColumn(),
+            TextColumn("best {task.fields[best]}"), TextColumn("{task.fields[rate]} models/s"),
+            TimeElapsedColumn(), TextColumn("eta {task.fields[eta]}"),
+            console=console,
+        )  # fmt: skip
+        fields: dict[str, Any] = {"best": "-", "rate": "-", "eta": "compiling"}
+        self._task = self._progress.add_task("tuning", total=budget, completed=done, **fields)
+
+    def __enter__(self) -> Bar:
+        if self._live:
+            self._progress.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._live:
+            self._progress.stop()
+
+    def update(self, update: Update) -> None:
+        """Show how far the study is; compilation does not count towards the rate."""
+        rate = update.new / max(update.seconds - update.compile_seconds, 1e-9)
+        left = None if self._budget is None else max(self._budget - update.evaluations, 0)
+        eta = "?" if left is None else duration(left / max(rate, 1e-9))
+        shown: dict[str, Any] = {
+            "best": number(update.best),
+            "rate": f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}",
+            "eta": eta,
+        }
+        self._progress.update(self._task, completed=update.evaluations, refresh=False, **shown)
+        if not self._live and time.monotonic() - self._printed > _PLAIN_SECONDS:
+            self._printed = time.monotonic()
+            of = "" if self._budget is None else f" of {self._budget}"
+            text = f"{update.evaluations}{of} evaluations, best {shown['best']}, {shown['rate']} models/s, eta {eta}"
+            self._console.print(text, highlight=False)
+
+
+def number(value: float) -> str:
+    """A value for people.
+
+    >>> number(0.12345678), number(float("nan"))
+    ('0.123457', '-')
+    """
+    return "-" if math.isnan(value) else f"{value:.6g}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people.
+
+    >>> duration(75), duration(0.25)
+    ('1 min 15 s', '0.2 s')
+    """
+    if not math.isfinite(seconds) or seconds > 1e9:
+        return "?"
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, rest = divmod(int(seconds + 0.5), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def show_value(value: Any) -> str:
+    """A hyperparameter for people."""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, (list, tuple)) or hasattr(value, "tolist"):
+        items = value.tolist() if hasattr(value, "tolist") else list(value)
+        return "[" + ", ".join(show_value(v) for v in items) + "]" if isinstance(items, list) else show_value(items)
+    return str(value)
+
+
+def print_results(console: Console, study: Study, summary: Summary | None = None, k: int = 5) -> None:
+    """Best hyperparameters and value, the best `k` trials, failures, times."""
+    top = study.top(k)
+    if top:
+        short = "" if top[0].horizon == 1.0 else f", after {top[0].horizon:g} of the training"
+        console.print(f"[bold]best: {number(top[0].value)}[/bold] (trial {top[0].id}{short})", highlight=False)
+        best = Table()
+        best.add_column("parameter")
+        best.add_column("value", overflow="fold")
+        for name, value in study.space.flat(top[0].params).items():
+            best.add_row(name, show_value(value))
+        console.print(best)
+        names = study.space.names[:_COLUMNS]
+        more = len(study.space.names) - len(names)
+        title = f"top {len(top)}" + (f" ({more} more parameters not shown)" if more else "")
+        console.print(f"[bold]{title}[/bold]", highlight=False)
+        table = Table()
+        for heading in ("trial", "value", *names):
+            table.add_column(heading)
+        for trial in top:
+            values = study.space.flat(trial.params)
+            cells = [show_value(values[n]) if n in values else "-" for n in names]
+            table.add_row(str(trial.id), number(trial.value), *cells)
+        console.print(table)
+    else:
+        console.print("[bold]no successful trial yet[/bold]")
+    print_failures(console, study)
+    if summary is not None:
+        running = max(summary.seconds - summary.compile_seconds, 0.0)
+        rate = f" ({summary.evaluations / running:,.0f} models/s)" if summary.evaluations and running > 0 else ""
+        console.print(
+            f"{summary.evaluations} evaluations in {duration(summary.seconds)}: compiling "
+            f"{duration(summary.compile_seconds)}, running {duration(running)}{rate}\nstopped: {summary.stopped}",
+            highlight=False,
+        )
+
+
+def print_failures(console: Console, study: Study) -> None:
+    """How many trials failed, and the most frequent reasons."""
+    table = study.history.table
+    failed = table.in_state(TrialState.FAILED)
+    if not len(failed):
+        return
+    tally: dict[str, int] = {}
+    for trial_id in failed.tolist():
+        reason = table.reason.get(trial_id, "?")
+        tally[reason] = tally.get(reason, 0) + 1
+    console.print(f"[bold]{len(failed)} failed[/bold]")
+    for reason, count in sorted(tally.items(), key=lambda item: -item[1])[:5]:
+        console.print(f"  {count} x {reason}", highlight=False, markup=False)
+
+
+def print_study(console: Console, study: Study, storage: str, k: int) -> None:
+    """A stored study."""
+    header, table = study.history.header, study.history.table
+    counts = ", ".join(f"{len(table.in_state(s))} {s.name.lower()}" for s in TrialState if len(table.in_state(s)))
+    made = time.strftime("%Y-%m-%d %H:%M", time.localtime(header["created"]))
+    options = ", ".join(f"{a}={b}" for a, b in header["strategy"]["options"].items())
+    console.print(
+        f"{storage}: {study.direction}, strategy {header['strategy']['strategy']}({options}), seed {study.seed}, "
+        f"made {made}\n{len(study)} trials: {counts or 'none'}; {study.history.opened} generations",
+        highlight=False, markup=False,
+    )  # fmt: skip
+    print_results(console, study, k=k)
+    stops = [note["stopped"] for note in study.history.notes if "stopped" in note]
+    if stops:
+        console.print(f"last stop: {stops[-1]}", highlight=False)

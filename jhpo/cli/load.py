@@ -1,0 +1,114 @@
+"""What a user's file offers for tuning, found by path and name."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from jhpo.errors import InvalidArgument
+from jhpo.space.space import Space
+
+
+class Target(NamedTuple):
+    """What to tune."""
+
+    objective: Any
+    space: Space
+    options: dict[str, Any]  # defaults the file sets: "direction", "metric", "replicates", ...
+    name: str
+
+
+class BadFile(InvalidArgument):
+    """The file or the name in it is not something that can be tuned."""
+
+
+def load_target(text: str) -> Target:
+    """The target of ``FILE.py`` or ``FILE.py:NAME``.
+
+    A file offers a `jhpo.Tuning` (by default named ``tuning``), or a `space` together with an `objective`.
+
+    Raises:
+        BadFile: no such file or name, or something that cannot be tuned under it.
+    """
+    path, name = _split(text)
+    module = import_file(path)
+    if not name and not hasattr(module, "tuning"):
+        if hasattr(module, "space") and hasattr(module, "objective"):
+            return _checked(Target(module.objective, module.space, {}, "objective"), path)
+        raise BadFile(f"{path} offers nothing to tune: expected 'tuning', or 'space' and 'objective'{_offers(module)}")
+    name = name or "tuning"
+    if not hasattr(module, name):
+        raise BadFile(f"{path} has no {name!r}{_offers(module)}")
+    return _checked(_from_value(getattr(module, name), name, module, path), path)
+
+
+def _split(text: str) -> tuple[Path, str]:
+    file, colon, name = text.rpartition(":")
+    if not colon or "/" in name or "\\" in name or name.endswith(".py"):
+        file, name = text, ""
+    path = Path(file)
+    if path.is_dir():
+        raise BadFile(f"expected a Python file, got the folder {path}")
+    if not path.is_file():
+        raise BadFile(f"there is no file {path}")
+    if path.suffix != ".py":
+        raise BadFile(f"expected a Python file (.py), got {path}")
+    if name and not name.isidentifier():
+        raise BadFile(f"expected FILE.py:NAME with a Python name, got {name!r}")
+    return path, name
+
+
+def import_file(path: Path) -> ModuleType:
+    """The module in a file, with its folder importable as for a script.
+
+    Raises:
+        BadFile: the file cannot be read as Python, or asks to exit while it is imported.
+    """
+    folder = str(path.resolve().parent)
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    # not the bare stem: a file called random.py must not take the place of a library's module
+    name = f"jhpo_file_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path.resolve())
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except (SyntaxError, UnicodeDecodeError) as error:
+        raise BadFile(f"{path} is not Python: {error}") from error
+    except SystemExit as error:
+        raise BadFile(f"{path} ended with sys.exit({error.code!r}) while it was imported") from error
+    return module
+
+
+def _from_value(value: Any, name: str, module: ModuleType, path: Path) -> Target:
+    if hasattr(value, "space") and isinstance(value.space, Space):
+        objective = getattr(value, "objective", None)
+        objective = getattr(value, "trainable", None) if objective is None else objective
+        names = ("direction", "metric", "replicates", "strategy", "budget", "target")
+        options = {n: getattr(value, n) for n in names if getattr(value, n, None) is not None}
+        return Target(objective, value.space, options, name)
+    if callable(value) or hasattr(value, "evaluator") or hasattr(value, "evaluate"):
+        if not hasattr(module, "space"):
+            raise BadFile(f"{path}: {name!r} is an objective, but the file defines no 'space' to search")
+        return Target(value, module.space, {}, name)
+    raise BadFile(f"{path}: expected {name!r} to be a jhpo.Tuning or an objective, got {type(value).__name__}")
+
+
+def _checked(target: Target, path: Path) -> Target:
+    if not isinstance(target.space, Space):
+        raise BadFile(f"{path}: expected 'space' to be a jhpo.Space, got {type(target.space).__name__}")
+    if not (
+        callable(target.objective) or hasattr(target.objective, "evaluate") or hasattr(target.objective, "evaluator")
+    ):
+        raise BadFile(f"{path}: {target.name!r} has no objective that can be evaluated")
+    return target
+
+
+def _offers(module: ModuleType) -> str:
+    found = [k for k, v in vars(module).items() if isinstance(getattr(v, "space", None), Space)]
+    return f"; it offers {', '.join(map(repr, found))}" if found else ""

@@ -1,0 +1,59 @@
+"""One entry for everything that can be tuned: what evaluates a generation, and the structure of its results."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+
+from jhpo.errors import check_integer
+from jhpo.space.space import Space
+from jhpo.strategies.base import Evaluation, Request, Strategy
+
+
+class Evaluator(Protocol):
+    """Evaluates generations: a `Population` on the devices, or a pool of workers on the host."""
+
+    def evaluate(self, units: np.ndarray, ids: np.ndarray, root: jax.Array, request: Request) -> Evaluation:
+        """Results of ``float[n, d]`` unit rows whose keys are made from ``uint32[n]`` ids, as NumPy arrays."""
+        ...
+
+    def states(self, units: np.ndarray, ids: np.ndarray, root: jax.Array) -> list[Any]:
+        """Trained states of a few members, made again from their keys; None where there are none."""
+        ...
+
+
+def make_evaluator(
+    objective: Any,
+    space: Space,
+    *,
+    replicates: int = 1,
+    metric: str | None = None,
+    chunk: int | None = None,
+    devices: Any = None,
+) -> Evaluator:
+    """The evaluator for an objective: host functions know their own, everything else is a population.
+
+    Raises:
+      InvalidArgument: an objective of no known kind, or an option out of range.
+    """
+    check_integer("replicates", replicates)
+    if hasattr(objective, "evaluator"):
+        return objective.evaluator(space, replicates=replicates)
+    from jhpo.evaluation.population import Population
+    from jhpo.training.objective import as_trainable
+
+    trainable = as_trainable(objective)
+    return Population(trainable, space, replicates=replicates, chunk=chunk, devices=devices, metric=metric)
+
+
+def blank_result(strategy: Strategy, space: Space, replicates: int) -> Evaluation:
+    """Zeros in the structure every result of this study has, for the program that is compiled before there is one."""
+    n, d, c = strategy.population, space.dim, space.num_constraints
+    return Evaluation(
+        value=np.zeros(n, np.float32),
+        grad=np.zeros((n, d), np.float32) if strategy.needs_grad else None,
+        constraint=np.zeros((n, c), np.float32) if space.has_constraints else None,
+        variance=np.zeros(n, np.float32) if replicates > 1 else None,
+    )

@@ -1,0 +1,155 @@
+"""`jhpo.host`: a Python function as an objective, evaluated by a pool of threads or processes."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+
+from jhpo.errors import InvalidArgument, check_integer, check_number, invalid
+from jhpo.evaluation.executors.processes import ProcessPool
+from jhpo.evaluation.executors.tasks import Task
+from jhpo.evaluation.executors.threads import ThreadPool
+from jhpo.evaluation.measures import measure_constraints, trial_seeds
+from jhpo.space.space import Space
+from jhpo.strategies.base import Evaluation, Request
+
+KINDS = ("thread", "process")
+
+
+class Pool(Protocol):
+    """Runs tasks beside each other."""
+
+    workers: int
+
+    def submit(self, params: Any, seed: int) -> Task:
+        """Start an evaluation as soon as a worker is free."""
+        ...
+
+    def close(self) -> None:
+        """Stop the workers; what still runs is given up."""
+        ...
+
+
+@dataclass(frozen=True)
+class HostObjective:
+    """A host function and how to run it; made by `host`."""
+
+    fn: Callable[..., Any]
+    workers: int
+    kind: str
+    timeout: float | None
+    takes_seed: bool
+
+    def pool(self) -> Pool:
+        """A running pool; close it after use."""
+        make = ThreadPool if self.kind == "thread" else ProcessPool
+        return make(self.fn, self.takes_seed, self.workers, self.timeout)
+
+    def evaluator(self, space: Space, replicates: int = 1) -> HostEvaluator:
+        """What `minimize` needs to evaluate whole generations."""
+        return HostEvaluator(self, space, replicates)
+
+
+def host(fn: Callable[..., Any], workers: int = 1, kind: str = "thread", timeout: float | None = None) -> HostObjective:
+    """Use a Python function as an objective.
+
+    The function is called as ``fn(params)`` or ``fn(params, seed)``: `params` are decoded host values in the
+    space's shape, `seed` an integer below 2^64 that belongs to the trial. It returns a number, or a dict with
+    ``"value"`` and perhaps ``"constraint"`` (numbers, feasible where >= 0) and ``"cost"``. Exceptions, `sys.exit`,
+    time-outs and anything but a finite number make the trial fail with a reason; the search goes on.
+
+    Args:
+        fn: the objective; for processes a function at the top level of a module.
+        workers: how many evaluations run at once.
+        kind: "thread", or "process" (needed for pure Python work in parallel, and to stop a call that hangs or
+            takes the interpreter down).
+        timeout: seconds for one evaluation. A thread cannot be killed: it is left to itself and replaced.
+
+    Raises:
+        InvalidArgument: an argument that cannot work.
+
+    >>> import jhpo
+    >>> space = jhpo.Space({"x": jhpo.Float(-1.0, 1.0)})
+    >>> study = jhpo.Study(space, "random")
+    >>> study.optimize(jhpo.host(lambda params: params["x"] ** 2), budget=20).evaluations
+    20
+    """
+    if not callable(fn):
+        raise invalid("fn", "a function of the hyperparameters", fn)
+    check_integer("workers", workers)
+    if kind not in KINDS:
+        raise invalid("kind", f"one of {KINDS}", kind)
+    if timeout is not None:
+        if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
+            raise invalid("timeout", "seconds > 0 or None", timeout)
+        check_number("timeout", timeout, 0.0, math.inf, open_low=True)
+    name = getattr(fn, "__qualname__", "")
+    if kind == "process" and ("<lambda>" in name or "<locals>" in name):
+        raise invalid("fn", "a function at the top level of a module (processes import it by name)", name)
+    return HostObjective(fn, workers, kind, timeout, _takes_seed(fn))
+
+
+def _takes_seed(fn: Callable[..., Any]) -> bool:
+    try:
+        parameters = inspect.signature(fn).parameters.values()
+    except (TypeError, ValueError):
+        return False  # a builtin without a signature: it gets the hyperparameters alone
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    required = [p for p in positional if p.default is p.empty]
+    if len(required) > 2 or (not positional and not any(p.kind is p.VAR_POSITIONAL for p in parameters)):
+        raise invalid("fn", "a function fn(params) or fn(params, seed)", str(inspect.signature(fn)))
+    return len(required) == 2
+
+
+class HostEvaluator:
+    """Whole generations of a host objective."""
+
+    def __init__(self, objective: HostObjective, space: Space, replicates: int) -> None:
+        self._objective, self._space, self._replicates = objective, space, replicates
+        self._pool: Pool | None = None
+
+    def evaluate(self, units: np.ndarray, ids: np.ndarray, root: jax.Array, request: Request) -> Evaluation:
+        """Results of ``float[n, d]`` unit rows; failed ones are NaN."""
+        check_request(request)
+        if self._pool is None:
+            self._pool = self._objective.pool()
+        tasks = []
+        for replicate in range(self._replicates):
+            seeds = trial_seeds(root, ids, replicate if self._replicates > 1 else None).tolist()
+            tasks += [self._pool.submit(self._space.decode(u), s) for u, s in zip(units, seeds)]
+        outcomes = [task.result() for task in tasks]
+        values = np.asarray([o.value for o in outcomes]).reshape(self._replicates, len(units))
+        own = [o.constraint for o in outcomes[: len(units)]]
+        constraint = measure_constraints(self._space, np.asarray(units, np.float64))
+        if any(c is not None for c in own):
+            width = max(len(c) for c in own if c is not None)
+            rows = np.stack([np.full(width, np.nan) if c is None else c for c in own])
+            constraint = rows if constraint is None else np.concatenate([constraint, rows], axis=1)
+        variance = values.var(axis=0, ddof=1) / self._replicates if self._replicates > 1 else None
+        return Evaluation(value=values.mean(axis=0), constraint=constraint, variance=variance)
+
+    def states(self, units: np.ndarray, ids: np.ndarray, root: jax.Array) -> list[Any]:
+        """Host objectives have no trained states: None for every row."""
+        return [None] * len(units)
+
+    def __del__(self) -> None:
+        if self._pool is not None:
+            self._pool.close()
+
+
+def check_request(request: Request) -> None:
+    """A host function has neither gradients nor shorter trainings.
+
+    Raises:
+        InvalidArgument: the strategy needs one of them.
+    """
+    if request.grad:
+        raise InvalidArgument("strategy: a host objective needs one without gradients, got one that asks for them")
+    if request.horizon != 1.0:
+        raise InvalidArgument("strategy: a host objective needs one that trains to the end, got a shorter horizon")

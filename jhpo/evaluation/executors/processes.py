@@ -1,0 +1,186 @@
+"""A pool of processes: for pure Python work in parallel, and for calls that hang or take their process down."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import multiprocessing
+import queue
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from typing import Any
+
+from jhpo.errors import InvalidArgument
+from jhpo.evaluation.executors.tasks import Task, call
+from jhpo.evaluation.outcome import Outcome, failure
+
+# The first import of a user's module (JAX, a data set) may take long; it does not count as evaluation time.
+_START_SECONDS = 300.0
+# Between the end of a child's pipe and its exit code lies the rest of its end, longer on a machine that is busy.
+_END_SECONDS = 10.0
+
+
+class ProcessPool:
+    """One manager thread a worker process; a process that hangs is killed and replaced."""
+
+    def __init__(self, fn: Callable[..., Any], takes_seed: bool, workers: int, timeout: float | None) -> None:
+        self.workers, self._timeout = workers, timeout
+        self._reference, self._takes_seed = _reference(fn), takes_seed
+        self._queue: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
+        self._closed = threading.Event()
+        self._processes: set[Any] = set()
+        self._lock = threading.Lock()
+        for _ in range(workers):
+            threading.Thread(target=self._manage, name="jhpo-manager", daemon=True).start()
+
+    def submit(self, params: Any, seed: int) -> Task:
+        """Start an evaluation as soon as a process is free."""
+        task = Task(params, seed)
+        self._queue.put(task)
+        return task
+
+    def _manage(self) -> None:
+        worker: _Worker | None = None
+        while (task := self._queue.get()) is not None and not self._closed.is_set():
+            try:
+                worker = worker or self._spawn()
+                outcome, alive = worker.evaluate(task, self._timeout)
+            except (InvalidArgument, OSError) as error:
+                task.finish(None, error)
+                worker = None
+                continue
+            if not alive:
+                self._forget(worker)
+                worker = None
+            task.finish(outcome)
+        if worker is not None:
+            self._forget(worker)
+
+    def _spawn(self) -> _Worker:
+        worker = _Worker(self._reference, self._takes_seed)
+        with self._lock:
+            self._processes.add(worker)
+        try:
+            worker.ready()
+        except InvalidArgument:
+            self._forget(worker)
+            raise
+        return worker
+
+    def _forget(self, worker: _Worker) -> None:
+        with self._lock:
+            self._processes.discard(worker)
+        worker.kill()
+
+    def close(self) -> None:
+        """End the processes; evaluations still running are given up."""
+        self._closed.set()
+        for _ in range(self.workers):
+            self._queue.put(None)
+        with self._lock:
+            workers = list(self._processes)
+        for worker in workers:
+            worker.kill()
+
+
+class _Worker:
+    """One child process and the pipe to it."""
+
+    def __init__(self, reference: tuple[Any, ...], takes_seed: bool) -> None:
+        # spawned, not forked: JAX runs threads, and a fork would copy their locks
+        context = multiprocessing.get_context("spawn")
+        self._pipe, child = context.Pipe()
+        self._process = context.Process(target=_serve, args=(child, reference, takes_seed), daemon=True)
+        try:
+            self._process.start()
+        except Exception as error:  # pickling raises whatever the object at hand raises
+            raise InvalidArgument(f"fn: expected a function that another process can import, got {error}") from error
+        child.close()
+
+    def ready(self) -> None:
+        """Wait until the child has imported the function."""
+        try:
+            message = self._pipe.recv() if self._pipe.poll(_START_SECONDS) else "it did not start in time"
+        except (EOFError, OSError):
+            message = f"it ended with {self._end()}"
+        if message:
+            raise InvalidArgument(f"fn: expected a function that a worker process can import; {message}")
+
+    def evaluate(self, task: Task, timeout: float | None) -> tuple[Outcome, bool]:
+        """The outcome, and whether the process can go on."""
+        try:
+            self._pipe.send((task.params, task.seed))
+            if not self._pipe.poll(timeout):
+                return failure(f"timeout: no result within {timeout:g} s (its process was killed)"), False
+            return self._pipe.recv(), True
+        except (EOFError, OSError):
+            return failure(f"the worker process ended with {self._end()} (out of memory, or a crash)"), False
+
+    def _end(self) -> str:
+        """How the process ended."""
+        # Not `join`: a thread that starts a process reaps all that have ended (`multiprocessing.process._cleanup`),
+        # and until it has noted the exit code, `join` finds no child and returns without one.
+        deadline = time.monotonic() + _END_SECONDS
+        while (code := self._process.exitcode) is None and time.monotonic() < deadline:
+            time.sleep(0.005)
+        if code is None:
+            return "an unknown exit code"
+        return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+    def kill(self) -> None:
+        """End the process at once."""
+        with contextlib.suppress(ValueError, OSError):
+            self._process.kill()
+            self._process.join(5.0)
+            self._pipe.close()
+
+
+def _reference(fn: Callable[..., Any]) -> tuple[Any, ...]:
+    """How a child finds the function: by import, or by the file it was loaded from."""
+    name = getattr(fn, "__module__", "") or ""
+    path = getattr(sys.modules.get(name), "__file__", None)
+    by_name = hasattr(fn, "__qualname__")
+    if name == "__main__" or path is None or "." in name or not by_name or _importable(name, path):
+        return ("object", fn)
+    return ("file", path, name, fn.__qualname__)
+
+
+def _importable(name: str, path: str) -> bool:
+    """A fresh process would find this very file under the name (`find_spec` would only ask `sys.modules`)."""
+    specs = (finder.find_spec(name, None) for finder in sys.meta_path if hasattr(finder, "find_spec"))
+    return next((spec.origin == path for spec in specs if spec is not None), False)
+
+
+def _resolve(reference: tuple[Any, ...]) -> Callable[..., Any]:
+    if reference[0] == "object":
+        return reference[1]
+    _, path, name, qualname = reference
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    found: Any = module
+    for part in qualname.split("."):
+        found = getattr(found, part)
+    # a decorated or wrapped function: the `HostObjective` in its place knows the function itself
+    return getattr(found, "fn", found)
+
+
+def _serve(pipe: Connection, reference: tuple[Any, ...], takes_seed: bool) -> None:
+    """The child's loop: until the parent closes the pipe, or dies."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    try:
+        fn = _resolve(reference)
+    except BaseException as error:  # noqa: BLE001 the parent turns it into a clear error
+        pipe.send(f"{type(error).__name__}: {error}")
+        return
+    pipe.send("")
+    with contextlib.suppress(EOFError, BrokenPipeError, OSError):
+        while True:
+            params, seed = pipe.recv()
+            pipe.send(call(fn, takes_seed, params, seed))

@@ -1,0 +1,66 @@
+"""A pool of threads: for objectives that wait or that release the interpreter lock."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from jhpo.evaluation.executors.tasks import Task, call
+from jhpo.evaluation.outcome import failure
+
+
+class ThreadPool:
+    """Daemon threads; one whose evaluation runs out of time is left to itself and replaced."""
+
+    def __init__(self, fn: Callable[..., Any], takes_seed: bool, workers: int, timeout: float | None) -> None:
+        self.workers, self._fn, self._takes_seed, self._timeout = workers, fn, takes_seed, timeout
+        self._queue: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
+        self._running: set[Task] = set()
+        self._lock = threading.Lock()
+        self._closed = threading.Event()
+        for _ in range(workers):
+            self._start(self._work)
+        if timeout is not None:
+            self._start(self._watch)
+
+    def _start(self, target: Callable[[], None]) -> None:
+        threading.Thread(target=target, name="jhpo-worker", daemon=True).start()
+
+    def submit(self, params: Any, seed: int) -> Task:
+        """Start an evaluation as soon as a thread is free."""
+        task = Task(params, seed)
+        self._queue.put(task)
+        return task
+
+    def _work(self) -> None:
+        while (task := self._queue.get()) is not None and not self._closed.is_set():
+            with self._lock:
+                task.started = time.monotonic()
+                self._running.add(task)
+            outcome = call(self._fn, self._takes_seed, task.params, task.seed)
+            with self._lock:
+                self._running.discard(task)
+            if not task.finish(outcome):
+                return  # ran out of time: another thread has taken this one's place
+
+    def _watch(self) -> None:
+        """Fail what takes too long."""
+        assert self._timeout is not None
+        while not self._closed.wait(min(0.05, self._timeout / 4)):
+            now = time.monotonic()
+            with self._lock:
+                late = [t for t in self._running if t.started is not None and now - t.started > self._timeout]
+                self._running.difference_update(late)
+            for task in late:
+                message = f"timeout: no result within {self._timeout:g} s (its thread cannot be killed and goes on)"
+                if task.finish(failure(message)):
+                    self._start(self._work)
+
+    def close(self) -> None:
+        """Stop the threads; evaluations still running are given up."""
+        self._closed.set()
+        for _ in range(self.workers):
+            self._queue.put(None)

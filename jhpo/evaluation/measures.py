@@ -1,0 +1,43 @@
+"""Small programs the host side needs for any number of trials: constraint values and integer seeds."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jhpo.keys import trial_keys
+from jhpo.space.space import Space
+
+_seed_program = jax.jit(lambda root, ids: jax.random.key_data(trial_keys(root, ids)))
+_replicate_program = jax.jit(
+    lambda root, ids, r: jax.random.key_data(jax.vmap(lambda k: jax.random.fold_in(k, r))(trial_keys(root, ids)))
+)
+_constraint_program = jax.jit(lambda space, units: space.unit_constraint(units))
+
+
+def measure_constraints(space: Space, units: np.ndarray) -> np.ndarray | None:
+    """``float64[n, c]`` values of the space's own constraints, None if it has none."""
+    if not space.has_constraints:
+        return None
+    padded = np.pad(units, [(0, _room(len(units)) - len(units)), (0, 0)], mode="edge")
+    values = _constraint_program(space, jnp.asarray(padded, jnp.result_type(float)))
+    return np.asarray(values, np.float64)[: len(units)]
+
+
+def trial_seeds(root: jax.Array, ids: np.ndarray, replicate: int | None = None) -> np.ndarray:
+    """``uint64[n]``: the key data of ``fold_in(root, id)`` as one number a trial; replicates fold in their number."""
+    if not len(ids):
+        return np.empty(0, np.uint64)
+    padded = np.pad(np.asarray(ids, np.uint32), (0, _room(len(ids)) - len(ids)), mode="edge")
+    if replicate is None:
+        data = _seed_program(root, padded)
+    else:
+        data = _replicate_program(root, padded, np.uint32(replicate))
+    high, low = np.asarray(data).astype(np.uint64).T[:, : len(ids)]
+    return (high << np.uint64(32)) | low
+
+
+def _room(count: int) -> int:
+    """The next power of two, so that counts of all sizes share a few compiled programs."""
+    return 1 << (count - 1).bit_length()

@@ -1,0 +1,329 @@
+"""Evaluation of a whole population: one compiled program for a chunk of members, on one device or on many."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jhpo.devices import member_mesh, over_devices
+from jhpo.errors import check_integer, invalid
+from jhpo.evaluation.chunks import Chunks, Program, next_power
+from jhpo.gradients.estimators import value_and_unit_grad
+from jhpo.keys import trial_keys
+from jhpo.space.declared import value_key
+from jhpo.space.space import Space
+from jhpo.strategies.base import Evaluation, Request
+from jhpo.training.objective import as_trainable, objective_errors
+from jhpo.training.trainable import train_and_evaluate, train_state
+
+
+class StaticValues:
+    """Values of the static parameters of one group, by name: hashable, compared by content."""
+
+    def __init__(self, values: dict[str, Any]) -> None:
+        self.values = dict(values)
+        self._key = tuple((k, value_key(v)) for k, v in sorted(values.items()))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, StaticValues) and self._key == other._key
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+
+_NO_STATIC = StaticValues({})
+
+
+def _member(
+    trainable: Any, space: Space, unit: jax.Array, key: jax.Array, request: Request, metric: str | None, static: Any
+) -> tuple[jax.Array, jax.Array | None]:
+    """Value and, if requested, gradient of one member: ``float[]``, ``float[d]``, of the unit's dtype."""
+    if request.grad:
+        value, grad = value_and_unit_grad(
+            trainable, space, unit, key, horizon=request.horizon, metric=metric, static=static.values
+        )
+        return value.astype(unit.dtype), grad.astype(unit.dtype)
+    hp = space.from_unit(unit, static.values)
+    return train_and_evaluate(trainable, hp, key, request.horizon, metric).value.astype(unit.dtype), None
+
+
+def evaluate_units(
+    trainable: Any,
+    space: Space,
+    units: jax.Array,
+    keys: jax.Array,
+    request: Request = Request(),  # noqa: B008 an immutable NamedTuple
+    replicates: int = 1,
+    *,
+    metric: str | None = None,
+    static: StaticValues = _NO_STATIC,
+    chunk: int | None = None,
+) -> Evaluation:
+    """Evaluate members as a pure function, inside or outside ``jit``, ``scan`` and ``vmap``.
+
+    Args:
+      trainable: a trainable (see `as_trainable`).
+      space: turns unit rows into hyperparameters.
+      units: ``float[n, d]``.
+      keys: ``key[n]``, one a member; replicate r of several uses ``fold_in(key, r)``.
+      request: whether gradients are wanted, and the share of the training to run.
+      replicates: evaluations a member. The value is their mean, and ``variance`` the variance of that mean; a member
+        one of whose replicates failed has failed.
+      metric: which metric to minimise if the evaluation returns several.
+      static: values of the static parameters, the same for all rows.
+      chunk: rows evaluated at once, the others after them in a `lax.map`; all at once if None.
+
+    Returns:
+      An `Evaluation` of ``units.dtype``: value ``[n]``, grad ``[n, d]`` if requested, constraint ``[n, c]`` if the
+      space has any, variance ``[n]`` if there are replicates.
+
+    >>> import jhpo
+    >>> space = jhpo.Space({"x": jhpo.Float(0.0, 2.0)})
+    >>> units, keys = jnp.array([[0.0], [0.5]]), jax.random.split(jax.random.key(0), 2)
+    >>> evaluate_units(as_trainable(lambda hp: hp["x"] + 1.0), space, units, keys).value.tolist()
+    [1.0, 2.0]
+    """
+    n = units.shape[0]
+    if replicates > 1:
+        counts = jnp.arange(replicates, dtype=jnp.uint32)
+        keys = jax.vmap(lambda k: jax.vmap(lambda r: jax.random.fold_in(k, r))(counts))(keys).reshape(-1)
+        rows = jnp.repeat(units, replicates, axis=0)
+    else:
+        rows = units
+    members = jax.vmap(lambda u, k: _member(trainable, space, u, k, request, metric, static))
+    total = n * replicates
+    width = total if chunk is None else min(total, chunk * replicates)
+    if width == total:
+        value, grad = members(rows, keys)
+    else:
+        padded = -(-total // width) * width
+        take = jnp.minimum(jnp.arange(padded), total - 1).reshape(-1, width)
+        value, grad = jax.tree.map(
+            lambda x: x.reshape(padded, *x.shape[2:])[:total],
+            jax.lax.map(lambda at: members(rows[at], keys[at]), take),
+        )
+    variance = None
+    if replicates > 1:
+        several = value.reshape(n, replicates)
+        value, variance = several.mean(axis=1), several.var(axis=1, ddof=1) / replicates
+        grad = None if grad is None else grad.reshape(n, replicates, -1).mean(axis=1)
+    constraint = None
+    if space.has_constraints:
+        constraint = jax.vmap(lambda u: space.constraint(space.from_unit(u, static.values)))(units).astype(units.dtype)
+    return Evaluation(value=value, grad=grad, constraint=constraint, variance=variance)
+
+
+@functools.partial(jax.jit, static_argnames=("request", "replicates", "metric", "static", "mesh"))
+def _evaluate_program(
+    trainable: Any,
+    space: Space,
+    units: jax.Array,
+    ids: jax.Array,
+    root: jax.Array,
+    *,
+    request: Request,
+    replicates: int,
+    metric: str | None,
+    static: StaticValues,
+    mesh: Any,
+) -> Evaluation:
+    """One call: every device evaluates its rows of the chunk, without any communication."""
+
+    def rows(trainable: Any, root: jax.Array, units: jax.Array, ids: jax.Array) -> Evaluation:
+        keys = trial_keys(root, ids)
+        return evaluate_units(trainable, space, units, keys, request, replicates, metric=metric, static=static)
+
+    return over_devices(rows, mesh)(trainable, root, units, ids)
+
+
+@functools.partial(jax.jit, static_argnames=("replicates", "static"))
+def _state_program(
+    trainable: Any, space: Space, units: jax.Array, ids: jax.Array, root: jax.Array, *, replicates: int, static: Any
+) -> Any:
+    def member(unit: jax.Array, key: jax.Array) -> Any:
+        key = jax.random.fold_in(key, jnp.uint32(0)) if replicates > 1 else key
+        return train_state(trainable, space.from_unit(unit, static.values), key)
+
+    return jax.vmap(member)(units, trial_keys(root, ids))
+
+
+class Population:
+    """Evaluates populations of any size with one compiled program of a fixed size (one a static group).
+
+    A member's result follows from its unit row, its id and the root key alone. It does not depend on the chunk, the
+    other members, their order or the number of devices, but for the rounding of differently shaped products: about
+    1e-6 relative on a short training, growing with the number of steps as all rounding does in training.
+
+    Args:
+      trainable: a `Trainable` or a plain objective.
+      space: turns unit rows into hyperparameters.
+      replicates: evaluations a member, each with its own key.
+      chunk: members evaluated at once on each device. None chooses from the size of a member's state and the
+        device's memory; "measure" also times neighbouring sizes on the first generation. An integer is taken as it
+        is, and repeats results bit for bit on the same device.
+      devices: JAX devices to spread over; all local ones if None.
+      metric: which metric to minimise if the evaluation returns several.
+      memory: bytes a device may use; what it reports as free if None.
+
+    Raises:
+      InvalidArgument: an argument out of range; at the first `evaluate`, an objective that cannot be traced or does
+        not return a real scalar, before anything is compiled.
+      OutOfMemory: not even one member fits. Larger chunks that do not fit are halved, with a warning.
+
+    >>> import jhpo
+    >>> space = jhpo.Space({"x": jhpo.Float(0.0, 2.0)})
+    >>> population = Population(lambda hp: hp["x"] ** 2, space)
+    >>> population.evaluate(np.array([[0.5], [1.0]]), np.arange(2), jax.random.key(0)).value.tolist()
+    [1.0, 4.0]
+    """
+
+    def __init__(
+        self,
+        trainable: Any,
+        space: Space,
+        *,
+        replicates: int = 1,
+        chunk: int | str | None = None,
+        devices: Sequence[Any] | None = None,
+        metric: str | None = None,
+        memory: int | None = None,
+    ) -> None:
+        if not isinstance(space, Space):
+            raise invalid("space", "a jhpo.Space", space)
+        self.trainable, self.space, self.metric = as_trainable(trainable), space, metric
+        self.replicates = check_integer("replicates", replicates)
+        self.mesh = member_mesh(devices)
+        self.chunks = Chunks(chunk, self.mesh, self.replicates, memory)
+        self._placed: Any = None
+
+    @property
+    def layout(self) -> dict[str, int | None]:
+        """What was chosen: members a device evaluates at once (None before the first generation), and devices.
+
+        ``Population(..., chunk=layout["chunk"])`` repeats the results bit for bit on as many of the same devices.
+        """
+        return {"chunk": self.chunks.size, "devices": self.mesh.size}
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What had to be changed on the way (a smaller chunk for lack of memory), a sentence each."""
+        return tuple(self.chunks.notices)
+
+    @property
+    def compile_seconds(self) -> float:
+        """Time spent tracing and compiling so far."""
+        return self.chunks.compile_seconds
+
+    def evaluate(self, units: Any, ids: Any, root: jax.Array, request: Request = Request()) -> Evaluation:  # noqa: B008
+        """Evaluate ``float[n, d]`` unit rows whose keys are made from ``uint32[n]`` ids; NumPy arrays.
+
+        Failed members (NaN or infinite values) leave the others as they are.
+        """
+        units, ids = self._checked(units, ids)
+        groups = self._groups(units)
+        self.chunks.settle(len(units), self._num_groups, lambda: self._member_bytes(units[0]))
+        parts = []
+        for static, rows in groups:
+            parts.append(self.chunks.run(self._program(static, request, root), units[rows], ids[rows]))
+        order = np.argsort(np.concatenate([rows for _, rows in groups]), kind="stable")
+        return jax.tree.map(lambda *xs: np.concatenate(xs)[order], *parts)
+
+    def states(self, units: Any, ids: Any, root: jax.Array) -> list[Any]:
+        """Trained states of a few members, trained once more from their keys (replicate 0 of several).
+
+        A population keeps no states while it searches: they would cost memory for members nobody asks for, and the
+        same row, id and root key give the same state again, also in a resumed study.
+        """
+        units, ids = self._checked(units, ids)
+        out: list[Any] = [None] * len(units)
+        for static, rows in self._groups(units):
+            stacked = self._train(static, units[rows], ids[rows], root)
+            for i, row in enumerate(rows):
+                out[row] = jax.tree.map(lambda x, i=i: x[i], stacked)
+        return out
+
+    def stacked_states(self, units: Any, ids: Any, root: jax.Array) -> Any:
+        """As `states`, with the members stacked along the first axis of every leaf: an ensemble for `jax.vmap`.
+
+        Raises:
+          InvalidArgument: the members belong to several static groups, so their states cannot be stacked.
+        """
+        units, ids = self._checked(units, ids)
+        groups = self._groups(units)
+        if len(groups) > 1:
+            raise invalid("units", "members of one static group", [g.values for g, _ in groups])
+        return self._train(groups[0][0], units, ids, root)
+
+    def _checked(self, units: Any, ids: Any) -> tuple[np.ndarray, np.ndarray]:
+        units = np.asarray(units, jnp.result_type(float))
+        if units.ndim != 2 or units.shape[1] != self.space.dim or not len(units):
+            raise invalid("units", f"an array [n >= 1, {self.space.dim}]", units.shape)
+        ids = np.asarray(ids, np.uint32)
+        if ids.shape != units.shape[:1]:
+            raise invalid("ids", f"an array [{len(units)}]", ids.shape)
+        return units, ids
+
+    def _groups(self, units: np.ndarray) -> list[tuple[StaticValues, np.ndarray]]:
+        if not self.space.has_static:
+            return [(_NO_STATIC, np.arange(len(units)))]
+        return [(StaticValues(values), rows) for values, rows in self.space.static_groups(units)]
+
+    @property
+    def _num_groups(self) -> int:
+        return int(np.prod(self.space.cells[self.space.static_mask], dtype=np.int64)) if self.space.has_static else 1
+
+    def _member_bytes(self, unit: np.ndarray) -> int:
+        """Size of a member's state."""
+        (static, _), *_ = self._groups(unit[None])
+
+        def state(unit: jax.Array) -> Any:
+            return self.trainable.init(self.space.from_unit(unit, static.values), jax.random.key(0))
+
+        with objective_errors():
+            shapes = jax.eval_shape(state, unit)
+        return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(shapes))
+
+    def _on_devices(self) -> Any:
+        """The trainable with its arrays on the devices, moved there once."""
+        if self._placed is None:
+            everywhere = jax.sharding.NamedSharding(self.mesh, jax.sharding.PartitionSpec())
+            self._placed = jax.device_put(self.trainable, everywhere)
+        return self._placed
+
+    def _program(self, static: StaticValues, request: Request, root: jax.Array) -> Program:
+        def place(units: np.ndarray, ids: np.ndarray) -> tuple[Any, ...]:
+            return (self._on_devices(), self.space, *self._spread(units, ids), root)
+
+        def trace(*arguments: Any) -> Any:
+            with objective_errors():
+                return _evaluate_program.trace(
+                    *arguments,
+                    request=request,
+                    replicates=self.replicates,
+                    metric=self.metric,
+                    static=static,
+                    mesh=self.mesh,
+                )
+
+        return Program((static, request), place, trace)
+
+    def _spread(self, *rows: np.ndarray) -> tuple[jax.Array, ...]:
+        members = jax.sharding.NamedSharding(self.mesh, jax.sharding.PartitionSpec("members"))
+        return tuple(jax.device_put(x, members) for x in rows)
+
+    def _train(self, static: StaticValues, units: np.ndarray, ids: np.ndarray, root: jax.Array) -> Any:
+        """Stacked states, padded to a power of two so that another k compiles rarely."""
+
+        def trace(*arguments: Any) -> Any:
+            with objective_errors():
+                return _state_program.trace(*arguments, replicates=self.replicates, static=static)
+
+        take = np.minimum(np.arange(next_power(len(units))), len(units) - 1)
+        arguments = (self.trainable, self.space, units[take], ids[take], root)
+        states = self.chunks.compiled(Program(("states", static), lambda *rows: rows, trace), arguments)(*arguments)
+        return jax.tree.map(lambda x: x[: len(units)], states)

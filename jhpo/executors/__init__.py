@@ -1,4 +1,0 @@
-"""Objectives that are not JAX programs: run in threads or processes, failures kept as values."""
-
-from jhpo.executors.host import HostObjective as HostObjective
-from jhpo.executors.host import host as host

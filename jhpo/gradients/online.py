@@ -1,0 +1,153 @@
+"""Hyperparameters that adapt while the training runs: one training, a gradient after every few steps."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jhpo.errors import InvalidArgument, check_integer, check_number, invalid
+from jhpo.gradients.checks import checked_hp, checked_key
+from jhpo.gradients.dependence import names_of
+from jhpo.kernels import trees
+from jhpo.kernels.online import online
+from jhpo.space.space import Space
+from jhpo.training.binding import bind, relaxed
+from jhpo.training.objective import as_trainable, objective_errors
+
+HP = Any
+
+
+class OnlineTuning(NamedTuple):
+    """A training whose hyperparameters moved with it; W = steps // window."""
+
+    value: jax.Array  # float[], the evaluation at the end
+    hp: HP  # the hyperparameters at the end
+    state: Any  # the trained state
+    values: jax.Array  # float[W], the loss after each window
+    path: HP  # like hp with a leading axis W: the values each window was trained with
+
+
+def online_tune(
+    trainable: Any,
+    hp: HP,
+    key: jax.Array,
+    outer: optax.GradientTransformation | None = None,
+    *,
+    space: Space | None = None,
+    window: int = 1,
+    loss: Callable[[HP, Any, jax.Array], Any] | None = None,
+    horizon: float = 1.0,
+    metric: str | None = None,
+) -> OnlineTuning:
+    """Train once, and move the hyperparameters after every ``window`` steps by the gradient through these steps.
+
+    Costs one training and, for each window, a gradient of the loss; no search. The gradient is greedy: it sees
+    ``window`` steps ahead, so rates recover from a bad start but end lower than the best constant ones. Tune what
+    matters at the end of training (a schedule, weight decay) with `hypergrad` instead.
+
+    Args:
+      trainable: a trainable with at least one step.
+      hp: where the hyperparameters start; leaves that are no floats stay.
+      key: ``key[]`` of the training.
+      outer: the optax transformation that moves them; ``optax.adam(0.02)`` if None and there is a space.
+      space: move in its unit coordinates, through its scales and within its bounds; in hp's own numbers if None.
+      window: steps between two moves; divides the steps.
+      loss: ``loss(hp, state, t) -> float[]`` that is to fall; the evaluation if None (a smaller one costs less).
+      horizon, metric: see `hypergrad`.
+
+    Raises:
+      InvalidArgument: an argument that cannot work; it is named, before anything is compiled.
+
+    Source: Baydin, Cornish, Rubio, Schmidt, Wood, "Online learning rate adaptation with hypergradient descent" (2018).
+
+    >>> class Descent:
+    ...     steps = 40
+    ...     def init(self, hp, key): return jnp.ones(())
+    ...     def step(self, hp, w, t): return w - hp["lr"] * w
+    ...     def evaluate(self, hp, w): return w**2
+    >>> space = Space({"lr": __import__("jhpo").Float(1e-4, 1.0, log=True)})
+    >>> run = online_tune(Descent(), {"lr": 1e-4}, jax.random.key(0), space=space)
+    >>> bool(run.value < 0.2), run.path["lr"].shape     # without tuning, 0.99
+    (True, (40,))
+    """
+    trainable = as_trainable(trainable)
+    hp, key = checked_hp(hp), checked_key(key)
+    if space is not None and not isinstance(space, Space):
+        raise invalid("space", "a jhpo.Space or None", space)
+    if outer is None:
+        if space is None:
+            raise invalid(
+                "outer", "an optax transformation, as without a space there is no scale to choose one by", None
+            )
+        outer = _DEFAULT
+    if not hasattr(outer, "init") or not hasattr(outer, "update"):
+        raise invalid("outer", "an optax transformation", outer)
+    check_number("horizon", horizon, 0.0, 1.0, open_low=True)
+    steps = bind(trainable, key, horizon, metric).steps
+    window = check_integer("window", window)
+    if steps == 0 or steps % window:
+        raise invalid("window", f"a divisor of the training's {steps} steps (at least 1)", window)
+    if space is not None:
+        try:
+            inside = space.from_unit(space.to_unit(hp))
+        except (KeyError, TypeError, ValueError) as error:
+            raise InvalidArgument(f"hp: expected hyperparameters of the space, got {names_of(hp)}") from error
+        for name, x, y in zip(names_of(hp), jax.tree.leaves(hp), jax.tree.leaves(inside)):
+            if not np.allclose(x, y, rtol=1e-3):
+                raise invalid(f"hp: {name}", "a value within the space", np.asarray(x).tolist())
+    elif not any(trees.is_float(x) for x in jax.tree.leaves(hp)):
+        raise invalid("hp", "at least one floating-point number", names_of(hp))
+    with objective_errors():
+        return _program(
+            trainable, space, hp, key, outer=outer, loss=loss, window=window, horizon=horizon, metric=metric
+        )
+
+
+_DEFAULT = optax.adam(0.02)
+
+
+@functools.partial(jax.jit, static_argnames=("outer", "loss", "window", "horizon", "metric"))
+@relaxed
+def _program(
+    trainable: Any,
+    space: Space | None,
+    hp: HP,
+    key: jax.Array,
+    *,
+    outer: optax.GradientTransformation,
+    loss: Callable[..., Any] | None,
+    window: int,
+    horizon: float,
+    metric: str | None,
+) -> OnlineTuning:
+    run = bind(trainable, key, horizon, metric)
+    if space is None:
+        start, rebuild = trees.split_floats(hp)
+        limit = lambda x: x  # noqa: E731
+    else:
+        start, rebuild = [space.to_unit(hp)], lambda x: space.from_unit(x[0])
+        limit = lambda x: [jnp.clip(x[0], 0, 1)]  # noqa: E731
+    judge = (lambda hp, state, t: run.evaluate(hp, state)) if loss is None else loss
+
+    def update(grad: list[jax.Array], memory: Any, x: list[jax.Array]) -> tuple[list[jax.Array], Any]:
+        moves, memory = outer.update(grad, memory, x)
+        return limit([a + b.astype(a.dtype) for a, b in zip(x, moves)]), memory
+
+    found = online(
+        lambda x, state, t: run.step(rebuild(x), state, t),
+        lambda x, state, t: judge(rebuild(x), state, t),
+        update,
+        start,
+        run.init(rebuild(start)),
+        outer.init(start),
+        run.steps,
+        window,
+    )
+    hp, path = rebuild(found.hp), jax.vmap(rebuild)(found.path)
+    return OnlineTuning(run.evaluate(hp, found.state), hp, found.state, found.values, path)

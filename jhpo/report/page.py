@@ -1,0 +1,82 @@
+"""A study as one page of HTML: what was searched, the best trials, failures, and every figure."""
+
+from __future__ import annotations
+
+import html
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jhpo.errors import JhpoError, StorageError
+from jhpo.trial import TrialState
+
+if TYPE_CHECKING:
+    from jhpo.study.study import Study
+
+_FIGURES = ("history", "importance", "parallel", "slice", "edf")
+_BEST = 20
+_STYLE = """body { font: 15px/1.5 sans-serif; margin: 2em auto; max-width: 70em; padding: 0 1em }
+table { border-collapse: collapse } td, th { padding: .2em .8em; text-align: left; border-bottom: 1px solid #ddd }"""
+
+
+def write_report(study: Study, path: str | os.PathLike[str]) -> Path:
+    """Write the page; it needs no network and no other file.
+
+    Raises:
+      MissingExtra: plotly is not installed.
+      StorageError: the page cannot be written.
+    """
+    figures: list[str] = []
+    left_out: list[str] = []
+    for kind in _FIGURES:
+        try:
+            figure = study.plot(kind)
+        except JhpoError as error:
+            if isinstance(error, ImportError):
+                raise
+            left_out.append(str(error))  # too few trials: the page says so
+            continue
+        # the first figure brings the library along
+        figures.append(figure.to_html(full_html=False, include_plotlyjs=not figures))
+    parts = [f"<!doctype html><meta charset='utf-8'><title>jhpo study</title><style>{_STYLE}</style>", *_summary(study)]
+    page = "\n".join([*parts, *figures, *(f"<p>{html.escape(text)}</p>" for text in left_out)])
+    target = Path(path)
+    try:
+        target.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise StorageError(f"cannot write {target}: {error.strerror}") from error
+    return target
+
+
+def _summary(study: Study) -> list[str]:
+    table = study.history.table
+    spec = study.history.header["strategy"]
+    counts = ", ".join(f"{len(table.in_state(s))} {s.name.lower()}" for s in TrialState if len(table.in_state(s)))
+    facts = {
+        "strategy": f"{spec['strategy']}({', '.join(f'{k}={v}' for k, v in spec['options'].items())})",
+        "direction": study.direction,
+        "seed": study.seed,
+        "trials": f"{len(study)}: {counts or 'none yet'}",
+    }
+    stops = [note["stopped"] for note in study.history.notes if "stopped" in note]
+    facts |= {"stopped": stops[-1]} if stops else {}
+    parts = ["<h1>Study</h1>", _table(["", ""], [[k, v] for k, v in facts.items()])]
+    best = study.top(_BEST)
+    if best:
+        names = study.space.names
+        rows = [[t.id, t.value, *(study.space.flat(t.params).get(n, "") for n in names)] for t in best]
+        parts += ["<h2>Best trials</h2>", _table(["trial", "value", *names], rows)]
+    reasons = [table.reason.get(int(i), "?") for i in table.in_state(TrialState.FAILED)]
+    if reasons:
+        tally = sorted({r: reasons.count(r) for r in set(reasons)}.items(), key=lambda item: -item[1])
+        parts += ["<h2>Failures</h2>", _table(["trials", "reason"], [[count, reason] for reason, count in tally])]
+    return parts
+
+
+def _table(headings: list[str], rows: list[list[Any]]) -> str:
+    def cell(value: Any) -> str:
+        return html.escape(f"{value:.6g}" if isinstance(value, float) else str(value))
+
+    head = "".join(f"<th>{html.escape(h)}</th>" for h in headings)
+    body = "".join("<tr>" + "".join(f"<td>{cell(v)}</td>" for v in row) + "</tr>" for row in rows)
+    return f"<table><tr>{head}</tr>{body}</table>"

@@ -1,0 +1,11 @@
+"""Searches: the pure loop `run`, the host loop of `minimize`, and the rules that stop them.
+
+May import `evaluation` and what lies below it.
+"""
+
+from jhpo.search.minimize import Result as Result
+from jhpo.search.minimize import maximize as maximize
+from jhpo.search.minimize import minimize as minimize
+from jhpo.search.run import Trace as Trace
+from jhpo.search.run import run as run
+from jhpo.search.stopping import StopRules as StopRules

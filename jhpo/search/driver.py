@@ -1,0 +1,242 @@
+"""The host side of a strategy: its state, one fused program a generation, phases, and buffers that grow."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import threading
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jhpo.keys import init_key, strategy_key
+from jhpo.space.space import Space
+from jhpo.strategies.base import Evaluation, Request, Strategy
+
+# More generations than any study has: the horizon over which a strategy lays out its phases.
+_FOREVER = 2**31
+
+
+def _turn(
+    strategy: Strategy,
+    space: Space,
+    state: Any,
+    units: jax.Array,
+    result: Evaluation,
+    first: jax.Array,
+    root: jax.Array,
+    generation: jax.Array,
+) -> tuple[jax.Array, Any]:
+    """Start or learn, then ask: one program for a whole study (and one more for every size a buffer grows to)."""
+
+    def start() -> Any:
+        return strategy.init(space, init_key(root))
+
+    def learn() -> Any:
+        return strategy.tell(state, units, result)
+
+    fresh = _structure(jax.eval_shape(start)) == _structure(state)
+    state = jax.lax.cond(first, start, learn) if fresh else learn()
+    return strategy.ask(state, strategy_key(root, generation))
+
+
+_turn_program = jax.jit(_turn)
+_init_program = jax.jit(lambda strategy, space, root: strategy.init(space, init_key(root)))
+_tell_program = jax.jit(lambda strategy, state, units, result: strategy.tell(state, units, result))
+_ask_program = jax.jit(lambda strategy, state, root, generation: strategy.ask(state, strategy_key(root, generation)))
+_advance_program = jax.jit(lambda strategy, state: strategy.advance(state))
+_cross_program = jax.jit(
+    lambda strategy, state, units, result, root, generation: strategy.ask(
+        strategy.advance(strategy.tell(state, units, result)), strategy_key(root, generation)
+    )
+)
+_absorb_program = jax.jit(lambda strategy, state, units, result: strategy.absorb(state, units, result))
+
+
+def blank_state(strategy: Strategy, space: Space, root: jax.Array) -> Any:
+    """Zeros in the structure of the strategy's state; compiles and runs nothing."""
+    shapes = jax.eval_shape(lambda: strategy.init(space, init_key(root)))
+    return blank(shapes)
+
+
+def blank(shapes: Any) -> Any:
+    """Zeros of the shapes and dtypes that `jax.eval_shape` gives."""
+    return jax.tree.map(_zeros, shapes)
+
+
+def _zeros(leaf: Any) -> Any:
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        data = jax.eval_shape(jax.random.key_data, leaf)
+        return jax.random.wrap_key_data(jnp.zeros(data.shape, data.dtype))
+    return np.zeros(leaf.shape, leaf.dtype)
+
+
+class Driver:
+    """Drives one strategy over one study.
+
+    Every generation costs one call of one compiled program (`turn`): the results of the last generation are told
+    and the next one is asked for. A strategy with `host_float64` runs in float64 through a local context. When a
+    state's buffers are full they grow, and the program for the next size compiles in the background beforehand.
+
+    Args:
+      strategy: what proposes.
+      space: where.
+      root: the study's root key.
+
+    >>> import jax, numpy as np
+    >>> from jhpo import Float, RandomSearch, Space
+    >>> driver = Driver(RandomSearch(4), Space({"x": Float(0.0, 1.0)}), jax.random.key(0))
+    >>> driver.turn(None, Evaluation(value=np.zeros(4, np.float32))).shape
+    (4, 1)
+    """
+
+    def __init__(self, strategy: Strategy, space: Space, root: jax.Array) -> None:
+        self.strategy, self.space, self.root = strategy, space, root
+        self.state: Any = None
+        self.generation = 0  # number of generations asked for
+        self._boundaries = set(itertools.accumulate(strategy.segments(_FOREVER)[:-1]))
+        self._ahead: dict[Any, Any] = {}
+        self._thread: threading.Thread | None = None
+        self._compiling: Any = None
+
+    def precision(self) -> contextlib.AbstractContextManager[Any]:
+        """The context in which the strategy's programs run."""
+        return jax.enable_x64(True) if self.strategy.host_float64 else contextlib.nullcontext()
+
+    @property
+    def request(self) -> Request:
+        """What the evaluation of the generation last asked for should deliver."""
+        return self.strategy.request(self.state)
+
+    def evaluation_ids(self, ids: np.ndarray) -> np.ndarray:
+        """Ids from which the keys of the last generation's members are made."""
+        with self.precision():
+            return np.asarray(self.strategy.evaluation_ids(self.state, np.asarray(ids, np.uint32)))
+
+    def turn(self, units: np.ndarray | None, result: Evaluation) -> np.ndarray:
+        """Tell ``result`` of the last ``units`` and ask for the next generation, ``float[n, d]``.
+
+        The first call passes None for ``units`` and a result whose structure alone matters.
+        """
+        with self.precision():
+            first = self.state is None
+            if first:
+                self.state = blank_state(self.strategy, self.space, self.root)
+            elif self.generation in self._boundaries:
+                return self._cross(np.asarray(units), result)
+            else:
+                self._make_room()
+            dtype = jnp.result_type(float)
+            told = np.zeros((len(result.value), self.space.dim)) if units is None else units
+            arguments = (
+                self.strategy,
+                self.space,
+                self.state,
+                np.asarray(told, dtype),
+                _as_dtype(result, dtype),
+                np.bool_(first),
+                self.root,
+                np.uint32(self.generation),
+            )
+            asked, self.state = self._program(arguments)(*arguments)
+            self.generation += 1
+            self._compile_ahead(arguments)
+            return np.asarray(asked)
+
+    def tell(self, units: np.ndarray, result: Evaluation) -> None:
+        """Tell results without asking for more (the end of a phase, or a study that is told first)."""
+        with self.precision():
+            self._ensure()
+            self._tell(units, result)
+
+    def ask(self) -> np.ndarray:
+        """Ask without telling."""
+        with self.precision():
+            self._ensure()
+            return self._ask()
+
+    def absorb(self, units: np.ndarray, result: Evaluation) -> None:
+        """Results the strategy did not ask for: earlier trials, enqueued points, late results."""
+        with self.precision():
+            self._ensure()
+            self._make_room()
+            dtype = jnp.result_type(float)
+            told = (np.asarray(units, dtype), _as_dtype(result, dtype))
+            self.state = _absorb_program(self.strategy, self.state, *told)
+
+    def started(self) -> Request:
+        """The request of the phase the strategy is in, begun if it was not."""
+        with self.precision():
+            self._ensure()
+        return self.request
+
+    def _ensure(self) -> None:
+        if self.state is None:
+            self.state = _init_program(self.strategy, self.space, self.root)
+
+    def _program(self, arguments: tuple[Any, ...]) -> Any:
+        """The program compiled ahead for these shapes, or the jitted function that compiles when it has to."""
+        if self._thread is None:
+            return _turn_program
+        key = _structure(arguments)
+        if key == self._compiling:
+            self._thread.join()  # it began earlier than a compilation of our own could
+        return self._ahead.get(key, _turn_program)
+
+    def _make_room(self) -> None:
+        while self.strategy.full(self.state):
+            self.state = self.strategy.grow(self.state)
+
+    def _tell(self, units: np.ndarray, result: Evaluation) -> None:
+        dtype = jnp.result_type(float)
+        self.state = _tell_program(self.strategy, self.state, np.asarray(units, dtype), _as_dtype(result, dtype))
+
+    def _ask(self) -> np.ndarray:
+        if self.generation in self._boundaries:
+            self.state = _advance_program(self.strategy, self.state)
+        self._make_room()
+        asked, self.state = _ask_program(self.strategy, self.state, self.root, np.uint32(self.generation))
+        self.generation += 1
+        return np.asarray(asked)
+
+    def _cross(self, units: np.ndarray, result: Evaluation) -> np.ndarray:
+        """From one phase to the next: learn, advance and ask in one program."""
+        self._make_room()
+        dtype = jnp.result_type(float)
+        told = (np.asarray(units, dtype), _as_dtype(result, dtype))
+        number = np.uint32(self.generation)
+        asked, self.state = _cross_program(self.strategy, self.state, *told, self.root, number)
+        self.generation += 1
+        return np.asarray(asked)
+
+    def _compile_ahead(self, arguments: tuple[Any, ...]) -> None:
+        """Compile the program for the next buffer size while the objective runs."""
+        if not self.strategy.nearly_full(self.state) or (self._thread is not None and self._thread.is_alive()):
+            return
+        strategy, space, _, *rest = arguments
+        ahead = (strategy, space, jax.eval_shape(strategy.grow, self.state), *rest)
+        key = self._compiling = _structure(ahead)
+        if key in self._ahead:
+            return
+
+        def compile_it() -> None:
+            with self.precision():
+                self._ahead[key] = _turn_program.lower(*ahead).compile()
+
+        # no daemon: an interpreter that exits during a compilation would take XLA's threads down with it
+        self._thread = threading.Thread(target=compile_it, name="jhpo-compile-ahead")
+        self._thread.start()
+
+
+def _as_dtype(result: Evaluation, dtype: Any) -> Evaluation:
+    """A result as NumPy arrays of the strategy's dtype (masks stay boolean)."""
+    return Evaluation(
+        *(None if x is None else np.asarray(x, np.bool_ if f == "mask" else dtype) for f, x in result._asdict().items())
+    )
+
+
+def _structure(arguments: Any) -> Any:
+    leaves, treedef = jax.tree.flatten(arguments)
+    return treedef, tuple((np.shape(x), str(getattr(x, "dtype", type(x)))) for x in leaves)

@@ -1,0 +1,108 @@
+"""The pure loop: ask, evaluate, tell in one `lax.scan`; a whole study is one compiled program."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jhpo.errors import check_integer, invalid
+from jhpo.evaluation.population import evaluate_units
+from jhpo.keys import init_key, strategy_key, trial_keys
+from jhpo.space.space import Space
+from jhpo.strategies.base import Strategy
+from jhpo.training.objective import as_trainable
+
+
+class Trace(NamedTuple):
+    """Everything that was evaluated; generations first, members second. Rows are trials in the order of their ids."""
+
+    units: jax.Array  # float[generations, n, d]
+    value: jax.Array  # float[generations, n], NaN or +-inf where the member failed
+    constraint: jax.Array | None = None  # float[generations, n, c]
+    variance: jax.Array | None = None  # float[generations, n]
+
+
+def run(
+    strategy: Strategy,
+    objective: Any,
+    space: Space,
+    generations: int,
+    key: jax.Array,
+    *,
+    replicates: int = 1,
+) -> tuple[Any, Trace | tuple[Trace, ...]]:
+    """A study as a pure function: the same arguments give the same trace, on the host or inside other programs.
+
+    It can be jitted, vmapped over keys, over the strategy's coefficients and over the arrays inside a trainable,
+    scanned and sharded. Called directly it compiles once; other keys and equal strategies and spaces reuse the
+    program. Trial ``i`` is evaluated with ``fold_in(key, i)``, as in a `Study` of that root key.
+
+    Args:
+      strategy: what proposes.
+      objective: a trainable, or a function ``objective(hp)`` or ``objective(hp, key)`` to minimise.
+      space: where to search; no static parameters (they need the host: `minimize` or `Study`).
+      generations: how many times the strategy is asked.
+      key: root key of the study.
+      replicates: evaluations of every member with different keys; the strategy sees mean and variance.
+
+    Returns:
+      The strategy's last state, and the trace. A strategy in phases of different sizes (a chain) gives a tuple of
+      traces, one for each phase.
+
+    Raises:
+      InvalidArgument: generations or replicates below 1, a space with static parameters, an objective that does
+        not return a scalar.
+
+    >>> import jax, jhpo
+    >>> space = jhpo.Space({"x": jhpo.Float(-1.0, 1.0)})
+    >>> state, trace = jhpo.run(jhpo.PSO(16), lambda hp: hp["x"] ** 2, space, 20, jax.random.key(0))
+    >>> trace.value.shape, bool(trace.value.min() < 1e-4)
+    ((20, 16), True)
+    """
+    check_integer("generations", generations)
+    check_integer("replicates", replicates)
+    if not isinstance(space, Space):
+        raise invalid("space", "a jhpo.Space", space)
+    if space.has_static:
+        named = [n for n, p in zip(space.names, space.parameters) if p.static]
+        raise invalid("space", "no static parameters inside run (use minimize or Study, which group by them)", named)
+    return _run(strategy, as_trainable(objective), space, key, generations=generations, replicates=replicates)
+
+
+@functools.partial(jax.jit, static_argnames=("generations", "replicates"))
+def _run(
+    strategy: Strategy, trainable: Any, space: Space, key: jax.Array, *, generations: int, replicates: int
+) -> tuple[Any, Trace | tuple[Trace, ...]]:
+    segments = strategy.segments(generations)
+    # the most points any phase asks for decides the buffers: a bound is enough, so count generously
+    strategy = strategy.prepare(generations * strategy.population)
+    state = strategy.init(space, init_key(key))
+    traces: list[Trace] = []
+    asked = evaluated = 0
+    for number, length in enumerate(segments):
+        state = strategy.advance(state) if number else state
+        if length < 1:
+            continue
+        request = strategy.request(state)
+        rows = jax.eval_shape(strategy.ask, state, key)[0].shape[0]
+
+        offset = evaluated - asked * rows  # trial ids go on counting where the last phase stopped
+
+        def generation(
+            state: Any, g: jax.Array, rows: int = rows, request: Any = request, offset: int = offset
+        ) -> tuple[Any, Trace]:
+            units, state = strategy.ask(state, strategy_key(key, g))
+            first = (g.astype(jnp.int32) * rows + offset).astype(jnp.uint32)
+            ids = first + jnp.arange(rows, dtype=jnp.uint32)
+            keys = trial_keys(key, strategy.evaluation_ids(state, ids))
+            result = evaluate_units(trainable, space, units, keys, request, replicates)
+            state = strategy.tell(state, units, result)
+            return state, Trace(units, result.value, result.constraint, result.variance)
+
+        state, trace = jax.lax.scan(generation, state, jnp.arange(asked, asked + length, dtype=jnp.uint32))
+        traces.append(trace)
+        asked, evaluated = asked + length, evaluated + length * rows
+    return state, traces[0] if len(traces) == 1 else tuple(traces)

@@ -1,0 +1,284 @@
+"""How a space's unit rows become values and back, traced: written for one row, vmapped by `batched`."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import numbers
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jhpo.errors import InvalidSpace, invalid
+from jhpo.space.declared import value_key
+from jhpo.space.parameters import Float, Int, Ordinal, Parameter
+
+if TYPE_CHECKING:
+    from jhpo.space.space import Space
+
+# (parent parameter's number, allowed cells of it as a boolean table)
+Condition = tuple[int, tuple[bool, ...]]
+
+
+def path_name(path: tuple[Any, ...]) -> str:
+    """Dotted name of a pytree path."""
+    parts = []
+    for entry in path:
+        for attribute in ("key", "name", "idx"):
+            if hasattr(entry, attribute):
+                parts.append(str(getattr(entry, attribute)))
+                break
+    return ".".join(parts) if parts else "value"
+
+
+def batched(row: Callable[[jax.Array], Any], x: Any) -> Any:
+    """Apply a function of one row ``[d]`` to ``[..., d]``, leading dimensions kept on every output leaf."""
+    x = jnp.asarray(x)
+    for _ in range(x.ndim - 1):
+        row = jax.vmap(row)
+    return row(x)
+
+
+# -- conditions -----------------------------------------------------------------------------------------------
+
+
+def _find_parent(names: tuple[str, ...], child: str, parent: str) -> int:
+    """A parent is looked for beside its child first, then by its full name."""
+    scope = child.rpartition(".")[0]
+    for candidate in (f"{scope}.{parent}" if scope else parent, parent):
+        if candidate in names:
+            return names.index(candidate)
+    raise invalid(child, f"a condition on one of {list(names)}", parent, InvalidSpace)
+
+
+def cell_values(parameter: Parameter) -> list[Any]:
+    """Host values of the cells of a discrete parameter."""
+    if isinstance(parameter, Int):
+        return list(range(parameter.low, parameter.high + 1, parameter.step))
+    return list(parameter.choices)  # type: ignore[attr-defined]
+
+
+def resolve_conditions(names: tuple[str, ...], parameters: tuple[Parameter, ...]) -> tuple[tuple[Condition, ...], ...]:
+    """Every parameter's conditions with parents found and allowed values turned into tables."""
+    out = []
+    for name, parameter in zip(names, parameters):
+        mine = []
+        for parent_name, allowed in parameter.when or ():
+            at = _find_parent(names, name, parent_name)
+            parent = parameters[at]
+            if isinstance(parent, Float) or parent.shape:
+                raise invalid(name, "a condition on a single discrete parameter", parent_name, InvalidSpace)
+            keys = [value_key(v) for v in cell_values(parent)]
+            wanted = [value_key(v) for v in allowed]
+            unknown = [v for v, k in zip(allowed, wanted) if k not in keys]
+            if unknown or not allowed:
+                raise invalid(f"{name}.when", f"values that {names[at]!r} can take", unknown or allowed, InvalidSpace)
+            mine.append((at, tuple(k in wanted for k in keys)))
+        out.append(tuple(mine))
+    return tuple(out)
+
+
+def condition_order(names: tuple[str, ...], conditions: tuple[tuple[Condition, ...], ...]) -> tuple[int, ...]:
+    """Parameter numbers, parents before children."""
+    order: list[int] = []
+    left = list(range(len(names)))
+    while left:
+        ready = [i for i in left if all(parent in order for parent, _ in conditions[i])]
+        if not ready:
+            raise invalid("when", "conditions without a cycle", [names[i] for i in left], InvalidSpace)
+        order += ready
+        left = [i for i in left if i not in ready]
+    return tuple(order)
+
+
+# -- one traced row -------------------------------------------------------------------------------------------
+
+
+def _cells_as(space: Space, dtype: Any) -> jax.Array:
+    return jnp.asarray(np.maximum(space.cells, 1), dtype)
+
+
+def cell_index(space: Space, unit: jax.Array) -> jax.Array:
+    """``float[d]`` to ``int32[d]``. Equal cells, or cells equal in the logarithm for logarithmic integers."""
+    unit = jnp.clip(unit, 0.0, 1.0)
+    cells = _cells_as(space, unit.dtype)
+    position = jnp.floor(unit * cells)
+    if space._log_cells.any():
+        a, b = (jnp.asarray(e, unit.dtype) for e in space._ends)
+        logarithmic = jnp.round(jnp.exp(a + unit * (b - a))) - jnp.asarray(space._low, unit.dtype)
+        position = jnp.where(jnp.asarray(space._log_cells), logarithmic, position)
+    return jnp.clip(position, jnp.zeros_like(cells), cells - 1).astype(jnp.int32)
+
+
+def cell_centre(space: Space, index: jax.Array, dtype: Any) -> jax.Array:
+    """``int32[d]`` to ``float[d]``."""
+    position = jnp.clip(index, 0, jnp.asarray(np.maximum(space.cells, 1) - 1)).astype(dtype)
+    centre = (position + jnp.asarray(0.5, dtype)) / _cells_as(space, dtype)
+    if space._log_cells.any():
+        a, b = (jnp.asarray(e, dtype) for e in space._ends)
+        safe = jnp.where(jnp.asarray(space._log_cells), position + jnp.asarray(space._low, dtype), jnp.ones((), dtype))
+        centre = jnp.where(jnp.asarray(space._log_cells), (jnp.log(safe) - a) / (b - a), centre)
+    return centre
+
+
+def snap(space: Space, unit: jax.Array) -> jax.Array:
+    """Discrete coordinates to cell centres; the gradient of continuous ones passes."""
+    clipped = unit + jax.lax.stop_gradient(jnp.clip(unit, 0.0, 1.0) - unit)
+    if not space.cells.any():
+        return clipped
+    return jnp.where(jnp.asarray(space.cells > 0), cell_centre(space, cell_index(space, unit), unit.dtype), clipped)
+
+
+def active(space: Space, unit: jax.Array) -> jax.Array:
+    """``bool[d]``: all conditions hold, those of the parents too."""
+    if not any(space.conditions):
+        return jnp.ones((space.dim,), bool)
+    index = cell_index(space, unit)
+    on: dict[int, jax.Array] = {}
+    for i in space.order:
+        state = jnp.ones((), bool)
+        for parent, table in space.conditions[i]:
+            state = state & on[parent] & jnp.asarray(table)[index[space.slices[parent].start]]
+        on[i] = state
+    parts = [jnp.full((p.size,), on[i]) for i, p in enumerate(space.parameters)]
+    return jnp.concatenate(parts)
+
+
+def canonical(space: Space, unit: jax.Array) -> jax.Array:
+    """Snapped, inactive coordinates at their default."""
+    snapped = snap(space, unit)
+    if not any(space.conditions):
+        return snapped
+    return jnp.where(active(space, unit), snapped, jnp.asarray(space._default, unit.dtype))
+
+
+def decode_traced(space: Space, unit: jax.Array, static: dict[str, Any]) -> Any:
+    """``float[..., d]`` to the hyperparameter tree; static values stay the Python values they are."""
+    traced = iter(batched(lambda u: _traced_leaves(space, u), unit))
+    leaves = [static[n] if p.static else next(traced) for n, p in zip(space.names, space.parameters)]
+    return jax.tree_util.tree_unflatten(space.treedef, leaves)
+
+
+def _traced_leaves(space: Space, unit: jax.Array) -> list[jax.Array]:
+    """``float[d]`` to the values of the parameters that are not static."""
+    unit = canonical(space, unit)
+    index = cell_index(space, unit) if space.cells.any() else None
+    leaves = []
+    for parameter, where in zip(space.parameters, space.slices):
+        if parameter.static:
+            continue
+        if isinstance(parameter, Float):
+            leaf = parameter.value(unit[where])
+        else:
+            assert index is not None
+            leaf = index[where]
+            if isinstance(parameter, Int):
+                leaf = leaf * np.int32(parameter.step) + np.int32(parameter.low)
+            elif isinstance(parameter, Ordinal) and parameter.numeric:
+                leaf = jnp.asarray(_table(parameter, unit.dtype))[leaf]
+        leaves.append(leaf.reshape(parameter.shape))
+    return leaves
+
+
+def _table(parameter: Ordinal, dtype: Any) -> np.ndarray:
+    whole = all(isinstance(c, numbers.Integral) for c in parameter.choices)
+    return np.array(parameter.choices, np.int32 if whole else dtype)
+
+
+def encode_traced(space: Space, hp: Any) -> jax.Array:
+    """The inverse of `decode_traced`, leading batch dimensions allowed on every leaf."""
+    treedef: Any = space.treedef
+    leaves = treedef.flatten_up_to(hp)
+    dtype = jnp.result_type(float)
+    parts = []
+    for parameter, leaf in zip(space.parameters, leaves):
+        if parameter.static:
+            keys = [value_key(v) for v in cell_values(parameter)]
+            leaf = jnp.asarray(keys.index(value_key(leaf)), jnp.int32)
+        leaf = jnp.asarray(leaf)
+        batch = leaf.shape[: leaf.ndim - len(parameter.shape)]
+        if isinstance(parameter, Float):
+            unit = parameter.unit(leaf.astype(dtype))
+        else:
+            if isinstance(parameter, Int):
+                index = (leaf - np.int32(parameter.low)) // np.int32(parameter.step)
+            elif isinstance(parameter, Ordinal) and parameter.numeric:
+                table = jnp.asarray(_table(parameter, leaf.dtype))
+                index = jnp.argmin(jnp.abs(leaf[..., None] - table.reshape((1,) * leaf.ndim + (-1,))), axis=-1)
+            else:
+                index = leaf
+            unit = unit_of_cell(parameter, index.astype(dtype))
+        parts.append(unit.reshape((*batch, parameter.size)))
+    widest = max((p.shape[:-1] for p in parts), key=len)
+    return jnp.concatenate([jnp.broadcast_to(p, (*widest, p.shape[-1])) for p in parts], axis=-1)
+
+
+def unit_of_cell(parameter: Parameter, index: Any, xp: Any = jnp) -> Any:
+    """Cell centres of one parameter."""
+    if isinstance(parameter, Int) and parameter.log:
+        a, b = parameter.ends
+        return (xp.log(index + parameter.low) - a) / (b - a)
+    return (index + 0.5) / parameter.cells
+
+
+def constraint(space: Space, hp: Any) -> jax.Array:
+    """``float[c]`` of one tree."""
+    dtype = jnp.result_type(float)
+    values = [jnp.ravel(jnp.asarray(c(hp))).astype(dtype) for c in space.constraints]
+    return jnp.concatenate(values) if values else jnp.zeros((0,), dtype)
+
+
+def static_combinations(space: Space) -> list[dict[str, Any]]:
+    """All values the static parameters can take together."""
+    named = [(n, cell_values(p)) for n, p in zip(space.names, space.parameters) if p.static]
+    return [dict(zip([n for n, _ in named], values)) for values in itertools.product(*(v for _, v in named))]
+
+
+def unit_constraint(space: Space, unit: jax.Array) -> jax.Array:
+    """``float[c]`` of one row; with static parameters, of the combination the row selects."""
+    if not space.constraints:
+        return jnp.zeros((0,), jnp.result_type(float))
+    if not space.has_static:
+        return constraint(space, decode_traced(space, unit, {}))
+    combinations = static_combinations(space)
+    if len(combinations) > 256:
+        raise invalid("constraints", "at most 256 combinations of static parameters", len(combinations), InvalidSpace)
+    each = jnp.stack([constraint(space, decode_traced(space, unit, c)) for c in combinations])
+    radix = [p.cells for p in space.parameters if p.static]
+    index = cell_index(space, canonical(space, unit))[np.flatnonzero(space.static_mask)]
+    weights = jnp.asarray([math.prod(radix[i + 1 :]) for i in range(len(radix))], jnp.int32)
+    return each[(index * weights).sum()]
+
+
+def sample(space: Space, key: jax.Array, n: int, dtype: Any) -> jax.Array:
+    """``float[n, d]``: uniform or prior draws, infeasible rows drawn again a bounded number of times."""
+    from jhpo.space.space import REJECTION_ROUNDS
+
+    def draw(key: jax.Array) -> jax.Array:
+        uniform = jax.random.uniform(key, (n, space.dim), dtype)
+        priors = [p.prior for p in space.parameters for _ in range(p.size)]
+        if not any(priors):
+            return uniform
+        mean = jnp.asarray([p[0] if p else 0.5 for p in priors], dtype)[None]
+        std = jnp.asarray([p[1] if p else 1.0 for p in priors], dtype)[None]
+        cdf = lambda x: jax.scipy.stats.norm.cdf((x - mean) / std)  # noqa: E731
+        a, b = cdf(jnp.zeros((), dtype)), cdf(jnp.ones((), dtype))
+        normal = jnp.clip(mean + std * jax.scipy.stats.norm.ppf(a + uniform * (b - a)), 0.0, 1.0)
+        return jnp.where(jnp.asarray([bool(p) for p in priors])[None], normal, uniform)
+
+    first = draw(key)
+    if not space.constraints:
+        return first
+
+    def bad(units: jax.Array) -> jax.Array:
+        return ~(space.unit_constraint(units) >= 0).all(axis=-1)
+
+    def again(carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        units, i = carry
+        return jnp.where(bad(units)[:, None], draw(jax.random.fold_in(key, i)), units), i + jnp.uint32(1)
+
+    unfinished = lambda c: bad(c[0]).any() & (c[1] <= REJECTION_ROUNDS)  # noqa: E731
+    return jax.lax.while_loop(unfinished, again, (first, jnp.uint32(1)))[0]

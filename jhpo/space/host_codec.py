@@ -1,0 +1,254 @@
+"""How a space's unit rows become host values and back, and the JSON form of its tree; NumPy alone."""
+
+from __future__ import annotations
+
+import numbers
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jhpo.errors import InvalidParameters, InvalidSpace, invalid
+from jhpo.space.codec import cell_values, unit_of_cell
+from jhpo.space.declared import value_key
+from jhpo.space.parameters import Float, Int, Ordinal, Parameter
+
+if TYPE_CHECKING:
+    from jhpo.space.space import Space
+
+
+def host_index(parameter: Parameter, unit: np.ndarray) -> np.ndarray:
+    """Cells of unit coordinates, computed as `cell_index` does in the unit's dtype."""
+    unit = np.clip(unit, 0, 1)
+    if isinstance(parameter, Int) and parameter.log:
+        a, b = (unit.dtype.type(e) for e in parameter.ends)
+        at = np.round(np.exp(a + unit * (b - a))) - parameter.low
+    else:
+        at = np.floor(unit * unit.dtype.type(parameter.cells))
+    return np.clip(at, 0, parameter.cells - 1).astype(np.int64)
+
+
+def host_values(parameter: Parameter, unit: np.ndarray) -> Any:
+    """Host value of a parameter's unit coordinates: a scalar, or nested lists / an array for shapes."""
+    if isinstance(parameter, Float):
+        a, b = parameter.ends
+        z = np.asarray(a + np.asarray(unit, np.float64) * (b - a))
+        match parameter.scale:
+            case "log":
+                z = np.exp(z)
+            case "reverse_log":
+                z = -np.expm1(-z)
+            case "logit":
+                z = 1.0 / (1.0 + np.exp(-z))
+        z = np.clip(z, parameter.low, parameter.high)
+        return z.reshape(parameter.shape) if parameter.shape else float(z[0])
+    index = host_index(parameter, unit)
+    if isinstance(parameter, Int):
+        values = index * parameter.step + parameter.low
+        return values.reshape(parameter.shape) if parameter.shape else int(values[0])
+    if not parameter.shape:
+        return parameter.choices[int(index[0])]  # type: ignore[attr-defined]
+    out = np.empty(index.shape, object)
+    out[:] = [parameter.choices[int(i)] for i in index]  # type: ignore[attr-defined]
+    return out.reshape(parameter.shape).tolist()
+
+
+def host_active(space: Space, unit: np.ndarray) -> list[bool]:
+    """Which parameters' conditions hold."""
+    on: dict[int, bool] = {}
+    for i in space.order:
+        on[i] = all(
+            on[p] and table[int(host_index(space.parameters[p], unit[space.slices[p]])[0])]
+            for p, table in space.conditions[i]
+        )
+    return [on[i] for i in range(len(space.names))]
+
+
+_ABSENT = object()
+
+
+def _prune(tree: Any) -> Any:
+    """Absent leaves leave their dict; in lists and tuples their place holds None."""
+    if isinstance(tree, dict):
+        return {k: _prune(v) for k, v in tree.items() if v is not _ABSENT}
+    if isinstance(tree, (list, tuple)) and not hasattr(tree, "_fields"):
+        return type(tree)(None if v is _ABSENT else _prune(v) for v in tree)
+    return None if tree is _ABSENT else tree
+
+
+def decode_host(space: Space, unit: np.ndarray) -> Any:
+    """One row ``float[d]`` to host values."""
+    if unit.shape != (space.dim,):
+        raise invalid("unit", f"an array of shape ({space.dim},)", unit.shape, InvalidParameters)
+    on = host_active(space, unit)
+    leaves = [
+        host_values(p, unit[where]) if state else _ABSENT for p, where, state in zip(space.parameters, space.slices, on)
+    ]
+    return _prune(jax.tree_util.tree_unflatten(space.treedef, leaves))
+
+
+def flatten_host(space: Space, params: Any) -> dict[str, Any]:
+    """Values by dotted name, from the tree's shape or from a flat mapping of dotted names."""
+    if isinstance(params, dict) and params and all(k in space.names for k in params):
+        return dict(params)
+    names = set(space.names)
+    out: dict[str, Any] = {}
+
+    def walk(prefix: str, node: Any) -> None:
+        if prefix in names or (not prefix and names == {"value"}):
+            out[prefix or "value"] = node
+        elif isinstance(node, dict):
+            for key, child in node.items():
+                walk(f"{prefix}.{key}" if prefix else str(key), child)
+        elif hasattr(node, "_asdict"):
+            walk(prefix, node._asdict())
+        elif isinstance(node, (list, tuple)):
+            for i, child in enumerate(node):
+                walk(f"{prefix}.{i}" if prefix else str(i), child)
+        else:
+            raise invalid(prefix or "params", f"one of the parameters {sorted(names)}", node, InvalidParameters)
+
+    walk("", params)
+    return {k: v for k, v in out.items() if v is not None or _takes_none(space, k)}
+
+
+def _takes_none(space: Space, name: str) -> bool:
+    parameter = space.parameters[space.names.index(name)]
+    return any(c is None for c in getattr(parameter, "choices", ()))
+
+
+def encode_value(name: str, parameter: Parameter, value: Any) -> np.ndarray:
+    """Host value to unit coordinates ``float64[size]``."""
+    if isinstance(parameter, (Float, Int)):
+        try:
+            array = np.asarray(value, np.float64)
+        except (TypeError, ValueError) as error:
+            raise invalid(name, f"a number in [{parameter.low}, {parameter.high}]", value, InvalidParameters) from error
+        if array.shape != parameter.shape:
+            raise invalid(name, f"an array of shape {parameter.shape}", array.shape, InvalidParameters)
+        if isinstance(value, bool) or not ((array >= parameter.low) & (array <= parameter.high)).all():
+            raise invalid(name, f"a number in [{parameter.low}, {parameter.high}]", value, InvalidParameters)
+        if isinstance(parameter, Float):
+            return np.ravel(parameter.unit(array, np))
+        at = (array - parameter.low) / parameter.step
+        if (at != np.round(at)).any():
+            wanted = f"an integer of the range {parameter.low}, {parameter.low + parameter.step}, ..."
+            raise invalid(name, wanted, value, InvalidParameters)
+        return np.ravel(unit_of_cell(parameter, at, np))
+    values = cell_values(parameter)
+    keys = [value_key(v) for v in values]
+
+    def find(item: Any) -> int:
+        item = item.item() if isinstance(item, np.generic) else item
+        if value_key(item) in keys:
+            return keys.index(value_key(item))
+        # JSON and NumPy lose int/float and tuple/list distinctions: an equal number is the same choice
+        for i, v in enumerate(values):
+            plain = isinstance(v, numbers.Number) and isinstance(item, numbers.Number)
+            if plain and not isinstance(v, bool) and not isinstance(item, bool) and v == item:
+                return i
+            if isinstance(v, (tuple, list)) and isinstance(item, (tuple, list)) and list(v) == list(item):
+                return i
+        raise invalid(name, f"one of {values}", item, InvalidParameters)
+
+    items = [value] if not parameter.shape else _ravel_items(name, parameter, value)
+    return (np.array([find(i) for i in items], np.float64) + 0.5) / parameter.cells
+
+
+def _ravel_items(name: str, parameter: Parameter, value: Any) -> list[Any]:
+    items = [value]
+    for size in parameter.shape:
+        if any(not isinstance(i, (list, tuple, np.ndarray)) or len(i) != size for i in items):
+            raise invalid(name, f"values of shape {parameter.shape}", value, InvalidParameters)
+        items = [x for i in items for x in i]
+    return items
+
+
+def encode_host(space: Space, params: Any, fill: np.ndarray | None) -> np.ndarray:
+    """Host values to ``float64[d]``."""
+    given = flatten_host(space, params)
+    unit = space.default_unit() if fill is None else np.array(fill, np.float64)
+    for name, value in given.items():
+        if name not in space.names:
+            raise invalid(name, f"one of the parameters {list(space.names)}", value, InvalidParameters)
+        at = space.names.index(name)
+        unit[space.slices[at]] = encode_value(name, space.parameters[at], value)
+    if fill is None:
+        # whether a child is needed is known only once its parents are
+        known = [all(space.names[p] in given for p, _ in c) for c in space.conditions]
+        on = host_active(space, unit)
+        lacking = [n for n, a, k in zip(space.names, on, known) if a and k and n not in given]
+        if lacking:
+            raise invalid("params", f"values of {lacking}", sorted(given), InvalidParameters)
+    return unit
+
+
+def validate_host(space: Space, params: Any) -> None:
+    """A complete and feasible point, or `InvalidParameters`."""
+    unit = encode_host(space, params, None)
+    given = flatten_host(space, params)
+    extra = [n for n, on in zip(space.names, host_active(space, unit)) if not on and n in given]
+    if extra:
+        raise invalid(extra[0], "no value while its condition does not hold", given[extra[0]], InvalidParameters)
+    if space.constraints:
+        values = np.asarray(space.unit_constraint(jnp.asarray(unit, jnp.result_type(float))))
+        if not (values >= -1e-6).all():
+            raise invalid("params", "constraint values >= 0", values.tolist(), InvalidParameters)
+
+
+def default_units(space: Space) -> np.ndarray:
+    """``float64[d]`` of the declared defaults; the middle of the scale, snapped, for the others."""
+    unit = np.full(space.dim, 0.5)
+    for name, parameter, where in zip(space.names, space.parameters, space.slices):
+        if parameter.default is not None:
+            value = parameter.default
+            if parameter.shape and np.ndim(value) == 0 and not isinstance(parameter, Ordinal):
+                value = np.full(parameter.shape, value)
+            try:
+                unit[where] = encode_value(name, parameter, value)
+            except InvalidParameters as error:
+                raise InvalidSpace(f"default of {error}") from error
+        elif parameter.cells:
+            unit[where] = unit_of_cell(parameter, host_index(parameter, unit[where]).astype(np.float64), np)
+    return unit
+
+
+def static_groups(space: Space, units: np.ndarray) -> list[tuple[dict[str, Any], np.ndarray]]:
+    """Row numbers by the values of the static parameters, in the order of the values."""
+    named = [(n, p, w) for n, p, w in zip(space.names, space.parameters, space.slices) if p.static]
+    if not named:
+        return [({}, np.arange(len(units)))]
+    canonical_units = np.asarray(space.canonical(jnp.asarray(units)))
+    index = np.stack([host_index(p, canonical_units[:, w.start]) for _, p, w in named], axis=-1)
+    groups = []
+    for row in np.unique(index, axis=0):
+        values = {n: cell_values(p)[int(i)] for (n, p, _), i in zip(named, row)}
+        groups.append((values, np.flatnonzero((index == row).all(axis=-1))))
+    return groups
+
+
+# -- JSON of the tree -----------------------------------------------------------------------------------------
+
+
+def plain_tree(tree: Any) -> Any:
+    """Nested dicts, lists and tuples of leaf numbers as JSON; None if there is any other node."""
+    if isinstance(tree, int):
+        return tree
+    if type(tree) is dict and all(isinstance(k, str) for k in tree):
+        children: Any = {k: plain_tree(v) for k, v in tree.items()}
+        return None if any(v is None for v in children.values()) else {"dict": children}
+    if type(tree) in (list, tuple):
+        children = [plain_tree(v) for v in tree]
+        return None if any(v is None for v in children) else {type(tree).__name__: children}
+    return None
+
+
+def grow_tree(data: Any, leaves: list[Parameter]) -> Any:
+    """The inverse of `plain_tree`."""
+    if isinstance(data, int):
+        return leaves[data]
+    ((kind, children),) = data.items()
+    if kind == "dict":
+        return {k: grow_tree(v, leaves) for k, v in children.items()}
+    return (list if kind == "list" else tuple)(grow_tree(v, leaves) for v in children)

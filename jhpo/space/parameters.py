@@ -1,0 +1,306 @@
+"""The parameters of a search space: what a user declares, checked at once, and how each scale maps to [0, 1]."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import numbers
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jhpo.errors import InvalidSpace, invalid
+from jhpo.space.declared import conditions_of, finite, from_plain, prior_of, shape_of, to_plain, value_key
+
+# An integer cell is found by floor(u * m): float32 resolves that many cells and no more.
+MAX_CELLS = 2**24
+SCALES = ("linear", "log", "reverse_log", "logit")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Parameter:
+    """What all parameters share: a shape, conditions, a default, a prior on the unit scale."""
+
+    shape: tuple[int, ...] = ()
+    when: Any = None
+    default: Any = None
+    prior: Any = None
+
+    kind: ClassVar[str] = ""
+    categorical: ClassVar[bool] = False
+    static: ClassVar[bool] = False
+
+    def _finish(self) -> None:
+        for name, check in (("shape", shape_of), ("when", conditions_of), ("prior", prior_of)):
+            object.__setattr__(self, name, check(getattr(self, name)))
+
+    @property
+    def size(self) -> int:
+        """Number of unit coordinates."""
+        return math.prod(self.shape)
+
+    @property
+    def cells(self) -> int:
+        """Number of distinct values of one coordinate, 0 if it is continuous."""
+        return 0
+
+    def to_json(self) -> dict[str, Any]:
+        """The declaration as plain JSON values."""
+        out: dict[str, Any] = {"type": type(self).__name__}
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if value is not None and value != () and value is not False:
+                out[field.name] = to_plain(value)
+        return out
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """Hashable content, by which two declarations are equal."""
+        return (type(self).__name__, *(value_key(getattr(self, f.name)) for f in dataclasses.fields(self)))
+
+
+@dataclasses.dataclass(frozen=True, eq=False, init=False)
+class Float(Parameter):
+    """A real number in ``[low, high]``.
+
+    Args:
+      low, high: bounds, ``low < high``.
+      log: the same as ``scale="log"``; needs ``low > 0``.
+      scale: ``"linear"``, ``"log"``, ``"reverse_log"`` (1 - value is logarithmic: momentum near 1; needs
+        ``high < 1``) or ``"logit"`` (needs ``0 < low`` and ``high < 1``).
+      shape: an array of independent values.
+      when: conditions ``{"parent": value or [values]}`` under which the parameter matters.
+      default: the value used while inactive; the middle of the scale if not given.
+      prior: ``(mean, std)`` of a normal on the unit scale, from which random points are drawn.
+
+    Raises:
+      InvalidSpace: bounds, scale or condition cannot work.
+
+    >>> Float(1e-5, 1e-1, log=True).scale
+    'log'
+    """
+
+    low: float = 0.0
+    high: float = 1.0
+    scale: str = "linear"
+    kind: ClassVar[str] = "float"
+
+    def __init__(
+        self,
+        low: float,
+        high: float,
+        *,
+        log: bool = False,
+        scale: str = "linear",
+        shape: int | tuple[int, ...] = (),
+        when: Mapping[str, Any] | None = None,
+        default: Any = None,
+        prior: tuple[float, float] | None = None,
+    ) -> None:
+        low, high = finite("low", low), finite("high", high)
+        if low >= high:
+            raise invalid("low", f"a number below high = {high}", low, InvalidSpace)
+        if log and scale not in ("linear", "log"):
+            raise invalid("scale", "'log' or none at all when log=True", scale, InvalidSpace)
+        scale = "log" if log else scale
+        if scale not in SCALES:
+            raise invalid("scale", f"one of {SCALES}", scale, InvalidSpace)
+        if scale in ("log", "logit") and low <= 0.0:
+            raise invalid("low", f"a number > 0 on the {scale} scale", low, InvalidSpace)
+        if scale in ("reverse_log", "logit") and high >= 1.0:
+            raise invalid("high", f"a number < 1 on the {scale} scale", high, InvalidSpace)
+        values = dict(low=low, high=high, scale=scale, shape=shape, when=when, default=default, prior=prior)
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+        self._finish()
+
+    def forward(self, value: Any, xp: Any = jnp) -> Any:
+        """Value to the scale's own coordinate, not yet normalised."""
+        match self.scale:
+            case "log":
+                return xp.log(value)
+            case "reverse_log":
+                return -xp.log1p(-value)
+            case "logit":
+                return xp.log(value) - xp.log1p(-value)
+            case _:
+                return value
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The bounds in the scale's own coordinate."""
+        return float(self.forward(self.low, np)), float(self.forward(self.high, np))
+
+    def value(self, unit: jax.Array) -> jax.Array:
+        """``float[...]`` in [0, 1] to values; rounding never leaves the bounds, and the gradient passes."""
+        a, b = self.ends
+        z = a + unit * (b - a)
+        match self.scale:
+            case "log":
+                out = jnp.exp(z)
+            case "reverse_log":
+                out = -jnp.expm1(-z)
+            case "logit":
+                out = jax.nn.sigmoid(z)
+            case _:
+                out = z
+        return out + jax.lax.stop_gradient(jnp.clip(out, self.low, self.high) - out)
+
+    def unit(self, value: Any, xp: Any = jnp) -> Any:
+        """Values to ``float[...]`` in [0, 1]."""
+        a, b = self.ends
+        return xp.clip((self.forward(value, xp) - a) / (b - a), 0.0, 1.0)
+
+
+@dataclasses.dataclass(frozen=True, eq=False, init=False)
+class Int(Parameter):
+    """An integer ``low, low + step, ...`` up to ``high``; inside jit an int32.
+
+    Args:
+      low, high: bounds, both included, ``low < high``.
+      step: distance of two values (linear scale only); ``high`` must be reached by it.
+      log: logarithmic cells; needs ``low >= 1``.
+      shape, when, default, prior: as for `Float`.
+
+    Raises:
+      InvalidSpace: bounds, step or condition cannot work.
+
+    >>> Int(16, 64, step=16).cells
+    4
+    """
+
+    low: int = 0
+    high: int = 1
+    step: int = 1
+    log: bool = False
+    kind: ClassVar[str] = "int"
+
+    def __init__(
+        self,
+        low: int,
+        high: int,
+        *,
+        step: int = 1,
+        log: bool = False,
+        shape: int | tuple[int, ...] = (),
+        when: Mapping[str, Any] | None = None,
+        default: Any = None,
+        prior: tuple[float, float] | None = None,
+    ) -> None:
+        for name, bound in (("low", low), ("high", high), ("step", step)):
+            if isinstance(bound, bool) or not isinstance(bound, numbers.Integral):
+                raise invalid(name, "an integer", bound, InvalidSpace)
+        low, high, step = int(low), int(high), int(step)
+        if low >= high:
+            raise invalid("low", f"an integer below high = {high}", low, InvalidSpace)
+        if max(abs(low), abs(high)) >= 2**31:
+            raise invalid("high", "bounds that an int32 can hold", (low, high), InvalidSpace)
+        if step < 1 or (high - low) % step:
+            raise invalid("step", f"a positive divisor of high - low = {high - low}", step, InvalidSpace)
+        if log and (low < 1 or step != 1):
+            raise invalid("low", "an integer >= 1 with step 1 on the log scale", (low, step), InvalidSpace)
+        if (high - low) // step + 1 > MAX_CELLS:
+            raise invalid("high", f"at most {MAX_CELLS} values (use Float for more)", high, InvalidSpace)
+        values = dict(low=low, high=high, step=step, log=bool(log), shape=shape, when=when, default=default)
+        for name, value in {**values, "prior": prior}.items():
+            object.__setattr__(self, name, value)
+        self._finish()
+
+    @property
+    def cells(self) -> int:
+        return (self.high - self.low) // self.step + 1
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The outer edges of the first and the last cell, in logarithms."""
+        return math.log(self.low - 0.5), math.log(self.high + 0.5)
+
+
+@dataclasses.dataclass(frozen=True, eq=False, init=False)
+class _Listed(Parameter):
+    """A parameter that takes one of a list of values."""
+
+    choices: tuple[Any, ...] = ()
+    static: bool = False  # type: ignore[misc]
+
+    def __init__(
+        self,
+        choices: Sequence[Any],
+        *,
+        shape: int | tuple[int, ...] = (),
+        when: Mapping[str, Any] | None = None,
+        default: Any = None,
+        static: bool = False,
+        prior: tuple[float, float] | None = None,
+    ) -> None:
+        if isinstance(choices, (str, bytes)) or not isinstance(choices, (Sequence, np.ndarray)) or not len(choices):
+            raise invalid("choices", "a list of at least one value", choices, InvalidSpace)
+        keys = [value_key(c) for c in choices]
+        twice = [c for i, c in enumerate(choices) if keys[i] in keys[:i]]
+        if twice:
+            raise invalid("choices", "distinct values", f"{twice[0]!r} twice", InvalidSpace)
+        if any(isinstance(c, float) and math.isnan(c) for c in choices):
+            raise invalid("choices", "no NaN", choices, InvalidSpace)
+        values = dict(choices=tuple(choices), static=bool(static), shape=shape, when=when, default=default)
+        for name, value in {**values, "prior": prior}.items():
+            object.__setattr__(self, name, value)
+        self._finish()
+        if self.static and self.shape:
+            raise invalid("shape", "() for a static parameter", self.shape, InvalidSpace)
+
+    @property
+    def cells(self) -> int:
+        return len(self.choices)
+
+
+class Choice(_Listed):
+    """One of a list of unordered values of any kind: inside jit its int32 index, outside the value itself.
+
+    With ``static=True`` it is a Python value inside the objective too (a depth, an architecture): members are
+    grouped by it, one compilation a group.
+
+    >>> Choice(["sgd", "adam"]).cells
+    2
+    """
+
+    kind: ClassVar[str] = "choice"
+    categorical: ClassVar[bool] = True
+
+
+class Ordinal(_Listed):
+    """One of a list of values whose order means something; numbers are numbers inside jit, others an index.
+
+    >>> Ordinal([16, 32, 64, 128]).numeric
+    True
+    """
+
+    kind: ClassVar[str] = "ordinal"
+
+    @property
+    def numeric(self) -> bool:
+        """Every value is a number, so the traced value is the number itself."""
+        return all(isinstance(c, numbers.Real) and not isinstance(c, bool) for c in self.choices)
+
+
+KINDS: dict[str, type[Parameter]] = {"Float": Float, "Int": Int, "Choice": Choice, "Ordinal": Ordinal}
+
+
+def from_json(data: dict[str, Any]) -> Parameter:
+    """The parameter that `Parameter.to_json` described.
+
+    Raises:
+      InvalidSpace: an unknown type, or a choice that is no plain value.
+
+    >>> from_json(Int(1, 9, log=True).to_json()).key == Int(1, 9, log=True).key
+    True
+    """
+    kind = data.get("type")
+    if kind not in KINDS:
+        raise invalid("type", f"one of {sorted(KINDS)}", kind, InvalidSpace)
+    fields = {k: from_plain(v) for k, v in data.items() if k != "type"}
+    if "when" in fields:
+        fields["when"] = {parent: list(values) for parent, values in fields["when"]}
+    return KINDS[kind](**fields)

@@ -1,0 +1,301 @@
+"""The search space: a pytree of parameters, and the only place where unit coordinates become hyperparameters."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import itertools
+import json
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jhpo.errors import InvalidSpace, check_integer, invalid
+from jhpo.space import codec
+from jhpo.space import host_codec as host
+from jhpo.space.parameters import Choice, Float, Int, Ordinal, Parameter, from_json
+
+HP = Any
+# Constraints of a space with static parameters are evaluated once per combination of their values.
+MAX_COMBINATIONS = 256
+# Spaces with at most this many cells are enumerated to count their distinct points exactly.
+MAX_ENUMERATED = 100_000
+REJECTION_ROUNDS = 64
+
+
+@jax.tree_util.register_static
+class Space:
+    """A search space over any pytree of `Float`, `Int`, `Choice` and `Ordinal`.
+
+    A point of the space is a row of the unit cube, ``float[d]``; `from_unit` turns rows into hyperparameters of
+    the tree's shape. Integers, ordinals and categories take cells of the unit interval and are snapped when
+    decoded. A space is immutable, equal to any other of the same content, and a static pytree node: it can be
+    a part of a traced state, and an equal space never compiles anything again.
+
+    Args:
+      tree: nested dicts, lists, tuples (any pytree) with parameters as leaves.
+      constraints: functions of one hyperparameter tree, feasible where every returned number is >= 0.
+
+    Raises:
+      InvalidSpace: no parameter at all, a leaf that is no parameter, an unknown parent or a cycle of conditions.
+
+    >>> space = Space({"lr": Float(1e-4, 1e-1, log=True), "opt": Choice(["sgd", "adam"]),
+    ...                "b2": Float(0.9, 0.999, when={"opt": "adam"})})
+    >>> space.dim, space.names
+    (3, ('b2', 'lr', 'opt'))
+    >>> space.decode(np.array([0.5, 1.0, 0.1]))["opt"]
+    'sgd'
+    """
+
+    def __init__(self, tree: HP, constraints: Sequence[Callable[[HP], Any]] = ()) -> None:
+        is_leaf = lambda x: isinstance(x, Parameter)  # noqa: E731
+        paths, self.treedef = jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_leaf)
+        if not paths:
+            raise invalid("space", "at least one parameter", tree, InvalidSpace)
+        self.paths = tuple(p for p, _ in paths)
+        self.names = tuple(codec.path_name(p) for p in self.paths)
+        for name, (_, leaf) in zip(self.names, paths):
+            if not isinstance(leaf, Parameter):
+                raise invalid(name, "a parameter (Float, Int, Choice, Ordinal)", leaf, InvalidSpace)
+        if len(set(self.names)) < len(self.names):
+            raise invalid("space", "distinct dotted names", self.names, InvalidSpace)
+        self.parameters: tuple[Parameter, ...] = tuple(leaf for _, leaf in paths)
+        if callable(constraints) or not all(callable(c) for c in constraints):
+            raise invalid("constraints", "a list of functions of the hyperparameters", constraints, InvalidSpace)
+        self.constraints = tuple(constraints)
+        self.conditions = codec.resolve_conditions(self.names, self.parameters)
+        self.order = codec.condition_order(self.names, self.conditions)
+        self._layout()
+        self._key = (self.names, tuple(p.key for p in self.parameters), self.treedef, self.constraints)
+
+    def _layout(self) -> None:
+        """Where each parameter lies in the unit row, and per-coordinate tables."""
+        sizes = [p.size for p in self.parameters]
+        starts = np.concatenate([[0], np.cumsum(sizes)])
+        self.dim = int(starts[-1])
+        self.slices = tuple(slice(int(a), int(b)) for a, b in itertools.pairwise(starts))
+
+        def spread(f: Callable[[Parameter], Any], dtype: Any) -> np.ndarray:
+            out = np.array(np.repeat(np.array([f(p) for p in self.parameters]), sizes), dtype)
+            out.setflags(write=False)
+            return out
+
+        self.cells = spread(lambda p: p.cells, np.int32)
+        self.categorical = spread(lambda p: p.categorical, np.bool_)
+        self.static_mask = spread(lambda p: p.static, np.bool_)
+        self._log_cells = spread(lambda p: isinstance(p, Int) and p.log, np.bool_)
+        self._low = spread(lambda p: p.low if isinstance(p, Int) else 0, np.float64)
+        self._ends = np.stack(
+            [
+                spread(lambda p: p.ends[0] if isinstance(p, Int) and p.log else 0.0, np.float64),
+                spread(lambda p: p.ends[1] if isinstance(p, Int) and p.log else 1.0, np.float64),
+            ]
+        )
+        self._default = np.full(self.dim, 0.5)
+        self._default = host.default_units(self)
+        self._default.setflags(write=False)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Space) and self._key == other._key
+
+    def __hash__(self) -> int:
+        return hash((self.names, self.fingerprint(), self.constraints))
+
+    def __repr__(self) -> str:
+        inside = ", ".join(f"{n}: {type(p).__name__}" for n, p in zip(self.names, self.parameters))
+        return f"Space({inside})"
+
+    # -- structure ------------------------------------------------------------------------------------------
+
+    @property
+    def has_static(self) -> bool:
+        """Some parameter is a Python value inside the objective, so that members are grouped by it."""
+        return bool(self.static_mask.any())
+
+    @property
+    def has_constraints(self) -> bool:
+        """The space has constraint functions."""
+        return bool(self.constraints)
+
+    @functools.cached_property
+    def num_constraints(self) -> int:
+        """Number of constraint values of a point."""
+        if not self.constraints:
+            return 0
+        shape = jax.eval_shape(self.unit_constraint, jax.ShapeDtypeStruct((self.dim,), jnp.result_type(float)))
+        return int(shape.shape[-1])
+
+    @functools.cached_property
+    def cardinality(self) -> float:
+        """Number of distinct points (inactive coordinates and constraints considered where the space is small)."""
+        if (self.cells == 0).any():
+            return math.inf
+        total = math.prod(int(c) for c in self.cells)
+        return float(total if total > MAX_ENUMERATED else len(self.enumerate()))
+
+    def enumerate(self) -> np.ndarray:
+        """Every distinct feasible point of a finite space, ``float[n, d]``.
+
+        Raises:
+          InvalidSpace: the space is continuous or has more than `MAX_ENUMERATED` cells.
+        """
+        total = math.prod(int(c) for c in self.cells)
+        if not 0 < total <= MAX_ENUMERATED:
+            raise invalid("space", f"a finite space of at most {MAX_ENUMERATED} points", self, InvalidSpace)
+        index = np.stack(np.unravel_index(np.arange(total), tuple(int(c) for c in self.cells)), axis=-1)
+
+        def rows(index: jax.Array) -> tuple[jax.Array, jax.Array]:
+            units = self.canonical(self.from_index(index.astype(jnp.int32)))
+            return units, (self.unit_constraint(units) >= 0).all(axis=-1)
+
+        with jax.ensure_compile_time_eval():  # also where a program that uses the space is being traced
+            units, feasible = (np.asarray(x) for x in jax.jit(rows)(index))
+        return np.unique(units[feasible], axis=0)
+
+    # -- unit coordinates (traceable) -----------------------------------------------------------------------
+
+    def index(self, unit: jax.Array) -> jax.Array:
+        """Cell of each discrete coordinate, ``float[..., d]`` to ``int32[..., d]``; 0 where continuous."""
+        return codec.batched(lambda u: codec.cell_index(self, u), unit)
+
+    def from_index(self, index: jax.Array, dtype: Any = None) -> jax.Array:
+        """Cell centres, ``int32[..., d]`` to ``float[..., d]``; 0.5 where continuous."""
+        dtype = jnp.result_type(float) if dtype is None else dtype
+        return codec.batched(lambda i: codec.cell_centre(self, i, dtype), index)
+
+    def snap(self, unit: jax.Array) -> jax.Array:
+        """Discrete coordinates moved to their cell's centre, continuous ones clipped to [0, 1]."""
+        return codec.batched(lambda u: codec.snap(self, u), unit)
+
+    def active(self, unit: jax.Array) -> jax.Array:
+        """``bool[..., d]``: the coordinate's conditions hold, so that it matters."""
+        return codec.batched(lambda u: codec.active(self, u), unit)
+
+    def canonical(self, unit: jax.Array) -> jax.Array:
+        """Snapped, with inactive coordinates at their default: equal configurations become equal rows."""
+        return codec.batched(lambda u: codec.canonical(self, u), unit)
+
+    def from_unit(self, unit: jax.Array, static: dict[str, Any] | None = None) -> HP:
+        """Hyperparameters of unit rows, leading batch dimensions kept: ``float[..., d]`` to a tree.
+
+        Floats keep the unit's dtype, integers and category indices are int32. Inactive parameters take their
+        default. A space with static parameters needs their values by name.
+
+        Raises:
+          InvalidSpace: the space has static parameters and ``static`` lacks one.
+        """
+        static = static or {}
+        lacking = [n for n, p in zip(self.names, self.parameters) if p.static and n not in static]
+        if lacking:
+            raise invalid("static", f"values of the static parameters {lacking}", static, InvalidSpace)
+        return codec.decode_traced(self, jnp.asarray(unit), static)
+
+    def to_unit(self, hp: HP) -> jax.Array:
+        """Unit rows of hyperparameters (traced values: indices for choices), the inverse of `from_unit`."""
+        return codec.encode_traced(self, hp)
+
+    def constraint(self, hp: HP) -> jax.Array:
+        """``float[c]`` of one hyperparameter tree, feasible where all are >= 0; empty without constraints."""
+        return codec.constraint(self, hp)
+
+    def unit_constraint(self, unit: jax.Array) -> jax.Array:
+        """``float[..., c]`` of unit rows, also where parameters are static."""
+        return codec.batched(lambda u: codec.unit_constraint(self, u), unit)
+
+    def sample_unit(self, key: jax.Array, n: int, dtype: Any = None) -> jax.Array:
+        """``float[n, d]`` random unit rows: priors respected, infeasible rows drawn again (at most 64 times)."""
+        n = check_integer("n", n)
+        return codec.sample(self, key, n, jnp.result_type(float) if dtype is None else dtype)
+
+    def sample(self, key: jax.Array, n: int) -> HP:
+        """``n`` random hyperparameter trees, stacked."""
+        return self.from_unit(self.sample_unit(key, n))
+
+    # -- host values ----------------------------------------------------------------------------------------
+
+    def default_unit(self) -> np.ndarray:
+        """``float64[d]``: every parameter at its default."""
+        return self._default.copy()
+
+    def static_groups(self, units: np.ndarray) -> list[tuple[dict[str, Any], np.ndarray]]:
+        """Rows grouped by the values of the static parameters: ``[(values by name, row numbers), ...]``."""
+        return host.static_groups(self, np.asarray(units))
+
+    def decode(self, unit: Any) -> HP:
+        """One unit row as host values: strings and numbers in the tree's shape, inactive parameters absent."""
+        return host.decode_host(self, np.asarray(unit))
+
+    def encode(self, params: HP, fill: np.ndarray | None = None) -> np.ndarray:
+        """Unit row ``float64[d]`` of host values; what is missing is taken from ``fill``.
+
+        Raises:
+          InvalidParameters: an unknown name, a value outside its parameter, a missing active one without ``fill``.
+        """
+        return host.encode_host(self, params, fill)
+
+    def validate(self, params: HP) -> None:
+        """Raise `InvalidParameters` unless ``params`` is a complete point of the space that meets its constraints."""
+        host.validate_host(self, params)
+
+    def flat(self, params: HP) -> dict[str, Any]:
+        """Host values by dotted name."""
+        return host.flatten_host(self, params)
+
+    # -- storage --------------------------------------------------------------------------------------------
+
+    def to_json(self) -> str:
+        """The space as JSON text, by which storage knows it again."""
+        parameters = [{"name": n, **p.to_json()} for n, p in zip(self.names, self.parameters)]
+        tree = jax.tree_util.tree_unflatten(self.treedef, list(range(len(self.names))))
+        constraints = [getattr(c, "__qualname__", type(c).__name__) for c in self.constraints]
+        data = {"version": 1, "parameters": parameters, "tree": host.plain_tree(tree), "constraints": constraints}
+        return json.dumps(data, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str, constraints: Sequence[Callable[[HP], Any]] = ()) -> Space:
+        """The space that `to_json` wrote; its constraint functions have to be given again.
+
+        Raises:
+          InvalidSpace: not such a text, an opaque choice, or another number of constraints.
+        """
+        try:
+            data = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise invalid("text", "the JSON of a space", text[:80], InvalidSpace) from error
+        if not isinstance(data, dict) or data.get("version") != 1:
+            raise invalid("text", "the JSON of a space, version 1", str(data)[:80], InvalidSpace)
+        if data["tree"] is None:
+            expected = "dicts, lists and tuples (give the space itself for other pytrees)"
+            raise invalid("tree", expected, None, InvalidSpace)
+        if len(data["constraints"]) != len(constraints):
+            raise invalid("constraints", f"the functions {data['constraints']}", list(constraints), InvalidSpace)
+        leaves = [from_json({k: v for k, v in p.items() if k != "name"}) for p in data["parameters"]]
+        return cls(host.grow_tree(data["tree"], leaves), constraints)
+
+    def fingerprint(self) -> str:
+        """Short digest of `to_json`."""
+        return self._digest
+
+    @functools.cached_property
+    def _digest(self) -> str:
+        return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
+
+    def diff(self, other: Space) -> list[str]:
+        """What differs in ``other``, a sentence each; empty if nothing does."""
+        mine = dict(zip(self.names, (p.to_json() for p in self.parameters)))
+        theirs = dict(zip(other.names, (p.to_json() for p in other.parameters)))
+        out = [f"{n}: removed" for n in mine if n not in theirs] + [f"{n}: added" for n in theirs if n not in mine]
+        for name in (n for n in mine if n in theirs and mine[n] != theirs[n]):
+            fields = sorted(set(mine[name]) | set(theirs[name]))
+            changes = [f for f in fields if mine[name].get(f) != theirs[name].get(f)]
+            out += [f"{name}: {f} was {mine[name].get(f)}, now {theirs[name].get(f)}" for f in changes]
+        if len(self.constraints) != len(other.constraints):
+            out.append(f"constraints: were {len(self.constraints)}, now {len(other.constraints)}")
+        return out
+
+
+__all__ = ["HP", "Choice", "Float", "Int", "Ordinal", "Parameter", "Space"]

@@ -1,0 +1,226 @@
+"""The history of a Bayesian optimisation: padded buffers that are written out of order, and the trust region."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jhpo.strategies.base import Evaluation
+
+if TYPE_CHECKING:
+    from jhpo.space.space import Space
+
+# status of a row
+EMPTY, PENDING, OBSERVED, FAILED = 0, 1, 2, 3
+# Rows of the first buffer; the next ones are twice as large.
+SMALLEST = 32
+# Units closer than this are one point.
+SAME = 1e-6
+
+# TuRBO's side lengths (Eriksson et al. 2019, appendix), and the share by which a success improves.
+_FIRST_LENGTH, _LONGEST = 0.8, 1.6
+_IMPROVEMENT = 1e-3
+
+
+class Rules(NamedTuple):
+    """When the trust region changes (Python values); after TuRBO (Eriksson et al. 2019, sec. 3)."""
+
+    successes: int  # evaluations in a row that improve and double its side
+    failures: int  # evaluations in a row that do not and halve it
+    shortest: float  # a shorter side ends it
+    anew: bool  # then another begins, which knows nothing of before; otherwise it opens to the whole space
+
+
+class History(NamedTuple):
+    """Rows of the history in the order of asking (or a selection of them); N is a power of two."""
+
+    units: jax.Array  # float[N, d], canonical
+    value: jax.Array  # float[N], 0 unless OBSERVED
+    variance: jax.Array  # float[N], of value, known from replicates; 0 where unknown
+    constraint: jax.Array  # float[N, c], measured constraints, feasible where >= 0; NaN where unknown
+    grad: jax.Array  # float[N, d], of value by the unit coordinates, NaN where unknown; [N, 0] in a search without
+    feasible: jax.Array  # bool[N], no constraint is known to be violated
+    status: jax.Array  # int32[N]
+    epoch: jax.Array  # int32[N], the trust region the row was asked in
+    order: jax.Array  # int32[N], how many points came before
+
+
+class Region(NamedTuple):
+    """The trust region: it moves with the best point, grows with success, shrinks with failure, and starts anew."""
+
+    length: jax.Array  # float[], side of the box before it is stretched by the lengthscales
+    best: jax.Array  # float[], lowest feasible value in this epoch, inf before there is one
+    successes: jax.Array  # int32[], tells in a row that improved
+    failures: jax.Array  # int32[], evaluations in a row that did not
+    epoch: jax.Array  # int32[], number of regions given up before
+
+
+def bucket(rows: int) -> int:
+    """The smallest buffer for so many rows: 32, 64, 128, ...
+
+    >>> bucket(1), bucket(33), bucket(64)
+    (32, 64, 64)
+    """
+    return max(SMALLEST, 1 << (max(rows, 1) - 1).bit_length())
+
+
+def blank(rows: int, space: Space, constraints: int, dtype: jnp.dtype, slopes: int = 0) -> History:
+    """A buffer in which no row is used; ``slopes`` is the width of the gradients, d or 0."""
+    zeros = jnp.zeros((rows,), dtype)
+    return History(
+        units=jnp.full((rows, space.dim), 0.5, dtype),
+        value=zeros,
+        variance=zeros,
+        constraint=jnp.full((rows, constraints), jnp.nan, dtype),
+        grad=jnp.full((rows, slopes), jnp.nan, dtype),
+        feasible=jnp.ones((rows,), bool),
+        status=jnp.full((rows,), EMPTY, jnp.int32),
+        epoch=jnp.zeros((rows,), jnp.int32),
+        order=jnp.zeros((rows,), jnp.int32),
+    )
+
+
+def first_region(dtype: jnp.dtype) -> Region:
+    """The region before anything is known."""
+    zero = jnp.zeros((), jnp.int32)
+    return Region(jnp.asarray(_FIRST_LENGTH, dtype), jnp.asarray(jnp.inf, dtype), zero, zero, zero)
+
+
+def _dispensable(history: History) -> jax.Array:
+    """float[N]: which rows may be written over, highest first: empty ones, then the oldest; the best and pending last.
+
+    Not the worst: what was forgotten there would be explored again at once.
+    """
+    dtype = history.value.dtype
+    best = jnp.min(jnp.where((history.status == OBSERVED) & history.feasible, history.value, jnp.inf))
+    kept = (history.status == PENDING) | ((history.status == OBSERVED) & (history.value <= best))
+    age = jnp.where(kept, -jnp.inf, -history.order.astype(dtype))
+    return jnp.where(history.status == EMPTY, jnp.inf, age)
+
+
+def reserve(history: History, q: int) -> tuple[History, jax.Array]:
+    """``q`` rows for new points, emptied: free ones, or else those of the oldest results. int32[q]"""
+    _, rows = jax.lax.top_k(_dispensable(history), q)
+    return history._replace(status=history.status.at[rows].set(EMPTY)), rows
+
+
+def add_pending(
+    history: History, rows: jax.Array, units: jax.Array, epoch: jax.Array | int = 0, order: jax.Array | int = 0
+) -> History:
+    """New points without results: ``rows`` int32[q], ``units`` float[q, d]."""
+    return history._replace(
+        units=history.units.at[rows].set(units),
+        status=history.status.at[rows].set(PENDING),
+        epoch=history.epoch.at[rows].set(epoch),
+        order=history.order.at[rows].set(order),
+    )
+
+
+class Told(NamedTuple):
+    """Results as the history stores them; n rows."""
+
+    units: jax.Array  # float[n, d], canonical
+    value: jax.Array  # float[n], 0 where it failed
+    variance: jax.Array  # float[n]
+    constraint: jax.Array  # float[n, c]
+    grad: jax.Array  # float[n, d] or [n, 0]
+    feasible: jax.Array  # bool[n]
+    status: jax.Array  # int32[n], OBSERVED or FAILED; EMPTY where there is no result
+
+
+def told(
+    space: Space, units: jax.Array, result: Evaluation, constraints: int, dtype: jnp.dtype, slopes: int = 0
+) -> Told:
+    """Results in the history's terms. The last ``constraints`` columns are measured ones, those before the space's."""
+    n = units.shape[0]
+    value = jnp.asarray(result.value).astype(dtype)
+    good = jnp.isfinite(value)
+    variance = jnp.zeros_like(value)
+    if result.variance is not None:
+        given = jnp.asarray(result.variance).astype(dtype)
+        variance = jnp.where(good & jnp.isfinite(given), jnp.maximum(given, 0.0), 0.0)
+    measured, feasible = jnp.full((n, constraints), jnp.nan, dtype), jnp.ones((n,), bool)
+    if result.constraint is not None and result.constraint.shape[-1]:
+        slack = jnp.asarray(result.constraint).astype(dtype)
+        # a row of NaN alone has no constraint values: nothing speaks against it
+        unknown = jnp.isnan(slack).all(axis=1, keepdims=True)
+        feasible = ((slack >= 0) | unknown).all(axis=1)
+        if constraints and slack.shape[1] == space.num_constraints + constraints:
+            measured = slack[:, space.num_constraints :]
+    grad = jnp.full((n, slopes), jnp.nan, dtype)
+    if slopes and result.grad is not None:
+        grad = jnp.where(good[:, None], jnp.asarray(result.grad).astype(dtype), grad)
+    status = jnp.where(good, OBSERVED, FAILED).astype(jnp.int32)
+    if result.mask is not None:
+        status = jnp.where(result.mask, status, EMPTY)
+    canonical = space.canonical(jnp.asarray(units).astype(dtype))
+    return Told(canonical, jnp.where(good, value, 0.0), variance, measured, grad, feasible, status)
+
+
+def record(
+    history: History, used: jax.Array, rows: Told, epoch: jax.Array | int, order: jax.Array | int
+) -> tuple[History, jax.Array]:
+    """Write results where their points are pending, or into new rows if nobody asked for them.
+
+    Results may come in any order and any number; a full buffer gives up its oldest row.
+
+    Args:
+        used: int32[], rows in use (the first ones). epoch, order: of rows that nobody asked for.
+
+    Returns:
+        The history and the new ``used``.
+    """
+    size = history.status.shape[0]
+
+    def one(carry: tuple[History, jax.Array], row: Told) -> tuple[tuple[History, jax.Array], None]:
+        h, used = carry
+        pending = (h.status == PENDING) & (jnp.abs(h.units - row.units[None, :]) < SAME).all(axis=1)
+        asked = jnp.any(pending)
+        index = jnp.where(asked, jnp.argmax(pending), jnp.argmax(_dispensable(h)))
+        index = jnp.where(row.status == EMPTY, size, index)  # out of bounds: dropped
+        where = index % size
+        own = {"epoch": jnp.where(asked, h.epoch[where], epoch), "order": jnp.where(asked, h.order[where], order)}
+        new = History(*row, **own)
+        h = jax.tree.map(lambda column, entry: column.at[index].set(entry, mode="drop"), h, new)
+        fresh = (row.status != EMPTY) & ~asked & (used < size)
+        return (h, used + fresh.astype(jnp.int32)), None
+
+    (history, used), _ = jax.lax.scan(one, (history, used), rows)
+    return history, used
+
+
+def grow(history: History) -> History:
+    """Twice as many rows."""
+
+    def twice(column: jax.Array, fill: Any) -> jax.Array:
+        return jnp.concatenate([jnp.asarray(column), jnp.full(column.shape, fill, column.dtype)])
+
+    return History(*(twice(c, f) for c, f in zip(history, (0.5, 0.0, 0.0, jnp.nan, jnp.nan, True, EMPTY, 0, 0))))
+
+
+def update_region(region: Region, rows: Told, rules: Rules, on: jax.Array) -> Region:
+    """The region after results, if it is ``on``."""
+    count = jnp.sum(rows.status != EMPTY, dtype=jnp.int32)
+    best = jnp.min(jnp.where((rows.status == OBSERVED) & rows.feasible, rows.value, jnp.inf))
+    margin = jnp.where(jnp.isfinite(region.best), _IMPROVEMENT * jnp.abs(region.best), 0.0)
+    better = best < region.best - margin
+    nothing = count == 0
+    successes = jnp.where(nothing, region.successes, jnp.where(better, region.successes + 1, 0))
+    failures = jnp.where(better, 0, region.failures + count)
+    longer, shorter = successes >= rules.successes, failures >= rules.failures
+    length = jnp.where(longer, jnp.minimum(2.0 * region.length, _LONGEST), region.length)
+    length = jnp.where(shorter, 0.5 * length, length)
+    over = length < rules.shortest
+    anew = over if rules.anew else jnp.zeros_like(over)
+    new = Region(
+        length=jnp.where(over, _FIRST_LENGTH if rules.anew else _LONGEST, length),
+        best=jnp.where(anew, jnp.inf, jnp.minimum(region.best, best)),
+        successes=jnp.where(longer, 0, successes),
+        failures=jnp.where(shorter, 0, failures),
+        epoch=region.epoch + anew.astype(jnp.int32),
+    )
+    # outside of its mode the region only remembers the best value
+    idle = region._replace(best=jnp.minimum(region.best, best))
+    return jax.tree.map(lambda a, b: jnp.where(on, a, b), new, idle)

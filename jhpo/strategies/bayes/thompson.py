@@ -1,0 +1,58 @@
+"""Large batches by Thompson sampling: every point is the best candidate under a function drawn from the posterior."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jhpo.kernels import pathwise
+from jhpo.strategies.bayes import candidates as pools
+from jhpo.strategies.bayes.history import SAME, History
+from jhpo.strategies.bayes.model import Model, as_points
+from jhpo.strategies.bayes.search import chance
+
+# A candidate less likely feasible than one half pays for it, in units of the targets.
+_PENALTY = 10.0
+
+
+def batch(
+    search: pools.Search,
+    kernel: str,
+    model: Model,
+    history: History,
+    q: int,
+    key: jax.Array,
+    low: jax.Array,
+    high: jax.Array,
+) -> jax.Array:
+    """``q`` different points, each the lowest candidate of one posterior function (Eriksson et al. 2019). float[q, d]
+
+    Args:
+        kernel: name of the profile. history: the whole one, to tell known points of discrete spaces.
+        low, high: float[d], the box.
+    """
+    space = search.space
+    categorical, cells = np.asarray(space.categorical), np.asarray(space.cells)
+    pool_key, path_key = jax.random.split(key)
+    dtype = model.incumbent.dtype
+    random = pools.draws(search, pool_key, pools.number_of_candidates(search, model), dtype)
+    candidates = pools.pool(search, model, random, pool_key, low, high)
+    points = as_points(space, candidates)
+    noise = jnp.broadcast_to(model.posterior.parameters.noise, model.posterior.mask.shape)
+    paths = pathwise.draw(model.posterior, noise, path_key, q, cells, categorical, kernel=kernel)
+    values = pathwise.evaluate(paths, model.posterior, points, cells, categorical, kernel=kernel)  # [q, m]
+    feasible = jax.vmap(lambda p: chance(search, model, p))(points)
+    if feasible is not None:
+        values = values + _PENALTY * jnp.maximum(float(np.log(0.5)) - feasible, 0.0)[None, :]
+    barred = ~pools.admissible(space, candidates)
+    if (cells > 0).any():
+        barred = barred | pools.known(space, candidates, history)
+
+    def one(taken: jax.Array, value: jax.Array) -> tuple[jax.Array, jax.Array]:
+        # taken points only when nothing else is left, infeasible ones last of all
+        rank = jnp.where(barred, jnp.inf, jnp.where(taken, 1e20, value))
+        unit = candidates[jnp.argmin(rank)]
+        return taken | (jnp.abs(candidates - unit[None, :]) < SAME).all(axis=1), unit
+
+    return jax.lax.scan(one, jnp.zeros(candidates.shape[:1], bool), values)[1]

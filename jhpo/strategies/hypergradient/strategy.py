@@ -1,0 +1,356 @@
+"""Descent along hypergradients: a population of starts, each with an outer optimiser, safeguards and restarts."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jhpo.errors import check_integer, check_number, invalid
+from jhpo.kernels.sobol import MAX_DIM, sobol
+from jhpo.space.space import Space
+from jhpo.strategies.base import Evaluation, Strategy, default_dtype, feasible_value, static_field, strategy
+from jhpo.strategies.hypergradient.outer import Outer, check_outer, recipe
+
+COORDINATES = ("unit", "logit")
+EDGE = 1e-4  # how near to a bound a logit coordinate comes
+FORGET = 3  # refused points in a row after which the optimiser's memory is thrown away
+# the least and the most of a refused step that is tried next
+SHORTEST, LONGEST = 0.1, 0.5
+
+
+class HyperGradientState(NamedTuple):
+    """m = population * starts members: the best point of each one's polish, and the point it asked for last."""
+
+    space: Space  # static
+    scramble: jax.Array  # uint32[d], of the Sobol points at which members start
+    drawn: jax.Array  # uint32[], starts drawn so far
+    streams: jax.Array  # uint32[], seeds given out so far
+    rows: jax.Array  # int32[n], the members asked last
+    turns: jax.Array  # int32[m], points of this start so far
+    seed: jax.Array  # uint32[m], of the members' polishes
+    unit: jax.Array  # float[m, d], points asked for last
+    given: jax.Array  # bool[m], the next point is `unit` as it stands
+    best: jax.Array  # float[m, d], best points of the polishes
+    value: jax.Array  # float[m], there; +inf before there is one
+    violation: jax.Array  # float[m], how far they are from feasible; +inf before there is one
+    grad: jax.Array  # float[m, d], there, in the coordinates of the descent
+    longest: jax.Array  # float[m], length of the longest gradient accepted in the polish
+    move: jax.Array  # float[m, d], step from there to the next point, in the same coordinates
+    opt: Any  # states of the outer optimisers, every leaf [m, ...]
+    scale: jax.Array  # float[m], factor of the optimisers' steps
+    misses: jax.Array  # int32[m], points refused since the last one accepted
+    polish: jax.Array  # int32[m], polishes from this start that are finished
+
+
+@strategy
+class HyperGradient(Strategy):
+    """Gradient descent in the space of hyperparameters, on gradients of the evaluation through the training.
+
+    Every member of the population descends on its own from a start: the space's defaults, points of a Sobol sequence,
+    or what a `Chain` hands over. Its steps are those of an optax optimiser, with safeguards that a rough objective
+    needs:
+
+    - A point is accepted if its value is the polish's best, its gradient finite and no longer than ``chaos`` times the
+      longest one accepted before. Where training is chaotic, values are good by luck and gradients enormous: such a
+      point may be the study's best, but nothing can be learned there. From a refused point the member returns to its
+      best one and takes a shorter step: to the minimum of the parabola through what is known, between a tenth and a
+      half of the last. After three refusals in a row the optimiser forgets its past and takes smaller steps.
+    - No coordinate moves by more than ``max_step``.
+    - A coordinate at its bound stays there while the slope points outwards. The optimiser sees a slope of zero then.
+    - Seeds are fixed within a polish, so that values compare. A polish ends when its steps are shorter than
+      ``tolerance`` or after ``max_misses`` refusals. Its best point is accepted: it is evaluated with a fresh seed,
+      and polished once more with that, up to ``polishes`` times. Then the member starts at a fresh point; so does one
+      whose start fails.
+    - There are ``starts`` members for each point of a generation. Each has ``trial`` points after its start; from then
+      on the best members move and the others wait until these have finished.
+
+    Integers, ordinals and categories keep the values of the start. They are searched by starting elsewhere, or by
+    the first phase of a `Chain`. Infeasible points are accepted by Deb's rules.
+
+    Args:
+      population: points of a generation, each evaluated with its gradient. 1 makes the most of few evaluations.
+      starts: members for each of these points.
+      trial: points a start is given before the members compete.
+      optimizer: name of an optax optimiser with a learning rate (``"adam"``, ``"sgd"``, ``"rmsprop"``, ...), a
+        function of the learning rate that makes one, or a `GradientTransformation`. Equal names share a compiled
+        program and can be stored; functions and transformations are compared by identity, and `Study.load` needs
+        the strategy again.
+      learning_rate: of the optimiser: with Adam, the share of a coordinate's range that a step covers. None for a
+        transformation, which has its own.
+      options: a dict of further arguments of the optimiser. None for those of optax, but for Adam's: b1=0.3, b2=0.9.
+      coordinates: "unit", clipped at the bounds, or "logit", which never reaches them.
+      max_step: longest step of a coordinate.
+      chaos: length of a gradient, in lengths of the longest one accepted, above which a point is refused.
+      shrink: factor of the step length when the optimiser forgets.
+      tolerance: step in unit coordinates below which a polish has converged.
+      max_misses: refusals in a row that end a polish.
+      polishes: of one start.
+
+    Raises:
+      InvalidArgument: an option outside its range, an optimiser that does not work on gradients alone, or a space
+        without a continuous parameter.
+
+    >>> import jhpo
+    >>> space = jhpo.Space({"x": jhpo.Float(-5.0, 5.0), "y": jhpo.Float(-5.0, 5.0)})
+    >>> f = lambda hp: (hp["x"] - 1.0) ** 2 + 3.0 * (hp["y"] + 2.0) ** 2
+    >>> bool(jhpo.minimize(f, space, jhpo.HyperGradient(2), budget=100).value < 1e-3)
+    True
+    """
+
+    population: int = static_field(default=4)
+    starts: int = static_field(default=2)
+    trial: int = static_field(default=5)
+    optimizer: Any = static_field(default="adam")
+    learning_rate: Any = 0.2
+    options: Any = static_field(default=None)
+    coordinates: str = static_field(default="unit")
+    max_step: Any = 0.25
+    chaos: Any = 10.0
+    shrink: Any = 0.3
+    tolerance: Any = 1e-3
+    max_misses: int = static_field(default=5)
+    polishes: int = static_field(default=2)
+    needs_grad = True
+
+    def __post_init__(self) -> None:
+        for name in ("population", "starts", "trial", "max_misses", "polishes"):
+            check_integer(name, getattr(self, name))
+        optimizer, options = recipe(self.optimizer, self.options)
+        object.__setattr__(self, "optimizer", optimizer)
+        object.__setattr__(self, "options", options)
+        wrong = check_outer(optimizer, options)
+        if wrong is not None:
+            raise invalid("optimizer", "an optimiser that works on gradients alone", wrong)
+        if self.coordinates not in COORDINATES:
+            raise invalid("coordinates", f"one of {COORDINATES}", self.coordinates)
+        for name in ("max_step", "chaos"):
+            check_number(name, getattr(self, name), 0.0, open_low=True)
+        check_number("shrink", self.shrink, 0.0, 1.0, open_low=True)
+        check_number("tolerance", self.tolerance, 0.0)
+
+    @property
+    def _outer(self) -> Outer:
+        return Outer(self.optimizer, self.options, self.learning_rate)
+
+    # -- protocol -------------------------------------------------------------------------------------------
+
+    def init(self, space: Space, key: jax.Array) -> HyperGradientState:
+        if (space.cells > 0).all():
+            raise invalid("space", "a continuous parameter, for a strategy of gradients", space.names)
+        dtype, m, d = default_dtype(), self.population * self.starts, space.dim
+        middle = jnp.broadcast_to(jnp.asarray(space.default_unit(), dtype), (m, d))
+        zeros, infinite = jnp.zeros((m, d), dtype), jnp.full((m,), jnp.asarray(jnp.inf, dtype))
+        count = jnp.zeros((m,), jnp.int32)
+        return HyperGradientState(
+            space=space,
+            scramble=jax.random.bits(key, (d,), jnp.uint32),
+            drawn=jnp.zeros((), jnp.uint32),
+            streams=jnp.asarray(m, jnp.uint32),
+            rows=jnp.arange(self.population, dtype=jnp.int32),
+            turns=count,
+            seed=jnp.arange(m, dtype=jnp.uint32),
+            unit=middle,
+            given=jnp.zeros((m,), bool),
+            best=middle,
+            value=infinite,
+            violation=infinite,
+            grad=zeros,
+            longest=jnp.zeros((m,), dtype),
+            move=zeros,
+            opt=jax.vmap(self._outer.init)(zeros),
+            scale=jnp.ones((m,), dtype),
+            misses=count,
+            polish=count,
+        )
+
+    def ask(self, state: HyperGradientState, key: jax.Array) -> tuple[jax.Array, HyperGradientState]:
+        # members on trial take turns; after them the best ones move
+        tried = state.turns >= self.trial
+        order = jnp.lexsort((state.value, state.violation, jnp.where(tried, 0, state.turns), tried))
+        rows = order[: self.population].astype(jnp.int32)
+        here = _at(state, rows)
+        fresh = jnp.isinf(here.violation) & ~here.given
+        drawn = self._starts(state, state.drawn + _rank(fresh), key)
+        moved = self._moved(state.space, here.best, here.move)
+        unit = jnp.where(here.given[:, None], here.unit, jnp.where(fresh[:, None], drawn, moved))
+        return unit, state._replace(
+            rows=rows,
+            turns=state.turns.at[rows].add(1),
+            unit=state.unit.at[rows].set(unit),
+            drawn=state.drawn + _count(fresh),
+        )
+
+    def tell(self, state: HyperGradientState, units: jax.Array, result: Evaluation) -> HyperGradientState:
+        here = _at(state, state.rows)
+        told = self._told(here, units, result)
+        # a member that was given another start meanwhile is not concerned
+        stale = here.given & (units != here.unit).any(axis=1)
+        kept = {k: _where(stale, v, getattr(told, k)) for k, v in here._asdict().items() if k not in _SHARED}
+        return _put(state, state.rows, told._replace(**kept))
+
+    def _told(self, state: HyperGradientState, units: jax.Array, result: Evaluation) -> HyperGradientState:
+        """The members of the rows told, in a state of these alone."""
+        space, dtype = state.space, state.value.dtype
+        value, violation = (x.astype(dtype) for x in feasible_value(result))
+        raw = jnp.full(units.shape, jnp.nan, dtype) if result.grad is None else result.grad.astype(dtype)
+        slope = self._slope(space, units, raw)
+        length = jnp.sqrt(jnp.square(slope).sum(axis=1))
+        fresh = jnp.isinf(state.violation)
+        lower = (violation < state.violation) | ((violation == state.violation) & (value < state.value))
+        calm = fresh | (length <= self.chaos * state.longest)
+        taken = lower & calm & ~jnp.isinf(violation) & jnp.isfinite(raw).all(axis=1) & jnp.isfinite(length)
+        shorter = self._shorter(state, value)
+        misses = jnp.where(taken, 0, state.misses + 1)
+        state = state._replace(
+            best=jnp.where(taken[:, None], units, state.best),
+            value=jnp.where(taken, value, state.value),
+            violation=jnp.where(taken, violation, state.violation),
+            grad=jnp.where(taken[:, None], slope, state.grad),
+            longest=jnp.where(taken, jnp.maximum(length, jnp.where(fresh, 0.0, state.longest)), state.longest),
+            misses=misses,
+        )
+        forget = ~taken & (misses == FORGET)
+        scale = jnp.where(forget, state.scale * self.shrink, jnp.where(fresh, 1.0, state.scale)).astype(dtype)
+        step, opt = self._step(state, fresh | forget, taken | forget, scale)
+        move = jnp.where((taken | forget)[:, None], step, state.move * shorter[:, None])
+        reach = jnp.abs(self._moved(space, state.best, move) - state.best).max(axis=1)
+        failed = fresh & ~taken
+        done = ~failed & ((reach < self.tolerance) | (misses >= self.max_misses))
+        again = done & (state.polish + 1 < self.polishes)
+        state = state._replace(move=move, opt=opt, scale=scale)
+        return self._restarted(state, units, again, failed | (done & ~again))
+
+    def absorb(self, state: HyperGradientState, units: jax.Array, result: Evaluation) -> HyperGradientState:
+        """Given points become starts.
+
+        Before the first generation row i is told to member i, so that a gradient is used at once; members without a
+        row stand back. Later the best points given replace the worst members that they beat, to be evaluated with
+        gradients in the next generation.
+        """
+        n = self.population
+        if units.shape[0] == n:
+            untouched = (state.drawn == 0) & jnp.isinf(state.violation).all() & ~state.given.any()
+            return jax.lax.cond(untouched, self._begun, self._replaced, state, units, result)
+        return self._replaced(state, units, result)
+
+    def evaluation_ids(self, state: HyperGradientState, ids: Any) -> Any:
+        """One seed for all points of a polish."""
+        return state.seed[state.rows]
+
+    # -- parts ----------------------------------------------------------------------------------------------
+
+    def _starts(self, state: HyperGradientState, number: jax.Array, key: jax.Array) -> jax.Array:
+        """``float[n, d]``: the starts of these numbers; the first one is the space's defaults."""
+        space, dtype = state.space, state.unit.dtype
+        drawn = space.sample_unit(key, self.population, dtype)
+        if space.dim <= MAX_DIM and not space.has_constraints and all(p.prior is None for p in space.parameters):
+            drawn = jax.vmap(lambda i: sobol(i, 1, space.dim, state.scramble, dtype)[0])(number)
+        return jnp.where((number == 0)[:, None], jnp.asarray(space.default_unit(), dtype)[None, :], drawn)
+
+    def _moved(self, space: Space, best: jax.Array, move: jax.Array) -> jax.Array:
+        """Unit rows a step away; coordinates that do not move keep every bit."""
+        if self.coordinates == "unit":
+            return jnp.clip(best + move, 0.0, 1.0)
+        inside = jnp.clip(best, EDGE, 1.0 - EDGE)
+        there = jax.nn.sigmoid(jnp.log(inside) - jnp.log1p(-inside) + move)
+        return jnp.where(move == 0.0, best, there)
+
+    def _slope(self, space: Space, unit: jax.Array, grad: jax.Array) -> jax.Array:
+        """The gradient in the coordinates of the descent, zero where a coordinate cannot move."""
+        if self.coordinates == "unit":
+            outwards = ((unit <= 0.0) & (grad > 0.0)) | ((unit >= 1.0) & (grad < 0.0))
+            grad = jnp.where(outwards, 0.0, grad)
+        else:
+            inside = jnp.clip(unit, EDGE, 1.0 - EDGE)
+            grad = grad * inside * (1.0 - inside)
+        return jnp.where(jnp.asarray(space.cells == 0)[None, :], grad, 0.0)
+
+    def _shorter(self, state: HyperGradientState, value: jax.Array) -> jax.Array:
+        """Factor of a refused step: to the minimum of the parabola through value and slope there and the value here."""
+        slope = (state.grad * state.move).sum(axis=1)
+        bend = value - state.value - slope
+        factor = jnp.where((bend > 0) & jnp.isfinite(bend), -slope / (2.0 * bend), SHORTEST)
+        return jnp.clip(jnp.where(jnp.isfinite(factor), factor, SHORTEST), SHORTEST, LONGEST)
+
+    def _step(
+        self, state: HyperGradientState, blank: jax.Array, moved: jax.Array, scale: jax.Array
+    ) -> tuple[jax.Array, Any]:
+        """The optimisers' next steps, ``float[n, d]``, and their states: new ones where ``blank``."""
+        outer = self._outer
+        opt = _where(blank, jax.vmap(outer.init)(state.best), state.opt)
+        step, new = jax.vmap(outer.update)(state.grad, opt, state.best, state.value)
+        step = jnp.clip(step * scale[:, None], -self.max_step, self.max_step)
+        usable = jnp.asarray(state.space.cells == 0)[None, :] & jnp.isfinite(step)
+        return jnp.where(usable, step, 0.0), _where(moved, new, opt)
+
+    def _restarted(
+        self, state: HyperGradientState, units: jax.Array, again: jax.Array, anew: jax.Array
+    ) -> HyperGradientState:
+        """Members that polish their best point ``again``, and those that start ``anew``: both with fresh seeds."""
+        over = again | anew
+        return state._replace(
+            streams=state.streams + _count(over),
+            seed=jnp.where(over, state.streams + _rank(over), state.seed),
+            unit=jnp.where(again[:, None], state.best, units),
+            given=again,
+            value=jnp.where(over, jnp.inf, state.value),
+            violation=jnp.where(over, jnp.inf, state.violation),
+            misses=jnp.where(over, 0, state.misses),
+            # an accepted point is evaluated next, a fresh start is on trial
+            turns=jnp.where(again, self.trial - 1, jnp.where(anew, 0, state.turns)),
+            polish=jnp.where(again, state.polish + 1, jnp.where(anew, 0, state.polish)),
+        )
+
+    def _begun(self, state: HyperGradientState, units: jax.Array, result: Evaluation) -> HyperGradientState:
+        told = jnp.arange(state.turns.shape[0], dtype=jnp.int32) < self.population
+        return self.tell(state._replace(turns=jnp.where(told, 0, self.trial).astype(jnp.int32)), units, result)
+
+    def _replaced(self, state: HyperGradientState, units: jax.Array, result: Evaluation) -> HyperGradientState:
+        value, violation = (x.astype(state.value.dtype) for x in feasible_value(result))
+        m = state.value.shape[0]
+        k = min(units.shape[0], m)
+        good = jnp.lexsort((value, violation))[:k]
+        bad = jnp.lexsort((-state.value, -state.violation))[:k]
+        wins = (violation[good] < state.violation[bad]) | (
+            (violation[good] == state.violation[bad]) & (value[good] < state.value[bad])
+        )
+        anew = jnp.zeros((m,), bool).at[bad].set(wins)
+        rows = state.unit.at[bad].set(jnp.where(wins[:, None], units[good].astype(state.unit.dtype), state.unit[bad]))
+        return self._restarted(state, rows, jnp.zeros_like(anew), anew)._replace(given=state.given | anew)
+
+
+_SHARED = ("space", "scramble", "drawn", "streams", "rows")
+
+
+def _at(state: HyperGradientState, rows: jax.Array) -> HyperGradientState:
+    """The state of some members alone."""
+    mine = {k: jax.tree.map(lambda x: x[rows], v) for k, v in state._asdict().items() if k not in _SHARED}
+    return state._replace(**mine)
+
+
+def _put(state: HyperGradientState, rows: jax.Array, members: HyperGradientState) -> HyperGradientState:
+    """The state with some members replaced."""
+    new = members._asdict()
+    mine = {
+        k: jax.tree.map(lambda x, y: x.at[rows].set(y), v, new[k])
+        for k, v in state._asdict().items()
+        if k not in _SHARED
+    }
+    return members._replace(**mine)
+
+
+def _count(mask: jax.Array) -> jax.Array:
+    return mask.sum(dtype=jnp.uint32)
+
+
+def _rank(mask: jax.Array) -> jax.Array:
+    """``uint32[n]``: how many members before each one are in the mask."""
+    marks = mask.astype(jnp.uint32)
+    return jnp.cumsum(marks, dtype=jnp.uint32) - marks
+
+
+def _where(mask: jax.Array, new: Any, old: Any) -> Any:
+    """Leaves ``[n, ...]`` of ``new`` where the member is in the mask."""
+    return jax.tree.map(lambda a, b: jnp.where(mask.reshape(-1, *(1,) * (a.ndim - 1)), a, b), new, old)

@@ -1,0 +1,248 @@
+"""`Study.optimize`: evaluate, store, continue, until a stop rule holds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jhpo.errors import SpaceExhausted, check_integer, invalid
+from jhpo.evaluation.evaluators import make_evaluator
+from jhpo.evaluation.executors import HostObjective
+from jhpo.evaluation.executors.host import check_request
+from jhpo.search.stopping import Progress, StopRules
+from jhpo.study.batch import evaluate_generation, evaluate_waiting, stored_layout
+from jhpo.study.study import Study
+from jhpo.trial import Trial
+
+_POLL_SECONDS = 0.05
+
+# Seconds this process spent tracing and compiling, by JAX's own account.
+_compile_seconds = 0.0
+_COMPILE_EVENTS = ("/jax/core/compile/", "/jax/compilation_cache/cache_retrieval_time_sec")
+
+
+def _count_compilation(event: str, duration_secs: float, **_: Any) -> None:
+    global _compile_seconds
+    if event.startswith(_COMPILE_EVENTS):
+        _compile_seconds += duration_secs
+
+
+jax.monitoring.register_event_duration_secs_listener(_count_compilation)
+
+
+class Update(NamedTuple):
+    """What a callback hears after every generation (or every batch of host results)."""
+
+    evaluations: int  # finished in the whole study
+    new: int  # finished in this call
+    best: float  # in the study's direction; NaN before the first success
+    generation: int
+    seconds: float
+    compile_seconds: float
+
+
+class Summary(NamedTuple):
+    """How a call of `optimize` went."""
+
+    stopped: str  # the sentence that says why
+    evaluations: int  # finished in this call
+    seconds: float
+    compile_seconds: float  # the part of it spent tracing and compiling
+
+
+class Meter:
+    """Progress of one call: what the stop rules and the callback look at."""
+
+    def __init__(self, study: Study, rules: StopRules, callback: Callable[[Update], None] | None) -> None:
+        self._study, self._rules, self._callback = study, rules, callback
+        self._start, self._compiled = time.perf_counter(), _compile_seconds
+        self._before = self._done = study.evaluations
+        table = study.history.table
+        ids = table.successes()
+        values = study.sign * table.value.array[ids]
+        best = np.full(study.history.opened + 1, np.inf)
+        np.minimum.at(best, table.generation.array[ids], values)  # foreign trials (-1) fall in the last place
+        best = np.minimum(np.minimum.accumulate(best[:-1]), best[-1])
+        bests = [float(b) if np.isfinite(b) else np.nan for b in best]
+        # patience begins where members are trained to the end
+        short = table.generation.array[table.horizon.array < 1.0]
+        self.bests = bests[1 + short.max() :] if len(short) else bests
+
+    def best(self) -> float:
+        """Lowest value of whole trainings in the sense of a minimisation, NaN if there is none."""
+        table = self._study.history.table
+        ids = table.successes()
+        if not len(ids) or table.horizon.array[ids[0]] < 1.0:
+            return np.nan
+        return float((self._study.sign * table.value.array[ids]).min())
+
+    def check(self, ended: bool = True) -> str | None:
+        """After a batch of results (`ended`: it completed a generation): report it, and say whether to stop."""
+        best, history = self.best(), self._study.history
+        self._done = self._study.evaluations
+        seconds = time.perf_counter() - self._start
+        if ended and history.horizon == 1.0:
+            self.bests.append(best)
+        if self._callback is not None:
+            spent = _compile_seconds - self._compiled
+            shown = self._study.sign * best
+            new = self._done - self._before
+            self._callback(Update(self._done, new, shown, history.opened, seconds, spent))
+        return self._rules.check(Progress(self._done, history.opened, seconds, best, self.bests))
+
+    def check_time(self) -> str | None:
+        """While nothing finishes: only the clock can end the search."""
+        seconds = time.perf_counter() - self._start
+        return self._rules.check(Progress(self._done, self._study.history.opened, seconds, np.nan, []))
+
+    def first_check(self) -> str | None:
+        """Before anything runs: a resumed study may have nothing left to do."""
+        best = self.bests[-1] if self.bests else np.nan
+        return self._rules.check(Progress(self._done, self._study.history.opened, 0.0, best, self.bests))
+
+    @property
+    def left(self) -> int | None:
+        """Evaluations the budget still allows."""
+        return None if self._rules.evaluations is None else self._rules.evaluations - self._done
+
+    def summary(self, stopped: str) -> Summary:
+        """The call's figures."""
+        seconds = time.perf_counter() - self._start
+        return Summary(stopped, self._done - self._before, seconds, _compile_seconds - self._compiled)
+
+
+def optimize(
+    study: Study,
+    objective: Any,
+    budget: int | None = None,
+    *,
+    generations: int | None = None,
+    seconds: float | None = None,
+    target: float | None = None,
+    patience: int | None = None,
+    tolerance: float | None = None,
+    metric: str | None = None,
+    chunk: int | None = None,
+    devices: Any = None,
+    callback: Callable[[Update], None] | None = None,
+) -> Summary:
+    """Evaluate until a stop rule holds; each result is stored before the next generation begins.
+
+    Args:
+        objective: a trainable, a JAX function ``objective(hp)`` or ``objective(hp, key)``, or a `jhpo.host`
+            function.
+        budget: finished trials of the whole study, those of earlier calls included: a study that was stopped is
+            continued by the same call. Never exceeded.
+        generations, seconds, target, patience, tolerance: further stop rules, see `jhpo.StopRules`; generations
+            count over the whole study, seconds for this call.
+        metric: name of the value if the evaluation returns a dict.
+        chunk: members evaluated at once; by default as measured when the study began.
+        devices: JAX devices to spread over; all local ones by default.
+        callback: called with an `Update` after each generation.
+
+    Returns:
+        A `Summary` with the reason for the end.
+
+    Raises:
+        InvalidArgument: no stop rule at all, or an argument that cannot work.
+        KeyboardInterrupt: Ctrl-C; everything finished is stored, the same call goes on from there.
+
+    >>> import jhpo
+    >>> study = jhpo.Study(jhpo.Space({"x": jhpo.Float(-1.0, 1.0)}), "random")
+    >>> study.optimize(lambda hp: hp["x"] ** 2, budget=128).stopped
+    'evaluations: 128 of 128 done'
+    """
+    if all(rule is None for rule in (budget, generations, seconds, target, patience, tolerance)):
+        raise invalid("budget", "a number of evaluations, or another stop rule", None)
+    if budget is not None:
+        check_integer("budget", budget)
+    lowest = None if target is None else study.sign * target
+    rules = StopRules(budget, generations, seconds, lowest, patience, tolerance)
+    meter = Meter(study, rules, callback)
+    stopped = meter.first_check()
+    if stopped is not None:
+        return meter.summary(stopped)
+    try:
+        if isinstance(objective, HostObjective):
+            stopped = _on_host(study, objective, meter)
+        else:
+            layout = stored_layout(study, chunk, devices)
+            evaluator = make_evaluator(objective, study.space, replicates=study.replicates, metric=metric, **layout)
+            stopped = _on_devices(study, evaluator, meter)
+    except SpaceExhausted as error:
+        stopped = f"exhausted: {error}"
+    except KeyboardInterrupt:
+        _finish(study, meter, "interrupted")
+        raise
+    return _finish(study, meter, stopped)
+
+
+def _finish(study: Study, meter: Meter, stopped: str) -> Summary:
+    summary = meter.summary(stopped)
+    with study.ledger.transaction() as append:
+        append("stop", {**summary._asdict(), "time": time.time()})
+    study.checkpoint()
+    return summary
+
+
+def _on_devices(study: Study, evaluator: Any, meter: Meter) -> str:
+    while True:
+        waited = evaluate_waiting(study, evaluator, meter.left)
+        ended = False if waited else evaluate_generation(study, evaluator, meter.left)
+        stopped = meter.check(ended)
+        if stopped is not None:
+            return stopped
+
+
+def _on_host(study: Study, objective: HostObjective, meter: Meter) -> str:
+    """Keep the workers busy; results are stored as they come."""
+    if study.replicates != 1:
+        raise invalid("replicates", "1 with a host objective", study.replicates)
+    pool = objective.pool()
+    running: dict[Any, Trial] = {}
+    try:
+        while True:
+            _submit(study, objective, pool, running, meter.left)
+            if not running:
+                raise SpaceExhausted("the search has no point left to evaluate")
+            next(iter(running)).wait(_POLL_SECONDS)
+            done = [task for task in running if task.done()]
+            if not done:
+                stopped = meter.check_time()
+                if stopped is not None:
+                    return stopped
+                continue
+            trials = [running.pop(task) for task in done]
+            study.tell_outcomes(trials, [task.result() for task in done])
+            history = study.history
+            ended = not running and history.handed == len(history.members)
+            stopped = meter.check(ended)
+            if stopped is not None:
+                return stopped
+    finally:
+        pool.close()
+        if running:
+            # what was cut off goes back to the queue; a resumed study begins with it
+            study.requeue([trial.id for trial in running.values() if trial.id in study.history.running])
+
+
+def _submit(study: Study, objective: HostObjective, pool: Any, running: dict[Any, Trial], left: int | None) -> None:
+    """Hand out more work: a steady strategy fills every free worker, another one waits for its generation."""
+    room = pool.workers - len(running) if study.strategy.steady else (0 if running else study.strategy.population)
+    if left is not None:
+        room = min(room, left - len(running))
+    if room < 1:
+        return
+    try:
+        trials = study.ask(room)
+    except SpaceExhausted:
+        if not running:
+            raise
+        return
+    check_request(study.ledger.searcher().request)
+    for trial in trials:
+        running[pool.submit(trial.params, trial.seed)] = trial

@@ -1,0 +1,106 @@
+"""From what a user tells to what is stored: outcomes, conflicts, constraint values, trial seeds."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from jhpo.errors import TrialConflict, check_integer, invalid
+from jhpo.evaluation.outcome import Outcome, failure, judge
+from jhpo.trial import Trial, TrialState, TrialTable
+
+
+@dataclasses.dataclass(frozen=True)
+class Told:
+    """One trial's outcome on its way into the log."""
+
+    id: int
+    outcome: Outcome
+
+
+def collect(table: TrialTable, dim: int, trial: Any, value: Any, error: str | None, grad: Any) -> list[Told]:
+    """Check a `tell` against the table: new outcomes only; equal repetitions are dropped.
+
+    Raises:
+        InvalidArgument: unknown or never handed out trials, sequences of different lengths.
+        TrialConflict: another result was told before, or the trial belongs to another worker by now.
+    """
+    if isinstance(trial, (Trial, int, np.integer)):
+        trials, values, grads = [trial], [value], [grad]
+    elif isinstance(trial, Sequence):
+        trials = list(trial)
+        values = [None] * len(trials) if value is None and error is not None else list(value)
+        grads = [None] * len(trials) if grad is None else list(grad)
+        if len(values) != len(trials) or len(grads) != len(trials):
+            raise invalid("value", f"as many values as trials ({len(trials)})", len(values))
+    else:
+        raise invalid("trial", "a trial, its id, or a sequence of them", trial)
+    told: dict[int, Told] = {}
+    for one, result, slope in zip(trials, values, grads):
+        trial_id = check_integer("trial", one.id if isinstance(one, Trial) else one, 0)
+        if trial_id >= table.size:
+            raise invalid("trial", f"an id below {table.size}", trial_id)
+        outcome = failure(error) if error is not None else judge(result)
+        if slope is not None:
+            outcome = _with_grad(outcome, slope, dim)
+        if not _repeats(table, trial_id, outcome, one):
+            if trial_id in told:
+                raise invalid("trial", "every trial once", trial_id)
+            told[trial_id] = Told(trial_id, outcome)
+    return list(told.values())
+
+
+def _with_grad(outcome: Outcome, grad: Any, dim: int) -> Outcome:
+    array = np.asarray(grad, np.float64)
+    if array.shape != (dim,):
+        raise invalid("grad", f"an array of shape ({dim},)", array.shape)
+    return dataclasses.replace(outcome, grad=array)
+
+
+def _repeats(table: TrialTable, trial_id: int, outcome: Outcome, told_by: Any) -> bool:
+    """True if this very result is there already; raises where it contradicts what is."""
+    state = TrialState(int(table.state.array[trial_id]))
+    if state is TrialState.COMPLETE or state is TrialState.FAILED:
+        same = table.value.array[trial_id] == outcome.value or (
+            math.isnan(outcome.value) and table.reason.get(trial_id, "") == outcome.reason
+        )
+        if same:
+            return True
+        was = table.reason.get(trial_id) or float(table.value.array[trial_id])
+        raise TrialConflict(f"trial {trial_id} was finished before ({was}); refused: {outcome.reason or outcome.value}")
+    if state is TrialState.WAITING:
+        raise TrialConflict(f"trial {trial_id} is in the queue: ask for it before telling its result")
+    if isinstance(told_by, Trial) and told_by.attempt != int(table.attempt.array[trial_id]):
+        raise TrialConflict(f"trial {trial_id} was handed to another worker since; this late result is refused")
+    return False
+
+
+def pack_results(outcomes: Sequence[Outcome], space_constraint: np.ndarray | None, dim: int) -> dict[str, Any]:
+    """Outcomes as the columns of an event.
+
+    Raises:
+        InvalidArgument: constraint values of different lengths.
+    """
+    packed: dict[str, Any] = {
+        "value": np.asarray([o.value for o in outcomes], np.float64),
+        "reasons": {k: o.reason for k, o in enumerate(outcomes) if o.reason},
+    }
+    parts = [] if space_constraint is None else [space_constraint]
+    own = [o.constraint for o in outcomes if o.constraint is not None]
+    if own:
+        width = {len(c) for c in own}
+        if len(width) > 1:
+            raise invalid("constraint", "the same number of values from every trial", sorted(width))
+        blank = np.full(width.pop(), np.nan)
+        parts.append(np.stack([blank if o.constraint is None else o.constraint for o in outcomes]))
+    if parts:
+        packed["constraint"] = np.concatenate(parts, axis=1)
+    if any(o.grad is not None for o in outcomes):
+        packed["grad"] = np.stack([np.full(dim, np.nan) if o.grad is None else o.grad for o in outcomes])
+    if any(o.cost is not None for o in outcomes):
+        packed["cost"] = np.asarray([np.nan if o.cost is None else o.cost for o in outcomes])
+    return packed

@@ -1,0 +1,177 @@
+"""The strategy's side of a study: its state follows the log, one turn a closed generation."""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from typing import Any
+
+import jax
+import numpy as np
+
+from jhpo.errors import StorageError
+from jhpo.search.driver import Driver, blank, blank_state
+from jhpo.space.space import Space
+from jhpo.storage.snapshot import dump_state, load_state
+from jhpo.strategies.base import Evaluation, Request, Strategy
+from jhpo.study.history import Closing, History
+from jhpo.trial import TrialTable
+
+_MOST_GROWTHS = 48  # doublings of a buffer: more than any memory holds
+
+
+class Searcher:
+    """Keeps a `Driver` in step with a `History`.
+
+    The state is a cache of the fold over the log: `catch_up` rebuilds it from any earlier point.
+
+    Args:
+        sign: 1.0 to minimise, -1.0 to maximise: values are flipped here and nowhere else.
+        x64: the precision of the process that made the study; its strategy runs in it for ever.
+        replicates: evaluations of each member; above 1 the strategy sees variances.
+    """
+
+    def __init__(
+        self, strategy: Strategy, space: Space, root: jax.Array, *, sign: float, x64: bool, replicates: int
+    ) -> None:
+        self.strategy, self.space = strategy, space
+        self._sign, self._x64, self._replicates = sign, x64, replicates
+        self._root = root
+        self._driver = Driver(strategy, space, root)
+        self.units = np.empty((0, space.dim))  # float[n, d], the rows of the open generation
+        self._absorbs = strategy.steady or type(strategy).absorb is not Strategy.absorb
+        self._warned = False
+
+    @property
+    def generation(self) -> int:
+        """Generations asked for."""
+        return self._driver.generation
+
+    @property
+    def request(self) -> Request:
+        """What the evaluation of the open generation should deliver."""
+        return self._driver.request
+
+    def evaluation_ids(self, ids: np.ndarray) -> np.ndarray:
+        """``uint32[n]``: the ids from which the members' keys are made."""
+        with jax.enable_x64(self._x64):
+            return self._driver.evaluation_ids(ids)
+
+    def mark(self) -> tuple[Any, ...]:
+        """Where the strategy stands, to `restore` it if a transaction fails."""
+        return self._driver.state, self._driver.generation, self.units
+
+    def restore(self, mark: tuple[Any, ...]) -> None:
+        """Back to a `mark`."""
+        self._driver.state, self._driver.generation, self.units = mark
+
+    def catch_up(self, history: History) -> None:
+        """Bring the strategy to the open generation of the log."""
+        closings = history.closings
+        while closings and closings[0].generation + 1 < self.generation:
+            closings.popleft()
+        while self.generation < history.opened:
+            self._turn(closings.popleft(), history.table)
+
+    def open(self, history: History) -> np.ndarray:
+        """Close the open generation, and ask for the next: ``float[n, d]``."""
+        self.catch_up(history)
+        self._turn(history.closing(), history.table)
+        return self.units
+
+    def _turn(self, closing: Closing, table: TrialTable) -> None:
+        with jax.enable_x64(self._x64):
+            absorbed = False
+            if self._absorbs and len(closing.others):
+                # values after another share of the training tell this phase nothing
+                horizon = self._driver.started().horizon
+                absorbed = self._absorb(closing.others[table.horizon.array[closing.others] == horizon], table)
+            if closing.generation < 0:
+                result = self._evaluation(np.full(self.strategy.population, -1, np.int64), table)
+                self.units = self._driver.ask() if absorbed else self._driver.turn(None, result)
+                return
+            units = self._told_units(closing, table)
+            self.units = self._driver.turn(units, self._evaluation(np.where(closing.told, closing.members, -1), table))
+
+    def _told_units(self, closing: Closing, table: TrialTable) -> np.ndarray:
+        """The rows that were asked for; where the log disagrees, it is right, and the user hears of it."""
+        there = closing.members >= 0
+        logged = table.unit.array[closing.members[there]].astype(self.units.dtype)
+        units = np.array(self.units)
+        if not np.array_equal(units[there], logged):
+            if not self._warned:
+                warnings.warn(
+                    f"the rebuilt search asks for other points in generation {closing.generation} than the log holds "
+                    "(another version of JAX or another processor?): the search goes on from the stored results, "
+                    "but not bit for bit as before",
+                    stacklevel=2,
+                )
+                self._warned = True
+            units[there] = logged
+        return units
+
+    def _absorb(self, ids: np.ndarray, table: TrialTable) -> bool:
+        rows = self.strategy.population
+        for start in range(0, len(ids), rows):
+            padded = np.full(rows, -1, np.int64)
+            part = ids[start : start + rows]
+            padded[: len(part)] = part
+            units = np.where((padded >= 0)[:, None], table.unit.array[padded], 0.5)
+            mask: Any = padded >= 0
+            self._driver.absorb(units, self._evaluation(padded, table)._replace(mask=mask))
+        return len(ids) > 0
+
+    def _evaluation(self, ids: np.ndarray, table: TrialTable) -> Evaluation:
+        """Results of trials, NaN where the id is -1; its structure is the same in every generation of a phase."""
+        there: Any = ids >= 0
+
+        def column(values: np.ndarray, sign: float = 1.0) -> Any:
+            out = np.full((len(ids), *values.shape[1:]), np.nan)
+            out[there] = sign * values[ids[there]]
+            return out
+
+        def extra(name: str, wanted: bool, width: tuple[int, ...], sign: float = 1.0) -> Any:
+            if name in table.extra:
+                return column(table.extra[name].array, sign)
+            return np.full((len(ids), *width), np.nan) if wanted else None
+
+        grad = self.strategy.needs_grad if self._driver.state is None else self.request.grad
+        constraints = self.space.num_constraints
+        return Evaluation(
+            value=column(table.value.array, self._sign),
+            grad=extra("grad", True, (self.space.dim,), self._sign) if grad else None,
+            cost=extra("cost", False, ()),
+            constraint=extra("constraint", constraints > 0, (constraints,)),
+            variance=extra("variance", self._replicates > 1, ()),
+            mask=there if self.strategy.steady else None,
+        )
+
+    def snapshot(self) -> bytes:
+        """The state as bytes; it belongs to `generation`."""
+        return dump_state(self._driver.state, self.units)
+
+    def resume(self, generation: int, data: bytes) -> None:
+        """Start from a snapshot instead of from nothing.
+
+        Raises:
+            StorageError: the snapshot does not fit this strategy; the log still does.
+        """
+        with jax.enable_x64(self._x64), self._driver.precision():
+            template = blank_state(self.strategy, self.space, self._root)
+            boundaries = list(itertools.accumulate(self.strategy.segments(2**31)[:-1]))
+            for boundary in boundaries:
+                template = blank(jax.eval_shape(self.strategy.advance, template)) if boundary < generation else template
+            for _ in range(_MOST_GROWTHS):
+                try:
+                    state, units = load_state(template, data)
+                    break
+                except StorageError:
+                    grown = jax.eval_shape(self.strategy.grow, template)
+                    if jax.tree.map(np.shape, grown) == jax.tree.map(np.shape, template):
+                        raise
+                    template = grown
+            else:
+                raise StorageError("a snapshot has larger buffers than this strategy")
+        if units.shape[1] != self.space.dim:
+            raise StorageError("a snapshot belongs to another space")
+        self._driver.state, self._driver.generation, self.units = state, generation, units

@@ -1,0 +1,354 @@
+"""A study: trials with ids, results that survive, a strategy that continues bit for bit."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from jhpo.errors import JhpoError, StorageError, check_integer, invalid
+from jhpo.evaluation.measures import measure_constraints, trial_seeds
+from jhpo.evaluation.outcome import Outcome, judge
+from jhpo.keys import trial_key
+from jhpo.report import frame
+from jhpo.space.space import Space
+from jhpo.storage import open_log
+from jhpo.strategies.base import Strategy
+from jhpo.study import header as headers
+from jhpo.study.history import History
+from jhpo.study.ledger import Append, Ledger
+from jhpo.study.results import Told, collect, pack_results
+from jhpo.study.searcher import Searcher
+from jhpo.trial import Trial, TrialState
+
+
+class Study:
+    """A search with a memory.
+
+    Every acknowledged result is in the storage before the call returns; the strategy's state is rebuilt from the
+    log of results, so a study that was killed goes on as if it had never stopped. Several processes may work on
+    one stored study.
+
+    Args:
+        space: what is searched.
+        strategy: an instance or a registered name.
+        storage: path of a SQLite file or a database URL; None keeps the study in memory.
+        seed: root of every random stream, in [0, 2^32); trial i has the key ``fold_in(key(seed), i)``.
+        direction: "minimize" or "maximize".
+        replicates: evaluations of each member by `optimize` (JAX objectives); the strategy sees mean and variance.
+        resume: continue what the storage holds, if it holds something; otherwise that is an error.
+        lease: seconds after which a trial handed out to a silent worker is handed out again; None waits for
+            workers on other machines for ever (those that died on this machine are noticed at once).
+        max_retry: how often a trial is handed out again before it counts as failed.
+
+    Raises:
+        InvalidArgument: an argument that cannot work.
+        StorageError: the storage cannot be used, or holds a study already.
+        ChangedSpace: `resume` with another space; the message lists the differences.
+
+    >>> import jhpo
+    >>> study = jhpo.Study(jhpo.Space({"x": jhpo.Float(-1.0, 1.0)}), "random", seed=1)
+    >>> for trial in study.ask(3):
+    ...     study.tell(trial, trial.params["x"] ** 2)
+    >>> study.best.value < 1.0, len(study)
+    (True, 3)
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        strategy: Strategy | str = "random",
+        storage: str | os.PathLike[str] | None = None,
+        seed: int = 0,
+        direction: str = "minimize",
+        *,
+        replicates: int = 1,
+        resume: bool = False,
+        lease: float | None = None,
+        max_retry: int = 3,
+    ) -> None:
+        strategy = headers.check_arguments(space, strategy, seed, direction, replicates)
+        header = headers.make(space, strategy, seed, direction, replicates)
+        log = open_log(storage, create=True)
+        try:
+            with log.write():
+                events = log.read()
+                if events and not resume:
+                    how = "continue it (resume=True, --resume), or name another file"
+                    raise StorageError(f"{log.url} holds a study already: {how}")
+                if not events:
+                    events = [log.append("study", header)]
+            headers.restore(events[0], None, strategy, True)
+            headers.check_same(events[0].body, header, space)
+            self._begin(log, events, space, strategy, lease, max_retry)
+        except BaseException:
+            log.close()
+            raise
+
+    @classmethod
+    def load(
+        cls,
+        storage: str | os.PathLike[str],
+        *,
+        space: Space | None = None,
+        strategy: Strategy | None = None,
+        read_only: bool = False,
+        lease: float | None = None,
+        max_retry: int = 3,
+    ) -> Study:
+        """The study in `storage`; a space with constraints, or a strategy of your own, has to be given again.
+
+        Raises:
+            StorageError: there is none, or it is damaged or too new.
+            ChangedSpace: the given space is not the stored one.
+        """
+        self = cls.__new__(cls)
+        log = open_log(storage, create=False, read_only=read_only)
+        try:
+            events = log.read()
+            if not events:
+                raise StorageError(f"{log.url} holds no study")
+            found = headers.restore(events[0], space, strategy, read_only)
+            self._begin(log, events, *found, lease, max_retry)
+        except BaseException:
+            log.close()
+            raise
+        return self
+
+    def _begin(
+        self, log: Any, events: Sequence[Any], space: Space, strategy: Strategy, lease: float | None, max_retry: int
+    ) -> None:
+        header = events[0].body
+        self.space, self.strategy = space, strategy
+        self.seed, self.direction, self.replicates = header["seed"], header["direction"], header["replicates"]
+        self.root = jax.random.key(self.seed, impl="threefry2x32")
+        self.sign = 1.0 if self.direction == "minimize" else -1.0
+        searcher = Searcher(strategy, space, self.root, sign=self.sign, x64=header["x64"], replicates=self.replicates)
+        self._ledger = Ledger(log, events, searcher, lease, max_retry)
+
+    def checkpoint(self) -> None:
+        """Store the strategy's state, so that the next start need not fold the log."""
+        self._ledger.checkpoint()
+
+    def refresh(self) -> None:
+        """See what other processes have done since."""
+        self._ledger.refresh()
+
+    def close(self) -> None:
+        """Checkpoint and release the storage."""
+        with self._ledger.lock:
+            self._ledger.checkpoint()
+            self._ledger.log.close()
+
+    def __enter__(self) -> Study:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    # -- ask and tell ---------------------------------------------------------------------------------------
+
+    def ask(self, n: int = 1) -> list[Trial]:
+        """Up to `n` trials to evaluate: first those given back by lost workers and enqueued ones, then new ones.
+
+        A generational strategy needs its generation's results before it can propose more: `ask` then returns
+        what is left of the generation. Asked again while all of it is pending, it closes the generation without
+        the pending members (their results are still kept, and count as late ones).
+
+        Raises:
+            SpaceExhausted: a finite search has no point left.
+        """
+        check_integer("n", n)
+        with self._ledger.transaction() as append:
+            ids = self._ledger.claim(append, n)
+            while len(ids) < n:
+                taken = self._ledger.hand_out(append, n - len(ids), bool(ids))
+                if not len(taken):
+                    break
+                ids.extend(taken)
+            seeds = trial_seeds(self.root, self.history.table.streams(np.asarray(ids, np.int64))).tolist()
+            return [self._trial(i, s) for i, s in zip(ids, seeds)]
+
+    def tell(
+        self,
+        trial: Trial | int | Sequence[Trial | int],
+        value: Any = None,
+        *,
+        error: str | None = None,
+        grad: Any = None,
+    ) -> None:
+        """The result of a trial, or of several (sequences of equal length: one transaction).
+
+        Anything but a finite number makes the trial FAILED, with the reason kept; so does `error`. A dict
+        ``{"value": ..., "constraint": [...], "cost": ...}`` carries more. Telling the same again changes nothing.
+
+        Args:
+            grad: gradient of the value with respect to the unit coordinates, ``float[d]``.
+
+        Raises:
+            TrialConflict: the trial was told something else before, or it was handed to another worker since.
+            InvalidArgument: no such trial, or it was never handed out.
+        """
+        with self._ledger.transaction() as append:
+            told = collect(self.history.table, self.space.dim, trial, value, error, grad)
+            if told:
+                self._append_told(append, told)
+
+    def tell_outcomes(self, trials: Sequence[Trial], outcomes: Sequence[Outcome]) -> None:
+        """Results of an executor: those of trials that were given to others meanwhile are dropped."""
+        with self._ledger.transaction() as append:
+            table = self.history.table
+            mine = [
+                Told(t.id, o) for t, o in zip(trials, outcomes)
+                if table.state.array[t.id] == TrialState.RUNNING and table.attempt.array[t.id] == t.attempt
+            ]  # fmt: skip
+            if mine:
+                self._append_told(append, mine)
+
+    def _append_told(self, append: Append, told: Sequence[Told]) -> None:
+        ids = np.asarray([t.id for t in told], np.int64)
+        results = self._results([t.outcome for t in told], self.history.table.unit.array[ids])
+        append("tell", {"ids": ids, "results": results, "time": time.time()})
+
+    def _results(self, outcomes: Sequence[Outcome], units: np.ndarray) -> dict[str, Any]:
+        return pack_results(outcomes, measure_constraints(self.space, units), self.space.dim)
+
+    def enqueue(self, params: Any) -> int:
+        """Put hyperparameters of your own in the queue; the next `ask` hands them out. Returns the trial's id.
+
+        Raises:
+            InvalidParameters: they are not a point of the space.
+        """
+        self.space.validate(params)
+        unit = self.space.encode(params)
+        with self._ledger.transaction() as append:
+            trial_id = self.history.table.size
+            append("enqueue", {"id": trial_id, "units": unit[None], "time": time.time()})
+            return trial_id
+
+    def absorb(self, params: Sequence[Any], values: Sequence[Any], source: str = "given") -> list[int]:
+        """Finished results from elsewhere (a warm start): kept as trials, and shown to the strategy.
+
+        Raises:
+            InvalidParameters: a point outside the space.
+            InvalidArgument: not as many values as points.
+        """
+        if len(params) != len(values) or not len(params):
+            raise invalid("values", f"as many as there are points ({len(params)}), at least one", len(values))
+        units = np.stack([self.space.encode(p) for p in params])
+        with self._ledger.transaction() as append:
+            first = self.history.table.size
+            results = self._results([judge(v) for v in values], units)
+            append("attach", {"id": first, "units": units, "results": results, "time": time.time(), "source": source})
+            return list(range(first, first + len(units)))
+
+    def requeue(self, ids: Sequence[int] | None = None) -> list[int]:
+        """Give running trials (all, or those of `ids`) back to the queue: their workers are known to be gone."""
+        with self._ledger.transaction() as append:
+            running = sorted(self.history.running)
+            if ids is not None:
+                unknown = sorted(set(ids) - set(running))
+                if unknown:
+                    raise invalid("ids", f"running trials ({running[:10]})", unknown)
+            chosen = running if ids is None else sorted(ids)
+            if chosen:
+                self._ledger.give_back(append, chosen, lost=False)
+            return chosen
+
+    # -- results --------------------------------------------------------------------------------------------
+
+    def _trial(self, trial_id: int, seed: int | None = None) -> Trial:
+        if seed is None:
+            seed = int(trial_seeds(self.root, self.history.table.streams(np.asarray([trial_id])))[0])
+        return self.history.table.trial(trial_id, self.space.decode, seed)
+
+    @property
+    def history(self) -> History:
+        """The columns and the log's notes; read only."""
+        return self._ledger.history
+
+    @property
+    def ledger(self) -> Ledger:
+        """Transactions on the log, for those who run trials in other ways than `ask` and `tell`."""
+        return self._ledger
+
+    def __len__(self) -> int:
+        return self.history.table.size
+
+    def __getitem__(self, trial_id: int) -> Trial:
+        return self._trial(check_integer("trial_id", trial_id, 0, len(self) - 1))
+
+    def key(self, trial: Trial | int) -> jax.Array:
+        """The trial's random key: ``fold_in(key(seed), id)``, unless the strategy fixes its members' randomness."""
+        number = trial.id if isinstance(trial, Trial) else trial
+        return trial_key(self.root, int(self.history.table.streams(np.asarray([number]))[0]))
+
+    @property
+    def evaluations(self) -> int:
+        """Finished trials, failed ones included."""
+        return int(self.history.table.done().sum())
+
+    @property
+    def failures(self) -> list[Trial]:
+        """Failed trials with their reasons."""
+        return [self._trial(int(i)) for i in self.history.table.in_state(TrialState.FAILED)]
+
+    @property
+    def best(self) -> Trial:
+        """The best finished, feasible trial of the longest training told so far; its value is always finite.
+
+        Raises:
+            JhpoError: there is none yet.
+        """
+        ranked = self.top(1)
+        if not ranked:
+            raise JhpoError(f"no successful trial yet ({self.evaluations} finished)")
+        return ranked[0]
+
+    def top(self, k: int = 5) -> list[Trial]:
+        """The `k` best trials with different hyperparameters, best first; feasible ones only."""
+        check_integer("k", k)
+        distinct: dict[str, int] = {}
+        for trial_id in self.history.table.ranked(self.sign)[: 100 * k].tolist():
+            params = self.space.decode(self.history.table.unit.array[trial_id])
+            distinct.setdefault(repr(self.space.flat(params)), trial_id)
+            if len(distinct) == k:
+                break
+        return [self._trial(i) for i in distinct.values()]
+
+    def states(self, objective: Any, trials: Sequence[Trial | int]) -> list[Any]:
+        """Trained states of some trials (``study.top(5)``), made again from their keys; None for host objectives."""
+        from jhpo.study.batch import trained_states
+
+        ids = [t.id if isinstance(t, Trial) else check_integer("trials", t, 0, len(self) - 1) for t in trials]
+        return trained_states(self, objective, ids) if ids else []
+
+    def to_frame(self) -> Any:
+        """All trials as a pandas DataFrame: ``id``, ``value``, ``state``, ``param_<name>``, ..."""
+        return frame.to_frame(self)
+
+    def plot(self, kind: str = "history") -> Any:
+        """A plotly figure: "history", "parallel", "slice", "edf" or "importance"."""
+        return frame.plot(self, kind)
+
+    def report(self, path: str | os.PathLike[str] = "study.html") -> Any:
+        """Write one page with the best trials, the failures and every figure; returns its path."""
+        from jhpo.report.page import write_report
+
+        return write_report(self, path)
+
+    def importance(self, quantile: float = 0.1) -> dict[str, float]:
+        """Share of each parameter in how the best trials differ from the others; see `jhpo.importance`."""
+        from jhpo.report.importance import importance
+
+        return importance(self, quantile)
+
+    def optimize(self, objective: Any, budget: int | None = None, **options: Any) -> Any:
+        """Evaluate `objective` until the study has `budget` finished trials; see `jhpo.study.loop.optimize`."""
+        from jhpo.study.loop import optimize
+
+        return optimize(self, objective, budget, **options)

@@ -1,0 +1,78 @@
+"""What a file offers to ``jhpo tune``: an objective, its space, and how it is searched unless told otherwise."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+from jhpo.errors import check_integer, check_number, invalid
+from jhpo.space.space import Space
+from jhpo.strategies import make_strategy
+from jhpo.strategies.base import Strategy
+
+if TYPE_CHECKING:
+    from jhpo.search.minimize import Result
+
+DIRECTIONS = ("minimize", "maximize")
+
+
+@dataclasses.dataclass(frozen=True)
+class Tuning:
+    """An objective and everything that belongs to tuning it; ``jhpo tune FILE.py`` looks for one named ``tuning``.
+
+    Args:
+      objective: a trainable, a function ``objective(hp)`` or ``objective(hp, key)``, or a `jhpo.host` function.
+      space: where to search.
+      strategy: an instance or a registered name; particle swarms if None. The command line's ``--strategy`` wins.
+      budget: evaluations, 1,024 if None; ``--budget`` wins.
+      direction: "minimize" or "maximize"; ``--direction`` wins.
+      metric: name of the value if the evaluation returns a dict.
+      replicates: evaluations of every member with different keys.
+      target: stop at a value this good.
+
+    Raises:
+      InvalidArgument: an argument that cannot work.
+
+    >>> import jhpo
+    >>> tuning = Tuning(lambda hp: (hp["x"] - 1.0) ** 2, jhpo.Space({"x": jhpo.Float(0.0, 2.0)}), "greedy", budget=256)
+    >>> round(tuning.run(seed=1).best["x"], 1)
+    1.0
+    """
+
+    objective: Any
+    space: Space
+    strategy: Strategy | str | None = None
+    budget: int | None = None
+    direction: str = "minimize"
+    metric: str | None = None
+    replicates: int = 1
+    target: float | None = None
+
+    def __post_init__(self) -> None:
+        if not callable(self.objective) and not hasattr(self.objective, "evaluate"):
+            if not hasattr(self.objective, "evaluator"):
+                raise invalid("objective", "a trainable, a function, or a jhpo.host function", self.objective)
+        if not isinstance(self.space, Space):
+            raise invalid("space", "a jhpo.Space", self.space)
+        if isinstance(self.strategy, str):
+            make_strategy(self.strategy)  # says which names there are
+        elif self.strategy is not None and not isinstance(self.strategy, Strategy):
+            raise invalid("strategy", "an instance of a jhpo strategy or a registered name", self.strategy)
+        if self.budget is not None:
+            check_integer("budget", self.budget)
+        if self.direction not in DIRECTIONS:
+            raise invalid("direction", f"one of {DIRECTIONS}", self.direction)
+        check_integer("replicates", self.replicates)
+        if self.target is not None:
+            check_number("target", self.target)
+
+    def run(self, **options: Any) -> Result:
+        """Search in memory: `jhpo.minimize` or `jhpo.maximize`, whose options (``seed``, ``budget``, ...) these are."""
+        from jhpo.search.minimize import maximize, minimize
+
+        strategy = make_strategy(self.strategy) if isinstance(self.strategy, str) else self.strategy
+        given = {"strategy": strategy, "metric": self.metric, "replicates": self.replicates, "target": self.target}
+        if self.budget is not None:
+            given["budget"] = self.budget
+        search = minimize if self.direction == "minimize" else maximize
+        return search(self.objective, self.space, **{**given, **options})

@@ -1,0 +1,13 @@
+"""What is evaluated: trainables, plain objectives, supervised training of a model, schedules and augmentation.
+
+May import `space`, the base modules and kernels.
+"""
+
+from jhpo.training.augment import add_noise as add_noise
+from jhpo.training.augment import augmented as augmented
+from jhpo.training.augment import shift_images as shift_images
+from jhpo.training.masked import mask_units as mask_units
+from jhpo.training.masked import masked_mlp as masked_mlp
+from jhpo.training.objective import as_trainable as as_trainable
+from jhpo.training.supervised import supervised as supervised
+from jhpo.training.trainable import Trainable as Trainable

@@ -1,0 +1,111 @@
+"""Networks whose width is a hyperparameter within one compiled program: layers of the largest size, masked."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jhpo.errors import check_integer, invalid
+from jhpo.kernels.counter_random import invert, scramble, seeds, unit
+from jhpo.training.networks import Adapted
+
+# Counters of the weights of a layer: its inputs times this, and the unit.
+_MOST_UNITS = 2**16
+
+
+def mask_units(x: jax.Array, width: jax.Array | int, axis: int = -1) -> jax.Array:
+    """Activations whose units from ``width`` on are zero: the layer behaves as if it had ``width`` units.
+
+    The masked units neither reach the next layer nor get a gradient, so that whatever is trained is the smaller
+    network. Put it after the nonlinearity, and for attention heads or channels on their axis. The initialisation of a
+    layer that follows should be scaled to ``width`` inputs rather than to the padded number (`masked_mlp` does so).
+
+    Args:
+      x: ``float[..., units, ...]``.
+      width: number of units that live, an integer or a traced ``int32[]``.
+      axis: the axis of the units.
+
+    >>> mask_units(jnp.ones((2, 4)), 3).tolist()
+    [[1.0, 1.0, 1.0, 0.0], [1.0, 1.0, 1.0, 0.0]]
+    """
+    units = jax.lax.broadcasted_iota(jnp.int32, x.shape, axis % x.ndim)
+    # a selection and not a product: an infinite activation of a masked unit stays out as well
+    return jnp.where(units < jnp.asarray(width, jnp.int32), x, jnp.zeros((), x.dtype))
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class MaskedMLP(Adapted):
+    """A multilayer perceptron whose hidden widths are hyperparameters; made by `masked_mlp`."""
+
+    widths: tuple[str | int, ...]  # of the hidden layers: a name in hp, or a number
+    largest: tuple[int, ...]  # units that are laid out
+    outputs: int
+    activation: Callable[[jax.Array], jax.Array]
+
+    def _live(self, hp: Any) -> list[Any]:
+        return [hp[w] if isinstance(w, str) else w for w in self.widths]
+
+    def init(self, hp: Any, key: jax.Array, x: jax.Array) -> tuple[Any, Any]:
+        """Weights of He's scale for the live inputs; a weight depends on its key and its place, not on the padding."""
+        live = [x.shape[-1], *self._live(hp)]
+        sizes = [x.shape[-1], *self.largest, self.outputs]
+        params = []
+        for layer, (inputs, units) in enumerate(itertools.pairwise(sizes)):
+            weights = _weights(jax.random.fold_in(key, layer), inputs, units)
+            scale = jnp.sqrt(2.0 / jnp.asarray(live[layer], jnp.float32))
+            params.append({"w": weights * scale, "b": jnp.zeros((units,))})
+        return params, {}
+
+    def apply(self, hp: Any, params: Any, extra: Any, x: jax.Array, key: jax.Array, train: bool) -> tuple[Any, Any]:
+        """``float[batch, outputs]``."""
+        for layer, width in zip(params[:-1], self._live(hp)):
+            x = mask_units(self.activation(x @ layer["w"] + layer["b"][None]), width)
+        return x @ params[-1]["w"] + params[-1]["b"][None], extra
+
+
+def _weights(key: jax.Array, inputs: int, units: int) -> jax.Array:
+    """``float32[inputs, units]``: standard normal numbers of which a smaller layer's are a corner."""
+    rows, columns = (jax.lax.broadcasted_iota(jnp.uint32, (inputs, units), axis) for axis in (0, 1))
+    return invert(unit(scramble(rows * jnp.uint32(_MOST_UNITS) + columns, seeds(key, 1)[0])))
+
+
+def masked_mlp(
+    widths: Sequence[str | int],
+    largest: Sequence[int],
+    outputs: int,
+    activation: Callable[[jax.Array], jax.Array] = jax.nn.relu,
+) -> MaskedMLP:
+    """A perceptron for `jhpo.supervised` whose members differ in width within one compiled program.
+
+    A member of width w has the weights, the outputs and the training of the perceptron that is laid out with w units,
+    to the rounding of sums of another length: its padding is never seen.
+
+    Args:
+      widths: of the hidden layers: names of hyperparameters, or numbers.
+      largest: units laid out, an upper bound for each width.
+      outputs: units of the last layer.
+      activation: after each hidden layer.
+
+    Raises:
+      InvalidArgument: not as many bounds as layers, or sizes below 1.
+
+    >>> import jhpo
+    >>> space = jhpo.Space({"lr": jhpo.Float(1e-4, 1.0, log=True), "width": jhpo.Int(2, 64, log=True)})
+    >>> model = masked_mlp(["width"], [64], outputs=10)
+    >>> params, _ = model.init({"width": 8}, jax.random.key(0), jnp.ones((1, 3)))
+    >>> [layer["w"].shape for layer in params]
+    [(3, 64), (64, 10)]
+    """
+    if len(widths) != len(largest):
+        raise invalid("largest", f"one bound for each of the {len(widths)} widths", list(largest))
+    for width, bound in zip(widths, largest):
+        check_integer("largest", bound, high=_MOST_UNITS)
+        if not isinstance(width, str):
+            check_integer("widths", width, high=bound)
+    return MaskedMLP(tuple(widths), tuple(int(n) for n in largest), check_integer("outputs", outputs), activation)

@@ -1,0 +1,198 @@
+"""What users hand over, as a trainable: plain functions, partials, objects that are no pytrees; and their errors."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jhpo.errors import InvalidArgument, JhpoError, invalid
+from jhpo.space.space import Space
+from jhpo.training.trainable import HP, Trainable, check_steps, train_and_evaluate
+
+
+@jax.tree_util.register_static
+class Constant:
+    """A hashable object as structure of a pytree: compared by equality, compiled into the program."""
+
+    def __init__(self, value: Any) -> None:
+        try:
+            hash(value)
+        except TypeError as error:
+            raise invalid("objective", "a hashable object or a registered pytree", value) from error
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Constant) and self.value == other.value
+
+    def __hash__(self) -> int:
+        return hash(self.value)
+
+
+def _is_pytree(value: Any) -> bool:
+    return not jax.tree_util.treedef_is_leaf(jax.tree.structure(value))
+
+
+def _is_array(value: Any) -> bool:
+    return isinstance(value, (jax.Array, np.ndarray))
+
+
+@functools.partial(jax.tree_util.register_dataclass, data_fields=["arrays"], meta_fields=["call", "layout"])
+class _Partial:
+    """A `functools.partial` whose array arguments are leaves and whose other arguments are structure."""
+
+    def __init__(self, call: Constant, arrays: list[Any], layout: Any) -> None:
+        self.call, self.arrays, self.layout = call, arrays, layout
+
+    @classmethod
+    def of(cls, function: functools.partial[Any]) -> _Partial:
+        leaves, treedef = jax.tree.flatten((function.args, dict(function.keywords)))
+        rest = tuple(None if _is_array(x) else Constant(x) for x in leaves)
+        return cls(Constant(function.func), [x for x in leaves if _is_array(x)], (treedef, rest))
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        treedef, rest = self.layout
+        arrays = iter(self.arrays)
+        first, named = jax.tree.unflatten(treedef, [next(arrays) if r is None else r.value for r in rest])
+        return self.call.value(*first, *args, **{**named, **kwargs})
+
+
+@functools.partial(jax.tree_util.register_dataclass, data_fields=["function"], meta_fields=["key_argument"])
+class Objective:
+    """A plain function as a trainable of no steps: its state is the member's key."""
+
+    steps = 0
+
+    def __init__(self, function: Any, key_argument: str | None) -> None:
+        self.function, self.key_argument = function, key_argument
+
+    def init(self, hp: HP, key: jax.Array) -> jax.Array:
+        """The key, ``key[]``."""
+        return key
+
+    def step(self, hp: HP, state: jax.Array, t: jax.Array) -> jax.Array:
+        """No step is ever taken; the state stays."""
+        return state
+
+    def evaluate(self, hp: HP, state: jax.Array) -> Any:
+        """What the function returns."""
+        call = self.function.value if isinstance(self.function, Constant) else self.function
+        if self.key_argument is None:
+            return call(hp)
+        return call(hp, **{self.key_argument: state}) if self.key_argument != "" else call(hp, state)
+
+
+@functools.partial(jax.tree_util.register_dataclass, data_fields=["inner"], meta_fields=[])
+class _Opaque:
+    """A trainable object that is no pytree, as structure of the compiled program."""
+
+    def __init__(self, inner: Constant) -> None:
+        self.inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or name == "inner":
+            raise AttributeError(name)
+        return getattr(self.inner.value, name)
+
+
+def _key_argument(function: Callable[..., Any]) -> str | None:
+    """How the function takes its key: "" as the second argument, a name for a keyword, None not at all."""
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):  # built-in functions without a signature take one argument
+        return None
+    plain = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    if any(p.kind is p.KEYWORD_ONLY and p.name == "key" for p in parameters):
+        return "key"
+    required = [p for p in plain if p.default is p.empty]
+    takes_any = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+    if not (plain or takes_any) or len(required) > 2:
+        raise invalid("objective", "a function objective(hp) or objective(hp, key)", str(inspect.signature(function)))
+    second = plain[1] if len(plain) > 1 else None
+    return "" if second is not None and (second.default is second.empty or second.name == "key") else None
+
+
+def as_trainable(objective: Any) -> Any:
+    """A trainable from whatever a user hands over: a `Trainable`, or a function ``objective(hp[, key])``.
+
+    Pytrees (`supervised`, `jax.tree_util.Partial`, equinox modules) keep their leaves, and the arrays bound by a
+    `functools.partial` become leaves: they are arguments of the compiled program. Other functions and objects are
+    constants of it, so hand over the same function again to use the same program.
+
+    Raises:
+      InvalidArgument: neither callable nor a trainable, a wrong number of arguments, or a wrong ``steps``.
+
+    >>> trainable = as_trainable(lambda hp: (hp["x"] - 1.0) ** 2)
+    >>> float(train_and_evaluate(trainable, {"x": 3.0}, jax.random.key(0)).value)
+    4.0
+    """
+    if isinstance(objective, type):
+        raise invalid("objective", "an instance or a function", objective)
+    if isinstance(objective, (Objective, _Opaque)):
+        return objective
+    if isinstance(objective, Trainable):
+        check_steps(objective)
+        return objective if _is_pytree(objective) else _Opaque(Constant(objective))
+    if not callable(objective):
+        expected = "a function objective(hp) or objective(hp, key), or an object with steps, init, step and evaluate"
+        raise invalid("objective", expected, objective)
+    key_argument = _key_argument(objective)
+    if isinstance(objective, functools.partial):
+        return Objective(_Partial.of(objective), key_argument)
+    return Objective(objective if _is_pytree(objective) else Constant(objective), key_argument)
+
+
+def check_trainable(objective: Any, space: Space, metric: str | None = None) -> Any:
+    """`as_trainable`, tried out on the shapes of one member of the space without computing or compiling anything.
+
+    Raises:
+      InvalidArgument: the objective cannot be traced or does not return a real scalar; the message says why.
+    """
+    trainable = as_trainable(objective)
+    unit = jax.ShapeDtypeStruct((space.dim,), jnp.result_type(float))
+    static = space.static_groups(space.default_unit()[None])[0][0]
+
+    def member(unit: jax.Array) -> jax.Array:
+        return train_and_evaluate(trainable, space.from_unit(unit, static), jax.random.key(0), 1.0, metric).value
+
+    with objective_errors():
+        jax.eval_shape(member, unit)
+    return trainable
+
+
+class objective_errors:
+    """Context in which an objective is traced: whatever it raises becomes an `InvalidArgument` that says so."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if error is None or isinstance(error, JhpoError) or not isinstance(error, Exception):
+            return
+        hint = ""
+        if isinstance(error, (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError)):
+            hint = "; a function that is not written in JAX goes through jhpo.host"
+        text = str(error).split("\n")[0][:500] + _where(error)
+        raise InvalidArgument(
+            f"objective: expected a function that JAX can trace, got {type(error).__name__}: {text}{hint}"
+        ) from error
+
+
+# code between the user's and the error's place: where an error came from is a line of the user's own
+_LIBRARIES = ("jax", "jaxlib", "flax", "optax", "jhpo", "equinox", "contextlib", "functools")
+
+
+def _where(error: BaseException) -> str:
+    """The innermost line of code outside the libraries, as text."""
+    frames = [
+        (frame.f_code.co_filename, line)
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if frame.f_globals.get("__name__", "").split(".")[0] not in _LIBRARIES
+    ]
+    return f" (line {frames[-1][1]} of {frames[-1][0]})" if frames else ""

@@ -1,0 +1,294 @@
+"""A real problem in ten lines: a Trainable from a model, an optax factory, a loss and two sets of data."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jhpo.errors import check_integer, invalid
+from jhpo.kernels.mixed import mixed_value_and_grad
+from jhpo.kernels.shuffle import batch_rows
+from jhpo.training.networks import Model, as_model
+
+HP = Any
+Data = tuple[jax.Array, jax.Array]
+
+
+class SupervisedState(NamedTuple):
+    """What is carried from one training step to the next."""
+
+    params: Any  # trained parameters, a pytree
+    extra: Any  # other collections of the model: batch statistics; empty for most models
+    opt_state: Any  # state of tx(hp)
+    key: jax.Array  # key[], the member's own stream: dropout, and its batches if they are independent
+
+
+def cross_entropy(outputs: jax.Array, targets: jax.Array) -> jax.Array:
+    """``float[...]`` from logits ``float[..., classes]`` and labels ``int[...]``."""
+    # the label's logit by selection: a gather's gradient is a scatter, which no processor likes
+    classes = jax.lax.broadcasted_iota(targets.dtype, outputs.shape, outputs.ndim - 1)
+    chosen = jnp.where(classes == targets[..., None], outputs, jnp.zeros((), outputs.dtype)).sum(axis=-1)
+    return jax.nn.logsumexp(outputs, axis=-1) - chosen
+
+
+def squared_error(outputs: jax.Array, targets: jax.Array) -> jax.Array:
+    """``float[...]``: squared differences; outputs ``[n, 1]`` fit targets ``[n]``."""
+    return jnp.square(outputs.reshape(targets.shape) - targets.astype(outputs.dtype))
+
+
+def error_rate(outputs: jax.Array, targets: jax.Array) -> jax.Array:
+    """``float[...]``: 1 where the largest logit is not the label's."""
+    return (jnp.argmax(outputs, axis=-1).astype(targets.dtype) != targets).astype(outputs.dtype)
+
+
+_LOSSES: dict[str, tuple[Callable[..., Any], dict[str, Callable[..., Any]]]] = {
+    "classification": (cross_entropy, {"error": error_rate}),
+    "regression": (squared_error, {}),
+}
+_DATA = ("train", "valid", "order")
+_META = (
+    *("model", "tx", "loss", "loss_takes_hp", "penalty", "metrics", "metric"),
+    *("batch_size", "steps", "max_steps", "independent_batches", "eval_batch"),
+)
+
+
+@functools.partial(jax.tree_util.register_dataclass, data_fields=list(_DATA), meta_fields=list(_META))
+@dataclasses.dataclass(frozen=True, eq=False)
+class Supervised:
+    """The Trainable that `supervised` makes. Its leaves are the data; the rest is structure, compared by value."""
+
+    train: Data  # inputs [n, ...], targets [n, ...]
+    valid: Data
+    order: jax.Array  # uint32[2], data of the key of the common order of the batches
+    model: Model
+    tx: Callable[[HP], Any]
+    loss: Callable[..., jax.Array]
+    loss_takes_hp: bool
+    penalty: Callable[[HP, Any], jax.Array] | None
+    metrics: tuple[tuple[str, Callable[..., jax.Array]], ...]
+    metric: str
+    batch_size: int
+    steps: Any
+    max_steps: int
+    independent_batches: bool
+    eval_batch: int
+
+    def init(self, hp: HP, key: jax.Array) -> SupervisedState:
+        """Fresh parameters and optimiser state of one member."""
+        init_key, own = jax.random.split(key)
+        params, extra = self.model.init(hp, init_key, self.train[0][:1])
+        return SupervisedState(params, extra, self._optimiser(hp, params).init(params), own)
+
+    def step(self, hp: HP, state: SupervisedState, t: jax.Array) -> SupervisedState:
+        """One step of the optimiser on batch ``t``."""
+        x, y = self.batch(state.key, t)
+        key = jax.random.fold_in(state.key, t)
+        # with nothing carried along, no second output of the differentiated function has to be kept
+        if state.extra:
+            (_, extra), grads = mixed_value_and_grad(
+                lambda p: self._loss(hp, p, state.extra, x, y, key, True), has_aux=True
+            )(state.params)
+        else:
+            extra = state.extra
+            _, grads = mixed_value_and_grad(lambda p: self._loss(hp, p, extra, x, y, key, True)[0])(state.params)
+        with jax.numpy_dtype_promotion("standard"):  # optax raises floats to integer powers
+            updates, opt_state = self._optimiser(hp, state.params).update(grads, state.opt_state, state.params)
+        params = jax.tree.map(lambda p, u: p + u.astype(p.dtype), state.params, updates)
+        return SupervisedState(params, extra, opt_state, state.key)
+
+    def evaluate(self, hp: HP, state: SupervisedState) -> dict[str, jax.Array]:
+        """Means over the validation data: "loss", for classification "error", and the metrics added by the user."""
+        n = len(self.valid[0])
+        block = min(self.eval_batch, n)
+
+        def sums(data: Data) -> dict[str, jax.Array]:
+            outputs, _ = self.model.apply(hp, state.params, state.extra, data[0], state.key, False)
+            values = {"loss": self._call_loss(hp, outputs, data[1])}
+            values |= {name: function(outputs, data[1]) for name, function in self.metrics}
+            return {name: jnp.mean(v) * len(data[0]) for name, v in values.items()}
+
+        whole = n // block
+        if whole == 1:
+            total = sums(_rows(self.valid, 0, block))
+        else:
+            blocks = jax.tree.map(lambda a: a[: whole * block].reshape(whole, block, *a.shape[1:]), self.valid)
+            total = jax.tree.map(lambda s: s.sum(axis=0), jax.lax.map(sums, blocks))
+        if n > whole * block:
+            rest = sums(_rows(self.valid, whole * block, n))
+            total = {name: total[name] + rest[name] for name in total}
+        return {name: v / n for name, v in total.items()}
+
+    def batch(self, key: jax.Array, t: jax.Array) -> Data:
+        """Minibatch ``t``: the same for all members, or from the member's own ``key``."""
+        n = len(self.train[0])
+        if self.batch_size == n:
+            return self.train
+        order = key if self.independent_batches else jax.random.wrap_key_data(self.order)
+        rows = batch_rows(order, t, n, self.batch_size)
+        return self.train[0][rows], self.train[1][rows]
+
+    def params(self, state: SupervisedState) -> Any:
+        """The trained parameters."""
+        return state.params
+
+    def with_params(self, state: SupervisedState, params: Any) -> SupervisedState:
+        """The state with other parameters."""
+        return state._replace(params=params)
+
+    def train_loss(self, hp: HP, params: Any) -> jax.Array:
+        """Loss on all training data, penalty included: the function whose minimum implicit gradients assume."""
+        key = jax.random.key(0)
+        _, extra = self.model.init(hp, key, self.train[0][:1])
+        return self._loss(hp, params, extra, *self.train, key, True)[0]
+
+    def predict(self, hp: HP, state: SupervisedState, x: jax.Array) -> jax.Array:
+        """Outputs of a trained member; vmap over hp and stacked states for an ensemble."""
+        return self.model.apply(hp, state.params, state.extra, x, state.key, False)[0]
+
+    def _call_loss(self, hp: HP, outputs: jax.Array, targets: jax.Array) -> jax.Array:
+        value = self.loss(outputs, targets, hp) if self.loss_takes_hp else self.loss(outputs, targets)
+        return jnp.mean(value)
+
+    def _loss(
+        self, hp: HP, params: Any, extra: Any, x: jax.Array, y: jax.Array, key: jax.Array, train: bool
+    ) -> tuple[jax.Array, Any]:
+        outputs, extra = self.model.apply(hp, params, extra, x, key, train)
+        value = self._call_loss(hp, outputs, y)
+        if self.penalty is not None:
+            value = value + self.penalty(_like(hp, params), params).astype(value.dtype)
+        return value, extra
+
+    def _optimiser(self, hp: HP, params: Any) -> Any:
+        return self.tx(_like(hp, params))
+
+
+def _like(hp: HP, params: Any) -> HP:
+    """Hyperparameters in the precision of the parameters, so that a state never changes its type."""
+    floats = [p.dtype for p in jax.tree.leaves(params) if jnp.issubdtype(p.dtype, jnp.floating)]
+    if not floats:
+        return hp
+
+    def cast(x: Any) -> Any:
+        x = jnp.asarray(x)
+        return x.astype(floats[0]) if jnp.issubdtype(x.dtype, jnp.floating) else x
+
+    return jax.tree.map(cast, hp)
+
+
+def _rows(data: Data, start: int, stop: int) -> Data:
+    return data[0][start:stop], data[1][start:stop]
+
+
+def supervised(
+    model: Any,
+    tx: Callable[[HP], Any],
+    loss: str | Callable[..., Any] = "classification",
+    *,
+    train: tuple[Any, Any],
+    valid: tuple[Any, Any],
+    batch_size: int | None = 64,
+    steps: int | Callable[[HP], Any] = 200,
+    max_steps: int | None = None,
+    independent_batches: bool = False,
+    seed: int = 0,
+    penalty: Callable[[HP, Any], Any] | None = None,
+    metrics: Mapping[str, Callable[..., Any]] | None = None,
+    metric: str = "loss",
+    eval_batch: int = 1024,
+) -> Supervised:
+    """A Trainable for supervised learning.
+
+    Args:
+      model: a flax linen module; a function of the hyperparameters that returns one; a function or class of ``rngs``
+        (or of ``hp`` and ``rngs``) that returns an nnx module; a pair ``(init(key, x) -> params,
+        apply(params, x) -> outputs)``; or a `jhpo.masked_mlp`. Dropout and batch normalisation are switched by the
+        module's ``train``, ``deterministic`` or ``use_running_average`` argument (linen) or its modes (nnx).
+      tx: ``tx(hp)`` returns an optax transformation.
+      loss: "classification" (softmax cross-entropy of integer labels, metrics "loss" and "error"), "regression"
+        (squared error), or a function ``loss(outputs, targets)`` or ``loss(outputs, targets, hp)`` that returns a
+        scalar or a value per example.
+      train: inputs ``[n, ...]`` and targets ``[n, ...]``; float64 arrays become JAX's default float.
+      valid: the same for the data on which members are compared.
+      batch_size: rows of a minibatch, all of them if None. Batch ``t`` is recomputed from a key and ``t``.
+      steps: optimiser steps, or a function of the hyperparameters that is at most ``max_steps``.
+      max_steps: needed if ``steps`` is a function.
+      independent_batches: every member has batches of its own. By default members share them: comparisons are
+        fairer, and the first layer of all members is one large product.
+      seed: of the common order of the batches.
+      penalty: ``penalty(hp, params)``, a scalar that is added to the training loss.
+      metrics: further metrics by name, functions of (outputs, targets) whose mean is taken.
+      metric: the one that is minimised.
+      eval_batch: most validation rows evaluated at once.
+
+    Raises:
+      InvalidArgument: an argument that cannot work; it is named.
+
+    >>> import jhpo, numpy as np, optax
+    >>> x = np.linspace(-1.0, 1.0, 64)[:, None].astype(np.float32)
+    >>> line = (lambda key, x: {"w": jnp.zeros((1,))}, lambda p, x: x @ p["w"])
+    >>> task = supervised(line, lambda hp: optax.sgd(hp["lr"]), "regression",
+    ...                   train=(x, 3.0 * x[:, 0]), valid=(x, 3.0 * x[:, 0]), batch_size=16, steps=20)
+    >>> space = jhpo.Space({"lr": jhpo.Float(1e-3, 1.0, log=True)})
+    >>> result = jhpo.minimize(task, space, jhpo.RandomSearch(16), budget=16)
+    >>> bool(result.value < 0.01)
+    True
+    """
+    data = tuple(_checked_data(name, pair) for name, pair in (("train", train), ("valid", valid)))
+    n = len(data[0][0])
+    if not callable(tx):
+        raise invalid("tx", "a function of the hyperparameters that returns an optax transformation", tx)
+    if isinstance(loss, str) and loss not in _LOSSES:
+        raise invalid("loss", f"one of {sorted(_LOSSES)} or a function", loss)
+    if not isinstance(loss, str) and not callable(loss):
+        raise invalid("loss", f"one of {sorted(_LOSSES)} or a function", loss)
+    function, measured = _LOSSES[loss] if isinstance(loss, str) else (loss, {})
+    if loss == "classification" and not all(jnp.issubdtype(y.dtype, jnp.integer) for _, y in data):
+        raise invalid("train, valid", "integer labels for classification", [str(y.dtype) for _, y in data])
+    named = tuple({**measured, **(metrics or {})}.items())
+    known = ["loss", *(k for k, _ in named)]
+    if metric not in known:
+        raise invalid("metric", f"one of {known}", metric)
+    if callable(steps):
+        longest = check_integer("max_steps", max_steps)
+    elif max_steps is not None and max_steps != steps:
+        raise invalid("max_steps", "None unless steps is a function of the hyperparameters", max_steps)
+    else:
+        longest = check_integer("steps", steps, low=0)
+    return Supervised(
+        train=data[0],
+        valid=data[1],
+        order=jax.random.key_data(jax.random.key(check_integer("seed", seed, low=0))),
+        model=as_model(model),
+        tx=tx,
+        loss=function,
+        loss_takes_hp=len(inspect.signature(function).parameters) > 2,
+        penalty=penalty,
+        metrics=named,
+        metric=metric,
+        batch_size=n if batch_size is None else check_integer("batch_size", batch_size, high=n),
+        steps=steps,
+        max_steps=longest,
+        independent_batches=bool(independent_batches),
+        eval_batch=check_integer("eval_batch", eval_batch),
+    )
+
+
+def _checked_data(name: str, pair: Any) -> Data:
+    if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+        raise invalid(name, "a pair (inputs, targets) of arrays", type(pair).__name__)
+    inputs, targets = (np.asarray(a) if not isinstance(a, jax.Array) else a for a in pair)
+    if inputs.ndim < 1 or targets.ndim < 1 or len(inputs) != len(targets) or not len(inputs):
+        raise invalid(name, "inputs and targets of one length >= 1", (inputs.shape, targets.shape))
+    for a in (inputs, targets):
+        if not jnp.issubdtype(a.dtype, jnp.number) and a.dtype != bool:
+            raise invalid(name, "arrays of numbers", str(a.dtype))
+        if jnp.issubdtype(a.dtype, jnp.floating) and not isinstance(a, jax.core.Tracer) and not np.isfinite(a).all():
+            raise invalid(name, "finite numbers", "NaN or infinity in the data")
+    return jnp.asarray(inputs), jnp.asarray(targets)

@@ -1,0 +1,283 @@
+"""The command line: what it prints, its exit codes, Ctrl-C and SIGTERM."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import numpy as np
+import pytest
+
+import jhpo
+import jhpo.cli.commands as cli
+
+JAX_FILE = """
+    import jax.numpy as jnp
+    import jhpo
+
+    space = jhpo.Space({"x": jhpo.Float(-1.0, 1.0), "opt": jhpo.Choice(["sgd", "adam"])})
+
+    def objective(hp):
+        return (hp["x"] - 0.25) ** 2 + jnp.where(hp["opt"] == 0, 0.5, 0.0)
+
+    def other(hp):
+        return jnp.where(hp["x"] > 0, jnp.nan, hp["x"] ** 2)
+
+    def lost(hp):
+        return hp["x"] * jnp.nan
+
+    number = 3
+"""
+HOST_FILE = """
+    import time
+    import jhpo
+
+    space = jhpo.Space({"x": jhpo.Float(-1.0, 1.0)})
+
+    def slow(params):
+        time.sleep(0.05)
+        return params["x"] ** 2
+
+    objective = jhpo.host(slow, workers=2)
+"""
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "model.py"
+    path.write_text(textwrap.dedent(JAX_FILE))
+    return path
+
+
+@pytest.fixture
+def command(monkeypatch, capsys, tmp_path):
+    """Run a command in this process: ``(exit code, output, errors)``."""
+    monkeypatch.setattr(cli, "turn_on_compilation_cache", lambda: None)
+    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["jhpo", *map(str, arguments)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = stop.code or 0
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+def test_tune_finds_and_shows_the_best(command, file):
+    code, out, _ = command("tune", file, "--strategy", "greedy", "--set", "population=16", "--budget", 320)
+    assert code == 0
+    for words in (
+        "best:",
+        "top 5",
+        "adam",
+        "320 evaluations in",
+        "compiling",
+        "models/s",
+        "evaluations: 320 of 320 done",
+    ):
+        assert words in out, out
+    assert re.search(r"│ x\s+│ 0\.2(4|5)", out), out
+
+
+def test_store_resume_and_show(command, file):
+    arguments = ("tune", file, "--strategy", "greedy", "--set", "population=16", "--seed", 3, "--storage", "s.db")
+    assert command(*arguments, "--budget", 40)[0] == 0
+    code, _, errors = command(*arguments, "--budget", 80)
+    assert code == cli.STORAGE and "--resume" in errors
+    code, out, _ = command(*arguments, "--budget", 80, "--resume")
+    assert code == 0 and "continuing after 40 evaluations" in out and "40 evaluations in" in out
+    code, out, _ = command("show", "s.db", "--top", 3, "--plot", "history", "--out", "figure.html")
+    assert code == 0
+    for words in ("greedy(", "seed 3", "80 trials: 80 complete", "top 3", "figure written"):
+        assert words in out, out
+    code, out, _ = command("show", "s.db", "--report", "--out", "page.html")
+    assert code == 0 and "report written to page.html" in out
+    assert "Importance" in (file.parent / "page.html").read_text()
+    assert os.path.getsize("figure.html") > 1000
+    whole = jhpo.Study(jhpo.Study.load("s.db", read_only=True).space, jhpo.Greedy(16), seed=3)
+    import importlib.util
+
+    spec = importlib.util.spec_from_file_location("model_again", file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    whole.optimize(module.objective, budget=80)
+    with jhpo.Study.load("s.db", read_only=True) as stored:
+        np.testing.assert_array_equal(stored.history.table.value.array, whole.history.table.value.array)
+
+
+def test_a_host_objective_in_processes(command, tmp_path):
+    text = textwrap.dedent(HOST_FILE).replace("workers=2", 'workers=2, kind="process"')
+    (tmp_path / "host.py").write_text(text)
+    code, out, errors = command("tune", "host.py", "--strategy", "random", "--budget", 6)
+    assert code == 0 and "6 evaluations in" in out and "failed" not in out, errors
+
+
+def test_names_and_failures(command, file):
+    code, out, _ = command("tune", f"{file}:other", "--strategy", "sobol", "--budget", 64)
+    assert code == 0 and "32 failed" in out and "32 x the objective returned nan" in out
+    code, out, _ = command("tune", file, "--strategy", "random", "--budget", 512, "--target", "0.1")
+    assert code == 0 and "stopped: target" in out
+    code, out, _ = command("tune", f"{file}:other", "--budget", 8, "--direction", "maximize", "--strategy", "random")
+    assert code == 0 and "stopped: evaluations" in out
+    code, out, _ = command("tune", f"{file}:lost", "--budget", 4, "--strategy", "random")
+    assert code == cli.FAILED and "no successful trial" in out, "a script must notice"
+
+
+def test_strategies_are_listed_with_their_options(command):
+    code, out, _ = command("strategies")
+    assert code == 0
+    for name in jhpo.strategies.REGISTRY:
+        assert name in out
+    assert "population=" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["tune", "none.py"], cli.USAGE, "there is no file none.py"),
+        (["tune", "."], cli.USAGE, "got the folder"),
+        (["tune", "notes.txt"], cli.USAGE, "expected a Python file"),
+        (["tune", "broken.py"], cli.USAGE, "is not Python"),
+        (["tune", "nothing.py"], cli.USAGE, "offers nothing to tune"),
+        (["tune", "exits.py"], cli.USAGE, "sys.exit"),
+        (["tune", "model.py:absent"], cli.USAGE, "has no 'absent'"),
+        (["tune", "model.py:number"], cli.USAGE, "got int"),
+        (["tune", "model.py:1x"], cli.USAGE, "Python name"),
+        (["tune", "model.py", "--strategy", "magic"], cli.USAGE, "expected one of"),
+        (["tune", "model.py", "--strategy", "random", "--set", "colour=red"], cli.USAGE, "colour"),
+        (["tune", "model.py", "--strategy", "random", "--set", "population"], cli.USAGE, "NAME=VALUE"),
+        (["tune", "model.py", "--strategy", "random", "--set", "population=many"], cli.USAGE, "population"),
+        (["tune", "model.py", "--strategy", "random", "--budget", "0"], cli.USAGE, "budget"),
+        (["tune", "model.py", "--strategy", "random", "--budget", "ten"], cli.USAGE, "--budget"),
+        (["tune", "model.py", "--strategy", "random", "--seed", "-1"], cli.USAGE, "seed"),
+        (["tune", "model.py", "--strategy", "random", "--direction", "up"], cli.USAGE, "direction"),
+        (["tune", "model.py", "--strategy", "random", "--resume"], cli.USAGE, "--storage"),
+        (["tune", "model.py", "--nonsense"], cli.USAGE, "--nonsense"),
+        (["tune", "model.py", "--strategy", "random", "--storage", "away/s.db"], cli.STORAGE, "does not exist"),
+        (["tune", "model.py", "--strategy", "random", "--storage", "/proc/s.db"], cli.STORAGE, "cannot open"),
+        (["tune", "model.py", "--strategy", "random", "--storage", "notes.txt"], cli.STORAGE, "not a database"),
+        (["tune", "model.py", "--strategy", "random", "--storage", "other.db", "--resume"], cli.CHANGED, "x: high"),
+        (["show", "none.db"], cli.STORAGE, "there is no study"),
+        (["show", "other.db", "--plot", "pie"], cli.USAGE, "kind: expected one of"),
+        (["show", "other.db", "--report", "--plot", "edf"], cli.USAGE, "--report"),
+        (["show", "other.db", "--plot", "edf", "--out", "away/figure.html"], cli.STORAGE, "cannot write"),
+        (["show", "notes.txt"], cli.STORAGE, "not a database"),
+        (["repair", "none.db"], cli.STORAGE, "there is no study"),
+        (["repair", "notes.txt"], cli.STORAGE, "beyond repair"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_wrong_calls_are_one_clear_message_and_a_code(command, file, arguments, code, words):
+    folder = file.parent
+    (folder / "notes.txt").write_text("these are notes, long enough for a header")
+    (folder / "broken.py").write_text("def f(:\n")
+    (folder / "nothing.py").write_text("x = 1\n")
+    (folder / "exits.py").write_text("import sys\nsys.exit(5)\n")
+    if "other.db" in arguments:
+        space = jhpo.Space({"x": jhpo.Float(-1.0, 2.0), "opt": jhpo.Choice(["sgd", "adam"])})
+        jhpo.Study(space, "random", folder / "other.db").close()
+    got, _, errors = command(*arguments)
+    assert (got, words in errors) == (code, True), errors
+    assert "Traceback" not in errors
+
+
+def test_repair_reports_a_whole_study(command, file):
+    command("tune", file, "--strategy", "random", "--budget", 8, "--storage", "s.db")
+    code, out, _ = command("repair", "s.db")
+    assert code == 0 and "nothing to repair" in out
+
+
+def start(*arguments, cwd, cache):
+    env = os.environ | {"XDG_CACHE_HOME": str(cache), "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    return subprocess.Popen(
+        [sys.executable, "-m", "jhpo.cli", *map(str, arguments)],
+        cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
+def test_a_signal_saves_and_says_how_to_resume(tmp_path, command, number):
+    (tmp_path / "slow.py").write_text(textwrap.dedent(HOST_FILE))
+    arguments = ("tune", "slow.py", "--strategy", "random", "--budget", "60", "--storage", "s.db", "--seed", "2")
+    process = start(*arguments, cwd=tmp_path, cache=tmp_path / "cache")
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        time.sleep(0.1)
+        if (tmp_path / "s.db").exists() and stored(tmp_path / "s.db") >= 4:
+            break
+    process.send_signal(number)
+    sent = time.monotonic()
+    out, errors = process.communicate(timeout=30)
+    assert time.monotonic() - sent < 5, "the checkpoint took too long"
+    assert process.returncode == cli.INTERRUPTED, errors
+    assert "Continue with:" in out and "--resume" in out and "Traceback" not in errors
+    done = stored(tmp_path / "s.db")
+    assert 4 <= done < 60
+    (again,) = [line.split()[1:] for line in out.splitlines() if line.strip().endswith("--resume")]
+    code, out, errors = command(*again)
+    assert code == 0, errors
+    assert f"continuing after {done} evaluations" in out
+    whole = jhpo.Study(jhpo.Study.load("s.db", read_only=True).space, "random", seed=2)
+    whole.optimize(jhpo.host(lambda params: params["x"] ** 2), budget=60)
+    with jhpo.Study.load("s.db", read_only=True) as study:
+        np.testing.assert_array_equal(study.history.table.value.array, whole.history.table.value.array)
+
+
+def stored(path):
+    try:
+        with jhpo.Study.load(path, read_only=True) as study:
+            return study.evaluations
+    except jhpo.StorageError:
+        return 0
+
+
+def test_a_program_that_does_not_return_is_not_waited_for(tmp_path):
+    (tmp_path / "stuck.py").write_text(
+        textwrap.dedent(
+            """
+            import jax, jhpo
+            space = jhpo.Space({"x": jhpo.Float(-1.0, 1.0)})
+
+            def objective(hp):
+                y = jax.lax.fori_loop(0, 2_000_000_000, lambda i, y: y * 0.999 + 1e-6, hp["x"])
+                return y * y
+            """
+        )
+    )
+    arguments = ("tune", "stuck.py", "--strategy", "random", "--budget", "64", "--storage", "s.db")
+    process = start(*arguments, cwd=tmp_path, cache=tmp_path / "cache")
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "s.db").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(3.0)
+    process.send_signal(signal.SIGINT)
+    sent = time.monotonic()
+    out, _ = process.communicate(timeout=30)
+    assert time.monotonic() - sent < 8 and process.returncode == cli.INTERRUPTED
+    assert "Continue with:" in out
+    assert stored(tmp_path / "s.db") == 0
+    jhpo.Study.load(tmp_path / "s.db").close()
+
+
+def test_the_second_start_compiles_nothing(tmp_path, file):
+    cache = tmp_path / "cache"
+    figures = []
+    for seed in (0, 1):
+        process = start(
+            "tune", "model.py", "--strategy", "greedy", "--budget", 64, "--seed", seed, cwd=tmp_path, cache=cache
+        )
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+        figures.append(sum(1 for p in (cache / "jhpo" / "xla").iterdir() if p.name.endswith("-cache")))
+    assert figures[0] > 0 and figures[0] == figures[1]

@@ -1,0 +1,139 @@
+"""What may be handed over as an objective, how it is trained, and the messages for what may not."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jhpo import Float, InvalidArgument, Space, as_trainable
+from jhpo.training.objective import check_trainable
+from jhpo.training.trainable import max_steps, read_metrics, train, train_and_evaluate, train_state
+
+KEY = jax.random.key(0)
+SPACE = Space({"x": Float(-1.0, 1.0)})
+
+
+class Decay:
+    """A trainable that is no pytree: the state shrinks by hp at every step."""
+
+    steps = 5
+
+    def init(self, hp, key):
+        return jnp.float32(1.0), jnp.int32(0)
+
+    def step(self, hp, state, t):
+        return state[0] * hp["x"], state[1] + t
+
+    def evaluate(self, hp, state):
+        return {"value": state[0], "times": state[1]}
+
+
+class Masked(Decay):
+    """The same with a number of steps that depends on the hyperparameters."""
+
+    max_steps = 5
+
+    def steps(self, hp):
+        return hp["n"]
+
+
+def value(objective, hp, **options):
+    return train_and_evaluate(as_trainable(objective), hp, KEY, **options).value
+
+
+def test_functions_with_and_without_key() -> None:
+    hp = {"x": jnp.float32(0.5)}
+    noise = jax.random.uniform(KEY)
+    assert value(lambda hp: hp["x"] * 2, hp) == 1.0
+    assert value(lambda hp, key: hp["x"] + jax.random.uniform(key), hp) == 0.5 + noise
+    assert value(lambda hp, *, key: hp["x"] + jax.random.uniform(key), hp) == 0.5 + noise
+    assert value(lambda hp, scale=3.0: hp["x"] * scale, hp) == 1.5  # an option is no key
+    assert value(lambda hp, key=None: hp["x"] + jax.random.uniform(key), hp) == 0.5 + noise
+
+
+def test_a_trainable_runs_its_steps_in_order() -> None:
+    hp = {"x": jnp.float32(0.5)}
+    metrics = train_and_evaluate(as_trainable(Decay()), hp, KEY, metric="value")
+    assert metrics.value == 0.5**5 and metrics.named["times"] == 0 + 1 + 2 + 3 + 4
+    assert value(Decay(), hp, metric="value", horizon=0.4) == 0.5**2
+
+
+def test_training_can_be_paused_and_continued() -> None:
+    trainable, hp = as_trainable(Decay()), {"x": jnp.float32(0.5)}
+    half = train(trainable, hp, trainable.init(hp, KEY), 0, 2)
+    np.testing.assert_array_equal(train(trainable, hp, half, jnp.int32(2), 3), train_state(trainable, hp, KEY))
+
+
+def test_masked_steps() -> None:
+    trainable = as_trainable(Masked())
+    assert max_steps(trainable) == 5
+    for n in (0, 2, 5):
+        hp = {"x": jnp.float32(0.5), "n": jnp.int32(n)}
+        assert value(Masked(), hp, metric="value") == 0.5**n
+    assert value(Masked(), {"x": jnp.float32(0.5), "n": jnp.int32(4)}, metric="value", horizon=0.5) == 0.25
+
+
+def test_arrays_bound_by_partial_are_arguments_of_the_program(count_compilations) -> None:
+    def objective(data, hp):
+        return (data * hp["x"]).sum()
+
+    program = jax.jit(lambda trainable, hp: train_and_evaluate(trainable, hp, KEY).value)
+    hp = {"x": jnp.float32(2.0)}
+    one, two = (as_trainable(functools.partial(objective, np.full(3, v, np.float32))) for v in (1.0, 2.0))
+    assert program(one, hp) == 6.0
+    with count_compilations() as seen:
+        assert program(two, hp) == 12.0
+    assert seen.names == []
+    assert as_trainable(one) is one
+
+
+def test_values_become_strong_float32() -> None:
+    for result in (3, 3.0, jnp.int32(3), jnp.bfloat16(3), np.float32(3)):
+        got = read_metrics(result).value
+        assert got.dtype == jnp.float32 and not got.weak_type and got == 3.0
+
+
+@pytest.mark.parametrize(
+    ("objective", "message"),
+    [
+        (3, "objective: expected a function"),
+        (Decay, "objective: expected an instance"),
+        (lambda: 1.0, r"objective: expected a function objective\(hp\)"),
+        (lambda a, b, c: 1.0, r"objective: expected a function objective\(hp\)"),
+        (lambda hp: jnp.ones(3), r"objective: expected a real scalar, got float32\[3\]"),
+        (lambda hp: hp["x"][None], r"objective: expected a real scalar, got float32\[1\]"),
+        (lambda hp: hp["x"] > 0, r"objective: expected a real scalar, got bool"),
+        (lambda hp: jax.lax.complex(hp["x"], hp["x"]), r"objective: expected a real scalar, got complex"),
+        (lambda hp: None, "objective: expected a real scalar, got None"),
+        (lambda hp: "low", "objective: expected a real scalar, got 'low'"),
+        (lambda hp: {}, "objective: expected a dict with at least one metric"),
+        (lambda hp: {"a": hp["x"], "b": hp["x"]}, r"metric: expected one of \['a', 'b'\], got None"),
+        (lambda hp: hp["y"], r"KeyError: 'y' \(line \d+ of .*test_trainable\.py\)"),
+        (lambda hp: float(hp["x"]), r"trace, got ConcretizationTypeError: .*jhpo\.host"),
+        (lambda hp: np.sin(hp["x"]), r"trace, got TracerArrayConversionError: .*jhpo\.host"),
+        (lambda hp: 1.0 if hp["x"] > 0 else 2.0, r"trace, got TracerBoolConversionError: .*jhpo\.host"),
+    ],
+)
+def test_what_cannot_be_an_objective_is_said_before_anything_compiles(objective, message, count_compilations) -> None:
+    with count_compilations() as seen, pytest.raises(InvalidArgument, match=message):
+        check_trainable(objective, SPACE)
+    assert seen.names == []
+
+
+@pytest.mark.parametrize("steps", [-1, 2.5, True, None])
+def test_steps_are_checked(steps) -> None:
+    wrong = type("Wrong", (Decay,), {"steps": steps})()
+    with pytest.raises(InvalidArgument, match="steps: expected an integer >= 0"):
+        as_trainable(wrong)
+    with pytest.raises(InvalidArgument, match="max_steps: expected an integer"):
+        as_trainable(type("Wrong", (Masked,), {"max_steps": steps})())
+
+
+def test_an_unhashable_object_is_refused() -> None:
+    unhashable = type("Unhashable", (Decay,), {"__hash__": None})()
+    with pytest.raises(InvalidArgument, match="hashable object or a registered pytree"):
+        as_trainable(unhashable)
