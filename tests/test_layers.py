@@ -13,8 +13,8 @@ FLOORS: list[tuple[str, ...]] = [
     ("jhpo.errors",),
     ("jhpo.kernels",),
     ("jhpo.keys", "jhpo.trial", "jhpo.devices"),
-    ("jhpo.space", "jhpo.report"),
-    ("jhpo.training", "jhpo.strategies"),
+    ("jhpo.space",),
+    ("jhpo.training", "jhpo.strategies", "jhpo.report"),
     ("jhpo.gradients", "jhpo.storage", "jhpo.testing"),
     ("jhpo.evaluation",),
     ("jhpo.search",),
@@ -51,7 +51,7 @@ def modules() -> dict[str, Path]:
 
 MODULES = modules()
 # being untangled: these import `Study` or `Space` for its name alone, or from inside a function
-OPEN = {"jhpo.report.frame", "jhpo.report.importance", "jhpo.report.page", "jhpo.study.batch", "jhpo.study.loop"}
+OPEN = {"jhpo.study.batch", "jhpo.study.loop"}
 OPEN |= {"jhpo.space.codec", "jhpo.space.host_codec"}
 
 

@@ -1,4 +1,4 @@
 """Ways to look at trials: data frames, figures, importance of parameters, a page.
 
-May import the base modules alone.
+May import `space`, `trial` and the other base modules.
 """

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from jhpo.errors import MissingExtra, invalid
+from jhpo.report.trials import Trials
 from jhpo.trial import TrialState
 
-if TYPE_CHECKING:
-    from jhpo.study.study import Study
 
-
-def to_frame(study: Study) -> Any:
+def to_frame(trials: Trials) -> Any:
     """All trials as a DataFrame; inactive parameters are NaN or None.
 
     Raises:
@@ -23,7 +21,7 @@ def to_frame(study: Study) -> Any:
         import pandas as pd
     except ImportError as error:
         raise MissingExtra("to_frame needs pandas: pip install 'jhpo[pandas]'") from error
-    table = study.history.table
+    table = trials.table
     columns: dict[str, Any] = {
         "id": np.arange(table.size),
         "value": table.value.array.copy(),
@@ -34,8 +32,8 @@ def to_frame(study: Study) -> Any:
         "asked": pd.to_datetime(table.asked.array, unit="s", utc=True),
         "told": pd.to_datetime(table.told.array, unit="s", utc=True),
     }
-    rows = [study.space.flat(study.space.decode(unit)) for unit in table.unit.array]
-    for name in study.space.names:
+    rows = [trials.space.flat(trials.space.decode(unit)) for unit in table.unit.array]
+    for name in trials.space.names:
         columns[f"param_{name}"] = [row.get(name) for row in rows]
     for name, column in table.extra.items():
         values = column.array
@@ -46,18 +44,18 @@ def to_frame(study: Study) -> Any:
     return pd.DataFrame(columns)
 
 
-def best_so_far(study: Study) -> np.ndarray:
+def best_so_far(trials: Trials) -> np.ndarray:
     """``float64[trials]``: best value of the longest trainings up to each trial, NaN before there is one."""
-    table = study.history.table
-    value = study.sign * np.where(
+    table = trials.table
+    value = trials.sign * np.where(
         table.horizon.array == table.horizon.array.max(initial=0.0), table.value.array, np.nan
     )
     best = np.minimum.accumulate(np.where(np.isnan(value), np.inf, value))
-    return study.sign * np.where(np.isinf(best), np.nan, best)
+    return trials.sign * np.where(np.isinf(best), np.nan, best)
 
 
-def plot(study: Study, kind: str) -> Any:
-    """A plotly figure of the study.
+def plot(trials: Trials, kind: str) -> Any:
+    """A plotly figure of the trials.
 
     Raises:
         InvalidArgument: an unknown kind.
@@ -70,29 +68,29 @@ def plot(study: Study, kind: str) -> Any:
         import plotly.graph_objects as go
     except ImportError as error:
         raise MissingExtra("plots need plotly: pip install 'jhpo[plot]'") from error
-    figure = kinds[kind](study, go)
+    figure = kinds[kind](trials, go)
     figure.update_layout(template="plotly_white", margin={"t": 40})
     return figure
 
 
-def _history(study: Study, go: Any) -> Any:
-    value, ids = study.history.table.value.array, np.arange(len(study))
+def _history(trials: Trials, go: Any) -> Any:
+    value, ids = trials.table.value.array, np.arange(trials.table.size)
     figure = go.Figure(layout={"title": "Optimization history", "xaxis_title": "trial", "yaxis_title": "value"})
     figure.add_scattergl(x=ids, y=value.copy(), mode="markers", name="value", opacity=0.5)
-    figure.add_scattergl(x=ids, y=best_so_far(study), mode="lines", name="best so far")
+    figure.add_scattergl(x=ids, y=best_so_far(trials), mode="lines", name="best so far")
     return figure
 
 
-def _complete(study: Study) -> tuple[np.ndarray, list[dict[str, Any]]]:
-    ids = study.history.table.in_state(TrialState.COMPLETE)
-    units = study.history.table.unit.array[ids]
-    return study.history.table.value.array[ids], [study.space.flat(study.space.decode(u)) for u in units]
+def _complete(trials: Trials) -> tuple[np.ndarray, list[dict[str, Any]]]:
+    ids = trials.table.in_state(TrialState.COMPLETE)
+    units = trials.table.unit.array[ids]
+    return trials.table.value.array[ids], [trials.space.flat(trials.space.decode(u)) for u in units]
 
 
-def _parallel(study: Study, go: Any) -> Any:
-    value, rows = _complete(study)
+def _parallel(trials: Trials, go: Any) -> Any:
+    value, rows = _complete(trials)
     dimensions: list[dict[str, Any]] = []
-    for name in study.space.names:
+    for name in trials.space.names:
         column = [row.get(name) for row in rows]
         if all(isinstance(x, (int, float)) and not isinstance(x, bool) for x in column):
             dimensions.append({"label": name, "values": column})
@@ -103,15 +101,15 @@ def _parallel(study: Study, go: Any) -> Any:
             ticks = {"tickvals": list(range(len(levels))), "ticktext": levels}
             dimensions.append({"label": name, "values": index, **ticks})
     dimensions.append({"label": "value", "values": value})
-    line = {"color": value, "colorscale": "Viridis", "reversescale": study.sign > 0, "showscale": True}
+    line = {"color": value, "colorscale": "Viridis", "reversescale": trials.sign > 0, "showscale": True}
     return go.Figure(go.Parcoords(line=line, dimensions=dimensions), layout={"title": "Parallel coordinates"})
 
 
-def _slice(study: Study, go: Any) -> Any:
+def _slice(trials: Trials, go: Any) -> Any:
     from plotly.subplots import make_subplots
 
-    value, rows = _complete(study)
-    names = study.space.names
+    value, rows = _complete(trials)
+    names = trials.space.names
     figure = make_subplots(rows=1, cols=len(names), shared_yaxes=True, subplot_titles=names)
     for place, name in enumerate(names, start=1):
         there = [k for k, row in enumerate(rows) if name in row]
@@ -121,16 +119,16 @@ def _slice(study: Study, go: Any) -> Any:
     return figure.update_layout(title="Slices")
 
 
-def _edf(study: Study, go: Any) -> Any:
-    value = np.sort(_complete(study)[0])
+def _edf(trials: Trials, go: Any) -> Any:
+    value = np.sort(_complete(trials)[0])
     share = np.arange(1, len(value) + 1) / max(len(value), 1)
     layout = {"title": "Empirical distribution", "xaxis_title": "value", "yaxis_title": "share of trials"}
     return go.Figure(go.Scatter(x=value, y=share, line_shape="hv"), layout=layout)
 
 
-def _importance(study: Study, go: Any) -> Any:
+def _importance(trials: Trials, go: Any) -> Any:
     from jhpo.report.importance import importance
 
-    shares = sorted(importance(study).items(), key=lambda item: item[1])
+    shares = sorted(importance(trials).items(), key=lambda item: item[1])
     bars = go.Bar(x=[share for _, share in shares], y=[name for name, _ in shares], orientation="h")
     return go.Figure(bars, layout={"title": "Importance (PED-ANOVA)", "xaxis_title": "share"})

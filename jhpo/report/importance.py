@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from jhpo.errors import JhpoError, check_number
-
-if TYPE_CHECKING:
-    from jhpo.study.study import Study
+from jhpo.report.trials import Trials
 
 # Cells of the grid on which the densities of a continuous coordinate are compared.
 _GRID = 64
 _FEWEST = 8
 
 
-def importance(study: Study, quantile: float = 0.1) -> dict[str, float]:
+def importance(trials: Trials, quantile: float = 0.1) -> dict[str, float]:
     """Share of each parameter in how the best trials differ from all others; the shares sum to 1.
 
     For each coordinate, the density of the best ``quantile`` of the trials is compared with that of all trials by the
@@ -24,7 +20,7 @@ def importance(study: Study, quantile: float = 0.1) -> dict[str, float]:
     seen, and conditional parameters are judged by the trials in which they were active.
 
     Args:
-      study: with at least eight successful trials.
+      trials: columns with at least eight successful trials.
       quantile: share of trials that count as good, in (0, 1).
 
     Raises:
@@ -37,14 +33,14 @@ def importance(study: Study, quantile: float = 0.1) -> dict[str, float]:
     >>> import jhpo
     >>> study = jhpo.Study(jhpo.Space({"x": jhpo.Float(-1.0, 1.0), "idle": jhpo.Float(-1.0, 1.0)}), "random")
     >>> _ = study.optimize(lambda hp: hp["x"] ** 2, budget=256)
-    >>> importance(study)["x"] > 0.9
+    >>> importance(study.trials)["x"] > 0.9
     True
     """
     check_number("quantile", quantile, 0.0, 1.0, open_low=True)
-    ids = study.history.table.ranked(study.sign)
+    ids = trials.table.ranked(trials.sign)
     if len(ids) < _FEWEST:
         raise JhpoError(f"importance needs at least {_FEWEST} successful trials, and there are {len(ids)}")
-    space, units = study.space, study.history.table.unit.array[ids]
+    space, units = trials.space, trials.table.unit.array[ids]
     good = np.arange(len(ids)) < max(int(np.ceil(quantile * len(ids))), 2)
     active = np.asarray(space.active(units.astype(np.float32)))
     divergences = np.zeros(space.dim)

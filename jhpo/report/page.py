@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import html
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jhpo.errors import JhpoError, StorageError
-from jhpo.trial import TrialState
-
-if TYPE_CHECKING:
-    from jhpo.study.study import Study
+from jhpo.report.frame import plot
+from jhpo.report.trials import Trials
+from jhpo.trial import Trial, TrialState
 
 _FIGURES = ("history", "importance", "parallel", "slice", "edf")
-_BEST = 20
+BEST = 20  # rows of the table of the best trials
 _STYLE = """body { font: 15px/1.5 sans-serif; margin: 2em auto; max-width: 70em; padding: 0 1em }
 table { border-collapse: collapse } td, th { padding: .2em .8em; text-align: left; border-bottom: 1px solid #ddd }"""
 
 
-def write_report(study: Study, path: str | os.PathLike[str]) -> Path:
+def write_report(trials: Trials, best: Sequence[Trial], path: str | os.PathLike[str]) -> Path:
     """Write the page; it needs no network and no other file.
+
+    Args:
+      trials: all of them.
+      best: those to show in a table, best first.
+      path: where the page goes.
 
     Raises:
       MissingExtra: plotly is not installed.
@@ -30,7 +35,7 @@ def write_report(study: Study, path: str | os.PathLike[str]) -> Path:
     left_out: list[str] = []
     for kind in _FIGURES:
         try:
-            figure = study.plot(kind)
+            figure = plot(trials, kind)
         except JhpoError as error:
             if isinstance(error, ImportError):
                 raise
@@ -38,7 +43,10 @@ def write_report(study: Study, path: str | os.PathLike[str]) -> Path:
             continue
         # the first figure brings the library along
         figures.append(figure.to_html(full_html=False, include_plotlyjs=not figures))
-    parts = [f"<!doctype html><meta charset='utf-8'><title>jhpo study</title><style>{_STYLE}</style>", *_summary(study)]
+    parts = [
+        f"<!doctype html><meta charset='utf-8'><title>jhpo study</title><style>{_STYLE}</style>",
+        *_summary(trials, best),
+    ]
     page = "\n".join([*parts, *figures, *(f"<p>{html.escape(text)}</p>" for text in left_out)])
     target = Path(path)
     try:
@@ -48,23 +56,22 @@ def write_report(study: Study, path: str | os.PathLike[str]) -> Path:
     return target
 
 
-def _summary(study: Study) -> list[str]:
-    table = study.history.table
-    spec = study.history.header["strategy"]
+def _summary(trials: Trials, best: Sequence[Trial]) -> list[str]:
+    table = trials.table
+    spec = trials.header["strategy"]
     counts = ", ".join(f"{len(table.in_state(s))} {s.name.lower()}" for s in TrialState if len(table.in_state(s)))
     facts = {
         "strategy": f"{spec['strategy']}({', '.join(f'{k}={v}' for k, v in spec['options'].items())})",
-        "direction": study.direction,
-        "seed": study.seed,
-        "trials": f"{len(study)}: {counts or 'none yet'}",
+        "direction": trials.direction,
+        "seed": trials.header["seed"],
+        "trials": f"{trials.table.size}: {counts or 'none yet'}",
     }
-    stops = [note["stopped"] for note in study.history.notes if "stopped" in note]
+    stops = [note["stopped"] for note in trials.notes if "stopped" in note]
     facts |= {"stopped": stops[-1]} if stops else {}
     parts = ["<h1>Study</h1>", _table(["", ""], [[k, v] for k, v in facts.items()])]
-    best = study.top(_BEST)
     if best:
-        names = study.space.names
-        rows = [[t.id, t.value, *(study.space.flat(t.params).get(n, "") for n in names)] for t in best]
+        names = trials.space.names
+        rows = [[t.id, t.value, *(trials.space.flat(t.params).get(n, "") for n in names)] for t in best]
         parts += ["<h2>Best trials</h2>", _table(["trial", "value", *names], rows)]
     reasons = [table.reason.get(int(i), "?") for i in table.in_state(TrialState.FAILED)]
     if reasons:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -14,7 +15,9 @@ from jhpo.errors import JhpoError, StorageError, check_integer, invalid
 from jhpo.evaluation.measures import measure_constraints, trial_seeds
 from jhpo.evaluation.outcome import Outcome, judge
 from jhpo.keys import trial_key
-from jhpo.report import frame
+from jhpo.report import frame, page
+from jhpo.report.importance import importance
+from jhpo.report.trials import Trials
 from jhpo.space.space import Space
 from jhpo.storage import open_log
 from jhpo.strategies.base import Strategy
@@ -327,25 +330,26 @@ class Study:
         ids = [t.id if isinstance(t, Trial) else check_integer("trials", t, 0, len(self) - 1) for t in trials]
         return trained_states(self, objective, ids) if ids else []
 
+    @property
+    def trials(self) -> Trials:
+        """The columns of all trials, which frames, figures and reports are made from."""
+        return Trials(self.space, self.history.table, self.direction, self.history.header, self.history.notes)
+
     def to_frame(self) -> Any:
         """All trials as a pandas DataFrame: ``id``, ``value``, ``state``, ``param_<name>``, ..."""
-        return frame.to_frame(self)
+        return frame.to_frame(self.trials)
 
     def plot(self, kind: str = "history") -> Any:
         """A plotly figure: "history", "parallel", "slice", "edf" or "importance"."""
-        return frame.plot(self, kind)
+        return frame.plot(self.trials, kind)
 
-    def report(self, path: str | os.PathLike[str] = "study.html") -> Any:
+    def report(self, path: str | os.PathLike[str] = "study.html") -> Path:
         """Write one page with the best trials, the failures and every figure; returns its path."""
-        from jhpo.report.page import write_report
-
-        return write_report(self, path)
+        return page.write_report(self.trials, self.top(page.BEST), path)
 
     def importance(self, quantile: float = 0.1) -> dict[str, float]:
-        """Share of each parameter in how the best trials differ from the others; see `jhpo.importance`."""
-        from jhpo.report.importance import importance
-
-        return importance(self, quantile)
+        """Share of each parameter in how the best trials differ from the others; see `jhpo.report.importance`."""
+        return importance(self.trials, quantile)
 
     def optimize(self, objective: Any, budget: int | None = None, **options: Any) -> Any:
         """Evaluate `objective` until the study has `budget` finished trials; see `jhpo.study.loop.optimize`."""

@@ -1,0 +1,23 @@
+"""What frames, figures and pages look at: a study's columns, without the study."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from jhpo.space.space import Space
+from jhpo.trial import TrialTable
+
+
+class Trials(NamedTuple):
+    """The trials of one study as columns; `Study.trials` makes one."""
+
+    space: Space
+    table: TrialTable  # a row a trial
+    direction: str  # "minimize" or "maximize"
+    header: dict[str, Any]  # the study's first event: seed, strategy, versions
+    notes: list[dict[str, Any]]  # stops and repairs, in the order of the log
+
+    @property
+    def sign(self) -> float:
+        """+1 where small values are good, -1 where large ones are."""
+        return 1.0 if self.direction == "minimize" else -1.0
