@@ -16,6 +16,7 @@ from jhpo.errors import check_integer, invalid
 from jhpo.kernels.mixed import mixed_value_and_grad
 from jhpo.kernels.shuffle import batch_rows
 from jhpo.training.networks import Model, as_model
+from jhpo.training.targets import Labels, check_labels, fit_labels, fit_values, live_rows, mean_of_live
 
 HP = Any
 Data = tuple[jax.Array, jax.Array]
@@ -40,7 +41,7 @@ def cross_entropy(outputs: jax.Array, targets: jax.Array) -> jax.Array:
 
 def squared_error(outputs: jax.Array, targets: jax.Array) -> jax.Array:
     """``float[...]``: squared differences; outputs ``[n, 1]`` fit targets ``[n]``."""
-    return jnp.square(outputs.reshape(targets.shape) - targets.astype(outputs.dtype))
+    return jnp.square(jnp.subtract(*fit_values(outputs, targets)))
 
 
 def error_rate(outputs: jax.Array, targets: jax.Array) -> jax.Array:
@@ -54,7 +55,7 @@ _LOSSES: dict[str, tuple[Callable[..., Any], dict[str, Callable[..., Any]]]] = {
 }
 _DATA = ("train", "valid", "order")
 _META = (
-    *("model", "tx", "loss", "loss_takes_hp", "penalty", "metrics", "metric"),
+    *("model", "tx", "task", "labels", "loss", "loss_takes_hp", "penalty", "metrics", "metric"),
     *("batch_size", "steps", "max_steps", "independent_batches", "eval_batch"),
 )
 
@@ -69,6 +70,8 @@ class Supervised:
     order: jax.Array  # uint32[2], data of the key of the common order of the batches
     model: Model
     tx: Callable[[HP], Any]
+    task: str | None  # "classification", "regression", or None with a loss of the user's own
+    labels: Labels
     loss: Callable[..., jax.Array]
     loss_takes_hp: bool
     penalty: Callable[[HP, Any], jax.Array] | None
@@ -108,11 +111,13 @@ class Supervised:
         n = len(self.valid[0])
         block = min(self.eval_batch, n)
 
-        def sums(data: Data) -> dict[str, jax.Array]:
+        def sums(data: Data) -> dict[str, tuple[jax.Array, jax.Array]]:
             outputs, _ = self.model.apply(hp, state.params, state.extra, data[0], state.key, False)
-            values = {"loss": self._call_loss(hp, outputs, data[1])}
-            values |= {name: function(outputs, data[1]) for name, function in self.metrics}
-            return {name: jnp.mean(v) * len(data[0]) for name, v in values.items()}
+            targets, live = self._fit(outputs, data[1])
+            means = {"loss": mean_of_live("loss", self._call_loss(hp, outputs, targets), outputs, live)}
+            for name, function in self.metrics:
+                means[name] = mean_of_live(f"metrics: {name}", function(outputs, targets), outputs, live)
+            return {name: (mean * count, count) for name, (mean, count) in means.items()}
 
         whole = n // block
         if whole == 1:
@@ -122,8 +127,8 @@ class Supervised:
             total = jax.tree.map(lambda s: s.sum(axis=0), jax.lax.map(sums, blocks))
         if n > whole * block:
             rest = sums(_rows(self.valid, whole * block, n))
-            total = {name: total[name] + rest[name] for name in total}
-        return {name: v / n for name, v in total.items()}
+            total = jax.tree.map(jnp.add, total, rest)
+        return {name: value / count for name, (value, count) in total.items()}
 
     def batch(self, key: jax.Array, t: jax.Array) -> Data:
         """Minibatch ``t``: the same for all members, or from the member's own ``key``."""
@@ -152,15 +157,25 @@ class Supervised:
         """Outputs of a trained member; vmap over hp and stacked states for an ensemble."""
         return self.model.apply(hp, state.params, state.extra, x, state.key, False)[0]
 
-    def _call_loss(self, hp: HP, outputs: jax.Array, targets: jax.Array) -> jax.Array:
-        value = self.loss(outputs, targets, hp) if self.loss_takes_hp else self.loss(outputs, targets)
-        return jnp.mean(value)
+    def _call_loss(self, hp: HP, outputs: jax.Array, targets: jax.Array) -> Any:
+        return self.loss(outputs, targets, hp) if self.loss_takes_hp else self.loss(outputs, targets)
+
+    def _fit(self, outputs: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.Array | None]:
+        """Targets in the shape that fits the outputs, and which of them count (None: all)."""
+        if self.task == "classification":
+            targets = fit_labels(outputs, targets, self.labels)
+        live = live_rows(targets, self.labels)
+        if live is not None and self.task == "classification":
+            # an ignored label is outside the outputs, and what is computed from it has to stay finite
+            targets = jnp.where(live, targets, jnp.zeros((), targets.dtype))
+        return targets, live
 
     def _loss(
         self, hp: HP, params: Any, extra: Any, x: jax.Array, y: jax.Array, key: jax.Array, train: bool
     ) -> tuple[jax.Array, Any]:
         outputs, extra = self.model.apply(hp, params, extra, x, key, train)
-        value = self._call_loss(hp, outputs, y)
+        targets, live = self._fit(outputs, y)
+        value, _ = mean_of_live("loss", self._call_loss(hp, outputs, targets), outputs, live)
         if self.penalty is not None:
             value = value + self.penalty(_like(hp, params), params).astype(value.dtype)
         return value, extra
@@ -176,8 +191,9 @@ def _like(hp: HP, params: Any) -> HP:
         return hp
 
     def cast(x: Any) -> Any:
-        x = jnp.asarray(x)
-        return x.astype(floats[0]) if jnp.issubdtype(x.dtype, jnp.floating) else x
+        # a static value (a string, a function, a Python number) stays what it is
+        array = isinstance(x, (jax.Array, np.ndarray, np.generic))
+        return jnp.asarray(x, floats[0]) if array and jnp.issubdtype(x.dtype, jnp.floating) else x
 
     return jax.tree.map(cast, hp)
 
@@ -201,6 +217,7 @@ def supervised(
     penalty: Callable[[HP, Any], Any] | None = None,
     metrics: Mapping[str, Callable[..., Any]] | None = None,
     metric: str = "loss",
+    ignore: int | None = None,
     eval_batch: int = 1024,
 ) -> Supervised:
     """A Trainable for supervised learning.
@@ -211,7 +228,7 @@ def supervised(
         apply(params, x) -> outputs)``; or a `jhpo.masked_mlp`. Dropout and batch normalisation are switched by the
         module's ``train``, ``deterministic`` or ``use_running_average`` argument (linen) or its modes (nnx).
       tx: ``tx(hp)`` returns an optax transformation.
-      loss: "classification" (softmax cross-entropy of integer labels, metrics "loss" and "error"), "regression"
+      loss: "classification" (softmax cross-entropy of labels 0, 1, ..., metrics "loss" and "error"), "regression"
         (squared error), or a function ``loss(outputs, targets)`` or ``loss(outputs, targets, hp)`` that returns a
         scalar or a value per example.
       train: inputs ``[n, ...]`` and targets ``[n, ...]``; float64 arrays become JAX's default float.
@@ -225,6 +242,7 @@ def supervised(
       penalty: ``penalty(hp, params)``, a scalar that is added to the training loss.
       metrics: further metrics by name, functions of (outputs, targets) whose mean is taken.
       metric: the one that is minimised.
+      ignore: label of rows that do not count, in training and in validation, such as -100 or 255.
       eval_batch: most validation rows evaluated at once.
 
     Raises:
@@ -249,8 +267,15 @@ def supervised(
     if not isinstance(loss, str) and not callable(loss):
         raise invalid("loss", f"one of {sorted(_LOSSES)} or a function", loss)
     function, measured = _LOSSES[loss] if isinstance(loss, str) else (loss, {})
-    if loss == "classification" and not all(jnp.issubdtype(y.dtype, jnp.integer) for _, y in data):
-        raise invalid("train, valid", "integer labels for classification", [str(y.dtype) for _, y in data])
+    labels = Labels(None, None)
+    if ignore is not None and loss == "regression":
+        raise invalid("ignore", "None for regression, whose targets are no labels", ignore)
+    if loss == "classification" or ignore is not None:
+        labels = check_labels({"train": data[0][1], "valid": data[1][1]}, ignore)
+    if loss == "classification":
+        # narrow integers cannot count the outputs, wide ones need not be kept
+        data = tuple((x, y.astype(jnp.int32)) for x, y in data)
+    arrays = [(jnp.asarray(x), jnp.asarray(y)) for x, y in data]
     named = tuple({**measured, **(metrics or {})}.items())
     known = ["loss", *(k for k, _ in named)]
     if metric not in known:
@@ -262,11 +287,13 @@ def supervised(
     else:
         longest = check_integer("steps", steps, low=0)
     return Supervised(
-        train=data[0],
-        valid=data[1],
+        train=arrays[0],
+        valid=arrays[1],
         order=jax.random.key_data(jax.random.key(check_integer("seed", seed, low=0))),
         model=as_model(model),
         tx=tx,
+        task=loss if isinstance(loss, str) else None,
+        labels=labels,
         loss=function,
         loss_takes_hp=len(inspect.signature(function).parameters) > 2,
         penalty=penalty,
@@ -280,7 +307,7 @@ def supervised(
     )
 
 
-def _checked_data(name: str, pair: Any) -> Data:
+def _checked_data(name: str, pair: Any) -> tuple[Any, Any]:
     if not isinstance(pair, (tuple, list)) or len(pair) != 2:
         raise invalid(name, "a pair (inputs, targets) of arrays", type(pair).__name__)
     inputs, targets = (np.asarray(a) if not isinstance(a, jax.Array) else a for a in pair)
@@ -291,4 +318,4 @@ def _checked_data(name: str, pair: Any) -> Data:
             raise invalid(name, "arrays of numbers", str(a.dtype))
         if jnp.issubdtype(a.dtype, jnp.floating) and not isinstance(a, jax.core.Tracer) and not np.isfinite(a).all():
             raise invalid(name, "finite numbers", "NaN or infinity in the data")
-    return jnp.asarray(inputs), jnp.asarray(targets)
+    return inputs, targets

@@ -206,7 +206,7 @@ def test_float64_where_it_is_switched_on(x64) -> None:
         ({"train": X}, "train: expected a pair"),
         ({"valid": (X[:0], Y[:0])}, "valid: expected inputs and targets of one length >= 1"),
         ({"train": (np.where(X > 2, np.nan, X), Y)}, "train: expected finite numbers"),
-        ({"train": (X, Y.astype(np.float32))}, "integer labels"),
+        ({"train": (X, Y.astype(np.float32))}, "labels: expected integers"),
         ({"train": (np.array(["a", "b"]), Y[:2])}, "train: expected arrays of numbers"),
         ({"loss": "hinge"}, "loss: expected one of"),
         ({"loss": 3}, "loss: expected one of"),

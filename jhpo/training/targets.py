@@ -1,0 +1,144 @@
+"""Targets and what a model puts beside them: labels in range, shapes that fit, rows that do not count."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jhpo.errors import InvalidArgument, invalid
+
+
+class Labels(NamedTuple):
+    """What is known of integer labels before anything is traced."""
+
+    classes: int | None  # one more than the largest label that counts; None if the labels are traced
+    ignore: int | None  # label of the rows that do not count
+
+
+def check_labels(named: dict[str, Any], ignore: int | None) -> Labels:
+    """The range of the labels of every data set.
+
+    Args:
+      named: "train" and "valid", each an array of labels of any shape.
+      ignore: label of rows that do not count, or None.
+
+    Raises:
+      InvalidArgument: labels that are no integers >= 0, or nothing but ignored ones.
+
+    >>> check_labels({"train": np.array([0, 2, -1])}, ignore=-1)
+    Labels(classes=3, ignore=-1)
+    """
+    if ignore is not None and (isinstance(ignore, bool) or not isinstance(ignore, (int, np.integer))):
+        raise invalid("ignore", "an integer label, or None", ignore)
+    largest: int | None = -1
+    for name, labels in named.items():
+        if not jnp.issubdtype(labels.dtype, jnp.integer) and labels.dtype != bool:
+            hint = "" if labels.ndim == 1 else " (one-hot rows become labels by argmax)"
+            raise invalid(f"{name}: labels", f"integers 0, 1, ... for classification{hint}", str(labels.dtype))
+        if isinstance(labels, jax.core.Tracer):
+            largest = None
+            continue
+        values = np.asarray(labels).astype(np.int64 if labels.dtype != np.uint64 else np.uint64)
+        live = values if ignore is None else values[values != ignore]
+        if not live.size:
+            raise invalid(f"{name}: labels", f"some that are not ignored ({ignore})", "none")
+        if live.min() < 0:
+            lowest = int(live.min())
+            hint = "labels -1 and 1 become 0 and 1 by y > 0" if lowest == -1 else "rows that do not count"
+            hint = hint if lowest == -1 else f"pass ignore={lowest} for {hint}"
+            raise invalid(f"{name}: labels", f"integers from 0 to the number of outputs less one ({hint})", lowest)
+        if live.max() >= 2**31 - 1:
+            raise invalid(f"{name}: labels", "integers below 2^31", int(live.max()))
+        largest = None if largest is None else max(largest, int(live.max()))
+    return Labels(None if largest is None else largest + 1, None if ignore is None else int(ignore))
+
+
+def fit_labels(outputs: jax.Array, targets: jax.Array, labels: Labels) -> jax.Array:
+    """Labels of the shape ``outputs.shape[:-1]``, from that shape or one with a last axis of length 1.
+
+    Raises:
+      InvalidArgument: another shape, fewer than two outputs, or fewer outputs than there are classes. Raised while
+        the program is traced, before anything is compiled.
+    """
+    wanted = outputs.shape[:-1]
+    if outputs.ndim < 2 or outputs.shape[-1] < 2:
+        raise InvalidArgument(
+            f"model: expected outputs [n, classes] with at least 2 classes for loss='classification', got "
+            f"{list(outputs.shape)} for labels {list(targets.shape)}; two classes need two outputs"
+        )
+    if labels.classes is not None and labels.classes > outputs.shape[-1]:
+        number, largest = outputs.shape[-1], labels.classes - 1
+        raise InvalidArgument(
+            f"train, valid: labels: expected 0 to {number - 1} for a model with {number} outputs, got {largest}; "
+            f"labels count from 0, and rows that do not count are marked by ignore={largest}"
+        )
+    if targets.shape == (*wanted, 1):
+        targets = targets[..., 0]
+    if targets.shape != wanted:
+        hint = "; one-hot rows become labels by argmax" if targets.shape == outputs.shape else ""
+        raise InvalidArgument(
+            f"train, valid: labels: expected the shape {list(wanted)} for outputs {list(outputs.shape)}, got "
+            f"{list(targets.shape)}{hint}"
+        )
+    return targets
+
+
+def fit_values(outputs: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Outputs and targets of one shape; either may have a last axis of length 1 that the other has not.
+
+    Raises:
+      InvalidArgument: shapes that differ otherwise, which would be broadcast against each other.
+    """
+    if outputs.shape == (*targets.shape, 1):
+        outputs = outputs[..., 0]
+    elif targets.shape == (*outputs.shape, 1):
+        targets = targets[..., 0]
+    if outputs.shape != targets.shape:
+        raise invalid("model", f"outputs of the targets' shape {list(targets.shape)}", list(outputs.shape))
+    return outputs, targets.astype(outputs.dtype)
+
+
+def live_rows(targets: jax.Array, labels: Labels) -> jax.Array | None:
+    """``bool``, like the targets: False where the label is ignored; None where every row counts."""
+    if labels.ignore is None:
+        return None
+    return targets != jnp.asarray(labels.ignore, targets.dtype)
+
+
+def mean_of_live(name: str, values: Any, outputs: jax.Array, live: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+    """Mean over the examples that count and their number, ``float[]`` each.
+
+    Args:
+      name: what returned the values, for the message.
+      values: a scalar, which is taken as it is, or a value for each example (or each output of it).
+      outputs: of the model, ``[n, ...]``.
+      live: see `live_rows`.
+
+    Raises:
+      InvalidArgument: values of a shape that comes from broadcasting outputs against targets.
+    """
+    values = jnp.asarray(values)
+    rows = outputs.shape[0]
+    dtype = values.dtype if jnp.issubdtype(values.dtype, jnp.floating) else outputs.dtype
+    values = values.astype(dtype)
+    prefixes = {outputs.shape[:k] for k in range(outputs.ndim + 1)}
+    if live is not None:
+        prefixes |= {live.shape}
+    if values.shape not in prefixes and not (values.ndim and values.shape[0] == rows and values.size == rows):
+        raise InvalidArgument(
+            f"{name}: expected a scalar or a value for each example, got {list(values.shape)} for outputs "
+            f"{list(outputs.shape)}: shapes such as [n] and [n, 1] were broadcast against each other"
+        )
+    if live is None:
+        return values.mean(), jnp.asarray(rows, dtype)
+    by_row = live.reshape(rows, -1).any(axis=1)
+    if not values.ndim:
+        return values, by_row.sum().astype(dtype)
+    counts = live if live.shape == values.shape else by_row.reshape(rows, *(1,) * (values.ndim - 1))
+    weights = jnp.broadcast_to(counts, values.shape)
+    number = weights.sum().astype(dtype)
+    total = jnp.where(weights, values, jnp.zeros((), dtype)).sum()
+    return total / jnp.maximum(number, jnp.ones((), dtype)), number
