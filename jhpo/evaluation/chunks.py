@@ -84,6 +84,7 @@ class Chunks:
 
     Attributes:
       size: members a device evaluates at once; None until the first generation is known.
+      widths: sizes of the programs that evaluated something, each once, in that order.
       notices: every change for lack of memory, a sentence each.
       timings: seconds a member by size, where they were measured.
       compile_seconds: time spent tracing and compiling.
@@ -98,6 +99,7 @@ class Chunks:
         self.measure = chunk == "measure"
         self.mesh, self.replicates = mesh, replicates
         self.threads = concurrent_calls(mesh)
+        self.widths: list[int] = []
         self.notices: list[str] = []
         self.timings: dict[int, float] = {}
         self.compile_seconds = 0.0
@@ -156,6 +158,8 @@ class Chunks:
 
     def _all_rows(self, program: Program, units: np.ndarray, ids: np.ndarray) -> Any:
         assert self.size is not None
+        if self.size not in self.widths:
+            self.widths.append(self.size)
         rows = self.size * self.mesh.size
         takes = [np.minimum(np.arange(s, s + rows), len(units) - 1) for s in range(0, len(units), rows)]
         placed = (program.place(units[take], ids[take]) for take in takes)

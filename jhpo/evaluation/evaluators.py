@@ -19,7 +19,7 @@ class Evaluator(Protocol):
         """Results of ``float[n, d]`` unit rows whose keys are made from ``uint32[n]`` ids, as NumPy arrays."""
         ...
 
-    def states(self, units: np.ndarray, ids: np.ndarray, root: jax.Array) -> list[Any]:
+    def states(self, units: np.ndarray, ids: np.ndarray, root: jax.Array, values: Any = None) -> list[Any]:
         """Trained states of a few members, made again from their keys; None where there are none."""
         ...
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,14 +13,14 @@ import numpy as np
 
 from jhpo.devices import member_mesh, over_devices
 from jhpo.errors import check_integer, invalid
-from jhpo.evaluation.chunks import Chunks, Program, next_power
+from jhpo.evaluation.chunks import Chunks, Program
 from jhpo.gradients.estimators import value_and_unit_grad
 from jhpo.keys import trial_keys
 from jhpo.space.declared import value_key
 from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation, Request
 from jhpo.training.objective import as_trainable, objective_errors
-from jhpo.training.trainable import train_and_evaluate, train_state
+from jhpo.training.trainable import evaluate_state, train_and_evaluate, train_state
 
 
 class StaticValues:
@@ -50,6 +51,15 @@ def _member(
         return value.astype(unit.dtype), grad.astype(unit.dtype)
     hp = space.from_unit(unit, static.values)
     return train_and_evaluate(trainable, hp, key, request.horizon, metric).value.astype(unit.dtype), None
+
+
+def replicated(units: jax.Array, keys: jax.Array, replicates: int) -> tuple[jax.Array, jax.Array]:
+    """Each row and key ``replicates`` times, one after the other; replicate r has the key ``fold_in(key, r)``."""
+    if replicates == 1:
+        return units, keys
+    counts = jnp.arange(replicates, dtype=jnp.uint32)
+    keys = jax.vmap(lambda k: jax.vmap(lambda r: jax.random.fold_in(k, r))(counts))(keys).reshape(-1)
+    return jnp.repeat(units, replicates, axis=0), keys
 
 
 def evaluate_units(
@@ -89,12 +99,7 @@ def evaluate_units(
     [1.0, 2.0]
     """
     n = units.shape[0]
-    if replicates > 1:
-        counts = jnp.arange(replicates, dtype=jnp.uint32)
-        keys = jax.vmap(lambda k: jax.vmap(lambda r: jax.random.fold_in(k, r))(counts))(keys).reshape(-1)
-        rows = jnp.repeat(units, replicates, axis=0)
-    else:
-        rows = units
+    rows, keys = replicated(units, keys, replicates)
     members = jax.vmap(lambda u, k: _member(trainable, space, u, k, request, metric, static))
     total = n * replicates
     width = total if chunk is None else min(total, chunk * replicates)
@@ -141,15 +146,30 @@ def _evaluate_program(
     return over_devices(rows, mesh)(trainable, root, units, ids)
 
 
-@functools.partial(jax.jit, static_argnames=("replicates", "static"))
+@functools.partial(jax.jit, static_argnames=("replicates", "metric", "static"))
 def _state_program(
-    trainable: Any, space: Space, units: jax.Array, ids: jax.Array, root: jax.Array, *, replicates: int, static: Any
-) -> Any:
-    def member(unit: jax.Array, key: jax.Array) -> Any:
-        key = jax.random.fold_in(key, jnp.uint32(0)) if replicates > 1 else key
-        return train_state(trainable, space.from_unit(unit, static.values), key)
+    trainable: Any,
+    space: Space,
+    units: jax.Array,
+    ids: jax.Array,
+    root: jax.Array,
+    *,
+    replicates: int,
+    metric: str | None,
+    static: Any,
+) -> tuple[Any, jax.Array]:
+    """Trained states (of replicate 0) and values of the members: the computation of `evaluate_units`, row for row."""
 
-    return jax.vmap(member)(units, trial_keys(root, ids))
+    def member(unit: jax.Array, key: jax.Array) -> tuple[Any, jax.Array]:
+        hp = space.from_unit(unit, static.values)
+        state = train_state(trainable, hp, key)
+        return state, evaluate_state(trainable, hp, state, metric).value.astype(unit.dtype)
+
+    rows, keys = replicated(units, trial_keys(root, ids), replicates)
+    states, value = jax.vmap(member)(rows, keys)
+    if replicates == 1:
+        return states, value
+    return jax.tree.map(lambda x: x[::replicates], states), value.reshape(-1, replicates).mean(axis=1)
 
 
 class Population:
@@ -233,21 +253,29 @@ class Population:
         order = np.argsort(np.concatenate([rows for _, rows in groups]), kind="stable")
         return jax.tree.map(lambda *xs: np.concatenate(xs)[order], *parts)
 
-    def states(self, units: Any, ids: Any, root: jax.Array) -> list[Any]:
+    def states(self, units: Any, ids: Any, root: jax.Array, values: Any = None) -> list[Any]:
         """Trained states of a few members, trained once more from their keys (replicate 0 of several).
 
-        A population keeps no states while it searches: they would cost memory for members nobody asks for, and the
-        same row, id and root key give the same state again, also in a resumed study.
+        A population keeps no states while it searches: they would cost memory for members nobody asks for. The
+        members are trained in a program as wide as the one that measured them, since products of another shape round
+        differently, and training magnifies the difference.
+
+        Args:
+          units, ids, root: as they were evaluated.
+          values: ``float[n]`` as measured, NaN where unknown. A state whose training gives another value is an
+            occasion for other widths that were used, and at last for a warning.
         """
         units, ids = self._checked(units, ids)
+        known = np.full(len(units), np.nan) if values is None else np.asarray(values, units.dtype)
         out: list[Any] = [None] * len(units)
         for static, rows in self._groups(units):
-            stacked = self._train(static, units[rows], ids[rows], root)
+            states, found = self._train(static, units[rows], ids[rows], root, known[rows])
             for i, row in enumerate(rows):
-                out[row] = jax.tree.map(lambda x, i=i: x[i], stacked)
+                out[row] = jax.tree.map(lambda x, i=i: x[i], states)
+            _warn_of_others(known[rows], found)
         return out
 
-    def stacked_states(self, units: Any, ids: Any, root: jax.Array) -> Any:
+    def stacked_states(self, units: Any, ids: Any, root: jax.Array, values: Any = None) -> Any:
         """As `states`, with the members stacked along the first axis of every leaf: an ensemble for `jax.vmap`.
 
         Raises:
@@ -257,7 +285,10 @@ class Population:
         groups = self._groups(units)
         if len(groups) > 1:
             raise invalid("units", "members of one static group", [g.values for g, _ in groups])
-        return self._train(groups[0][0], units, ids, root)
+        known = np.full(len(units), np.nan) if values is None else np.asarray(values, units.dtype)
+        states, found = self._train(groups[0][0], units, ids, root, known)
+        _warn_of_others(known, found)
+        return states
 
     def _checked(self, units: Any, ids: Any) -> tuple[np.ndarray, np.ndarray]:
         units = np.asarray(units, jnp.result_type(float))
@@ -316,14 +347,50 @@ class Population:
         members = jax.sharding.NamedSharding(self.mesh, jax.sharding.PartitionSpec("members"))
         return tuple(jax.device_put(x, members) for x in rows)
 
-    def _train(self, static: StaticValues, units: np.ndarray, ids: np.ndarray, root: jax.Array) -> Any:
-        """Stacked states, padded to a power of two so that another k compiles rarely."""
+    def _train(
+        self, static: StaticValues, units: np.ndarray, ids: np.ndarray, root: jax.Array, known: np.ndarray
+    ) -> tuple[Any, np.ndarray]:
+        """Stacked states and their values; of the widths that were used, the one that gives the known values."""
+        self.chunks.settle(len(units), self._num_groups, lambda: self._member_bytes(units[0]))
+        states, found = self._train_at(self.chunks.size, static, units, ids, root)
+        for width in self.chunks.widths[::-1]:
+            other = np.isfinite(known) & (found != known)
+            if not other.any():
+                break
+            again, value = self._train_at(width, static, units[other], ids[other], root)
+            better = value == known[other]
+            rows = np.flatnonzero(other)[better]
+            states = jax.tree.map(lambda x, y, rows=rows, better=better: x.at[rows].set(y[better]), states, again)
+            found[rows] = value[better]
+        return states, found
 
+    def _train_at(
+        self, width: int | None, static: StaticValues, units: np.ndarray, ids: np.ndarray, root: jax.Array
+    ) -> tuple[Any, np.ndarray]:
         def trace(*arguments: Any) -> Any:
             with objective_errors():
-                return _state_program.trace(*arguments, replicates=self.replicates, static=static)
+                return _state_program.trace(*arguments, replicates=self.replicates, metric=self.metric, static=static)
 
-        take = np.minimum(np.arange(next_power(len(units))), len(units) - 1)
-        arguments = (self.trainable, self.space, units[take], ids[take], root)
-        states = self.chunks.compiled(Program(("states", static), lambda *rows: rows, trace), arguments)(*arguments)
-        return jax.tree.map(lambda x: x[: len(units)], states)
+        width = width or len(units)
+        parts = []
+        for start in range(0, len(units), width):
+            take = np.minimum(np.arange(start, start + width), len(units) - 1)
+            arguments = (self.trainable, self.space, units[take], ids[take], root)
+            program = self.chunks.compiled(Program(("states", static), lambda *rows: rows, trace), arguments)
+            kept = min(width, len(units) - start)
+            parts.append(jax.tree.map(lambda x, kept=kept: x[:kept], program(*arguments)))
+        states, value = jax.tree.map(lambda *xs: jnp.concatenate(xs), *parts)
+        return states, np.array(value)
+
+
+def _warn_of_others(known: np.ndarray, found: np.ndarray) -> None:
+    """Say so where a state is not the one that was measured."""
+    other = np.flatnonzero(np.isfinite(known) & (known != found))
+    if len(other):
+        worst = other[np.argmax(np.abs(known - found)[other])]
+        warnings.warn(
+            f"the trained state of {len(other)} of {len(known)} members evaluates differently from when it was "
+            f"measured (by up to {abs(known[worst] - found[worst]):.3g}): another device, another version of JAX, or a "
+            "value that was measured together with its gradient",
+            stacklevel=4,
+        )

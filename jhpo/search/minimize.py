@@ -78,7 +78,8 @@ class Result:
         rows = np.array(list(distinct.values())[:k], np.int64)
         trained = [None] * len(rows)
         if states and len(rows):
-            trained = self._evaluator.states(self.history.units[rows], self.history.ids[rows], self._root)
+            of = self.history
+            trained = self._evaluator.states(of.units[rows], of.ids[rows], self._root, of.value[rows])
         return [
             Top(self.space.decode(self.history.units[r]), float(self.history.value[r]), int(r), s)
             for r, s in zip(rows, trained)

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from jhpo.evaluation.evaluators import make_evaluator
+from jhpo.evaluation.population import Population
 from jhpo.strategies.base import Evaluation, Request
 from jhpo.study.ledger import Append
 from jhpo.study.study import Study
@@ -103,23 +104,32 @@ def evaluate_waiting(study: Study, evaluator: Any, left: int | None) -> bool:
         streams = table.streams(some).astype(np.uint32)
         result = evaluator.evaluate(table.unit.array[some], streams, study.root, request._replace(horizon=horizon))
         with ledger.transaction() as append:
+            keep_layout(study, evaluator, append)
             append("tell", {"ids": some, "results": pack_evaluation(result), "time": time.time()})
     return True
 
 
 def trained_states(study: Study, objective: Any, ids: Sequence[int], metric: str | None = None) -> list[Any]:
-    """The trained states of some trials, trained once more from their keys."""
+    """The trained states of some trials, trained once more from their keys in the layout that measured them."""
     layout = stored_layout(study, None, None)
+    metric = metric or study.history.layouts.get("population", {}).get("metric")
     evaluator = make_evaluator(objective, study.space, replicates=study.replicates, metric=metric, **layout)
+    if isinstance(evaluator, Population):
+        evaluator.chunks.widths.extend(study.history.widths)
     rows, table = np.asarray(ids, np.int64), study.history.table
-    return evaluator.states(table.unit.array[rows], table.streams(rows).astype(np.uint32), study.root)
+    streams = table.streams(rows).astype(np.uint32)
+    return evaluator.states(table.unit.array[rows], streams, study.root, table.value.array[rows])
 
 
 def keep_layout(study: Study, evaluator: Any, append: Append) -> None:
     """Store how the evaluator spread the members (chosen by measurement), so that a resumed study does the same."""
-    layout = getattr(evaluator, "layout", None)
-    if layout is not None and layout != study.history.layouts.get("population"):
-        append("layout", {"name": "population", "layout": dict(layout)})
+    if not isinstance(evaluator, Population):
+        return
+    layout = dict(evaluator.layout)
+    if evaluator.metric is not None:
+        layout["metric"] = evaluator.metric
+    if layout != study.history.layouts.get("population"):
+        append("layout", {"name": "population", "layout": layout})
 
 
 def stored_layout(study: Study, chunk: int | None, devices: Any) -> dict[str, Any]:

@@ -40,7 +40,8 @@ class History:
         self.table = TrialTable(dim)
         self.header: dict[str, Any] = {}
         self.notes: list[dict[str, Any]] = []  # stops, layouts, repairs: in log order
-        self.layouts: dict[str, Any] = {}
+        self.layouts: dict[str, Any] = {}  # the last one of each name
+        self.widths: list[int] = []  # chunk sizes of the population layouts, in log order
         self.opened = 0  # generations begun
         self.members = np.empty(0, np.int64)  # of the open generation: trial of each row, -1 before it is handed out
         self.handed = 0  # rows of the open generation that were handed out
@@ -192,7 +193,9 @@ class History:
         self.header = body
 
     def _layout(self, body: dict[str, Any]) -> None:
-        self.layouts[str(body["name"])] = body["layout"]
+        self.layouts[str(body["name"])] = layout = body["layout"]
+        if body["name"] == "population" and isinstance(layout.get("chunk"), int):
+            self.widths.append(layout["chunk"])
 
     def _note(self, body: dict[str, Any]) -> None:
         self.notes.append(body)

@@ -323,12 +323,21 @@ class Study:
                 break
         return [self._trial(i) for i in distinct.values()]
 
-    def states(self, objective: Any, trials: Sequence[Trial | int]) -> list[Any]:
-        """Trained states of some trials (``study.top(5)``), made again from their keys; None for host objectives."""
+    def states(self, objective: Any, trials: Sequence[Trial | int], *, metric: str | None = None) -> list[Any]:
+        """Trained states of some trials (``study.top(5)``), made again from their keys; None for host objectives.
+
+        Each is the state that was measured: it is trained in a program of the same width, and a `UserWarning` says so
+        where its value is not the trial's (on another device, say). With replicates, the state is that of replicate 0.
+
+        Args:
+            objective: the one that was optimised.
+            trials: trials of this study, or their ids.
+            metric: name of the value if the evaluation returns several; by default the one that was optimised.
+        """
         from jhpo.study.batch import trained_states
 
         ids = [t.id if isinstance(t, Trial) else check_integer("trials", t, 0, len(self) - 1) for t in trials]
-        return trained_states(self, objective, ids) if ids else []
+        return trained_states(self, objective, ids, metric) if ids else []
 
     @property
     def trials(self) -> Trials:

@@ -134,7 +134,7 @@ class HostEvaluator:
         variance = values.var(axis=0, ddof=1) / self._replicates if self._replicates > 1 else None
         return Evaluation(value=values.mean(axis=0), constraint=constraint, variance=variance)
 
-    def states(self, units: np.ndarray, ids: np.ndarray, root: jax.Array) -> list[Any]:
+    def states(self, units: np.ndarray, ids: np.ndarray, root: jax.Array, values: Any = None) -> list[Any]:
         """Host objectives have no trained states: None for every row."""
         return [None] * len(units)
 
