@@ -52,7 +52,6 @@ def modules() -> dict[str, Path]:
 MODULES = modules()
 # being untangled: these import `Study` or `Space` for its name alone, or from inside a function
 OPEN = {"jhpo.study.batch", "jhpo.study.loop"}
-OPEN |= {"jhpo.space.codec", "jhpo.space.host_codec"}
 
 
 def imports(path: Path) -> set[str]:

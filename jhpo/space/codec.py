@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import itertools
 import math
-import numbers
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jhpo.errors import InvalidSpace, invalid
+from jhpo.space.cells import centre_of, index_of
 from jhpo.space.declared import value_key
-from jhpo.space.parameters import Float, Int, Ordinal, Parameter
+from jhpo.space.layout import Condition, Layout
+from jhpo.space.parameters import Float, Int, Parameter
 
-if TYPE_CHECKING:
-    from jhpo.space.space import Space
-
-# (parent parameter's number, allowed cells of it as a boolean table)
-Condition = tuple[int, tuple[bool, ...]]
+# Rounds in which infeasible random rows are drawn again.
+REJECTION_ROUNDS = 64
 
 
 def path_name(path: tuple[Any, ...]) -> str:
@@ -97,34 +95,31 @@ def condition_order(names: tuple[str, ...], conditions: tuple[tuple[Condition, .
 # -- one traced row -------------------------------------------------------------------------------------------
 
 
-def _cells_as(space: Space, dtype: Any) -> jax.Array:
-    return jnp.asarray(np.maximum(space.cells, 1), dtype)
+def _logarithmic(space: Layout) -> list[tuple[Int, slice]]:
+    return [(p, where) for p, where in zip(space.parameters, space.slices) if isinstance(p, Int) and p.log]
 
 
-def cell_index(space: Space, unit: jax.Array) -> jax.Array:
-    """``float[d]`` to ``int32[d]``. Equal cells, or cells equal in the logarithm for logarithmic integers."""
-    unit = jnp.clip(unit, 0.0, 1.0)
-    cells = _cells_as(space, unit.dtype)
-    position = jnp.floor(unit * cells)
-    if space._log_cells.any():
-        a, b = (jnp.asarray(e, unit.dtype) for e in space._ends)
-        logarithmic = jnp.round(jnp.exp(a + unit * (b - a))) - jnp.asarray(space._low, unit.dtype)
-        position = jnp.where(jnp.asarray(space._log_cells), logarithmic, position)
-    return jnp.clip(position, jnp.zeros_like(cells), cells - 1).astype(jnp.int32)
+def cell_index(space: Layout, unit: jax.Array) -> jax.Array:
+    """``float[d]`` to ``int32[d]``, 0 where continuous; `cells.index_of` of every coordinate at once."""
+    unit = jnp.clip(unit, 0.0, 1.0).astype(jnp.float32)
+    cells = np.maximum(space.cells, 1).astype(np.float32)
+    index = jnp.minimum(jnp.floor(unit * cells), cells - np.float32(1)).astype(jnp.int32)
+    for parameter, where in _logarithmic(space):
+        index = index.at[where].set(index_of(parameter, unit[where]))
+    return index
 
 
-def cell_centre(space: Space, index: jax.Array, dtype: Any) -> jax.Array:
-    """``int32[d]`` to ``float[d]``."""
-    position = jnp.clip(index, 0, jnp.asarray(np.maximum(space.cells, 1) - 1)).astype(dtype)
-    centre = (position + jnp.asarray(0.5, dtype)) / _cells_as(space, dtype)
-    if space._log_cells.any():
-        a, b = (jnp.asarray(e, dtype) for e in space._ends)
-        safe = jnp.where(jnp.asarray(space._log_cells), position + jnp.asarray(space._low, dtype), jnp.ones((), dtype))
-        centre = jnp.where(jnp.asarray(space._log_cells), (jnp.log(safe) - a) / (b - a), centre)
+def cell_centre(space: Layout, index: jax.Array, dtype: Any) -> jax.Array:
+    """``int32[d]`` to ``float[d]``; `cells.centre_of` of every coordinate at once."""
+    cells = np.maximum(space.cells, 1)
+    position = jnp.clip(index, 0, jnp.asarray(cells - 1)).astype(dtype)
+    centre = (position + jnp.asarray(0.5, dtype)) / jnp.asarray(cells, dtype)
+    for parameter, where in _logarithmic(space):
+        centre = centre.at[where].set(centre_of(parameter, index[where], dtype))
     return centre
 
 
-def snap(space: Space, unit: jax.Array) -> jax.Array:
+def snap(space: Layout, unit: jax.Array) -> jax.Array:
     """Discrete coordinates to cell centres; the gradient of continuous ones passes."""
     clipped = unit + jax.lax.stop_gradient(jnp.clip(unit, 0.0, 1.0) - unit)
     if not space.cells.any():
@@ -132,7 +127,7 @@ def snap(space: Space, unit: jax.Array) -> jax.Array:
     return jnp.where(jnp.asarray(space.cells > 0), cell_centre(space, cell_index(space, unit), unit.dtype), clipped)
 
 
-def active(space: Space, unit: jax.Array) -> jax.Array:
+def active(space: Layout, unit: jax.Array) -> jax.Array:
     """``bool[d]``: all conditions hold, those of the parents too."""
     if not any(space.conditions):
         return jnp.ones((space.dim,), bool)
@@ -147,22 +142,22 @@ def active(space: Space, unit: jax.Array) -> jax.Array:
     return jnp.concatenate(parts)
 
 
-def canonical(space: Space, unit: jax.Array) -> jax.Array:
+def canonical(space: Layout, unit: jax.Array) -> jax.Array:
     """Snapped, inactive coordinates at their default."""
     snapped = snap(space, unit)
     if not any(space.conditions):
         return snapped
-    return jnp.where(active(space, unit), snapped, jnp.asarray(space._default, unit.dtype))
+    return jnp.where(active(space, unit), snapped, jnp.asarray(space.default, unit.dtype))
 
 
-def decode_traced(space: Space, unit: jax.Array, static: dict[str, Any]) -> Any:
+def decode_traced(space: Layout, unit: jax.Array, static: dict[str, Any]) -> Any:
     """``float[..., d]`` to the hyperparameter tree; static values stay the Python values they are."""
     traced = iter(batched(lambda u: _traced_leaves(space, u), unit))
     leaves = [static[n] if p.static else next(traced) for n, p in zip(space.names, space.parameters)]
     return jax.tree_util.tree_unflatten(space.treedef, leaves)
 
 
-def _traced_leaves(space: Space, unit: jax.Array) -> list[jax.Array]:
+def _traced_leaves(space: Layout, unit: jax.Array) -> list[jax.Array]:
     """``float[d]`` to the values of the parameters that are not static."""
     unit = canonical(space, unit)
     index = cell_index(space, unit) if space.cells.any() else None
@@ -177,18 +172,19 @@ def _traced_leaves(space: Space, unit: jax.Array) -> list[jax.Array]:
             leaf = index[where]
             if isinstance(parameter, Int):
                 leaf = leaf * np.int32(parameter.step) + np.int32(parameter.low)
-            elif isinstance(parameter, Ordinal) and parameter.numeric:
+            elif parameter.delivers is not None:
                 leaf = jnp.asarray(_table(parameter, unit.dtype))[leaf]
         leaves.append(leaf.reshape(parameter.shape))
     return leaves
 
 
-def _table(parameter: Ordinal, dtype: Any) -> np.ndarray:
-    whole = all(isinstance(c, numbers.Integral) for c in parameter.choices)
-    return np.array(parameter.choices, np.int32 if whole else dtype)
+def _table(parameter: Parameter, dtype: Any) -> np.ndarray:
+    """The values of a listed parameter as the objective sees them."""
+    kind = {"bool": np.bool_, "int": np.int32, "float": dtype}[parameter.delivers or "float"]
+    return np.array(cell_values(parameter), kind)
 
 
-def encode_traced(space: Space, hp: Any) -> jax.Array:
+def encode_traced(space: Layout, hp: Any) -> jax.Array:
     """The inverse of `decode_traced`, leading batch dimensions allowed on every leaf."""
     treedef: Any = space.treedef
     leaves = treedef.flatten_up_to(hp)
@@ -205,43 +201,36 @@ def encode_traced(space: Space, hp: Any) -> jax.Array:
         else:
             if isinstance(parameter, Int):
                 index = (leaf - np.int32(parameter.low)) // np.int32(parameter.step)
-            elif isinstance(parameter, Ordinal) and parameter.numeric:
-                table = jnp.asarray(_table(parameter, leaf.dtype))
-                index = jnp.argmin(jnp.abs(leaf[..., None] - table.reshape((1,) * leaf.ndim + (-1,))), axis=-1)
+            elif parameter.delivers is not None:
+                table = jnp.asarray(_table(parameter, dtype), dtype)
+                distance = jnp.abs(leaf.astype(dtype)[..., None] - table.reshape((1,) * leaf.ndim + (-1,)))
+                index = jnp.argmin(distance, axis=-1)
             else:
                 index = leaf
-            unit = unit_of_cell(parameter, index.astype(dtype))
+            unit = centre_of(parameter, index, dtype)
         parts.append(unit.reshape((*batch, parameter.size)))
     widest = max((p.shape[:-1] for p in parts), key=len)
     return jnp.concatenate([jnp.broadcast_to(p, (*widest, p.shape[-1])) for p in parts], axis=-1)
 
 
-def unit_of_cell(parameter: Parameter, index: Any, xp: Any = jnp) -> Any:
-    """Cell centres of one parameter."""
-    if isinstance(parameter, Int) and parameter.log:
-        a, b = parameter.ends
-        return (xp.log(index + parameter.low) - a) / (b - a)
-    return (index + 0.5) / parameter.cells
-
-
-def constraint(space: Space, hp: Any) -> jax.Array:
+def constraint(space: Layout, hp: Any) -> jax.Array:
     """``float[c]`` of one tree."""
     dtype = jnp.result_type(float)
     values = [jnp.ravel(jnp.asarray(c(hp))).astype(dtype) for c in space.constraints]
     return jnp.concatenate(values) if values else jnp.zeros((0,), dtype)
 
 
-def static_combinations(space: Space) -> list[dict[str, Any]]:
+def static_combinations(space: Layout) -> list[dict[str, Any]]:
     """All values the static parameters can take together."""
     named = [(n, cell_values(p)) for n, p in zip(space.names, space.parameters) if p.static]
     return [dict(zip([n for n, _ in named], values)) for values in itertools.product(*(v for _, v in named))]
 
 
-def unit_constraint(space: Space, unit: jax.Array) -> jax.Array:
+def unit_constraint(space: Layout, unit: jax.Array) -> jax.Array:
     """``float[c]`` of one row; with static parameters, of the combination the row selects."""
     if not space.constraints:
         return jnp.zeros((0,), jnp.result_type(float))
-    if not space.has_static:
+    if not space.static_mask.any():
         return constraint(space, decode_traced(space, unit, {}))
     combinations = static_combinations(space)
     if len(combinations) > 256:
@@ -253,12 +242,19 @@ def unit_constraint(space: Space, unit: jax.Array) -> jax.Array:
     return each[(index * weights).sum()]
 
 
-def sample(space: Space, key: jax.Array, n: int, dtype: Any) -> jax.Array:
+def _uniform(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+    """``dtype[shape]`` in [0, 1): multiples of 2^-24 in float32, twice as many as `jax.random.uniform` has."""
+    if jnp.dtype(dtype).itemsize > 4:
+        return jax.random.uniform(key, shape, dtype)
+    bits = jax.random.bits(key, shape, jnp.uint32) >> jnp.uint32(8)
+    return bits.astype(dtype) * jnp.asarray(2.0**-24, dtype)
+
+
+def sample(space: Layout, key: jax.Array, n: int, dtype: Any) -> jax.Array:
     """``float[n, d]``: uniform or prior draws, infeasible rows drawn again a bounded number of times."""
-    from jhpo.space.space import REJECTION_ROUNDS
 
     def draw(key: jax.Array) -> jax.Array:
-        uniform = jax.random.uniform(key, (n, space.dim), dtype)
+        uniform = _uniform(key, (n, space.dim), dtype)
         priors = [p.prior for p in space.parameters for _ in range(p.size)]
         if not any(priors):
             return uniform
@@ -274,7 +270,7 @@ def sample(space: Space, key: jax.Array, n: int, dtype: Any) -> jax.Array:
         return first
 
     def bad(units: jax.Array) -> jax.Array:
-        return ~(space.unit_constraint(units) >= 0).all(axis=-1)
+        return ~(batched(lambda u: unit_constraint(space, u), units) >= 0).all(axis=-1)
 
     def again(carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         units, i = carry

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import math
 import numbers
 from collections.abc import Mapping, Sequence
@@ -12,19 +13,61 @@ import numpy as np
 from jhpo.errors import InvalidSpace, invalid
 
 
+def plain(value: Any) -> Any:
+    """NumPy scalars as the Python values they hold, also inside tuples, lists and dicts."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if type(value) in (tuple, list):
+        return type(value)(plain(v) for v in value)
+    if type(value) is dict:
+        return {plain(k): plain(v) for k, v in value.items()}
+    return value
+
+
+def leaves_of(value: Any) -> list[Any]:
+    """The values inside tuples, lists and dicts."""
+    if isinstance(value, Mapping):
+        return [leaf for v in value.values() for leaf in leaves_of(v)]
+    if isinstance(value, (tuple, list)):
+        return [leaf for v in value for leaf in leaves_of(v)]
+    return [value]
+
+
 def value_key(value: Any) -> tuple[Any, ...]:
-    """A hashable identity of a choice: type and content for plain values, identity for other objects."""
+    """A hashable identity of a choice: type and content for plain values and arrays, identity for other objects."""
+    value = plain(value)
+    if isinstance(value, enum.Enum):
+        return (type(value).__qualname__, value.name)
     if value is None or isinstance(value, (str, bytes, bool, numbers.Number)):
         return (type(value).__name__, value)
     if isinstance(value, (tuple, list)):
         return (type(value).__name__, *(value_key(v) for v in value))
     if isinstance(value, Mapping):
-        return (type(value).__name__, *((str(k), value_key(v)) for k, v in value.items()))
+        return (type(value).__name__, *((value_key(k), value_key(v)) for k, v in value.items()))
+    if isinstance(value, np.ndarray):
+        return ("ndarray", value.dtype.str, value.shape, value.tobytes())
     return (type(value).__name__, id(value))
+
+
+def stable_name(value: Any) -> str:
+    """A name for a value that JSON cannot hold, the same in every process: never an address.
+
+    >>> stable_name(math.sqrt), stable_name(float)
+    ('math.sqrt', 'builtins.float')
+    """
+    if isinstance(value, enum.Enum):
+        return f"{type(value).__module__}.{type(value).__qualname__}.{value.name}"
+    if isinstance(value, np.dtype):
+        return f"dtype {value.name}"
+    if isinstance(value, np.ndarray):
+        return f"array {value.dtype.name}{list(value.shape)}"
+    named = value if hasattr(value, "__qualname__") else type(value)
+    return f"{getattr(named, '__module__', '')}.{named.__qualname__}"
 
 
 def finite(name: str, value: Any) -> float:
     """A finite real number as a float, or InvalidSpace."""
+    value = plain(value)
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise invalid(name, "a real number", value, InvalidSpace)
     if not math.isfinite(value):
@@ -46,8 +89,8 @@ def conditions_of(when: Any) -> tuple[tuple[str, tuple[Any, ...]], ...]:
         return ()
     if not isinstance(when, Mapping) or not when:
         raise invalid("when", "a mapping of a parameter name to a value or a list of values", when, InvalidSpace)
-    several = (list, set, frozenset, range)
-    return tuple((str(k), tuple(v) if isinstance(v, several) else (v,)) for k, v in when.items())
+    several = (list, set, frozenset, range, np.ndarray)
+    return tuple((str(k), tuple(map(plain, v)) if isinstance(v, several) else (plain(v),)) for k, v in when.items())
 
 
 def prior_of(prior: Any) -> tuple[float, float] | None:
@@ -64,8 +107,10 @@ def prior_of(prior: Any) -> tuple[float, float] | None:
 
 def to_plain(value: Any) -> Any:
     """A value as JSON, with a mark on what JSON cannot give back."""
-    if value is None or isinstance(value, (str, bool)):
+    if value is None or type(value) in (str, bool):
         return value
+    if isinstance(value, enum.Enum):
+        return {"opaque": stable_name(value)}
     if isinstance(value, numbers.Integral):
         return int(value)
     if isinstance(value, numbers.Real):
@@ -74,15 +119,29 @@ def to_plain(value: Any) -> Any:
         return {"tuple": [to_plain(v) for v in value]}
     if isinstance(value, list):
         return [to_plain(v) for v in value]
-    if isinstance(value, np.ndarray):
-        return [to_plain(v) for v in value.tolist()]
-    return {"opaque": repr(value)}
+    if type(value) is dict and all(isinstance(k, str) for k in value):
+        return {"dict": {k: to_plain(v) for k, v in value.items()}}
+    return {"opaque": stable_name(value)}
 
 
-def from_plain(value: Any) -> Any:
-    """The value that `to_plain` described."""
+class Named:
+    """Stands for a choice of which the storage knows the name alone; two of one name are two choices."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+def from_plain(value: Any, named: bool = False) -> Any:
+    """The value that `to_plain` described; with `named`, the name of a value that JSON does not hold."""
     if isinstance(value, dict):
         if "tuple" in value:
-            return tuple(from_plain(v) for v in value["tuple"])
+            return tuple(from_plain(v, named) for v in value["tuple"])
+        if "dict" in value:
+            return {k: from_plain(v, named) for k, v in value["dict"].items()}
+        if named and "opaque" in value:
+            return Named(str(value["opaque"]))
         raise invalid("choices", "values that JSON can give back", value.get("opaque", value), InvalidSpace)
-    return [from_plain(v) for v in value] if isinstance(value, list) else value
+    return [from_plain(v, named) for v in value] if isinstance(value, list) else value

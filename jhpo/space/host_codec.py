@@ -3,30 +3,18 @@
 from __future__ import annotations
 
 import numbers
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jhpo.errors import InvalidParameters, InvalidSpace, invalid
-from jhpo.space.codec import cell_values, unit_of_cell
-from jhpo.space.declared import value_key
+from jhpo.space.cells import centre_of, index_of
+from jhpo.space.codec import batched, canonical, cell_values, unit_constraint
+from jhpo.space.declared import plain, value_key
+from jhpo.space.layout import Layout
 from jhpo.space.parameters import Float, Int, Ordinal, Parameter
-
-if TYPE_CHECKING:
-    from jhpo.space.space import Space
-
-
-def host_index(parameter: Parameter, unit: np.ndarray) -> np.ndarray:
-    """Cells of unit coordinates, computed as `cell_index` does in the unit's dtype."""
-    unit = np.clip(unit, 0, 1)
-    if isinstance(parameter, Int) and parameter.log:
-        a, b = (unit.dtype.type(e) for e in parameter.ends)
-        at = np.round(np.exp(a + unit * (b - a))) - parameter.low
-    else:
-        at = np.floor(unit * unit.dtype.type(parameter.cells))
-    return np.clip(at, 0, parameter.cells - 1).astype(np.int64)
 
 
 def host_values(parameter: Parameter, unit: np.ndarray) -> Any:
@@ -43,7 +31,7 @@ def host_values(parameter: Parameter, unit: np.ndarray) -> Any:
                 z = 1.0 / (1.0 + np.exp(-z))
         z = np.clip(z, parameter.low, parameter.high)
         return z.reshape(parameter.shape) if parameter.shape else float(z[0])
-    index = host_index(parameter, unit)
+    index = index_of(parameter, unit, np).astype(np.int64)
     if isinstance(parameter, Int):
         values = index * parameter.step + parameter.low
         return values.reshape(parameter.shape) if parameter.shape else int(values[0])
@@ -54,12 +42,12 @@ def host_values(parameter: Parameter, unit: np.ndarray) -> Any:
     return out.reshape(parameter.shape).tolist()
 
 
-def host_active(space: Space, unit: np.ndarray) -> list[bool]:
+def host_active(space: Layout, unit: np.ndarray) -> list[bool]:
     """Which parameters' conditions hold."""
     on: dict[int, bool] = {}
     for i in space.order:
         on[i] = all(
-            on[p] and table[int(host_index(space.parameters[p], unit[space.slices[p]])[0])]
+            on[p] and table[int(index_of(space.parameters[p], unit[space.slices[p]], np)[0])]
             for p, table in space.conditions[i]
         )
     return [on[i] for i in range(len(space.names))]
@@ -77,7 +65,7 @@ def _prune(tree: Any) -> Any:
     return None if tree is _ABSENT else tree
 
 
-def decode_host(space: Space, unit: np.ndarray) -> Any:
+def decode_host(space: Layout, unit: np.ndarray) -> Any:
     """One row ``float[d]`` to host values."""
     if unit.shape != (space.dim,):
         raise invalid("unit", f"an array of shape ({space.dim},)", unit.shape, InvalidParameters)
@@ -88,7 +76,7 @@ def decode_host(space: Space, unit: np.ndarray) -> Any:
     return _prune(jax.tree_util.tree_unflatten(space.treedef, leaves))
 
 
-def flatten_host(space: Space, params: Any) -> dict[str, Any]:
+def flatten_host(space: Layout, params: Any) -> dict[str, Any]:
     """Values by dotted name, from the tree's shape or from a flat mapping of dotted names."""
     if isinstance(params, dict) and params and all(k in space.names for k in params):
         return dict(params)
@@ -113,7 +101,7 @@ def flatten_host(space: Space, params: Any) -> dict[str, Any]:
     return {k: v for k, v in out.items() if v is not None or _takes_none(space, k)}
 
 
-def _takes_none(space: Space, name: str) -> bool:
+def _takes_none(space: Layout, name: str) -> bool:
     parameter = space.parameters[space.names.index(name)]
     return any(c is None for c in getattr(parameter, "choices", ()))
 
@@ -127,26 +115,31 @@ def encode_value(name: str, parameter: Parameter, value: Any) -> np.ndarray:
             raise invalid(name, f"a number in [{parameter.low}, {parameter.high}]", value, InvalidParameters) from error
         if array.shape != parameter.shape:
             raise invalid(name, f"an array of shape {parameter.shape}", array.shape, InvalidParameters)
-        if isinstance(value, bool) or not ((array >= parameter.low) & (array <= parameter.high)).all():
+        # a bound that went through float32 is that bound
+        low, high = (
+            b + s * float(np.spacing(np.float32(abs(b)))) if isinstance(parameter, Float) else b
+            for b, s in ((parameter.low, -1.0), (parameter.high, 1.0))
+        )
+        if isinstance(value, (bool, np.bool_)) or not ((array >= low) & (array <= high)).all():
             raise invalid(name, f"a number in [{parameter.low}, {parameter.high}]", value, InvalidParameters)
         if isinstance(parameter, Float):
-            return np.ravel(parameter.unit(array, np))
+            return np.ravel(parameter.unit(np.clip(array, parameter.low, parameter.high), np))
         at = (array - parameter.low) / parameter.step
         if (at != np.round(at)).any():
             wanted = f"an integer of the range {parameter.low}, {parameter.low + parameter.step}, ..."
             raise invalid(name, wanted, value, InvalidParameters)
-        return np.ravel(unit_of_cell(parameter, at, np))
+        return np.ravel(centre_of(parameter, at.astype(np.int64), np.float64, np))
     values = cell_values(parameter)
-    keys = [value_key(v) for v in values]
+    keys = {value_key(v): i for i, v in enumerate(values)}
 
     def find(item: Any) -> int:
-        item = item.item() if isinstance(item, np.generic) else item
+        item = plain(item)
         if value_key(item) in keys:
-            return keys.index(value_key(item))
+            return keys[value_key(item)]
         # JSON and NumPy lose int/float and tuple/list distinctions: an equal number is the same choice
         for i, v in enumerate(values):
-            plain = isinstance(v, numbers.Number) and isinstance(item, numbers.Number)
-            if plain and not isinstance(v, bool) and not isinstance(item, bool) and v == item:
+            both = isinstance(v, numbers.Number) and isinstance(item, numbers.Number)
+            if both and not isinstance(v, bool) and not isinstance(item, bool) and v == item:
                 return i
             if isinstance(v, (tuple, list)) and isinstance(item, (tuple, list)) and list(v) == list(item):
                 return i
@@ -165,10 +158,10 @@ def _ravel_items(name: str, parameter: Parameter, value: Any) -> list[Any]:
     return items
 
 
-def encode_host(space: Space, params: Any, fill: np.ndarray | None) -> np.ndarray:
+def encode_host(space: Layout, params: Any, fill: np.ndarray | None) -> np.ndarray:
     """Host values to ``float64[d]``."""
     given = flatten_host(space, params)
-    unit = space.default_unit() if fill is None else np.array(fill, np.float64)
+    unit = space.default.copy() if fill is None else np.array(fill, np.float64)
     for name, value in given.items():
         if name not in space.names:
             raise invalid(name, f"one of the parameters {list(space.names)}", value, InvalidParameters)
@@ -184,7 +177,7 @@ def encode_host(space: Space, params: Any, fill: np.ndarray | None) -> np.ndarra
     return unit
 
 
-def validate_host(space: Space, params: Any) -> None:
+def validate_host(space: Layout, params: Any) -> None:
     """A complete and feasible point, or `InvalidParameters`."""
     unit = encode_host(space, params, None)
     given = flatten_host(space, params)
@@ -192,12 +185,12 @@ def validate_host(space: Space, params: Any) -> None:
     if extra:
         raise invalid(extra[0], "no value while its condition does not hold", given[extra[0]], InvalidParameters)
     if space.constraints:
-        values = np.asarray(space.unit_constraint(jnp.asarray(unit, jnp.result_type(float))))
+        values = np.asarray(unit_constraint(space, jnp.asarray(unit, jnp.result_type(float))))
         if not (values >= -1e-6).all():
             raise invalid("params", "constraint values >= 0", values.tolist(), InvalidParameters)
 
 
-def default_units(space: Space) -> np.ndarray:
+def default_units(space: Layout) -> np.ndarray:
     """``float64[d]`` of the declared defaults; the middle of the scale, snapped, for the others."""
     unit = np.full(space.dim, 0.5)
     for name, parameter, where in zip(space.names, space.parameters, space.slices):
@@ -210,17 +203,17 @@ def default_units(space: Space) -> np.ndarray:
             except InvalidParameters as error:
                 raise InvalidSpace(f"default of {error}") from error
         elif parameter.cells:
-            unit[where] = unit_of_cell(parameter, host_index(parameter, unit[where]).astype(np.float64), np)
+            unit[where] = centre_of(parameter, index_of(parameter, unit[where], np), np.float64, np)
     return unit
 
 
-def static_groups(space: Space, units: np.ndarray) -> list[tuple[dict[str, Any], np.ndarray]]:
+def static_groups(space: Layout, units: np.ndarray) -> list[tuple[dict[str, Any], np.ndarray]]:
     """Row numbers by the values of the static parameters, in the order of the values."""
     named = [(n, p, w) for n, p, w in zip(space.names, space.parameters, space.slices) if p.static]
     if not named:
         return [({}, np.arange(len(units)))]
-    canonical_units = np.asarray(space.canonical(jnp.asarray(units)))
-    index = np.stack([host_index(p, canonical_units[:, w.start]) for _, p, w in named], axis=-1)
+    snapped = np.asarray(batched(lambda u: canonical(space, u), jnp.asarray(units)))
+    index = np.stack([index_of(p, snapped[:, w.start], np) for _, p, w in named], axis=-1)
     groups = []
     for row in np.unique(index, axis=0):
         values = {n: cell_values(p)[int(i)] for (n, p, _), i in zip(named, row)}

@@ -13,10 +13,24 @@ import jax.numpy as jnp
 import numpy as np
 
 from jhpo.errors import InvalidSpace, invalid
-from jhpo.space.declared import conditions_of, finite, from_plain, prior_of, shape_of, to_plain, value_key
+from jhpo.space.declared import (
+    conditions_of,
+    finite,
+    from_plain,
+    leaves_of,
+    plain,
+    prior_of,
+    shape_of,
+    to_plain,
+    value_key,
+)
+from jhpo.space.log_table import log_table
 
-# An integer cell is found by floor(u * m): float32 resolves that many cells and no more.
-MAX_CELLS = 2**24
+# A unit coordinate of float32 has 2^24 steps: enough that each of so many values is as likely as the others.
+MAX_CELLS = 2**20
+# Steps of float32 that a continuous range needs, and what its smallest and largest normal numbers are.
+MIN_STEPS = 1024
+_TINY, _HUGE = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 SCALES = ("linear", "log", "reverse_log", "logit")
 
 
@@ -36,6 +50,17 @@ class Parameter:
     def _finish(self) -> None:
         for name, check in (("shape", shape_of), ("when", conditions_of), ("prior", prior_of)):
             object.__setattr__(self, name, check(getattr(self, name)))
+        default = self.default.tolist() if isinstance(self.default, np.ndarray) else plain(self.default)
+        object.__setattr__(self, "default", default)
+
+    @property
+    def delivers(self) -> str | None:
+        """How a listed value reaches the objective: "bool", "int" or "float"; None as its index."""
+        return None
+
+    def unresolved(self) -> InvalidSpace | None:
+        """The error if float32 and int32 cannot tell the values apart; the space raises it with the name."""
+        return None
 
     @property
     def size(self) -> int:
@@ -117,6 +142,21 @@ class Float(Parameter):
             object.__setattr__(self, name, value)
         self._finish()
 
+    def unresolved(self) -> InvalidSpace | None:
+        low, high = self.low, self.high
+        if max(abs(low), abs(high)) > _HUGE:
+            return invalid("high", f"numbers that float32 can hold, up to {_HUGE:.3g}", (low, high), InvalidSpace)
+        if self.scale in ("log", "logit") and low < _TINY:
+            return invalid("low", f"at least {_TINY:.3g}, the smallest normal float32", low, InvalidSpace)
+        step = float(np.spacing(np.float32(max(abs(low), abs(high)))))
+        if high - low < MIN_STEPS * step or high - low < _TINY:
+            expected = f"a range that float32 resolves, at least {MIN_STEPS * step:.3g} wide (tune an offset instead)"
+            return invalid("low, high", expected, (low, high), InvalidSpace)
+        if self.scale in ("reverse_log", "logit") and 1.0 - high < 16 * 2.0**-24:
+            expected = "a number below 1 - 1e-6, as float32 has no others near 1 (tune 1 - x on the log scale)"
+            return invalid("high", expected, high, InvalidSpace)
+        return None
+
     def forward(self, value: Any, xp: Any = jnp) -> Any:
         """Value to the scale's own coordinate, not yet normalised."""
         match self.scale:
@@ -190,6 +230,7 @@ class Int(Parameter):
         default: Any = None,
         prior: tuple[float, float] | None = None,
     ) -> None:
+        low, high, step = plain(low), plain(high), plain(step)
         for name, bound in (("low", low), ("high", high), ("step", step)):
             if isinstance(bound, bool) or not isinstance(bound, numbers.Integral):
                 raise invalid(name, "an integer", bound, InvalidSpace)
@@ -202,8 +243,6 @@ class Int(Parameter):
             raise invalid("step", f"a positive divisor of high - low = {high - low}", step, InvalidSpace)
         if log and (low < 1 or step != 1):
             raise invalid("low", "an integer >= 1 with step 1 on the log scale", (low, step), InvalidSpace)
-        if (high - low) // step + 1 > MAX_CELLS:
-            raise invalid("high", f"at most {MAX_CELLS} values (use Float for more)", high, InvalidSpace)
         values = dict(low=low, high=high, step=step, log=bool(log), shape=shape, when=when, default=default)
         for name, value in {**values, "prior": prior}.items():
             object.__setattr__(self, name, value)
@@ -213,10 +252,15 @@ class Int(Parameter):
     def cells(self) -> int:
         return (self.high - self.low) // self.step + 1
 
-    @property
-    def ends(self) -> tuple[float, float]:
-        """The outer edges of the first and the last cell, in logarithms."""
-        return math.log(self.low - 0.5), math.log(self.high + 0.5)
+    def unresolved(self) -> InvalidSpace | None:
+        values = (self.low, self.high)
+        if not self.log and self.cells > MAX_CELLS:
+            expected = f"at most {MAX_CELLS} values, which float32 tells apart (a larger step, log=True, or a Float)"
+            return invalid("low, high", expected, values, InvalidSpace)
+        if self.log and (self.cells > 2**24 or log_table(self.low, self.high).narrowest < 1):
+            expected = "values that float32 tells apart on the log scale (a smaller high, or a Float)"
+            return invalid("low, high", expected, values, InvalidSpace)
+        return None
 
 
 @dataclasses.dataclass(frozen=True, eq=False, init=False)
@@ -238,13 +282,19 @@ class _Listed(Parameter):
     ) -> None:
         if isinstance(choices, (str, bytes)) or not isinstance(choices, (Sequence, np.ndarray)) or not len(choices):
             raise invalid("choices", "a list of at least one value", choices, InvalidSpace)
-        keys = [value_key(c) for c in choices]
-        twice = [c for i, c in enumerate(choices) if keys[i] in keys[:i]]
-        if twice:
-            raise invalid("choices", "distinct values", f"{twice[0]!r} twice", InvalidSpace)
+        choices = tuple(plain(c) for c in choices)
+        seen: set[Any] = set()
+        for choice in choices:
+            inner = next((leaf for leaf in leaves_of(choice) if isinstance(leaf, Parameter)), None)
+            if inner is not None:
+                expected = "values; a parameter of its own goes beside it, with when={...: the choice it belongs to}"
+                raise invalid("choices", expected, f"a {type(inner).__name__}", InvalidSpace)
+            if value_key(choice) in seen:
+                raise invalid("choices", "distinct values", f"{choice!r} twice", InvalidSpace)
+            seen.add(value_key(choice))
         if any(isinstance(c, float) and math.isnan(c) for c in choices):
             raise invalid("choices", "no NaN", choices, InvalidSpace)
-        values = dict(choices=tuple(choices), static=bool(static), shape=shape, when=when, default=default)
+        values = dict(choices=choices, static=bool(static), shape=shape, when=when, default=default)
         for name, value in {**values, "prior": prior}.items():
             object.__setattr__(self, name, value)
         self._finish()
@@ -255,9 +305,35 @@ class _Listed(Parameter):
     def cells(self) -> int:
         return len(self.choices)
 
+    @property
+    def delivers(self) -> str | None:
+        if all(isinstance(c, bool) for c in self.choices):
+            return "bool"
+        if not all(isinstance(c, numbers.Real) and not isinstance(c, bool) for c in self.choices):
+            return None
+        return "int" if all(isinstance(c, numbers.Integral) for c in self.choices) else "float"
+
+    def unresolved(self) -> InvalidSpace | None:
+        if self.static or self.delivers in (None, "bool"):
+            return None
+        if self.delivers == "int":
+            bad = [c for c in self.choices if abs(int(c)) >= 2**31]
+            advice = "integers that int32 can hold (static=True keeps Python values)"
+            return invalid("choices", advice, bad, InvalidSpace) if bad else None
+        narrow = [np.float32(c) if abs(c) <= _HUGE else np.float32(np.inf) for c in self.choices]
+        bad = [c for c, f in zip(self.choices, narrow) if not np.isfinite(f) or (f == 0.0) != (c == 0.0)]
+        if bad or len(set(narrow)) < len(narrow):
+            advice = "numbers that float32 can hold and tell apart (static=True keeps Python values)"
+            return invalid("choices", advice, bad or self.choices, InvalidSpace)
+        return None
+
 
 class Choice(_Listed):
-    """One of a list of unordered values of any kind: inside jit its int32 index, outside the value itself.
+    """One of a list of unordered values of any kind.
+
+    Inside jit, numbers and booleans are themselves (int32, the unit's float type, bool), and of any other list the
+    objective sees the int32 index: ``[sgd, adam][hp["opt"]]`` is `jhpo.switch`. Outside, it is the value itself. A
+    list that mixes numbers with other values is seen by its index.
 
     With ``static=True`` it is a Python value inside the objective too (a depth, an architecture): members are
     grouped by it, one compilation a group.
@@ -273,23 +349,22 @@ class Choice(_Listed):
 class Ordinal(_Listed):
     """One of a list of values whose order means something; numbers are numbers inside jit, others an index.
 
-    >>> Ordinal([16, 32, 64, 128]).numeric
-    True
+    >>> Ordinal([16, 32, 64, 128]).delivers
+    'int'
     """
 
     kind: ClassVar[str] = "ordinal"
-
-    @property
-    def numeric(self) -> bool:
-        """Every value is a number, so the traced value is the number itself."""
-        return all(isinstance(c, numbers.Real) and not isinstance(c, bool) for c in self.choices)
 
 
 KINDS: dict[str, type[Parameter]] = {"Float": Float, "Int": Int, "Choice": Choice, "Ordinal": Ordinal}
 
 
-def from_json(data: dict[str, Any]) -> Parameter:
+def from_json(data: dict[str, Any], named: bool = False) -> Parameter:
     """The parameter that `Parameter.to_json` described.
+
+    Args:
+      data: what `to_json` gave.
+      named: choices that are no plain values become their names, for those who only read.
 
     Raises:
       InvalidSpace: an unknown type, or a choice that is no plain value.
@@ -300,7 +375,7 @@ def from_json(data: dict[str, Any]) -> Parameter:
     kind = data.get("type")
     if kind not in KINDS:
         raise invalid("type", f"one of {sorted(KINDS)}", kind, InvalidSpace)
-    fields = {k: from_plain(v) for k, v in data.items() if k != "type"}
+    fields = {k: from_plain(v, named) for k, v in data.items() if k != "type"}
     if "when" in fields:
         fields["when"] = {parent: list(values) for parent, values in fields["when"]}
     return KINDS[kind](**fields)

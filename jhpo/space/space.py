@@ -17,18 +17,16 @@ import numpy as np
 from jhpo.errors import InvalidSpace, check_integer, invalid
 from jhpo.space import codec
 from jhpo.space import host_codec as host
+from jhpo.space.layout import Layout
 from jhpo.space.parameters import Choice, Float, Int, Ordinal, Parameter, from_json
 
 HP = Any
-# Constraints of a space with static parameters are evaluated once per combination of their values.
-MAX_COMBINATIONS = 256
 # Spaces with at most this many cells are enumerated to count their distinct points exactly.
 MAX_ENUMERATED = 100_000
-REJECTION_ROUNDS = 64
 
 
 @jax.tree_util.register_static
-class Space:
+class Space(Layout):
     """A search space over any pytree of `Float`, `Int`, `Choice` and `Ordinal`.
 
     A point of the space is a row of the unit cube, ``float[d]``; `from_unit` turns rows into hyperparameters of
@@ -61,6 +59,9 @@ class Space:
         for name, (_, leaf) in zip(self.names, paths):
             if not isinstance(leaf, Parameter):
                 raise invalid(name, "a parameter (Float, Int, Choice, Ordinal)", leaf, InvalidSpace)
+            error = leaf.unresolved()
+            if error is not None:
+                raise InvalidSpace(f"{name}: {error}")
         if len(set(self.names)) < len(self.names):
             raise invalid("space", "distinct dotted names", self.names, InvalidSpace)
         self.parameters: tuple[Parameter, ...] = tuple(leaf for _, leaf in paths)
@@ -87,17 +88,9 @@ class Space:
         self.cells = spread(lambda p: p.cells, np.int32)
         self.categorical = spread(lambda p: p.categorical, np.bool_)
         self.static_mask = spread(lambda p: p.static, np.bool_)
-        self._log_cells = spread(lambda p: isinstance(p, Int) and p.log, np.bool_)
-        self._low = spread(lambda p: p.low if isinstance(p, Int) else 0, np.float64)
-        self._ends = np.stack(
-            [
-                spread(lambda p: p.ends[0] if isinstance(p, Int) and p.log else 0.0, np.float64),
-                spread(lambda p: p.ends[1] if isinstance(p, Int) and p.log else 1.0, np.float64),
-            ]
-        )
-        self._default = np.full(self.dim, 0.5)
-        self._default = host.default_units(self)
-        self._default.setflags(write=False)
+        self.default = np.full(self.dim, 0.5)
+        self.default = host.default_units(self)
+        self.default.setflags(write=False)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Space) and self._key == other._key
@@ -219,7 +212,7 @@ class Space:
 
     def default_unit(self) -> np.ndarray:
         """``float64[d]``: every parameter at its default."""
-        return self._default.copy()
+        return self.default.copy()
 
     def static_groups(self, units: np.ndarray) -> list[tuple[dict[str, Any], np.ndarray]]:
         """Rows grouped by the values of the static parameters: ``[(values by name, row numbers), ...]``."""
@@ -256,8 +249,13 @@ class Space:
         return json.dumps(data, sort_keys=True)
 
     @classmethod
-    def from_json(cls, text: str, constraints: Sequence[Callable[[HP], Any]] = ()) -> Space:
+    def from_json(cls, text: str, constraints: Sequence[Callable[[HP], Any]] = (), *, named: bool = False) -> Space:
         """The space that `to_json` wrote; its constraint functions have to be given again.
+
+        Args:
+          text: what `to_json` wrote.
+          constraints: as many functions as the space had.
+          named: choices that JSON cannot hold (functions, classes) stand there by name, for those who only read.
 
         Raises:
           InvalidSpace: not such a text, an opaque choice, or another number of constraints.
@@ -273,7 +271,7 @@ class Space:
             raise invalid("tree", expected, None, InvalidSpace)
         if len(data["constraints"]) != len(constraints):
             raise invalid("constraints", f"the functions {data['constraints']}", list(constraints), InvalidSpace)
-        leaves = [from_json({k: v for k, v in p.items() if k != "name"}) for p in data["parameters"]]
+        leaves = [from_json({k: v for k, v in p.items() if k != "name"}, named) for p in data["parameters"]]
         return cls(host.grow_tree(data["tree"], leaves), constraints)
 
     def fingerprint(self) -> str:

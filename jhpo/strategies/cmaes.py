@@ -10,7 +10,7 @@ import numpy as np
 
 from jhpo.errors import check_integer, check_number, invalid
 from jhpo.kernels import cma
-from jhpo.space.parameters import Int
+from jhpo.space.cells import edge_of
 from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation, Strategy, default_dtype, feasible_value, static_field, strategy
 
@@ -309,22 +309,14 @@ def _first_table(space: Space, dtype: jnp.dtype) -> jax.Array:
 
 def _cell_edges(space: Space, mean: jax.Array) -> tuple[jax.Array, jax.Array]:
     """``float[d]`` unit coordinates of the edges of the cells that hold ``mean``; infinite at the ends of the range."""
-    logarithmic, geometry = [], []
-    for p in space.parameters:
-        if isinstance(p, Int) and p.log:
-            entry = (p.low - 0.5, p.ends[0], p.ends[1] - p.ends[0])
-        else:
-            entry = (0.0, 0.0, 1.0)
-        logarithmic += [isinstance(p, Int) and p.log] * p.size
-        geometry += [entry] * p.size
-    dtype = mean.dtype
-    log, cells = jnp.asarray(np.array(logarithmic)), jnp.asarray(space.cells, dtype)
-    low, start, width = jnp.asarray(np.array(geometry).T, dtype)
-    index = space.index(mean).astype(dtype)
+    index, cells = space.index(mean), jnp.asarray(space.cells)
 
     def edge(i: jax.Array) -> jax.Array:
-        on_log = (jnp.log(jnp.where(log, low + i, 1.0)) - start) / width
-        return jnp.where(log, on_log, i / jnp.maximum(cells, 1.0))
+        parts = [
+            edge_of(p, i[where], mean.dtype) if p.cells else jnp.zeros((p.size,), mean.dtype)
+            for p, where in zip(space.parameters, space.slices)
+        ]
+        return jnp.concatenate(parts)
 
     below = jnp.where(index > 0, edge(index), -jnp.inf)
     above = jnp.where(index < cells - 1, edge(index + 1), jnp.inf)

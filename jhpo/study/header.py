@@ -73,15 +73,15 @@ def check_same(header: dict[str, Any], wanted: dict[str, Any], space: Space) -> 
 
 
 def stored_space(header: dict[str, Any], given: Space | None) -> Space:
-    """The space as it was stored, with the constraints of `given` where their number fits."""
+    """The space as it was stored: constraints of `given` where their number fits, other choices by name."""
     try:
-        return Space.from_json(header["space"], given.constraints if given is not None else ())
+        return Space.from_json(header["space"], given.constraints if given is not None else (), named=True)
     except InvalidSpace:
         import json
 
         bare = json.loads(header["space"])
         bare["constraints"] = []
-        return Space.from_json(json.dumps(bare))
+        return Space.from_json(json.dumps(bare), named=True)
 
 
 def restore(event: Event, space: Space | None, strategy: Strategy | None, read_only: bool) -> tuple[Space, Strategy]:

@@ -213,7 +213,7 @@ def test_every_integer_is_its_own_centre(low: int, count: int, at: int, step: in
         (lambda: Int(1.5, 3), "low: expected an integer"),
         (lambda: Int(0, 10, step=3), "step"),
         (lambda: Int(0, 10, log=True), "low"),
-        (lambda: Int(0, 2**30), "at most"),
+        (lambda: Space({"n": Int(0, 2**30)}), "n: low, high: expected at most"),
         (lambda: Choice([]), "choices"),
         (lambda: Choice("abc"), "choices"),
         (lambda: Choice(["a", "b", "a"]), "'a' twice"),

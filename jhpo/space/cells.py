@@ -1,0 +1,89 @@
+"""Which value of a discrete parameter a unit coordinate means: decided here alone, for traced and for host code.
+
+The decision is made in float32 and integers, operations that NumPy and every device carry out alike. A unit coordinate
+counts in steps of 2^-24, the finest that float32 has everywhere in [0, 1]. Cells of equal width follow from one
+product. Those of logarithmic integers are looked up in a `log_table`, with linear interpolation between its nodes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from jhpo.space.log_table import NODE, POINT, STEPS, LogTable, log_table
+from jhpo.space.parameters import Int, Parameter
+
+
+def _interpolated(table: LogTable, step: Any, xp: Any) -> Any:
+    nodes = xp.asarray(table.nodes)
+    node, rest = step // np.int32(NODE), step % np.int32(NODE)
+    low = nodes[node]
+    return (low + (nodes[node + 1] - low) * rest // np.int32(NODE)) >> np.int32(POINT)
+
+
+def _log_index(parameter: Int, step: Any, xp: Any) -> Any:
+    table = log_table(parameter.low, parameter.high)
+    starts = xp.asarray(table.starts)
+    index = (_search(starts, step, "right", xp) - 1).astype(np.int32)
+    if table.nodes is None:
+        return index
+    last = np.int32(len(table.starts) - 1)
+    above = xp.maximum(_interpolated(table, step, xp), last)
+    return xp.where(index < last, index, xp.minimum(above, np.int32(parameter.cells - 1)))
+
+
+def _first_step(parameter: Int, index: Any, xp: Any) -> Any:
+    """The first step that means the value number ``index``, which may be one more than the last."""
+    table = log_table(parameter.low, parameter.high)
+    known = len(table.starts)
+    exact = xp.asarray(np.append(table.starts, np.int32(STEPS)))[xp.minimum(index, np.int32(known))]
+    if table.nodes is None:
+        return exact
+    nodes = xp.asarray(table.nodes)
+    wanted = index << np.int32(POINT)
+    node = xp.clip(_search(nodes, wanted, "left", xp) - 1, 0, len(table.nodes) - 2).astype(np.int32)
+    gap = xp.maximum(nodes[node + 1] - nodes[node], np.int32(1))
+    step = node * np.int32(NODE) - (-(wanted - nodes[node]) * np.int32(NODE) // gap)
+    step = xp.where(index > np.int32(parameter.cells - 1), np.int32(STEPS), step)
+    return xp.where(index < np.int32(known), exact, xp.maximum(step, np.int32(table.starts[-1])))
+
+
+def _search(table: Any, wanted: Any, side: str, xp: Any) -> Any:
+    if xp is np:
+        return np.searchsorted(table, wanted, side=side)
+    return jnp.searchsorted(table, wanted, side=side, method="scan")
+
+
+def index_of(parameter: Parameter, unit: Any, xp: Any = jnp) -> Any:
+    """Number of the value that unit coordinates mean: ``float[...]`` to ``int32[...]``, alike for NumPy and JAX.
+
+    >>> index_of(Int(1, 4), np.array([0.0, 0.26, 1.0]), np).tolist()
+    [0, 1, 3]
+    """
+    unit = xp.clip(xp.asarray(unit).astype(np.float32), np.float32(0), np.float32(1))
+    if isinstance(parameter, Int) and parameter.log:
+        step = xp.minimum(xp.floor(unit * np.float32(STEPS)), np.float32(STEPS - 1)).astype(np.int32)
+        return _log_index(parameter, step, xp)
+    at = xp.floor(unit * np.float32(parameter.cells))
+    return xp.minimum(at, np.float32(parameter.cells - 1)).astype(np.int32)
+
+
+def centre_of(parameter: Parameter, index: Any, dtype: Any, xp: Any = jnp) -> Any:
+    """Unit coordinates in the middle of the cells, ``int32[...]`` to ``dtype[...]``: the inverse of `index_of`."""
+    index = xp.clip(xp.asarray(index), 0, parameter.cells - 1).astype(np.int32)
+    dtype = np.dtype(dtype)
+    if isinstance(parameter, Int) and parameter.log:
+        first, after = (_first_step(parameter, index + np.int32(k), xp) for k in (0, 1))
+        return ((first + after) // np.int32(2)).astype(dtype) / dtype.type(STEPS)
+    return (index.astype(dtype) + dtype.type(0.5)) / dtype.type(parameter.cells)
+
+
+def edge_of(parameter: Parameter, index: Any, dtype: Any, xp: Any = jnp) -> Any:
+    """Unit coordinates at which the cells begin: ``int32[...]`` to ``dtype[...]``; the number of cells gives 1."""
+    dtype = np.dtype(dtype)
+    index = xp.clip(xp.asarray(index), 0, parameter.cells).astype(np.int32)
+    if isinstance(parameter, Int) and parameter.log:
+        return _first_step(parameter, index, xp).astype(dtype) / dtype.type(STEPS)
+    return index.astype(dtype) / dtype.type(parameter.cells)
