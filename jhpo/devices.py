@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -20,6 +20,10 @@ def member_mesh(devices: Sequence[Any] | None = None) -> Mesh:
     Raises:
       InvalidArgument: no device, one twice, or something that is no JAX device.
     """
+    if isinstance(devices, jax.Device):
+        devices = [devices]
+    if devices is not None and (isinstance(devices, str) or not isinstance(devices, Iterable)):
+        raise invalid("devices", "distinct JAX devices, such as jax.local_devices()[:2]", devices)
     chosen = list(jax.local_devices()) if devices is None else list(devices)
     if not chosen or len(set(chosen)) < len(chosen) or not all(isinstance(d, jax.Device) for d in chosen):
         raise invalid("devices", "distinct JAX devices, such as jax.local_devices()", devices)

@@ -31,7 +31,7 @@ def judge(value: Any) -> Outcome:
     """
     if isinstance(value, dict):
         return _judge_mapping(value)
-    if isinstance(value, (bool, str, bytes)) or value is None:
+    if isinstance(value, (bool, np.bool_, str, bytes)) or value is None or np.ma.is_masked(value):
         return failure(f"expected a finite number, got {value!r}"[:300])
     if isinstance(value, numbers.Real):
         try:
@@ -55,6 +55,14 @@ def judge(value: Any) -> Outcome:
     return Outcome(number)
 
 
+def _numbers(values: Any) -> np.ndarray:
+    """``float64[c]``; what is masked, None or text is no number."""
+    array = np.atleast_1d(np.ma.filled(np.ma.asarray(values).astype(np.float64), np.nan))
+    if np.asarray(values).dtype.kind in "USb" or array.ndim != 1:
+        raise ValueError("no list of numbers")
+    return array
+
+
 def failure(reason: str) -> Outcome:
     """A failed trial."""
     return Outcome(math.nan, reason or "failed")
@@ -70,7 +78,7 @@ def _judge_mapping(value: dict[str, Any]) -> Outcome:
     constraint = cost = None
     if "constraint" in value:
         try:
-            constraint = np.atleast_1d(np.asarray(value["constraint"], np.float64))
+            constraint = _numbers(value["constraint"])
         except (TypeError, ValueError):
             return failure(f"constraint: expected numbers, got {value['constraint']!r}"[:300])
     if "cost" in value:

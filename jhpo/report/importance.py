@@ -19,6 +19,8 @@ def importance(trials: Trials, quantile: float = 0.1) -> dict[str, float]:
     Pearson divergence: a parameter whose good values lie where all values lie did not matter. Interactions are not
     seen, and conditional parameters are judged by the trials in which they were active.
 
+    Where the trials do not differ in value, or the best ones are most of them, every share is zero.
+
     Args:
       trials: columns with at least eight successful trials.
       quantile: share of trials that count as good, in (0, 1).
@@ -41,7 +43,11 @@ def importance(trials: Trials, quantile: float = 0.1) -> dict[str, float]:
     if len(ids) < _FEWEST:
         raise JhpoError(f"importance needs at least {_FEWEST} successful trials, and there are {len(ids)}")
     space, units = trials.space, trials.table.unit.array[ids]
-    good = np.arange(len(ids)) < max(int(np.ceil(quantile * len(ids))), 2)
+    value = trials.sign * trials.table.value.array[ids]
+    # equal values are equally good: a constant says nothing of any parameter
+    good = value <= value[min(max(int(np.ceil(quantile * len(ids))), 2), len(ids)) - 1]
+    if good.all():
+        return dict.fromkeys(space.names, 0.0)
     active = np.asarray(space.active(units.astype(np.float32)))
     divergences = np.zeros(space.dim)
     for d in range(space.dim):

@@ -15,6 +15,7 @@ from jhpo.errors import check_integer, invalid
 from jhpo.evaluation.evaluators import Evaluator, blank_result, make_evaluator
 from jhpo.search.driver import Driver
 from jhpo.search.stopping import Progress, StopRules
+from jhpo.space.distinct import first_distinct
 from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation, Strategy, feasible_value
 
@@ -66,16 +67,15 @@ class Result:
         return self._driver.state
 
     def top(self, k: int = 5, states: bool = True) -> list[Top]:
-        """The k best distinct trials; with ``states`` their trained states, made again from their keys.
+        """The k best trials with different hyperparameters.
+
+        With ``states``, their trained states are made again from their keys.
 
         Raises:
           InvalidArgument: k is no positive integer.
         """
         check_integer("k", k)
-        distinct: dict[bytes, int] = {}
-        for row in self._order:
-            distinct.setdefault(self.history.units[row].tobytes(), int(row))
-        rows = np.array(list(distinct.values())[:k], np.int64)
+        rows = first_distinct(self.space, self.history.units, self._order, k)
         trained = [None] * len(rows)
         if states and len(rows):
             of = self.history

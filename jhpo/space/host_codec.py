@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numbers
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -65,14 +66,27 @@ def _prune(tree: Any) -> Any:
     return None if tree is _ABSENT else tree
 
 
-def decode_host(space: Layout, unit: np.ndarray) -> Any:
-    """One row ``float[d]`` to host values."""
+def exact_values(space: Layout, params: Any) -> dict[str, Any]:
+    """Values of the `Float` parameters among ``params``, by dotted name."""
+    floats = {name: p for name, p in zip(space.names, space.parameters) if isinstance(p, Float)}
+    given = {name: np.asarray(v, np.float64) for name, v in flatten_host(space, params).items() if name in floats}
+    inside = {name: np.clip(v, floats[name].low, floats[name].high).tolist() for name, v in given.items()}
+    return inside
+
+
+def decode_host(space: Layout, unit: np.ndarray, exact: Mapping[str, Any]) -> Any:
+    """One row ``float[d]`` to host values; those of ``exact`` as they are."""
     if unit.shape != (space.dim,):
         raise invalid("unit", f"an array of shape ({space.dim},)", unit.shape, InvalidParameters)
     on = host_active(space, unit)
-    leaves = [
-        host_values(p, unit[where]) if state else _ABSENT for p, where, state in zip(space.parameters, space.slices, on)
-    ]
+
+    def value(name: str, parameter: Parameter, where: slice) -> Any:
+        if name not in exact:
+            return host_values(parameter, unit[where])
+        return np.asarray(exact[name], np.float64) if parameter.shape else float(exact[name])
+
+    named = zip(space.names, space.parameters, space.slices, on)
+    leaves = [value(name, p, where) if state else _ABSENT for name, p, where, state in named]
     return _prune(jax.tree_util.tree_unflatten(space.treedef, leaves))
 
 

@@ -7,7 +7,7 @@ import hashlib
 import itertools
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -218,9 +218,19 @@ class Space(Layout):
         """Rows grouped by the values of the static parameters: ``[(values by name, row numbers), ...]``."""
         return host.static_groups(self, np.asarray(units))
 
-    def decode(self, unit: Any) -> HP:
-        """One unit row as host values: strings and numbers in the tree's shape, inactive parameters absent."""
-        return host.decode_host(self, np.asarray(unit))
+    def decode(self, unit: Any, exact: Mapping[str, Any] | None = None) -> HP:
+        """One unit row as host values: strings and numbers in the tree's shape, inactive parameters absent.
+
+        Args:
+          unit: ``float[d]``.
+          exact: values by dotted name that stand for those of the row, as `exact` gives them: a number that went
+            through a logarithm comes back with other last digits.
+        """
+        return host.decode_host(self, np.asarray(unit), exact or {})
+
+    def exact(self, params: HP) -> dict[str, Any]:
+        """The real numbers among host values, by dotted name: floats, and nested lists of them for arrays."""
+        return host.exact_values(self, params)
 
     def encode(self, params: HP, fill: np.ndarray | None = None) -> np.ndarray:
         """Unit row ``float64[d]`` of host values; what is missing is taken from ``fill``.

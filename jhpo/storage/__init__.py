@@ -5,26 +5,35 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from jhpo.errors import invalid
+from jhpo.errors import StorageError, invalid
 from jhpo.storage.codec import Event as Event
 from jhpo.storage.memory import MemoryLog as MemoryLog
 
 if TYPE_CHECKING:
+    import sqlalchemy as sa
+
     from jhpo.storage.sql import SqlLog
 
 
-def storage_url(storage: str | os.PathLike[str]) -> str:
-    """A database URL from a URL or from the path of a SQLite file.
+def storage_url(storage: str | os.PathLike[str]) -> sa.URL:
+    """A database URL from a URL or from the path of a SQLite file: only a text with ``://`` is a URL.
 
-    >>> storage_url("study.db")
-    'sqlite:///study.db'
+    >>> str(storage_url("study.db")), storage_url("a?b=1%25.db").database
+    ('sqlite:///study.db', 'a?b=1%25.db')
     """
+    import sqlalchemy as sa  # loaded only by those who store
+
     if not isinstance(storage, (str, os.PathLike)):
         raise invalid("storage", "a path or a database URL", storage)
     text = os.fspath(storage)
     if not text or "\0" in text:
         raise invalid("storage", "a path or a database URL", text)
-    return text if "://" in text else f"sqlite:///{text}"
+    if isinstance(storage, str) and "://" in text:
+        try:
+            return sa.make_url(text)
+        except sa.exc.SQLAlchemyError as error:
+            raise StorageError(f"storage: expected a path or a database URL, got {text!r}") from error
+    return sa.URL.create("sqlite", database=text)
 
 
 def open_log(storage: str | os.PathLike[str] | None, *, create: bool, read_only: bool = False) -> MemoryLog | SqlLog:

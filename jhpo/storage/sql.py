@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -39,9 +40,11 @@ class SqlLog:
 
     persistent = True
 
-    def __init__(self, url: str, *, create: bool, read_only: bool = False) -> None:
-        self.url, self.read_only = url, read_only
+    def __init__(self, url: sa.URL, *, create: bool, read_only: bool = False) -> None:
+        self._target, self.read_only = url, read_only
         self._path = sqlite_path(url)
+        self.url = str(self._path) if self._path is not None else url.render_as_string()  # for people: no password
+        self._file: tuple[int, int] | None = None
         self.seq, self._chain = 0, GENESIS
         if self._path is not None:
             _check_file(self._path, create)
@@ -59,8 +62,9 @@ class SqlLog:
     def _connect(self) -> None:
         self._pid = os.getpid()
         try:
-            self._engine = _engine(self.url, self._path, self.read_only)
+            self._engine = _engine(self._target, self._path, self.read_only)
             self._connection = self._engine.connect()
+            self._file = self._identity()
         except (SQLAlchemyError, ImportError) as error:
             raise StorageError(f"cannot open {self.url}: {_short(error)}") from error
 
@@ -120,10 +124,12 @@ class SqlLog:
         before = (self.seq, self._chain)
         self._read_to = before
         try:
+            self._check_there()
             with self._explained("write"), self._exclusive():
                 yield self
                 if self.seq > self._read_to[0]:
                     self._connection.execute(_SET_HEAD, {"value": f"{self.seq}:{self._chain.hex()}"})
+                self._check_there()  # what goes into a file without a name is not kept
         except BaseException:
             # what others had committed stays read; what this transaction added never happened
             self.seq, self._chain = self._read_to
@@ -190,6 +196,22 @@ class SqlLog:
         self._connection.close()
         self._engine.dispose()
 
+    def _identity(self) -> tuple[int, int] | None:
+        """Device and inode of the file behind the path; None for a database server, or where there is no file."""
+        try:
+            found = None if self._path is None else os.stat(self._path)
+        except OSError:
+            return None
+        return None if found is None else (found.st_dev, found.st_ino)
+
+    def _check_there(self) -> None:
+        """Raises where the file was deleted, moved or replaced since it was opened."""
+        if self._path is not None and self._identity() != self._file:
+            raise StorageError(
+                f"{self.url} was deleted, moved or replaced while it was open: nothing more can be kept in it. "
+                "Put the file back, or open the study again"
+            )
+
     def _reconnect_after_fork(self) -> None:
         if os.getpid() != self._pid:
             # a connection must not be used on both sides of a fork; the parent's stays untouched
@@ -219,21 +241,17 @@ class SqlLog:
             ) from error
 
 
-def sqlite_path(url: str) -> pathlib.Path | None:
+def sqlite_path(url: sa.URL) -> pathlib.Path | None:
     """The file behind a SQLite URL, None for another database.
 
-    >>> str(sqlite_path("sqlite:///runs/study.db"))
+    >>> str(sqlite_path(sa.make_url("sqlite:///runs/study.db")))
     'runs/study.db'
     """
-    try:
-        parsed = sa.make_url(url)
-    except SQLAlchemyError as error:
-        raise StorageError(f"storage: expected a path or a database URL, got {url!r}") from error
-    if parsed.get_backend_name() != "sqlite":
+    if url.get_backend_name() != "sqlite":
         return None
-    if not parsed.database or parsed.database == ":memory:":
+    if not url.database or url.database == ":memory:":
         raise StorageError("storage: expected a SQLite file; leave storage out for a study in memory")
-    return pathlib.Path(parsed.database)
+    return pathlib.Path(url.database)
 
 
 def _check_file(path: pathlib.Path, create: bool) -> None:
@@ -256,17 +274,18 @@ def _check_file(path: pathlib.Path, create: bool) -> None:
         raise StorageError(f"{path} is not a database: expected a jhpo study")
 
 
-def _engine(url: str, path: pathlib.Path | None, read_only: bool) -> sa.Engine:
+def _engine(url: sa.URL, path: pathlib.Path | None, read_only: bool) -> sa.Engine:
     if path is None:
         return sa.create_engine(url, isolation_level="READ COMMITTED")
-    target: str = url
+    options: dict[str, Any] = {"timeout": _BUSY_SECONDS, "check_same_thread": False}
+    target, uri = str(path.absolute()), False  # a relative name such as file:x would be read as a URI
     if read_only:
         # without a write-ahead log beside it, a file in a read-only folder can only be opened as immutable
         wal = path.with_name(path.name + "-wal")
         immutable = not os.access(path.parent, os.W_OK) and not wal.exists()
-        quoted = path.absolute().as_uri()
-        target = f"sqlite:///{quoted}?{'immutable=1' if immutable else 'mode=ro'}&uri=true"
-    engine = sa.create_engine(target, connect_args={"timeout": _BUSY_SECONDS, "check_same_thread": False})
+        target, uri = f"{path.absolute().as_uri()}?{'immutable=1' if immutable else 'mode=ro'}", True
+    # connected here, as a path is no URL to be quoted and parsed
+    engine = sa.create_engine(url, creator=lambda: sqlite3.connect(target, uri=uri, **options))
 
     @sa.event.listens_for(engine, "connect")
     def prepare(connection: Any, record: Any) -> None:

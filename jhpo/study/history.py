@@ -41,6 +41,7 @@ class History:
         self.header: dict[str, Any] = {}
         self.notes: list[dict[str, Any]] = []  # stops, layouts, repairs: in log order
         self.layouts: dict[str, Any] = {}  # the last one of each name
+        self.exact: dict[int, dict[str, Any]] = {}  # real numbers as users gave them, by trial and dotted name
         self.widths: list[int] = []  # chunk sizes of the population layouts, in log order
         self.opened = 0  # generations begun
         self.members = np.empty(0, np.int64)  # of the open generation: trial of each row, -1 before it is handed out
@@ -161,6 +162,7 @@ class History:
         self.table.unit.array[rows] = units
         self.table.asked.array[rows] = body["time"]
         self.table.horizon.array[rows] = body.get("horizon", 1.0)
+        self.exact.update((rows.start + k, dict(values)) for k, values in enumerate(body.get("exact", ())) if values)
         return np.arange(rows.start, rows.stop)
 
     def _enqueue(self, body: dict[str, Any]) -> None:

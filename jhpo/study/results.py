@@ -55,7 +55,7 @@ def collect(table: TrialTable, dim: int, trial: Any, value: Any, error: str | No
 
 
 def _with_grad(outcome: Outcome, grad: Any, dim: int) -> Outcome:
-    array = np.asarray(grad, np.float64)
+    array = np.ma.filled(np.ma.asarray(grad, np.float64), np.nan)
     if array.shape != (dim,):
         raise invalid("grad", f"an array of shape ({dim},)", array.shape)
     return dataclasses.replace(outcome, grad=array)

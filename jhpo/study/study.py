@@ -18,8 +18,10 @@ from jhpo.keys import trial_key
 from jhpo.report import frame, page
 from jhpo.report.importance import importance
 from jhpo.report.trials import Trials
+from jhpo.space.distinct import first_distinct
 from jhpo.space.space import Space
-from jhpo.storage import open_log
+from jhpo.storage import MemoryLog, open_log
+from jhpo.storage.codec import pack
 from jhpo.strategies.base import Strategy
 from jhpo.study import header as headers
 from jhpo.study.history import History
@@ -76,6 +78,10 @@ class Study:
     ) -> None:
         strategy = headers.check_arguments(space, strategy, seed, direction, replicates)
         header = headers.make(space, strategy, seed, direction, replicates)
+        # whatever would be refused is refused before there is a file
+        rehearsal = MemoryLog()
+        self._begin(rehearsal, [rehearsal.append("study", header)], space, strategy, lease, max_retry)
+        pack(header)
         log = open_log(storage, create=True)
         try:
             with log.write():
@@ -227,10 +233,10 @@ class Study:
             InvalidParameters: they are not a point of the space.
         """
         self.space.validate(params)
-        unit = self.space.encode(params)
+        unit, exact = self.space.encode(params), self.space.exact(params)
         with self._ledger.transaction() as append:
             trial_id = self.history.table.size
-            append("enqueue", {"id": trial_id, "units": unit[None], "time": time.time()})
+            append("enqueue", {"id": trial_id, "units": unit[None], "time": time.time(), "exact": [exact]})
             return trial_id
 
     def absorb(self, params: Sequence[Any], values: Sequence[Any], source: str = "given") -> list[int]:
@@ -246,7 +252,8 @@ class Study:
         with self._ledger.transaction() as append:
             first = self.history.table.size
             results = self._results([judge(v) for v in values], units)
-            append("attach", {"id": first, "units": units, "results": results, "time": time.time(), "source": source})
+            body = {"id": first, "units": units, "results": results, "time": time.time(), "source": source}
+            append("attach", body | {"exact": [self.space.exact(p) for p in params]})
             return list(range(first, first + len(units)))
 
     def requeue(self, ids: Sequence[int] | None = None) -> list[int]:
@@ -267,7 +274,8 @@ class Study:
     def _trial(self, trial_id: int, seed: int | None = None) -> Trial:
         if seed is None:
             seed = int(trial_seeds(self.root, self.history.table.streams(np.asarray([trial_id])))[0])
-        return self.history.table.trial(trial_id, self.space.decode, seed)
+        exact = self.history.exact.get(trial_id)
+        return self.history.table.trial(trial_id, lambda unit: self.space.decode(unit, exact), seed)
 
     @property
     def history(self) -> History:
@@ -315,13 +323,8 @@ class Study:
     def top(self, k: int = 5) -> list[Trial]:
         """The `k` best trials with different hyperparameters, best first; feasible ones only."""
         check_integer("k", k)
-        distinct: dict[str, int] = {}
-        for trial_id in self.history.table.ranked(self.sign)[: 100 * k].tolist():
-            params = self.space.decode(self.history.table.unit.array[trial_id])
-            distinct.setdefault(repr(self.space.flat(params)), trial_id)
-            if len(distinct) == k:
-                break
-        return [self._trial(i) for i in distinct.values()]
+        table = self.history.table
+        return [self._trial(int(i)) for i in first_distinct(self.space, table.unit.array, table.ranked(self.sign), k)]
 
     def states(self, objective: Any, trials: Sequence[Trial | int], *, metric: str | None = None) -> list[Any]:
         """Trained states of some trials (``study.top(5)``), made again from their keys; None for host objectives.

@@ -1,0 +1,143 @@
+"""Odd values, odd paths and discrete spaces: what a study keeps is what it was given."""
+
+from __future__ import annotations
+
+import os
+
+import jax
+import numpy as np
+import pytest
+
+import jhpo
+from jhpo import Choice, Float, Int, InvalidArgument, Space, StorageError, Study
+from jhpo.evaluation.outcome import judge
+
+LINE = Space({"x": Float(0.0, 1.0)})
+
+
+@pytest.mark.parametrize(
+    "name", ["a?b=1.db", "100%25.db", "a#b.db", "sp ace.db", "a&b;c.db", "ä.db", "file:x.db", "-x.db"]
+)
+def test_a_path_is_a_path(tmp_path, name, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for path in (name, tmp_path / f"2{name}"):
+        with Study(LINE, "random", storage=path) as study:
+            study.tell(study.ask()[0], 1.0)
+        assert os.path.exists(path), os.listdir()
+        assert Study.load(path, read_only=True).best.value == 1.0
+    assert sorted(p for p in os.listdir() if not p.endswith(("-wal", "-shm"))) == sorted([name, f"2{name}"])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"lease": -1}, {"max_retry": -1}, {"seed": -1}, {"direction": "up"}, {"replicates": 0}, {"strategy": "no"}],
+)
+def test_a_refused_study_leaves_no_file(tmp_path, change) -> None:
+    with pytest.raises(InvalidArgument):
+        Study(**{"space": LINE, "strategy": "random", "storage": tmp_path / "s.db"} | change)
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("how", ["delete", "move", "replace"])
+def test_a_file_that_went_away_acknowledges_nothing(tmp_path, how) -> None:
+    path = tmp_path / "s.db"
+    study = Study(LINE, "random", storage=path)
+    trial, other = study.ask(2)
+    study.tell(trial, 0.5)
+    if how == "delete":
+        path.unlink()
+    else:
+        path.rename(tmp_path / "moved.db")
+        if how == "replace":
+            Study(LINE, "random", storage=path).close()
+    with pytest.raises(StorageError, match="deleted, moved or replaced"):
+        study.tell(other, 0.25)
+    if how == "move":
+        (tmp_path / "moved.db").rename(path)
+        study.tell(other, 0.25)
+        assert study.best.value == 0.25
+
+
+@pytest.mark.parametrize(
+    "value", [np.ma.masked, np.ma.array(1.0, mask=True), np.ma.array([0.5], mask=[True]), {"value": np.ma.masked}]
+)
+def test_a_masked_value_is_a_failure(value) -> None:
+    study = Study(LINE, "random")
+    (trial,) = study.ask()
+    study.tell(trial, value)
+    assert study[0].state.name == "FAILED" and np.isnan(study[0].value)
+
+
+def test_numbers_in_disguise() -> None:
+    assert judge(np.ma.array(0.5)).value == 0.5
+    assert "got np.True_" in judge(np.True_).reason or "got True" in judge(np.True_).reason
+    assert judge({"value": 1.0, "constraint": np.ma.array([1.0, 2.0], mask=[False, True])}).constraint[0] == 1.0
+    assert np.isnan(judge({"value": 1.0, "constraint": np.ma.array([1.0, 2.0], mask=[False, True])}).constraint[1])
+    assert judge({"value": 1.0, "constraint": ["1"]}).reason
+    assert judge({"value": 1.0, "cost": np.ma.masked}).reason
+
+
+@pytest.mark.parametrize("value", [0.0, 3.0])
+def test_a_constant_gives_importance_to_nothing(value) -> None:
+    study = Study(Space({"a": Float(0.0, 1.0), "b": Choice(["x", "y"])}), jhpo.RandomSearch(64), seed=1)
+    study.optimize(lambda hp: hp["a"] * 0.0 + value, budget=64)
+    assert study.importance() == {"a": 0.0, "b": 0.0}
+
+
+def test_importance_sees_ties_as_ties() -> None:
+    study = Study(Space({"a": Float(0.0, 1.0), "b": Float(0.0, 1.0)}), jhpo.RandomSearch(256), seed=1)
+    study.optimize(lambda hp: (hp["a"] > 0.3).astype(float), budget=256)
+    shares = study.importance()
+    assert shares["a"] > 0.9
+
+
+@pytest.mark.parametrize("low", [1e-5, 0.0])
+def test_numbers_come_back_as_they_were_given(tmp_path, low) -> None:
+    space = Space({"lr": Float(low, 1.0, log=low > 0), "v": Float(low, 1.0, log=low > 0, shape=(2,)), "n": Int(1, 9)})
+    given = [{"lr": v, "v": [v, 0.3], "n": 3} for v in (0.01, 0.1, 1 / 3, 0.007, 0.9999999999)]
+    with Study(space, "random", storage=tmp_path / "s.db") as study:
+        for params in given:
+            study.enqueue(params)
+        study.absorb(given, [1.0] * len(given))
+        asked = [t.params for t in study.ask(len(given))]
+    loaded = Study.load(tmp_path / "s.db", read_only=True)
+    for rows in (asked, [loaded[i].params for i in range(5)], [loaded[i].params for i in range(5, 10)]):
+        assert [r["lr"] for r in rows] == [g["lr"] for g in given]
+        assert [list(r["v"]) for r in rows] == [g["v"] for g in given]
+
+
+@pytest.mark.parametrize("devices", [2, "cpu", 1.5, [], [0]])
+def test_devices_are_named_where_they_are_none(devices) -> None:
+    with pytest.raises(InvalidArgument, match="devices: expected distinct JAX devices"):
+        jhpo.minimize(lambda hp: hp["x"], LINE, jhpo.RandomSearch(4), budget=4, devices=devices)
+
+
+def test_one_device_needs_no_list() -> None:
+    assert jhpo.minimize(lambda hp: hp["x"], LINE, jhpo.RandomSearch(4), budget=4, devices=jax.devices()[0]).value >= 0
+
+
+SPACES = [
+    (Space({"k": Choice(["a", "b"])}), 2),
+    (Space({"n": Int(1, 3), "k": Choice(["a", "b"]), "m": Int(1, 2, when={"k": "a"})}), 9),
+    (Space({"v": Float(0.0, 1.0, shape=(1500,))}), 100),
+]
+
+
+@pytest.mark.parametrize(("space", "there"), SPACES, ids=["two", "conditional", "long"])
+@pytest.mark.parametrize("which", ["study", "minimize"])
+def test_top_gives_as_many_points_as_there_are(space, there, which) -> None:
+    objective = lambda hp: sum(x.astype(float).sum() for x in jax.tree.leaves(hp))  # noqa: E731
+    budget = 100 if there == 100 else 1100
+    if which == "study":
+        study = Study(space, jhpo.RandomSearch(100), seed=0)
+        study.optimize(objective, budget=budget)
+        top = study.top(100)
+        best = study.best
+    else:
+        result = jhpo.minimize(objective, space, jhpo.RandomSearch(100), budget=budget)
+        top, best = result.top(100), None
+    assert len(top) == there
+    points = {repr({k: np.asarray(v).tolist() for k, v in space.flat(t.params).items()}) for t in top}
+    assert len(points) == there
+    values = [t.value for t in top]
+    assert values == sorted(values) and (best is None or best.id == top[0].id)
