@@ -7,7 +7,7 @@ product. Those of logarithmic integers are looked up in a `log_table`, with line
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import jax.numpy as jnp
 import numpy as np
@@ -50,7 +50,7 @@ def _first_step(parameter: Int, index: Any, xp: Any) -> Any:
     return xp.where(index < np.int32(known), exact, xp.maximum(step, np.int32(table.starts[-1])))
 
 
-def _search(table: Any, wanted: Any, side: str, xp: Any) -> Any:
+def _search(table: Any, wanted: Any, side: Literal["left", "right"], xp: Any) -> Any:
     if xp is np:
         return np.searchsorted(table, wanted, side=side)
     return jnp.searchsorted(table, wanted, side=side, method="scan")

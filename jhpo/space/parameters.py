@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jhpo.errors import InvalidSpace, invalid
+from jhpo.errors import InvalidArgument, InvalidSpace, invalid
 from jhpo.space.declared import (
     conditions_of,
     finite,
@@ -58,7 +58,7 @@ class Parameter:
         """How a listed value reaches the objective: "bool", "int" or "float"; None as its index."""
         return None
 
-    def unresolved(self) -> InvalidSpace | None:
+    def unresolved(self) -> InvalidArgument | None:
         """The error if float32 and int32 cannot tell the values apart; the space raises it with the name."""
         return None
 
@@ -142,7 +142,7 @@ class Float(Parameter):
             object.__setattr__(self, name, value)
         self._finish()
 
-    def unresolved(self) -> InvalidSpace | None:
+    def unresolved(self) -> InvalidArgument | None:
         low, high = self.low, self.high
         if max(abs(low), abs(high)) > _HUGE:
             return invalid("high", f"numbers that float32 can hold, up to {_HUGE:.3g}", (low, high), InvalidSpace)
@@ -252,7 +252,7 @@ class Int(Parameter):
     def cells(self) -> int:
         return (self.high - self.low) // self.step + 1
 
-    def unresolved(self) -> InvalidSpace | None:
+    def unresolved(self) -> InvalidArgument | None:
         values = (self.low, self.high)
         if not self.log and self.cells > MAX_CELLS:
             expected = f"at most {MAX_CELLS} values, which float32 tells apart (a larger step, log=True, or a Float)"
@@ -313,7 +313,7 @@ class _Listed(Parameter):
             return None
         return "int" if all(isinstance(c, numbers.Integral) for c in self.choices) else "float"
 
-    def unresolved(self) -> InvalidSpace | None:
+    def unresolved(self) -> InvalidArgument | None:
         if self.static or self.delivers in (None, "bool"):
             return None
         if self.delivers == "int":

@@ -125,7 +125,7 @@ def keep_layout(study: Study, evaluator: Any, append: Append) -> None:
     """Store how the evaluator spread the members (chosen by measurement), so that a resumed study does the same."""
     if not isinstance(evaluator, Population):
         return
-    layout = dict(evaluator.layout)
+    layout: dict[str, Any] = dict(evaluator.layout)
     if evaluator.metric is not None:
         layout["metric"] = evaluator.metric
     if layout != study.history.layouts.get("population"):
