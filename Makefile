@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 EXTRAS ?= all
 WORKERS ?= auto
 
-.PHONY: install tune test test-slow lint types package clean
+.PHONY: install tune test test-slow accelerator lint types package clean
 
 # an install is valid as long as nothing it was made from has changed
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -24,6 +24,10 @@ test: install
 
 test-slow: install
 	$(BIN)/python -m pytest -m slow
+
+# needs no install: PYTHON has JAX for the accelerator, flax and optax
+accelerator:
+	$(PYTHON) benchmarks/accelerator.py --output out/accelerator.jsonl
 
 lint: install
 	$(BIN)/ruff check .

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 
+from jhpo import __version__
 from jhpo.errors import ChangedSpace, InvalidSpace, StorageError, check_integer, invalid
 from jhpo.space.space import Space
 from jhpo.storage.codec import Event
@@ -44,7 +45,7 @@ def make(space: Space, strategy: Strategy, seed: int, direction: str, replicates
         "replicates": int(replicates),
         "x64": jax.numpy.result_type(float) == jax.numpy.float64,  # the strategy goes on in the precision it began in
         "created": time.time(),
-        "versions": {name: version(name) for name in ("jhpo", "jax", "jaxlib")},
+        "versions": {"jhpo": __version__, "jax": version("jax"), "jaxlib": version("jaxlib")},
     }
 
 

@@ -12,6 +12,7 @@ from jhpo.errors import check_integer, invalid
 from jhpo.kernels import gp, gp_slopes
 from jhpo.kernels.covariance import JETS, PROFILES
 from jhpo.kernels.loops import in_turn
+from jhpo.kernels.numerics import exact_products
 from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation, Strategy, default_dtype, static_field, strategy
 from jhpo.strategies.bayes import history as past
@@ -193,6 +194,7 @@ class BayesOpt(Strategy):
             region=past.first_region(dtype),
         )
 
+    @exact_products
     def ask(self, state: BayesState, key: jax.Array) -> tuple[jax.Array, BayesState]:
         history, rows = past.reserve(state.history, self.batch)
         state = state._replace(history=history)
@@ -208,6 +210,7 @@ class BayesOpt(Strategy):
         )
         return units, state
 
+    @exact_products
     def tell(self, state: BayesState, units: jax.Array, result: Evaluation) -> BayesState:
         dtype = state.history.units.dtype
         rows = past.told(state.space, units, result, self.constraints, dtype, self._slopes(state.space))
