@@ -14,6 +14,7 @@ from jhpo.kernels import trees
 from jhpo.kernels.chaos import chaos, hyper_direction
 from jhpo.kernels.implicit import conjugate_gradient, implicit_value_and_grad, largest_eigenvalue, neumann, nystrom
 from jhpo.kernels.perturbed import perturbed_gradient
+from jhpo.kernels.singular import defined_at_zeros, without_huge
 from jhpo.kernels.unroll import (
     forward_value_and_grad,
     gradient_bytes,
@@ -23,7 +24,7 @@ from jhpo.kernels.unroll import (
     unroll,
 )
 from jhpo.space.space import Space
-from jhpo.training.binding import Partly, Training, bind, has_implicit, relaxed
+from jhpo.training.binding import Partly, Training, bind, differentiable, has_implicit, relaxed
 
 HP = Any
 METHODS = ("autodiff", "reverse", "forward", "truncated", "implicit", "pes", "es_single")
@@ -77,12 +78,16 @@ def estimate(trainable: Any, hp: HP, key: jax.Array, spec: Spec) -> Estimate:
     if spec.seeds > 1:
         return _averaged(trainable, hp, key, spec)
     run = bind(trainable, key, spec.horizon, spec.metric)
+    if spec.method not in ("pes", "es_single"):
+        run = differentiable(run, forward=spec.method == "forward")
     if run.steps == 0 and spec.method in ("autodiff", "reverse", "truncated"):
         spec = spec._replace(method="reverse", levels=0, norms=False)
     if spec.method in ("reverse", "truncated"):
         window = spec.window if spec.method == "truncated" else None
-        out = reverse_value_and_grad(run.step, run.evaluate, run.init, hp, run.steps, spec.levels, window, spec.norms)
-        return Estimate(*out)
+        value, grad, norms = reverse_value_and_grad(
+            run.step, run.evaluate, run.init, hp, run.steps, spec.levels, window, spec.norms
+        )
+        return Estimate(value, without_huge(grad), norms)
     if spec.method == "forward":
 
         def whole(hp: HP) -> tuple[jax.Array, jax.Array]:
@@ -179,9 +184,9 @@ def _implicit(trainable: Any, run: Training, hp: HP, key: jax.Array, spec: Spec)
         return run.evaluate(hp, trainable.with_params(state, params))
 
     value, grad, info = implicit_value_and_grad(
-        lambda hp, params: trainable.train_loss(hp, params), evaluate, hp, trainable.params(state), solve
+        defined_at_zeros(trainable.train_loss), evaluate, hp, trainable.params(state), solve
     )
-    return Estimate(value, grad, residual=info.residual, negative=info.negative)
+    return Estimate(value, without_huge(grad), residual=info.residual, negative=info.negative)
 
 
 class Probe(NamedTuple):
@@ -199,7 +204,7 @@ def probe(trainable: Any, hp: HP, key: jax.Array, spec: Spec) -> Probe:
     if spec.wrt is not None:
         part = Partly(trainable, hp, spec.wrt)
         return probe(part, part.start, key, spec._replace(wrt=None))
-    run = bind(trainable, key, spec.horizon, spec.metric)
+    run = differentiable(bind(trainable, key, spec.horizon, spec.metric), forward=True)
     direction = hyper_direction(jax.random.fold_in(key, jnp.uint32(0xC4A05)), hp)
     floats, rebuild = trees.split_floats(hp)
 
@@ -265,6 +270,7 @@ def value_and_unit_grad(
     if method == "auto":
         method = "forward" if run.steps and continuous.size <= 2 else "reverse"
     if method == "forward":
+        run = differentiable(run, forward=True)
 
         def whole(x: jax.Array) -> jax.Array:
             hp = to_hp(x)

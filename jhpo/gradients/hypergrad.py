@@ -314,6 +314,7 @@ def _only_what_a_probe_reads(spec: Spec) -> dict[str, Any]:
 
 def _no_derivative(where: str) -> str:
     return (
-        f"gradient: not finite {where}, although training is: a square root or a division at exactly zero, as in "
-        "optax.adam with eps_root=0 where a gradient is zero (pass eps_root=1e-8); or use method='es_single'"
+        f"gradient: not finite {where}, although training is: a square root or a division at exactly zero of "
+        "something that the hyperparameters move (keep it away from zero: in an optimiser by eps_root=1e-8, else by "
+        "adding a small number); or use method='es_single'"
     )

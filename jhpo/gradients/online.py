@@ -17,7 +17,7 @@ from jhpo.gradients.dependence import names_of
 from jhpo.kernels import trees
 from jhpo.kernels.online import online
 from jhpo.space.space import Space
-from jhpo.training.binding import bind, relaxed
+from jhpo.training.binding import bind, differentiable, relaxed
 from jhpo.training.objective import as_trainable, objective_errors
 
 HP = Any
@@ -126,7 +126,7 @@ def _program(
     horizon: float,
     metric: str | None,
 ) -> OnlineTuning:
-    run = bind(trainable, key, horizon, metric)
+    run = differentiable(bind(trainable, key, horizon, metric))
     if space is None:
         start, rebuild = trees.split_floats(hp)
         limit = lambda x: x  # noqa: E731

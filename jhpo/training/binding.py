@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jhpo.kernels import trees
+from jhpo.kernels.singular import defined_at_zeros
 from jhpo.training.trainable import evaluate_state, horizon_steps
 
 HP = Any
@@ -75,6 +76,12 @@ def bind(trainable: Any, key: jax.Array, horizon: float = 1.0, metric: str | Non
         return evaluate_state(trainable, hp, state, metric).value
 
     return Training(lambda hp: trainable.init(hp, key), step, evaluate, horizon_steps(trainable, horizon))
+
+
+def differentiable(run: Training, forward: bool = False) -> Training:
+    """The functions with the derivatives of `jhpo.kernels.singular`, for forward or for reverse mode."""
+    init, step, evaluate = (defined_at_zeros(f, forward) for f in run[:3])
+    return Training(init, step, evaluate, run.steps)
 
 
 def has_implicit(trainable: Any) -> bool:

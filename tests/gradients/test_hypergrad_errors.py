@@ -101,14 +101,21 @@ def test_a_sign_optimiser_says_what_has_no_derivative():
     assert np.isfinite(float(jhpo.hypergrad(Optax(lion), hp, KEY, method="es_single", pairs=4).grad["b1"]))
 
 
-def test_adam_without_eps_root_is_explained():
-    for method in ("auto", "reverse"):
-        with pytest.raises(jhpo.UnusableGradient, match="eps_root=1e-8"):
-            jhpo.hypergrad(Optax(lambda hp: optax.adam(hp["lr"])), {"lr": 0.1}, KEY, method=method)
-    with pytest.raises(jhpo.UnusableGradient, match="eps_root=1e-8"):
-        jhpo.hypergrad(Optax(lambda hp: optax.adam(hp["lr"])), {"lr": 0.1}, KEY, method="reverse", check=False)
-    sound = jhpo.hypergrad(Optax(lambda hp: optax.adam(hp["lr"], eps_root=1e-8)), {"lr": 0.1}, KEY)
-    assert np.isfinite(float(sound.grad["lr"]))
+class Rooted(Descent):
+    """The square root of a hyperparameter in every step: no derivative where it is zero."""
+
+    def step(self, hp, state, t):
+        return state[0] * (1 - hp["lr"]) + jnp.sqrt(hp["shift"]), state[1]
+
+
+@pytest.mark.parametrize("options", [{}, {"method": "reverse"}, {"method": "forward"}], ids=str)
+@pytest.mark.parametrize("check", [True, False])
+def test_a_square_root_of_zero_that_moves_is_explained(options, check):
+    with pytest.raises(jhpo.UnusableGradient, match=r"a square root or a division at exactly zero.*eps_root=1e-8"):
+        jhpo.hypergrad(Rooted(steps=3), {"lr": 0.1, "shift": 0.0}, KEY, check=check, **options)
+    assert jhpo.hypergrad(Rooted(steps=3), {"lr": 0.1, "shift": 0.0}, KEY, wrt=["lr"], check=check, **options).grad[
+        "lr"
+    ]
 
 
 def test_training_that_becomes_nan_says_when():

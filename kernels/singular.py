@@ -1,0 +1,215 @@
+"""Derivatives at exact zeros, where the chain rule as written multiplies zero by infinity.
+
+The second moment of a weight that no data reach, the norm of updates that are all zero: a square root at exactly zero,
+of something whose own derivative is zero there. Its derivative is zero, but the chain rule gives 0 * infinity, NaN. So
+does a division by zero whose quotient a `where` throws away. Both come of optimisers, whose code is not ours to change;
+so the traced program gets square roots (and powers, quotients, logarithms) with a rule of their own.
+
+In reverse mode, which has to be linear, the rule is a slope that is huge instead of infinite: times zero it is zero. In
+forward mode the rule sees the tangent: zero stays zero, anything else is infinite, as it should be.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.extend.core import Literal, jaxpr_as_fun
+
+from jhpo.kernels import trees
+from jhpo.kernels.programs import replaced
+
+Tree = Any
+
+
+def defined_at_zeros(f: Callable[..., Any], forward: bool = False) -> Callable[..., Any]:
+    """``f`` with the same values, whose derivative is 0 where the chain rule gives 0 times infinity.
+
+    Args:
+      f: a function of trees; their arrays become arguments of its program, other leaves (a Python number, a string, a
+        function) stay what they are.
+      forward: made for `jax.jvp`, where an infinite derivative stays infinite. Otherwise made for `jax.vjp`, where it
+        is finite and huge: see `without_huge`.
+
+    >>> size = lambda x: jnp.sqrt(jnp.sum(x**2))
+    >>> jax.grad(size)(jnp.zeros(2)).tolist(), jax.grad(defined_at_zeros(size))(jnp.zeros(2)).tolist()
+    ([nan, nan], [0.0, 0.0])
+    """
+    rule = functools.partial(_replacement, _FORWARD if forward else _REVERSE)
+
+    @functools.wraps(f)
+    def wrapped(*args: Any) -> Any:
+        leaves, treedef = jax.tree.flatten(args)
+        array = [isinstance(x, (jax.Array, np.ndarray, np.generic)) for x in leaves]
+        moving = [x for x, a in zip(leaves, array) if a]
+
+        def call(moving: list[Any]) -> Any:
+            rest = iter(moving)
+            return f(*jax.tree.unflatten(treedef, [next(rest) if a else x for x, a in zip(leaves, array)]))
+
+        program, shape = jax.make_jaxpr(call, return_shape=True)(moving)
+        changed = replaced(program, rule)
+        if changed is program:
+            return f(*args)
+        return jax.tree.unflatten(jax.tree.structure(shape), jaxpr_as_fun(changed)(*moving))
+
+    return wrapped
+
+
+def without_huge(grad: Tree) -> Tree:
+    """A gradient by reverse mode with infinity where a square root at zero had a weight: nothing sound is as large."""
+
+    def entry(g: jax.Array) -> jax.Array:
+        if not trees.is_float(g) or jnp.finfo(g.dtype).bits < 32:
+            return g
+        huge = jnp.abs(g) > jnp.asarray(1e-6 * _steepest(g.dtype), g.dtype)
+        return jnp.where(huge, jnp.asarray(jnp.inf, g.dtype), g)
+
+    return jax.tree.map(entry, grad)
+
+
+def _steepest(dtype: Any) -> float:
+    """The slope that stands for that of a square root at 0: the root's own at the smallest number."""
+    return 0.5 / float(jnp.finfo(dtype).tiny) ** 0.5
+
+
+def _away(x: jax.Array, power: float, positive: bool = False) -> jax.Array:
+    """x with a small number in place of zeros (and, for what has no value below zero, of negative numbers)."""
+    return jnp.where(x <= 0 if positive else x == 0, jnp.asarray(float(jnp.finfo(x.dtype).tiny) ** power, x.dtype), x)
+
+
+def _root_slope(x: jax.Array) -> jax.Array:
+    return jnp.asarray(0.5, x.dtype) / jnp.sqrt(_away(x, 1.0, True))
+
+
+def _inverse_root_slope(x: jax.Array) -> jax.Array:
+    return jnp.asarray(-0.5, x.dtype) * lax.rsqrt(x) / x
+
+
+def _cube_root_slope(x: jax.Array) -> jax.Array:
+    return 1 / (3 * jnp.square(jnp.cbrt(_away(x, 0.75))))
+
+
+def _infinite_unless_still(tangent: jax.Array, x: jax.Array, dx: jax.Array) -> jax.Array:
+    """A tangent that is infinite where x is zero and moves; squares that underflow move by next to nothing."""
+    limit = 1e-12 * _steepest(x.dtype) if jnp.finfo(x.dtype).bits >= 32 else 0.0
+    moves = (x == 0) & (jnp.abs(tangent) > jnp.asarray(limit, x.dtype))
+    return jnp.where(moves, jnp.sign(dx) * jnp.asarray(jnp.inf, x.dtype), tangent)
+
+
+def _unary(primitive: Any, slope: Callable[[jax.Array], jax.Array], forward: bool, **params: Any) -> Any:
+    """``primitive`` with a slope of ours."""
+
+    @jax.custom_jvp
+    def function(x: jax.Array) -> jax.Array:
+        return primitive.bind(x, **params)
+
+    @function.defjvp
+    def rule(primals: Any, tangents: Any) -> Any:
+        (x,), (dx,) = primals, tangents
+        tangent = slope(x) * dx
+        return function(x), _infinite_unless_still(tangent, x, dx) if forward else tangent
+
+    return function
+
+
+def _power(primitive: Any, forward: bool, **params: Any) -> Any:
+    @jax.custom_jvp
+    def function(x: jax.Array, y: jax.Array) -> jax.Array:
+        return primitive.bind(x, y, **params)
+
+    @function.defjvp
+    def rule(primals: Any, tangents: Any) -> Any:
+        (x, y), (dx, dy) = primals, tangents
+        if not trees.is_float(y):  # an integer power, whose own rule is right
+            return jax.jvp(lambda x: primitive.bind(x, y, **params), (x,), (dx,))
+        out, of_y = jax.jvp(lambda y: primitive.bind(x, y, **params), (y,), (dy,))
+        base = jnp.where((x == 0) & (y < 1) & (y != 0), _away(x, 1.0), x)
+        slope = jnp.where(y == 0, jnp.zeros_like(x), y * lax.pow(base, jnp.where(y == 0, y, y - 1)))
+        of_x = jnp.nan_to_num(slope) * dx
+        return out, (_infinite_unless_still(of_x, x, dx) if forward else of_x) + of_y
+
+    return function
+
+
+def _quotient(primitive: Any, **params: Any) -> Any:
+    @jax.custom_jvp
+    def function(a: jax.Array, b: jax.Array) -> jax.Array:
+        return primitive.bind(a, b, **params)
+
+    @function.defjvp
+    def rule(primals: Any, tangents: Any) -> Any:
+        (a, b), (da, db) = primals, tangents
+        by = _away(b, 0.25)
+        return function(a, b), da / by - (a / by / by) * db
+
+    return function
+
+
+def _arc(primitive: Any, forward: bool, **params: Any) -> Any:
+    @jax.custom_jvp
+    def function(y: jax.Array, x: jax.Array) -> jax.Array:
+        return primitive.bind(y, x, **params)
+
+    @function.defjvp
+    def rule(primals: Any, tangents: Any) -> Any:
+        (y, x), (dy, dx) = primals, tangents
+        square = jnp.square(x) + jnp.square(y)
+        # at the origin there is no direction to turn from: what moves there is as undefined as it was
+        inverse = 1 / (_away(square, 1.0) if forward else _away(square, 0.5))
+        tangent = x * inverse * dy - y * inverse * dx
+        if forward:
+            moves = (square == 0) & ((dx != 0) | (dy != 0))
+            tangent = jnp.where(moves, jnp.asarray(jnp.nan, x.dtype), tangent)
+        return function(y, x), tangent
+
+    return function
+
+
+def _negative_power(primitive: Any, y: int, **params: Any) -> Any:
+    slope = lambda x: jnp.nan_to_num(y * lax.integer_pow(_away(x, 0.25), y - 1))  # noqa: E731
+    return _unary(primitive, slope, False, y=y, **params)
+
+
+def _unsigned_infinity(slope: Callable[[jax.Array], jax.Array]) -> Callable[..., Any]:
+    return lambda primitive, **params: _unary(primitive, slope, False, **params)
+
+
+# How an operation gets its rule, by its name: `make(primitive, **params)`. Values that are infinite themselves (a
+# division by zero) are the training's business: their derivative matters only where a `where` throws them away, which
+# forward mode does by itself.
+_FORWARD: dict[str, Callable[..., Any]] = {
+    "sqrt": lambda p, **kw: _unary(p, _root_slope, True, **kw),
+    "cbrt": lambda p, **kw: _unary(p, _cube_root_slope, True, **kw),
+    "pow": lambda p, **kw: _power(p, True, **kw),
+    "atan2": lambda p, **kw: _arc(p, True, **kw),
+}
+_REVERSE: dict[str, Callable[..., Any]] = {
+    "sqrt": lambda p, **kw: _unary(p, _root_slope, False, **kw),
+    "cbrt": lambda p, **kw: _unary(p, _cube_root_slope, False, **kw),
+    "pow": lambda p, **kw: _power(p, False, **kw),
+    "atan2": lambda p, **kw: _arc(p, False, **kw),
+    "div": _quotient,
+    "log": _unsigned_infinity(lambda x: 1 / _away(x, 0.25, True)),
+    "rsqrt": _unsigned_infinity(lambda x: _inverse_root_slope(_away(x, 0.25, True))),
+    "integer_pow": _negative_power,
+}
+
+
+def _replacement(rules: dict[str, Callable[..., Any]], equation: Any) -> Callable[..., jax.Array] | None:
+    name = equation.primitive.name
+    if name not in rules or not jnp.issubdtype(equation.outvars[0].aval.dtype, jnp.floating):
+        return None
+    if name == "integer_pow" and equation.params["y"] >= 0:
+        return None
+    # a constant is no zero that is met on the way
+    if name == "div" and isinstance(equation.invars[1], Literal):
+        return None
+    if name == "pow" and isinstance(equation.invars[0], Literal):
+        return None
+    return rules[name](equation.primitive, **equation.params)
