@@ -37,6 +37,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
         "supervised",
         "masked_mlp",
         "mask_units",
+        "dropout",
         "augmented",
         "add_noise",
         "shift_images",
@@ -49,7 +50,11 @@ _MODULES: dict[str, tuple[str, ...]] = {
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 _HOME |= {cls: module for module, cls, _ in _REGISTRY.values()}
-_PUBLIC_MODULES = {"schedules": "jhpo.training.schedules"}  # modules whose names are reached through them
+_PUBLIC_MODULES = {
+    "schedules": "jhpo.training.schedules",
+    "linen": "jhpo.training.linen",
+    "nnx": "jhpo.training.nnx",
+}  # modules whose names are reached through them
 
 
 def __getattr__(name: str) -> Any:

@@ -6,6 +6,7 @@ May import `space`, the base modules and kernels.
 from jhpo.training.augment import add_noise as add_noise
 from jhpo.training.augment import augmented as augmented
 from jhpo.training.augment import shift_images as shift_images
+from jhpo.training.layers import dropout as dropout
 from jhpo.training.masked import mask_units as mask_units
 from jhpo.training.masked import masked_mlp as masked_mlp
 from jhpo.training.objective import as_trainable as as_trainable

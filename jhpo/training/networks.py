@@ -1,18 +1,23 @@
-"""Models of every kind behind two functions: initialise, and apply. Flax linen, Flax nnx, or a pair of functions."""
+"""Models of every kind behind two functions: initialise, and apply. Linen, nnx, equinox, or a pair of functions."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 import inspect
+import sys
 from typing import Any, Protocol, cast
 
 import jax
+import jax.numpy as jnp
 
 from jhpo.errors import invalid
+from jhpo.training.equinox import EquinoxModel, Same
 
 _TRAIN_FLAGS = ("train", "training", "is_training")
-_EVAL_FLAGS = ("deterministic", "use_running_average")
+_EVAL_FLAGS = ("deterministic", "use_running_average", "inference")
+# Folded into a member's key for the streams of random numbers that have no key of their own.
+_OTHER_STREAMS = 0x0DD5
 
 
 class Model(Protocol):
@@ -25,6 +30,12 @@ class Model(Protocol):
     def apply(self, hp: Any, params: Any, extra: Any, x: jax.Array, key: jax.Array, train: bool) -> tuple[Any, Any]:
         """Outputs for a batch, and what is carried on."""
         ...
+
+
+def call_flags(module: Any, train: bool) -> dict[str, bool]:
+    """The switches that the module's call has, by name."""
+    names = inspect.signature(type(module).__call__).parameters
+    return {n: train for n in _TRAIN_FLAGS if n in names} | {n: not train for n in _EVAL_FLAGS if n in names}
 
 
 class Adapted:
@@ -42,27 +53,27 @@ class LinenModel:
     def _module(self, hp: Any) -> Any:
         return self.source(hp) if self.from_hp else self.source
 
-    def _flags(self, module: Any, train: bool) -> dict[str, bool]:
-        names = inspect.signature(type(module).__call__).parameters
-        return {n: train for n in _TRAIN_FLAGS if n in names} | {n: not train for n in _EVAL_FLAGS if n in names}
-
     def init(self, hp: Any, key: jax.Array, x: jax.Array) -> tuple[Any, Any]:
         """See `Model.init`."""
         module = self._module(hp)
         streams = dict(zip(("params", "dropout"), jax.random.split(key)))
-        variables = dict(module.init(streams, x, **self._flags(module, False)))
+        variables = dict(module.init(streams, x, **call_flags(module, False)))
         return variables.pop("params", {}), variables
 
     def apply(self, hp: Any, params: Any, extra: Any, x: jax.Array, key: jax.Array, train: bool) -> tuple[Any, Any]:
         """See `Model.apply`."""
         module = self._module(hp)
-        call = functools.partial(module.apply, {"params": params, **extra}, x, **self._flags(module, train))
-        if not train:
-            return call(), extra
-        if not extra:
-            return call(rngs={"dropout": key}), extra
-        outputs, changed = call(rngs={"dropout": key}, mutable=list(extra))
+        call = functools.partial(module.apply, {"params": params, **extra}, x, **call_flags(module, train))
+        # linen takes every stream that has no key of its own, such as a sampler's "noise", from "params"
+        rngs = {"dropout": key, "params": jax.random.fold_in(key, jnp.uint32(_OTHER_STREAMS))}
+        if not train or not extra:
+            return call(rngs=rngs), extra
+        outputs, changed = call(rngs=rngs, mutable=list(extra))
         return outputs, {**extra, **changed}
+
+    def trained(self, hp: Any, params: Any, extra: Any) -> Any:
+        """The module bound to its variables: ``bound(x)`` where it has no switches, ``bound(x, train=False)``."""
+        return self._module(hp).bind({"params": params, **extra})
 
 
 @jax.tree_util.register_static
@@ -81,13 +92,17 @@ class NnxModel:
         from flax import nnx
 
         params, dropout = jax.random.split(key)
-        rngs = nnx.Rngs(params=params, dropout=dropout)
+        others = jax.random.fold_in(key, jnp.uint32(_OTHER_STREAMS))
+        rngs = nnx.Rngs(others, params=params, dropout=dropout)
         return self.source(hp, rngs=rngs) if self.takes_hp else self.source(rngs=rngs)
 
     def _parts(self, module: Any) -> tuple[Any, Any]:
         from flax import nnx
 
-        _, params, _, extra = nnx.split(module, nnx.Param, nnx.RngState, ...)
+        from jhpo.training.nnx import Given
+
+        # keys, and what the constructor got from the hyperparameters, are made again with the module
+        _, params, _, extra = nnx.split(module, nnx.Param, (nnx.RngState, Given), ...)
         return params, extra
 
     def init(self, hp: Any, key: jax.Array, x: jax.Array) -> tuple[Any, Any]:
@@ -101,13 +116,24 @@ class NnxModel:
         """See `Model.apply`."""
         from flax import nnx
 
-        module = self._module(hp, key)
-        for part, values in zip(self._parts(module), (params, extra)):
-            nnx.replace_by_pure_dict(part, values)
-            nnx.update(module, part)
+        module = self._filled(self._module(hp, key), params, extra)
         module.train() if train else module.eval()
         outputs = module(x)
         return outputs, nnx.to_pure_dict(self._parts(module)[1])
+
+    def _filled(self, module: Any, params: Any, extra: Any) -> Any:
+        from flax import nnx
+
+        for part, values in zip(self._parts(module), (params, extra)):
+            nnx.replace_by_pure_dict(part, values)
+            nnx.update(module, part)
+        return module
+
+    def trained(self, hp: Any, params: Any, extra: Any) -> Any:
+        """The nnx module with its trained values, in evaluation mode."""
+        module = self._filled(self._module(hp, jax.random.key(0)), params, extra)
+        module.eval()
+        return module
 
 
 @jax.tree_util.register_static
@@ -126,6 +152,10 @@ class FunctionModel:
         """See `Model.apply`."""
         return self.call(params, x), extra
 
+    def trained(self, hp: Any, params: Any, extra: Any) -> Any:
+        """``apply`` with the trained parameters."""
+        return functools.partial(self.call, params)
+
 
 def as_model(model: Any) -> Model:
     """The adapter for what a user handed over.
@@ -135,8 +165,13 @@ def as_model(model: Any) -> Model:
     """
     expected = (
         "a flax linen module, a function of hp that returns one, a function or class of rngs that returns an nnx "
-        "module, or a pair of functions (init, apply)"
+        "module, an equinox module or a function of key that returns one, or a pair of functions (init, apply)"
     )
+    equinox = sys.modules.get("equinox")  # who hands over a module of it has imported it
+    if equinox is not None:
+        parts = model if isinstance(model, tuple) else (model,)
+        if isinstance(parts[0], equinox.Module) and all(isinstance(s, equinox.nn.State) for s in parts[1:]):
+            return EquinoxModel(Same(parts if len(parts) > 1 else model), "")
     if isinstance(model, tuple):
         if len(model) != 2 or not all(callable(f) for f in model):
             raise invalid("model", expected, model)
@@ -160,6 +195,13 @@ def as_model(model: Any) -> Model:
         if len(others) > 1:
             raise invalid("model", "a function of rngs, or of hp and rngs", str(signature))
         return NnxModel(model, bool(others))
+    if equinox is not None and all(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters):
+        return EquinoxModel(model, "key")  # what make_with_state returns hides the signature of its class
+    if any(p.name == "key" for p in parameters):
+        others = [p for p in others if p.name != "key" and p.kind is not p.VAR_POSITIONAL]
+        if len(others) > 1:
+            raise invalid("model", "a function of key, or of hp and key", str(signature))
+        return EquinoxModel(model, "hp, key" if others else "key")
     if len(others) != 1:
         raise invalid("model", expected, str(signature))
     return LinenModel(model, True)

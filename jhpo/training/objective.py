@@ -177,11 +177,21 @@ class objective_errors:
             return
         hint = ""
         if isinstance(error, (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError)):
-            hint = "; a function that is not written in JAX goes through jhpo.host"
+            hint = _remedy(error)
         text = str(error).split("\n")[0][:500] + _where(error)
         raise InvalidArgument(
             f"objective: expected a function that JAX can trace, got {type(error).__name__}: {text}{hint}"
         ) from error
+
+
+def _remedy(error: BaseException) -> str:
+    """What to do about code that wants a number where it gets a traced one."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        module = frame.f_globals.get("__name__", "")
+        if module.startswith("flax.") and type(frame.f_locals.get("self")).__name__ == "Dropout":
+            kind = "nnx" if ".nnx" in module else "linen"
+            return f"; a dropout rate that is tuned needs jhpo.{kind}.Dropout"
+    return "; a function that is not written in JAX goes through jhpo.host"
 
 
 # code between the user's and the error's place: where an error came from is a line of the user's own

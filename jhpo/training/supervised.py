@@ -157,6 +157,17 @@ class Supervised:
         """Outputs of a trained member; vmap over hp and stacked states for an ensemble."""
         return self.model.apply(hp, state.params, state.extra, x, state.key, False)[0]
 
+    def trained_model(self, hp: HP, state: SupervisedState) -> Any:
+        """The model with its trained parameters, to be used or saved without jhpo, in evaluation mode.
+
+        A linen module bound to its variables (``flax.linen.Module.unbind`` gives both), an nnx module, an equinox
+        module (of one example; a pair with its state if it has one), or ``apply`` with the parameters.
+        """
+        make = getattr(self.model, "trained", None)
+        if make is None:
+            return functools.partial(self.predict, hp, state)
+        return make(hp, state.params, state.extra)
+
     def _call_loss(self, hp: HP, outputs: jax.Array, targets: jax.Array) -> Any:
         return self.loss(outputs, targets, hp) if self.loss_takes_hp else self.loss(outputs, targets)
 
@@ -224,7 +235,9 @@ def supervised(
 
     Args:
       model: a flax linen module; a function of the hyperparameters that returns one; a function or class of ``rngs``
-        (or of ``hp`` and ``rngs``) that returns an nnx module; a pair ``(init(key, x) -> params,
+        (or of ``hp`` and ``rngs``) that returns an nnx module; an equinox module of one example (every member begins
+        with its weights) or a function of ``key`` (or of ``hp`` and ``key``) that returns one, with
+        ``equinox.nn.make_with_state`` a pair of module and state; a pair ``(init(key, x) -> params,
         apply(params, x) -> outputs)``; or a `jhpo.masked_mlp`. Dropout and batch normalisation are switched by the
         module's ``train``, ``deterministic`` or ``use_running_average`` argument (linen) or its modes (nnx).
       tx: ``tx(hp)`` returns an optax transformation.

@@ -1,0 +1,134 @@
+"""Equinox modules as models: trained arrays kept apart from everything else, BatchNorm's state, keys of dropout."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from typing import Any
+
+import jax
+
+from jhpo.errors import InvalidArgument
+
+_SWITCHES = ("train", "training", "is_training", "deterministic", "inference")
+
+
+class Same:
+    """An object as structure of a program: equal to itself alone, so that arrays in it are never compared."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class EquinoxModel:
+    """An equinox module (every member begins with its weights), or a function of ``key`` that makes one.
+
+    The module is made again wherever it is applied, and its arrays are replaced at once: the floating-point ones are
+    the trained parameters, the others and those of `equinox.nn.State` are carried along.
+    """
+
+    source: Any  # `Same` for a module, else a function
+    takes: str  # "" for a module, "key" or "hp, key" for a function
+
+    def _parts(self, hp: Any, key: jax.Array) -> tuple[Any, Any, Any, Any]:
+        """Trained arrays, other arrays (None elsewhere), what is no array, and the state or None."""
+        import equinox as eqx
+
+        if self.takes:
+            made = self.source(hp, key=key) if self.takes == "hp, key" else self.source(key=key)
+        else:
+            made = self.source.value
+        module, state = made if isinstance(made, tuple) else (made, None)
+        if not isinstance(module, eqx.Module) or not (state is None or isinstance(state, eqx.nn.State)):
+            raise InvalidArgument(
+                f"model: expected an equinox module, or a pair (module, state) of equinox.nn.make_with_state, "
+                f"got {made!r}"
+            )
+        if state is None and _has_state(module):
+            raise InvalidArgument(
+                "model: expected a pair (module, state) for a module with BatchNorm or another stateful layer, got the "
+                "module alone; equinox.nn.make_with_state(Class)(..., key=key) makes the pair"
+            )
+        params, rest = eqx.partition(module, _but_rates(module, eqx.is_inexact_array))
+        others, static = eqx.partition(rest, _but_rates(rest, eqx.is_array))
+        return params, others, static, state
+
+    def init(self, hp: Any, key: jax.Array, x: jax.Array) -> tuple[Any, Any]:
+        """See `Model.init`; the parameters are the module with None for what is not trained."""
+        params, others, _, state = self._parts(hp, key)
+        carried = {"others": jax.tree.leaves(others), "state": jax.tree.leaves(state)}
+        return params, {name: leaves for name, leaves in carried.items() if leaves}
+
+    def _whole(self, hp: Any, key: jax.Array, params: Any, extra: Any) -> tuple[Any, Any]:
+        import equinox as eqx
+
+        _, others, static, state = self._parts(hp, key)
+        # a new State each time: equinox forbids to read one that has been written
+        others, state = (
+            jax.tree.unflatten(jax.tree.structure(tree), extra.get(name, []))
+            for name, tree in (("others", others), ("state", state))
+        )
+        return eqx.combine(params, others, static), state
+
+    def apply(self, hp: Any, params: Any, extra: Any, x: jax.Array, key: jax.Array, train: bool) -> tuple[Any, Any]:
+        """See `Model.apply`; the module takes one example, and the batch is its axis ``axis_name``."""
+        import equinox as eqx
+
+        module, state = self._whole(hp, key, params, extra)
+        module = eqx.nn.inference_mode(module, value=not train)
+        names = inspect.signature(type(module).__call__).parameters
+        flags = {n: train == n.startswith(("train", "is_")) for n in _SWITCHES if n in names}
+        takes_key = "key" in names
+        keys = jax.random.split(key, len(x)) if takes_key else None
+
+        def one(x: jax.Array, key: Any, state: Any) -> Any:
+            given = flags | ({"key": key} if takes_key else {}) | ({} if state is None else {"state": state})
+            out = module(x, **given)
+            if state is not None:
+                return out
+            return out, None
+
+        over = jax.vmap(one, in_axes=(0, 0 if takes_key else None, None), out_axes=(0, None), axis_name=_axis(module))
+        outputs, state = over(x, keys, state)
+        if not train or state is None:
+            return outputs, extra
+        return outputs, {**extra, "state": jax.tree.leaves(state)}
+
+    def trained(self, hp: Any, params: Any, extra: Any) -> Any:
+        """The trained module in inference mode, of one example; the pair (module, state) if it has a state."""
+        import equinox as eqx
+
+        module, state = self._whole(hp, jax.random.key(0), params, extra)
+        module = eqx.nn.inference_mode(module)
+        return module if state is None else (module, state)
+
+
+def _but_rates(module: Any, chosen: Any) -> Any:
+    """Which leaves are chosen; never the rate of a Dropout, a hyperparameter that is made again with the module."""
+    import equinox as eqx
+
+    rates = lambda x: isinstance(x, eqx.nn.Dropout)  # noqa: E731
+    return jax.tree.map(lambda x: not rates(x) and chosen(x), module, is_leaf=rates)
+
+
+def _layers(module: Any, kind: Any) -> list[Any]:
+    leaves = jax.tree.leaves(module, is_leaf=lambda x: isinstance(x, kind))
+    return [x for x in leaves if isinstance(x, kind)]
+
+
+def _has_state(module: Any) -> bool:
+    import equinox as eqx
+
+    return bool(_layers(module, eqx.nn.StateIndex))
+
+
+def _axis(module: Any) -> Any:
+    """The name of the batch axis that the module's BatchNorm layers use."""
+    import equinox as eqx
+
+    names = {layer.axis_name for layer in _layers(module, eqx.nn.BatchNorm)}
+    if len(names) > 1:
+        raise InvalidArgument(f"model: expected one axis_name in all BatchNorm layers, got {sorted(map(str, names))}")
+    return names.pop() if names else "batch"

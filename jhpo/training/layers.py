@@ -1,0 +1,30 @@
+"""Dropout whose rate is a hyperparameter: flax compares the rate in Python, which a traced number does not allow."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+
+def dropout(x: jax.Array, rate: Any, key: jax.Array | None, deterministic: bool = False) -> jax.Array:
+    """Each element is zero with probability ``rate``, and the others are divided by ``1 - rate``.
+
+    Args:
+      x: ``float[...]``.
+      rate: in [0, 1], a number or a traced ``float[]``; a rate of 1 gives zeros.
+      key: ``key[]``; not used if deterministic.
+      deterministic: return x as it is.
+
+    >>> dropout(jnp.ones(4), 0.0, jax.random.key(0)).tolist()
+    [1.0, 1.0, 1.0, 1.0]
+    """
+    if deterministic:
+        return x
+    if key is None:
+        raise ValueError("dropout: expected a key unless deterministic, got None")
+    keep = 1 - jnp.asarray(rate, x.dtype)
+    kept = jax.random.uniform(key, x.shape, jnp.promote_types(x.dtype, jnp.float32)) < keep
+    # the divisor of a rate of 1 is harmless: nothing is kept, and the gradient stays finite
+    return jnp.where(kept, x / jnp.where(keep > 0, keep, jnp.ones_like(keep)), jnp.zeros((), x.dtype))
