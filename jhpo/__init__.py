@@ -9,8 +9,7 @@ import importlib
 from typing import Any
 
 from jhpo.strategies import REGISTRY as _REGISTRY
-
-__version__ = "0.1.0"
+from jhpo.version import __version__ as __version__
 
 _MODULES: dict[str, tuple[str, ...]] = {
     "jhpo.space": ("Space", "Float", "Int", "Choice", "Ordinal"),

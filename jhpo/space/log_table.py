@@ -36,7 +36,7 @@ def log_table(low: int, high: int) -> LogTable:
     """The table of the integers ``low ... high`` with cells of equal ratio.
 
     >>> log_table(1, 8).starts.tolist()[:2], log_table(1, 8).narrowest > 0
-    ([0, 6505878], True)
+    ([0, 6505566], True)
     """
     begin, end = _position(low, high)
     count = high - low + 1

@@ -8,13 +8,13 @@ from typing import Any
 
 import jax
 
-from jhpo import __version__
 from jhpo.errors import ChangedSpace, InvalidSpace, StorageError, check_integer, invalid
 from jhpo.space.space import Space
 from jhpo.storage.codec import Event
 from jhpo.storage.spec import make_from_spec, spec_diff, strategy_spec
 from jhpo.strategies import make_strategy
 from jhpo.strategies.base import Strategy
+from jhpo.version import __version__
 
 DIRECTIONS = ("minimize", "maximize")
 _SEEDS = 2**32
