@@ -37,6 +37,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
         "masked_mlp",
         "mask_units",
         "dropout",
+        "switch",
         "augmented",
         "add_noise",
         "shift_images",

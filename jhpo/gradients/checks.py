@@ -14,6 +14,7 @@ from jhpo.gradients.dependence import names_of
 from jhpo.gradients.estimators import METHODS, SOLVERS, Spec
 from jhpo.gradients.plan import Facts
 from jhpo.kernels import trees
+from jhpo.training.values import hold, is_integer, is_number, release
 
 HP = Any
 _METHODS = ("auto", *(m for m in METHODS if m != "autodiff"))
@@ -49,27 +50,33 @@ def checked_options(method: str, given: dict[str, Any]) -> dict[str, Any]:
 
 
 def checked_hp(hp: HP) -> HP:
-    """Leaves as arrays with types of their own (a weak type would compile everything again)."""
+    """Numbers as arrays with types of their own (a weak type would compile everything again).
 
-    def leaf(name: str, x: Any) -> jax.Array:
+    Python's integers stay as they are; what is no number is held, as a part of the program.
+    """
+
+    def leaf(name: str, x: Any) -> Any:
         if isinstance(x, jax.core.Tracer):
             raise invalid("hp", "concrete numbers; inside jit call jhpo.gradients.estimate", x)
-        try:
-            array = np.asarray(x)
-        except TypeError as error:
-            raise invalid(f"hp: {name}", "a number or an array", x) from error
-        if array.dtype == object or not (np.issubdtype(array.dtype, np.number) or array.dtype == bool):
-            if not isinstance(x, jax.Array) or not jnp.issubdtype(x.dtype, jnp.number):
-                raise invalid(f"hp: {name}", "a number or an array (a category by its index)", x)
-        floating = jnp.issubdtype(jnp.asarray(x).dtype, jnp.floating)
-        if floating and not np.all(np.isfinite(np.asarray(x, np.float64))):
+        if is_integer(x):
+            return x
+        if not jnp.issubdtype(jnp.result_type(x), jnp.number) and not jnp.issubdtype(jnp.result_type(x), jnp.bool_):
+            raise invalid(f"hp: {name}", "numbers in an array (a category by its index)", x)
+        if trees.is_float(x) and not np.all(np.isfinite(np.asarray(x, np.float64))):
             raise invalid(f"hp: {name}", "finite numbers", x)
         return x if isinstance(x, jax.Array) and not x.weak_type else jnp.asarray(x, jnp.asarray(x).dtype)
 
+    hp = hold(hp, lambda x: not is_number(x))
     leaves, treedef = jax.tree.flatten(hp)
     if not leaves:
-        raise invalid("hp", "a tree with at least one number", hp)
+        raise invalid("hp", "a tree with at least one number", release(hp))
     return jax.tree.unflatten(treedef, [leaf(n, x) for n, x in zip(names_of(hp), leaves)])
+
+
+def held_integers(hp: HP, chosen: tuple[bool, ...]) -> tuple[HP, tuple[bool, ...]]:
+    """Python's integers that are not differentiated as parts of the program, and the choice among what is left."""
+    left = tuple(c for c, leaf in zip(chosen, jax.tree.leaves(hp)) if not is_integer(leaf))
+    return hold(hp, is_integer), left
 
 
 def checked_key(key: Any) -> jax.Array:
@@ -94,7 +101,7 @@ def chosen_leaves(hp: HP, wrt: Sequence[str] | None) -> tuple[bool, ...]:
     for name, leaf, chosen in zip(names, leaves, wanted):
         if chosen and not trees.is_float(leaf):
             what = f"a floating-point number to differentiate (such as 1.0), or wrt={floats} to hold it fixed"
-            raise invalid(f"hp: {name}", what, f"{leaf.dtype}{list(leaf.shape)}")
+            raise invalid(f"hp: {name}", what, f"{jnp.asarray(leaf).dtype}{list(jnp.shape(leaf))}")
     return tuple(wanted)
 
 

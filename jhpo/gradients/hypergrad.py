@@ -12,7 +12,7 @@ import numpy as np
 
 from jhpo.devices import free_memory
 from jhpo.errors import InvalidArgument, UnusableGradient, check_integer, check_number
-from jhpo.gradients.checks import check_facts, checked_hp, checked_key, checked_options, chosen_leaves
+from jhpo.gradients.checks import check_facts, checked_hp, checked_key, checked_options, chosen_leaves, held_integers
 from jhpo.gradients.dependence import names_of
 from jhpo.gradients.estimators import Estimate, Spec, estimate_program, probe_program
 from jhpo.gradients.plan import CONVERGED, LEVELS, Choice, Facts, choose, expected_bytes, facts_of, trusted_steps
@@ -20,6 +20,7 @@ from jhpo.gradients.report import Diagnostics, Hypergradient, in_units
 from jhpo.kernels import trees
 from jhpo.kernels.chaos import TRUSTED
 from jhpo.training.objective import as_trainable, objective_errors
+from jhpo.training.values import Releasing, without
 
 HP = Any
 
@@ -64,11 +65,12 @@ def hypergrad(
 
     Args:
       trainable: a trainable or plain objective (see `jhpo.as_trainable`).
-      hp: a pytree of numbers and arrays.
+      hp: a pytree of numbers and arrays. Names, functions, True and False in it, and integers that ``wrt`` leaves out,
+        reach the trainable as they are.
       key: ``key[]``, from which everything random follows.
       method: one of the above.
       wrt: names of the leaves to differentiate, such as ``["lr", "schedule"]`` (dotted for nested trees); the others
-        are held fixed and get zeros. None for all of them.
+        are held fixed and get zeros (None if they are no numbers). None for all numbers.
       memory: bytes of temporary memory the program may use; what the device reports as free if None.
       horizon: share of the training, in (0, 1].
       metric: which metric to differentiate if the evaluation returns several.
@@ -109,10 +111,11 @@ def hypergrad(
     given: dict[str, Any] = {"levels": levels, "window": window, "solver": solver, "iterations": iterations}
     given |= {"damping": damping, "pairs": pairs, "sigma": sigma, "seeds": seeds}
     options = checked_options(method, {name: value for name, value in given.items() if value is not None})
-    trainable = as_trainable(trainable)
+    trainable = Releasing(as_trainable(trainable))
     hp, key = checked_hp(hp), checked_key(key)
+    hp, chosen = held_integers(hp, chosen_leaves(hp, wrt))
     limit = free_memory(jax.devices()[0]) if memory is None else check_integer("memory", memory)
-    spec = Spec(method=method, horizon=horizon, metric=metric, wrt=chosen_leaves(hp, wrt), **options)
+    spec = Spec(method=method, horizon=horizon, metric=metric, wrt=chosen, **options)
     check_number("horizon", horizon, 0.0, 1.0, open_low=True)
     facts = facts_of(trainable, hp, key, spec)
     check_facts(facts, spec)
@@ -192,7 +195,7 @@ class _Attempt:
         if warn:
             for note in notes:
                 warnings.warn(f"hypergrad: {note}", stacklevel=5)
-        return Hypergradient(out.value, out.grad, self._report(out, spec, why, measured, notes))
+        return Hypergradient(out.value, without(out.grad), self._report(out, spec, why, measured, notes))
 
     def _fit(self, spec: Spec, why: str) -> tuple[Spec, str, int | None]:
         """The fewest levels whose program fits the memory; compiles it, and what fits is not compiled again."""

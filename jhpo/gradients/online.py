@@ -19,6 +19,7 @@ from jhpo.kernels.online import online
 from jhpo.space.space import Space
 from jhpo.training.binding import bind, differentiable, relaxed
 from jhpo.training.objective import as_trainable, objective_errors
+from jhpo.training.values import Releasing, hold, is_integer, is_number, release
 
 HP = Any
 
@@ -76,7 +77,7 @@ def online_tune(
     >>> bool(run.value < 0.2), run.path["lr"].shape     # without tuning, 0.99
     (True, (40,))
     """
-    trainable = as_trainable(trainable)
+    trainable = Releasing(as_trainable(trainable))
     hp, key = checked_hp(hp), checked_key(key)
     if space is not None and not isinstance(space, Space):
         raise invalid("space", "a jhpo.Space or None", space)
@@ -93,20 +94,46 @@ def online_tune(
     window = check_integer("window", window)
     if steps == 0 or steps % window:
         raise invalid("window", f"a divisor of the training's {steps} steps (at least 1)", window)
-    if space is not None:
-        try:
-            inside = space.from_unit(space.to_unit(hp))
-        except (KeyError, TypeError, ValueError) as error:
-            raise InvalidArgument(f"hp: expected hyperparameters of the space, got {names_of(hp)}") from error
-        for name, x, y in zip(names_of(hp), jax.tree.leaves(hp), jax.tree.leaves(inside)):
-            if not np.allclose(x, y, rtol=1e-3):
-                raise invalid(f"hp: {name}", "a value within the space", np.asarray(x).tolist())
-    elif not any(trees.is_float(x) for x in jax.tree.leaves(hp)):
-        raise invalid("hp", "at least one floating-point number", names_of(hp))
+    if space is None:
+        hp = hold(hp, is_integer)
+        if not any(trees.is_float(x) for x in jax.tree.leaves(hp)):
+            raise invalid("hp", "at least one floating-point number", names_of(hp))
+        static = None
+    else:
+        hp, static = _of_space(space, hp)
     with objective_errors():
-        return _program(
-            trainable, space, hp, key, outer=outer, loss=loss, window=window, horizon=horizon, metric=metric
+        found = _program(
+            trainable, space, hp, static, key, outer=outer, loss=loss, window=window, horizon=horizon, metric=metric
         )
+    return found._replace(hp=release(found.hp), path=release(found.path))
+
+
+def _of_space(space: Space, hp: HP) -> tuple[jax.Array, dict[str, Any]]:
+    """Unit coordinates of the hyperparameters, and the values of the static ones.
+
+    Raises:
+      InvalidArgument: they are no point of the space.
+    """
+    plain = release(hp)
+    try:
+        leaves = space.treedef.flatten_up_to(plain)
+        static = {n: leaf for n, p, leaf in zip(space.names, space.parameters, leaves) if p.static}
+        unit = space.to_unit(plain)
+        inside = space.from_unit(unit, static)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InvalidArgument(f"hp: expected hyperparameters of the space, got {names_of(hp)}") from error
+    for name, x, y in zip(names_of(plain), jax.tree.leaves(plain), jax.tree.leaves(inside)):
+        if is_number(x) and not np.allclose(x, y, rtol=1e-3):
+            raise invalid(f"hp: {name}", "a value within the space", np.asarray(x).tolist())
+    return unit, hold(static, _no_array)
+
+
+def _no_array(x: Any) -> bool:
+    return not isinstance(x, (jax.Array, np.ndarray))
+
+
+def _released(loss: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda hp, state, t: loss(release(hp), state, t)
 
 
 _DEFAULT = optax.adam(0.02)
@@ -118,6 +145,7 @@ def _program(
     trainable: Any,
     space: Space | None,
     hp: HP,
+    static: dict[str, Any] | None,
     key: jax.Array,
     *,
     outer: optax.GradientTransformation,
@@ -131,9 +159,9 @@ def _program(
         start, rebuild = trees.split_floats(hp)
         limit = lambda x: x  # noqa: E731
     else:
-        start, rebuild = [space.to_unit(hp)], lambda x: space.from_unit(x[0])
+        start, rebuild = [hp], lambda x: hold(space.from_unit(x[0], release(static)), _no_array)
         limit = lambda x: [jnp.clip(x[0], 0, 1)]  # noqa: E731
-    judge = (lambda hp, state, t: run.evaluate(hp, state)) if loss is None else loss
+    judge = (lambda hp, state, t: run.evaluate(hp, state)) if loss is None else _released(loss)
 
     def update(grad: list[jax.Array], memory: Any, x: list[jax.Array]) -> tuple[list[jax.Array], Any]:
         moves, memory = outer.update(grad, memory, x)

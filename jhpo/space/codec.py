@@ -12,10 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jhpo.errors import InvalidSpace, invalid
+from jhpo.space.categories import remember
 from jhpo.space.cells import centre_of, index_of
 from jhpo.space.declared import value_key
 from jhpo.space.layout import Condition, Layout
-from jhpo.space.parameters import Float, Int, Parameter
+from jhpo.space.parameters import Choice, Float, Int, Ordinal, Parameter
 
 # Rounds in which infeasible random rows are drawn again.
 REJECTION_ROUNDS = 64
@@ -154,6 +155,9 @@ def decode_traced(space: Layout, unit: jax.Array, static: dict[str, Any]) -> Any
     """``float[..., d]`` to the hyperparameter tree; static values stay the Python values they are."""
     traced = iter(batched(lambda u: _traced_leaves(space, u), unit))
     leaves = [static[n] if p.static else next(traced) for n, p in zip(space.names, space.parameters)]
+    for parameter, leaf in zip(space.parameters, leaves):
+        if isinstance(parameter, (Choice, Ordinal)) and not parameter.static:
+            remember(leaf, parameter.choices)
     return jax.tree_util.tree_unflatten(space.treedef, leaves)
 
 

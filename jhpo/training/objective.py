@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -178,10 +179,19 @@ class objective_errors:
         hint = ""
         if isinstance(error, (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError)):
             hint = _remedy(error)
+        if isinstance(error, jax.errors.TracerIntegerConversionError) or _HASHED.search(str(error)):
+            hint = _LOOK_UP
         text = str(error).split("\n")[0][:500] + _where(error)
         raise InvalidArgument(
             f"objective: expected a function that JAX can trace, got {type(error).__name__}: {text}{hint}"
         ) from error
+
+
+_HASHED = re.compile(r"unhashable type: '\w*Tracer'")
+_LOOK_UP = (
+    "; a hyperparameter that is traced cannot be looked up in a dictionary or a list, nor be a length: take "
+    "jhpo.switch(hp[...], {...}) for a choice, and static=True in the space for a length or a depth"
+)
 
 
 def _remedy(error: BaseException) -> str:

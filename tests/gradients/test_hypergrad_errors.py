@@ -44,8 +44,10 @@ def test_bad_hyperparameters_and_keys():
         jhpo.hypergrad(Descent(), {"lr": 1}, KEY)
     with pytest.raises(jhpo.InvalidArgument, match=r"hp: depth: .*wrt=\['lr'\]"):
         jhpo.hypergrad(Descent(), {"lr": 0.1, "depth": 3}, KEY)
-    with pytest.raises(jhpo.InvalidArgument, match="hp: opt: expected a number or an array"):
-        jhpo.hypergrad(Descent(), {"lr": 0.1, "opt": "adam"}, KEY)
+    with pytest.raises(jhpo.InvalidArgument, match="hp: expected a tree with at least one number"):
+        jhpo.hypergrad(Descent(), {"opt": "adam"}, KEY)
+    with pytest.raises(jhpo.InvalidArgument, match="hp: opt: expected numbers in an array"):
+        jhpo.hypergrad(Descent(), {"lr": 0.1, "opt": jax.random.key(0)}, KEY)
     with pytest.raises(jhpo.InvalidArgument, match="hp: lr: expected finite numbers"):
         jhpo.hypergrad(Descent(), {"lr": float("nan")}, KEY)
     with pytest.raises(jhpo.InvalidArgument, match="hp: expected a tree with at least one number"):

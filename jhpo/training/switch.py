@@ -1,0 +1,151 @@
+"""A traced category as what it stands for: an optimiser, a loss, an activation, a number."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jhpo.errors import InvalidArgument, invalid
+from jhpo.space.categories import choices_of
+
+_NUMBERS = (bool, int, float, np.number, np.bool_)
+
+
+def switch(category: Any, options: Mapping[Any, Any] | Sequence[Any]) -> Any:
+    """The option that a hyperparameter chooses.
+
+    ``{"sgd": a, "adam": b}[hp["opt"]]`` for a category that is traced: members of one program can differ in it. Under
+    `vmap` every option is computed for every member, so the cost is that of all of them; with ``static=True`` in the
+    space members are grouped instead, and `switch` is an ordinary look-up.
+
+    Args:
+      category: the hyperparameter: ``int32[]``, the index that a `Choice` of names gives inside jit; the number or
+        truth value that a `Choice` of numbers gives; or the Python value itself.
+      options: by choice, in the order of the choices (numbers in any order), or a sequence by index. Optax
+        transformations (any mixture), functions whose results agree in shape, or trees of numbers and arrays.
+
+    Returns:
+      An optax transformation whose state holds those of all options, a function, or a tree of arrays.
+
+    Raises:
+      InvalidArgument: an unknown choice, options in another order than the choices, or of different kinds.
+
+    >>> losses = {"squared": lambda o, t: (o - t) ** 2, "absolute": lambda o, t: abs(o - t)}
+    >>> float(jax.jit(lambda i: switch(i, losses)(3.0, 1.0))(1))
+    2.0
+    >>> float(jax.jit(lambda i: switch(i, [0.1, 0.01]))(1)) == np.float32(0.01)
+    True
+    """
+    named = dict(options) if isinstance(options, Mapping) else dict(enumerate(options))
+    if not named:
+        raise invalid("options", "at least one", options)
+    numbers = all(isinstance(key, _NUMBERS) for key in named)
+    if not isinstance(category, (jax.Array, np.ndarray)):
+        return _look_up(category, named, numbers)
+    if category.shape != ():
+        raise invalid("category", "a single number; use jax.vmap for several", f"an array of shape {category.shape}")
+    _check_known(category, list(named), isinstance(options, Mapping), numbers)
+    by_value = isinstance(options, Mapping) and numbers
+    return _select(
+        _place(jnp.asarray(category), list(named)) if by_value else _index(jnp.asarray(category), len(named)),
+        list(named.values()),
+    )
+
+
+def _look_up(category: Any, named: dict[Any, Any], numbers: bool) -> Any:
+    """The option of a value that is known while the program is written."""
+    if isinstance(category, Hashable) and category in named:
+        return named[category]
+    if isinstance(category, (int, np.integer)) and not numbers and 0 <= category < len(named):
+        return list(named.values())[category]
+    raise invalid("category", f"one of {list(named)}", category)
+
+
+def _check_known(category: Any, keys: list[Any], by_key: bool, numbers: bool) -> None:
+    """A choice of the space has an option for each of its values, in their order where that matters."""
+    known = choices_of(category)
+    if known is None:
+        return
+    if by_key and numbers and set(known) == set(keys):
+        return
+    if len(known) != len(keys) or (by_key and any(k is not c and k != c for k, c in zip(keys, known))):
+        raise invalid("options", f"the {len(known)} choices {list(known)}, in this order", keys)
+
+
+def _place(category: jax.Array, keys: list[Any]) -> jax.Array:
+    """``int32[]``: which of the numbers it is."""
+    table = jnp.asarray(np.asarray(keys).astype(category.dtype))
+    if jnp.issubdtype(category.dtype, jnp.floating):
+        return jnp.argmin(jnp.abs(table - category)).astype(jnp.int32)
+    return jnp.argmax(table == category).astype(jnp.int32)
+
+
+def _index(category: jax.Array, options: int) -> jax.Array:
+    if not jnp.issubdtype(category.dtype, jnp.integer):
+        raise invalid("category", "the index of a choice, an integer", f"{category.dtype}[]")
+    return jnp.clip(category, 0, options - 1).astype(jnp.int32)
+
+
+def _select(index: jax.Array, values: list[Any]) -> Any:
+    transforms = [hasattr(v, "init") and hasattr(v, "update") for v in values]
+    if all(transforms):
+        return _one_of(index, [optax.with_extra_args_support(v) for v in values])
+    functions = [callable(v) for v in values]
+    if all(functions) and not any(transforms):
+        return lambda *args, **kwargs: _common(index, [functools.partial(v, *args, **kwargs) for v in values])
+    if any(transforms) or any(functions):
+        kinds = [type(v).__name__ for v in values]
+        raise invalid("options", "optax transformations, functions, or numbers: all of one kind", kinds)
+    return _common(index, [functools.partial(_itself, v) for v in values])
+
+
+def _itself(value: Any) -> Any:
+    return value
+
+
+def _common(index: jax.Array, branches: list[Callable[[], Any]]) -> Any:
+    """`jax.lax.switch`, with the results in the types that all of them have in common."""
+    shapes = [jax.eval_shape(branch) for branch in branches]
+    structures = {jax.tree.structure(s) for s in shapes}
+    sizes = {tuple(x.shape for x in jax.tree.leaves(s)) for s in shapes}
+    if len(structures) > 1 or len(sizes) > 1:
+        raise InvalidArgument(f"options: expected values of one structure and shape, got {shapes}")
+    with jax.numpy_dtype_promotion("standard"):
+        types = [jnp.result_type(*leaves) for leaves in zip(*map(jax.tree.leaves, shapes))]
+
+    def typed(branch: Callable[[], Any]) -> Callable[[], list[jax.Array]]:
+        return lambda: [jax.lax.convert_element_type(x, t) for x, t in zip(jax.tree.leaves(branch()), types)]
+
+    leaves = jax.lax.switch(index, [typed(branch) for branch in branches])
+    return jax.tree.unflatten(structures.pop(), leaves)
+
+
+def _one_of(index: jax.Array, options: list[Any]) -> optax.GradientTransformationExtraArgs:
+    """The chosen transformation; the states of the others stay as they were initialised."""
+
+    def init(params: Any) -> tuple[Any, ...]:
+        return tuple(option.init(params) for option in options)
+
+    def update(updates: Any, state: tuple[Any, ...], params: Any = None, **extra: Any) -> tuple[Any, tuple[Any, ...]]:
+        def branch(place: int) -> Callable[[], Any]:
+            def compute() -> Any:
+                with jax.numpy_dtype_promotion("standard"):  # optax raises floats to integer powers
+                    moved, new = options[place].update(updates, state[place], params, **extra)
+                like = lambda x, y: jax.lax.convert_element_type(x, jnp.asarray(y).dtype)  # noqa: E731
+                return jax.tree.map(like, moved, updates), (
+                    *state[:place],
+                    jax.tree.map(like, new, state[place]),
+                    *state[place + 1 :],
+                )
+
+            return compute
+
+        return jax.lax.switch(index, [branch(place) for place in range(len(options))])
+
+    return optax.GradientTransformationExtraArgs(init, update)

@@ -1,0 +1,98 @@
+"""Hyperparameters that are no numbers (a name, a function, a depth): structure of a program, not leaves of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from jhpo.errors import invalid
+
+HP = Any
+_TAKE_HP = ("init", "step", "evaluate", "train_loss")
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Held:
+    """A Python value in the place of a leaf; equal to others of the same type and value (1 is neither 1.0 nor True)."""
+
+    kind: type
+    value: Any
+
+
+def is_integer(x: Any) -> bool:
+    """An integer or a truth value of Python or NumPy, which may be a length or a switch in the user's code."""
+    return isinstance(x, (bool, int, np.bool_, np.integer))
+
+
+def is_number(x: Any) -> bool:
+    """A number or an array; True and False are none: nobody asks for their derivative."""
+    if isinstance(x, (bool, np.bool_)):
+        return False
+    return isinstance(x, (int, float, complex, np.generic, np.ndarray, jax.Array))
+
+
+def hold(hp: HP, chosen: Callable[[Any], bool]) -> HP:
+    """The tree with its chosen leaves as structure.
+
+    Raises:
+      InvalidArgument: a chosen leaf cannot be hashed.
+    """
+
+    def leaf(path: Any, x: Any) -> Any:
+        if not chosen(x):
+            return x
+        x = x.item() if isinstance(x, np.generic) else x
+        try:
+            hash(x)
+        except TypeError as error:
+            name = jax.tree_util.keystr(path, simple=True, separator=".")
+            raise invalid(f"hp: {name}", "a number, an array, or a hashable value", x) from error
+        return Held(type(x), x)
+
+    return jax.tree_util.tree_map_with_path(leaf, hp)
+
+
+def release(hp: HP) -> HP:
+    """The tree with the values that were held in it, as the user's functions expect it.
+
+    >>> release({"lr": 0.1, "opt": hold("adam", lambda x: True)})
+    {'lr': 0.1, 'opt': 'adam'}
+    """
+    return jax.tree.map(lambda x: x.value if _is_held(x) else x, hp, is_leaf=_is_held)
+
+
+def without(hp: HP) -> HP:
+    """The tree with 0 for numbers that were held, and None for everything else that was: a gradient's parts."""
+
+    def leaf(x: Any) -> Any:
+        if not _is_held(x):
+            return x
+        return jax.numpy.zeros(()) if issubclass(x.kind, (int, float)) else None
+
+    return jax.tree.map(leaf, hp, is_leaf=_is_held)
+
+
+def _is_held(x: Any) -> bool:
+    return isinstance(x, Held)
+
+
+@functools.partial(jax.tree_util.register_dataclass, data_fields=["inner"], meta_fields=[])
+class Releasing:
+    """A trainable of hyperparameters some of which are held: its functions see the values themselves."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or name == "inner":
+            raise AttributeError(name)
+        value = getattr(self.inner, name)
+        if name in _TAKE_HP or (name == "steps" and callable(value)):
+            return lambda hp, *args: value(release(hp), *args)
+        return value
