@@ -6,10 +6,79 @@ Public names are listed once, here, and imported when first used: importing jhpo
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jhpo.strategies import REGISTRY as _REGISTRY
 from jhpo.version import __version__ as __version__
+
+if TYPE_CHECKING:  # what type checkers and editors see
+    from jhpo.errors import ChangedSpace as ChangedSpace
+    from jhpo.errors import InvalidArgument as InvalidArgument
+    from jhpo.errors import InvalidParameters as InvalidParameters
+    from jhpo.errors import InvalidSpace as InvalidSpace
+    from jhpo.errors import JhpoError as JhpoError
+    from jhpo.errors import MissingExtra as MissingExtra
+    from jhpo.errors import OutOfMemory as OutOfMemory
+    from jhpo.errors import SpaceExhausted as SpaceExhausted
+    from jhpo.errors import StorageError as StorageError
+    from jhpo.errors import TrialConflict as TrialConflict
+    from jhpo.errors import UnknownStrategy as UnknownStrategy
+    from jhpo.errors import UnusableGradient as UnusableGradient
+    from jhpo.evaluation import Population as Population
+    from jhpo.evaluation.executors import host as host
+    from jhpo.gradients import Hypergradient as Hypergradient
+    from jhpo.gradients import OnlineTuning as OnlineTuning
+    from jhpo.gradients import hypergrad as hypergrad
+    from jhpo.gradients import online_tune as online_tune
+    from jhpo.search import Result as Result
+    from jhpo.search import StopRules as StopRules
+    from jhpo.search import Trace as Trace
+    from jhpo.search import maximize as maximize
+    from jhpo.search import minimize as minimize
+    from jhpo.search import run as run
+    from jhpo.space import Choice as Choice
+    from jhpo.space import Float as Float
+    from jhpo.space import Int as Int
+    from jhpo.space import Ordinal as Ordinal
+    from jhpo.space import Space as Space
+    from jhpo.strategies import make_strategy as make_strategy
+    from jhpo.strategies import strategy_class as strategy_class
+    from jhpo.strategies.base import Evaluation as Evaluation
+    from jhpo.strategies.base import Request as Request
+    from jhpo.strategies.base import Strategy as Strategy
+    from jhpo.strategies.base import static_field as static_field
+    from jhpo.strategies.base import strategy as strategy
+    from jhpo.strategies.bayes.strategy import BayesOpt as BayesOpt
+    from jhpo.strategies.chain import Chain as Chain
+    from jhpo.strategies.cmaes import CMAES as CMAES
+    from jhpo.strategies.differential import DifferentialEvolution as DifferentialEvolution
+    from jhpo.strategies.greedy import Greedy as Greedy
+    from jhpo.strategies.grid import GridSearch as GridSearch
+    from jhpo.strategies.hypergradient.strategy import HyperGradient as HyperGradient
+    from jhpo.strategies.pso import PSO as PSO
+    from jhpo.strategies.random import RandomSearch as RandomSearch
+    from jhpo.strategies.sobol import SobolSearch as SobolSearch
+    from jhpo.study import Study as Study
+    from jhpo.study import Tuning as Tuning
+    from jhpo.training import Trainable as Trainable
+    from jhpo.training import add_noise as add_noise
+    from jhpo.training import as_trainable as as_trainable
+    from jhpo.training import augmented as augmented
+    from jhpo.training import dropout as dropout
+    from jhpo.training import linen as linen
+    from jhpo.training import mask_units as mask_units
+    from jhpo.training import masked_mlp as masked_mlp
+    from jhpo.training import nnx as nnx
+    from jhpo.training import schedules as schedules
+    from jhpo.training import shift_images as shift_images
+    from jhpo.training import supervised as supervised
+    from jhpo.training import switch as switch
+    from jhpo.training.schedules import example_weights as example_weights
+    from jhpo.training.schedules import indexed as indexed
+    from jhpo.training.schedules import knots as knots
+    from jhpo.training.schedules import layer_names as layer_names
+    from jhpo.training.schedules import per_layer as per_layer
+    from jhpo.training.schedules import scheduled as scheduled
 
 _MODULES: dict[str, tuple[str, ...]] = {
     "jhpo.space": ("Space", "Float", "Int", "Choice", "Ordinal"),
@@ -57,16 +126,18 @@ _PUBLIC_MODULES = {
 }  # modules whose names are reached through them
 
 
-def __getattr__(name: str) -> Any:
-    if name in _PUBLIC_MODULES:
-        value = importlib.import_module(_PUBLIC_MODULES[name])
+if not TYPE_CHECKING:  # a checker knows all names, and shall complain of others
+
+    def __getattr__(name: str) -> Any:
+        if name in _PUBLIC_MODULES:
+            value = importlib.import_module(_PUBLIC_MODULES[name])
+            globals()[name] = value
+            return value
+        if name not in _HOME:
+            raise AttributeError(f"module 'jhpo' has no attribute {name!r}")
+        value = getattr(importlib.import_module(_HOME[name]), name)
         globals()[name] = value
         return value
-    if name not in _HOME:
-        raise AttributeError(f"module 'jhpo' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOME[name]), name)
-    globals()[name] = value
-    return value
 
 
 def __dir__() -> list[str]:

@@ -1,0 +1,75 @@
+"""What a type checker knows of the public names, read from an installed copy as a user has it."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import jhpo
+
+ROOT = Path(__file__).parents[2]
+USE = """
+import jax, jhpo
+from typing import assert_type
+
+space = jhpo.Space({"x": jhpo.Float(0.0, 1.0)})
+study = jhpo.Study(space, jhpo.PSO(8))
+assert_type(space, jhpo.Space)
+assert_type(study, jhpo.Study)
+assert_type(jhpo.PSO(population=8), jhpo.PSO)
+assert_type(jhpo.BayesOpt(), jhpo.BayesOpt)
+assert_type(jhpo.minimize(lambda hp: 0.0, space), jhpo.Result)
+assert_type(jhpo.hypergrad(lambda hp: 0.0, {"x": 1.0}, jax.random.key(0)).value, jax.Array)
+"""
+WRONG = {
+    "jhpo.PSO(populatoin=3)": 'Unexpected keyword argument "populatoin" for "PSO"',
+    "jhpo.minimise": 'Module has no attribute "minimise"',
+    'jhpo.Float("0", 1.0)': 'Argument 1 to "Float" has incompatible type',
+    "jhpo.Study(3)": 'Argument 1 to "Study" has incompatible type',
+}
+
+
+def test_every_public_name_is_declared_for_type_checkers() -> None:
+    tree = ast.parse((ROOT / "jhpo" / "__init__.py").read_text())
+    block = next(node for node in tree.body if isinstance(node, ast.If))
+    declared = {name.asname for line in block.body if isinstance(line, ast.ImportFrom) for name in line.names}
+    assert declared == set(dir(jhpo)) - {"__version__"}
+    for line in block.body:
+        assert isinstance(line, ast.ImportFrom)
+        for name in line.names:
+            found = getattr(jhpo, str(name.asname))
+            assert found.__name__ in (name.name, f"{line.module}.{name.name}")
+
+
+@pytest.mark.package
+def test_a_checker_sees_types_and_finds_mistakes(tmp_path: Path) -> None:
+    install = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--target",
+        str(tmp_path / "site"),
+        str(ROOT),
+    ]
+    subprocess.run(install, check=True)
+    program = tmp_path / "program.py"
+    program.write_text(USE + "\n".join(WRONG) + "\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--ignore-missing-imports", "--check-untyped-defs", "program.py"],
+        cwd=tmp_path,
+        env={"MYPYPATH": str(tmp_path / "site"), "PATH": ""},
+        capture_output=True,
+        text=True,
+    )
+    lines = [line for line in done.stdout.splitlines() if line.startswith("program.py")]
+    errors = [line for line in lines if ": error:" in line]
+    assert len(errors) == len(WRONG), done.stdout + done.stderr
+    for mistake, message in zip(WRONG, WRONG.values()):
+        assert any(message in error for error in errors), (mistake, errors)
