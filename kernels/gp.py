@@ -295,6 +295,15 @@ def extend(
     return (p.scale * near - rows @ own) / jnp.sqrt(left)
 
 
+def left_out(posterior: Posterior) -> jax.Array:
+    """What the process says wrongly about each row from all others: y - mean without it, float[N], 0 at padding.
+
+    In closed form, alpha_i / (K^-1)_ii (Rasmussen and Williams 2006, eq. 5.12). Of one world.
+    """
+    wrong = posterior.alpha / jnp.sum(posterior.root * posterior.root, axis=0)
+    return jnp.where(posterior.mask, wrong, 0.0)
+
+
 def joint(
     posterior: Posterior, queries: Points, categorical: np.ndarray, profile: Profile = matern52
 ) -> tuple[jax.Array, jax.Array]:

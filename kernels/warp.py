@@ -40,6 +40,49 @@ def standardize(y: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
     return jnp.where(flat, 0.0, centred / divisor), jnp.where(flat, 1.0, divisor * size)
 
 
+def tame(y: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Values of any size in units of the better half's own spread, about the median, with far ones drawn in.
+
+    One huge value among small ones takes their digits when all are divided by one scale. So the unit is a typical
+    distance of the better half from the median, and what lies further away than any model can use grows by its
+    logarithm only: beyond 30 units among the better ones, beyond 100 (float32) or 10,000 (float64) among the worse.
+    Differences that are rounding alone become zero.
+
+    Args:
+        y: float[n]. mask: bool[n].
+
+    Returns:
+        ``(z[n], slope[n])``, the values (0 without ``mask``) and dz/dy.
+
+    >>> z, slope = tame(jnp.array([1.0, 2.0, 3.0, 1e30]), jnp.ones(4, bool))
+    >>> z.tolist()[:3], bool(z[3] < 1e4), bool(z[3] > z[2])
+    ([-1.0, 0.0, 1.0], True, True)
+    """
+    eps = float(np.finfo(y.dtype).eps)
+    y = 0.5 * jnp.where(mask, y, 0.0)  # halves: the difference of two finite values may overflow
+    order = jnp.sort(jnp.where(mask, y, jnp.inf))
+    median = jnp.where(jnp.any(mask), order[_middle(jnp.sum(mask, dtype=jnp.int32))], 0.0)
+    gap = jnp.where(mask, y - median, 0.0)
+    gap = jnp.where(jnp.abs(gap) <= 8 * eps * jnp.abs(median), 0.0, gap)
+
+    def typical(those: jax.Array) -> jax.Array:
+        sizes = jnp.sort(jnp.where(those, jnp.abs(gap), jnp.inf))
+        return sizes[_middle(jnp.sum(those, dtype=jnp.int32))]
+
+    better, worse = typical(gap < 0), typical(gap > 0)
+    unit = jnp.where(jnp.isfinite(better), better, jnp.where(jnp.isfinite(worse), worse, 0.5))
+    z = jnp.clip(gap / unit, -1e30, 1e30)
+    size, far = jnp.abs(z), jnp.where(z < 0, 30.0, 100.0 if y.dtype.itemsize < 8 else 1e4)
+    drawn = far * (1.0 + jnp.log(jnp.maximum(size, far) / far))
+    out = size > far
+    return jnp.where(out, jnp.sign(z) * drawn, z), jnp.where(out, far / size, 1.0) * 0.5 / unit
+
+
+def _middle(count: jax.Array) -> jax.Array:
+    """Index of the lower one of the middle values."""
+    return (jnp.maximum(count, 1) - 1) // 2
+
+
 def half_log(y: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Values worse than the median compressed by a logarithm, smoothly: median + s log(1 + (y - median) / s).
 
@@ -61,8 +104,11 @@ def half_log(y: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
     middle = mask & (jnp.abs(rank - (count - 1.0) / 2.0) <= 0.5)
     median = jnp.sum(jnp.where(middle, y, 0.0)) / jnp.maximum(jnp.sum(middle, dtype=y.dtype), 1.0)
     gap = jnp.where(mask, jnp.minimum(y - median, 0.0), 0.0)
-    spread = jnp.maximum(jnp.sqrt(jnp.sum(gap * gap) / jnp.maximum(count, 1.0)), _TINY)
-    above = jnp.where(mask, jnp.maximum(y - median, 0.0), 0.0) / spread
+    above = jnp.where(mask, jnp.maximum(y - median, 0.0), 0.0)
+    spread = jnp.sqrt(jnp.sum(gap * gap) / jnp.maximum(count, 1.0))
+    # a better half of equal values has no spread of its own
+    spread = jnp.maximum(jnp.where(spread > 0, spread, jnp.sqrt(jnp.mean(above * above))), _TINY)
+    above = above / spread
     return jnp.where(above > 0, median + spread * jnp.log1p(above), y), 1.0 / (1.0 + above)
 
 
@@ -79,14 +125,18 @@ def half_rank(y: jax.Array, mask: jax.Array) -> jax.Array:
     [1.0, 2.0]
     """
     count = jnp.sum(mask, dtype=y.dtype)
-    rank = masked_rank(y, mask).astype(y.dtype)
+    below = jnp.sum(mask[None, :] & (y[None, :] < y[:, None]), axis=1, dtype=y.dtype)
+    equal = jnp.sum(mask[None, :] & (y[None, :] == y[:, None]), axis=1, dtype=y.dtype)
+    rank = below + 0.5 * (jnp.maximum(equal, 1.0) - 1.0)  # equal values stay equal
+    median = jnp.sort(jnp.where(mask, y, jnp.inf))[_middle(jnp.sum(mask, dtype=jnp.int32))]
+    gap = jnp.where(mask, y - median, 0.0)
+    good = gap <= 0
     middle = jnp.floor((count - 1.0) / 2.0)
-    median = jnp.sum(jnp.where(mask & (rank == middle), y, 0.0))
-    good = mask & (rank <= middle)
-    gap = jnp.where(good, y - median, 0.0)
-    spread = jnp.sqrt(jnp.sum(gap * gap) / jnp.maximum(middle, 1.0))
-    quantile = (jnp.append(rank, middle) + 0.5) / jnp.maximum(count, 1.0)
+    spread = jnp.sqrt(jnp.sum(jnp.where(good, gap * gap, 0.0)) / jnp.maximum(middle, 1.0))
+    # a better half of equal values has no spread of its own
+    spread = jnp.where(spread > 0, spread, jnp.sqrt(jnp.sum(gap * gap) / jnp.maximum(count, 1.0)))
+    lowest = jnp.max(jnp.where(mask & good, rank, 0.0))
+    quantile = (jnp.append(rank, lowest) + 0.5) / jnp.maximum(count, 1.0)
     normal = jax.scipy.special.ndtri(jnp.clip(quantile, 1e-6, 1.0 - 1e-6))
-    # ties with the median stay there
-    worse = jnp.where(y > median, median + spread * (normal[:-1] - normal[-1]), y)
+    worse = median + spread * (normal[:-1] - normal[-1])
     return jnp.where(good | ~mask, y, worse)

@@ -198,3 +198,15 @@ def test_extended_rows_against_fresh_ones(x64):
     mean, variance = jax.vmap(lambda q: gp.predict(after, q, CONTINUOUS))(queries)
     np.testing.assert_allclose(fresh @ (after.root @ after.y), mean, rtol=1e-9, atol=1e-10)
     np.testing.assert_allclose(SCALE - (fresh**2).sum(axis=1), variance, rtol=1e-8)
+
+
+def test_left_out_rows_against_scikit_learn(x64):
+    n = 9
+    data = make_data(n, 16, poison=7.0)
+    wrong = gp.left_out(gp.condition(THETA, data, CONTINUOUS))
+    for row in range(n):
+        others = np.delete(np.arange(n), row)
+        rest = gp.Data(Points(data.points.x[others]), data.y[others], data.variance[others], data.mask[others])
+        expected = data.y[row] - reference("matern52", rest, n - 1).predict(data.points.x[row : row + 1])[0]
+        np.testing.assert_allclose(wrong[row], expected, rtol=1e-9)
+    np.testing.assert_array_equal(wrong[n:], 0.0)

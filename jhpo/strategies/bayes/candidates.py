@@ -43,6 +43,13 @@ class Draws(NamedTuple):
     lottery: jax.Array  # float[m] Gumbel, of the choice of starts
 
 
+class Even(NamedTuple):
+    """Points of the even design among those of the model; q rows, or one."""
+
+    wanted: jax.Array  # bool[q], the point comes next, unless it is known
+    units: jax.Array  # float[q, d], canonical
+
+
 def number_of_candidates(search: Search, model: Model) -> int:
     """Even, and fewer where the model has many rows."""
     return 2 * (min(search.candidates, _MOST_PRODUCTS // model.mean.shape[0]) // 2)

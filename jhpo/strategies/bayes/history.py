@@ -191,6 +191,22 @@ def record(
     return history, used
 
 
+def flatness(history: History) -> jax.Array:
+    """float[]: the share of points that an even design proposes, because the results say little about where to go.
+
+    Where several points share the best value the objective is flat, and a model sees no way down: three times their
+    share among all results, the first one not counted. 1 while all results are equal, or there are none.
+    """
+    dtype = history.value.dtype
+    observed = history.status == OBSERVED
+    seen = observed & history.feasible
+    best = jnp.min(jnp.where(seen, history.value, jnp.inf))
+    tied = seen & (history.value - best <= 8 * float(jnp.finfo(dtype).eps) * jnp.abs(best))
+    others = jnp.sum(tied, dtype=dtype) - 1.0
+    every = jnp.sum(observed | (history.status == FAILED), dtype=dtype)
+    return jnp.where((tied == observed).all(), 1.0, 3.0 * others / jnp.maximum(every, 1.0))
+
+
 def grow(history: History) -> History:
     """Twice as many rows."""
 

@@ -34,6 +34,7 @@ class Model(NamedTuple):
     mean: jax.Array  # float[N], posterior means at the rows, inf where not observed and feasible
     constraints: gp.Posterior | None  # stacked over the c constraints
     any_feasible: jax.Array  # bool[]
+    unexplained: jax.Array  # float[], variance of a left-out target's error, as a share of the targets' variance
 
 
 class Surrogate(NamedTuple):
@@ -67,16 +68,16 @@ def targets(history: History, kind: str) -> tuple[jax.Array, jax.Array, jax.Arra
     target met. (The ranks of "half_rank" have no derivative: there it is only that of the scale.)"""
     seen = history.status == OBSERVED
     told = seen | (history.status == FAILED)
-    y, first = warp.standardize(history.value, seen)
-    slope = jnp.ones_like(y)
+    y, slope = warp.tame(history.value, seen)
     if kind == "half_rank":
         y = warp.half_rank(y, seen)
     elif kind == "half_log":
-        y, slope = warp.half_log(y, seen)
+        y, steep = warp.half_log(y, seen)
+        slope = slope * steep
     worst = jnp.max(jnp.where(seen, y, -jnp.inf))
     y = jnp.where(seen, y, jnp.where(jnp.isfinite(worst), worst, 0.0))
     y, scale = warp.standardize(y, told)
-    slope = slope / first / scale
+    slope = slope / scale
     return y, jnp.where(seen, history.variance * slope * slope, 0.0), slope
 
 
@@ -240,6 +241,8 @@ def build(
         # the noise of slopes, where there is one, is the objective's alone
         thetas = jnp.concatenate([thetas, theta[1:].at[:, : own.shape[1]].set(own)])
 
+    wrong = gp.left_out(posterior)[: y.shape[0]]
+    unexplained = jnp.sum(wrong * wrong) / jnp.maximum(jnp.sum(jnp.where(objective.mask, y * y, 0.0)), 1e-30)
     means = gp.means(posterior, points, categorical, profile)
     feasible = feasible_rows(history)
     mean = jnp.where(feasible, means, jnp.inf)
@@ -249,5 +252,5 @@ def build(
     incumbent = jnp.where(any_feasible, history.units[where], 0.5)
     in_all = lambda leaf: jnp.broadcast_to(leaf, (surrogate.worlds, *leaf.shape))  # noqa: E731
     posterior = posterior._replace(y=in_all(posterior.y), alpha=in_all(posterior.alpha))
-    model = Model(posterior, in_all(best), incumbent, mean, constraints, any_feasible)
+    model = Model(posterior, in_all(best), incumbent, mean, constraints, any_feasible, unexplained)
     return _imagine_pending(surrogate, model, points, history.status == PENDING, imagine_key), thetas

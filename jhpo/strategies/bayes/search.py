@@ -11,6 +11,7 @@ from jhpo.kernels.covariance import Points
 from jhpo.strategies.bayes.candidates import (
     MANY_CELLS,
     Draws,
+    Even,
     Search,
     admissible,
     draws,
@@ -82,7 +83,7 @@ def pick(
 
     def values(units: jax.Array) -> jax.Array:
         found = jnp.where(admissible(space, units), jax.vmap(value)(units), 0.5 * WORST)
-        return jnp.where(known(space, units, history), WORST, found) if discrete else found
+        return jnp.where(known(space, units, history), WORST, found)
 
     if is_small(space):
         return candidates[jnp.argmax(scores)]
@@ -134,15 +135,17 @@ def batch(
     key: jax.Array,
     low: jax.Array,
     high: jax.Array,
+    even: Even,
 ) -> jax.Array:
     """Points one after the other, each chosen while those before are imagined. float[q, d]
 
     Args:
         history: the whole one, to tell known points; rows: int32[q], free ones in it.
         slots: int32[q], free rows of the model's posterior.
+        even: points that take the place of the model's own.
     """
     space, profile = search.space, search.profile
-    categorical, discrete = np.asarray(space.categorical), bool((space.cells > 0).any())
+    categorical = np.asarray(space.categorical)
     draw_key, imagine_key = jax.random.split(key)
     random = draws(search, draw_key, number_of_candidates(search, model), model.incumbent.dtype)
     candidates = pool(search, model, random, draw_key, low, high)
@@ -157,13 +160,17 @@ def batch(
         found = utility(model, mean, variance, feasible)
         found = jnp.where(jnp.isfinite(found), jnp.maximum(found, 0.1 * WORST), 0.1 * WORST)
         found = jnp.where(barred, 0.5 * WORST, found)
-        return jnp.where(known(space, candidates, history), WORST, found) if discrete else found
+        return jnp.where(known(space, candidates, history), WORST, found)
+
+    def choose(model: Model, explained: jax.Array, history: History, even: Even) -> jax.Array:
+        own = pick(search, model, candidates, scores(model, explained, history), history, random, low, high)
+        return jnp.where(even.wanted & ~known(space, even.units[None], history)[0], even.units, own)
 
     def one(
-        carry: tuple[Model, jax.Array, History], at: tuple[jax.Array, jax.Array]
+        carry: tuple[Model, jax.Array, History], at: tuple[jax.Array, jax.Array, Even]
     ) -> tuple[tuple[Model, jax.Array, History], jax.Array]:
-        (model, explained, history), (row, slot) = carry, at
-        unit = pick(search, model, candidates, scores(model, explained, history), history, random, low, high)
+        (model, explained, history), (row, slot, even) = carry, at
+        unit = choose(model, explained, history, even)
         point = as_points(space, unit)
         column = gp.extend(model.posterior, explained, points, point, categorical, profile)
         history = add_pending(history, row, unit)
@@ -172,5 +179,5 @@ def batch(
 
     explained = gp.whiten(model.posterior, points, categorical, profile)
     if rows.shape[0] == 1:
-        return pick(search, model, candidates, scores(model, explained, history), history, random, low, high)[None]
-    return jax.lax.scan(one, (model, explained, history), (rows, slots))[1]
+        return choose(model, explained, history, jax.tree.map(lambda leaf: leaf[0], even))[None]
+    return jax.lax.scan(one, (model, explained, history), (rows, slots, even))[1]

@@ -19,7 +19,7 @@ from jhpo.strategies.bayes import history as past
 from jhpo.strategies.bayes import model as modelling
 from jhpo.strategies.bayes import search as searching
 from jhpo.strategies.bayes import thompson as thompson
-from jhpo.strategies.bayes.candidates import Search, design
+from jhpo.strategies.bayes.candidates import Even, Search, design
 from jhpo.strategies.bayes.history import EMPTY, History, Region, Rules, bucket
 from jhpo.strategies.bayes.model import Surrogate
 
@@ -29,6 +29,8 @@ MODEL_ROWS, FIT_ROWS = 1024, 256
 _SLOPE_MODEL_ROWS, _SLOPE_INITIAL = 256, 4
 # Beyond these the search keeps to a trust region, unless an option says otherwise.
 _REGION_DIM, _REGION_ROWS = 20, 1000
+# Share of points of the even design while the model predicts nothing.
+_BLIND = 0.4
 REGIONS = ("auto", "always", "never")
 PICKS = ("greedy", "thompson")
 WARPS = ("half_rank", "none")
@@ -284,7 +286,7 @@ class BayesOpt(Strategy):
 
     def _model(self, state: BayesState, rows: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         space, history = state.space, state.history
-        fit_key, search_key = jax.random.split(key)
+        fit_key, search_key, even_key = jax.random.split(key, 3)
         local = self._local(state)
         # a region begins anew with what was asked for in it
         foreign = local & (history.epoch != state.region.epoch)
@@ -302,10 +304,15 @@ class BayesOpt(Strategy):
         model, theta = modelling.build(surrogate, chosen, state.theta, refit, fit_key)
         low, high = self._box(state, model, theta, local)
         search = Search(space, PROFILES[self.kernel], self.candidates, self.starts, self.search_iterations)
+        units = design(space, history, state.asked, state.seed, self.batch, even_key)
+        lot = jax.random.uniform(jax.random.fold_in(even_key, 1), (self.batch,), units.dtype)
+        # where the model predicts no better than the mean it is no guide either
+        blind = _BLIND * jnp.clip(2.0 * model.unexplained - 1.0, 0.0, 1.0)
+        even = Even(lot < jnp.maximum(past.flatness(inside), blind), units)
         if self.picks == "thompson":
-            units = thompson.batch(search, self.kernel, model, history, self.batch, search_key, low, high)
+            units = thompson.batch(search, self.kernel, model, history, self.batch, search_key, low, high, even)
         else:
-            units = searching.batch(search, surrogate, model, history, rows, slots, search_key, low, high)
+            units = searching.batch(search, surrogate, model, history, rows, slots, search_key, low, high, even)
         return units, theta, jnp.where(refit, state.asked, state.fitted)
 
     def _box(

@@ -25,12 +25,13 @@ def batch(
     key: jax.Array,
     low: jax.Array,
     high: jax.Array,
+    even: pools.Even,
 ) -> jax.Array:
     """``q`` different points, each the lowest candidate of one posterior function (Eriksson et al. 2019). float[q, d]
 
     Args:
-        kernel: name of the profile. history: the whole one, to tell known points of discrete spaces.
-        low, high: float[d], the box.
+        kernel: name of the profile. history: the whole one, to tell known points. low, high: float[d], the box.
+        even: points that take the place of the model's own.
     """
     space = search.space
     categorical, cells = np.asarray(space.categorical), np.asarray(space.cells)
@@ -45,14 +46,18 @@ def batch(
     feasible = jax.vmap(lambda p: chance(search, model, p))(points)
     if feasible is not None:
         values = values + _PENALTY * jnp.maximum(float(np.log(0.5)) - feasible, 0.0)[None, :]
-    barred = ~pools.admissible(space, candidates)
-    if (cells > 0).any():
-        barred = barred | pools.known(space, candidates, history)
+    barred = ~pools.admissible(space, candidates) | pools.known(space, candidates, history)
+    even = even._replace(wanted=even.wanted & ~pools.known(space, even.units, history))
 
-    def one(taken: jax.Array, value: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def same(unit: jax.Array) -> jax.Array:
+        return (jnp.abs(candidates - unit[None, :]) < SAME).all(axis=1)
+
+    def one(taken: jax.Array, at: tuple[jax.Array, pools.Even]) -> tuple[jax.Array, jax.Array]:
+        value, even = at
         # taken points only when nothing else is left, infeasible ones last of all
         rank = jnp.where(barred, jnp.inf, jnp.where(taken, 1e20, value))
-        unit = candidates[jnp.argmin(rank)]
-        return taken | (jnp.abs(candidates - unit[None, :]) < SAME).all(axis=1), unit
+        unit = jnp.where(even.wanted, even.units, candidates[jnp.argmin(rank)])
+        return taken | same(unit), unit
 
-    return jax.lax.scan(one, jnp.zeros(candidates.shape[:1], bool), values)[1]
+    taken = jnp.any(jax.vmap(same)(even.units) & even.wanted[:, None], axis=0)
+    return jax.lax.scan(one, taken, (values, even))[1]
