@@ -17,6 +17,7 @@ class MemoryLog:
 
     def __init__(self) -> None:
         self.seq = 0
+        self.identity = object()  # no other log is this one
 
     @contextmanager
     def write(self) -> Iterator[MemoryLog]:

@@ -40,3 +40,13 @@ snapshot = sa.Table(
     sa.Column("body", sa.LargeBinary, nullable=False),
     sa.Column("digest", sa.LargeBinary(16), nullable=False),
 )
+
+# Which processes work on trials, and when they last said so. No part of the log: it may be deleted at any time, and
+# files of earlier versions get it when somebody works on them.
+pulse = sa.Table(
+    "jhpo_pulse",
+    metadata,
+    sa.Column("worker", sa.String(255), primary_key=True),
+    sa.Column("time", sa.Float(53), nullable=False),  # seconds since the epoch
+    sa.Column("period", sa.Float(53), nullable=False),  # seconds between two beats; 0 where none come
+)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import pathlib
 import sqlite3
-from collections.abc import Iterator
+import time
+from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,8 +16,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from jhpo.errors import StorageError
 from jhpo.storage import schema
 from jhpo.storage.codec import GENESIS, Event, digest, follow, link, pack, unpack
+from jhpo.storage.files import check_file, create_file, file_identity
 
 _BUSY_SECONDS = 60.0  # how long to wait for another writer
+_CREATION_LOCK = 0x6A68706F  # "jhpo": PostgreSQL's lock for those who would create the tables at once
 _SNAPSHOTS_KEPT = 2  # the newest, and one more in case that one is damaged
 
 _IS_HEAD = schema.meta.c.key == "head"
@@ -46,8 +49,9 @@ class SqlLog:
         self.url = str(self._path) if self._path is not None else url.render_as_string()  # for people: no password
         self._file: tuple[int, int] | None = None
         self.seq, self._chain = 0, GENESIS
-        if self._path is not None:
-            _check_file(self._path, create)
+        if self._path is not None and check_file(self._path, create):
+            create_file(self._path, _new_file)
+            check_file(self._path, create=False)
         self._connect()
         with self._explained("open"):
             try:
@@ -64,7 +68,7 @@ class SqlLog:
         try:
             self._engine = _engine(self._target, self._path, self.read_only)
             self._connection = self._engine.connect()
-            self._file = self._identity()
+            self._file = None if self._path is None else file_identity(self._path)
         except (SQLAlchemyError, ImportError) as error:
             raise StorageError(f"cannot open {self.url}: {_short(error)}") from error
 
@@ -83,10 +87,7 @@ class SqlLog:
 
     def _create(self) -> None:
         with self._exclusive():
-            schema.metadata.create_all(self._connection, checkfirst=True)
-            if self._meta().get("application") is None:
-                values = {"application": "jhpo", "format": str(schema.FORMAT), "head": f"0:{GENESIS.hex()}"}
-                self._connection.execute(schema.meta.insert(), [{"key": k, "value": v} for k, v in values.items()])
+            _make_tables(self._connection)
 
     def _check_version(self) -> None:
         meta = self._meta()
@@ -109,6 +110,8 @@ class SqlLog:
         connection = self._connection.execution_options(jhpo_write=True)
         try:
             with connection.begin():
+                if connection.dialect.name == "postgresql":
+                    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_CREATION_LOCK)))
                 if connection.dialect.name != "sqlite" and sa.inspect(connection).has_table(schema.meta.name):
                     connection.execute(_HEAD.with_for_update())
                 yield
@@ -191,22 +194,46 @@ class SqlLog:
             rows = self._connection.execute(sa.select(table).order_by(table.c.generation.desc())).all()
         return [(g, data) for g, data, mark in rows if digest(g, "snapshot", data) == mark]
 
+    def announce(self, worker: str, period: float) -> None:
+        """In the running `write` transaction: `worker` is at work, and will `beat` every `period` seconds."""
+        schema.pulse.create(self._connection, checkfirst=True)
+        _set_pulse(self._connection, worker, period)
+
+    def beat(self, worker: str, period: float) -> None:
+        """`worker` is still at work; for a thread beside the one that uses the study."""
+        self._check_there()
+        try:
+            with self._engine.connect() as connection:  # not that of the study, which may be in a transaction
+                with connection.execution_options(jhpo_write=True).begin():
+                    _set_pulse(connection, worker, period)
+        except SQLAlchemyError as error:
+            raise StorageError(f"cannot write {self.url}: {_short(error)}") from error
+
+    def withdraw(self, worker: str) -> None:
+        """`worker` no longer works on anything."""
+        with self._explained("write"), self._exclusive():
+            self._connection.execute(schema.pulse.delete().where(schema.pulse.c.worker == worker))
+
+    def pulses(self) -> dict[str, tuple[float, float]]:
+        """``(time of the last beat, period)`` of every worker that announced itself."""
+        with self._reading():
+            there = sa.inspect(self._connection).has_table(schema.pulse.name)  # files of earlier versions have none
+            rows = self._connection.execute(sa.select(schema.pulse)).all() if there else []
+        return {worker: (beat, period) for worker, beat, period in rows}
+
     def close(self) -> None:
         """Release the database."""
         self._connection.close()
         self._engine.dispose()
 
-    def _identity(self) -> tuple[int, int] | None:
-        """Device and inode of the file behind the path; None for a database server, or where there is no file."""
-        try:
-            found = None if self._path is None else os.stat(self._path)
-        except OSError:
-            return None
-        return None if found is None else (found.st_dev, found.st_ino)
+    @property
+    def identity(self) -> Hashable:
+        """The same for every log of this process that writes to the same place."""
+        return self._file if self._file is not None else self.url
 
     def _check_there(self) -> None:
         """Raises where the file was deleted, moved or replaced since it was opened."""
-        if self._path is not None and self._identity() != self._file:
+        if self._path is not None and file_identity(self._path) != self._file:
             raise StorageError(
                 f"{self.url} was deleted, moved or replaced while it was open: nothing more can be kept in it. "
                 "Put the file back, or open the study again"
@@ -254,38 +281,49 @@ def sqlite_path(url: sa.URL) -> pathlib.Path | None:
     return pathlib.Path(url.database)
 
 
-def _check_file(path: pathlib.Path, create: bool) -> None:
-    if path.is_dir():
-        raise StorageError(f"storage: expected a file, got the folder {path}")
-    if not path.exists():
-        if not create:
-            raise StorageError(f"there is no study at {path}")
-        if not path.parent.is_dir():
-            raise StorageError(f"storage: the folder {path.parent} does not exist")
-        return
+def _make_tables(connection: sa.Connection) -> None:
+    """A log without events, unless somebody else was faster."""
+    schema.metadata.create_all(connection, checkfirst=True)
+    if connection.execute(_HEAD).scalar_one_or_none() is None:
+        values = {"application": "jhpo", "format": str(schema.FORMAT), "head": f"0:{GENESIS.hex()}"}
+        connection.execute(schema.meta.insert(), [{"key": k, "value": v} for k, v in values.items()])
+
+
+def _set_pulse(connection: sa.Connection, worker: str, period: float) -> None:
+    table, row = schema.pulse, {"time": time.time(), "period": period}
+    if not connection.execute(table.update().where(table.c.worker == worker).values(row)).rowcount:
+        connection.execute(table.insert(), row | {"worker": worker})
+
+
+def _new_file(path: pathlib.Path) -> None:
+    """A SQLite file with the tables of a study, closed and on the disk."""
+    path.touch(exist_ok=False)
+    engine = _engine(sa.URL.create("sqlite"), path, False)
     try:
-        with path.open("rb") as file:
-            head = file.read(16)
-    except OSError as error:
-        raise StorageError(f"cannot read {path}: {error.strerror}") from error
-    if not head:
-        raise StorageError(f"{path} is empty (cut off?): expected a jhpo study; remove it to start anew")
-    if head != b"SQLite format 3\0":
-        raise StorageError(f"{path} is not a database: expected a jhpo study")
+        with engine.connect() as connection:
+            connection.connection.driver_connection.execute("PRAGMA journal_mode=WAL")  # type: ignore[union-attr]
+            with connection.execution_options(jhpo_write=True).begin():
+                _make_tables(connection)
+    except SQLAlchemyError as error:
+        raise StorageError(f"cannot create a file in {path.parent}: {_short(error)}") from error
+    finally:
+        engine.dispose()
 
 
 def _engine(url: sa.URL, path: pathlib.Path | None, read_only: bool) -> sa.Engine:
     if path is None:
         return sa.create_engine(url, isolation_level="READ COMMITTED")
     options: dict[str, Any] = {"timeout": _BUSY_SECONDS, "check_same_thread": False}
-    target, uri = str(path.absolute()), False  # a relative name such as file:x would be read as a URI
+    # as a URI, quoted by pathlib; `rw` opens what is there and never makes a file
+    mode = "mode=rw"
     if read_only:
         # without a write-ahead log beside it, a file in a read-only folder can only be opened as immutable
         wal = path.with_name(path.name + "-wal")
         immutable = not os.access(path.parent, os.W_OK) and not wal.exists()
-        target, uri = f"{path.absolute().as_uri()}?{'immutable=1' if immutable else 'mode=ro'}", True
+        mode = "immutable=1" if immutable else "mode=ro"
+    target = f"{path.absolute().as_uri()}?{mode}"
     # connected here, as a path is no URL to be quoted and parsed
-    engine = sa.create_engine(url, creator=lambda: sqlite3.connect(target, uri=uri, **options))
+    engine = sa.create_engine(url, creator=lambda: sqlite3.connect(target, uri=True, **options))
 
     @sa.event.listens_for(engine, "connect")
     def prepare(connection: Any, record: Any) -> None:

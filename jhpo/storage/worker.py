@@ -12,12 +12,17 @@ def worker_name() -> str:
     return f"{socket.gethostname()}/{os.getpid()}/{_start(os.getpid())}"
 
 
+def on_this_host(worker: str) -> bool:
+    """True where `is_dead` can tell."""
+    host, _, rest = worker.partition("/")
+    return host == socket.gethostname() and rest.partition("/")[0].isdecimal()
+
+
 def is_dead(worker: str) -> bool:
     """True only when the worker's process certainly ended: same host, and no such process any more."""
-    host, _, rest = worker.partition("/")
-    pid, _, start = rest.partition("/")
-    if host != socket.gethostname() or not pid.isdecimal():
+    if not on_this_host(worker):
         return False
+    _, pid, start = worker.split("/", 2)
     try:
         os.kill(int(pid), 0)
     except (ProcessLookupError, OverflowError):

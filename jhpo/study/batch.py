@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -37,9 +37,12 @@ class Plan(NamedTuple):
         return self.note.get("streams", self.first + np.arange(len(self.units), dtype=np.uint32))
 
 
-def evaluate_generation(study: Study, evaluator: Any, left: int | None) -> bool:
+def evaluate_generation(study: Study, evaluator: Any, left: Callable[[], int | None]) -> bool:
     """Evaluate and store what is left of the open generation, or the next one; True if that completes it."""
-    plan, before, after = _plan(study, left)
+    planned = _plan(study, left)
+    if planned is None:
+        return False
+    plan, after = planned
     begin = time.time()
     result = evaluator.evaluate(plan.units, plan.streams, study.root, plan.request)
     results = pack_evaluation(result)
@@ -47,10 +50,10 @@ def evaluate_generation(study: Study, evaluator: Any, left: int | None) -> bool:
     with ledger.transaction() as append:
         if ledger.log.seq != plan.seq:
             # somebody else added to the study meanwhile: the results count only if the plan is still the same
-            ledger.restore(before)
-            again, _, after = _plan(study, left)
-            if not _same(plan, again):
+            planned = _plan(study, left)
+            if planned is None or not _same(plan, planned[0]):
                 return False
+            after = planned[1]
         ledger.restore(after)
         keep_layout(study, evaluator, append)
         body = {
@@ -61,14 +64,17 @@ def evaluate_generation(study: Study, evaluator: Any, left: int | None) -> bool:
     return plan.member + len(plan.units) == plan.rows
 
 
-def _plan(study: Study, left: int | None) -> tuple[Plan, Any, Any]:
-    """The plan, and the strategy's state before and after it; the study itself stays as it is."""
+def _plan(study: Study, left: Callable[[], int | None]) -> tuple[Plan, Any] | None:
+    """The plan, and the strategy's state after it; None without room. The study itself stays as it is."""
     ledger = study.ledger
     with ledger.lock:
         study.refresh()
         searcher = ledger.searcher()
         before = searcher.mark()
-        generation, units, member, count = ledger.next_rows(_ALL if left is None else left, False)
+        room = left()
+        if room is not None and room < 1:
+            return None
+        generation, units, member, count = ledger.next_rows(_ALL if room is None else room, False)
         first = study.history.table.size
         note = ledger.evaluation_note(first, member, count)
         request = searcher.request
@@ -77,7 +83,7 @@ def _plan(study: Study, left: int | None) -> tuple[Plan, Any, Any]:
         plan = Plan(
             ledger.log.seq, generation, len(units), member, first, units[member : member + count], note, request
         )
-        return plan, before, after
+        return plan, after
 
 
 def _same(a: Plan, b: Plan) -> bool:
@@ -85,7 +91,7 @@ def _same(a: Plan, b: Plan) -> bool:
     return plain and np.array_equal(a.units, b.units) and np.array_equal(a.streams, b.streams)
 
 
-def evaluate_waiting(study: Study, evaluator: Any, left: int | None) -> bool:
+def evaluate_waiting(study: Study, evaluator: Any, left: Callable[[], int | None]) -> bool:
     """Evaluate trials that wait in the queue (enqueued, or lost by workers); False if there are none."""
     ledger = study.ledger
     with ledger.lock:
@@ -94,19 +100,51 @@ def evaluate_waiting(study: Study, evaluator: Any, left: int | None) -> bool:
         if not ledger.anything_waits():
             return False
         with ledger.transaction() as append:
-            ids = ledger.claim(append, study.strategy.population if left is None else left)
+            ledger.give_back_lost(append)
+            room = left()
+            ids = ledger.claim(append, study.strategy.population if room is None else max(room, 0))
+            ledger.attend(ids, True)
     if not ids:
         return False
+    attempts = study.history.table.attempt.array[np.asarray(ids)].copy()
+    try:
+        _measure_waiting(study, evaluator, request, ids, attempts)
+    except BaseException:
+        give_back(study, dict(zip(ids, attempts.tolist())))
+        raise
+    return True
+
+
+def give_back(study: Study, attempts: dict[int, int]) -> None:
+    """Trials that `optimize` had taken and will not finish return to the queue, unless others have them by now."""
+    ledger = study.ledger
+    with ledger.transaction() as append:
+        mine = [i for i, attempt in attempts.items() if _still_mine(study, i, attempt)]
+        if mine:
+            ledger.give_back(append, sorted(mine), lost=False)
+
+
+def _still_mine(study: Study, trial_id: int, attempt: int) -> bool:
+    return trial_id in study.history.running and int(study.history.table.attempt.array[trial_id]) == attempt
+
+
+def _measure_waiting(study: Study, evaluator: Any, request: Request, ids: Sequence[int], attempts: np.ndarray) -> None:
+    ledger = study.ledger
     # trials of an earlier phase keep its horizon, enqueued ones are trained to the end
     table, rows = study.history.table, np.asarray(ids)
     for horizon in np.unique(table.horizon.array[rows]).tolist():
-        some = rows[table.horizon.array[rows] == horizon]
+        these = table.horizon.array[rows] == horizon
+        some = rows[these]
         streams = table.streams(some).astype(np.uint32)
         result = evaluator.evaluate(table.unit.array[some], streams, study.root, request._replace(horizon=horizon))
         with ledger.transaction() as append:
             keep_layout(study, evaluator, append)
-            append("tell", {"ids": some, "results": pack_evaluation(result), "time": time.time()})
-    return True
+            kept = np.asarray([_still_mine(study, int(i), int(a)) for i, a in zip(some, attempts[these])])
+            if kept.all():
+                append("tell", {"ids": some, "results": pack_evaluation(result), "time": time.time()})
+            elif kept.any():
+                part = Evaluation(*(None if x is None else np.asarray(x)[kept] for x in result))
+                append("tell", {"ids": some[kept], "results": pack_evaluation(part), "time": time.time()})
 
 
 def trained_states(study: Study, objective: Any, ids: Sequence[int], metric: str | None = None) -> list[Any]:

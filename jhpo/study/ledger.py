@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
-from jhpo.errors import SpaceExhausted, StorageError, check_integer, invalid
-from jhpo.storage.worker import is_dead, worker_name
+from jhpo.errors import SpaceExhausted, StorageError, check_integer
+from jhpo.storage.worker import worker_name
+from jhpo.study.hands import Hands
 from jhpo.study.history import History
 from jhpo.study.searcher import Searcher
 
@@ -35,10 +36,9 @@ class Ledger:
     def __init__(
         self, log: Any, events: Sequence[Any], searcher: Searcher, lease: float | None, max_retry: int
     ) -> None:
-        if lease is not None and not (isinstance(lease, (int, float)) and lease > 0):
-            raise invalid("lease", "seconds > 0 or None", lease)
         self._max_retry = check_integer("max_retry", max_retry, low=0)
-        self._lease = lease
+        self._hands = Hands(log, lease)
+        self.turns = threading.Lock()  # threads that evaluate whole generations take turns
         self.log, self._searcher = log, searcher
         self.lock = threading.RLock()
         self.worker = worker_name()
@@ -54,6 +54,8 @@ class Ledger:
     def transaction(self) -> Iterator[Append]:
         """Exclusive access to the up-to-date study; yields ``append(kind, body)``. All of it happens, or none."""
         with self.lock:
+            if self._hands.after_fork():
+                self.worker = worker_name()
             mark, opened, appended = self._searcher.mark(), self.history.opened, 0
 
             def append(kind: str, body: dict[str, Any]) -> None:
@@ -66,6 +68,7 @@ class Ledger:
                     self._sync()
                     yield append
             except BaseException:
+                self._hands.announced = False  # so it may be that nobody was told
                 if appended and self.log.persistent:
                     # what was planned never happened: the strategy steps back, the columns are read anew
                     self._searcher.restore(mark)
@@ -118,21 +121,47 @@ class Ledger:
                 self.log.save_snapshot(current, self._searcher.snapshot())
                 self._snapshot_time, self._snapshot_generation = time.monotonic(), current
 
-    def _lost(self, now: float) -> list[int]:
-        """Running trials whose worker is gone: its process has ended, or its lease has."""
-        history, table = self.history, self.history.table
-        dead = {w for w in {table.worker[i] for i in history.running} - {self.worker} if is_dead(w)}
-        overdue = np.inf if self._lease is None else self._lease
-        return [i for i in sorted(history.running) if table.worker[i] in dead or table.asked.array[i] + overdue < now]
+    def attend(self, ids: Sequence[int], attended: bool) -> None:
+        """Note, in the transaction that handed them out, that trials are in this object's hands.
+
+        Args:
+            attended: `optimize` watches over them.
+        """
+        self._hands.take(self.history, ids, attended)
+
+    def held(self) -> int:
+        """Trials that are handed out and not finished."""
+        with self.lock:
+            return len(self.history.running)
+
+    def others(self, mine: Collection[int] = ()) -> int:
+        """Trials in flight elsewhere, beside `mine`; see `Hands.others`."""
+        with self.lock:
+            return self._hands.others(self.history, mine)
+
+    def close(self) -> None:
+        """Checkpoint, let go of what was handed out, and release the storage."""
+        with self.lock:
+            self.checkpoint()
+            self._hands.close()
+            self.log.close()
 
     def anything_waits(self) -> bool:
         """There are trials for `claim`."""
-        return bool(self.history.waiting or self._lost(time.time()))
+        return bool(self.history.waiting or self._hands.lost(self.history, time.time()))
 
     def claim(self, append: Append, n: int) -> list[int]:
         """Trials that wait: enqueued, or lost by a worker."""
-        history, table, now = self.history, self.history.table, time.time()
-        lost = self._lost(now)
+        self.give_back_lost(append)
+        ids = self.history.waiting[:n]
+        if ids:
+            append("claim", {"ids": ids, "worker": self.worker, "time": time.time()})
+        return list(ids)
+
+    def give_back_lost(self, append: Append) -> None:
+        """Trials of lost workers return to the queue, or fail when that happened too often."""
+        table, now = self.history.table, time.time()
+        lost = self._hands.lost(self.history, now)
         again = [i for i in lost if table.lost.array[i] < self._max_retry]
         given_up = [i for i in lost if table.lost.array[i] >= self._max_retry]
         if again:
@@ -141,13 +170,10 @@ class Ledger:
             reasons = {k: EXPIRED.format(int(table.lost.array[i]) + 1) for k, i in enumerate(given_up)}
             results = {"value": np.full(len(given_up), np.nan), "reasons": reasons}
             append("tell", {"ids": np.asarray(given_up), "results": results, "time": now})
-        ids = history.waiting[:n]
-        if ids:
-            append("claim", {"ids": ids, "worker": self.worker, "time": now})
-        return list(ids)
 
     def give_back(self, append: Append, ids: Sequence[int], *, lost: bool) -> None:
         """Running trials return to the queue; results from those who had them are refused from now on."""
+        self._hands.drop(ids)
         append("requeue", {"ids": list(ids), "lost": lost, "time": time.time()})
 
     def hand_out(self, append: Append, n: int, some: bool) -> list[int]:

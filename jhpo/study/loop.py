@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 import jax
@@ -14,7 +14,7 @@ from jhpo.evaluation.evaluators import make_evaluator
 from jhpo.evaluation.executors import HostObjective
 from jhpo.evaluation.executors.host import check_request
 from jhpo.search.stopping import Progress, StopRules
-from jhpo.study.batch import evaluate_generation, evaluate_waiting, stored_layout
+from jhpo.study.batch import evaluate_generation, evaluate_waiting, give_back, stored_layout
 from jhpo.study.study import Study
 from jhpo.trial import Trial
 
@@ -74,6 +74,10 @@ class Meter:
 
     def best(self) -> float:
         """Lowest value of whole trainings in the sense of a minimisation, NaN if there is none."""
+        with self._study.ledger.lock:
+            return self._best()
+
+    def _best(self) -> float:
         table = self._study.history.table
         ids = table.successes()
         if not len(ids) or table.horizon.array[ids[0]] < 1.0:
@@ -104,10 +108,22 @@ class Meter:
         best = self.bests[-1] if self.bests else np.nan
         return self._rules.check(Progress(self._done, self._study.history.opened, 0.0, best, self.bests))
 
-    @property
-    def left(self) -> int | None:
-        """Evaluations the budget still allows."""
-        return None if self._rules.evaluations is None else self._rules.evaluations - self._done
+    def left(self, mine: Collection[int] = ()) -> int | None:
+        """Evaluations the budget still allows beside those in flight elsewhere; `mine` are in flight here."""
+        if self._rules.evaluations is None:
+            return None
+        return self._rules.evaluations - self._study.evaluations - self._study.ledger.others(mine)
+
+    def waits(self) -> bool:
+        """The rest of the budget is in flight with other workers."""
+        left = self.left()
+        return left is not None and left < 1
+
+    def wait(self) -> str | None:
+        """Let others work; what ends the search meanwhile."""
+        time.sleep(_POLL_SECONDS)
+        self._study.refresh()
+        return self.check(False) if self._study.evaluations != self._done else self.check_time()
 
     def summary(self, stopped: str) -> Summary:
         """The call's figures."""
@@ -191,9 +207,12 @@ def _finish(study: Study, meter: Meter, stopped: str) -> Summary:
 
 def _on_devices(study: Study, evaluator: Any, meter: Meter) -> str:
     while True:
-        waited = evaluate_waiting(study, evaluator, meter.left)
-        ended = False if waited else evaluate_generation(study, evaluator, meter.left)
+        with study.ledger.turns:
+            waited = evaluate_waiting(study, evaluator, meter.left)
+            ended = False if waited else evaluate_generation(study, evaluator, meter.left)
         stopped = meter.check(ended)
+        if stopped is None and meter.waits():
+            stopped = meter.wait()
         if stopped is not None:
             return stopped
 
@@ -206,9 +225,14 @@ def _on_host(study: Study, objective: HostObjective, meter: Meter) -> str:
     running: dict[Any, Trial] = {}
     try:
         while True:
-            _submit(study, objective, pool, running, meter.left)
+            _submit(study, objective, pool, running, meter)
             if not running:
-                raise SpaceExhausted("the search has no point left to evaluate")
+                if not (meter.waits() or study.ledger.others()):
+                    raise SpaceExhausted("the search has no point left to evaluate")
+                stopped = meter.wait()
+                if stopped is not None:
+                    return stopped
+                continue
             next(iter(running)).wait(_POLL_SECONDS)
             done = [task for task in running if task.done()]
             if not done:
@@ -227,20 +251,24 @@ def _on_host(study: Study, objective: HostObjective, meter: Meter) -> str:
         pool.close()
         if running:
             # what was cut off goes back to the queue; a resumed study begins with it
-            study.requeue([trial.id for trial in running.values() if trial.id in study.history.running])
+            give_back(study, {trial.id: trial.attempt for trial in running.values()})
 
 
-def _submit(study: Study, objective: HostObjective, pool: Any, running: dict[Any, Trial], left: int | None) -> None:
+def _submit(study: Study, objective: HostObjective, pool: Any, running: dict[Any, Trial], meter: Meter) -> None:
     """Hand out more work: a steady strategy fills every free worker, another one waits for its generation."""
     room = pool.workers - len(running) if study.strategy.steady else (0 if running else study.strategy.population)
-    if left is not None:
-        room = min(room, left - len(running))
     if room < 1:
         return
+    mine = [trial.id for trial in running.values()]
+
+    def allowed() -> int:
+        left = meter.left(mine)
+        return room if left is None else left - len(mine)
+
     try:
-        trials = study.ask(room)
+        trials = study.take(room, allowed, attended=True)
     except SpaceExhausted:
-        if not running:
+        if not running and not study.ledger.others(mine):
             raise
         return
     check_request(study.ledger.searcher().request)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,8 @@ class Study:
         replicates: evaluations of each member by `optimize` (JAX objectives); the strategy sees mean and variance.
         resume: continue what the storage holds, if it holds something; otherwise that is an error.
         lease: seconds after which a trial handed out to a silent worker is handed out again; None waits for
-            workers on other machines for ever (those that died on this machine are noticed at once).
+            workers on other machines for ever (those that died on this machine are noticed at once). A process that
+            lives is never silent, however long its trials take: it renews its lease in the background.
         max_retry: how often a trial is handed out again before it counts as failed.
 
     Raises:
@@ -149,9 +150,7 @@ class Study:
 
     def close(self) -> None:
         """Checkpoint and release the storage."""
-        with self._ledger.lock:
-            self._ledger.checkpoint()
-            self._ledger.log.close()
+        self._ledger.close()
 
     def __enter__(self) -> Study:
         return self
@@ -161,24 +160,45 @@ class Study:
 
     # -- ask and tell ---------------------------------------------------------------------------------------
 
-    def ask(self, n: int = 1) -> list[Trial]:
+    def ask(self, n: int = 1, *, budget: int | None = None) -> list[Trial]:
         """Up to `n` trials to evaluate: first those given back by lost workers and enqueued ones, then new ones.
 
         A generational strategy needs its generation's results before it can propose more: `ask` then returns
         what is left of the generation. Asked again while all of it is pending, it closes the generation without
         the pending members (their results are still kept, and count as late ones).
 
+        Args:
+            n: how many.
+            budget: how many trials the whole study may have, finished ones and those in flight together, however
+                many workers ask; ``[]`` once there are as many.
+
         Raises:
             SpaceExhausted: a finite search has no point left.
         """
         check_integer("n", n)
+        if budget is None:
+            return self.take(n, lambda: n)
+        check_integer("budget", budget)
+        return self.take(n, lambda: budget - self.evaluations - self._ledger.held())
+
+    def take(self, n: int, room: Callable[[], int], *, attended: bool = False) -> list[Trial]:
+        """`ask` for at most `room()` trials, counted when nobody else can take any.
+
+        Args:
+            attended: `optimize` watches over the trials.
+        """
         with self._ledger.transaction() as append:
+            self._ledger.give_back_lost(append)
+            n = min(n, room())
+            if n < 1:
+                return []
             ids = self._ledger.claim(append, n)
             while len(ids) < n:
                 taken = self._ledger.hand_out(append, n - len(ids), bool(ids))
                 if not len(taken):
                     break
                 ids.extend(taken)
+            self._ledger.attend(ids, attended)
             seeds = trial_seeds(self.root, self.history.table.streams(np.asarray(ids, np.int64))).tolist()
             return [self._trial(i, s) for i, s in zip(ids, seeds)]
 
@@ -301,7 +321,8 @@ class Study:
     @property
     def evaluations(self) -> int:
         """Finished trials, failed ones included."""
-        return int(self.history.table.done().sum())
+        with self._ledger.lock:
+            return int(self.history.table.done().sum())
 
     @property
     def failures(self) -> list[Trial]:

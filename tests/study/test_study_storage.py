@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 
 import jax
 import numpy as np
@@ -178,22 +179,25 @@ def test_two_studies_on_one_storage_share_the_work(tmp_path):
 
 
 def test_a_lease_that_ran_out_is_handed_on_and_given_up_in_the_end(tmp_path):
-    study = jhpo.Study(SPACE, jhpo.RandomSearch(4), tmp_path / "a.db", lease=1e-3, max_retry=2)
-    import time
-
-    (first,) = study.ask()
-    for attempt in (1, 2):
+    path = tmp_path / "a.db"
+    study = jhpo.Study(SPACE, jhpo.RandomSearch(4), path, lease=1e-3, max_retry=2)
+    silent = jhpo.Study.load(path)
+    silent.ledger.worker = "elsewhere/1/1"
+    (first,) = silent.ask()
+    for attempt in (1, 3):  # given back by hand in between
         time.sleep(2e-3)
         (again,) = study.ask()
         assert (again.id, again.attempt, again.params) == (0, attempt, first.params)
-    with pytest.raises(TrialConflict, match="another worker"):
-        study.tell(first, 0.5)
+        with pytest.raises(TrialConflict, match="another worker"):
+            silent.tell(first, 0.5)
+        study.requeue()
+        (first,) = silent.ask()
     time.sleep(2e-3)
     (other,) = study.ask()
     assert other.id == 1
     assert study[0].state is TrialState.FAILED and "lost 3 times" in study[0].reason
     with pytest.raises(TrialConflict, match="lost 3 times"):
-        study.tell(again, 0.5)
+        silent.tell(first, 0.5)
 
 
 def test_workers_are_known_by_more_than_their_pid():

@@ -1,0 +1,128 @@
+"""The file of a stored study: made whole or not at all, and known again as long as it is open."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import os
+import pathlib
+import uuid
+from collections.abc import Callable, Iterator
+
+from jhpo.errors import StorageError
+
+FileIdentity = tuple[int, int]  # device and number on it
+
+
+def check_file(path: pathlib.Path, create: bool) -> bool:
+    """True where there is no file yet and one may be made.
+
+    Raises:
+        StorageError: what is there is no database, or nothing is there and nothing is to be made.
+    """
+    if path.is_dir():
+        raise StorageError(f"storage: expected a file, got the folder {path}")
+    if not path.exists():
+        if not create:
+            raise StorageError(f"there is no study at {path}")
+        if not path.parent.is_dir():
+            raise StorageError(f"storage: the folder {path.parent} does not exist")
+        return True
+    try:
+        with path.open("rb") as file:
+            head = file.read(16)
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror}") from error
+    if not head:
+        raise StorageError(
+            f"{path} is empty: expected a jhpo study. If it held one, bring it back from a copy; "
+            "a new study needs a name that is not taken"
+        )
+    if head != b"SQLite format 3\0":
+        raise StorageError(f"{path} is not a database: expected a jhpo study")
+    return False
+
+
+def create_file(path: pathlib.Path, fill: Callable[[pathlib.Path], None]) -> bool:
+    """Make a file that appears under its name only when it is complete; False if another process was faster.
+
+    Args:
+        path: where; no file is ever replaced.
+        fill: writes the file under a passing name beside it.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        fill(draft)
+        made = _publish(draft, path)
+        if made:
+            _sync_folder(path.parent)
+        return made
+    except OSError as error:
+        raise StorageError(f"cannot open {path}: no file can be made there ({error.strerror})") from error
+    finally:
+        for end in ("", "-wal", "-shm", "-journal"):
+            pathlib.Path(f"{draft}{end}").unlink(missing_ok=True)
+
+
+def _publish(draft: pathlib.Path, path: pathlib.Path) -> bool:
+    with _turn(path.parent):
+        if path.exists():
+            return False
+        _set_aside(path)
+        try:
+            os.link(draft, path)
+        except FileExistsError:
+            return False
+        except OSError:
+            draft.rename(path)  # a file system without hard links
+        return True
+
+
+def _set_aside(path: pathlib.Path) -> None:
+    """A log left by a file that was moved away would be taken for that of the new file; it may still be wanted."""
+    number = 1
+    while list(path.parent.glob(f"{glob.escape(path.name)}.left{number}-*")):
+        number += 1
+    for end in ("-wal", "-shm", "-journal"):
+        left = pathlib.Path(f"{path}{end}")
+        if left.exists():
+            left.rename(f"{path}.left{number}{end}")
+
+
+@contextlib.contextmanager
+def _turn(folder: pathlib.Path) -> Iterator[None]:
+    """One process at a time in `folder`; Windows needs none, its `rename` refuses a name that is taken."""
+    if os.name == "nt":
+        yield
+        return
+    import fcntl
+
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _sync_folder(folder: pathlib.Path) -> None:
+    """The name of a new file is on the disk only when its folder is."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def file_identity(path: pathlib.Path) -> FileIdentity | None:
+    """What tells this file from another of the same name; None if there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

@@ -1,0 +1,150 @@
+"""In whose hands the running trials are, and whether those hands still move."""
+
+from __future__ import annotations
+
+import os
+import time
+import weakref
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from jhpo.errors import invalid
+from jhpo.storage.worker import is_dead, on_this_host, worker_name
+from jhpo.study.history import History
+from jhpo.study.pulse import MISSED, Pulse, beat_seconds
+
+_OPEN: weakref.WeakSet[Hands] = weakref.WeakSet()  # of this process
+
+
+class Hands:
+    """The trials that one open study object works on, and its view of everybody else's.
+
+    A trial is kept for its worker as long as that one shows life: the study object that handed it out is open here,
+    its process runs on this machine and has not closed the study, or its heartbeat comes from elsewhere. It is lost
+    at once when the process has ended on this machine, and after the lease when nothing is known of its worker.
+
+    Args:
+        log: where heartbeats go.
+        lease: seconds, or None to wait for silent workers for ever.
+    """
+
+    def __init__(self, log: Any, lease: float | None) -> None:
+        number = isinstance(lease, (int, float)) and not isinstance(lease, bool)
+        if lease is not None and not (number and lease > 0):
+            raise invalid("lease", "seconds > 0 or None", lease)
+        self._log, self._lease = log, lease
+        self._begin()
+
+    def _begin(self) -> None:
+        self.pid, self.process = os.getpid(), worker_name()
+        self._mine: dict[int, int] = {}  # trial to the attempt that was handed out by this object
+        self._attended: set[int] = set()  # those of `_mine` that a running `optimize` watches over
+        self._pulse: Pulse | None = None
+        self._history: History | None = None  # as it was seen last
+        self.announced = False
+        _OPEN.add(self)
+
+    def after_fork(self) -> bool:
+        """True in a child of the process that opened the study: it begins with empty hands."""
+        if os.getpid() == self.pid:
+            return False
+        self._begin()
+        return True
+
+    def take(self, history: History, ids: Sequence[int], attended: bool) -> None:
+        """Trials that were just handed out; called in the transaction that does it."""
+        self._history, attempt = history, history.table.attempt.array
+        self._mine = {i: a for i, a in self._mine.items() if i in history.running and attempt[i] == a}
+        self._mine.update((i, int(attempt[i])) for i in ids)
+        self._attended.intersection_update(self._mine)
+        self._attended.difference_update(ids)
+        if attended:
+            self._attended.update(ids)
+        if ids and self._log.persistent:
+            seconds = beat_seconds(self._lease)
+            if not self.announced:
+                self._log.announce(self.process, seconds)
+                self.announced = True
+            if seconds and self._pulse is None:
+                self._pulse = Pulse(self, self._log, self.process, seconds)
+
+    def drop(self, ids: Collection[int]) -> None:
+        """Trials that were told or given back."""
+        for i in ids:
+            self._mine.pop(i, None)
+            self._attended.discard(i)
+
+    def holding(self) -> bool:
+        """Something is in these hands."""
+        return self._history is not None and any(i in self._history.running for i in tuple(self._mine))
+
+    def lost(self, history: History, now: float) -> list[int]:
+        """Running trials whose worker is gone: its process has ended, or it is silent and its lease is over."""
+        if not history.running:
+            return []
+        table, seen = history.table, self._seen(history, now)
+        overdue = float("inf") if self._lease is None else self._lease
+
+        def lost(i: int) -> bool:
+            if self._held_here(history, i):
+                return False
+            life = seen[table.worker[i]]
+            return life is None or max(float(table.asked.array[i]), life[0]) + max(overdue, life[1]) < now
+
+        return [i for i in sorted(history.running) if lost(i)]
+
+    def others(self, history: History, mine: Collection[int]) -> int:
+        """Trials in flight elsewhere: in living hands that are not these, or those of another `optimize` of these.
+
+        What was asked for by hand from this very object counts not: it may never be told.
+        """
+        there = history.running - set(mine)
+        if not there:
+            return 0
+        now, count = time.time(), 0
+        seen, lost = self._seen(history, now), set(self.lost(history, now))
+        for i in there - lost:
+            if self._is_mine(history, i):
+                count += i in self._attended
+            else:
+                life = seen[history.table.worker[i]]
+                count += self._held_here(history, i) or (life is not None and life[0] > 0)
+        return count
+
+    def _seen(self, history: History, now: float) -> dict[str, tuple[float, float] | None]:
+        """Of every worker: when it last showed life (0: never) and how long it may be silent; None for a dead one."""
+        workers = {history.table.worker[i] for i in history.running}
+        foreign = workers - {self.process}
+        pulses = self._log.pulses() if foreign and self._log.persistent else {}
+
+        def look(worker: str) -> tuple[float, float] | None:
+            if worker == self.process:
+                return 0.0, 0.0
+            if is_dead(worker):
+                return None
+            beat, period = pulses.get(worker, (0.0, 0.0))
+            return (now if beat and on_this_host(worker) else beat), MISSED * period
+
+        return {worker: look(worker) for worker in workers}
+
+    def _is_mine(self, history: History, trial_id: int) -> bool:
+        return self._mine.get(trial_id) == int(history.table.attempt.array[trial_id])
+
+    def _held_here(self, history: History, trial_id: int) -> bool:
+        """By this object, or by another one of this process that is open on the same storage."""
+        if self._is_mine(history, trial_id):
+            return True
+        if history.table.worker[trial_id] != self.process:
+            return False
+        same = (h for h in list(_OPEN) if h.pid == self.pid and h._log.identity == self._log.identity)
+        return any(h._is_mine(history, trial_id) for h in same)
+
+    def close(self) -> None:
+        """Nothing is worked on through this object any more."""
+        _OPEN.discard(self)
+        if self._pulse is not None:
+            self._pulse.stop()
+        mine_alone = not any(h.pid == self.pid and h._log.identity == self._log.identity for h in list(_OPEN))
+        if self.announced and mine_alone and not self._log.read_only:
+            self._log.withdraw(self.process)
+        self._mine, self._attended, self.announced = {}, set(), False
