@@ -3,15 +3,16 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 EXTRAS ?= all
+CONSTRAINTS ?= constraints.txt
 WORKERS ?= auto
 
-.PHONY: install tune test test-slow accelerator lint types package clean
+.PHONY: install tune check test test-lowest test-slow accelerator lint types package clean
 
 # an install is valid as long as nothing it was made from has changed
-$(VENV)/.installed: pyproject.toml constraints.txt
+$(VENV)/.installed: pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25" "setuptools>=77"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[$(EXTRAS)]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS) --editable ".[$(EXTRAS)]"
 	touch $@
 
 install: $(VENV)/.installed
@@ -19,8 +20,16 @@ install: $(VENV)/.installed
 tune: install
 	$(BIN)/jhpo tune examples/digits_mlp.py --strategy pso --set population=256 --budget 1024 --seed 0
 
+# within two minutes: what to run before each commit
+check: lint types
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m quick --durations=5
+
 test: install
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --durations=20
+
+# the oldest versions that pyproject.toml allows, in an environment of their own
+test-lowest:
+	$(MAKE) test VENV=.venv-lowest CONSTRAINTS=constraints-lowest.txt
 
 test-slow: install
 	$(BIN)/python -m pytest -m slow

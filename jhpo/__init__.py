@@ -6,7 +6,14 @@ Public names are listed once, here, and imported when first used: importing jhpo
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from typing import TYPE_CHECKING, Any
+
+if importlib.util.find_spec("jhpo.kernels") is None:
+    raise ImportError(
+        "jhpo is not installed: in its repository run `make install` and use .venv/bin/python, or `pip install -e .` "
+        "(the folder kernels/ is a part of the package, which only an installation puts into its place)"
+    )
 
 from jhpo.strategies import REGISTRY as _REGISTRY
 from jhpo.version import __version__ as __version__

@@ -118,8 +118,11 @@ def _clean(points: Points, mask: jax.Array) -> Points:
 
 
 def _likelihood(theta: jax.Array, terms: jax.Array, data: Data, profile: Profile) -> tuple[jax.Array, jax.Array]:
-    """Negative log marginal likelihood and its gradient, with dL/dK = (K^-1 - a a^T) / 2 (Rasmussen and Williams 2006,
-    eq. 5.9): one Cholesky factor, three matrix products, no automatic differentiation."""
+    """Negative log marginal likelihood and its gradient.
+
+    With dL/dK = (K^-1 - a a^T) / 2 (Rasmussen and Williams 2006, eq. 5.9): one Cholesky factor, three matrix products,
+    no automatic differentiation.
+    """
     p = unpack(theta)
     y = jnp.where(data.mask, data.y, 0.0)
     variance = jnp.where(data.mask, data.variance, 0.0)

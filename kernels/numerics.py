@@ -210,8 +210,10 @@ def triangle_gram(root: jax.Array) -> jax.Array:
 
 
 def jittered_cholesky_inverse(matrix: jax.Array, scale: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """`cholesky_inverse`, adding jitter 0, 1e-8, 1e-6, 1e-4 (times ``scale``, and never below the dtype's resolution)
-    to the diagonal until the factor is finite.
+    """`cholesky_inverse` with as much jitter as it needs.
+
+    0, 1e-8, 1e-6, 1e-4 (times ``scale``, and never below the dtype's resolution) are added to the diagonal until the
+    factor is finite.
 
     Args:
         matrix: float[n, n]. scale: float[], the size of the diagonal.

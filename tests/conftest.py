@@ -4,11 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import jax
 import pytest
+
+# most of a test's time is compilation: quick code generation here and in the processes that tests start (the long
+# campaigns, `make test-slow`, run what users run), and programs kept from one run to the next
+QUICK = "--xla_backend_optimization_level=0"
+CACHE = Path(__file__).parents[1] / ".pytest_cache" / "programs"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if "not slow" in config.option.markexpr:
+        os.environ.setdefault("XLA_FLAGS", QUICK)
+    jax.config.update("jax_compilation_cache_dir", str(CACHE))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.quick
+
 ROOT = Path(__file__).parents[1]
 # lowest first: a package imports only its own floor's modules of the same package and what stands on floors below
 FLOORS: list[tuple[str, ...]] = [

@@ -32,6 +32,7 @@ _OPTIONS = {
 
 
 def checked_options(method: str, given: dict[str, Any]) -> dict[str, Any]:
+    """The options of a method, each of them checked."""
     if method not in _METHODS:
         raise invalid("method", f"one of {_METHODS}", method)
     for name, value in given.items():
@@ -80,6 +81,7 @@ def held_integers(hp: HP, chosen: tuple[bool, ...]) -> tuple[HP, tuple[bool, ...
 
 
 def checked_key(key: Any) -> jax.Array:
+    """The key, if it is a typed one."""
     typed = isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
     if not typed or key.shape != ():
         raise invalid("key", "a key as jax.random.key(0) makes it", key)

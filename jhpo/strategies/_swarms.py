@@ -85,8 +85,11 @@ def merit_of(value: jax.Array, violation: jax.Array, constraint: jax.Array | Non
 
 
 def places(space: Space, key: jax.Array, m: int, dtype: jnp.dtype, even: bool) -> jax.Array:
-    """``float[m, d]`` where particles start: a sample of the space if it has priors or constraints, else evenly spread
-    points (Sobol, scrambled) or, cheaper, random ones."""
+    """``float[m, d]`` where particles start.
+
+    A sample of the space if it has priors or constraints, else evenly spread points (Sobol, scrambled) or, cheaper,
+    random ones.
+    """
     if space.has_constraints or any(getattr(p, "prior", None) is not None for p in space.parameters):
         return space.sample_unit(key, m, dtype)
     if even and space.dim <= MAX_DIM:

@@ -296,8 +296,10 @@ class PSO(Strategy):
         return state._replace(swarm=changed, value=values, violation=violations, seen=seen)
 
     def best(self, state: PSOState) -> tuple[jax.Array, jax.Array]:
-        """Best point so far, ``float[d]``, and its value (+inf if nothing succeeded); with noise the upper bound
-        mean + s / sqrt(count) decides, and is the value."""
+        """Best point so far, ``float[d]``, and its value (+inf if nothing succeeded).
+
+        With noise the upper bound mean + s / sqrt(count) decides, and is the value.
+        """
         value = self._bound(state, 1.0)
         row = jnp.argmin(jnp.where(state.violation == state.violation.min(), value, jnp.inf))
         mine = better(state.violation[row], value[row], state.best_violation, state.best_value)

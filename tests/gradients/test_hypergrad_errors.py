@@ -14,6 +14,8 @@ import jhpo
 from jhpo.kernels.mixed import mixed_grad
 from tests.gradients.hyper_tasks import KEY, Descent, Ridge
 
+pytestmark = pytest.mark.quick
+
 BAD = {
     "method": ({"method": "magic"}, "method: expected one of"),
     "levels": ({"method": "forward", "levels": 2}, "levels: expected no value"),

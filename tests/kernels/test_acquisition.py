@@ -13,6 +13,8 @@ from jhpo.kernels import acquisition, gp
 from jhpo.kernels.covariance import Points
 from jhpo.kernels.sobol import sobol
 
+pytestmark = pytest.mark.quick
+
 CASES = [(0.0, 1.0, 0.0), (0.5, 0.2, 0.0), (-1.0, 2.0, 0.3), (3.0, 1.0, 0.0), (-4.0, 0.1, 0.0)]
 
 

@@ -10,6 +10,8 @@ from scipy.stats import qmc
 
 from jhpo.kernels.sobol import MAX_DIM, direction_numbers, sobol
 
+pytestmark = pytest.mark.quick
+
 
 def test_the_first_two_dimensions_are_scipys() -> None:
     np.testing.assert_array_equal(sobol(0, 64, 2), qmc.Sobol(2, scramble=False).random(64).astype(np.float32))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -39,3 +40,13 @@ def test_the_kernels_refuse_another_name() -> None:
     done = subprocess.run([sys.executable, "-I", "-c", code, str(ROOT)], capture_output=True, text=True)
     assert done.returncode != 0
     assert "jhpo.kernels" in done.stderr
+
+
+def test_a_folder_that_is_not_installed_says_what_to_do(tmp_path: Path) -> None:
+    """As `python` started in the repository sees it."""
+    shutil.copytree(ROOT / "jhpo", tmp_path / "jhpo", ignore=shutil.ignore_patterns("__pycache__"))
+    alone = "sys.meta_path[:] = [f for f in sys.meta_path if 'editable' not in repr(f)]"
+    code = f"import sys; sys.path.insert(0, sys.argv[1]); {alone}; import jhpo"
+    done = subprocess.run([sys.executable, "-I", "-c", code, str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "jhpo is not installed" in done.stderr and "make install" in done.stderr

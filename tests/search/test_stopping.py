@@ -9,6 +9,8 @@ import pytest
 from jhpo.errors import InvalidArgument
 from jhpo.search.stopping import Progress, StopRules
 
+pytestmark = pytest.mark.quick
+
 
 def progress(evaluations=64, generations=1, seconds=1.0, bests=(1.0,)):
     return Progress(evaluations, generations, seconds, bests[-1] if bests else math.nan, list(bests))

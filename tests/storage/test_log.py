@@ -11,6 +11,8 @@ from jhpo.errors import InvalidArgument, StorageError
 from jhpo.storage import open_log, storage_url
 from jhpo.storage.codec import pack, unpack
 
+pytestmark = pytest.mark.quick
+
 
 def filled(path, rows=5):
     log = open_log(path, create=True)

@@ -12,6 +12,8 @@ from jhpo import Choice, Float, Greedy, GridSearch, Int, InvalidArgument, Random
 from jhpo.strategies.base import Evaluation
 from jhpo.strategies.grid import _strided
 
+pytestmark = pytest.mark.quick
+
 
 def ask_all(strategy, space, generations: int, seed: int = 0) -> np.ndarray:
     state = strategy.init(space, jax.random.key(seed))

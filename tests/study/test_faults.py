@@ -12,6 +12,8 @@ import jhpo
 from jhpo import Choice, Float, Int, InvalidArgument, Space, StorageError, Study
 from jhpo.evaluation.outcome import judge
 
+pytestmark = pytest.mark.quick
+
 LINE = Space({"x": Float(0.0, 1.0)})
 
 

@@ -13,6 +13,8 @@ import jhpo
 from jhpo import Float, InvalidArgument, Space
 from jhpo.training.trainable import train_and_evaluate
 
+pytestmark = pytest.mark.quick
+
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(60, 4)).astype(np.float32)
 Y = np.argmax(X[:, :3], axis=1)

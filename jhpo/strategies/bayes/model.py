@@ -64,8 +64,11 @@ def feasible_rows(history: History) -> jax.Array:
 
 
 def targets(history: History, kind: str) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Standardised targets, variances in their units, and their derivatives by the values; failed rows get the worst
-    target met. (The ranks of "half_rank" have no derivative: there it is only that of the scale.)"""
+    """Standardised targets, variances in their units, and their derivatives by the values.
+
+    Failed rows get the worst target met. The ranks of "half_rank" have no derivative: there it is only that of the
+    scale.
+    """
     seen = history.status == OBSERVED
     told = seen | (history.status == FAILED)
     y, slope = warp.tame(history.value, seen)
