@@ -13,6 +13,7 @@ import numpy as np
 from jhpo.evaluation.evaluators import make_evaluator
 from jhpo.evaluation.population import Population
 from jhpo.strategies.base import Evaluation, Request
+from jhpo.study.header import float64
 from jhpo.study.ledger import Append
 from jhpo.study.study import Study
 
@@ -164,6 +165,8 @@ def keep_layout(study: Study, evaluator: Any, append: Append) -> None:
     if not isinstance(evaluator, Population):
         return
     layout: dict[str, Any] = dict(evaluator.layout)
+    if float64() != study.history.header["x64"]:
+        layout["x64"] = float64()  # results from here on are in another precision than the first ones
     if evaluator.metric is not None:
         layout["metric"] = evaluator.metric
     if layout != study.history.layouts.get("population"):

@@ -35,6 +35,11 @@ def check_arguments(space: Any, strategy: Any, seed: Any, direction: Any, replic
     return strategy
 
 
+def float64() -> bool:
+    """Whether this process computes in float64 now."""
+    return bool(jax.numpy.result_type(float) == jax.numpy.float64)
+
+
 def make(space: Space, strategy: Strategy, seed: int, direction: str, replicates: int) -> dict[str, Any]:
     """The event's body."""
     return {
@@ -43,7 +48,7 @@ def make(space: Space, strategy: Strategy, seed: int, direction: str, replicates
         "seed": int(seed),
         "direction": direction,
         "replicates": int(replicates),
-        "x64": jax.numpy.result_type(float) == jax.numpy.float64,  # the strategy goes on in the precision it began in
+        "x64": float64(),  # the strategy goes on in the precision it began in
         "created": time.time(),
         "versions": {"jhpo": __version__, "jax": version("jax"), "jaxlib": version("jaxlib")},
     }

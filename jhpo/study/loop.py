@@ -186,6 +186,7 @@ def optimize(
         if isinstance(objective, HostObjective):
             stopped = _on_host(study, objective, meter)
         else:
+            study.warn_of_precision()
             layout = stored_layout(study, chunk, devices)
             evaluator = make_evaluator(objective, study.space, replicates=study.replicates, metric=metric, **layout)
             stopped = _on_devices(study, evaluator, meter)

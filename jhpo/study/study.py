@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,7 @@ class Study:
             headers.restore(events[0], None, strategy, True)
             headers.check_same(events[0].body, header, space)
             self._begin(log, events, space, strategy, lease, max_retry)
+            self.warn_of_precision()
         except BaseException:
             log.close()
             raise
@@ -139,6 +141,19 @@ class Study:
         self.sign = 1.0 if self.direction == "minimize" else -1.0
         searcher = Searcher(strategy, space, self.root, sign=self.sign, x64=header["x64"], replicates=self.replicates)
         self._ledger = Ledger(log, events, searcher, lease, max_retry)
+        self._warned = False
+
+    def warn_of_precision(self) -> None:
+        """Say once when JAX objectives would be evaluated in another precision than the study began in."""
+        begun, now = self.history.header["x64"], headers.float64()
+        if begun != now and not self._warned:
+            self._warned = True
+            words = {True: "float64 (jax_enable_x64 on)", False: "float32 (jax_enable_x64 off)"}
+            warnings.warn(
+                f"the study began in {words[begun]} and goes on in {words[now]}: JAX objectives give other numbers "
+                "than before; set jax_enable_x64 as it was to continue the same search",
+                stacklevel=3,
+            )
 
     def checkpoint(self) -> None:
         """Store the strategy's state, so that the next start need not fold the log."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
+import warnings
 
 import jax
 import numpy as np
@@ -218,3 +219,24 @@ def test_precision_of_the_first_process_is_kept(tmp_path, x64):
     with jax.enable_x64(False), jhpo.Study.load(path) as study:
         study.ask(1)
         assert study.ledger.searcher().units.dtype == np.float64
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_another_precision_is_said_once_and_stored(tmp_path, begun):
+    path = tmp_path / "a.db"
+    with jax.enable_x64(begun), jhpo.Study(SPACE, GREEDY, path) as study:
+        study.optimize(objective, budget=8)
+        assert "x64" not in study.history.layouts["population"]
+    with jax.enable_x64(not begun):
+        with pytest.warns(UserWarning, match="jax_enable_x64"):
+            study = jhpo.Study(SPACE, GREEDY, path, resume=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            study.optimize(objective, budget=16)
+        assert study.history.layouts["population"]["x64"] is not begun
+        study.close()
+        with jhpo.Study.load(path) as study, pytest.warns(UserWarning, match="float32 .* float64|float64 .* float32"):
+            study.optimize(objective, budget=24)
+    with jax.enable_x64(begun), jhpo.Study.load(path) as study, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        study.optimize(jhpo.host(on_host), budget=26)
