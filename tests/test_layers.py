@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 FLOORS: list[tuple[str, ...]] = [
     ("jhpo.errors", "jhpo.version"),
     ("jhpo.kernels",),
-    ("jhpo.keys", "jhpo.trial", "jhpo.devices"),
+    ("jhpo.keys", "jhpo.trial", "jhpo.devices", "jhpo.switches"),
     ("jhpo.space",),
     ("jhpo.training", "jhpo.strategies", "jhpo.report"),
     ("jhpo.gradients", "jhpo.storage", "jhpo.testing"),

@@ -15,6 +15,7 @@ import numpy as np
 
 from jhpo.devices import free_memory
 from jhpo.errors import OutOfMemory, check_integer, invalid
+from jhpo.switches import without_switches
 
 logger = logging.getLogger("jhpo.population")
 
@@ -129,6 +130,7 @@ class Chunks:
         if self.size is None or (wanted > self.size and not self.notices):
             self.size = wanted
 
+    @without_switches
     def run(self, program: Program, units: np.ndarray, ids: np.ndarray) -> Any:
         """All rows through the program, as NumPy arrays.
 
@@ -168,7 +170,7 @@ class Chunks:
         arguments = itertools.chain([first], placed)
         if self.threads > 1 and len(takes) > 1:
             with ThreadPoolExecutor(min(self.threads, len(takes))) as pool:
-                outputs = list(pool.map(lambda a: jax.block_until_ready(compiled(*a)), arguments))
+                outputs = list(pool.map(without_switches(lambda a: jax.block_until_ready(compiled(*a))), arguments))
         else:
             outputs = []
             for each in arguments:
@@ -177,6 +179,7 @@ class Chunks:
                     jax.block_until_ready(outputs[-1 - IN_FLIGHT])
         return jax.tree.map(lambda *xs: np.concatenate([np.asarray(x) for x in xs])[: len(units)], *outputs)
 
+    @without_switches
     def compiled(self, program: Program, arguments: tuple[Any, ...], check: bool = False) -> Any:
         """The program for arguments of these shapes, compiled if it is new; `check` that it fits into memory."""
         name = (program.name, *((a.shape, a.dtype) for a in arguments if hasattr(a, "shape")))

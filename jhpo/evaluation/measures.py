@@ -8,6 +8,7 @@ import numpy as np
 
 from jhpo.keys import trial_keys
 from jhpo.space.space import Space
+from jhpo.switches import without_switches
 
 _seed_program = jax.jit(lambda root, ids: jax.random.key_data(trial_keys(root, ids)))
 _replicate_program = jax.jit(
@@ -16,6 +17,7 @@ _replicate_program = jax.jit(
 _constraint_program = jax.jit(lambda space, units: space.unit_constraint(units))
 
 
+@without_switches
 def measure_constraints(space: Space, units: np.ndarray) -> np.ndarray | None:
     """``float64[n, c]`` values of the space's own constraints, None if it has none."""
     if not space.has_constraints:
@@ -25,6 +27,7 @@ def measure_constraints(space: Space, units: np.ndarray) -> np.ndarray | None:
     return np.asarray(values, np.float64)[: len(units)]
 
 
+@without_switches
 def trial_seeds(root: jax.Array, ids: np.ndarray, replicate: int | None = None) -> np.ndarray:
     """``uint64[n]``: the key data of ``fold_in(root, id)`` as one number a trial; replicates fold in their number."""
     if not len(ids):

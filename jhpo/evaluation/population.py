@@ -19,7 +19,8 @@ from jhpo.keys import trial_keys
 from jhpo.space.declared import value_key
 from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation, Request
-from jhpo.training.objective import as_trainable, objective_errors
+from jhpo.switches import switches_off, warn_of_switches, without_switches
+from jhpo.training.objective import as_trainable, check_arguments, objective_errors
 from jhpo.training.trainable import evaluate_state, train_and_evaluate, train_state
 
 
@@ -216,10 +217,12 @@ class Population:
         if not isinstance(space, Space):
             raise invalid("space", "a jhpo.Space", space)
         self.trainable, self.space, self.metric = as_trainable(trainable), space, metric
+        check_arguments(self.trainable, space)
         self.replicates = check_integer("replicates", replicates)
         self.mesh = member_mesh(devices)
         self.chunks = Chunks(chunk, self.mesh, self.replicates, memory)
         self._placed: Any = None
+        self._warned = False
 
     @property
     def layout(self) -> dict[str, int | None]:
@@ -251,8 +254,11 @@ class Population:
         for static, rows in groups:
             parts.append(self.chunks.run(self._program(static, request, root), units[rows], ids[rows]))
         order = np.argsort(np.concatenate([rows for _, rows in groups]), kind="stable")
-        return jax.tree.map(lambda *xs: np.concatenate(xs)[order], *parts)
+        result = jax.tree.map(lambda *xs: np.concatenate(xs)[order], *parts)
+        self._warned = self._warned or warn_of_switches(result.value, lambda i: self.space.decode(units[i]))
+        return result
 
+    @without_switches
     def states(self, units: Any, ids: Any, root: jax.Array, values: Any = None) -> list[Any]:
         """Trained states of a few members, trained once more from their keys (replicate 0 of several).
 
@@ -275,6 +281,7 @@ class Population:
             _warn_of_others(known[rows], found)
         return out
 
+    @without_switches
     def stacked_states(self, units: Any, ids: Any, root: jax.Array, values: Any = None) -> Any:
         """As `states`, with the members stacked along the first axis of every leaf: an ensemble for `jax.vmap`.
 
@@ -315,7 +322,7 @@ class Population:
         def state(unit: jax.Array) -> Any:
             return self.trainable.init(self.space.from_unit(unit, static.values), jax.random.key(0))
 
-        with objective_errors():
+        with objective_errors(), switches_off():
             shapes = jax.eval_shape(state, unit)
         return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(shapes))
 

@@ -19,12 +19,14 @@ from jhpo.gradients.plan import CONVERGED, LEVELS, Choice, Facts, choose, expect
 from jhpo.gradients.report import Diagnostics, Hypergradient, in_units
 from jhpo.kernels import trees
 from jhpo.kernels.chaos import TRUSTED
+from jhpo.switches import without_switches
 from jhpo.training.objective import as_trainable, objective_errors
 from jhpo.training.values import Releasing, without
 
 HP = Any
 
 
+@without_switches
 def hypergrad(
     trainable: Any,
     hp: HP,

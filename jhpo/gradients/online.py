@@ -17,6 +17,7 @@ from jhpo.gradients.dependence import names_of
 from jhpo.kernels import trees
 from jhpo.kernels.online import online
 from jhpo.space.space import Space
+from jhpo.switches import without_switches
 from jhpo.training.binding import bind, differentiable, relaxed
 from jhpo.training.objective import as_trainable, objective_errors
 from jhpo.training.values import Releasing, hold, is_integer, is_number, release
@@ -34,6 +35,7 @@ class OnlineTuning(NamedTuple):
     path: HP  # like hp with a leading axis W: the values each window was trained with
 
 
+@without_switches
 def online_tune(
     trainable: Any,
     hp: HP,

@@ -14,6 +14,7 @@ import numpy as np
 from jhpo.keys import init_key, strategy_key
 from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation, Request, Strategy
+from jhpo.switches import switches_off
 
 # More generations than any study has: the horizon over which a strategy lays out its phases.
 _FOREVER = 2**31
@@ -103,7 +104,11 @@ class Driver:
 
     def precision(self) -> contextlib.AbstractContextManager[Any]:
         """The context in which the strategy's programs run."""
-        return jax.enable_x64(True) if self.strategy.host_float64 else contextlib.nullcontext()
+        stack = contextlib.ExitStack()
+        stack.enter_context(switches_off())
+        if self.strategy.host_float64:
+            stack.enter_context(jax.enable_x64(True))
+        return stack
 
     @property
     def request(self) -> Request:

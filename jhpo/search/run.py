@@ -13,7 +13,8 @@ from jhpo.evaluation.population import evaluate_units
 from jhpo.keys import init_key, strategy_key, trial_keys
 from jhpo.space.space import Space
 from jhpo.strategies.base import Strategy
-from jhpo.training.objective import as_trainable
+from jhpo.switches import switches_off, warn_inside_a_program
+from jhpo.training.objective import as_trainable, check_arguments
 
 
 class Trace(NamedTuple):
@@ -69,7 +70,12 @@ def run(
     if space.has_static:
         named = [n for n, p in zip(space.names, space.parameters) if p.static]
         raise invalid("space", "no static parameters inside run (use minimize or Study, which group by them)", named)
-    return _run(strategy, as_trainable(objective), space, key, generations=generations, replicates=replicates)
+    trainable = as_trainable(objective)
+    check_arguments(trainable, space)
+    if isinstance(key, jax.core.Tracer):
+        warn_inside_a_program("run")
+    with switches_off():
+        return _run(strategy, trainable, space, key, generations=generations, replicates=replicates)
 
 
 @functools.partial(jax.jit, static_argnames=("generations", "replicates"))

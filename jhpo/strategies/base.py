@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar, dataclass_
 import jax
 import jax.numpy as jnp
 
+from jhpo.switches import without_switches
+
 if TYPE_CHECKING:
     from jhpo.space.space import Space
 
@@ -40,6 +42,10 @@ def static_field(default: Any = dataclasses.MISSING) -> Any:
     return dataclasses.field(default=default, metadata={"static": True})
 
 
+# Methods that compute: infinity means "nothing seen yet" in a state, whatever JAX's debugging switches say.
+_PROGRAMS = frozenset(("init", "ask", "tell", "absorb", "advance", "grow"))
+
+
 @dataclass_transform(frozen_default=True, field_specifiers=(static_field,))
 def strategy(cls: T) -> T:
     """Make a class a frozen dataclass and a pytree: plain fields are leaves, `static_field`s are structure.
@@ -47,6 +53,8 @@ def strategy(cls: T) -> T:
     Two equal instances share one compiled program, and coefficients can be traced, vmapped and differentiated.
     """
     made: Any = dataclasses.dataclass(frozen=True)(cls)
+    for name in _PROGRAMS & vars(made).keys():
+        setattr(made, name, without_switches(vars(made)[name]))
     fields = dataclasses.fields(made)
     return jax.tree_util.register_dataclass(
         made,

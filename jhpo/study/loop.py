@@ -222,7 +222,7 @@ def _on_host(study: Study, objective: HostObjective, meter: Meter) -> str:
     """Keep the workers busy; results are stored as they come."""
     if study.replicates != 1:
         raise invalid("replicates", "1 with a host objective", study.replicates)
-    pool = objective.pool()
+    pool = objective.pool(study.space)
     running: dict[Any, Trial] = {}
     try:
         while True:

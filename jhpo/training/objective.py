@@ -57,6 +57,12 @@ class _Partial:
         rest = tuple(None if _is_array(x) else Constant(x) for x in leaves)
         return cls(Constant(function.func), [x for x in leaves if _is_array(x)], (treedef, rest))
 
+    @property
+    def bound(self) -> int:
+        """Number of positional arguments that have a value."""
+        treedef, rest = self.layout
+        return len(jax.tree.unflatten(treedef, [0] * len(rest))[0])
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         treedef, rest = self.layout
         arrays = iter(self.arrays)
@@ -85,8 +91,12 @@ class Objective:
         """What the function returns."""
         call = self.function.value if isinstance(self.function, Constant) else self.function
         if self.key_argument is None:
-            return call(hp)
-        return call(hp, **{self.key_argument: state}) if self.key_argument != "" else call(hp, state)
+            found = call(hp)
+        else:
+            found = call(hp, **{self.key_argument: state}) if self.key_argument != "" else call(hp, state)
+        if found is hp and isinstance(hp, dict):
+            raise InvalidArgument(f"objective: expected a real scalar, got all hyperparameters{_ONE_DICT}")
+        return found
 
 
 @functools.partial(jax.tree_util.register_dataclass, data_fields=["inner"], meta_fields=[])
@@ -149,6 +159,46 @@ def as_trainable(objective: Any) -> Any:
     return Objective(objective if _is_pytree(objective) else Constant(objective), key_argument)
 
 
+def check_arguments(trainable: Any, space: Space) -> None:
+    """Refuse a function whose second argument, where the key goes, has the name of a hyperparameter.
+
+    Raises:
+      InvalidArgument: it is meant to be called with the hyperparameters one by one.
+
+    >>> import jhpo
+    >>> space = jhpo.Space({"x": jhpo.Float(0.0, 1.0), "n": jhpo.Int(1, 9)})
+    >>> check_arguments(as_trainable(lambda x, n: x * n), space)
+    Traceback (most recent call last):
+    ...
+    jhpo.errors.InvalidArgument: objective: expected a function objective(hp) or objective(hp, key), \
+got one of (x, n), where a random key would be taken for the hyperparameter 'n'; write lambda hp: hp["x"] ... hp["n"]
+    """
+    if isinstance(trainable, Objective) and trainable.key_argument == "":
+        call, bound = trainable.function, 0
+        if isinstance(call, _Partial):
+            bound, call = call.bound, call.call
+        check_second_argument(call.value if isinstance(call, Constant) else call, space, "key", bound)
+
+
+def check_second_argument(function: Callable[..., Any], space: Space, role: str, bound: int = 0) -> None:
+    """Refuse a second argument (after ``bound`` ones that have a value) with a hyperparameter's name.
+
+    Raises:
+      InvalidArgument: what would be given to it is a ``role``, "key" or "seed".
+    """
+    try:
+        names = list(inspect.signature(function).parameters)[bound:]
+    except (TypeError, ValueError):
+        return
+    wanted = {name.split(".")[0] for name in space.names}
+    if len(names) > 1 and names[1] in wanted:
+        looked_up = " ... ".join(f'hp["{name}"]' for name in names if name in wanted)
+        raise InvalidArgument(
+            f"objective: expected a function objective(hp) or objective(hp, {role}), got one of ({', '.join(names)}), "
+            f"where a random {role} would be taken for the hyperparameter {names[1]!r}; write lambda hp: {looked_up}"
+        )
+
+
 def check_trainable(objective: Any, space: Space, metric: str | None = None) -> Any:
     """`as_trainable`, tried out on the shapes of one member of the space without computing or compiling anything.
 
@@ -156,6 +206,7 @@ def check_trainable(objective: Any, space: Space, metric: str | None = None) -> 
       InvalidArgument: the objective cannot be traced or does not return a real scalar; the message says why.
     """
     trainable = as_trainable(objective)
+    check_arguments(trainable, space)
     unit = jax.ShapeDtypeStruct((space.dim,), jnp.result_type(float))
     static = space.static_groups(space.default_unit()[None])[0][0]
 
@@ -181,12 +232,15 @@ class objective_errors:
             hint = _remedy(error)
         if isinstance(error, jax.errors.TracerIntegerConversionError) or _HASHED.search(str(error)):
             hint = _LOOK_UP
+        if isinstance(error, TypeError) and "'dict'" in str(error):
+            hint = _ONE_DICT
         text = str(error).split("\n")[0][:500] + _where(error)
         raise InvalidArgument(
             f"objective: expected a function that JAX can trace, got {type(error).__name__}: {text}{hint}"
         ) from error
 
 
+_ONE_DICT = '; the first argument is the dict of all of them: hp["name"]'
 _HASHED = re.compile(r"unhashable type: '\w*Tracer'")
 _LOOK_UP = (
     "; a hyperparameter that is traced cannot be looked up in a dictionary or a list, nor be a length: take "

@@ -110,7 +110,8 @@ def read_metrics(result: Any, metric: str | None = None, default: str | None = N
     named = {str(k): _scalar(f"objective: metric {k!r}", v) for k, v in result.items()}
     chosen = metric or (default if default in named else None) or (next(iter(named)) if len(named) == 1 else None)
     if chosen not in named:
-        raise invalid("metric", f"one of {sorted(named)}", metric)
+        several = " (the evaluation returns several values)" if metric is None else ""
+        raise invalid("metric", f"one of {sorted(named)}{several}", metric)
     return Metrics(named[chosen], named)
 
 

@@ -18,6 +18,7 @@ from jhpo.evaluation.executors.threads import ThreadPool
 from jhpo.evaluation.measures import measure_constraints, trial_seeds
 from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation, Request
+from jhpo.training.objective import check_second_argument
 
 KINDS = ("thread", "process")
 
@@ -46,8 +47,14 @@ class HostObjective:
     timeout: float | None
     takes_seed: bool
 
-    def pool(self) -> Pool:
-        """A running pool; close it after use."""
+    def pool(self, space: Space | None = None) -> Pool:
+        """A running pool; close it after use. The function is checked against the space, if one is given.
+
+        Raises:
+            InvalidArgument: its second argument, where the seed goes, has the name of a hyperparameter.
+        """
+        if space is not None and self.takes_seed:
+            check_second_argument(self.fn, space, "seed")
         make = ThreadPool if self.kind == "thread" else ProcessPool
         return make(self.fn, self.takes_seed, self.workers, self.timeout)
 
@@ -118,7 +125,7 @@ class HostEvaluator:
         """Results of ``float[n, d]`` unit rows; failed ones are NaN."""
         check_request(request)
         if self._pool is None:
-            self._pool = self._objective.pool()
+            self._pool = self._objective.pool(self._space)
         tasks = []
         for replicate in range(self._replicates):
             seeds = trial_seeds(root, ids, replicate if self._replicates > 1 else None).tolist()

@@ -1,0 +1,89 @@
+"""JAX's debugging switches: our programs compile, and may hold NaN and infinity, whatever they say.
+
+A NaN or an infinite value is a failed member and infinity stands for "nothing seen yet", so that ``jax_debug_nans`` and
+``jax_debug_infs`` would stop a sound search; ``jax_disable_jit`` would take hours where a program takes a second. What
+the user calls directly still obeys them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import warnings
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+
+F = TypeVar("F", bound=Callable[..., Any])
+_config: Any = jax.config  # its stubs do not know the switches
+
+
+def _any_on() -> bool:
+    return bool(_config.jax_disable_jit or _config.jax_debug_nans or _config.jax_debug_infs)
+
+
+def switches_off() -> contextlib.AbstractContextManager[Any]:
+    """A context in which the three switches are off, in this thread alone.
+
+    >>> with jax.debug_nans(True), switches_off():
+    ...     float(jax.numpy.log(-1.0))
+    nan
+    """
+    if not _any_on():
+        return contextlib.nullcontext()
+    stack = contextlib.ExitStack()
+    for switch in (jax.disable_jit, jax.debug_nans, jax.debug_infs):
+        stack.enter_context(switch(False))
+    return stack
+
+
+def without_switches(f: F) -> F:
+    """``f`` in a context of `switches_off`."""
+
+    @functools.wraps(f)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        with switches_off():
+            return f(*args, **kwargs)
+
+    return wrapper  # type: ignore[return-value]
+
+
+def warn_of_switches(values: np.ndarray, describe: Callable[[int], Any]) -> bool:
+    """Say once what a switch that is on means here, if it means anything; True if something was said.
+
+    Args:
+        values: float[n], of the members. describe: the hyperparameters of member i.
+    """
+    if _config.jax_disable_jit:
+        _warn(
+            "jax_disable_jit is on: a population is compiled all the same; to step through your objective, call it "
+            f"yourself, with {describe(0)} for instance"
+        )
+        return True
+    bad = np.zeros(len(values), bool)
+    if _config.jax_debug_nans:
+        bad |= np.isnan(values)
+    if _config.jax_debug_infs:
+        bad |= np.isinf(values)
+    if not bad.any():
+        return False
+    _warn(
+        f"{bad.sum()} of {len(values)} members are NaN or infinite and count as failed; to see where that comes from, "
+        f"call your objective yourself with {describe(int(bad.argmax()))} while the switch is on"
+    )
+    return True
+
+
+def warn_inside_a_program(what: str) -> None:
+    """Say that a program of the user's own, which obeys the switches, holds ours, which need not pass them."""
+    if _config.jax_debug_nans or _config.jax_debug_infs:
+        _warn(
+            f"{what}: its results may hold NaN (a failed member) and infinity (nothing seen yet), at which a jit of "
+            "your own stops under jax_debug_nans or jax_debug_infs: return what is finite, or turn the switch off"
+        )
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, stacklevel=4)

@@ -1,0 +1,137 @@
+"""JAX's debugging switches: searches, trainings and gradients run, and say once what a switch means to them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import jhpo
+from jhpo.strategies.base import Evaluation
+
+SPACE = jhpo.Space({"lr": jhpo.Float(1e-3, 1.0, log=True), "x": jhpo.Float(0.0, 1.0)})
+SWITCHES = ("jax_disable_jit", "jax_debug_nans", "jax_debug_infs")
+STRATEGIES = {
+    "random": jhpo.RandomSearch(4),
+    "sobol": jhpo.SobolSearch(4),
+    "grid": jhpo.GridSearch(3),
+    "greedy": jhpo.Greedy(),
+    "pso": jhpo.PSO(4),
+    "de": jhpo.DifferentialEvolution(8),
+    "cmaes": jhpo.CMAES(4),
+    "bayes": jhpo.BayesOpt(initial=3, candidates=64, starts=2, fit_iterations=2, search_iterations=2),
+    "hypergradient": jhpo.HyperGradient(4),
+    "chain": jhpo.Chain(jhpo.PSO(4), jhpo.HyperGradient(2)),
+}
+X = np.random.default_rng(0).normal(size=(24, 3)).astype(np.float32)
+Y = (X[:, 0] > 0).astype(np.int32)
+
+
+@pytest.fixture(params=SWITCHES)
+def switch(request: pytest.FixtureRequest) -> Iterator[str]:
+    """One switch after the other, on for the test."""
+    jax.config.update(request.param, True)
+    try:
+        yield request.param
+    finally:
+        jax.config.update(request.param, False)
+
+
+def sometimes_failing(hp: dict) -> jax.Array:
+    """Like the fate of a training: NaN, infinity or a number."""
+    value = (jnp.log10(hp["lr"]) + 1) ** 2 + hp["x"]
+    return jnp.where(hp["x"] > 0.7, jnp.nan, jnp.where(hp["x"] < 0.1, jnp.inf, value))
+
+
+def test_every_registered_strategy_is_here() -> None:
+    assert set(STRATEGIES) == set(jhpo.strategies.REGISTRY)
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_minimize_and_study_run_as_without(name: str, switch: str) -> None:
+    strategy = STRATEGIES[name]
+    budget = 12 if name in ("hypergradient", "chain") else 2 * max(strategy.population, 3)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        found = jhpo.minimize(sometimes_failing, SPACE, strategy, budget=budget, seed=2)
+        study = jhpo.Study(SPACE, strategy, seed=2)
+        study.optimize(sometimes_failing, budget=budget)
+    assert all("call" in str(w.message) and "yourself" in str(w.message) for w in said if w.category is UserWarning)
+    jax.config.update(switch, False)
+    plain = jhpo.minimize(sometimes_failing, SPACE, strategy, budget=budget, seed=2)
+    assert found.value == plain.value and found.best == plain.best
+    assert study.best is not None and np.isfinite(study.best.value)
+
+
+@pytest.mark.parametrize("name", ["pso", "cmaes", "de", "bayes"])
+def test_ask_tell_and_run(name: str, switch: str) -> None:
+    strategy = STRATEGIES[name]
+    state = strategy.init(SPACE, jax.random.key(0))
+    units, state = strategy.ask(state, jax.random.key(1))
+    value = np.full(len(units), np.nan)
+    value[1:] = 0.5
+    state = strategy.tell(state, units, Evaluation(value=value.astype(units.dtype)))
+    units, state = strategy.ask(state, jax.random.key(2))
+    assert np.isfinite(units).all()
+    _, trace = jhpo.run(strategy, sometimes_failing, SPACE, 2, jax.random.key(0))
+    assert np.isfinite(trace.units).all()
+
+
+def model() -> object:
+    return jhpo.supervised(
+        (lambda hp, key: {"w": jnp.zeros((3, 2))}, lambda params, x: x @ params["w"]),
+        lambda hp: optax.adam(hp["lr"]),
+        "classification",
+        train=(X[:16], Y[:16]),
+        valid=(X[16:], Y[16:]),
+        steps=3,
+        batch_size=8,
+    )
+
+
+def test_training_states_and_gradients(switch: str) -> None:
+    trainable = model()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        result = jhpo.minimize(trainable, SPACE, jhpo.RandomSearch(4), budget=4)
+    assert np.isfinite(result.value)
+    assert result.top(1)[0].state is not None
+    value, gradient, _ = jhpo.hypergrad(trainable, {"lr": 0.1, "x": 0.5}, jax.random.key(0), wrt=["lr"])
+    assert np.isfinite(value) and np.isfinite(gradient["lr"])
+    assert np.isfinite(jhpo.online_tune(trainable, {"lr": 0.1, "x": 0.5}, jax.random.key(0), space=SPACE).value)
+
+
+def test_what_a_switch_means_is_said_once_and_names_a_member() -> None:
+    with jax.debug_nans(True), pytest.warns(UserWarning, match=r"of 16 members.*call your objective.*'x': ") as said:
+        result = jhpo.minimize(sometimes_failing, SPACE, jhpo.RandomSearch(16), budget=64)
+    assert len(said) == 1 and result.value is not None
+    with jax.disable_jit(), pytest.warns(UserWarning, match="jax_disable_jit is on.*call it yourself"):
+        jhpo.minimize(sometimes_failing, SPACE, jhpo.RandomSearch(4), budget=4)
+    with jax.debug_infs(True), pytest.warns(UserWarning, match="run: .*turn the switch off"):
+        jax.jit(lambda key: jhpo.run(jhpo.PSO(4), lambda hp: hp["x"], SPACE, 2, key)[1].value)(jax.random.key(0))
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, jhpo.host], ids=["traced", "host"])
+def test_a_hyperparameter_where_the_key_goes_is_refused(wrap) -> None:
+    role = "seed" if wrap is jhpo.host else "key"
+    said = rf"random {role} would be taken for the hyperparameter 'x'; write lambda hp: "
+    objective = wrap(lambda lr, x: lr)
+    with pytest.raises(jhpo.InvalidArgument, match=said):
+        jhpo.minimize(objective, SPACE, jhpo.RandomSearch(4), budget=4)
+    with pytest.raises(jhpo.InvalidArgument, match=said):
+        jhpo.Study(SPACE, jhpo.RandomSearch(4)).optimize(objective, budget=4)
+    with pytest.raises(jhpo.InvalidArgument, match=r"random key .* 'x'"):
+        jhpo.run(jhpo.RandomSearch(4), lambda lr, x: lr, SPACE, 2, jax.random.key(0))
+    # the names do not matter where nothing can be mistaken
+    assert jhpo.minimize(wrap(lambda x, other: x["x"]), SPACE, jhpo.RandomSearch(4), budget=4).value < 1.0
+
+
+@pytest.mark.parametrize("objective", [lambda x: x, lambda hp, key: hp, lambda x: x**2, lambda lr: 2.0 * lr])
+def test_the_dictionary_taken_for_a_number_is_explained(objective) -> None:
+    with pytest.raises(jhpo.InvalidArgument, match=r'the dict of all of them: hp\["name"\]'):
+        jhpo.minimize(objective, SPACE, jhpo.RandomSearch(4), budget=4)
