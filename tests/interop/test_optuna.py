@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle  # noqa: TID251 what Optuna's users do with samplers
 
 import numpy as np
 import pytest
@@ -100,3 +101,82 @@ def test_bad_input():
         from_optuna(partly)
     with pytest.raises(InvalidArgument, match="w: expected a scalar"):
         JhpoSampler(space=jhpo.Space({"w": jhpo.Float(0.0, 1.0, shape=(2,))}))
+
+
+def grid(name, *values):
+    return jhpo.Space({name: jhpo.Ordinal(list(values))})
+
+
+@pytest.mark.parametrize("strategy", ["random", "grid", "bayes"])
+def test_more_trials_than_a_finite_space_has_points(strategy):
+    study = optuna.create_study(sampler=JhpoSampler(strategy, space=jhpo.Space({"k": jhpo.Choice(["a", "b", "c"])})))
+    study.optimize(lambda t: float(t.suggest_categorical("k", ["a", "b", "c"]) == "b"), n_trials=9)
+    assert [t.state.name for t in study.trials] == ["COMPLETE"] * 9
+    assert strategy == "random" or len({t.params["k"] for t in study.trials[:3]}) == 3
+
+
+@pytest.mark.parametrize(
+    ("space", "suggest"),
+    [
+        (grid("v", 0.0, 0.25, 0.5, 0.75, 1.0), lambda t: t.suggest_float("v", 0.0, 1.0, step=0.25)),
+        (grid("v", 0.0, 0.25, 0.5, 0.75, 1.0), lambda t: t.suggest_categorical("v", [0.0, 0.25, 0.5, 0.75, 1.0])),
+        (grid("v", 1, 2, 4), lambda t: t.suggest_int("v", 1, 4)),
+        (jhpo.Space({"v": jhpo.Float(0.0, 1.0)}), lambda t: t.suggest_float("v", 0.0, 1.0, step=0.25)),
+        (jhpo.Space({"v": jhpo.Float(1e-3, 1.0, log=True)}), lambda t: t.suggest_float("v", 1e-3, 1.0)),
+        (jhpo.Space({"v": jhpo.Int(1, 8)}), lambda t: t.suggest_int("v", 1, 64, log=True)),
+        (jhpo.Space({"v": jhpo.Int(0, 3)}), lambda t: t.suggest_float("v", 0.0, 3.0, step=1.0)),
+    ],
+)
+def test_a_space_of_ones_own_serves_any_kind_of_suggestion(space, suggest):
+    study = optuna.create_study(sampler=JhpoSampler(jhpo.Greedy(4), space=space, seed=1))
+    study.optimize(suggest, n_trials=24)
+    proposed = {t.value for t in study.trials}
+    assert min(proposed) == study.best_value <= 1 and len(proposed) >= 3
+    for value in proposed:
+        space.encode({"v": value})
+
+
+def test_values_that_others_fixed_are_what_the_strategy_learns_from():
+    space = jhpo.Space({"x": jhpo.Float(0.0, 1.0), "y": jhpo.Float(0.0, 1.0)})
+    sampler = JhpoSampler(jhpo.RandomSearch(4), space=space, seed=0)
+    study = optuna.create_study(sampler=sampler)
+    study.enqueue_trial({"x": 0.125})
+    study.enqueue_trial({"x": 0.25, "y": 0.5})
+    study.optimize(lambda t: t.suggest_float("x", 0.0, 1.0) + t.suggest_float("y", 0.0, 1.0), n_trials=6)
+    inner = sampler._inner
+    told = {(t.params["x"], t.params["y"]): t.value for t in inner.top(20)}
+    assert told == {(t.params["x"], t.params["y"]): t.value for t in study.trials}
+
+
+@pytest.mark.parametrize(
+    "strategy", [jhpo.PSO(4), jhpo.SobolSearch(8), jhpo.GridSearch(5)], ids=["pso", "sobol", "grid"]
+)
+@pytest.mark.parametrize("how", ["new", "pickled"])
+def test_another_sampler_of_the_same_seed_goes_on_with_other_points(strategy, how):
+    space = jhpo.Space({"x": jhpo.Float(0.0, 1.0), "y": jhpo.Float(0.0, 1.0)})
+
+    def objective(trial):
+        return trial.suggest_float("x", 0.0, 1.0) * trial.suggest_float("y", 0.0, 1.0)
+
+    for given in (space, None):
+        study = optuna.create_study(sampler=JhpoSampler(strategy, space=given, seed=3))
+        study.optimize(objective, n_trials=8)
+        again = JhpoSampler(strategy, space=given, seed=3) if how == "new" else study.sampler
+        study.sampler = pickle.loads(pickle.dumps(again))  # noqa: S301 our own bytes
+        study.optimize(objective, n_trials=8)
+        assert len({tuple(t.params.values()) for t in study.trials}) == 16
+        same = optuna.create_study(sampler=JhpoSampler(strategy, space=given, seed=3))
+        same.optimize(objective, n_trials=8)
+        assert [t.params for t in same.trials] == [t.params for t in study.trials[:8]]
+
+
+@pytest.mark.parametrize("strategy", ["hypergradient", "chain", jhpo.Chain("random", "bayes"), 3])
+def test_strategies_that_values_alone_do_not_serve_are_refused(strategy):
+    with pytest.raises(InvalidArgument, match="strategy"):
+        JhpoSampler(strategy)
+
+
+def test_several_objectives_are_refused_with_a_sentence():
+    study = optuna.create_study(directions=["minimize", "maximize"], sampler=JhpoSampler("random"))
+    with pytest.raises(InvalidArgument, match=r"single objective, got .2 objectives"):
+        study.optimize(lambda t: (t.suggest_float("x", 0.0, 1.0), 0.0), n_trials=1)

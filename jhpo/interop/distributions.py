@@ -1,0 +1,76 @@
+"""Optuna's distributions and jhpo's parameters, one from the other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from jhpo.errors import MissingExtra, invalid
+from jhpo.space.parameters import Choice, Float, Int, Ordinal, Parameter
+
+try:
+    import optuna
+except ImportError as error:
+    raise MissingExtra("jhpo.interop.optuna needs Optuna: pip install 'jhpo[optuna]'") from error
+
+PLAIN = (type(None), bool, int, float, str)  # what Optuna can store as a choice
+
+
+def parameter_of(name: str, distribution: Any) -> Parameter:
+    """The jhpo parameter of an Optuna distribution; a float with a step becomes an `Ordinal`.
+
+    >>> parameter_of("lr", optuna.distributions.FloatDistribution(1e-4, 1e-1, log=True)).scale
+    'log'
+    """
+    d = optuna.distributions
+    if isinstance(distribution, d.CategoricalDistribution):
+        return Choice(list(distribution.choices))
+    if distribution.single():
+        return Ordinal([distribution.low])
+    if isinstance(distribution, d.IntDistribution):
+        return Int(distribution.low, distribution.high, log=distribution.log, step=distribution.step)
+    if isinstance(distribution, d.FloatDistribution):
+        if distribution.step is None:
+            return Float(distribution.low, distribution.high, log=distribution.log)
+        count = round((distribution.high - distribution.low) / distribution.step) + 1
+        return Ordinal([distribution.low + i * distribution.step for i in range(count)])
+    raise invalid(name, "a float, int or categorical distribution", distribution)
+
+
+def distribution_of(name: str, parameter: Parameter) -> Any:
+    """The Optuna distribution of a scalar jhpo parameter; values Optuna cannot store become their repr.
+
+    >>> distribution_of("width", Int(8, 64, log=True))
+    IntDistribution(high=64, log=True, low=8, step=1)
+    """
+    d = optuna.distributions
+    if isinstance(parameter, Float):
+        return d.FloatDistribution(parameter.low, parameter.high, log=parameter.scale == "log")
+    if isinstance(parameter, Int):
+        return d.IntDistribution(parameter.low, parameter.high, log=parameter.log, step=parameter.step)
+    choices: Sequence[Any] = getattr(parameter, "choices", ())
+    if not choices:
+        raise invalid(name, "a Float, Int, Choice or Ordinal", parameter)
+    return d.CategoricalDistribution([plain_choice(c) for c in choices])
+
+
+def plain_choice(value: Any) -> Any:
+    """A choice as Optuna can store it: what it cannot becomes its repr."""
+    return value if isinstance(value, PLAIN) else repr(value)
+
+
+def direction_of(study: Any) -> str:
+    """Its single direction.
+
+    Raises:
+        InvalidArgument: it has several objectives.
+    """
+    if len(study.directions) != 1:
+        raise invalid("study", "a single objective", f"{len(study.directions)} objectives")
+    return str(study.direction.name.lower())
+
+
+def value_of(trial: Any) -> float:
+    """What an Optuna trial gave, NaN if it failed or was pruned."""
+    complete = trial.state == optuna.trial.TrialState.COMPLETE
+    return trial.value if complete else float("nan")

@@ -1,0 +1,237 @@
+"""A jhpo strategy as an Optuna sampler."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jhpo.errors import InvalidParameters, SpaceExhausted, invalid
+from jhpo.interop.distributions import PLAIN, direction_of, optuna, parameter_of, value_of
+from jhpo.space.space import Space
+from jhpo.strategies import make_strategy
+from jhpo.strategies.base import Strategy
+from jhpo.strategies.chain import Chain
+from jhpo.study.study import Study
+from jhpo.trial import Trial
+
+_MOST_ATTEMPTS = 3  # a proposal whose values were not used is made again so often
+
+
+class _Asked(NamedTuple):
+    """What the strategy proposed for one of Optuna's trials."""
+
+    trial: Trial | None  # None where the space is exhausted and the values are random ones
+    values: dict[str, Any]  # by name, as proposed
+    used: dict[str, Any]  # by name, as handed to Optuna
+
+
+class JhpoSampler(optuna.samplers.BaseSampler):
+    """A jhpo strategy that proposes the trials of an Optuna study.
+
+    The parameters that all trials so far have in common are proposed together; others, and those of the first trial,
+    are drawn at random. With a `space` of your own (scalar parameters, conditions allowed) nothing is left to chance:
+    every suggestion of a name in it gets the proposed value, whatever the kind of suggestion, as long as it may take
+    that value (a float with a step gets the nearest one). Trials the sampler did not propose (of other processes,
+    enqueued ones, those of an earlier sampler) are shown to strategies that can use them. When a finite space has been
+    gone through, the rest is drawn at random. A pickled sampler begins anew from the study's trials.
+
+    Args:
+        strategy: an instance or a registered name; one that learns from values alone.
+        space: the space, if it is known beforehand.
+        seed: root of the random streams; together with the number of the trial at which the sampler begins, so that
+            a second sampler of one study proposes other points.
+
+    Raises:
+        InvalidArgument: a space with arrays or with choices Optuna cannot store, a strategy that needs gradients or
+            shorter trainings; while sampling, a study of several objectives.
+
+    >>> import jhpo
+    >>> optuna.logging.set_verbosity(optuna.logging.WARNING)
+    >>> study = optuna.create_study(sampler=JhpoSampler(jhpo.PSO(8), seed=0))
+    >>> study.optimize(lambda t: t.suggest_float("x", -1.0, 1.0) ** 2, n_trials=30)
+    >>> study.best_value < 0.05
+    True
+    """
+
+    def __init__(self, strategy: Strategy | str = "bayes", *, space: Space | None = None, seed: int = 0) -> None:
+        if space is not None:
+            for name, p in zip(space.names, space.parameters):
+                if p.shape or not all(isinstance(c, PLAIN) for c in getattr(p, "choices", ())):
+                    raise invalid(name, "a scalar parameter with plain values", p)
+        self._strategy = make_strategy(strategy) if isinstance(strategy, str) else strategy
+        _check_strategy(self._strategy)
+        self._space, self._seed = space, seed
+        self._common = optuna.search_space.IntersectionSearchSpace()
+        self._random: Any = None
+        self._lock = threading.RLock()
+        self._forget()
+
+    def _forget(self) -> None:
+        self._inner: Study | None = None
+        self._asked: dict[int, _Asked] = {}  # by Optuna's trial number
+        self._shown: set[int] = set()  # numbers of the trials the strategy knows
+        self._known: dict[Any, float] = {}  # values of those trials by their parameters
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The arguments; a search under way begins anew from the study's trials."""
+        kept = ("_strategy", "_space", "_seed", "_common", "_random")
+        return {name: self.__dict__[name] for name in kept}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._lock = threading.RLock()
+        self._forget()
+
+    def infer_relative_search_space(self, study: Any, trial: Any) -> dict[str, Any]:
+        """The distributions proposed together; none with a space of one's own, whose values go out one by one."""
+        if self._space is not None:
+            return {}
+        with self._lock:
+            return {n: d for n, d in self._common.calculate(study).items() if not d.single()}
+
+    def sample_relative(self, study: Any, trial: Any, search_space: dict[str, Any]) -> dict[str, Any]:
+        """Values by name."""
+        direction_of(study)
+        if not search_space:
+            return {}
+        with self._lock:
+            asked = self._propose(study, trial, Space({n: parameter_of(n, d) for n, d in search_space.items()}))
+            asked.used.update(asked.values)
+            return dict(asked.values)
+
+    def sample_independent(self, study: Any, trial: Any, param_name: str, param_distribution: Any) -> Any:
+        """The proposed value with a space of one's own, a random one for what is not proposed."""
+        direction_of(study)
+        with self._lock:
+            if self._space is not None and param_name in self._space.names:
+                asked = self._propose(study, trial, self._space)
+                if param_name in asked.values:
+                    fitting = _fit(asked.values[param_name], param_distribution)
+                    if fitting is not None:
+                        asked.used[param_name] = fitting
+                        return fitting
+            if self._random is None:
+                self._random = optuna.samplers.RandomSampler(seed=_seed(self._seed, trial.number))
+            return self._random.sample_independent(study, trial, param_name, param_distribution)
+
+    def _propose(self, study: Any, trial: Any, space: Space) -> _Asked:
+        """What the strategy proposes for this trial, the same however often it is called."""
+        if self._inner is None or self._inner.space != space:
+            self._forget()
+            self._inner = Study(space, self._strategy, None, _seed(self._seed, trial.number), direction_of(study))
+        if trial.number not in self._asked:
+            self._show_others(self._inner, study)
+            asked = self._ask(self._inner)
+            flat = space.flat(self._any_point(space, trial.number) if asked is None else asked.params)
+            values = {n: v.item() if isinstance(v, np.generic) else v for n, v in flat.items()}
+            self._asked[trial.number] = _Asked(asked, values, {})
+        return self._asked[trial.number]
+
+    def _any_point(self, space: Space, number: int) -> Any:
+        """A random point, for when the strategy has no more."""
+        return space.decode(space.sample_unit(jax.random.key(_seed(self._seed, number)), 1)[0])
+
+    def _ask(self, inner: Study) -> Trial | None:
+        finite = inner.strategy.max_evaluations(inner.space) is not None
+        while True:
+            try:
+                (asked,) = inner.ask(1)
+            except SpaceExhausted:
+                return None
+            known = self._known.get(_point(inner.space.flat(asked.params))) if finite else None
+            if known is None:
+                return asked
+            inner.tell(asked, known)  # an earlier sampler of this study had that point
+
+    def _show_others(self, inner: Study, study: Any) -> None:
+        finished = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.FAIL)
+        params, values = [], []
+        for other in study.get_trials(deepcopy=False, states=finished):
+            if other.number not in self._shown and other.number not in self._asked:
+                self._shown.add(other.number)
+                mine = _own_params(inner, other)
+                if mine is not None:
+                    params.append(mine)
+                    values.append(value_of(other))
+        if params:
+            inner.absorb(params, values, source="optuna")
+            self._known.update((_point(p), v) for p, v in zip(params, values))
+
+    def after_trial(self, study: Any, trial: Any, state: Any, values: Sequence[float] | None) -> None:
+        """Tell the strategy."""
+        with self._lock:
+            asked = self._asked.get(trial.number)
+            if asked is None or asked.trial is None or self._inner is None:
+                return
+            inner = self._inner
+            value = values[0] if state == optuna.trial.TrialState.COMPLETE and values is not None else None
+            if all(_equal(trial.params[n], asked.used.get(n)) for n in asked.values if n in trial.params):
+                if value is None:
+                    inner.tell(asked.trial, error=state.name.lower())
+                else:
+                    inner.tell(asked.trial, value)
+                return
+            # fixed or enqueued values were used instead: they are what the result belongs to
+            mine = _own_params(inner, trial)
+            if mine is not None:
+                inner.absorb([mine], [math.nan if value is None else value], source="optuna")
+            if asked.trial.attempt < _MOST_ATTEMPTS:
+                inner.requeue([asked.trial.id])
+            else:
+                inner.tell(asked.trial, error="Optuna used other values")
+
+    def reseed_rng(self) -> None:
+        """New seeds for the values drawn at random; the strategy is shared by all threads and stays as it is."""
+        if self._random is not None:
+            self._random.reseed_rng()
+
+
+def _check_strategy(strategy: Any) -> None:
+    if not isinstance(strategy, Strategy):
+        raise invalid("strategy", "an instance of a jhpo strategy, or a registered name", strategy)
+    if strategy.needs_grad or (isinstance(strategy, Chain) and strategy.horizon != 1.0):
+        raise invalid("strategy", "one that learns from values of whole trainings alone", strategy)
+    if isinstance(strategy, Chain):
+        _check_strategy(strategy.polish)
+
+
+def _seed(seed: int, number: int) -> int:
+    """A seed for what begins at trial `number`."""
+    return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+
+
+def _point(flat: dict[str, Any]) -> Any:
+    return tuple(sorted((n, type(v).__name__, v) for n, v in flat.items()))
+
+
+def _own_params(inner: Study, trial: Any) -> dict[str, Any] | None:
+    """The trial's parameters as a point of the inner space; None if they are none."""
+    mine = {n: v for n, v in trial.params.items() if n in inner.space.names}
+    try:
+        inner.space.encode(mine)
+    except InvalidParameters:
+        return None  # a trial of another space says nothing about this one
+    return mine
+
+
+def _equal(a: Any, b: Any) -> bool:
+    return type(a) is type(b) and bool(a == b)
+
+
+def _fit(value: Any, distribution: Any) -> Any:
+    """The value as one of `distribution`: of its type, on its grid; None if it lies outside."""
+    if isinstance(distribution, optuna.distributions.CategoricalDistribution):
+        return next((c for c in distribution.choices if _equal(c, value)), None)
+    if isinstance(value, (bool, str)) or value is None or not distribution.low <= value <= distribution.high:
+        return None
+    step = distribution.step
+    if step is not None:
+        steps = round((value - distribution.low) / step)
+        value = min(distribution.low + steps * step, distribution.high)
+    whole = isinstance(distribution, optuna.distributions.IntDistribution)
+    return int(value) if whole else float(value)
