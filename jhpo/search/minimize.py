@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -14,6 +14,7 @@ import numpy as np
 from jhpo.errors import check_integer, invalid
 from jhpo.evaluation.evaluators import Evaluator, blank_result, make_evaluator
 from jhpo.search.driver import Driver
+from jhpo.search.starts import Starts, parts, proposals, read_starts
 from jhpo.search.stopping import Progress, StopRules
 from jhpo.space.distinct import first_distinct
 from jhpo.space.space import Space
@@ -28,7 +29,7 @@ class History(NamedTuple):
     constraint: np.ndarray | None  # float[m, c], feasible where >= 0
     variance: np.ndarray | None  # float[m], of value, from replicates
     ids: np.ndarray  # uint32[m], from which the evaluation keys were made
-    generation: np.ndarray  # int32[m]
+    generation: np.ndarray  # int32[m], -1 for starting points
     horizon: np.ndarray  # float[m], share of the training: values of different shares do not compare
 
 
@@ -55,15 +56,17 @@ class Result:
     compile_seconds: float
     space: Space
     _driver: Driver = dataclasses.field(repr=False)
-    _last: tuple[np.ndarray, Evaluation] = dataclasses.field(repr=False)
+    _last: tuple[np.ndarray, Evaluation] | None = dataclasses.field(repr=False)
     _evaluator: Evaluator = dataclasses.field(repr=False)
     _root: jax.Array = dataclasses.field(repr=False)
     _order: np.ndarray = dataclasses.field(repr=False)
+    _exact: dict[int, dict[str, Any]] = dataclasses.field(repr=False)  # numbers as they were given, by trial
 
     @functools.cached_property
     def state(self) -> Any:
         """The strategy's state after the last results (told when first asked for: few need it)."""
-        self._driver.tell(*self._last)
+        if self._last is not None:
+            self._driver.tell(*self._last)
         return self._driver.state
 
     def top(self, k: int = 5, states: bool = True) -> list[Top]:
@@ -80,10 +83,11 @@ class Result:
         if states and len(rows):
             of = self.history
             trained = self._evaluator.states(of.units[rows], of.ids[rows], self._root, of.value[rows])
-        return [
-            Top(self.space.decode(self.history.units[r]), float(self.history.value[r]), int(r), s)
-            for r, s in zip(rows, trained)
-        ]
+        values = (float(v) for v in self.history.value[rows])
+        return [Top(self._params(r), value, int(r), s) for r, value, s in zip(rows, values, trained)]
+
+    def _params(self, row: int) -> Any:
+        return self.space.decode(self.history.units[row], self._exact.get(int(row)))
 
 
 class Top(NamedTuple):
@@ -113,6 +117,7 @@ def minimize(
     patience: int | None = None,
     tolerance: float | None = None,
     callback: Callable[[int, float], None] | None = None,
+    start: Sequence[Any] | dict[str, Any] | None = None,
 ) -> Result:
     """Search for the hyperparameters with the lowest value.
 
@@ -128,12 +133,15 @@ def minimize(
       devices: JAX devices to spread over; all local ones by default.
       generations, seconds, target, patience, tolerance: further stop rules, see `StopRules`.
       callback: called with (evaluations, best value) after each generation.
+      start: points to evaluate first, which the strategy then learns from: dicts of host values, all or some of them
+        (``{"lr": 0.1}``); the strategy chooses the others. They count towards the budget.
 
     Returns:
       A `Result`.
 
     Raises:
       InvalidArgument: an argument that cannot work, before anything is compiled.
+      InvalidParameters: a starting point outside the space.
 
     >>> import jhpo
     >>> space = jhpo.Space({"x": jhpo.Float(-2.0, 2.0), "kind": jhpo.Choice(["bad", "good"])})
@@ -150,7 +158,8 @@ def minimize(
         patience=patience,
         tolerance=tolerance,
     )
-    return _search(objective, space, strategy, rules, 1.0, key, seed, replicates, metric, chunk, devices, callback)
+    options = (key, seed, replicates, metric, chunk, devices, callback, start)
+    return _search(objective, space, strategy, rules, 1.0, *options)
 
 
 def maximize(
@@ -167,7 +176,7 @@ def maximize(
     if given["target"] is not None:
         given["target"] = -given["target"]
     rules = StopRules(evaluations=check_integer("budget", budget), **given)
-    names = ("key", "seed", "replicates", "metric", "chunk", "devices", "callback")
+    names = ("key", "seed", "replicates", "metric", "chunk", "devices", "callback", "start")
     unknown = sorted(set(options) - set(names))
     if unknown:
         raise invalid(unknown[0], f"one of the options {names}", options[unknown[0]])
@@ -189,6 +198,7 @@ def _search(
     chunk: int | None,
     devices: Any,
     callback: Callable[[int, float], None] | None,
+    start: Any,
 ) -> Result:
     if not isinstance(space, Space):
         raise invalid("space", "a jhpo.Space", space)
@@ -198,7 +208,8 @@ def _search(
         strategy = swarm_for(rules.evaluations)
     if not isinstance(strategy, Strategy):
         raise invalid("strategy", "an instance of a jhpo strategy", strategy)
-    start = time.perf_counter()
+    starts = read_starts(space, start, rules.evaluations)
+    begin = time.perf_counter()
     root = jax.random.key(seed) if key is None else key
     evaluator = make_evaluator(objective, space, replicates=replicates, metric=metric, chunk=chunk, devices=devices)
     if rules.evaluations and type(strategy).grow is Strategy.grow:  # without growing buffers the budget may be told
@@ -208,9 +219,16 @@ def _search(
     limit = strategy.max_evaluations(space)
     units: np.ndarray | None = None
     result = blank_result(strategy, space, replicates)
-    compile_seconds = 0.0
-    while True:
-        units = driver.turn(units, result)
+    compile_seconds, stopped = 0.0, None
+    if starts is not None:
+        log.begin(starts, driver, evaluator, root)
+        limit = None if limit is None else limit + log.evaluations
+        seconds = time.perf_counter() - begin
+        if callback is not None:
+            callback(log.evaluations, sign * log.best)
+        stopped = rules.check(Progress(log.evaluations, 0, seconds, log.best, log.bests))
+    while stopped is None:
+        units = driver.turn(units, result) if driver.state is None or units is not None else driver.ask()
         left = (rules.evaluations or 0) - log.evaluations
         left = left if limit is None else min(left, limit - log.evaluations)
         ids = log.evaluations + np.arange(len(units))
@@ -219,7 +237,7 @@ def _search(
         measured = evaluator.evaluate(units[:taken], streams[:taken], root, driver.request)
         result = _padded(_signed(measured, sign), len(units))
         log.add(units[:taken], measured, streams[:taken], driver.generation - 1, driver.request.horizon)
-        seconds = time.perf_counter() - start
+        seconds = time.perf_counter() - begin
         compile_seconds = compile_seconds or seconds
         best = log.best
         if callback is not None:
@@ -227,24 +245,23 @@ def _search(
         stopped = rules.check(Progress(log.evaluations, driver.generation, seconds, best, log.bests))
         if stopped is None and limit is not None and log.evaluations >= limit:
             stopped = f"exhausted: all {limit} points of the {type(strategy).__name__} were evaluated"
-        if stopped is not None:
-            break
     history = log.history()
     order = log.order()
     first = order[0] if len(order) else None
     return Result(
-        best=None if first is None else space.decode(history.units[first]),
+        best=None if first is None else space.decode(history.units[first], log.exact.get(int(first))),
         value=float("nan") if first is None else float(history.value[first]),
         history=history,
         stopped=stopped,
-        seconds=time.perf_counter() - start,
+        seconds=time.perf_counter() - begin,
         compile_seconds=compile_seconds,
         space=space,
         _driver=driver,
-        _last=(units, result),
+        _last=None if units is None else (units, result),
         _evaluator=evaluator,
         _root=root,
         _order=order,
+        _exact=log.exact,
     )
 
 
@@ -274,9 +291,22 @@ class _Log:
     def __init__(self, sign: float) -> None:
         self.sign = sign
         self.evaluations = 0
+        self.exact: dict[int, dict[str, Any]] = {}
         self.bests: list[float] = []  # of the generations that trained their members to the end
         self._rows: list[tuple[np.ndarray, Evaluation, np.ndarray, int, float]] = []
         self._best = (np.inf, np.inf)  # violation, value
+
+    def begin(self, starts: Starts, driver: Driver, evaluator: Evaluator, root: jax.Array) -> None:
+        """Evaluate starting points to the end, and show them to the strategy where its own trainings are as long."""
+        units = starts.units if starts.whole else starts.completed(proposals(driver, len(starts.units)))
+        request = driver.started()
+        ids = np.arange(len(units), dtype=np.uint32)
+        measured = evaluator.evaluate(units, ids, root, request._replace(horizon=1.0))
+        self.add(units, measured, ids, -1, 1.0)
+        self.exact = {i: values for i, values in enumerate(starts.exact) if values}
+        if request.horizon == 1.0:
+            for rows, told in parts(units, _signed(measured, self.sign), driver.strategy.population):
+                driver.absorb(rows, told)
 
     @property
     def best(self) -> float:

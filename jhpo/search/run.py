@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -11,6 +12,7 @@ import jax.numpy as jnp
 from jhpo.errors import check_integer, invalid
 from jhpo.evaluation.population import evaluate_units
 from jhpo.keys import init_key, strategy_key, trial_keys
+from jhpo.search.starts import completed, parts, read_starts
 from jhpo.space.space import Space
 from jhpo.strategies.base import Strategy
 from jhpo.switches import switches_off, warn_inside_a_program
@@ -34,6 +36,7 @@ def run(
     key: jax.Array,
     *,
     replicates: int = 1,
+    start: Sequence[Any] | dict[str, Any] | None = None,
 ) -> tuple[Any, Trace | tuple[Trace, ...]]:
     """A study as a pure function: the same arguments give the same trace, on the host or inside other programs.
 
@@ -48,10 +51,12 @@ def run(
       generations: how many times the strategy is asked.
       key: root key of the study.
       replicates: evaluations of every member with different keys; the strategy sees mean and variance.
+      start: points to evaluate first, which the strategy then learns from: dicts of host values, all or some of them;
+        the strategy chooses the others. Their trials have the first ids.
 
     Returns:
       The strategy's last state, and the trace. A strategy in phases of different sizes (a chain) gives a tuple of
-      traces, one for each phase.
+      traces, one for each phase; with ``start`` it is a tuple whose first trace, of one generation, is theirs.
 
     Raises:
       InvalidArgument: generations or replicates below 1, a space with static parameters, an objective that does
@@ -70,17 +75,19 @@ def run(
     if space.has_static:
         named = [n for n, p in zip(space.names, space.parameters) if p.static]
         raise invalid("space", "no static parameters inside run (use minimize or Study, which group by them)", named)
+    starts = read_starts(space, start)
+    given = None if starts is None else starts.units
     trainable = as_trainable(objective)
     check_arguments(trainable, space)
     if isinstance(key, jax.core.Tracer):
         warn_inside_a_program("run")
     with switches_off():
-        return _run(strategy, trainable, space, key, generations=generations, replicates=replicates)
+        return _run(strategy, trainable, space, key, given, generations=generations, replicates=replicates)
 
 
 @functools.partial(jax.jit, static_argnames=("generations", "replicates"))
 def _run(
-    strategy: Strategy, trainable: Any, space: Space, key: jax.Array, *, generations: int, replicates: int
+    strategy: Strategy, trainable: Any, space: Space, key: jax.Array, given: Any, *, generations: int, replicates: int
 ) -> tuple[Any, Trace | tuple[Trace, ...]]:
     segments = strategy.segments(generations)
     # the most points any phase asks for decides the buffers: a bound is enough, so count generously
@@ -88,6 +95,16 @@ def _run(
     state = strategy.init(space, init_key(key))
     traces: list[Trace] = []
     asked = evaluated = 0
+    if given is not None:
+        evaluated = given.shape[0]
+        request = strategy.request(state)
+        units = completed(strategy, state, given, key)
+        keys = trial_keys(key, jnp.arange(evaluated, dtype=jnp.uint32))
+        result = evaluate_units(trainable, space, units, keys, request._replace(horizon=1.0), replicates)
+        alone = Trace(units, result.value, result.constraint, result.variance)
+        traces.append(jax.tree.map(lambda x: x[None], alone))
+        for rows, told in parts(units, result, strategy.population, jnp) if request.horizon == 1.0 else ():
+            state = strategy.absorb(state, rows, told)
     for number, length in enumerate(segments):
         state = strategy.advance(state) if number else state
         if length < 1:

@@ -191,6 +191,29 @@ def encode_host(space: Layout, params: Any, fill: np.ndarray | None) -> np.ndarr
     return unit
 
 
+def encode_some(space: Layout, params: Any) -> np.ndarray:
+    """``float64[d]`` of some host values, NaN where nothing is given.
+
+    A value that matters only under a condition brings its parents with it: those not given take the first value
+    under which it does.
+    """
+    given = flatten_host(space, params)
+    unit = encode_host(space, params, np.full(space.dim, np.nan))
+    pending = [space.names.index(name) for name in given]
+    while pending:
+        at = pending.pop()
+        for parent, table in space.conditions[at]:
+            where = space.slices[parent]
+            if np.isnan(unit[where]).any():
+                cell = np.asarray([int(np.flatnonzero(table)[0])])
+                unit[where] = centre_of(space.parameters[parent], cell, np.float64, np)
+                pending.append(parent)
+            elif not table[int(index_of(space.parameters[parent], unit[where], np)[0])]:
+                name = space.names[at]
+                raise invalid(name, "no value while its condition does not hold", given.get(name), InvalidParameters)
+    return unit
+
+
 def validate_host(space: Layout, params: Any) -> None:
     """A complete and feasible point, or `InvalidParameters`."""
     unit = encode_host(space, params, None)

@@ -240,6 +240,18 @@ class Space(Layout):
         """
         return host.encode_host(self, params, fill)
 
+    def encode_some(self, params: HP) -> np.ndarray:
+        """Unit row ``float64[d]`` of some host values, NaN where nothing is given (conditions bring their parents).
+
+        Raises:
+          InvalidParameters: an unknown name, a value outside its parameter, or one whose condition does not hold.
+
+        >>> space = Space({"x": Float(0.0, 4.0), "y": Float(0.0, 1.0)})
+        >>> space.encode_some({"x": 1.0})
+        array([0.25,  nan])
+        """
+        return host.encode_some(self, params)
+
     def validate(self, params: HP) -> None:
         """Raise `InvalidParameters` unless ``params`` is a complete point of the space that meets its constraints."""
         host.validate_host(self, params)

@@ -11,6 +11,7 @@ import numpy as np
 
 from jhpo.errors import StorageError
 from jhpo.search.driver import Driver, blank, blank_state
+from jhpo.search.starts import proposals
 from jhpo.space.space import Space
 from jhpo.storage.snapshot import dump_state, load_state
 from jhpo.strategies.base import Evaluation, Request, Strategy
@@ -72,6 +73,11 @@ class Searcher:
             closings.popleft()
         while self.generation < history.opened:
             self._turn(closings.popleft(), history.table)
+
+    def propose(self, n: int) -> np.ndarray:
+        """``float[n, d]``: what the strategy would ask for next; nothing changes."""
+        with jax.enable_x64(self._x64):
+            return proposals(self._driver, n)
 
     def open(self, history: History) -> np.ndarray:
         """Close the open generation, and ask for the next: ``float[n, d]``."""

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from jhpo.errors import JhpoError, StorageError, check_integer, invalid
+from jhpo.errors import InvalidParameters, JhpoError, StorageError, check_integer, invalid
 from jhpo.evaluation.measures import measure_constraints, trial_seeds
 from jhpo.evaluation.outcome import Outcome, judge
 from jhpo.keys import trial_key
@@ -30,6 +31,8 @@ from jhpo.study.ledger import Append, Ledger
 from jhpo.study.results import Told, collect, pack_results
 from jhpo.study.searcher import Searcher
 from jhpo.trial import Trial, TrialState
+
+_MORE_ROWS = 64  # random ones, among which a feasible completion of a partly given point is looked for
 
 
 class Study:
@@ -264,15 +267,40 @@ class Study:
     def enqueue(self, params: Any) -> int:
         """Put hyperparameters of your own in the queue; the next `ask` hands them out. Returns the trial's id.
 
+        Args:
+            params: all values, or some of them (``{"lr": 0.1}``): the strategy chooses the others, now. A value that
+                matters only under a condition brings its parents with it.
+
         Raises:
-            InvalidParameters: they are not a point of the space.
+            InvalidParameters: they are not a point of the space, or of no feasible one.
         """
-        self.space.validate(params)
-        unit, exact = self.space.encode(params), self.space.exact(params)
+        given, exact = self.space.encode_some(params), self.space.exact(params)
+        try:
+            unit = self.space.encode(params)
+        except InvalidParameters:
+            unit = None  # what is given is right, so something is missing
+        else:
+            self.space.validate(params)
         with self._ledger.transaction() as append:
+            unit = self._completed(given) if unit is None else unit
             trial_id = self.history.table.size
             append("enqueue", {"id": trial_id, "units": unit[None], "time": time.time(), "exact": [exact]})
             return trial_id
+
+    def _completed(self, given: np.ndarray) -> np.ndarray:
+        """A row with the strategy's values for what is NaN; another one for each point that waits already."""
+        turn = len(self.history.waiting)
+        rows = np.roll(self._ledger.searcher().propose(turn + 1), -turn, axis=0)
+        if self.space.has_constraints:
+            more = self.space.sample_unit(trial_key(self.root, self.history.table.size), _MORE_ROWS)
+            rows = np.concatenate([rows, np.asarray(more, rows.dtype)])
+        points = np.where(np.isnan(given), rows, given)
+        if not self.space.has_constraints:
+            return points[0]
+        feasible = np.flatnonzero((np.asarray(self.space.unit_constraint(jnp.asarray(points))) >= 0).all(axis=-1))
+        if not len(feasible):
+            raise invalid("params", "values that some feasible point has", "none that was found", InvalidParameters)
+        return points[feasible[0]]
 
     def absorb(self, params: Sequence[Any], values: Sequence[Any], source: str = "given") -> list[int]:
         """Finished results from elsewhere (a warm start): kept as trials, and shown to the strategy.

@@ -119,8 +119,8 @@ def test_enqueued_points_come_first_and_once():
     assert study.best.id == 0
     with pytest.raises(InvalidParameters, match="x"):
         study.enqueue({"x": 3.0, "y": 0.0, "k": "a"})
-    with pytest.raises(InvalidParameters):
-        study.enqueue({"x": 0.0})
+    with pytest.raises(InvalidParameters, match="z"):
+        study.enqueue({"z": 0.0})
 
 
 def test_enqueued_points_are_evaluated_by_optimize():
