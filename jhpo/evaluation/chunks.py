@@ -15,6 +15,7 @@ import numpy as np
 
 from jhpo.devices import free_memory
 from jhpo.errors import OutOfMemory, check_integer, invalid
+from jhpo.lifetimes import Executable
 from jhpo.switches import without_switches
 
 logger = logging.getLogger("jhpo.population")
@@ -73,7 +74,7 @@ class Program(NamedTuple):
 
     name: Any  # hashable: what distinguishes it from the population's other programs
     place: Callable[[np.ndarray, np.ndarray], tuple[Any, ...]]  # (units, ids) to arguments
-    trace: Callable[..., Any]  # arguments to jax.stages.Traced
+    compile: Callable[..., Executable]  # (arguments, compiler options) to the program
 
 
 class _Smaller(Exception):
@@ -186,7 +187,7 @@ class Chunks:
         if name not in self._compiled:
             begin = time.perf_counter()
             options = CPU_COMPILER_OPTIONS if self.mesh.devices.flat[0].platform == "cpu" else None
-            compiled = program.trace(*arguments).lower().compile(compiler_options=options)
+            compiled = program.compile(arguments, options)
             self.compile_seconds += time.perf_counter() - begin
             if check:
                 self._check_memory(compiled)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jhpo.keys import trial_keys
+from jhpo.lifetimes import Programs
 from jhpo.space.space import Space
 from jhpo.switches import without_switches
 
@@ -14,7 +15,7 @@ _seed_program = jax.jit(lambda root, ids: jax.random.key_data(trial_keys(root, i
 _replicate_program = jax.jit(
     lambda root, ids, r: jax.random.key_data(jax.vmap(lambda k: jax.random.fold_in(k, r))(trial_keys(root, ids)))
 )
-_constraint_program = jax.jit(lambda space, units: space.unit_constraint(units))
+_constraint_program = Programs(lambda space, units: space.unit_constraint(units))
 
 
 @without_switches

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -16,6 +15,7 @@ from jhpo.errors import check_integer, invalid
 from jhpo.evaluation.chunks import Chunks, Program
 from jhpo.gradients.estimators import value_and_unit_grad
 from jhpo.keys import trial_keys
+from jhpo.lifetimes import Executable, programs
 from jhpo.space.declared import value_key
 from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation, Request
@@ -124,7 +124,7 @@ def evaluate_units(
     return Evaluation(value=value, grad=grad, constraint=constraint, variance=variance)
 
 
-@functools.partial(jax.jit, static_argnames=("request", "replicates", "metric", "static", "mesh"))
+@programs("request", "replicates", "metric", "static", "mesh")
 def _evaluate_program(
     trainable: Any,
     space: Space,
@@ -147,7 +147,7 @@ def _evaluate_program(
     return over_devices(rows, mesh)(trainable, root, units, ids)
 
 
-@functools.partial(jax.jit, static_argnames=("replicates", "metric", "static"))
+@programs("replicates", "metric", "static")
 def _state_program(
     trainable: Any,
     space: Space,
@@ -337,10 +337,11 @@ class Population:
         def place(units: np.ndarray, ids: np.ndarray) -> tuple[Any, ...]:
             return (self._on_devices(), self.space, *self._spread(units, ids), root)
 
-        def trace(*arguments: Any) -> Any:
+        def compile_it(arguments: tuple[Any, ...], options: Any) -> Executable:
             with objective_errors():
-                return _evaluate_program.trace(
+                return _evaluate_program.compile(
                     *arguments,
+                    options=options,
                     request=request,
                     replicates=self.replicates,
                     metric=self.metric,
@@ -348,7 +349,7 @@ class Population:
                     mesh=self.mesh,
                 )
 
-        return Program((static, request), place, trace)
+        return Program((static, request), place, compile_it)
 
     def _spread(self, *rows: np.ndarray) -> tuple[jax.Array, ...]:
         members = jax.sharding.NamedSharding(self.mesh, jax.sharding.PartitionSpec("members"))
@@ -374,16 +375,18 @@ class Population:
     def _train_at(
         self, width: int | None, static: StaticValues, units: np.ndarray, ids: np.ndarray, root: jax.Array
     ) -> tuple[Any, np.ndarray]:
-        def trace(*arguments: Any) -> Any:
+        def compile_it(arguments: tuple[Any, ...], options: Any) -> Executable:
             with objective_errors():
-                return _state_program.trace(*arguments, replicates=self.replicates, metric=self.metric, static=static)
+                return _state_program.compile(
+                    *arguments, options=options, replicates=self.replicates, metric=self.metric, static=static
+                )
 
         width = width or len(units)
         parts = []
         for start in range(0, len(units), width):
             take = np.minimum(np.arange(start, start + width), len(units) - 1)
             arguments = (self.trainable, self.space, units[take], ids[take], root)
-            program = self.chunks.compiled(Program(("states", static), lambda *rows: rows, trace), arguments)
+            program = self.chunks.compiled(Program(("states", static), lambda *rows: rows, compile_it), arguments)
             kept = min(width, len(units) - start)
             parts.append(jax.tree.map(lambda x, kept=kept: x[:kept], program(*arguments)))
         states, value = jax.tree.map(lambda *xs: jnp.concatenate(xs), *parts)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -23,6 +22,7 @@ from jhpo.kernels.unroll import (
     reverse_value_and_grad,
     unroll,
 )
+from jhpo.lifetimes import programs
 from jhpo.space.space import Space
 from jhpo.training.binding import Partly, Training, bind, differentiable, has_implicit, relaxed
 
@@ -301,13 +301,13 @@ def _floats_of(grad: HP, hp: HP) -> list[jax.Array]:
     return [g for g, leaf in pairs if trees.is_float(leaf)]
 
 
-@functools.partial(jax.jit, static_argnames=("spec",))
+@programs("spec")
 def estimate_program(trainable: Any, hp: HP, key: jax.Array, spec: Spec) -> Estimate:
     """`estimate` as one compiled program for each spec and structure."""
     return estimate(trainable, hp, key, spec)
 
 
-@functools.partial(jax.jit, static_argnames=("spec",))
+@programs("spec")
 def probe_program(trainable: Any, hp: HP, key: jax.Array, spec: Spec) -> Probe:
     """`probe` as one compiled program for each spec and structure."""
     return probe(trainable, hp, key, spec)

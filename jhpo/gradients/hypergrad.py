@@ -188,7 +188,8 @@ class _Attempt:
         spec = spec._replace(norms=spec.method in ("reverse", "truncated", "forward") and self.facts.steps > 0)
         spec, why, measured = self._fit(spec, why)
         with objective_errors():
-            out = estimate_program(self.trainable, self.hp, self.key, spec)
+            arguments = (self.trainable, self.hp, self.key)
+            out = estimate_program.compile(*arguments, spec)(*arguments)
         if self.exponent is None and out.norms is not None and spec.method == "reverse" and self.check:
             sizes = np.asarray(out.norms)
             self.exponent = float(np.log(np.max(sizes) / sizes[-1])) if sizes[-1] > 0 else 0.0
@@ -212,7 +213,7 @@ class _Attempt:
                 tried.append((expected, f"{levels}: {in_units(expected)} expected"))
                 continue
             with objective_errors():
-                analysis = estimate_program.lower(self.trainable, self.hp, self.key, spec).compile().memory_analysis()
+                analysis = estimate_program.compile(self.trainable, self.hp, self.key, spec).memory_analysis()
             measured = None if analysis is None else int(analysis.temp_size_in_bytes)
             if measured is None or measured <= self.limit:
                 if tried:

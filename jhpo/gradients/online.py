@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -16,6 +15,7 @@ from jhpo.gradients.checks import checked_hp, checked_key
 from jhpo.gradients.dependence import names_of
 from jhpo.kernels import trees
 from jhpo.kernels.online import online
+from jhpo.lifetimes import programs
 from jhpo.space.space import Space
 from jhpo.switches import without_switches
 from jhpo.training.binding import bind, differentiable, relaxed
@@ -141,7 +141,7 @@ def _released(loss: Callable[..., Any]) -> Callable[..., Any]:
 _DEFAULT = optax.adam(0.02)
 
 
-@functools.partial(jax.jit, static_argnames=("outer", "loss", "window", "horizon", "metric"))
+@programs("outer", "loss", "window", "horizon", "metric")
 @relaxed
 def _program(
     trainable: Any,

@@ -17,6 +17,7 @@ from jhpo.gradients.estimators import Spec
 from jhpo.kernels import trees
 from jhpo.kernels.chaos import TRUSTED, USABLE
 from jhpo.kernels.unroll import gradient_bytes, reverse_bytes, unroll
+from jhpo.lifetimes import weakly
 from jhpo.training.binding import Partly, bind, has_implicit, relaxed, state_bytes
 from jhpo.training.objective import objective_errors
 
@@ -60,7 +61,8 @@ def facts_of(trainable: Any, hp: HP, key: jax.Array, spec: Spec) -> Facts:
     Raises:
       InvalidArgument: the trainable cannot be traced, or its evaluation is no real scalar.
     """
-    leaves, treedef = jax.tree.flatten((trainable, hp, key))
+    with weakly():
+        leaves, treedef = jax.tree.flatten((trainable, hp, key))
     shapes = tuple((jnp.shape(x), jnp.result_type(x)) for x in leaves)
     at = (treedef, shapes, spec.wrt, spec.horizon, spec.metric, jnp.result_type(float))
     if at not in _KNOWN:

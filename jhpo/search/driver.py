@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jhpo.keys import init_key, strategy_key
+from jhpo.lifetimes import Programs
 from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation, Request, Strategy
 from jhpo.switches import switches_off
@@ -43,17 +44,22 @@ def _turn(
     return strategy.ask(state, strategy_key(root, generation))
 
 
-_turn_program = jax.jit(_turn)
-_init_program = jax.jit(lambda strategy, space, root: strategy.init(space, init_key(root)))
-_tell_program = jax.jit(lambda strategy, state, units, result: strategy.tell(state, units, result))
-_ask_program = jax.jit(lambda strategy, state, root, generation: strategy.ask(state, strategy_key(root, generation)))
-_advance_program = jax.jit(lambda strategy, state: strategy.advance(state))
-_cross_program = jax.jit(
+# of each kind, in the whole process: a program of a Bayesian search has about a thousand memory maps
+_MOST = 12
+_turn_program = Programs(_turn, most=_MOST)
+_init_program = Programs(lambda strategy, space, root: strategy.init(space, init_key(root)), most=_MOST)
+_tell_program = Programs(lambda strategy, state, units, result: strategy.tell(state, units, result), most=_MOST)
+_ask_program = Programs(
+    lambda strategy, state, root, generation: strategy.ask(state, strategy_key(root, generation)), most=_MOST
+)
+_advance_program = Programs(lambda strategy, state: strategy.advance(state), most=_MOST)
+_cross_program = Programs(
     lambda strategy, state, units, result, root, generation: strategy.ask(
         strategy.advance(strategy.tell(state, units, result)), strategy_key(root, generation)
-    )
+    ),
+    most=_MOST,
 )
-_absorb_program = jax.jit(lambda strategy, state, units, result: strategy.absorb(state, units, result))
+_absorb_program = Programs(lambda strategy, state, units, result: strategy.absorb(state, units, result), most=_MOST)
 
 
 def blank_state(strategy: Strategy, space: Space, root: jax.Array) -> Any:
@@ -228,7 +234,7 @@ class Driver:
 
         def compile_it() -> None:
             with self.precision():
-                self._ahead[key] = _turn_program.lower(*ahead).compile()
+                self._ahead[key] = _turn_program.compile(*ahead)
 
         # no daemon: an interpreter that exits during a compilation would take XLA's threads down with it
         self._thread = threading.Thread(target=compile_it, name="jhpo-compile-ahead")

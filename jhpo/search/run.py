@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -12,6 +11,7 @@ import jax.numpy as jnp
 from jhpo.errors import check_integer, invalid
 from jhpo.evaluation.population import evaluate_units
 from jhpo.keys import init_key, strategy_key, trial_keys
+from jhpo.lifetimes import programs
 from jhpo.search.starts import completed, parts, read_starts
 from jhpo.space.space import Space
 from jhpo.strategies.base import Strategy
@@ -85,7 +85,7 @@ def run(
         return _run(strategy, trainable, space, key, given, generations=generations, replicates=replicates)
 
 
-@functools.partial(jax.jit, static_argnames=("generations", "replicates"))
+@programs("generations", "replicates")
 def _run(
     strategy: Strategy, trainable: Any, space: Space, key: jax.Array, given: Any, *, generations: int, replicates: int
 ) -> tuple[Any, Trace | tuple[Trace, ...]]:

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jhpo.errors import InvalidSpace, check_integer, invalid
+from jhpo.lifetimes import Held
 from jhpo.space import codec
 from jhpo.space import host_codec as host
 from jhpo.space.layout import Layout
@@ -25,7 +26,7 @@ HP = Any
 MAX_ENUMERATED = 100_000
 
 
-@jax.tree_util.register_static
+@jax.tree_util.register_pytree_node_class
 class Space(Layout):
     """A search space over any pytree of `Float`, `Int`, `Choice` and `Ordinal`.
 
@@ -71,6 +72,8 @@ class Space(Layout):
         self.conditions = codec.resolve_conditions(self.names, self.parameters)
         self.order = codec.condition_order(self.names, self.conditions)
         self._layout()
+        choices = (c for p in self.parameters for c in getattr(p, "choices", ()))
+        self._has_functions = bool(self.constraints) or any(callable(c) for c in choices)
         self._key = (self.names, tuple(p.key for p in self.parameters), self.treedef, self.constraints)
 
     def _layout(self) -> None:
@@ -102,6 +105,16 @@ class Space(Layout):
         inside = ", ".join(f"{n}: {type(p).__name__}" for n, p in zip(self.names, self.parameters))
         return f"Space({inside})"
 
+    def tree_flatten(self) -> tuple[tuple[()], Held]:
+        """No leaves; a program for functions of the user's goes with the space, other equal spaces share theirs."""
+        return (), Held(self, unique=self._has_functions)
+
+    @classmethod
+    def tree_unflatten(cls, structure: Held, _: Any) -> Space:
+        """The same object."""
+        space: Space = structure()
+        return space
+
     # -- structure ------------------------------------------------------------------------------------------
 
     @property
@@ -119,7 +132,9 @@ class Space(Layout):
         """Number of constraint values of a point."""
         if not self.constraints:
             return 0
-        shape = jax.eval_shape(self.unit_constraint, jax.ShapeDtypeStruct((self.dim,), jnp.result_type(float)))
+        # a function of its own: JAX remembers what it traced for as long as the function lives
+        row = jax.ShapeDtypeStruct((self.dim,), jnp.result_type(float))
+        shape = jax.eval_shape(lambda unit: self.unit_constraint(unit), row)
         return int(shape.shape[-1])
 
     @functools.cached_property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -10,10 +11,11 @@ import jax
 import jax.numpy as jnp
 
 from jhpo.errors import invalid
+from jhpo.lifetimes import structured
 from jhpo.training.networks import Adapted, Model, as_model
 
 
-@jax.tree_util.register_static
+@functools.partial(structured, data=["model"], meta=["change"])
 @dataclasses.dataclass(frozen=True)
 class _Augmented(Adapted):
     """A model whose inputs are changed while it is trained."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 from typing import Any
 
 import jax
 
 from jhpo.errors import InvalidArgument
+from jhpo.lifetimes import structured
 
 _SWITCHES = ("train", "training", "is_training", "deterministic", "inference")
 
@@ -20,7 +22,7 @@ class Same:
         self.value = value
 
 
-@jax.tree_util.register_static
+@functools.partial(structured, meta=["source", "takes"])
 @dataclasses.dataclass(frozen=True)
 class EquinoxModel:
     """An equinox module (every member begins with its weights), or a function of ``key`` that makes one.

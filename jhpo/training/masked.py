@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,6 +13,7 @@ import jax.numpy as jnp
 
 from jhpo.errors import check_integer, invalid
 from jhpo.kernels.counter_random import invert, scramble, seeds, unit
+from jhpo.lifetimes import structured
 from jhpo.training.networks import Adapted
 
 # Counters of the weights of a layer: its inputs times this, and the unit.
@@ -38,7 +40,7 @@ def mask_units(x: jax.Array, width: jax.Array | int, axis: int = -1) -> jax.Arra
     return jnp.where(units < jnp.asarray(width, jnp.int32), x, jnp.zeros((), x.dtype))
 
 
-@jax.tree_util.register_static
+@functools.partial(structured, meta=["widths", "largest", "outputs", "activation"])
 @dataclasses.dataclass(frozen=True)
 class MaskedMLP(Adapted):
     """A multilayer perceptron whose hidden widths are hyperparameters; made by `masked_mlp`."""

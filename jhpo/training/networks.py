@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jhpo.errors import invalid
+from jhpo.lifetimes import structured
 from jhpo.training.equinox import EquinoxModel, Same
 
 _TRAIN_FLAGS = ("train", "training", "is_training")
@@ -42,7 +43,7 @@ class Adapted:
     """Base of what `as_model` takes as it is: models of our own, and adapters around others."""
 
 
-@jax.tree_util.register_static
+@functools.partial(structured, meta=["source", "from_hp"])
 @dataclasses.dataclass(frozen=True)
 class LinenModel:
     """A linen module, or a function of the hyperparameters that returns one."""
@@ -76,7 +77,7 @@ class LinenModel:
         return self._module(hp).bind({"params": params, **extra})
 
 
-@jax.tree_util.register_static
+@functools.partial(structured, meta=["source", "takes_hp"])
 @dataclasses.dataclass(frozen=True)
 class NnxModel:
     """A function or class that makes an nnx module from ``rngs``, and from the hyperparameters if it takes them.
@@ -136,7 +137,7 @@ class NnxModel:
         return module
 
 
-@jax.tree_util.register_static
+@functools.partial(structured, meta=["make", "call"])
 @dataclasses.dataclass(frozen=True)
 class FunctionModel:
     """``init(key, x) -> params`` and ``apply(params, x) -> outputs``."""

@@ -14,11 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jhpo.errors import InvalidArgument, JhpoError, invalid
+from jhpo.lifetimes import Form, Structured, structured
 from jhpo.space.space import Space
 from jhpo.training.trainable import HP, Trainable, check_steps, train_and_evaluate
 
 
-@jax.tree_util.register_static
+@functools.partial(structured, meta=["value"])
 class Constant:
     """A hashable object as structure of a pytree: compared by equality, compiled into the program."""
 
@@ -44,18 +45,16 @@ def _is_array(value: Any) -> bool:
     return isinstance(value, (jax.Array, np.ndarray))
 
 
-@functools.partial(jax.tree_util.register_dataclass, data_fields=["arrays"], meta_fields=["call", "layout"])
+@functools.partial(structured, data=["call", "arguments"], meta=["treedef"])
 class _Partial:
     """A `functools.partial` whose array arguments are leaves and whose other arguments are structure."""
 
-    def __init__(self, call: Constant, arrays: list[Any], layout: Any) -> None:
-        self.call, self.arrays, self.layout = call, arrays, layout
-
-    @classmethod
-    def of(cls, function: functools.partial[Any]) -> _Partial:
-        leaves, treedef = jax.tree.flatten((function.args, dict(function.keywords)))
-        rest = tuple(None if _is_array(x) else Constant(x) for x in leaves)
-        return cls(Constant(function.func), [x for x in leaves if _is_array(x)], (treedef, rest))
+    def __init__(self, function: functools.partial[Any]) -> None:
+        leaves, self.treedef = jax.tree.flatten((function.args, dict(function.keywords)))
+        # the leaves of jax.tree_util.Partial are its own choice
+        traced = isinstance(function, jax.tree_util.Partial)
+        self.call = Constant(function.func)
+        self.arguments = [x if traced or _is_array(x) else Constant(x) for x in leaves]
 
     @property
     def bound(self) -> int:
@@ -64,14 +63,13 @@ class _Partial:
         return len(jax.tree.unflatten(treedef, [0] * len(rest))[0])
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        treedef, rest = self.layout
-        arrays = iter(self.arrays)
-        first, named = jax.tree.unflatten(treedef, [next(arrays) if r is None else r.value for r in rest])
+        leaves = [x.value if isinstance(x, Constant) else x for x in self.arguments]
+        first, named = jax.tree.unflatten(self.treedef, leaves)
         return self.call.value(*first, *args, **{**named, **kwargs})
 
 
-@functools.partial(jax.tree_util.register_dataclass, data_fields=["function"], meta_fields=["key_argument"])
-class Objective:
+@functools.partial(structured, data=["function"], meta=["key_argument"])
+class Objective(Structured):
     """A plain function as a trainable of no steps: its state is the member's key."""
 
     steps = 0
@@ -99,17 +97,38 @@ class Objective:
         return found
 
 
-@functools.partial(jax.tree_util.register_dataclass, data_fields=["inner"], meta_fields=[])
-class _Opaque:
-    """A trainable object that is no pytree, as structure of the compiled program."""
+class _Wrapped:
+    """An object of the user's with all that it offers, and another way of being a pytree."""
 
-    def __init__(self, inner: Constant) -> None:
-        self.inner = inner
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") or name == "inner":
+        if name.startswith("__") or name == "_inner":
             raise AttributeError(name)
-        return getattr(self.inner.value, name)
+        return getattr(self._inner, name)
+
+
+@functools.partial(structured, meta=["_inner"])
+class _Opaque(_Wrapped):
+    """A trainable object that is no pytree, as structure of the compiled program."""
+
+
+@jax.tree_util.register_pytree_node_class
+class _Foreign(_Wrapped):
+    """A pytree of another library or of the user's own, whose structure a compiled program does not keep alive."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._inner(*args, **kwargs)
+
+    def tree_flatten(self) -> tuple[list[Any], Form]:
+        """Its leaves, and itself as structure."""
+        return jax.tree.leaves(self._inner), Form(self._inner)
+
+    @classmethod
+    def tree_unflatten(cls, form: Form, leaves: Any) -> _Foreign:
+        """Another of the same structure."""
+        return cls(jax.tree.unflatten(jax.tree.structure(form()), leaves))
 
 
 def _key_argument(function: Callable[..., Any]) -> str | None:
@@ -145,18 +164,20 @@ def as_trainable(objective: Any) -> Any:
     """
     if isinstance(objective, type):
         raise invalid("objective", "an instance or a function", objective)
-    if isinstance(objective, (Objective, _Opaque)):
+    if isinstance(objective, (Objective, _Wrapped)):
         return objective
     if isinstance(objective, Trainable):
         check_steps(objective)
-        return objective if _is_pytree(objective) else _Opaque(Constant(objective))
+        if not _is_pytree(objective):
+            return _Opaque(Constant(objective).value)
+        return objective if isinstance(objective, Structured) else _Foreign(objective)
     if not callable(objective):
         expected = "a function objective(hp) or objective(hp, key), or an object with steps, init, step and evaluate"
         raise invalid("objective", expected, objective)
     key_argument = _key_argument(objective)
     if isinstance(objective, functools.partial):
-        return Objective(_Partial.of(objective), key_argument)
-    return Objective(objective if _is_pytree(objective) else Constant(objective), key_argument)
+        return Objective(_Partial(objective), key_argument)
+    return Objective(_Foreign(objective) if _is_pytree(objective) else Constant(objective), key_argument)
 
 
 def check_arguments(trainable: Any, space: Space) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 from jhpo.errors import check_integer, invalid
 from jhpo.kernels.mixed import mixed_value_and_grad
 from jhpo.kernels.shuffle import batch_rows
+from jhpo.lifetimes import Structured, structured
 from jhpo.training.networks import Model, as_model
 from jhpo.training.targets import Labels, check_labels, fit_labels, fit_values, live_rows, mean_of_live
 
@@ -53,16 +54,16 @@ _LOSSES: dict[str, tuple[Callable[..., Any], dict[str, Callable[..., Any]]]] = {
     "classification": (cross_entropy, {"error": error_rate}),
     "regression": (squared_error, {}),
 }
-_DATA = ("train", "valid", "order")
+_DATA = ("train", "valid", "order", "model")
 _META = (
-    *("model", "tx", "task", "labels", "loss", "loss_takes_hp", "penalty", "metrics", "metric"),
+    *("tx", "task", "labels", "loss", "loss_takes_hp", "penalty", "metrics", "metric"),
     *("batch_size", "steps", "max_steps", "independent_batches", "eval_batch"),
 )
 
 
-@functools.partial(jax.tree_util.register_dataclass, data_fields=list(_DATA), meta_fields=list(_META))
+@functools.partial(structured, data=_DATA, meta=_META)
 @dataclasses.dataclass(frozen=True, eq=False)
-class Supervised:
+class Supervised(Structured):
     """The Trainable that `supervised` makes. Its leaves are the data; the rest is structure, compared by value."""
 
     train: Data  # inputs [n, ...], targets [n, ...]

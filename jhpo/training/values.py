@@ -11,17 +11,17 @@ import jax
 import numpy as np
 
 from jhpo.errors import invalid
+from jhpo.lifetimes import Structured, structured
 
 HP = Any
 _TAKE_HP = ("init", "step", "evaluate", "train_loss")
 
 
-@jax.tree_util.register_static
+@functools.partial(structured, meta=["value"])
 @dataclasses.dataclass(frozen=True)
-class Held:
-    """A Python value in the place of a leaf; equal to others of the same type and value (1 is neither 1.0 nor True)."""
+class Value:
+    """A Python value in the place of a leaf."""
 
-    kind: type
     value: Any
 
 
@@ -53,7 +53,7 @@ def hold(hp: HP, chosen: Callable[[Any], bool]) -> HP:
         except TypeError as error:
             name = jax.tree_util.keystr(path, simple=True, separator=".")
             raise invalid(f"hp: {name}", "a number, an array, or a hashable value", x) from error
-        return Held(type(x), x)
+        return Value(x)
 
     return jax.tree_util.tree_map_with_path(leaf, hp)
 
@@ -64,26 +64,26 @@ def release(hp: HP) -> HP:
     >>> release({"lr": 0.1, "opt": hold("adam", lambda x: True)})
     {'lr': 0.1, 'opt': 'adam'}
     """
-    return jax.tree.map(lambda x: x.value if _is_held(x) else x, hp, is_leaf=_is_held)
+    return jax.tree.map(lambda x: x.value if _is_value(x) else x, hp, is_leaf=_is_value)
 
 
 def without(hp: HP) -> HP:
     """The tree with 0 for numbers that were held, and None for everything else that was: a gradient's parts."""
 
     def leaf(x: Any) -> Any:
-        if not _is_held(x):
+        if not _is_value(x):
             return x
-        return jax.numpy.zeros(()) if issubclass(x.kind, (int, float)) else None
+        return jax.numpy.zeros(()) if isinstance(x.value, (int, float)) else None
 
-    return jax.tree.map(leaf, hp, is_leaf=_is_held)
-
-
-def _is_held(x: Any) -> bool:
-    return isinstance(x, Held)
+    return jax.tree.map(leaf, hp, is_leaf=_is_value)
 
 
-@functools.partial(jax.tree_util.register_dataclass, data_fields=["inner"], meta_fields=[])
-class Releasing:
+def _is_value(x: Any) -> bool:
+    return isinstance(x, Value)
+
+
+@functools.partial(structured, data=["inner"])
+class Releasing(Structured):
     """A trainable of hyperparameters some of which are held: its functions see the values themselves."""
 
     def __init__(self, inner: Any) -> None:

@@ -9,7 +9,7 @@ import optax
 import pytest
 
 import jhpo
-from jhpo.training.values import Held, hold, release
+from jhpo.training.values import Value, hold, release
 
 X = np.random.default_rng(0).normal(size=(32, 3)).astype(np.float32)
 Y = X @ np.array([1.0, -2.0, 0.5], np.float32)
@@ -139,7 +139,8 @@ def test_online_tuning() -> None:
 
 
 def test_values_of_different_types_are_different_parts_of_a_program() -> None:
-    assert Held(int, 1) != Held(bool, True) and Held(int, 1) != Held(float, 1.0) and Held(int, 1) == Held(int, 1)
+    one, same, true, real = (jax.tree.structure(Value(v)) for v in (1, 1, True, 1.0))
+    assert one == same and one != true and one != real
     assert release(hold(HP, lambda x: not isinstance(x, float))) == HP
     with pytest.raises(jhpo.InvalidArgument, match="hp: s: expected a number, an array, or a hashable value"):
         jhpo.hypergrad(lambda hp: hp["lr"], {"lr": 0.1, "s": bytearray(b"x")}, KEY)

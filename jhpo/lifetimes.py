@@ -1,0 +1,261 @@
+"""Compiled programs that go when the objects go that they were compiled for.
+
+`jax.jit` keeps a program for as long as the jitted function lives, and the program keeps what it was made from: an
+objective and all that it closes over. A function of a library lives for ever. So here every program has a function of
+its own, kept in a bounded table under a key that refers to the user's objects weakly.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+import threading
+import types
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+
+T = TypeVar("T", bound=type)
+_GONE = object()
+
+
+class _Mode(threading.local):
+    """The objects met while structure is taken weakly; None outside of `weakly`."""
+
+    met: list[Any] | None = None
+
+
+_mode = _Mode()
+
+
+@contextlib.contextmanager
+def weakly() -> Iterator[list[Any]]:
+    """Within it, structure refers weakly to the objects in it; they are listed."""
+    before, _mode.met = _mode.met, []
+    try:
+        yield _mode.met
+    finally:
+        _mode.met = before
+
+
+class Held:
+    """A Python object as structure of a pytree, equal to any other that holds an equal object.
+
+    While `Programs` takes a key it holds the object weakly, if the object is one of a kind: a function, a class, an
+    instance that is equal to itself alone. Objects with an equality of their own are values, and are kept.
+    """
+
+    __slots__ = ("_get", "_hash")
+
+    def __init__(self, value: Any, unique: bool = False) -> None:
+        self._hash = hash(value)
+        unique = unique or isinstance(value, types.MethodType) or type(value).__eq__ is object.__eq__
+        self._get = _reference(value) if unique else lambda: value
+
+    def __call__(self) -> Any:
+        """The object.
+
+        Raises:
+          ReferenceError: it is gone.
+        """
+        value = self._value()
+        if value is _GONE:
+            raise ReferenceError("the object that this structure was made from is gone")
+        return value
+
+    def _value(self) -> Any:
+        value = self._get()
+        return _GONE if value is None and isinstance(self._get, weakref.ref) else value
+
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        if not isinstance(other, Held) or self._hash != other._hash:
+            return False
+        mine, theirs = self._value(), other._value()
+        return mine is not _GONE and theirs is not _GONE and (mine is theirs or self._same(mine, theirs))
+
+    def _same(self, mine: Any, theirs: Any) -> bool:
+        return type(mine) is type(theirs) and bool(mine == theirs)  # 1 is neither 1.0 nor True
+
+    def __hash__(self) -> int:
+        return self._hash
+
+
+class Form(Held):
+    """A pytree as structure: equal to any other of its structure, whatever the leaves, and gone with the instance."""
+
+    __slots__ = ()
+
+    def __init__(self, tree: Any) -> None:
+        self._hash, self._get = hash(jax.tree.structure(tree)), _reference(tree)
+
+    def _same(self, mine: Any, theirs: Any) -> bool:
+        return bool(jax.tree.structure(mine) == jax.tree.structure(theirs))
+
+
+def _reference(value: Any) -> Callable[[], Any]:
+    """A weak reference while `weakly`, if the object allows one; otherwise one that keeps it."""
+    if _mode.met is not None:
+        method = isinstance(value, types.MethodType)
+        with contextlib.suppress(TypeError):
+            reference = weakref.WeakMethod(value) if method else weakref.ref(value)
+            _mode.met.append(value.__self__ if method else value)
+            return reference
+    return lambda: value
+
+
+def hold(value: Any) -> Any:
+    """A `Held`; of a tuple, a tuple of them."""
+    return tuple(hold(v) for v in value) if type(value) is tuple else Held(value)
+
+
+def held(structure: Any) -> Any:
+    """What `hold` was given."""
+    return tuple(held(s) for s in structure) if isinstance(structure, tuple) else structure()
+
+
+class Structured:
+    """Base of pytrees whose structure is weak already."""
+
+
+def structured(cls: T, data: Sequence[str] = (), meta: Sequence[str] = ()) -> T:
+    """Register a class as a pytree of its ``data`` attributes; those of ``meta`` are structure, see `Held`."""
+    data, meta = tuple(data), tuple(meta)
+    keys = [jax.tree_util.GetAttrKey(name) for name in data]
+
+    def flatten(node: Any) -> tuple[list[Any], Any]:
+        return [getattr(node, name) for name in data], tuple(hold(getattr(node, name)) for name in meta)
+
+    def flatten_with_keys(node: Any) -> tuple[list[Any], Any]:
+        children, structure = flatten(node)
+        return list(zip(keys, children)), structure
+
+    def unflatten(structure: Any, children: Any) -> Any:
+        node = object.__new__(cls)
+        for name, value in (*zip(data, children), *zip(meta, map(held, structure))):
+            object.__setattr__(node, name, value)
+        return node
+
+    jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
+    return cls
+
+
+class Executable:
+    """A compiled program for arguments of fixed shapes."""
+
+    def __init__(self, compiled: Any, output: Callable[[], Any]) -> None:
+        self._compiled, self._output = compiled, output
+        self._analysis: Any = _GONE
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Run it; arguments of the structure, shapes and dtypes it was compiled for, static ones left out."""
+        return jax.tree.unflatten(self._output(), self._compiled(jax.tree.leaves(arguments)))
+
+    def memory_analysis(self) -> Any:
+        """Bytes the program needs, or None where the backend does not tell."""
+        if self._analysis is _GONE:  # it takes 10 ms
+            self._analysis = self._compiled.memory_analysis()
+        return self._analysis
+
+
+class _Entry:
+    """One program: a function of its own, so that what JAX remembers of it goes with it."""
+
+    def __init__(self, function: Callable[..., Any], treedef: Any, static: dict[str, Any], anchors: list[Any]) -> None:
+        self.output: Any = None
+        self.compiled: dict[Any, Executable] = {}
+
+        def alone(leaves: list[Any]) -> list[Any]:
+            with weakly():  # JAX remembers structures it meets while it traces, too
+                args, kwargs = jax.tree.unflatten(treedef, leaves)
+                out = function(*args, **kwargs, **{name: held(value) for name, value in static.items()})
+                flat, self.output = jax.tree.flatten(out)
+            return flat
+
+        alone.__name__ = alone.__qualname__ = function.__name__
+        self.jitted: Any = jax.jit(alone)
+        self._watched = [weakref.ref(anchor, self._end) for anchor in anchors]
+
+    def _end(self, _: Any) -> None:
+        self.jitted, self.compiled = None, {}
+
+
+class Programs:
+    """A jitted function whose programs go with the user's objects in their structure, and are bounded in number.
+
+    Used as `jax.jit` would be. Functions, classes and other objects of their own kind in the structure of the arguments
+    are referred to weakly; programs of other structures go when ``most`` newer ones are in use.
+
+    Args:
+      function: what to compile; a function of a module, that closes over nothing.
+      static: names of its static arguments, hashable.
+      most: programs kept.
+
+    >>> double = Programs(lambda x: 2 * x)
+    >>> float(double(3.0))
+    6.0
+    """
+
+    def __init__(self, function: Callable[..., Any], static: Sequence[str] = (), most: int = 64) -> None:
+        functools.update_wrapper(self, function)
+        self._function, self._most = function, most
+        parameters = list(inspect.signature(function).parameters)
+        self._static = {name: parameters.index(name) for name in static}
+        self._entries: OrderedDict[Any, _Entry] = OrderedDict()
+        self._lock = threading.RLock()
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """The function's value, from a compiled program."""
+        entry, leaves = self._find(args, kwargs)
+        jitted = entry.jitted
+        out = jitted(leaves)
+        return jax.tree.unflatten(entry.output, out)
+
+    def __len__(self) -> int:
+        """Programs kept at present."""
+        with self._lock:
+            self._tidy()
+            return len(self._entries)
+
+    def compile(self, *args: Any, options: dict[str, str] | None = None, **kwargs: Any) -> Executable:
+        """The program for arguments of these shapes (arrays, or `jax.ShapeDtypeStruct`), not yet run; kept."""
+        entry, leaves = self._find(args, kwargs)
+        jitted = entry.jitted
+        placed = tuple(getattr(x, "sharding", None) for x in leaves)
+        name = (tuple((options or {}).items()), placed, jax.config.jax_enable_x64)
+        if name not in entry.compiled:
+            compiled = jitted.trace(leaves).lower().compile(compiler_options=options)
+            entry.compiled[name] = Executable(compiled, lambda: entry.output)
+        return entry.compiled[name]
+
+    def _find(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[_Entry, list[Any]]:
+        static = {n: args[at] if at < len(args) else kwargs.pop(n) for n, at in self._static.items()}
+        args = tuple(a for i, a in enumerate(args) if i not in self._static.values())
+        with weakly() as met:
+            leaves, treedef = jax.tree.flatten((args, kwargs))
+            fixed = {name: hold(value) for name, value in static.items()}
+        key = (treedef, tuple(fixed.items()), tuple((np.shape(x), getattr(x, "dtype", type(x))) for x in leaves))
+        with self._lock:
+            entry = self._entries.get(key)
+            if entry is None or entry.jitted is None:
+                self._tidy()
+                entry = self._entries[key] = _Entry(self._function, treedef, fixed, met)
+                while len(self._entries) > self._most:
+                    self._entries.popitem(last=False)
+            self._entries.move_to_end(key)
+            return entry, leaves
+
+    def _tidy(self) -> None:
+        for key in [key for key, entry in self._entries.items() if entry.jitted is None]:
+            del self._entries[key]
+
+
+def programs(*static: str, most: int = 64) -> Callable[[Callable[..., Any]], Programs]:
+    """Decorator: `Programs` of a function with these static arguments."""
+    return lambda function: Programs(function, static, most)
