@@ -100,7 +100,7 @@ class Driver:
     """
 
     def __init__(self, strategy: Strategy, space: Space, root: jax.Array) -> None:
-        self.strategy, self.space, self.root = strategy, space, root
+        self.strategy, self.space, self.root = strategy, strategy.view(space), root
         self.state: Any = None
         self.generation = 0  # number of generations asked for
         self._boundaries = set(itertools.accumulate(strategy.segments(_FOREVER)[:-1]))

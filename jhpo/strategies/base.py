@@ -76,6 +76,13 @@ class Strategy:
     # host_float64: the host drives it in float64, through a local context, whatever the global setting
     host_float64: ClassVar[bool] = False
 
+    def view(self, space: Space) -> Space:
+        """The space as the strategy's programs see it when the host drives them: the fewer spaces, the fewer programs.
+
+        `jhpo.space.outline` suits a strategy that knows nothing but unit coordinates.
+        """
+        return space
+
     @property
     def population(self) -> int:
         """Number of points a single `ask` returns."""

@@ -13,6 +13,7 @@ from jhpo.kernels import gp, gp_slopes
 from jhpo.kernels.covariance import JETS, PROFILES
 from jhpo.kernels.loops import in_turn
 from jhpo.kernels.numerics import exact_products
+from jhpo.space.outline import outline
 from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation, Strategy, default_dtype, static_field, strategy
 from jhpo.strategies.bayes import history as past
@@ -160,6 +161,12 @@ class BayesOpt(Strategy):
     def max_evaluations(self, space: Space) -> int | None:
         """A finite space has an end: no point is proposed twice."""
         return None if (space.cells == 0).any() else int(space.cardinality)
+
+    def view(self, space: Space) -> Space:
+        """All that the model sees of a space; one program serves all spaces that have it in common."""
+        if self.gradients:
+            self._check_slopes(space)
+        return outline(space)
 
     # -- buffers --------------------------------------------------------------------------------------------
 
