@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 T = TypeVar("T", bound=type)
@@ -96,7 +97,8 @@ class Form(Held):
         self._hash, self._get = hash(jax.tree.structure(tree)), _reference(tree)
 
     def _same(self, mine: Any, theirs: Any) -> bool:
-        return bool(jax.tree.structure(mine) == jax.tree.structure(theirs))
+        a: Any = jax.tree.structure(mine)
+        return bool(a == jax.tree.structure(theirs))
 
 
 def _reference(value: Any) -> Callable[[], Any]:
@@ -137,7 +139,7 @@ def structured(cls: T, data: Sequence[str] = (), meta: Sequence[str] = ()) -> T:
         return list(zip(keys, children)), structure
 
     def unflatten(structure: Any, children: Any) -> Any:
-        node = object.__new__(cls)
+        node: Any = object.__new__(cls)
         for name, value in (*zip(data, children), *zip(meta, map(held, structure))):
             object.__setattr__(node, name, value)
         return node
@@ -156,6 +158,17 @@ class Executable:
     def __call__(self, *arguments: Any) -> Any:
         """Run it; arguments of the structure, shapes and dtypes it was compiled for, static ones left out."""
         return jax.tree.unflatten(self._output(), self._compiled(jax.tree.leaves(arguments)))
+
+    @property
+    def output_shardings(self) -> Any:
+        """Of the value's leaves, in its structure."""
+        return jax.tree.unflatten(self._output(), self._compiled.output_shardings)
+
+    def __getattr__(self, name: str) -> Any:
+        """What `jax.stages.Compiled` tells of itself, such as ``as_text()``."""
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self._compiled, name)
 
     def memory_analysis(self) -> Any:
         """Bytes the program needs, or None where the backend does not tell."""
@@ -228,7 +241,7 @@ class Programs:
         entry, leaves = self._find(args, kwargs)
         jitted = entry.jitted
         placed = tuple(getattr(x, "sharding", None) for x in leaves)
-        name = (tuple((options or {}).items()), placed, jax.config.jax_enable_x64)
+        name = (tuple((options or {}).items()), placed, str(jnp.result_type(float)))
         if name not in entry.compiled:
             compiled = jitted.trace(leaves).lower().compile(compiler_options=options)
             entry.compiled[name] = Executable(compiled, lambda: entry.output)
