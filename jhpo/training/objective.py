@@ -59,8 +59,7 @@ class _Partial:
     @property
     def bound(self) -> int:
         """Number of positional arguments that have a value."""
-        treedef, rest = self.layout
-        return len(jax.tree.unflatten(treedef, [0] * len(rest))[0])
+        return len(jax.tree.unflatten(self.treedef, self.arguments)[0])
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         leaves = [x.value if isinstance(x, Constant) else x for x in self.arguments]
