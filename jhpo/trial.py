@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,7 +32,7 @@ class Trial:
 
     id: int
     params: Any
-    state: TrialState
+    status: TrialState
     value: float  # as told, in the study's direction; NaN unless complete
     reason: str  # why it failed; empty otherwise
     generation: int  # of the strategy; -1 for enqueued and foreign trials
@@ -39,6 +40,12 @@ class Trial:
     seed: int  # 64 bits of randomness, the trial's own unless the strategy fixes its members' randomness
     horizon: float  # share of the training to run: below 1 in the first phase of a chain
     unit: np.ndarray = field(repr=False, compare=False)  # float64[d], the point of the unit cube
+
+    @property
+    def state(self) -> TrialState:
+        """The old name of `status`: a state is what was trained (`Study.states`, `Result.top`)."""
+        warnings.warn("Trial.state is called Trial.status now", DeprecationWarning, stacklevel=2)
+        return self.status
 
 
 class Column:
@@ -138,7 +145,7 @@ class TrialTable:
         return Trial(
             id=trial_id,
             params=decode(self.unit.array[trial_id]),
-            state=TrialState(int(self.state.array[trial_id])),
+            status=TrialState(int(self.state.array[trial_id])),
             value=float(self.value.array[trial_id]),
             reason=self.reason.get(trial_id, ""),
             generation=int(self.generation.array[trial_id]),

@@ -100,7 +100,7 @@ def to_optuna(study: Study, storage: Any = None, name: str | None = None) -> Any
     states = {TrialState.COMPLETE: optuna.trial.TrialState.COMPLETE, TrialState.FAILED: optuna.trial.TrialState.FAIL}
     rows = []
     for trial in (study[i] for i in range(len(study))):
-        if trial.state not in states:
+        if trial.status not in states:
             continue
         params: dict[str, Any] = {}
         distributions: dict[str, Any] = {}
@@ -110,8 +110,8 @@ def to_optuna(study: Study, storage: Any = None, name: str | None = None) -> Any
                 distributions[label] = distribution_of(label, parameters[parameter])
         rows.append(
             optuna.trial.create_trial(
-                state=states[trial.state],
-                value=trial.value if trial.state is TrialState.COMPLETE else None,
+                state=states[trial.status],
+                value=trial.value if trial.status is TrialState.COMPLETE else None,
                 params=params,
                 distributions=distributions,
                 user_attrs={"jhpo_id": trial.id} | ({"reason": trial.reason} if trial.reason else {}),

@@ -11,14 +11,17 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jhpo.errors import check_integer, invalid
+from jhpo.errors import JhpoError, check_integer, invalid
 from jhpo.evaluation.evaluators import Evaluator, blank_result, make_evaluator
+from jhpo.evaluation.population import Population
 from jhpo.search.driver import Driver
 from jhpo.search.starts import Starts, parts, proposals, read_starts
 from jhpo.search.stopping import Progress, StopRules
 from jhpo.space.distinct import first_distinct
 from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation, Strategy, feasible_value
+from jhpo.training.objective import Objective
+from jhpo.training.serialize import serializable
 
 
 class History(NamedTuple):
@@ -55,39 +58,67 @@ class Result:
     seconds: float
     compile_seconds: float
     space: Space
-    _driver: Driver = dataclasses.field(repr=False)
+    _driver: Driver | None = dataclasses.field(repr=False)
     _last: tuple[np.ndarray, Evaluation] | None = dataclasses.field(repr=False)
-    _evaluator: Evaluator = dataclasses.field(repr=False)
+    _evaluator: Evaluator | None = dataclasses.field(repr=False)
     _root: jax.Array = dataclasses.field(repr=False)
     _order: np.ndarray = dataclasses.field(repr=False)
     _exact: dict[int, dict[str, Any]] = dataclasses.field(repr=False)  # numbers as they were given, by trial
+    _trained: dict[int, Any] = dataclasses.field(repr=False, default_factory=dict)  # states made so far, by trial
 
     @functools.cached_property
     def state(self) -> Any:
         """The strategy's state after the last results (told when first asked for: few need it)."""
+        if self._driver is None:
+            raise JhpoError("the strategy's state stayed where the search ran: read result.state before pickling")
         if self._last is not None:
             self._driver.tell(*self._last)
-        return self._driver.state
+        return serializable(self._driver.state)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process of yours can use: all but programs and the objective."""
+        known = self._trained
+        if self._evaluator is not None and not _trains(self._evaluator):
+            known = dict.fromkeys(range(len(self.history.value)))
+        return self.__dict__ | {"_driver": None, "_evaluator": None, "_last": None, "_trained": dict(known)}
 
     def top(self, k: int = 5, states: bool = True) -> list[Top]:
         """The k best trials with different hyperparameters.
 
-        With ``states``, their trained states are made again from their keys.
+        With ``states``, their trained states are made again from their keys. A result that was pickled brings those
+        along that were made before.
 
         Raises:
           InvalidArgument: k is no positive integer.
+          JhpoError: a state that the pickled result does not hold.
         """
         check_integer("k", k)
         rows = first_distinct(self.space, self.history.units, self._order, k)
-        trained = [None] * len(rows)
-        if states and len(rows):
-            of = self.history
-            trained = self._evaluator.states(of.units[rows], of.ids[rows], self._root, of.value[rows])
+        trained = self._states(rows) if states and len(rows) else [None] * len(rows)
         values = (float(v) for v in self.history.value[rows])
         return [Top(self._params(r), value, int(r), s) for r, value, s in zip(rows, values, trained)]
 
+    def _states(self, rows: np.ndarray) -> list[Any]:
+        if self._evaluator is not None:
+            of = self.history
+            made = self._evaluator.states(of.units[rows], of.ids[rows], self._root, of.value[rows])
+            self._trained.update(zip(map(int, rows), serializable(made)))
+            return list(made)
+        missing = [int(r) for r in rows if int(r) not in self._trained]
+        if missing:
+            raise JhpoError(
+                f"the trained states of trials {missing} stayed where the search ran: call top({len(rows)}) there "
+                "before pickling the result, or top(..., states=False) here"
+            )
+        return [self._trained[int(r)] for r in rows]
+
     def _params(self, row: int) -> Any:
         return self.space.decode(self.history.units[row], self._exact.get(int(row)))
+
+
+def _trains(evaluator: Evaluator) -> bool:
+    """There are states that somebody may want."""
+    return isinstance(evaluator, Population) and not isinstance(evaluator.trainable, Objective)
 
 
 class Top(NamedTuple):

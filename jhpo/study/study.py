@@ -30,6 +30,7 @@ from jhpo.study.history import History
 from jhpo.study.ledger import Append, Ledger
 from jhpo.study.results import Told, collect, pack_results
 from jhpo.study.searcher import Searcher
+from jhpo.training.serialize import serializable
 from jhpo.trial import Trial, TrialState
 
 _MORE_ROWS = 64  # random ones, among which a feasible completion of a partly given point is looked for
@@ -404,7 +405,7 @@ class Study:
         from jhpo.study.batch import trained_states
 
         ids = [t.id if isinstance(t, Trial) else check_integer("trials", t, 0, len(self) - 1) for t in trials]
-        return trained_states(self, objective, ids, metric) if ids else []
+        return serializable(trained_states(self, objective, ids, metric)) if ids else []
 
     @property
     def trials(self) -> Trials:

@@ -97,7 +97,7 @@ def test_processes_survive_hangs_crashes_and_kills():
     slow = jhpo.Study(SPACE, jhpo.SobolSearch(4))
     slow.optimize(jhpo.host(hangs, workers=2, kind="process", timeout=2.0), budget=4)
     assert (
-        sorted(t.state for t in map(slow.__getitem__, range(4))) == [TrialState.COMPLETE] * 2 + [TrialState.FAILED] * 2
+        sorted(t.status for t in map(slow.__getitem__, range(4))) == [TrialState.COMPLETE] * 2 + [TrialState.FAILED] * 2
     )
     assert all("its process was killed" in t.reason for t in slow.failures)
     study = jhpo.Study(SPACE, jhpo.SobolSearch(4))
@@ -171,7 +171,7 @@ def test_what_was_cut_off_is_queued_again():
     assert started.is_set() and not study.history.running
     waiting = list(study.history.waiting)
     study.optimize(jhpo.host(square), budget=30)
-    assert len(study) == 30 and all(study[i].state is TrialState.COMPLETE for i in waiting)
+    assert len(study) == 30 and all(study[i].status is TrialState.COMPLETE for i in waiting)
 
 
 @pytest.mark.parametrize(

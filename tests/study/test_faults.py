@@ -67,7 +67,7 @@ def test_a_masked_value_is_a_failure(value) -> None:
     study = Study(LINE, "random")
     (trial,) = study.ask()
     study.tell(trial, value)
-    assert study[0].state.name == "FAILED" and np.isnan(study[0].value)
+    assert study[0].status.name == "FAILED" and np.isnan(study[0].value)
 
 
 def test_numbers_in_disguise() -> None:

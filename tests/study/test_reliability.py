@@ -90,7 +90,7 @@ def test_a_write_that_fails_leaves_the_earlier_state(tmp_path):
         with jhpo.Study.load(path) as again:
             assert_same(again, study, len(study))
             assert len(again) == len(study) >= len(before["value"])
-        if study[trial.id].state is TrialState.RUNNING:
+        if study[trial.id].status is TrialState.RUNNING:
             study.tell(trial, 0.5)
         study.requeue()
         (trial,) = study.ask()

@@ -27,7 +27,7 @@ def test_ids_are_contiguous_and_params_are_host_values():
     trials = study.ask(6)
     assert [t.id for t in trials] == list(range(6))
     assert all(isinstance(t.params["x"], float) and t.params["k"] in ("a", "b") for t in trials)
-    assert all(t.state is TrialState.RUNNING for t in trials)
+    assert all(t.status is TrialState.RUNNING for t in trials)
     assert len({t.seed for t in trials}) == 6
     study.tell(trials[0], 1.0)
     study.tell(1, 0.5)
@@ -72,7 +72,7 @@ def test_anything_but_a_finite_number_fails_with_a_reason(value, words):
     good, bad = study.ask(2)
     study.tell(bad, value)
     study.tell(good, 1e308)
-    assert study[bad.id].state is TrialState.FAILED
+    assert study[bad.id].status is TrialState.FAILED
     import re
 
     assert re.search(words, study[bad.id].reason), study[bad.id].reason
@@ -150,7 +150,7 @@ def test_a_generational_strategy_gives_its_generation_and_closes_early_only_when
     second = study.ask(3)  # two are pending: the generation is closed without them
     assert [t.generation for t in second] == [1] * 3
     study.tell(first[6], on_host(first[6].params))  # late, and kept
-    assert study[6].state is TrialState.COMPLETE
+    assert study[6].status is TrialState.COMPLETE
     rest = study.ask(100)
     assert [t.generation for t in rest] == [1] * 5
     study.tell(second + rest, [on_host(t.params) for t in second + rest])

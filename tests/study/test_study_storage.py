@@ -196,7 +196,7 @@ def test_a_lease_that_ran_out_is_handed_on_and_given_up_in_the_end(tmp_path):
     time.sleep(2e-3)
     (other,) = study.ask()
     assert other.id == 1
-    assert study[0].state is TrialState.FAILED and "lost 3 times" in study[0].reason
+    assert study[0].status is TrialState.FAILED and "lost 3 times" in study[0].reason
     with pytest.raises(TrialConflict, match="lost 3 times"):
         silent.tell(first, 0.5)
 

@@ -1,0 +1,47 @@
+"""States as `flax.serialization` knows them: typed random keys as their data, a space as nothing."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import jax
+
+from jhpo.space.space import Space
+
+
+def serializable(states: Any) -> Any:
+    """`states`, for which ``flax.serialization.to_bytes`` and ``from_bytes`` work from now on.
+
+    >>> from flax import serialization
+    >>> state = serializable({"key": jax.random.key(3)})
+    >>> back = serialization.from_bytes({"key": jax.random.key(0)}, serialization.to_bytes(state))
+    >>> bool(back["key"] == state["key"])
+    True
+    """
+    if any(_is_key(x) for x in jax.tree.leaves(states)) or _holds_space(states):
+        _register()
+    return states
+
+
+def _is_key(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array) and jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _holds_space(states: Any) -> bool:
+    found = jax.tree.leaves(states, is_leaf=lambda x: isinstance(x, Space))
+    return any(isinstance(x, Space) for x in found)
+
+
+@functools.cache
+def _register() -> None:
+    from flax import serialization  # flax takes half a second to import: only those who need it pay
+
+    key = type(jax.random.key(0))
+    forms: tuple[tuple[type, Any, Any], ...] = (
+        (key, jax.random.key_data, lambda k, data: jax.random.wrap_key_data(data, impl=jax.random.key_impl(k))),
+        (Space, lambda space: {}, lambda space, nothing: space),
+    )
+    for kind, write, read in forms:
+        # another library may have taught flax to write keys already
+        serialization.register_serialization_state(kind, write, read, override=True)
