@@ -9,19 +9,19 @@ import numpy as np
 
 from jhpo.errors import StorageError
 from jhpo.strategies import REGISTRY, strategy_class
-from jhpo.strategies.base import Strategy
+from jhpo.strategies.base import Strategy, static_field, strategy
 
 
-def strategy_spec(strategy: Strategy) -> dict[str, Any]:
+def strategy_spec(described: Strategy) -> dict[str, Any]:
     """Plain data from which an equal strategy can be made; unregistered classes are kept by name only.
 
     >>> from jhpo.strategies.random import RandomSearch
     >>> strategy_spec(RandomSearch(8))
     {'strategy': 'random', 'options': {'population': 8}}
     """
-    cls = type(strategy)
+    cls = type(described)
     name = next((n for n, (m, c, _) in REGISTRY.items() if (m, c) == (cls.__module__, cls.__qualname__)), None)
-    options = {f.name: _plain(getattr(strategy, f.name)) for f in dataclasses.fields(strategy)}  # type: ignore[arg-type]
+    options = {f.name: _plain(getattr(described, f.name)) for f in dataclasses.fields(described)}  # type: ignore[arg-type]
     return {"strategy": name or f"{cls.__module__}:{cls.__qualname__}", "options": options}
 
 
@@ -73,6 +73,42 @@ def _value(data: Any) -> Any:
         what = data.get("function", data.get("object"))
         raise ValueError(f"it holds {what!r}: give it as Study.load(..., strategy=)")
     return data
+
+
+@strategy
+class StrategyElsewhere(Strategy):
+    """Stands for a strategy whose definition is not at hand, for those who only read: it searches nothing.
+
+    Args:
+        name: as it was stored, ``module:Class`` or a registered name.
+    """
+
+    name: str = static_field(default="")
+
+    @property
+    def population(self) -> int:
+        """A number of members, for what is laid out before anything is asked for."""
+        return 1
+
+    def init(self, space: Any, key: Any) -> Any:
+        """Nothing to begin with.
+
+        Raises:
+            StorageError: always.
+        """
+        raise StorageError(f"the study's strategy {self.name!r} is needed here: give it as Study.load(..., strategy=)")
+
+
+def readable_strategy(spec: Any) -> Strategy:
+    """The strategy that `strategy_spec` described, or a stand-in where it cannot be made here.
+
+    >>> readable_strategy({"strategy": "mine:Hill", "options": {}}).name
+    'mine:Hill'
+    """
+    try:
+        return make_from_spec(spec)
+    except StorageError:
+        return StrategyElsewhere(str(spec["strategy"]) if isinstance(spec, dict) and "strategy" in spec else "?")
 
 
 def spec_diff(stored: dict[str, Any], given: dict[str, Any]) -> list[str]:

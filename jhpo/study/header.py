@@ -11,7 +11,7 @@ import jax
 from jhpo.errors import ChangedSpace, InvalidSpace, StorageError, check_integer, invalid
 from jhpo.space.space import Space
 from jhpo.storage.codec import Event
-from jhpo.storage.spec import make_from_spec, spec_diff, strategy_spec
+from jhpo.storage.spec import StrategyElsewhere, make_from_spec, readable_strategy, spec_diff, strategy_spec
 from jhpo.strategies import make_strategy
 from jhpo.strategies.base import Strategy
 from jhpo.version import __version__
@@ -101,7 +101,8 @@ def restore(event: Event, space: Space | None, strategy: Strategy | None, read_o
     if event.kind != "study" or not _well_formed(header):
         raise StorageError("the storage does not begin with the description of a study; run `jhpo repair`")
     if strategy is None:
-        strategy = make_from_spec(header["strategy"])
+        # a reader needs no strategy either
+        strategy = readable_strategy(header["strategy"]) if read_only else make_from_spec(header["strategy"])
     if space is None:
         try:
             # a reader needs no constraints: they matter to those who propose and measure
@@ -111,6 +112,8 @@ def restore(event: Event, space: Space | None, strategy: Strategy | None, read_o
             raise StorageError(message) from error
     elif not read_only or header["space"] != space.to_json():
         wanted = make(space, strategy, header["seed"], header["direction"], header["replicates"])
+        if isinstance(strategy, StrategyElsewhere):
+            wanted["strategy"] = header["strategy"]
         check_same(header, wanted, space)
     return space, strategy
 

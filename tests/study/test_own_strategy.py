@@ -1,0 +1,66 @@
+"""Studies made with strategies that jhpo does not know: who only reads them needs no definition."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import optax
+import pytest
+
+import jhpo
+from jhpo.errors import StorageError
+from jhpo.strategies.random import RandomState
+from jhpo.study.repair import repair
+from tests.study.studies import SPACE, objective
+
+
+@jhpo.strategy
+class Mine(jhpo.Strategy):
+    population: int = jhpo.static_field(default=4)
+    scale: float = 1.0
+
+    def init(self, space, key):
+        return RandomState(space)
+
+    def ask(self, state, key):
+        return state.space.sample_unit(key, self.population), state
+
+    def tell(self, state, units, result):
+        return state
+
+
+@pytest.mark.parametrize(
+    "strategy", [Mine(4, 0.5), jhpo.HyperGradient(4, optimizer=optax.sgd(0.1))], ids=lambda s: type(s).__name__
+)
+def test_reading_needs_no_strategy(tmp_path, strategy):
+    path = tmp_path / "a.db"
+    with jhpo.Study(SPACE, strategy, path, seed=2) as study:
+        for trial in study.ask(4):
+            study.tell(trial, trial.params["x"])
+        best, table = study.best.params, study.history.table.value.array.copy()
+    with jhpo.Study.load(path, read_only=True) as study:
+        assert study.best.params == best and len(study.top(3)) == 3
+        np.testing.assert_array_equal(study.history.table.value.array, table)
+        assert study.report(tmp_path / "page.html").exists() and len(study.to_frame()) == 4
+    with jhpo.Study.load(path, space=SPACE, read_only=True) as study:
+        assert study.best.params == best
+    show = [sys.executable, "-m", "jhpo.cli", "show", str(path), "--report", "--out", str(tmp_path / "b.html")]
+    shown = subprocess.run(show, capture_output=True, text=True, check=True, env={"COLUMNS": "200"})
+    assert type(strategy).__name__.lower() in shown.stdout.lower() and (tmp_path / "b.html").exists()
+    with pytest.raises(StorageError, match="strategy="):
+        jhpo.Study.load(path)
+    assert "whole" in repair(path)
+    with jhpo.Study.load(path, strategy=strategy) as study:
+        assert len(study.ask(2)) == 2
+
+
+def test_a_study_goes_on_with_a_strategy_of_ones_own(tmp_path):
+    whole = jhpo.Study(SPACE, Mine(4), seed=3)
+    whole.optimize(objective, budget=16)
+    with jhpo.Study(SPACE, Mine(4), tmp_path / "a.db", seed=3) as study:
+        study.optimize(objective, budget=6)
+    with jhpo.Study.load(tmp_path / "a.db", strategy=Mine(4)) as study:
+        study.optimize(objective, budget=16)
+        assert [t.params for t in study.top(16)] == [t.params for t in whole.top(16)]
