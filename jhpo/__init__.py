@@ -75,6 +75,7 @@ if TYPE_CHECKING:  # what type checkers and editors see
     from jhpo.training import linen as linen
     from jhpo.training import mask_units as mask_units
     from jhpo.training import masked_mlp as masked_mlp
+    from jhpo.training import metrics as metrics
     from jhpo.training import nnx as nnx
     from jhpo.training import schedules as schedules
     from jhpo.training import shift_images as shift_images
@@ -127,6 +128,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 _HOME |= {cls: module for module, cls, _ in _REGISTRY.values()}
 _PUBLIC_MODULES = {
+    "metrics": "jhpo.training.metrics",
     "schedules": "jhpo.training.schedules",
     "linen": "jhpo.training.linen",
     "nnx": "jhpo.training.nnx",

@@ -43,6 +43,7 @@ def tune(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="continue the study in --storage")] = False,
     direction: Annotated[str | None, typer.Option(help="minimize or maximize  [default: minimize]")] = None,
+    metric: Annotated[str | None, typer.Option(help="what to tune for: accuracy, f1, auc, r2, ...")] = None,
     seconds: Annotated[float | None, typer.Option(help="stop after so much time")] = None,
     goal: Annotated[float | None, typer.Option("--target", help="stop at a value this good")] = None,
     patience: Annotated[int | None, typer.Option(help="stop after so many generations without improvement")] = None,
@@ -66,23 +67,24 @@ def tune(
     if resume and storage is None:
         raise InvalidArgument("--resume: expected --storage beside it, the study to continue")
     console = Console()
+    objective, wanted, way = _measured(found, metric, direction)
     study = Study(
-        found.space, chosen, storage, seed, direction or found.options.get("direction", "minimize"),
+        found.space, chosen, storage, seed, way,
         replicates=found.options.get("replicates", 1), resume=resume,
     )  # fmt: skip
-    again = _again(target, strategy, budget, storage, seed, option or [], direction)
+    again = _again(target, strategy, budget, storage, seed, option or [], direction, metric)
     with contextlib.closing(study), _signals(again, storage):
         if len(study):
             console.print(f"continuing after {study.evaluations} evaluations", highlight=False)
         try:
             with Bar(console, total, study.evaluations) as bar:
                 summary = study.optimize(
-                    found.objective,
+                    objective,
                     total,
                     seconds=seconds,
                     target=goal if goal is not None else found.options.get("target"),
                     patience=patience,
-                    metric=found.options.get("metric"),
+                    metric=wanted,
                     callback=bar.update,
                 )
         except KeyboardInterrupt:
@@ -170,15 +172,28 @@ def _options(texts: list[str]) -> dict[str, Any]:
     return options
 
 
+def _measured(found: Any, metric: str | None, direction: str | None) -> tuple[Any, str | None, str]:
+    """The objective, the name of its value, and the direction: the command line's, the metric's own, or the file's."""
+    from jhpo.training.metrics import direction_of
+
+    objective, name = found.objective, metric or found.options.get("metric")
+    if metric is not None and hasattr(objective, "with_metric"):
+        objective = objective.with_metric(metric)
+    own = direction_of(objective, name)
+    stated = own if metric is not None and own else found.options.get("direction")
+    return objective, name, direction or stated or own or "minimize"
+
+
 def _again(
     target: str, strategy: str | None, budget: int | None, storage: str | None, seed: int, option: list[str],
-    direction: str | None,
+    direction: str | None, metric: str | None,
 ) -> str:  # fmt: skip
     """The command that continues this study."""
     import shlex
 
     parts = ["jhpo", "tune", target]
-    given = {"--strategy": strategy, "--budget": budget, "--storage": storage, "--direction": direction}
+    given = {"--strategy": strategy, "--budget": budget, "--storage": storage}
+    given |= {"--direction": direction, "--metric": metric}
     for name, value in given.items():
         parts += [] if value is None else [name, str(value)]
     parts += ["--seed", str(seed)]

@@ -40,6 +40,8 @@ def make_evaluator(
     """
     check_integer("replicates", replicates)
     if hasattr(objective, "evaluator"):
+        if metric is not None and hasattr(objective, "with_metric"):
+            objective = objective.with_metric(metric)
         return objective.evaluator(space, replicates=replicates)
     from jhpo.evaluation.population import Population
     from jhpo.training.objective import as_trainable

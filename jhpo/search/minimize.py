@@ -20,6 +20,7 @@ from jhpo.search.stopping import Progress, StopRules
 from jhpo.space.distinct import first_distinct
 from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation, Strategy, feasible_value
+from jhpo.training.metrics import check_direction
 from jhpo.training.objective import Objective
 from jhpo.training.serialize import serializable
 
@@ -159,7 +160,7 @@ def minimize(
       budget: number of evaluations, never exceeded.
       key: root key; or ``seed``, from which it is made.
       replicates: evaluations of every member with different keys; the value is their mean.
-      metric: name of the value if the evaluation returns a dict.
+      metric: name of the value if the evaluation returns a dict. A score (accuracy, F1, ...) needs `maximize`.
       chunk: members evaluated at once; chosen by measurement if None.
       devices: JAX devices to spread over; all local ones by default.
       generations, seconds, target, patience, tolerance: further stop rules, see `StopRules`.
@@ -239,6 +240,7 @@ def _search(
         strategy = swarm_for(rules.evaluations)
     if not isinstance(strategy, Strategy):
         raise invalid("strategy", "an instance of a jhpo strategy", strategy)
+    check_direction(objective, metric, "minimize" if sign > 0 else "maximize")
     starts = read_starts(space, start, rules.evaluations)
     begin = time.perf_counter()
     root = jax.random.key(seed) if key is None else key

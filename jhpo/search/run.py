@@ -16,6 +16,7 @@ from jhpo.search.starts import completed, parts, read_starts
 from jhpo.space.space import Space
 from jhpo.strategies.base import Strategy
 from jhpo.switches import switches_off, warn_inside_a_program
+from jhpo.training.metrics import check_direction
 from jhpo.training.objective import as_trainable, check_arguments
 
 
@@ -79,6 +80,7 @@ def run(
     given = None if starts is None else starts.units
     trainable = as_trainable(objective)
     check_arguments(trainable, space)
+    check_direction(trainable, None, "minimize")
     if isinstance(key, jax.core.Tracer):
         warn_inside_a_program("run")
     with switches_off():

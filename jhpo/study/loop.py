@@ -16,6 +16,7 @@ from jhpo.evaluation.executors.host import check_request
 from jhpo.search.stopping import Progress, StopRules
 from jhpo.study.batch import evaluate_generation, evaluate_waiting, give_back, stored_layout
 from jhpo.study.study import Study
+from jhpo.training.metrics import check_direction
 from jhpo.trial import Trial
 
 _POLL_SECONDS = 0.05
@@ -155,7 +156,7 @@ def optimize(
             continued by the same call. Never exceeded.
         generations, seconds, target, patience, tolerance: further stop rules, see `jhpo.StopRules`; generations
             count over the whole study, seconds for this call.
-        metric: name of the value if the evaluation returns a dict.
+        metric: name of the value if the evaluation returns a dict; its direction has to be the study's, where known.
         chunk: members evaluated at once; by default as measured when the study began.
         devices: JAX devices to spread over; all local ones by default.
         callback: called with an `Update` after each generation.
@@ -176,6 +177,7 @@ def optimize(
         raise invalid("budget", "a number of evaluations, or another stop rule", None)
     if budget is not None:
         check_integer("budget", budget)
+    check_direction(objective, metric, study.direction)
     lowest = None if target is None else study.sign * target
     rules = StopRules(budget, generations, seconds, lowest, patience, tolerance)
     meter = Meter(study, rules, callback)
@@ -184,6 +186,7 @@ def optimize(
         return meter.summary(stopped)
     try:
         if isinstance(objective, HostObjective):
+            objective = objective if metric is None else objective.with_metric(metric)
             stopped = _on_host(study, objective, meter)
         else:
             study.warn_of_precision()

@@ -9,6 +9,7 @@ from jhpo.errors import check_integer, check_number, invalid
 from jhpo.space.space import Space
 from jhpo.strategies import make_strategy
 from jhpo.strategies.base import Strategy
+from jhpo.training.metrics import direction_of
 
 if TYPE_CHECKING:
     from jhpo.search.minimize import Result
@@ -25,8 +26,9 @@ class Tuning:
       space: where to search.
       strategy: an instance or a registered name; particle swarms if None. The command line's ``--strategy`` wins.
       budget: evaluations, 1,024 if None; ``--budget`` wins.
-      direction: "minimize" or "maximize"; ``--direction`` wins.
-      metric: name of the value if the evaluation returns a dict.
+      direction: "minimize" or "maximize"; that of the metric if None, and "minimize" where none is known.
+        ``--direction`` wins.
+      metric: name of the value if the evaluation returns a dict; ``--metric`` wins.
       replicates: evaluations of every member with different keys.
       target: stop at a value this good.
 
@@ -43,7 +45,7 @@ class Tuning:
     space: Space
     strategy: Strategy | str | None = None
     budget: int | None = None
-    direction: str = "minimize"
+    direction: str | None = None
     metric: str | None = None
     replicates: int = 1
     target: float | None = None
@@ -60,6 +62,8 @@ class Tuning:
             raise invalid("strategy", "an instance of a jhpo strategy or a registered name", self.strategy)
         if self.budget is not None:
             check_integer("budget", self.budget)
+        if self.direction is None:
+            object.__setattr__(self, "direction", direction_of(self.objective, self.metric) or "minimize")
         if self.direction not in DIRECTIONS:
             raise invalid("direction", f"one of {DIRECTIONS}", self.direction)
         check_integer("replicates", self.replicates)

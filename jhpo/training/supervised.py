@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -16,8 +16,11 @@ from jhpo.errors import check_integer, invalid
 from jhpo.kernels.mixed import mixed_value_and_grad
 from jhpo.kernels.shuffle import batch_rows
 from jhpo.lifetimes import Structured, structured
+from jhpo.training.measures import error_rate as error_rate
+from jhpo.training.measures import squared_error as squared_error
+from jhpo.training.metrics import Metric, as_tuples, check_whole, named, named_direction, of_whole
 from jhpo.training.networks import Model, as_model
-from jhpo.training.targets import Labels, check_labels, fit_labels, fit_values, live_rows, mean_of_live
+from jhpo.training.targets import Labels, check_labels, fit_labels, live_rows, mean_of_live
 
 HP = Any
 Data = tuple[jax.Array, jax.Array]
@@ -40,19 +43,9 @@ def cross_entropy(outputs: jax.Array, targets: jax.Array) -> jax.Array:
     return jax.nn.logsumexp(outputs, axis=-1) - chosen
 
 
-def squared_error(outputs: jax.Array, targets: jax.Array) -> jax.Array:
-    """``float[...]``: squared differences; outputs ``[n, 1]`` fit targets ``[n]``."""
-    return jnp.square(jnp.subtract(*fit_values(outputs, targets)))
-
-
-def error_rate(outputs: jax.Array, targets: jax.Array) -> jax.Array:
-    """``float[...]``: 1 where the largest logit is not the label's."""
-    return (jnp.argmax(outputs, axis=-1).astype(targets.dtype) != targets).astype(outputs.dtype)
-
-
-_LOSSES: dict[str, tuple[Callable[..., Any], dict[str, Callable[..., Any]]]] = {
-    "classification": (cross_entropy, {"error": error_rate}),
-    "regression": (squared_error, {}),
+_LOSSES: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
+    "classification": (cross_entropy, ("error",)),
+    "regression": (squared_error, ()),
 }
 _DATA = ("train", "valid", "order", "model")
 _META = (
@@ -76,7 +69,7 @@ class Supervised(Structured):
     loss: Callable[..., jax.Array]
     loss_takes_hp: bool
     penalty: Callable[[HP, Any], jax.Array] | None
-    metrics: tuple[tuple[str, Callable[..., jax.Array]], ...]
+    metrics: tuple[tuple[str, tuple[Any, ...]], ...]  # by name, the fields of a `Metric`: plain tuples refer weakly
     metric: str
     batch_size: int
     steps: Any
@@ -108,28 +101,60 @@ class Supervised(Structured):
         return SupervisedState(params, extra, opt_state, state.key)
 
     def evaluate(self, hp: HP, state: SupervisedState) -> dict[str, jax.Array]:
-        """Means over the validation data: "loss", for classification "error", and the metrics added by the user."""
+        """On the validation data: "loss", for classification "error", and the metrics added by the user."""
         n = len(self.valid[0])
         block = min(self.eval_batch, n)
+        measures = [(name, Metric(*fields)) for name, fields in self.metrics]
+        wholes = [(name, m) for name, m in measures if m.whole]
 
-        def sums(data: Data) -> dict[str, tuple[jax.Array, jax.Array]]:
+        def sums(data: Data) -> tuple[dict[str, tuple[jax.Array, jax.Array]], jax.Array | None]:
             outputs, _ = self.model.apply(hp, state.params, state.extra, data[0], state.key, False)
             targets, live = self._fit(outputs, data[1])
             means = {"loss": mean_of_live("loss", self._call_loss(hp, outputs, targets), outputs, live)}
-            for name, function in self.metrics:
-                means[name] = mean_of_live(f"metrics: {name}", function(outputs, targets), outputs, live)
-            return {name: (mean * count, count) for name, (mean, count) in means.items()}
+            for name, m in measures:
+                if not m.whole:
+                    means[name] = mean_of_live(f"metrics: {name}", m.function(outputs, targets), outputs, live)
+            # what needs all rows at once needs all outputs
+            kept = outputs if wholes else None
+            return {name: (mean * count, count) for name, (mean, count) in means.items()}, kept
 
         whole = n // block
         if whole == 1:
-            total = sums(_rows(self.valid, 0, block))
+            total, outputs = sums(_rows(self.valid, 0, block))
         else:
             blocks = jax.tree.map(lambda a: a[: whole * block].reshape(whole, block, *a.shape[1:]), self.valid)
-            total = jax.tree.map(lambda s: s.sum(axis=0), jax.lax.map(sums, blocks))
+            total, outputs = jax.lax.map(sums, blocks)
+            total = jax.tree.map(lambda s: s.sum(axis=0), total)
+            outputs = None if outputs is None else outputs.reshape(whole * block, *outputs.shape[2:])
         if n > whole * block:
-            rest = sums(_rows(self.valid, whole * block, n))
+            rest, others = sums(_rows(self.valid, whole * block, n))
             total = jax.tree.map(jnp.add, total, rest)
-        return {name: value / count for name, (value, count) in total.items()}
+            outputs = None if outputs is None or others is None else jnp.concatenate([outputs, others])
+        found = {name: value / count for name, (value, count) in total.items()}
+        if outputs is not None:
+            targets, live = self._fit(outputs, self.valid[1])
+            found |= {name: of_whole(name, m, outputs, targets, live) for name, m in wholes}
+        return found
+
+    def direction_of(self, metric: str | None = None) -> str | None:
+        """The direction of a metric (the one tuned for if None), "minimize" or "maximize"; None if it is not known."""
+        name, known = metric or self.metric, dict(self.metrics)
+        if name == "loss":
+            return "minimize"
+        return named_direction(Metric(*known[name]).higher) if name in known else None
+
+    def with_metric(self, metric: str) -> Supervised:
+        """The same task, tuned for another metric; one known by name is added.
+
+        Raises:
+          InvalidArgument: an unknown metric, or one that does not fit the task.
+        """
+        known = dict(self.metrics)
+        if metric not in known and metric != "loss":
+            added = named([metric], metric, self.task)
+            check_whole(added, self.valid[1], self.labels.ignore)
+            known |= as_tuples(added)
+        return dataclasses.replace(self, metrics=tuple(known.items()), metric=metric)
 
     def batch(self, key: jax.Array, t: jax.Array) -> Data:
         """Minibatch ``t``: the same for all members, or from the member's own ``key``."""
@@ -227,7 +252,7 @@ def supervised(
     independent_batches: bool = False,
     seed: int = 0,
     penalty: Callable[[HP, Any], Any] | None = None,
-    metrics: Mapping[str, Callable[..., Any]] | None = None,
+    metrics: str | Sequence[str] | Mapping[str, str | Callable[..., Any] | Metric] | None = None,
     metric: str = "loss",
     ignore: int | None = None,
     eval_batch: int = 1024,
@@ -254,8 +279,11 @@ def supervised(
         fairer, and the first layer of all members is one large product.
       seed: of the common order of the batches.
       penalty: ``penalty(hp, params)``, a scalar that is added to the training loss.
-      metrics: further metrics by name, functions of (outputs, targets) whose mean is taken.
-      metric: the one that is minimised.
+      metrics: further metrics: names (``jhpo.metrics.NAMES``: "accuracy", "f1", "auc", "r2", ...), or a dict of names
+        and functions of (outputs, targets) whose mean over the rows is taken; `jhpo.metrics.whole` makes a function of
+        all rows at once.
+      metric: the one to tune for; a known name need not be listed. Scores are maximised: `jhpo.maximize`, or a study's
+        ``direction="maximize"``.
       ignore: label of rows that do not count, in training and in validation, such as -100 or 255.
       eval_batch: most validation rows evaluated at once.
 
@@ -280,7 +308,7 @@ def supervised(
         raise invalid("loss", f"one of {sorted(_LOSSES)} or a function", loss)
     if not isinstance(loss, str) and not callable(loss):
         raise invalid("loss", f"one of {sorted(_LOSSES)} or a function", loss)
-    function, measured = _LOSSES[loss] if isinstance(loss, str) else (loss, {})
+    function, measured = _LOSSES[loss] if isinstance(loss, str) else (loss, ())
     labels = Labels(None, None)
     if ignore is not None and loss == "regression":
         raise invalid("ignore", "None for regression, whose targets are no labels", ignore)
@@ -290,10 +318,12 @@ def supervised(
         # narrow integers cannot count the outputs, wide ones need not be kept
         data = tuple((x, y.astype(jnp.int32)) for x, y in data)
     arrays = [(jnp.asarray(x), jnp.asarray(y)) for x, y in data]
-    named = tuple({**measured, **(metrics or {})}.items())
-    known = ["loss", *(k for k, _ in named)]
+    task = loss if isinstance(loss, str) else None
+    chosen = {**named(measured, "loss", task), **named(metrics, metric, task)}
+    check_whole(chosen, data[1][1], labels.ignore)
+    known = ["loss", *chosen]
     if metric not in known:
-        raise invalid("metric", f"one of {known}", metric)
+        raise invalid("metric", f"one of {known}, or a name of jhpo.metrics.NAMES", metric)
     if callable(steps):
         longest = check_integer("max_steps", max_steps)
     elif max_steps is not None and max_steps != steps:
@@ -306,12 +336,12 @@ def supervised(
         order=jax.random.key_data(jax.random.key(check_integer("seed", seed, low=0))),
         model=as_model(model),
         tx=tx,
-        task=loss if isinstance(loss, str) else None,
+        task=task,
         labels=labels,
         loss=function,
         loss_takes_hp=len(inspect.signature(function).parameters) > 2,
         penalty=penalty,
-        metrics=named,
+        metrics=tuple(as_tuples(chosen).items()),
         metric=metric,
         batch_size=n if batch_size is None else check_integer("batch_size", batch_size, high=n),
         steps=steps,

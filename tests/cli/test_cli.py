@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -132,6 +133,31 @@ def test_names_and_failures(command, file):
     assert code == 0 and "stopped: evaluations" in out
     code, out, _ = command("tune", f"{file}:lost", "--budget", 4, "--strategy", "random")
     assert code == cli.FAILED and "no successful trial" in out, "a script must notice"
+
+
+SCORED_FILE = """
+    import numpy as np, jhpo
+
+    space = jhpo.Space({"cut": jhpo.Float(-2.0, 2.0)})
+    x = np.random.default_rng(0).normal(size=200)
+    plain = jhpo.host(lambda params: ((x > params["cut"]).astype(int), (x > 0.3).astype(int)))
+    tuning = jhpo.Tuning(plain.with_metric("f1"), space, "random")
+"""
+
+
+def test_metrics_by_name_bring_their_direction(command, tmp_path):
+    (tmp_path / "scored.py").write_text(textwrap.dedent(SCORED_FILE))
+    for target, metric in (("scored.py", None), ("scored.py", "error"), ("scored.py:plain", "auc")):
+        name = f"{metric}.db"
+        options = [] if metric is None else ["--metric", metric]
+        code, out, errors = command("tune", target, "--budget", 6, "--strategy", "random", "--storage", name, *options)
+        assert code == 0, errors + out
+        with contextlib.closing(jhpo.Study.load(str(tmp_path / name))) as study:
+            assert study.direction == ("minimize" if metric == "error" else "maximize")
+            values = study.trials.table.value.array
+            assert study.best.value == (values.min() if metric == "error" else values.max())
+    code, _, errors = command("tune", "scored.py", "--metric", "error", "--direction", "maximize", "--budget", 2)
+    assert code == cli.USAGE and "'error' is an error" in errors
 
 
 def test_strategies_are_listed_with_their_options(command):

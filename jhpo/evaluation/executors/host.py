@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import jax
@@ -13,11 +13,12 @@ import numpy as np
 
 from jhpo.errors import InvalidArgument, check_integer, check_number, invalid
 from jhpo.evaluation.executors.processes import ProcessPool
-from jhpo.evaluation.executors.tasks import Task
+from jhpo.evaluation.executors.tasks import Call, Task
 from jhpo.evaluation.executors.threads import ThreadPool
 from jhpo.evaluation.measures import measure_constraints, trial_seeds
 from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation, Request
+from jhpo.training.metrics import NAMES
 from jhpo.training.objective import check_second_argument
 
 KINDS = ("thread", "process")
@@ -37,7 +38,7 @@ class Pool(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class HostObjective:
     """A host function and how to run it; made by `host`."""
 
@@ -46,6 +47,7 @@ class HostObjective:
     kind: str
     timeout: float | None
     takes_seed: bool
+    metric: str | None = None
 
     def pool(self, space: Space | None = None) -> Pool:
         """A running pool; close it after use. The function is checked against the space, if one is given.
@@ -56,14 +58,35 @@ class HostObjective:
         if space is not None and self.takes_seed:
             check_second_argument(self.fn, space, "seed")
         make = ThreadPool if self.kind == "thread" else ProcessPool
-        return make(self.fn, self.takes_seed, self.workers, self.timeout)
+        return make(self.fn, Call(self.takes_seed, self.metric), self.workers, self.timeout)
+
+    def direction_of(self, metric: str | None = None) -> str | None:
+        """The direction of a metric (its own if None), "minimize" or "maximize"; None if there is none."""
+        name = metric or self.metric
+        return NAMES[name] if name in NAMES else None
+
+    def with_metric(self, metric: str) -> HostObjective:
+        """The same function, of whose (outputs, targets) another measure is taken.
+
+        Raises:
+            InvalidArgument: no measure has that name.
+        """
+        if metric not in NAMES:
+            raise invalid("metric", f"one of {list(NAMES)}", metric)
+        return dataclasses.replace(self, metric=metric)
 
     def evaluator(self, space: Space, replicates: int = 1) -> HostEvaluator:
         """What `minimize` needs to evaluate whole generations."""
         return HostEvaluator(self, space, replicates)
 
 
-def host(fn: Callable[..., Any], workers: int = 1, kind: str = "thread", timeout: float | None = None) -> HostObjective:
+def host(
+    fn: Callable[..., Any],
+    workers: int = 1,
+    kind: str = "thread",
+    timeout: float | None = None,
+    metric: str | None = None,
+) -> HostObjective:
     """Use a Python function as an objective.
 
     The function is called as ``fn(params)`` or ``fn(params, seed)``: `params` are decoded host values in the
@@ -77,6 +100,10 @@ def host(fn: Callable[..., Any], workers: int = 1, kind: str = "thread", timeout
         kind: "thread", or "process" (needed for pure Python work in parallel, and to stop a call that hangs or
             takes the interpreter down).
         timeout: seconds for one evaluation. A thread cannot be killed: it is left to itself and replaced.
+
+        metric: a name of ``jhpo.metrics.NAMES``: then the function may return ``(outputs, targets)`` as well, the
+            arrays that `jhpo.metrics.measure` takes, predictions first. A score needs `jhpo.maximize`, or a study's
+            ``direction="maximize"``.
 
     Raises:
         InvalidArgument: an argument that cannot work.
@@ -99,7 +126,8 @@ def host(fn: Callable[..., Any], workers: int = 1, kind: str = "thread", timeout
     name = getattr(fn, "__qualname__", "")
     if kind == "process" and ("<lambda>" in name or "<locals>" in name):
         raise invalid("fn", "a function at the top level of a module (processes import it by name)", name)
-    return HostObjective(fn, workers, kind, timeout, _takes_seed(fn))
+    made = HostObjective(fn, workers, kind, timeout, _takes_seed(fn))
+    return made if metric is None else made.with_metric(metric)
 
 
 def _takes_seed(fn: Callable[..., Any]) -> bool:

@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from jhpo.errors import InvalidArgument
-from jhpo.evaluation.executors.tasks import Task, call
+from jhpo.evaluation.executors.tasks import Call, Task, call
 from jhpo.evaluation.outcome import Outcome, failure
 
 # The first import of a user's module (JAX, a data set) may take long; it does not count as evaluation time.
@@ -27,9 +27,9 @@ _END_SECONDS = 10.0
 class ProcessPool:
     """One manager thread a worker process; a process that hangs is killed and replaced."""
 
-    def __init__(self, fn: Callable[..., Any], takes_seed: bool, workers: int, timeout: float | None) -> None:
+    def __init__(self, fn: Callable[..., Any], how: Call, workers: int, timeout: float | None) -> None:
         self.workers, self._timeout = workers, timeout
-        self._reference, self._takes_seed = _reference(fn), takes_seed
+        self._reference, self._how = _reference(fn), how
         self._queue: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
         self._closed = threading.Event()
         self._processes: set[Any] = set()
@@ -61,7 +61,7 @@ class ProcessPool:
             self._forget(worker)
 
     def _spawn(self) -> _Worker:
-        worker = _Worker(self._reference, self._takes_seed)
+        worker = _Worker(self._reference, self._how)
         with self._lock:
             self._processes.add(worker)
         try:
@@ -90,11 +90,11 @@ class ProcessPool:
 class _Worker:
     """One child process and the pipe to it."""
 
-    def __init__(self, reference: tuple[Any, ...], takes_seed: bool) -> None:
+    def __init__(self, reference: tuple[Any, ...], how: Call) -> None:
         # spawned, not forked: JAX runs threads, and a fork would copy their locks
         context = multiprocessing.get_context("spawn")
         self._pipe, child = context.Pipe()
-        self._process = context.Process(target=_serve, args=(child, reference, takes_seed), daemon=True)
+        self._process = context.Process(target=_serve, args=(child, reference, how), daemon=True)
         try:
             self._process.start()
         except Exception as error:  # pickling raises whatever the object at hand raises
@@ -171,7 +171,7 @@ def _resolve(reference: tuple[Any, ...]) -> Callable[..., Any]:
     return getattr(found, "fn", found)
 
 
-def _serve(pipe: Connection, reference: tuple[Any, ...], takes_seed: bool) -> None:
+def _serve(pipe: Connection, reference: tuple[Any, ...], how: Call) -> None:
     """The child's loop: until the parent closes the pipe, or dies."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     try:
@@ -183,4 +183,4 @@ def _serve(pipe: Connection, reference: tuple[Any, ...], takes_seed: bool) -> No
     with contextlib.suppress(EOFError, BrokenPipeError, OSError):
         while True:
             params, seed = pipe.recv()
-            pipe.send(call(fn, takes_seed, params, seed))
+            pipe.send(call(fn, how, params, seed))

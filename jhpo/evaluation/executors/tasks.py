@@ -5,9 +5,11 @@ from __future__ import annotations
 import threading
 import traceback
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
+from jhpo.errors import invalid
 from jhpo.evaluation.outcome import Outcome, failure, judge
+from jhpo.training.metrics import measure
 
 _LONGEST_REASON = 2000
 
@@ -51,10 +53,18 @@ class Task:
         return self._outcome
 
 
-def call(fn: Callable[..., Any], takes_seed: bool, params: Any, seed: int) -> Outcome:
+class Call(NamedTuple):
+    """How a host function is called, and what becomes of what it returns."""
+
+    takes_seed: bool
+    metric: str | None  # the name of a measure of the (outputs, targets) that it returns, or None
+
+
+def call(fn: Callable[..., Any], how: Call, params: Any, seed: int) -> Outcome:
     """Evaluate; an exception of any kind becomes a failure that names it and where it came from."""
     try:
-        return judge(fn(params, seed) if takes_seed else fn(params))
+        value = fn(params, seed) if how.takes_seed else fn(params)
+        return judge(value if how.metric is None else _measured(how.metric, value))
     except SystemExit as error:
         return failure(f"the objective called sys.exit({error.code!r})")
     except MemoryError as error:
@@ -63,3 +73,14 @@ def call(fn: Callable[..., Any], takes_seed: bool, params: Any, seed: int) -> Ou
         frames = traceback.extract_tb(error.__traceback__)
         where = f" (line {frames[-1].lineno} of {frames[-1].filename})" if len(frames) > 1 else ""
         return failure(f"{type(error).__name__}: {error}{where}"[:_LONGEST_REASON])
+
+
+def _measured(metric: str, value: Any) -> Any:
+    """A pair (outputs, targets) becomes its measure, alone or as the "value" of a dict; a number is one already."""
+    if isinstance(value, dict) and "value" in value:
+        return {**value, "value": _measured(metric, value["value"])}
+    if not isinstance(value, (tuple, list)):
+        return value
+    if len(value) != 2:
+        raise invalid("objective", f"a pair (outputs, targets) for {metric!r}, or a number", f"{len(value)} values")
+    return measure(metric, *value)

@@ -8,15 +8,15 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from jhpo.evaluation.executors.tasks import Task, call
+from jhpo.evaluation.executors.tasks import Call, Task, call
 from jhpo.evaluation.outcome import failure
 
 
 class ThreadPool:
     """Daemon threads; one whose evaluation runs out of time is left to itself and replaced."""
 
-    def __init__(self, fn: Callable[..., Any], takes_seed: bool, workers: int, timeout: float | None) -> None:
-        self.workers, self._fn, self._takes_seed, self._timeout = workers, fn, takes_seed, timeout
+    def __init__(self, fn: Callable[..., Any], how: Call, workers: int, timeout: float | None) -> None:
+        self.workers, self._fn, self._how, self._timeout = workers, fn, how, timeout
         self._queue: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
         self._running: set[Task] = set()
         self._lock = threading.Lock()
@@ -40,7 +40,7 @@ class ThreadPool:
             with self._lock:
                 task.started = time.monotonic()
                 self._running.add(task)
-            outcome = call(self._fn, self._takes_seed, task.params, task.seed)
+            outcome = call(self._fn, self._how, task.params, task.seed)
             with self._lock:
                 self._running.discard(task)
             if not task.finish(outcome):

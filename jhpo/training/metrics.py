@@ -1,0 +1,247 @@
+"""Measures by name: accuracy, F1, AUC, R2 and their kin, each equal to scikit-learn's; and functions of one's own.
+
+A measure of rows is a value for each row, whose mean is taken (accuracy); a measure of the whole is computed from all
+rows at once (F1, AUC, R2). The same code runs inside ``jit`` on a model's logits and on the host in NumPy.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jhpo.errors import InvalidArgument, invalid
+from jhpo.training import measures
+from jhpo.training.measures import Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Metric:
+    """A measure of outputs and targets; made by `rows` and `whole`, or found by name."""
+
+    function: Callable[..., Any]  # rows: (outputs, targets); whole: (outputs, targets, live)
+    whole: bool  # of all rows at once, otherwise a value for each row
+    higher: bool | None  # the higher the better; None if that is not known
+    task: str | None = None  # the kind of targets it needs
+
+
+def rows(function: Callable[..., Any], *, higher_is_better: bool | None = None) -> Metric:
+    """A measure of rows: ``function(outputs, targets)`` is a value for each row, and the mean is taken.
+
+    Args:
+      function: of outputs ``[n, ...]`` and targets ``[n, ...]``.
+      higher_is_better: True or False, so that a search in the wrong direction is refused; None if unknown.
+    """
+    return Metric(_function(function), False, _flag(higher_is_better))
+
+
+def whole(function: Callable[..., Any], *, higher_is_better: bool | None = None) -> Metric:
+    """A measure of the whole validation set: ``function(outputs, targets)`` or ``(outputs, targets, live)``.
+
+    Args:
+      function: of all outputs ``[n, ...]`` and targets ``[n, ...]``; a scalar. ``live`` is bool like the targets, False
+        where a label is ignored; with ``ignore=`` the function has to take it.
+      higher_is_better: True or False, so that a search in the wrong direction is refused; None if unknown.
+
+    >>> spread = whole(lambda outputs, targets: jnp.std(outputs - targets), higher_is_better=False)
+    >>> spread.whole, spread.higher
+    (True, False)
+    """
+    return Metric(_function(function), True, _flag(higher_is_better))
+
+
+def _function(function: Any) -> Callable[..., Any]:
+    if not callable(function):
+        raise invalid("function", "a function of outputs and targets", function)
+    return function
+
+
+def _flag(value: Any) -> bool | None:
+    if value is not None and not isinstance(value, bool):
+        raise invalid("higher_is_better", "True, False or None", value)
+    return value
+
+
+_AVERAGES = ("binary", "macro", "micro", "weighted")
+
+
+def _named() -> dict[str, tuple[Metric, Callable[..., Any]]]:
+    """Of every name the measure, and the same as a function of the whole for the host."""
+
+    def of_whole(function: Callable[..., Any], higher: bool, task: str) -> tuple[Metric, Callable[..., Any]]:
+        return Metric(function, True, higher, task), function
+
+    table = {
+        "accuracy": (Metric(measures.accuracy, False, True, "classification"), measures.mean_accuracy),
+        "error": (Metric(measures.error_rate, False, False, "classification"), measures.mean_error),
+        "balanced_accuracy": of_whole(measures.balanced_accuracy, True, "classification"),
+        "auc": of_whole(measures.auc, True, "classification"),
+        "r2": of_whole(measures.r2, True, "regression"),
+        "rmse": of_whole(measures.rmse, False, "regression"),
+        "mae": (Metric(measures.absolute_error, False, False, "regression"), measures.mae),
+        "mse": (Metric(measures.squared_error, False, False, "regression"), measures.mse),
+    }
+    for kind in ("f1", "precision", "recall"):
+        for average in ("auto", *_AVERAGES):
+            name = kind if average == "auto" else f"{kind}_{average}"
+            table[name] = of_whole(functools.partial(measures.by_class, kind, average), True, "classification")
+    return table
+
+
+_NAMED = _named()
+NAMES = {name: "maximize" if found.higher else "minimize" for name, (found, _) in _NAMED.items()}
+"""Every name, and the direction it is tuned in."""
+
+
+def named(names: Any, metric: str, task: str | None) -> dict[str, Metric]:
+    """Measures from what a user hands over: a name, names, or a dict of names and functions.
+
+    Args:
+      names: of ``supervised(metrics=)``. metric: the one to tune for, added if it is a known name.
+      task: "classification", "regression" or None.
+
+    Raises:
+      InvalidArgument: an unknown name, or one that does not fit the task.
+    """
+    names = [names] if isinstance(names, str) else names or {}
+    if not isinstance(names, Mapping):
+        if not isinstance(names, Sequence) or not all(isinstance(n, str) for n in names):
+            raise invalid("metrics", "names, or a dict of names and functions", names)
+        names = {n: n for n in names}
+    if metric != "loss" and metric not in names and metric in _NAMED:
+        names = {**names, metric: metric}
+    return {str(name): _one(f"metrics: {name}", given, task) for name, given in names.items() if name != "loss"}
+
+
+def _one(where: str, given: Any, task: str | None) -> Metric:
+    if isinstance(given, Metric):
+        return given
+    if callable(given):
+        return Metric(given, False, None)
+    if given not in _NAMED:
+        raise invalid(where, f"a function, or one of {list(NAMES)}", given)
+    found = _NAMED[given][0]
+    if task is not None and found.task != task:
+        fitting = [n for n, (m, _) in _NAMED.items() if m.task == task]
+        raise invalid(where, f"one for {task}: {fitting}", given)
+    return found
+
+
+def as_tuples(chosen: Mapping[str, Metric]) -> dict[str, tuple[Any, ...]]:
+    """The fields of each, as the structure of a pytree wants them: what is in a plain tuple can be dropped."""
+    return {name: (m.function, m.whole, m.higher, m.task) for name, m in chosen.items()}
+
+
+def check_whole(chosen: Mapping[str, Metric], targets: Any, ignore: int | None) -> None:
+    """Refuse what cannot be computed on this validation set, before anything is traced.
+
+    Raises:
+      InvalidArgument: AUC of a single class, R2 of a single row, or a function of the whole that does not hear of
+        ignored rows.
+    """
+    for name, measure in chosen.items():
+        if not measure.whole:
+            continue
+        if measure.task is None and ignore is not None and _arguments(measure.function) < 3:
+            raise invalid(f"metrics: {name}", "a function (outputs, targets, live), as some labels are ignored", "two")
+        if isinstance(targets, jax.core.Tracer):
+            continue
+        ignored = [] if ignore is None else [ignore]
+        if measure.function is measures.auc and len(np.setdiff1d(np.asarray(targets), ignored)) < 2:
+            raise invalid(f"metrics: {name}", "validation labels of at least two classes", "one")
+        if measure.function is measures.r2 and len(targets) < 2:
+            raise invalid(f"metrics: {name}", "at least two validation rows", len(targets))
+
+
+def _arguments(function: Callable[..., Any]) -> int:
+    try:
+        return len(inspect.signature(function).parameters)
+    except (TypeError, ValueError):
+        return 2
+
+
+def of_whole(name: str, measure: Metric, outputs: Array, targets: Array, live: Array | None) -> Array:
+    """``float[]``: a measure of the whole.
+
+    Raises:
+      InvalidArgument: its function returns no scalar.
+    """
+    if measure.task is not None or _arguments(measure.function) > 2:
+        if measure.task is None and live is None:
+            live = jnp.ones(targets.shape, bool)
+        value = jnp.asarray(measure.function(outputs, targets, live))
+    else:
+        value = jnp.asarray(measure.function(outputs, targets))
+    if value.shape != ():
+        raise invalid(f"metrics: {name}", "a scalar from a function of the whole", f"{value.dtype}{list(value.shape)}")
+    return value
+
+
+def measure(name: str, outputs: Any, targets: Any) -> float:
+    """A measure by name on the host: the same number that scikit-learn gives.
+
+    Args:
+      name: one of `NAMES`.
+      outputs: predicted labels ``int[n]``, or logits or probabilities ``float[n, classes]``, for "auc" also scores
+        ``float[n]``; for regression predictions like the targets.
+      targets: labels ``int[n]``, or numbers.
+
+    Raises:
+      InvalidArgument: an unknown name, or arrays that do not fit it.
+
+    >>> measure("f1", [1, 1, 0, 0], [1, 0, 0, 0])
+    0.6666666666666666
+    >>> round(measure("auc", [0.1, 0.4, 0.35, 0.8], [0, 0, 1, 1]), 2)
+    0.75
+    """
+    if name not in _NAMED:
+        raise invalid("metric", f"one of {list(NAMES)}", name)
+    found, function = _NAMED[name]
+    outputs, targets = np.asarray(outputs), np.asarray(targets)
+    if not len(targets) or len(outputs) != len(targets):
+        raise invalid("outputs, targets", "arrays of one length >= 1", (outputs.shape, targets.shape))
+    if found.task == "classification":
+        if targets.dtype.kind not in "iub" or targets.min() < 0:
+            expected = f"labels 0, 1, ... for {name!r} (outputs come first, then targets)"
+            raise invalid("targets", expected, targets.dtype.name)
+        if outputs.shape == targets.shape and outputs.dtype.kind == "f" and name != "auc":
+            raise invalid("outputs", f"labels [n], or numbers [n, classes] for {name!r}", "numbers [n]")
+    else:
+        outputs, targets = outputs.astype(np.float64), targets.astype(np.float64)
+    return float(function(outputs, targets, None))
+
+
+# -- directions -----------------------------------------------------------------------------------------------------
+
+
+def direction_of(objective: Any, metric: str | None = None) -> str | None:
+    """The direction, "minimize" or "maximize", where an objective's measure is known to have one, else None."""
+    known = getattr(objective, "direction_of", None)
+    return known(metric) if known is not None else None
+
+
+def check_direction(objective: Any, metric: str | None, direction: str) -> None:
+    """Refuse to minimise a score or to maximise an error.
+
+    Raises:
+      InvalidArgument: it says what to do.
+    """
+    known = direction_of(objective, metric)
+    if known is None or known == direction:
+        return
+    name = metric or getattr(objective, "metric", None)
+    what = "a score, the higher the better" if known == "maximize" else "an error, the lower the better"
+    raise InvalidArgument(
+        f"metric: {name!r} is {what}: it cannot be {direction}d; take jhpo.{known}, or Study(..., direction={known!r})"
+    )
+
+
+def named_direction(higher: bool | None) -> str | None:
+    """The direction in words."""
+    return None if higher is None else "maximize" if higher else "minimize"
