@@ -112,8 +112,8 @@ def readable_strategy(spec: Any) -> Strategy:
 
 
 def spec_diff(stored: dict[str, Any], given: dict[str, Any]) -> list[str]:
-    """What differs, a sentence each."""
-    if stored["strategy"] != given["strategy"]:
+    """What differs, a sentence each; the module of a class is not part of it (``__main__`` is a file's name too)."""
+    if stored["strategy"].rpartition(":")[2] != given["strategy"].rpartition(":")[2]:
         return [f"strategy: was {stored['strategy']}, now {given['strategy']}"]
     was, now = stored["options"], given["options"]
     return [f"{k}: was {was.get(k)}, now {now.get(k)}" for k in sorted(set(was) | set(now)) if was.get(k) != now.get(k)]

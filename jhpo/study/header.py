@@ -70,12 +70,16 @@ def check_same(header: dict[str, Any], wanted: dict[str, Any], space: Space) -> 
             "the stored study searches another space:\n  "
             + "\n  ".join(differences or ["the constraints were other functions, or the tree was nested otherwise"])
         )
-    changes = spec_diff(header["strategy"], wanted["strategy"])
-    if changes:
-        raise invalid("strategy", "that of the stored study", "; ".join(changes))
+    _check_strategy(header["strategy"], wanted["strategy"])
     for name in ("seed", "direction", "replicates"):
         if header[name] != wanted[name]:
             raise invalid(name, f"that of the stored study, {header[name]!r}", wanted[name])
+
+
+def _check_strategy(stored: dict[str, Any], given: dict[str, Any]) -> None:
+    changes = spec_diff(stored, given)
+    if changes:
+        raise invalid("strategy", "that of the stored study", "; ".join(changes))
 
 
 def stored_space(header: dict[str, Any], given: Space | None) -> Space:
@@ -96,6 +100,7 @@ def restore(event: Event, space: Space | None, strategy: Strategy | None, read_o
     Raises:
         StorageError: the header is damaged, or something that cannot be stored was not given.
         ChangedSpace: `space` is another one.
+        InvalidArgument: `strategy` is another one.
     """
     header = event.body
     if event.kind != "study" or not _well_formed(header):
@@ -103,6 +108,8 @@ def restore(event: Event, space: Space | None, strategy: Strategy | None, read_o
     if strategy is None:
         # a reader needs no strategy either
         strategy = readable_strategy(header["strategy"]) if read_only else make_from_spec(header["strategy"])
+    elif not read_only:
+        _check_strategy(header["strategy"], strategy_spec(strategy))
     if space is None:
         try:
             # a reader needs no constraints: they matter to those who propose and measure

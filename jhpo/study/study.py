@@ -121,6 +121,7 @@ class Study:
         Raises:
             StorageError: there is none, or it is damaged or too new.
             ChangedSpace: the given space is not the stored one.
+            InvalidArgument: the given strategy is not the stored one.
         """
         self = cls.__new__(cls)
         log = open_log(storage, create=False, read_only=read_only)

@@ -10,7 +10,7 @@ import optax
 import pytest
 
 import jhpo
-from jhpo.errors import StorageError
+from jhpo.errors import InvalidArgument, StorageError
 from jhpo.strategies.random import RandomState
 from jhpo.study.repair import repair
 from tests.study.studies import SPACE, objective
@@ -64,3 +64,17 @@ def test_a_study_goes_on_with_a_strategy_of_ones_own(tmp_path):
     with jhpo.Study.load(tmp_path / "a.db", strategy=Mine(4)) as study:
         study.optimize(objective, budget=16)
         assert [t.params for t in study.top(16)] == [t.params for t in whole.top(16)]
+
+
+def test_a_class_is_known_by_its_name_whatever_its_file_is_called(tmp_path, monkeypatch):
+    path = tmp_path / "a.db"
+    monkeypatch.setattr(Mine, "__module__", "__main__")
+    with jhpo.Study(SPACE, Mine(4), path) as study:
+        study.ask(1)
+    monkeypatch.undo()
+    with jhpo.Study.load(path, strategy=Mine(4)) as study:
+        assert len(study.ask(1)) == 1
+    with pytest.raises(InvalidArgument, match=r"scale: was 1\.0, now 2\.0"):
+        jhpo.Study.load(path, strategy=Mine(4, 2.0))
+    with pytest.raises(InvalidArgument, match="Mine, now random"):
+        jhpo.Study.load(path, strategy=jhpo.RandomSearch(4))
