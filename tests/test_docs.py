@@ -54,4 +54,4 @@ def test_markdown_blocks(page: list[str], tmp_path: Path, monkeypatch: pytest.Mo
     with users_settings():
         names: dict = {"__name__": "page"}
         for block in page:
-            exec(compile(block, "block", "exec"), names)
+            exec(compile(block, "block", "exec", dont_inherit=True), names)
