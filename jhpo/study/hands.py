@@ -42,7 +42,8 @@ class Hands:
         self._pulse: Pulse | None = None
         self._history: History | None = None  # as it was seen last
         self.announced = False
-        _OPEN.add(self)
+        if self._log.persistent:
+            _OPEN.add(self)
 
     def after_fork(self) -> bool:
         """True in a child of the process that opened the study: it begins with empty hands."""
@@ -82,11 +83,11 @@ class Hands:
         """Running trials whose worker is gone: its process has ended, or it is silent and its lease is over."""
         if not history.running:
             return []
-        table, seen = history.table, self._seen(history, now)
+        table, seen, peers = history.table, self._seen(history, now), self._peers()
         overdue = float("inf") if self._lease is None else self._lease
 
         def lost(i: int) -> bool:
-            if self._held_here(history, i):
+            if self._held_here(history, i, peers):
                 return False
             life = seen[table.worker[i]]
             return life is None or max(float(table.asked.array[i]), life[0]) + max(overdue, life[1]) < now
@@ -101,14 +102,14 @@ class Hands:
         there = history.running - set(mine)
         if not there:
             return 0
-        now, count = time.time(), 0
+        now, count, peers = time.time(), 0, self._peers()
         seen, lost = self._seen(history, now), set(self.lost(history, now))
         for i in there - lost:
             if self._is_mine(history, i):
                 count += i in self._attended
             else:
                 life = seen[history.table.worker[i]]
-                count += self._held_here(history, i) or (life is not None and life[0] > 0)
+                count += self._held_here(history, i, peers) or (life is not None and life[0] > 0)
         return count
 
     def _seen(self, history: History, now: float) -> dict[str, tuple[float, float] | None]:
@@ -130,21 +131,24 @@ class Hands:
     def _is_mine(self, history: History, trial_id: int) -> bool:
         return self._mine.get(trial_id) == int(history.table.attempt.array[trial_id])
 
-    def _held_here(self, history: History, trial_id: int) -> bool:
-        """By this object, or by another one of this process that is open on the same storage."""
+    def _peers(self) -> list[Hands]:
+        """The other objects of this process that are open on the same storage."""
+        same = (h for h in list(_OPEN) if h is not self and h.pid == self.pid)
+        return [h for h in same if h._log.identity == self._log.identity]
+
+    def _held_here(self, history: History, trial_id: int, peers: Sequence[Hands]) -> bool:
+        """By this object, or by another one of this process."""
         if self._is_mine(history, trial_id):
             return True
         if history.table.worker[trial_id] != self.process:
             return False
-        same = (h for h in list(_OPEN) if h.pid == self.pid and h._log.identity == self._log.identity)
-        return any(h._is_mine(history, trial_id) for h in same)
+        return any(h._is_mine(history, trial_id) for h in peers)
 
     def close(self) -> None:
         """Nothing is worked on through this object any more."""
         _OPEN.discard(self)
         if self._pulse is not None:
             self._pulse.stop()
-        mine_alone = not any(h.pid == self.pid and h._log.identity == self._log.identity for h in list(_OPEN))
-        if self.announced and mine_alone and not self._log.read_only:
+        if self.announced and not self._peers() and not self._log.read_only:
             self._log.withdraw(self.process)
         self._mine, self._attended, self.announced = {}, set(), False

@@ -151,8 +151,7 @@ class Ledger:
         return bool(self.history.waiting or self._hands.lost(self.history, time.time()))
 
     def claim(self, append: Append, n: int) -> list[int]:
-        """Trials that wait: enqueued, or lost by a worker."""
-        self.give_back_lost(append)
+        """Trials that wait: enqueued, or given back (see `give_back_lost`)."""
         ids = self.history.waiting[:n]
         if ids:
             append("claim", {"ids": ids, "worker": self.worker, "time": time.time()})
