@@ -69,7 +69,7 @@ def compute(names: list[str], logits: np.ndarray, labels: np.ndarray, live: np.n
 
 @pytest.mark.parametrize("kind", ["plain", "ties", "rare", "absent"])
 @pytest.mark.parametrize(("classes", "n"), [(2, 9), (2, 300), (3, 60), (7, 200)])
-@pytest.mark.filterwarnings("ignore:.*y_pred contains classes not in y_true")
+@pytest.mark.filterwarnings("ignore:A single label was found", "ignore:.*y_pred contains classes not in y_true")
 def test_measures_of_labels_are_those_of_scikit_learn(classes: int, n: int, kind: str) -> None:
     logits, labels = problem(classes, n, kind)
     names = [n for n in LABELS if not (n.endswith("_binary") and classes != 2) and (n, kind) != ("auc", "absent")]
