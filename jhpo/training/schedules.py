@@ -12,6 +12,20 @@ import numpy as np
 import optax
 
 from jhpo.errors import check_integer, invalid
+from jhpo.training.decays import constant_schedule as constant_schedule
+from jhpo.training.decays import cosine_decay_schedule as cosine_decay_schedule
+from jhpo.training.decays import cosine_onecycle_schedule as cosine_onecycle_schedule
+from jhpo.training.decays import exponential_decay as exponential_decay
+from jhpo.training.decays import join_schedules as join_schedules
+from jhpo.training.decays import linear_onecycle_schedule as linear_onecycle_schedule
+from jhpo.training.decays import linear_schedule as linear_schedule
+from jhpo.training.decays import piecewise_constant_schedule as piecewise_constant_schedule
+from jhpo.training.decays import piecewise_interpolate_schedule as piecewise_interpolate_schedule
+from jhpo.training.decays import polynomial_schedule as polynomial_schedule
+from jhpo.training.decays import sgdr_schedule as sgdr_schedule
+from jhpo.training.decays import warmup_constant_schedule as warmup_constant_schedule
+from jhpo.training.decays import warmup_cosine_decay_schedule as warmup_cosine_decay_schedule
+from jhpo.training.decays import warmup_exponential_decay_schedule as warmup_exponential_decay_schedule
 
 KINDS = ("linear", "cosine", "cubic")
 
