@@ -77,6 +77,7 @@ if TYPE_CHECKING:  # what type checkers and editors see
     from jhpo.training import masked_mlp as masked_mlp
     from jhpo.training import metrics as metrics
     from jhpo.training import nnx as nnx
+    from jhpo.training import optimisers as optimisers
     from jhpo.training import schedules as schedules
     from jhpo.training import shift_images as shift_images
     from jhpo.training import supervised as supervised
@@ -130,6 +131,7 @@ _HOME |= {cls: module for module, cls, _ in _REGISTRY.values()}
 _PUBLIC_MODULES = {
     "metrics": "jhpo.training.metrics",
     "schedules": "jhpo.training.schedules",
+    "optimisers": "jhpo.training.optimisers",
     "linen": "jhpo.training.linen",
     "nnx": "jhpo.training.nnx",
 }  # modules whose names are reached through them

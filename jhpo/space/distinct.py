@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
 import numpy as np
 
+from jhpo.lifetimes import Programs
 from jhpo.space.space import Space
 
 _BLOCK = 1024  # rows made canonical at once: one shape, one program
 
-_canonical = jax.jit(lambda space, units: space.canonical(units))
+_canonical = Programs(lambda space, units: space.canonical(units))
 
 
 def first_distinct(space: Space, units: np.ndarray, order: np.ndarray, k: int) -> np.ndarray:

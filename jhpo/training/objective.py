@@ -252,6 +252,8 @@ class objective_errors:
             hint = _remedy(error)
         if isinstance(error, jax.errors.TracerIntegerConversionError) or _HASHED.search(str(error)):
             hint = _LOOK_UP
+        if isinstance(error, AttributeError) and "'fast'" in str(error):
+            hint = "; optax.lookahead wants pairs of parameters: jhpo.optimisers.lookahead takes those of a model"
         if isinstance(error, TypeError) and "'dict'" in str(error):
             hint = _ONE_DICT
         text = str(error).split("\n")[0][:500] + _where(error)
@@ -275,6 +277,12 @@ def _remedy(error: BaseException) -> str:
         if module.startswith("flax.") and type(frame.f_locals.get("self")).__name__ == "Dropout":
             kind = "nnx" if ".nnx" in module else "linen"
             return f"; a dropout rate that is tuned needs jhpo.{kind}.Dropout"
+        if module.startswith("optax."):
+            from jhpo.training import decays
+
+            name = frame.f_code.co_name
+            if hasattr(decays, name):
+                return f"; optax.{name} compares its numbers in Python: jhpo.schedules.{name} takes traced ones"
     return "; a function that is not written in JAX goes through jhpo.host"
 
 

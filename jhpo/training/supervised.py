@@ -20,6 +20,7 @@ from jhpo.training.measures import error_rate as error_rate
 from jhpo.training.measures import squared_error as squared_error
 from jhpo.training.metrics import Metric, as_tuples, check_whole, named, named_direction, of_whole
 from jhpo.training.networks import Model, as_model
+from jhpo.training.optimisers import evaluation_params, update
 from jhpo.training.targets import Labels, check_labels, fit_labels, live_rows, mean_of_live
 
 HP = Any
@@ -50,7 +51,7 @@ _LOSSES: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
 _DATA = ("train", "valid", "order", "model")
 _META = (
     *("tx", "task", "labels", "loss", "loss_takes_hp", "penalty", "metrics", "metric"),
-    *("batch_size", "steps", "max_steps", "independent_batches", "eval_batch"),
+    *("batch_size", "steps", "max_steps", "independent_batches", "eval_batch", "eval_params"),
 )
 
 
@@ -76,6 +77,7 @@ class Supervised(Structured):
     max_steps: int
     independent_batches: bool
     eval_batch: int
+    eval_params: Callable[[Any, Any], Any] | None
 
     def init(self, hp: HP, key: jax.Array) -> SupervisedState:
         """Fresh parameters and optimiser state of one member."""
@@ -87,28 +89,30 @@ class Supervised(Structured):
         """One step of the optimiser on batch ``t``."""
         x, y = self.batch(state.key, t)
         key = jax.random.fold_in(state.key, t)
+
+        def loss(params: Any) -> tuple[jax.Array, Any]:
+            return self._loss(hp, params, state.extra, x, y, key, True)
+
         # with nothing carried along, no second output of the differentiated function has to be kept
         if state.extra:
-            (_, extra), grads = mixed_value_and_grad(
-                lambda p: self._loss(hp, p, state.extra, x, y, key, True), has_aux=True
-            )(state.params)
+            (value, extra), grads = mixed_value_and_grad(loss, has_aux=True)(state.params)
         else:
             extra = state.extra
-            _, grads = mixed_value_and_grad(lambda p: self._loss(hp, p, extra, x, y, key, True)[0])(state.params)
-        with jax.numpy_dtype_promotion("standard"):  # optax raises floats to integer powers
-            updates, opt_state = self._optimiser(hp, state.params).update(grads, state.opt_state, state.params)
-        params = jax.tree.map(lambda p, u: p + u.astype(p.dtype), state.params, updates)
-        return SupervisedState(params, extra, opt_state, state.key)
+            value, grads = mixed_value_and_grad(lambda p: loss(p)[0])(state.params)
+        tx = self._optimiser(hp, state.params)
+        updates, opt_state = update(tx, grads, state.opt_state, state.params, value, lambda p: loss(p)[0])
+        return SupervisedState(jax.tree.map(jnp.add, state.params, updates), extra, opt_state, state.key)
 
     def evaluate(self, hp: HP, state: SupervisedState) -> dict[str, jax.Array]:
         """On the validation data: "loss", for classification "error", and the metrics added by the user."""
         n = len(self.valid[0])
         block = min(self.eval_batch, n)
+        params = self._evaluated(state)
         measures = [(name, Metric(*fields)) for name, fields in self.metrics]
         wholes = [(name, m) for name, m in measures if m.whole]
 
         def sums(data: Data) -> tuple[dict[str, tuple[jax.Array, jax.Array]], jax.Array | None]:
-            outputs, _ = self.model.apply(hp, state.params, state.extra, data[0], state.key, False)
+            outputs, _ = self.model.apply(hp, params, state.extra, data[0], state.key, False)
             targets, live = self._fit(outputs, data[1])
             means = {"loss": mean_of_live("loss", self._call_loss(hp, outputs, targets), outputs, live)}
             for name, m in measures:
@@ -181,7 +185,7 @@ class Supervised(Structured):
 
     def predict(self, hp: HP, state: SupervisedState, x: jax.Array) -> jax.Array:
         """Outputs of a trained member; vmap over hp and stacked states for an ensemble."""
-        return self.model.apply(hp, state.params, state.extra, x, state.key, False)[0]
+        return self.model.apply(hp, self._evaluated(state), state.extra, x, state.key, False)[0]
 
     def trained_model(self, hp: HP, state: SupervisedState) -> Any:
         """The model with its trained parameters, to be used or saved without jhpo, in evaluation mode.
@@ -192,7 +196,13 @@ class Supervised(Structured):
         make = getattr(self.model, "trained", None)
         if make is None:
             return functools.partial(self.predict, hp, state)
-        return make(hp, state.params, state.extra)
+        return make(hp, self._evaluated(state), state.extra)
+
+    def _evaluated(self, state: SupervisedState) -> Any:
+        """The weights that are evaluated and handed out."""
+        if self.eval_params is not None:
+            return self.eval_params(state.opt_state, state.params)
+        return evaluation_params(state.opt_state, state.params)
 
     def _call_loss(self, hp: HP, outputs: jax.Array, targets: jax.Array) -> Any:
         return self.loss(outputs, targets, hp) if self.loss_takes_hp else self.loss(outputs, targets)
@@ -256,6 +266,7 @@ def supervised(
     metric: str = "loss",
     ignore: int | None = None,
     eval_batch: int = 1024,
+    eval_params: Callable[[Any, Any], Any] | None = None,
 ) -> Supervised:
     """A Trainable for supervised learning.
 
@@ -266,7 +277,8 @@ def supervised(
         ``equinox.nn.make_with_state`` a pair of module and state; a pair ``(init(key, x) -> params,
         apply(params, x) -> outputs)``; or a `jhpo.masked_mlp`. Dropout and batch normalisation are switched by the
         module's ``train``, ``deterministic`` or ``use_running_average`` argument (linen) or its modes (nnx).
-      tx: ``tx(hp)`` returns an optax transformation.
+      tx: ``tx(hp)`` returns an optax transformation. Those with extra arguments get ``value``, ``grad``, ``value_fn``,
+        ``obj_fn`` and ``grad_fn`` of the batch.
       loss: "classification" (softmax cross-entropy of labels 0, 1, ..., metrics "loss" and "error"), "regression"
         (squared error), or a function ``loss(outputs, targets)`` or ``loss(outputs, targets, hp)`` that returns a
         scalar or a value per example.
@@ -286,6 +298,9 @@ def supervised(
         ``direction="maximize"``.
       ignore: label of rows that do not count, in training and in validation, such as -100 or 255.
       eval_batch: most validation rows evaluated at once.
+      eval_params: ``eval_params(opt_state, params)``, the weights to evaluate and to hand out. By default those that
+        the optimiser means (`optax.contrib.schedule_free`, `jhpo.optimisers.averaged`, `jhpo.optimisers.lookahead`),
+        else the trained ones.
 
     Raises:
       InvalidArgument: an argument that cannot work; it is named.
@@ -348,6 +363,7 @@ def supervised(
         max_steps=longest,
         independent_batches=bool(independent_batches),
         eval_batch=check_integer("eval_batch", eval_batch),
+        eval_params=eval_params,
     )
 
 

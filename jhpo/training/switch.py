@@ -13,6 +13,7 @@ import optax
 
 from jhpo.errors import InvalidArgument, invalid
 from jhpo.space.categories import choices_of
+from jhpo.training.optimisers import Chosen
 
 _NUMBERS = (bool, int, float, np.number, np.bool_)
 
@@ -129,23 +130,22 @@ def _common(index: jax.Array, branches: list[Callable[[], Any]]) -> Any:
 def _one_of(index: jax.Array, options: list[Any]) -> optax.GradientTransformationExtraArgs:
     """The chosen transformation; the states of the others stay as they were initialised."""
 
-    def init(params: Any) -> tuple[Any, ...]:
-        return tuple(option.init(params) for option in options)
+    def init(params: Any) -> Chosen:
+        return Chosen(index, tuple(option.init(params) for option in options))
 
-    def update(updates: Any, state: tuple[Any, ...], params: Any = None, **extra: Any) -> tuple[Any, tuple[Any, ...]]:
+    def update(updates: Any, state: Chosen, params: Any = None, **extra: Any) -> tuple[Any, Chosen]:
         def branch(place: int) -> Callable[[], Any]:
             def compute() -> Any:
                 with jax.numpy_dtype_promotion("standard"):  # optax raises floats to integer powers
-                    moved, new = options[place].update(updates, state[place], params, **extra)
+                    moved, new = options[place].update(updates, state.states[place], params, **extra)
                 like = lambda x, y: jax.lax.convert_element_type(x, jnp.asarray(y).dtype)  # noqa: E731
-                return jax.tree.map(like, moved, updates), (
-                    *state[:place],
-                    jax.tree.map(like, new, state[place]),
-                    *state[place + 1 :],
-                )
+                new = jax.tree.map(like, new, state.states[place])
+                states = (*state.states[:place], new, *state.states[place + 1 :])
+                return jax.tree.map(like, moved, updates), states
 
             return compute
 
-        return jax.lax.switch(index, [branch(place) for place in range(len(options))])
+        updates, states = jax.lax.switch(index, [branch(place) for place in range(len(options))])
+        return updates, Chosen(state.index, states)
 
     return optax.GradientTransformationExtraArgs(init, update)

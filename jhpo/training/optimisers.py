@@ -1,0 +1,131 @@
+"""What optax's optimisers ask of a training loop: extra arguments, weights to evaluate, and two that need a drop-in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jhpo.errors import check_integer, check_number, is_concrete
+
+Params = Any
+
+
+class Chosen(NamedTuple):
+    """State of an optimiser that `jhpo.switch` chose."""
+
+    index: jax.Array  # int32[], which one
+    states: tuple[Any, ...]  # of every option
+
+
+class Averaged(NamedTuple):
+    """State of an optimiser whose weights are evaluated in another place than they are trained."""
+
+    evaluated: Params  # the weights to evaluate
+    count: jax.Array  # int32[], steps so far
+    inner: Any  # state of the optimiser within
+
+
+def update(
+    tx: Any, grads: Params, opt_state: Any, params: Params, value: jax.Array, loss: Callable[[Params], jax.Array]
+) -> tuple[Params, Any]:
+    """One update with everything that an optax transformation may ask for, in the types of ``params`` and the state.
+
+    Args:
+      tx: an optax transformation, with extra arguments or without.
+      value: ``float[]``, of the loss at ``params``.
+      loss: the loss on this step's batch: for line searches, estimates of the Hessian, a second gradient.
+    """
+
+    def again(p: Params, *_: Any) -> jax.Array:
+        return loss(p)
+
+    extra = {"value": value, "grad": grads, "value_fn": again, "obj_fn": again, "grad_fn": jax.grad(again)}
+    with jax.numpy_dtype_promotion("standard"):  # optax raises floats to integer powers
+        updates, new = optax.with_extra_args_support(tx).update(grads, opt_state, params, **extra)
+    like = lambda x, y: x if x.dtype == y.dtype else x.astype(y.dtype)  # noqa: E731
+    return jax.tree.map(like, updates, params), jax.tree.map(like, new, opt_state)
+
+
+def evaluation_params(opt_state: Any, params: Params) -> Params:
+    """The weights that the optimiser means to be evaluated: `schedule_free`'s, `averaged`'s; else ``params``."""
+    if isinstance(opt_state, Chosen):
+        each = [evaluation_params(state, params) for state in opt_state.states]
+        return jax.tree.map(lambda *leaves: jnp.stack(leaves)[opt_state.index], *each)
+    kinds = (optax.contrib.ScheduleFreeState, Averaged, Chosen)
+    found = [s for s in jax.tree.leaves(opt_state, is_leaf=lambda s: isinstance(s, kinds)) if isinstance(s, kinds)]
+    if len(found) != 1:
+        return params
+    if isinstance(found[0], Chosen):
+        return evaluation_params(found[0], params)
+    if isinstance(found[0], Averaged):
+        return found[0].evaluated
+    with jax.numpy_dtype_promotion("standard"):
+        x = optax.contrib.schedule_free_eval_params(found[0], params)
+    return jax.tree.map(lambda a, b: a.astype(b.dtype), x, params)
+
+
+def averaged(inner: Any, decay: Any = 0.99) -> optax.GradientTransformationExtraArgs:
+    """An optimiser whose weights are evaluated at their running mean over the steps.
+
+    Args:
+      inner: the optax transformation that trains.
+      decay: of the mean, in [0, 1); a number or traced. The bias towards the first weights is taken out.
+
+    >>> tx = averaged(optax.sgd(0.5), 0.5)
+    >>> state = tx.init(jnp.float32(1.0))
+    >>> _, state = tx.update(jnp.float32(1.0), state, jnp.float32(1.0))
+    >>> float(evaluation_params(state, jnp.float32(0.5)))
+    0.5
+    """
+    if is_concrete(decay):
+        check_number("decay", decay, 0.0, 1.0)
+    inner = optax.with_extra_args_support(inner)
+
+    def init(params: Params) -> Averaged:
+        return Averaged(params, jnp.zeros((), jnp.int32), inner.init(params))
+
+    def step(updates: Params, state: Averaged, params: Params = None, **extra: Any) -> tuple[Params, Averaged]:
+        updates, within = inner.update(updates, state.inner, params, **extra)
+        rate = jnp.asarray(decay, jnp.result_type(float))
+        # weight of the newest: 1 at the first step, 1 - decay in the long run
+        share = (1 - rate) / (1 - rate ** (state.count + 1).astype(rate.dtype))
+        mean = jax.tree.map(lambda m, p, u: m + share.astype(p.dtype) * (p + u - m), state.evaluated, params, updates)
+        return updates, Averaged(mean, state.count + 1, within)
+
+    return optax.GradientTransformationExtraArgs(init, step)
+
+
+def lookahead(fast_optimizer: Any, sync_period: Any, slow_step_size: Any) -> optax.GradientTransformationExtraArgs:
+    """`optax.lookahead` for ordinary parameters: its own wants pairs of them, which no model takes.
+
+    Args:
+      fast_optimizer: the optax transformation of the fast weights, which are trained.
+      sync_period: steps between two synchronisations, a number or traced.
+      slow_step_size: by how much the slow weights, which are evaluated, then move towards the fast ones.
+
+    Source: Zhang, Lucas, Hinton, Ba, "Lookahead optimizer: k steps forward, 1 step back" (2019).
+    """
+    if is_concrete(sync_period):
+        check_integer("sync_period", sync_period)
+    inner = optax.with_extra_args_support(fast_optimizer)
+
+    def init(params: Params) -> Averaged:
+        return Averaged(params, jnp.zeros((), jnp.int32), inner.init(params))
+
+    def step(updates: Params, state: Averaged, params: Params = None, **extra: Any) -> tuple[Params, Averaged]:
+        updates, within = inner.update(updates, state.inner, params, **extra)
+        count = state.count + 1
+        now = count % jnp.asarray(sync_period, jnp.int32) == 0
+
+        def moved(slow: jax.Array, p: jax.Array, u: jax.Array) -> jax.Array:
+            return jnp.where(now, slow + jnp.asarray(slow_step_size, slow.dtype) * (p + u - slow), slow)
+
+        slow = jax.tree.map(moved, state.evaluated, params, updates)
+        updates = jax.tree.map(lambda s, p, u: jnp.where(now, s - p, u), slow, params, updates)
+        return updates, Averaged(slow, count, within)
+
+    return optax.GradientTransformationExtraArgs(init, step)
