@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ Params = Any
 class Chosen(NamedTuple):
     """State of an optimiser that `jhpo.switch` chose."""
 
-    index: jax.Array  # int32[], which one
+    which: jax.Array  # int32[], the number of the chosen one
     states: tuple[Any, ...]  # of every option
 
 
@@ -25,7 +26,7 @@ class Averaged(NamedTuple):
     """State of an optimiser whose weights are evaluated in another place than they are trained."""
 
     evaluated: Params  # the weights to evaluate
-    count: jax.Array  # int32[], steps so far
+    steps: jax.Array  # int32[], so far
     inner: Any  # state of the optimiser within
 
 
@@ -40,12 +41,17 @@ def update(
       loss: the loss on this step's batch: for line searches, estimates of the Hessian, a second gradient.
     """
 
-    def again(p: Params, *_: Any) -> jax.Array:
+    # line searches insist that their function takes every further argument
+    def again(p: Params, *_: Any, obj_fn: Any = None, grad_fn: Any = None) -> jax.Array:
         return loss(p)
 
     extra = {"value": value, "grad": grads, "value_fn": again, "obj_fn": again, "grad_fn": jax.grad(again)}
+    step = optax.with_extra_args_support(tx).update
+    takes = inspect.signature(step).parameters
+    if not any(p.kind is p.VAR_KEYWORD for p in takes.values()):
+        extra = {name: x for name, x in extra.items() if name in takes}
     with jax.numpy_dtype_promotion("standard"):  # optax raises floats to integer powers
-        updates, new = optax.with_extra_args_support(tx).update(grads, opt_state, params, **extra)
+        updates, new = step(grads, opt_state, params, **extra)
     like = lambda x, y: x if x.dtype == y.dtype else x.astype(y.dtype)  # noqa: E731
     return jax.tree.map(like, updates, params), jax.tree.map(like, new, opt_state)
 
@@ -54,7 +60,7 @@ def evaluation_params(opt_state: Any, params: Params) -> Params:
     """The weights that the optimiser means to be evaluated: `schedule_free`'s, `averaged`'s; else ``params``."""
     if isinstance(opt_state, Chosen):
         each = [evaluation_params(state, params) for state in opt_state.states]
-        return jax.tree.map(lambda *leaves: jnp.stack(leaves)[opt_state.index], *each)
+        return jax.tree.map(lambda *leaves: jnp.stack(leaves)[opt_state.which], *each)
     kinds = (optax.contrib.ScheduleFreeState, Averaged, Chosen)
     found = [s for s in jax.tree.leaves(opt_state, is_leaf=lambda s: isinstance(s, kinds)) if isinstance(s, kinds)]
     if len(found) != 1:
@@ -92,9 +98,9 @@ def averaged(inner: Any, decay: Any = 0.99) -> optax.GradientTransformationExtra
         updates, within = inner.update(updates, state.inner, params, **extra)
         rate = jnp.asarray(decay, jnp.result_type(float))
         # weight of the newest: 1 at the first step, 1 - decay in the long run
-        share = (1 - rate) / (1 - rate ** (state.count + 1).astype(rate.dtype))
+        share = (1 - rate) / (1 - rate ** (state.steps + 1).astype(rate.dtype))
         mean = jax.tree.map(lambda m, p, u: m + share.astype(p.dtype) * (p + u - m), state.evaluated, params, updates)
-        return updates, Averaged(mean, state.count + 1, within)
+        return updates, Averaged(mean, state.steps + 1, within)
 
     return optax.GradientTransformationExtraArgs(init, step)
 
@@ -118,7 +124,7 @@ def lookahead(fast_optimizer: Any, sync_period: Any, slow_step_size: Any) -> opt
 
     def step(updates: Params, state: Averaged, params: Params = None, **extra: Any) -> tuple[Params, Averaged]:
         updates, within = inner.update(updates, state.inner, params, **extra)
-        count = state.count + 1
+        count = state.steps + 1
         now = count % jnp.asarray(sync_period, jnp.int32) == 0
 
         def moved(slow: jax.Array, p: jax.Array, u: jax.Array) -> jax.Array:

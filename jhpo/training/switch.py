@@ -146,6 +146,6 @@ def _one_of(index: jax.Array, options: list[Any]) -> optax.GradientTransformatio
             return compute
 
         updates, states = jax.lax.switch(index, [branch(place) for place in range(len(options))])
-        return updates, Chosen(state.index, states)
+        return updates, Chosen(state.which, states)
 
     return optax.GradientTransformationExtraArgs(init, update)

@@ -16,7 +16,10 @@ from jhpo.training.optimisers import evaluation_params
 
 X = np.random.default_rng(0).normal(size=(32, 3)).astype(np.float32)
 Y = X @ np.array([1.0, -2.0, 0.5], np.float32)
-LINE = (lambda key, x: {"w": jnp.full((3, 2), 0.1), "b": jnp.zeros((2,))}, lambda p, x: (x @ p["w"] + p["b"]).sum(-1))
+LINE = (
+    lambda key, x: {"w": jnp.full((3, 2), 0.1), "b": jnp.zeros((2,))},
+    lambda p, x: (x @ p["w"] + p["b"][None]).sum(-1),
+)
 HP = {"lr": jnp.array([0.01, 0.02]), "b": jnp.array([0.8, 0.9])}
 KEY = jax.random.key(0)
 
@@ -56,7 +59,7 @@ def optimisers() -> list[str]:
     for module in (optax, contrib):
         for name in dir(module):
             function = getattr(module, name)
-            if name.startswith("_") or not callable(function) or inspect.isclass(function):
+            if name.startswith("_") or not inspect.isfunction(function):
                 continue
             parameters = list(inspect.signature(function).parameters)
             if parameters and parameters[0] in ("learning_rate", "max_learning_rate") and not name.startswith("scale_"):
@@ -91,7 +94,7 @@ def test_an_optimiser_trains_a_population(name: str) -> None:
 
     losses, weights = jax.jit(jax.vmap(member))(HP)
     assert losses.shape == (2,) and np.isfinite(losses).all()
-    assert not np.allclose(weights, 0.1, atol=1e-7), "the weights moved"
+    assert not (weights == np.float32(0.1)).all(), "the weights moved"
 
 
 def test_there_are_many() -> None:
@@ -124,25 +127,21 @@ def test_averages_and_lookahead_are_those_of_a_plain_loop() -> None:
         task(lambda hp: jhpo.optimisers.lookahead(optax.sgd(hp["lr"]), 2, 0.5)),
     )
     states = [t.init(hp, KEY) for t in (plain, mean, ahead)]
-    slow, weights, total = states[0].params["w"], 0.0, 0.0
+    weights, total = 0.0, 0.0
     for step in range(6):
         states = [t.step(hp, s, jnp.int32(step)) for t, s in zip((plain, mean, ahead), states)]
         weights, total = 0.7 * weights + states[0].params["w"], 0.7 * total + 1.0
         np.testing.assert_allclose(evaluation_params(states[1].opt_state, None)["w"], weights / total, rtol=1e-5)
-        if step % 2 == 1:
-            np.testing.assert_allclose(
-                states[2].params["w"], evaluation_params(states[2].opt_state, None)["w"], rtol=1e-6
-            )
-    # two slow steps by hand: fast weights from the slow ones, two steps, half way back
+    # fast weights from the slow ones, two steps, half way back
     by_hand = plain.init(hp, KEY)
+    slow = by_hand.params
     for step in range(6):
         by_hand = plain.step(hp, by_hand, jnp.int32(step))
         if step % 2 == 1:
-            slow = slow + 0.5 * (by_hand.params["w"] - slow)
-            by_hand = by_hand._replace(params=by_hand.params | {"w": slow})
-            if step == 1:
-                other = states[2]
-    np.testing.assert_allclose(other.params["w"], slow, rtol=0.2)
+            slow = jax.tree.map(lambda s, fast: s + 0.5 * (fast - s), slow, by_hand.params)
+            by_hand = by_hand._replace(params=slow)
+    np.testing.assert_allclose(states[2].params["w"], slow["w"], rtol=1e-5)
+    np.testing.assert_allclose(evaluation_params(states[2].opt_state, None)["w"], slow["w"], rtol=1e-5)
 
 
 def test_a_switch_evaluates_what_the_chosen_optimiser_means() -> None:
@@ -168,13 +167,11 @@ def test_what_cannot_be_traced_names_the_drop_in() -> None:
         return jhpo.minimize(task(tx), space, jhpo.RandomSearch(2), budget=2)
 
     cases = {
-        r"jhpo\.schedules\.warmup_cosine_decay_schedule": lambda hp: optax.warmup_cosine_decay_schedule(
-            0.0, hp["lr"], 2, 6
-        ),
-        r"jhpo\.schedules\.exponential_decay": lambda hp: optax.exponential_decay(hp["lr"], 10, hp["n"]),
+        "warmup_cosine_decay_schedule": lambda hp: optax.warmup_cosine_decay_schedule(0.0, hp["lr"], 2, 6),
+        "exponential_decay": lambda hp: optax.exponential_decay(hp["lr"], 10, hp["n"]),
     }
-    for message, schedule in cases.items():
-        with pytest.raises(jhpo.InvalidArgument, match=message):
+    for name, schedule in cases.items():
+        with pytest.raises(jhpo.InvalidArgument, match=rf"jhpo\.schedules\.{name} takes traced ones"):
             search(lambda hp, s=schedule: optax.adamw(s(hp)))
     with pytest.raises(jhpo.InvalidArgument, match=r"jhpo\.optimisers\.lookahead"):
         search(lambda hp: optax.lookahead(optax.sgd(hp["lr"]), 3, 0.5))
