@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ from jhpo.training.metrics import check_direction
 from jhpo.trial import Trial
 
 _POLL_SECONDS = 0.05
+_PATIENT_SECONDS = 60.0  # of waiting for other workers without a word
 
 # Seconds this process spent tracing and compiling, by JAX's own account.
 _compile_seconds = 0.0
@@ -61,6 +63,8 @@ class Meter:
     def __init__(self, study: Study, rules: StopRules, callback: Callable[[Update], None] | None) -> None:
         self._study, self._rules, self._callback = study, rules, callback
         self._start, self._compiled = time.perf_counter(), _compile_seconds
+        self._waiting_since: float | None = None
+        self._said = False
         self._before = self._done = study.evaluations
         table = study.history.table
         ids = table.successes()
@@ -122,6 +126,16 @@ class Meter:
 
     def wait(self) -> str | None:
         """Let others work; what ends the search meanwhile."""
+        now = time.monotonic()
+        if self._waiting_since is None or self._study.evaluations != self._done:
+            self._waiting_since = now
+        if not self._said and now - self._waiting_since > _PATIENT_SECONDS:
+            self._said = True
+            warnings.warn(
+                f"waiting for {self._study.ledger.others()} trials that other workers hold; "
+                "study.requeue() gives back those that nobody will tell any more",
+                stacklevel=4,
+            )
         time.sleep(_POLL_SECONDS)
         self._study.refresh()
         return self.check(False) if self._study.evaluations != self._done else self.check_time()

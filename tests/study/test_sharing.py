@@ -161,3 +161,16 @@ def test_what_a_file_left_behind_is_not_taken_for_part_of_a_new_one(tmp_path):
     left.rename(tmp_path / "b.db-wal")
     with jhpo.Study.load(tmp_path / "b.db") as found:
         assert len(found) == 3 and found.seed == 1
+
+
+def test_waiting_for_others_ends_with_the_clock_and_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr("jhpo.study.loop._PATIENT_SECONDS", 0.1)
+    path = tmp_path / "a.db"
+    with jhpo.Study(SPACE, jhpo.RandomSearch(4), path) as holder, jhpo.Study.load(path) as study:
+        holder.ask(2)
+        host = jhpo.host(lambda hp: hp["x"])
+        with pytest.warns(UserWarning, match="waiting for 2 trials"):
+            assert "seconds" in study.optimize(host, budget=5, seconds=0.5).stopped
+        assert study.evaluations == 3
+        study.requeue()
+        assert study.optimize(host, budget=5).evaluations == 2 and len(study) == 5
