@@ -60,25 +60,33 @@ def permuted(key: jax.Array, position: jax.Array, n: int, number: jax.Array | in
     return x.astype(jnp.int32)
 
 
-def batch_positions(t: jax.Array, n: int, batch: int) -> tuple[jax.Array, jax.Array]:
+def batch_positions(
+    t: jax.Array, n: int, batch: int | jax.Array, most: int | None = None
+) -> tuple[jax.Array, jax.Array]:
     """Epoch and positions of the rows of batch ``t``: ``uint32[]``, ``int32[batch]``.
 
     An epoch has ``n // batch`` batches; the rows that are left over differ from one epoch to the next.
+
+    Args:
+      batch: its size, in [1, n].
+      most: length of the result where the size is traced, ``int32[]``; the batch's rows are repeated to fill it.
     """
-    t = jnp.asarray(t, jnp.int32)
-    per_epoch = n // batch
-    start = (t % per_epoch) * batch
-    return (t // per_epoch).astype(jnp.uint32), start + jnp.arange(batch, dtype=jnp.int32)
+    t, size = jnp.asarray(t, jnp.int32), jnp.asarray(batch, jnp.int32)
+    per_epoch = jnp.int32(n) // size
+    start = (t % per_epoch) * size
+    place = jnp.arange(batch if most is None else most, dtype=jnp.int32)
+    return (t // per_epoch).astype(jnp.uint32), start + (place if most is None else place % size)
 
 
-def batch_rows(key: jax.Array, t: jax.Array, n: int, batch: int) -> jax.Array:
+def batch_rows(key: jax.Array, t: jax.Array, n: int, batch: int | jax.Array, most: int | None = None) -> jax.Array:
     """Rows of minibatch ``t`` of a run through the data in a fresh random order each epoch: ``int32[batch]``.
 
-    The rows follow from the key and ``t`` alone, so that a batch can be made again at any time.
+    The rows follow from the key and ``t`` alone, so that a batch can be made again at any time. With ``most``, see
+    `batch_positions`, the first ``batch`` of the result are those of a batch of a fixed size.
 
     >>> epoch = jnp.concatenate([batch_rows(jax.random.key(1), t, 6, 2) for t in jnp.arange(3)])
     >>> sorted(epoch.tolist())
     [0, 1, 2, 3, 4, 5]
     """
-    epoch, positions = batch_positions(t, n, batch)
+    epoch, positions = batch_positions(t, n, batch, most)
     return checkpoint_name(permuted(key, positions, n, epoch), ROWS)

@@ -16,6 +16,7 @@ from jhpo.errors import check_integer, invalid
 from jhpo.kernels.mixed import mixed_value_and_grad
 from jhpo.kernels.shuffle import batch_rows
 from jhpo.lifetimes import Structured, structured
+from jhpo.training.arguments import batch_sizes, checked_data, lengths
 from jhpo.training.measures import error_rate as error_rate
 from jhpo.training.measures import squared_error as squared_error
 from jhpo.training.metrics import Metric, as_tuples, check_whole, named, named_direction, of_whole
@@ -51,7 +52,8 @@ _LOSSES: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
 _DATA = ("train", "valid", "order", "model")
 _META = (
     *("tx", "task", "labels", "loss", "loss_takes_hp", "penalty", "metrics", "metric"),
-    *("batch_size", "steps", "max_steps", "independent_batches", "eval_batch", "eval_params"),
+    *("batch_size", "max_batch_size", "length", "epochs", "max_steps", "independent_batches", "eval_batch"),
+    "eval_params",
 )
 
 
@@ -72,12 +74,35 @@ class Supervised(Structured):
     penalty: Callable[[HP, Any], jax.Array] | None
     metrics: tuple[tuple[str, tuple[Any, ...]], ...]  # by name, the fields of a `Metric`: plain tuples refer weakly
     metric: str
-    batch_size: int
-    steps: Any
+    batch_size: Any  # an integer, or a function of the hyperparameters
+    max_batch_size: int
+    length: Any  # optimiser steps, an integer or a function; None with epochs
+    epochs: Any  # a number or a function; None with steps
     max_steps: int
     independent_batches: bool
     eval_batch: int
     eval_params: Callable[[Any, Any], Any] | None
+
+    @property
+    def steps(self) -> Any:
+        """Optimiser steps, or a function of the hyperparameters."""
+        if self.epochs is None:
+            return self.length
+        return self._steps_of_epochs if callable(self.epochs) or callable(self.batch_size) else self.max_steps
+
+    def _steps_of_epochs(self, hp: HP) -> jax.Array:
+        epochs = self.epochs(hp) if callable(self.epochs) else self.epochs
+        per_epoch = (jnp.int32(len(self.train[0])) // self._batch_size(hp)).astype(jnp.float32)
+        return jnp.ceil(jnp.asarray(epochs).astype(jnp.float32) * per_epoch)
+
+    def _batch_size(self, hp: HP) -> jax.Array:
+        """``int32[]``."""
+        if not callable(self.batch_size):
+            return jnp.int32(self.batch_size)
+        size = jnp.asarray(self.batch_size(hp))
+        if size.shape != () or not jnp.issubdtype(size.dtype, jnp.integer):
+            raise invalid("batch_size", "a function that returns an integer", f"{size.dtype}{list(size.shape)}")
+        return jnp.clip(size, 1, self.max_batch_size).astype(jnp.int32)
 
     def init(self, hp: HP, key: jax.Array) -> SupervisedState:
         """Fresh parameters and optimiser state of one member."""
@@ -87,11 +112,12 @@ class Supervised(Structured):
 
     def step(self, hp: HP, state: SupervisedState, t: jax.Array) -> SupervisedState:
         """One step of the optimiser on batch ``t``."""
-        x, y = self.batch(state.key, t)
+        x, y = self.batch(state.key, t, hp)
+        live = jnp.arange(len(x), dtype=jnp.int32) < self._batch_size(hp) if callable(self.batch_size) else None
         key = jax.random.fold_in(state.key, t)
 
         def loss(params: Any) -> tuple[jax.Array, Any]:
-            return self._loss(hp, params, state.extra, x, y, key, True)
+            return self._loss(hp, params, state.extra, x, y, key, True, live)
 
         # with nothing carried along, no second output of the differentiated function has to be kept
         if state.extra:
@@ -160,13 +186,19 @@ class Supervised(Structured):
             known |= as_tuples(added)
         return dataclasses.replace(self, metrics=tuple(known.items()), metric=metric)
 
-    def batch(self, key: jax.Array, t: jax.Array) -> Data:
-        """Minibatch ``t``: the same for all members, or from the member's own ``key``."""
+    def batch(self, key: jax.Array, t: jax.Array, hp: HP = None) -> Data:
+        """Minibatch ``t``: the same for all members, or from the member's own ``key``.
+
+        Where the size is a hyperparameter, ``max_batch_size`` rows: those of the batch, and some of them once more.
+        """
         n = len(self.train[0])
         if self.batch_size == n:
             return self.train
         order = key if self.independent_batches else jax.random.wrap_key_data(self.order)
-        rows = batch_rows(order, t, n, self.batch_size)
+        if callable(self.batch_size):
+            rows = batch_rows(order, t, n, self._batch_size(hp), self.max_batch_size)
+        else:
+            rows = batch_rows(order, t, n, self.batch_size)
         return self.train[0][rows], self.train[1][rows]
 
     def params(self, state: SupervisedState) -> Any:
@@ -218,11 +250,17 @@ class Supervised(Structured):
         return targets, live
 
     def _loss(
-        self, hp: HP, params: Any, extra: Any, x: jax.Array, y: jax.Array, key: jax.Array, train: bool
+        self, hp: HP, params: Any, extra: Any, x: Any, y: Any, key: jax.Array, train: bool, rows: Any = None
     ) -> tuple[jax.Array, Any]:
+        """Loss and carried collections; ``rows``, bool[n], are those that belong to the batch, None for all."""
         outputs, extra = self.model.apply(hp, params, extra, x, key, train)
         targets, live = self._fit(outputs, y)
-        value, _ = mean_of_live("loss", self._call_loss(hp, outputs, targets), outputs, live)
+        values = jnp.asarray(self._call_loss(hp, outputs, targets))
+        if rows is not None:
+            if not values.ndim:
+                raise invalid("loss", "a value for each example, as batch_size is a hyperparameter", "a scalar")
+            live = rows if live is None else live & rows.reshape(-1, *(1,) * (live.ndim - 1))
+        value, _ = mean_of_live("loss", values, outputs, live)
         if self.penalty is not None:
             value = value + self.penalty(_like(hp, params), params).astype(value.dtype)
         return value, extra
@@ -256,8 +294,10 @@ def supervised(
     *,
     train: tuple[Any, Any],
     valid: tuple[Any, Any],
-    batch_size: int | None = 64,
-    steps: int | Callable[[HP], Any] = 200,
+    batch_size: int | Callable[[HP], Any] | None = 64,
+    max_batch_size: int | None = None,
+    steps: int | Callable[[HP], Any] | None = None,
+    epochs: float | Callable[[HP], Any] | None = None,
     max_steps: int | None = None,
     independent_batches: bool = False,
     seed: int = 0,
@@ -284,9 +324,15 @@ def supervised(
         scalar or a value per example.
       train: inputs ``[n, ...]`` and targets ``[n, ...]``; float64 arrays become JAX's default float.
       valid: the same for the data on which members are compared.
-      batch_size: rows of a minibatch, all of them if None. Batch ``t`` is recomputed from a key and ``t``.
-      steps: optimiser steps, or a function of the hyperparameters that is at most ``max_steps``.
-      max_steps: needed if ``steps`` is a function.
+      batch_size: rows of a minibatch, all of them if None. Batch ``t`` is recomputed from a key and ``t``. A function
+        of the hyperparameters that is at most ``max_batch_size``: every member then computes with so many rows, and
+        those beyond its own size do not count (batch normalisation sees them: they repeat its own).
+      max_batch_size: needed if ``batch_size`` is a function.
+      steps: optimiser steps (200), or a function of the hyperparameters that is at most ``max_steps``.
+      epochs: runs through the training data, in place of steps: a number or a function of the hyperparameters. A run
+        has as many steps as there are whole batches in the data.
+      max_steps: needed if the number of steps is a function: if ``steps`` or ``epochs`` is one, or ``epochs`` is
+        given and ``batch_size`` is one.
       independent_batches: every member has batches of its own. By default members share them: comparisons are
         fairer, and the first layer of all members is one large product.
       seed: of the common order of the batches.
@@ -315,7 +361,7 @@ def supervised(
     >>> bool(result.value < 0.01)
     True
     """
-    data = tuple(_checked_data(name, pair) for name, pair in (("train", train), ("valid", valid)))
+    data = tuple(checked_data(name, pair) for name, pair in (("train", train), ("valid", valid)))
     n = len(data[0][0])
     if not callable(tx):
         raise invalid("tx", "a function of the hyperparameters that returns an optax transformation", tx)
@@ -339,12 +385,8 @@ def supervised(
     known = ["loss", *chosen]
     if metric not in known:
         raise invalid("metric", f"one of {known}, or a name of jhpo.metrics.NAMES", metric)
-    if callable(steps):
-        longest = check_integer("max_steps", max_steps)
-    elif max_steps is not None and max_steps != steps:
-        raise invalid("max_steps", "None unless steps is a function of the hyperparameters", max_steps)
-    else:
-        longest = check_integer("steps", steps, low=0)
+    size, most = batch_sizes(batch_size, max_batch_size, n)
+    length, longest = lengths(steps, epochs, max_steps, None if callable(size) else n // size)
     return Supervised(
         train=arrays[0],
         valid=arrays[1],
@@ -358,24 +400,12 @@ def supervised(
         penalty=penalty,
         metrics=tuple(as_tuples(chosen).items()),
         metric=metric,
-        batch_size=n if batch_size is None else check_integer("batch_size", batch_size, high=n),
-        steps=steps,
+        batch_size=size,
+        max_batch_size=most,
+        length=length,
+        epochs=epochs,
         max_steps=longest,
         independent_batches=bool(independent_batches),
         eval_batch=check_integer("eval_batch", eval_batch),
         eval_params=eval_params,
     )
-
-
-def _checked_data(name: str, pair: Any) -> tuple[Any, Any]:
-    if not isinstance(pair, (tuple, list)) or len(pair) != 2:
-        raise invalid(name, "a pair (inputs, targets) of arrays", type(pair).__name__)
-    inputs, targets = (np.asarray(a) if not isinstance(a, jax.Array) else a for a in pair)
-    if inputs.ndim < 1 or targets.ndim < 1 or len(inputs) != len(targets) or not len(inputs):
-        raise invalid(name, "inputs and targets of one length >= 1", (inputs.shape, targets.shape))
-    for a in (inputs, targets):
-        if not jnp.issubdtype(a.dtype, jnp.number) and a.dtype != bool:
-            raise invalid(name, "arrays of numbers", str(a.dtype))
-        if jnp.issubdtype(a.dtype, jnp.floating) and not isinstance(a, jax.core.Tracer) and not np.isfinite(a).all():
-            raise invalid(name, "finite numbers", "NaN or infinity in the data")
-    return inputs, targets

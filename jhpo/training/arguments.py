@@ -1,0 +1,56 @@
+"""Bad input of `jhpo.supervised`: data, batch sizes and lengths, said before anything is compiled."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jhpo.errors import check_integer, check_number, invalid
+
+
+def batch_sizes(batch_size: Any, most: Any, n: int) -> tuple[Any, int]:
+    """The size, an integer or a function, and the largest one."""
+    if callable(batch_size):
+        return batch_size, check_integer("max_batch_size", most, high=n)
+    if most is not None:
+        raise invalid("max_batch_size", "None unless batch_size is a function of the hyperparameters", most)
+    size = n if batch_size is None else check_integer("batch_size", batch_size, high=n)
+    return size, size
+
+
+def lengths(steps: Any, epochs: Any, most: Any, per_epoch: int | None) -> tuple[Any, int]:
+    """Steps (None with epochs) and the largest number of them; ``per_epoch`` is None where it is no constant."""
+    if epochs is not None and steps is not None:
+        raise invalid("epochs", "None beside steps", epochs)
+    if epochs is None:
+        steps = 200 if steps is None else steps
+        if not callable(steps):
+            steps = check_integer("steps", steps, low=0)
+    elif not callable(epochs):
+        check_number("epochs", epochs, 0.0)
+    varies = callable(steps) or callable(epochs) or (epochs is not None and per_epoch is None)
+    if varies:
+        return steps, check_integer("max_steps", most)
+    known = steps if epochs is None else math.ceil(epochs * (per_epoch or 0))
+    if most is not None and most != known:
+        raise invalid("max_steps", "None unless the number of steps depends on the hyperparameters", most)
+    return steps, known
+
+
+def checked_data(name: str, pair: Any) -> tuple[Any, Any]:
+    """Inputs and targets as arrays of finite numbers."""
+    if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+        raise invalid(name, "a pair (inputs, targets) of arrays", type(pair).__name__)
+    inputs, targets = (np.asarray(a) if not isinstance(a, jax.Array) else a for a in pair)
+    if inputs.ndim < 1 or targets.ndim < 1 or len(inputs) != len(targets) or not len(inputs):
+        raise invalid(name, "inputs and targets of one length >= 1", (inputs.shape, targets.shape))
+    for a in (inputs, targets):
+        if not jnp.issubdtype(a.dtype, jnp.number) and a.dtype != bool:
+            raise invalid(name, "arrays of numbers", str(a.dtype))
+        if jnp.issubdtype(a.dtype, jnp.floating) and not isinstance(a, jax.core.Tracer) and not np.isfinite(a).all():
+            raise invalid(name, "finite numbers", "NaN or infinity in the data")
+    return inputs, targets
