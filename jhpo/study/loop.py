@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import warnings
+from collections import deque
 from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
@@ -26,12 +28,24 @@ _PATIENT_SECONDS = 60.0  # of waiting for other workers without a word
 # Seconds this process spent tracing and compiling, by JAX's own account.
 _compile_seconds = 0.0
 _COMPILE_EVENTS = ("/jax/core/compile/", "/jax/compilation_cache/cache_retrieval_time_sec")
+_compile_spans: deque[tuple[float, float]] = deque(maxlen=256)  # counted ones, in order, none inside another
+_compile_lock = threading.Lock()
 
 
 def _count_compilation(event: str, duration_secs: float, **_: Any) -> None:
+    """Add a span that ends now; a function traced inside another one is told of first, and counts once."""
     global _compile_seconds
-    if event.startswith(_COMPILE_EVENTS):
-        _compile_seconds += duration_secs
+    if not event.startswith(_COMPILE_EVENTS):
+        return
+    with _compile_lock:
+        end = time.perf_counter()
+        begin = end - duration_secs
+        while _compile_spans and _compile_spans[-1][1] > begin:
+            inner = _compile_spans.pop()
+            begin = min(begin, inner[0])
+            _compile_seconds -= inner[1] - inner[0]
+        _compile_spans.append((begin, end))
+        _compile_seconds += end - begin
 
 
 jax.monitoring.register_event_duration_secs_listener(_count_compilation)

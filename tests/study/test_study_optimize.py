@@ -128,3 +128,11 @@ def test_strategies_may_fix_the_randomness_of_their_members():
     start = float(jax.random.normal(jax.random.fold_in(study.root, 77)))
     rate = study.best.params["rate"]
     assert float(state) == pytest.approx(0.5 + (start - 0.5) * (1.0 - 2.0 * rate) ** 20, abs=1e-5)
+
+
+def test_compiling_is_a_part_of_the_time_that_passed():
+    """Functions traced inside others are told of twice by JAX."""
+    inner = jax.jit(lambda x: jax.jit(jnp.sin)(x) + jax.jit(jnp.cos)(x))
+    study = jhpo.Study(SPACE, jhpo.PSO(8))
+    summary = study.optimize(lambda hp: jax.jit(lambda x: inner(x) + inner(x + 1.0))(hp["x"]), budget=16)
+    assert 0.0 < summary.compile_seconds < summary.seconds
