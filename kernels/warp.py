@@ -78,6 +78,19 @@ def tame(y: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
     return jnp.where(out, jnp.sign(z) * drawn, z), jnp.where(out, far / size, 1.0) * 0.5 / unit
 
 
+def stray(y: jax.Array, mask: jax.Array) -> jax.Array:
+    """bool[n]: values that lie a thousand times further above the median than the typical value above it.
+
+    >>> stray(jnp.array([1.0, 2.0, 3.0, 5.0, 1e30]), jnp.ones(5, bool)).tolist()
+    [False, False, False, False, True]
+    """
+    order = jnp.sort(jnp.where(mask, y, jnp.inf))
+    median = order[_middle(jnp.sum(mask, dtype=jnp.int32))]
+    above = mask & (y > median)
+    gaps = jnp.sort(jnp.where(above, 1e-3 * y - 1e-3 * median, jnp.inf))
+    return above & (1e-3 * (1e-3 * y - 1e-3 * median) > gaps[_middle(jnp.sum(above, dtype=jnp.int32))])
+
+
 def _middle(count: jax.Array) -> jax.Array:
     """Index of the lower one of the middle values."""
     return (jnp.maximum(count, 1) - 1) // 2

@@ -135,6 +135,18 @@ def test_far_values_cost_no_digits(x64: None, dtype: jnp.dtype) -> None:
         assert (np.diff(np.asarray(ranked)[:9]) > 0.1).all()
 
 
+def test_one_value_out_of_proportion_hides_no_valley() -> None:
+    for seed in range(3):
+        study = jhpo.Study(PLANE, jhpo.BayesOpt(), seed=seed)
+        best = np.inf
+        for number in range(30):
+            (trial,) = study.ask(1)
+            value = 1e15 if number == 5 else 0.2 + (trial.params["x"] - 0.37) ** 2 + (trial.params["y"] - 0.71) ** 2
+            study.tell(trial, value)
+            best = min(best, value)
+        assert best < 0.2 + 1e-4
+
+
 def test_equal_values_stay_equal(x64: None) -> None:
     mask = jnp.ones(8, bool)
     for y in ([0.0, 0, 0, 0, 0, 1, 1, 2], [0.0, 1, 2, 2, 3, 3, 3, 4]):

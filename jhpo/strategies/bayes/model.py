@@ -23,6 +23,8 @@ _TWO_STARTS = 64
 SLOPE_ROWS = 512
 # Training is chaotic where a gradient is longer than so many median ones: it says nothing, and counts for nothing.
 _CHAOS = 10.0
+# Variance of a stray value, in units of the targets' own.
+_DOUBT = 1.0
 
 
 class Model(NamedTuple):
@@ -81,7 +83,10 @@ def targets(history: History, kind: str) -> tuple[jax.Array, jax.Array, jax.Arra
     y = jnp.where(seen, y, jnp.where(jnp.isfinite(worst), worst, 0.0))
     y, scale = warp.standardize(y, told)
     slope = slope / scale
-    return y, jnp.where(seen, history.variance * slope * slope, 0.0), slope
+    known = history.variance * slope * slope
+    # a single value out of all proportion says little about its neighbourhood: a fault of the moment, perhaps
+    doubt = jnp.where(warp.stray(history.value, seen), _DOUBT, 0.0)
+    return y, jnp.where(seen, known + doubt, 0.0), slope
 
 
 def slopes(surrogate: Surrogate, history: History, points: Points, steep: jax.Array, weights: jax.Array) -> Slopes:

@@ -31,7 +31,7 @@ _SLOPE_MODEL_ROWS, _SLOPE_INITIAL = 256, 4
 # Beyond these the search keeps to a trust region, unless an option says otherwise.
 _REGION_DIM, _REGION_ROWS = 20, 1000
 # Share of points of the even design while the model predicts nothing.
-_BLIND = 0.4
+_BLIND = 0.25
 REGIONS = ("auto", "always", "never")
 PICKS = ("greedy", "thompson")
 WARPS = ("half_rank", "none")
