@@ -54,9 +54,10 @@ def study(strategy: jhpo.Strategy, plateau: jax.Array, key: jax.Array) -> tuple[
 @pytest.mark.parametrize(
     ("double", "batch", "names"),
     [
-        (True, 1, ("box", "step", "floor", "accuracy", "noise", "huge")),
-        (False, 1, ("constant", "levels", "beyond", "canyon")),
-        (True, 4, ("box", "failures", "huge")),
+        (True, 1, ("box", "step", "accuracy", "huge")),
+        pytest.param(True, 1, ("floor", "noise"), marks=pytest.mark.slow),
+        pytest.param(False, 1, ("constant", "levels", "beyond", "canyon"), marks=pytest.mark.slow),
+        pytest.param(True, 4, ("box", "failures", "huge"), marks=pytest.mark.slow),
     ],
 )
 def test_plateaus_never_worse_than_random_and_never_twice_the_same(

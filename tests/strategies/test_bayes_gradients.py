@@ -33,11 +33,17 @@ def sphere(hp):
     return ((hp["x"] - 0.3) ** 2).sum()
 
 
-@pytest.mark.parametrize("check", testing.CHECKS)
+# the same checks run without gradients in the conformance suite; each of these compiles programs of its own
+QUICK_CHECKS = ("state", "loop", "serialization", "constraints")
+CHECKS = [c if c in QUICK_CHECKS else pytest.param(c, marks=pytest.mark.slow) for c in testing.CHECKS]
+
+
+@pytest.mark.parametrize("check", CHECKS)
 def test_conformance(check: str) -> None:
     testing.CHECKS[check](PAIRS)
 
 
+@pytest.mark.slow
 def test_conformance_in_float64(x64: None) -> None:
     testing.check_points(PAIRS)
     testing.check_state(PAIRS)

@@ -160,6 +160,7 @@ HANG = """
 """
 
 
+@pytest.mark.slow
 def test_no_hang_in_a_fresh_process() -> None:
     """Default settings on two cores: alone, in batches, and 16 studies under vmap (XLA's thread pool once hung)."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("XLA_", "JAX_", "OMP_", "OPENBLAS_", "NPROC"))}
