@@ -19,7 +19,9 @@ class Evaluator(Protocol):
         """Results of ``float[n, d]`` unit rows whose keys are made from ``uint32[n]`` ids, as NumPy arrays."""
         ...
 
-    def states(self, units: np.ndarray, ids: np.ndarray, root: jax.Array, values: Any = None) -> list[Any]:
+    def states(
+        self, units: np.ndarray, ids: np.ndarray, root: jax.Array, values: Any = None, horizons: Any = 1.0
+    ) -> list[Any]:
         """Trained states of a few members, made again from their keys; None where there are none."""
         ...
 

@@ -147,7 +147,7 @@ def _evaluate_program(
     return over_devices(rows, mesh)(trainable, root, units, ids)
 
 
-@programs("replicates", "metric", "static")
+@programs("replicates", "metric", "static", "horizon")
 def _state_program(
     trainable: Any,
     space: Space,
@@ -158,12 +158,13 @@ def _state_program(
     replicates: int,
     metric: str | None,
     static: Any,
+    horizon: float,
 ) -> tuple[Any, jax.Array]:
     """Trained states (of replicate 0) and values of the members: the computation of `evaluate_units`, row for row."""
 
     def member(unit: jax.Array, key: jax.Array) -> tuple[Any, jax.Array]:
         hp = space.from_unit(unit, static.values)
-        state = train_state(trainable, hp, key)
+        state = train_state(trainable, hp, key, horizon)
         return state, evaluate_state(trainable, hp, state, metric).value.astype(unit.dtype)
 
     rows, keys = replicated(units, trial_keys(root, ids), replicates)
@@ -259,7 +260,7 @@ class Population:
         return result
 
     @without_switches
-    def states(self, units: Any, ids: Any, root: jax.Array, values: Any = None) -> list[Any]:
+    def states(self, units: Any, ids: Any, root: jax.Array, values: Any = None, horizons: Any = 1.0) -> list[Any]:
         """Trained states of a few members, trained once more from their keys (replicate 0 of several).
 
         A population keeps no states while it searches: they would cost memory for members nobody asks for. The
@@ -270,15 +271,19 @@ class Population:
           units, ids, root: as they were evaluated.
           values: ``float[n]`` as measured, NaN where unknown. A state whose training gives another value is an
             occasion for other widths that were used, and at last for a warning.
+          horizons: ``float[]`` or ``float[n]``, share of the training each was measured after.
         """
         units, ids = self._checked(units, ids)
         known = np.full(len(units), np.nan) if values is None else np.asarray(values, units.dtype)
+        shares = np.broadcast_to(np.asarray(horizons, float), len(units))
         out: list[Any] = [None] * len(units)
-        for static, rows in self._groups(units):
-            states, found = self._train(static, units[rows], ids[rows], root, known[rows])
-            for i, row in enumerate(rows):
-                out[row] = jax.tree.map(lambda x, i=i: x[i], states)
-            _warn_of_others(known[rows], found)
+        for static, group in self._groups(units):
+            for horizon in np.unique(shares[group]).tolist():
+                rows = group[shares[group] == horizon]
+                states, found = self._train(static, units[rows], ids[rows], root, known[rows], horizon)
+                for i, row in enumerate(rows):
+                    out[row] = jax.tree.map(lambda x, i=i: x[i], states)
+                _warn_of_others(known[rows], found)
         return out
 
     @without_switches
@@ -293,7 +298,7 @@ class Population:
         if len(groups) > 1:
             raise invalid("units", "members of one static group", [g.values for g, _ in groups])
         known = np.full(len(units), np.nan) if values is None else np.asarray(values, units.dtype)
-        states, found = self._train(groups[0][0], units, ids, root, known)
+        states, found = self._train(groups[0][0], units, ids, root, known, 1.0)
         _warn_of_others(known, found)
         return states
 
@@ -356,16 +361,22 @@ class Population:
         return tuple(jax.device_put(x, members) for x in rows)
 
     def _train(
-        self, static: StaticValues, units: np.ndarray, ids: np.ndarray, root: jax.Array, known: np.ndarray
+        self,
+        static: StaticValues,
+        units: np.ndarray,
+        ids: np.ndarray,
+        root: jax.Array,
+        known: np.ndarray,
+        horizon: float,
     ) -> tuple[Any, np.ndarray]:
         """Stacked states and their values; of the widths that were used, the one that gives the known values."""
         self.chunks.settle(len(units), self._num_groups, lambda: self._member_bytes(units[0]))
-        states, found = self._train_at(self.chunks.size, static, units, ids, root)
+        states, found = self._train_at(self.chunks.size, static, units, ids, root, horizon)
         for width in self.chunks.widths[::-1]:
             other = np.isfinite(known) & (found != known)
             if not other.any():
                 break
-            again, value = self._train_at(width, static, units[other], ids[other], root)
+            again, value = self._train_at(width, static, units[other], ids[other], root, horizon)
             better = value == known[other]
             rows = np.flatnonzero(other)[better]
             states = jax.tree.map(lambda x, y, rows=rows, better=better: x.at[rows].set(y[better]), states, again)
@@ -373,20 +384,28 @@ class Population:
         return states, found
 
     def _train_at(
-        self, width: int | None, static: StaticValues, units: np.ndarray, ids: np.ndarray, root: jax.Array
+        self,
+        width: int | None,
+        static: StaticValues,
+        units: np.ndarray,
+        ids: np.ndarray,
+        root: jax.Array,
+        horizon: float,
     ) -> tuple[Any, np.ndarray]:
+        same = {"replicates": self.replicates, "metric": self.metric, "static": static, "horizon": horizon}
+
         def compile_it(arguments: tuple[Any, ...], options: Any) -> Executable:
             with objective_errors():
-                return _state_program.compile(
-                    *arguments, options=options, replicates=self.replicates, metric=self.metric, static=static
-                )
+                return _state_program.compile(*arguments, options=options, **same)
 
         width = width or len(units)
         parts = []
         for start in range(0, len(units), width):
             take = np.minimum(np.arange(start, start + width), len(units) - 1)
             arguments = (self.trainable, self.space, units[take], ids[take], root)
-            program = self.chunks.compiled(Program(("states", static), lambda *rows: rows, compile_it), arguments)
+            program = self.chunks.compiled(
+                Program(("states", static, horizon), lambda *rows: rows, compile_it), arguments
+            )
             kept = min(width, len(units) - start)
             parts.append(jax.tree.map(lambda x, kept=kept: x[:kept], program(*arguments)))
         states, value = jax.tree.map(lambda *xs: jnp.concatenate(xs), *parts)

@@ -102,7 +102,7 @@ class Result:
     def _states(self, rows: np.ndarray) -> list[Any]:
         if self._evaluator is not None:
             of = self.history
-            made = self._evaluator.states(of.units[rows], of.ids[rows], self._root, of.value[rows])
+            made = self._evaluator.states(of.units[rows], of.ids[rows], self._root, of.value[rows], of.horizon[rows])
             self._trained.update(zip(map(int, rows), serializable(made)))
             return list(made)
         missing = [int(r) for r in rows if int(r) not in self._trained]

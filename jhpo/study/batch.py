@@ -157,7 +157,9 @@ def trained_states(study: Study, objective: Any, ids: Sequence[int], metric: str
         evaluator.chunks.widths.extend(study.history.widths)
     rows, table = np.asarray(ids, np.int64), study.history.table
     streams = table.streams(rows).astype(np.uint32)
-    return evaluator.states(table.unit.array[rows], streams, study.root, table.value.array[rows])
+    return evaluator.states(
+        table.unit.array[rows], streams, study.root, table.value.array[rows], table.horizon.array[rows]
+    )
 
 
 def keep_layout(study: Study, evaluator: Any, append: Append) -> None:

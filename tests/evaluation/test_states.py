@@ -111,3 +111,27 @@ def test_states_with_a_named_metric(tmp_path) -> None:
     study = jhpo.Study(SPACE, jhpo.RandomSearch(8), seed=1)
     study.optimize(trainable, budget=8, metric="error")
     assert len(study.states(trainable, study.top(2))) == 2
+
+
+def test_states_of_shorter_trainings_are_as_short_as_those_measured(tmp_path) -> None:
+    class Count:
+        steps = 8
+
+        def init(self, hp, key):
+            return jnp.float32(0.0)
+
+        def step(self, hp, state, t):
+            return state + hp["x"]
+
+        def evaluate(self, hp, state):
+            return state
+
+    space = jhpo.Space({"x": jhpo.Float(0.5, 1.0)})
+    chain = jhpo.Chain(jhpo.RandomSearch(4), jhpo.HyperGradient(2), evaluations=8, horizon=0.25)
+    study = jhpo.Study(space, chain, storage=tmp_path / "s.db")
+    study.optimize(Count(), budget=16)
+    horizons = study.history.table.horizon.array
+    ids = [int(np.flatnonzero(horizons == h)[0]) for h in np.unique(horizons)]
+    assert len(ids) == 2
+    for trial, state in zip(ids, study.states(Count(), ids)):
+        assert float(state) == pytest.approx(study.history.table.value.array[trial], rel=1e-6)

@@ -169,7 +169,9 @@ class HostEvaluator:
         variance = values.var(axis=0, ddof=1) / self._replicates if self._replicates > 1 else None
         return Evaluation(value=values.mean(axis=0), constraint=constraint, variance=variance)
 
-    def states(self, units: np.ndarray, ids: np.ndarray, root: jax.Array, values: Any = None) -> list[Any]:
+    def states(
+        self, units: np.ndarray, ids: np.ndarray, root: jax.Array, values: Any = None, horizons: Any = 1.0
+    ) -> list[Any]:
         """Host objectives have no trained states: None for every row."""
         return [None] * len(units)
 
