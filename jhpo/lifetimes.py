@@ -183,12 +183,17 @@ class _Entry:
     def __init__(self, function: Callable[..., Any], treedef: Any, static: dict[str, Any], anchors: list[Any]) -> None:
         self.output: Any = None
         self.compiled: dict[Any, Executable] = {}
+        self._made: list[Any] = []
 
         def alone(leaves: list[Any]) -> list[Any]:
-            with weakly():  # JAX remembers structures it meets while it traces, too
+            with weakly() as met:  # JAX remembers structures it meets while it traces, too
                 args, kwargs = jax.tree.unflatten(treedef, leaves)
                 out = function(*args, **kwargs, **{name: held(value) for name, value in static.items()})
+                before = len(met)
                 flat, self.output = jax.tree.flatten(out)
+                # objects that the function made, and nobody else keeps
+                known = [reference() for reference in self._watched]
+                self._made = [x for x in met[before:] if not any(x is y for y in known)]
             return flat
 
         alone.__name__ = alone.__qualname__ = function.__name__

@@ -22,6 +22,7 @@ from jhpo.strategies.base import Evaluation, Request
 from jhpo.switches import switches_off, warn_of_switches, without_switches
 from jhpo.training.objective import as_trainable, check_arguments, objective_errors
 from jhpo.training.trainable import evaluate_state, train_and_evaluate, train_state
+from jhpo.training.values import release
 
 
 class StaticValues:
@@ -282,7 +283,7 @@ class Population:
                 rows = group[shares[group] == horizon]
                 states, found = self._train(static, units[rows], ids[rows], root, known[rows], horizon)
                 for i, row in enumerate(rows):
-                    out[row] = jax.tree.map(lambda x, i=i: x[i], states)
+                    out[row] = release(jax.tree.map(lambda x, i=i: x[i], states))
                 _warn_of_others(known[rows], found)
         return out
 
@@ -300,7 +301,7 @@ class Population:
         known = np.full(len(units), np.nan) if values is None else np.asarray(values, units.dtype)
         states, found = self._train(groups[0][0], units, ids, root, known, 1.0)
         _warn_of_others(known, found)
-        return states
+        return release(states)
 
     def _checked(self, units: Any, ids: Any) -> tuple[np.ndarray, np.ndarray]:
         units = np.asarray(units, jnp.result_type(float))

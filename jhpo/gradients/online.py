@@ -107,7 +107,7 @@ def online_tune(
         found = _program(
             trainable, space, hp, static, key, outer=outer, loss=loss, window=window, horizon=horizon, metric=metric
         )
-    return found._replace(hp=release(found.hp), path=release(found.path))
+    return found._replace(hp=release(found.hp), path=release(found.path), state=release(found.state))
 
 
 def _of_space(space: Space, hp: HP) -> tuple[jax.Array, dict[str, Any]]:

@@ -17,6 +17,7 @@ from jhpo.errors import InvalidArgument, JhpoError, invalid
 from jhpo.lifetimes import Form, Structured, structured
 from jhpo.space.space import Space
 from jhpo.training.trainable import HP, Trainable, check_steps, train_and_evaluate
+from jhpo.training.values import pack, release
 
 
 @functools.partial(structured, meta=["value"])
@@ -96,6 +97,17 @@ class Objective(Structured):
         return found
 
 
+# a state may hold functions and names beside its arrays (an equinox module does): programs carry them as structure
+_PACKING: dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]] = {
+    "init": lambda f: lambda hp, key: pack(f(hp, key)),
+    "step": lambda f: lambda hp, state, t: pack(f(hp, release(state), t)),
+    "evaluate": lambda f: lambda hp, state: f(hp, release(state)),
+    "params": lambda f: lambda state: pack(f(release(state))),
+    "with_params": lambda f: lambda state, params: pack(f(release(state), release(params))),
+    "train_loss": lambda f: lambda hp, params: f(hp, release(params)),
+}
+
+
 class _Wrapped:
     """An object of the user's with all that it offers, and another way of being a pytree."""
 
@@ -105,12 +117,23 @@ class _Wrapped:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or name == "_inner":
             raise AttributeError(name)
-        return getattr(self._inner, name)
+        value = getattr(self._inner, name)
+        return _PACKING[name](value) if name in _PACKING and callable(value) else value
 
 
 @functools.partial(structured, meta=["_inner"])
 class _Opaque(_Wrapped):
     """A trainable object that is no pytree, as structure of the compiled program."""
+
+
+class _Packed(Form):
+    """A pytree as structure, together with those of its leaves that are no arrays."""
+
+    __slots__ = ()
+
+    def _same(self, mine: Any, theirs: Any) -> bool:
+        a: Any = jax.tree.structure(pack(mine))
+        return bool(a == jax.tree.structure(pack(theirs)))
 
 
 @jax.tree_util.register_pytree_node_class
@@ -120,14 +143,14 @@ class _Foreign(_Wrapped):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self._inner(*args, **kwargs)
 
-    def tree_flatten(self) -> tuple[list[Any], Form]:
-        """Its leaves, and itself as structure."""
-        return jax.tree.leaves(self._inner), Form(self._inner)
+    def tree_flatten(self) -> tuple[list[Any], _Packed]:
+        """Its arrays, and itself as structure."""
+        return jax.tree.leaves(pack(self._inner)), _Packed(self._inner)
 
     @classmethod
-    def tree_unflatten(cls, form: Form, leaves: Any) -> _Foreign:
+    def tree_unflatten(cls, form: _Packed, leaves: Any) -> _Foreign:
         """Another of the same structure."""
-        return cls(jax.tree.unflatten(jax.tree.structure(form()), leaves))
+        return cls(release(jax.tree.unflatten(jax.tree.structure(pack(form())), leaves)))
 
 
 def _key_argument(function: Callable[..., Any]) -> str | None:

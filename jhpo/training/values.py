@@ -37,7 +37,7 @@ def is_number(x: Any) -> bool:
     return isinstance(x, (int, float, complex, np.generic, np.ndarray, jax.Array))
 
 
-def hold(hp: HP, chosen: Callable[[Any], bool]) -> HP:
+def hold(hp: HP, chosen: Callable[[Any], bool], what: str = "hp") -> HP:
     """The tree with its chosen leaves as structure.
 
     Raises:
@@ -52,10 +52,17 @@ def hold(hp: HP, chosen: Callable[[Any], bool]) -> HP:
             hash(x)
         except TypeError as error:
             name = jax.tree_util.keystr(path, simple=True, separator=".")
-            raise invalid(f"hp: {name}", "a number, an array, or a hashable value", x) from error
+            raise invalid(f"{what}: {name}", "a number, an array, or a hashable value", x) from error
         return Value(x)
 
     return jax.tree_util.tree_map_with_path(leaf, hp)
+
+
+def pack(state: Any) -> Any:
+    """A tree whose leaves are arrays and numbers, everything else in it (functions, names) held."""
+    return hold(
+        state, lambda x: not isinstance(x, (bool, int, float, complex, np.generic, np.ndarray, jax.Array)), "state"
+    )
 
 
 def release(hp: HP) -> HP:
