@@ -43,7 +43,10 @@ def task(tx):
     )
 
 
-@pytest.mark.parametrize("name", OPTIMISERS)
+SLOW = ("amsgrad", "adabelief", "nadam", "adafactor", "adaptive_grad_clip")  # the others stand for them
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in OPTIMISERS])
 def test_the_gradient_equals_finite_differences(name, x64):
     trainable, at, h = task(OPTIMISERS[name]), 0.02, 1e-5
     value = jax.jit(lambda lr: train_and_evaluate(trainable, {"lr": lr}, KEY).value)

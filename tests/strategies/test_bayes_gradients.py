@@ -140,6 +140,7 @@ def test_hostile_gradients(x64: None) -> None:
 # -- programs ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_gradients_are_worth_evaluations() -> None:
     """Six coordinates, fourteen evaluations: near the optimum with gradients, far from it without."""
     space = jhpo.Space({"x": jhpo.Float(-1.0, 1.0, shape=(6,))})
@@ -153,6 +154,7 @@ def test_gradients_are_worth_evaluations() -> None:
     assert best[0] < 0.02 and best[0] < 0.1 * best[1]
 
 
+@pytest.mark.slow
 def test_run_in_float32_and_side_by_side() -> None:
     def study(key: jax.Array) -> jax.Array:
         return jhpo.run(PAIRS, sphere, BOX, 8, key)[1].value.min()
@@ -162,6 +164,7 @@ def test_run_in_float32_and_side_by_side() -> None:
     assert together.dtype == np.float32 and (together < 1e-2).all()
 
 
+@pytest.mark.slow
 def test_mixed_space() -> None:
     def objective(hp):
         decay = jnp.where(hp["kind"] > 0, (hp["decay"] - 0.4) ** 2, 0.3)
@@ -217,6 +220,7 @@ def test_ask_and_tell_with_and_without_a_gradient() -> None:
     assert study.best.value < 0.05
 
 
+@pytest.mark.slow
 def test_as_the_polish_of_a_chain() -> None:
     chain = jhpo.Chain(jhpo.SobolSearch(8), SMALL, evaluations=8, horizon=1.0)
     result = jhpo.minimize(sphere, BOX, chain, budget=20, seed=0)
