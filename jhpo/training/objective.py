@@ -275,8 +275,9 @@ class objective_errors:
             hint = _remedy(error)
         if isinstance(error, jax.errors.TracerIntegerConversionError) or _HASHED.search(str(error)):
             hint = _LOOK_UP
-        if isinstance(error, AttributeError) and "'fast'" in str(error):
-            hint = "; optax.lookahead wants pairs of parameters: jhpo.optimisers.lookahead takes those of a model"
+        for words, advice in _OF_OPTIMISERS.items():
+            if words in str(error):
+                hint = advice
         if isinstance(error, TypeError) and "'dict'" in str(error):
             hint = _ONE_DICT
         text = str(error).split("\n")[0][:500] + _where(error)
@@ -291,6 +292,18 @@ _LOOK_UP = (
     "; a hyperparameter that is traced cannot be looked up in a dictionary or a list, nor be a length: take "
     "jhpo.switch(hp[...], {...}) for a choice, and static=True in the space for a length or a depth"
 )
+
+
+# optimisers of optax that cannot be used as they are, by what they complain of
+_OF_OPTIMISERS = {
+    "has no attribute 'fast'": (
+        "; optax.lookahead wants pairs of parameters: jhpo.optimisers.lookahead takes those of a model"
+    ),
+    "expects `grads` to have a batch dimension": (
+        "; a differentially private optimiser wants the gradient of every example, which jhpo.supervised does not "
+        "form: write a trainable whose step takes jax.vmap(jax.grad(...))"
+    ),
+}
 
 
 def _remedy(error: BaseException) -> str:

@@ -173,5 +173,7 @@ def test_what_cannot_be_traced_names_the_drop_in() -> None:
     for name, schedule in cases.items():
         with pytest.raises(jhpo.InvalidArgument, match=rf"jhpo\.schedules\.{name} takes traced ones"):
             search(lambda hp, s=schedule: optax.adamw(s(hp)))
+    with pytest.raises(jhpo.InvalidArgument, match=r"wants the gradient of every example.*write a trainable"):
+        search(lambda hp: contrib.dpsgd(hp["lr"], 1.0, 0.1, 0))
     with pytest.raises(jhpo.InvalidArgument, match=r"jhpo\.optimisers\.lookahead"):
         search(lambda hp: optax.lookahead(optax.sgd(hp["lr"]), 3, 0.5))
