@@ -13,9 +13,9 @@ import numpy as np
 from jhpo.evaluation.evaluators import make_evaluator
 from jhpo.evaluation.population import Population
 from jhpo.strategies.base import Evaluation, Request
+from jhpo.study.book import Book
 from jhpo.study.header import float64
 from jhpo.study.ledger import Append
-from jhpo.study.study import Study
 
 _ALL = 2**31  # more rows than any generation has
 
@@ -38,7 +38,7 @@ class Plan(NamedTuple):
         return self.note.get("streams", self.first + np.arange(len(self.units), dtype=np.uint32))
 
 
-def evaluate_generation(study: Study, evaluator: Any, left: Callable[[], int | None]) -> bool:
+def evaluate_generation(study: Book, evaluator: Any, left: Callable[[], int | None]) -> bool:
     """Evaluate and store what is left of the open generation, or the next one; True if that completes it."""
     planned = _plan(study, left)
     if planned is None:
@@ -65,7 +65,7 @@ def evaluate_generation(study: Study, evaluator: Any, left: Callable[[], int | N
     return plan.member + len(plan.units) == plan.rows
 
 
-def _plan(study: Study, left: Callable[[], int | None]) -> tuple[Plan, Any] | None:
+def _plan(study: Book, left: Callable[[], int | None]) -> tuple[Plan, Any] | None:
     """The plan, and the strategy's state after it; None without room. The study itself stays as it is."""
     ledger = study.ledger
     with ledger.lock:
@@ -92,7 +92,7 @@ def _same(a: Plan, b: Plan) -> bool:
     return plain and np.array_equal(a.units, b.units) and np.array_equal(a.streams, b.streams)
 
 
-def evaluate_waiting(study: Study, evaluator: Any, left: Callable[[], int | None]) -> bool:
+def evaluate_waiting(study: Book, evaluator: Any, left: Callable[[], int | None]) -> bool:
     """Evaluate trials that wait in the queue (enqueued, or lost by workers); False if there are none."""
     ledger = study.ledger
     with ledger.lock:
@@ -116,7 +116,7 @@ def evaluate_waiting(study: Study, evaluator: Any, left: Callable[[], int | None
     return True
 
 
-def give_back(study: Study, attempts: dict[int, int]) -> None:
+def give_back(study: Book, attempts: dict[int, int]) -> None:
     """Trials that `optimize` had taken and will not finish return to the queue, unless others have them by now."""
     ledger = study.ledger
     with ledger.transaction() as append:
@@ -125,11 +125,11 @@ def give_back(study: Study, attempts: dict[int, int]) -> None:
             ledger.give_back(append, sorted(mine), lost=False)
 
 
-def _still_mine(study: Study, trial_id: int, attempt: int) -> bool:
+def _still_mine(study: Book, trial_id: int, attempt: int) -> bool:
     return trial_id in study.history.running and int(study.history.table.attempt.array[trial_id]) == attempt
 
 
-def _measure_waiting(study: Study, evaluator: Any, request: Request, ids: Sequence[int], attempts: np.ndarray) -> None:
+def _measure_waiting(study: Book, evaluator: Any, request: Request, ids: Sequence[int], attempts: np.ndarray) -> None:
     ledger = study.ledger
     # trials of an earlier phase keep its horizon, enqueued ones are trained to the end
     table, rows = study.history.table, np.asarray(ids)
@@ -148,7 +148,7 @@ def _measure_waiting(study: Study, evaluator: Any, request: Request, ids: Sequen
                 append("tell", {"ids": some[kept], "results": pack_evaluation(part), "time": time.time()})
 
 
-def trained_states(study: Study, objective: Any, ids: Sequence[int], metric: str | None = None) -> list[Any]:
+def trained_states(study: Book, objective: Any, ids: Sequence[int], metric: str | None = None) -> list[Any]:
     """The trained states of some trials, trained once more from their keys in the layout that measured them."""
     layout = stored_layout(study, None, None)
     metric = metric or study.history.layouts.get("population", {}).get("metric")
@@ -162,7 +162,7 @@ def trained_states(study: Study, objective: Any, ids: Sequence[int], metric: str
     )
 
 
-def keep_layout(study: Study, evaluator: Any, append: Append) -> None:
+def keep_layout(study: Book, evaluator: Any, append: Append) -> None:
     """Store how the evaluator spread the members (chosen by measurement), so that a resumed study does the same."""
     if not isinstance(evaluator, Population):
         return
@@ -175,7 +175,7 @@ def keep_layout(study: Study, evaluator: Any, append: Append) -> None:
         append("layout", {"name": "population", "layout": layout})
 
 
-def stored_layout(study: Study, chunk: int | None, devices: Any) -> dict[str, Any]:
+def stored_layout(study: Book, chunk: int | None, devices: Any) -> dict[str, Any]:
     """``chunk`` and ``devices`` as given, or else as they were when the study began."""
     stored = study.history.layouts.get("population")
     if stored is not None:

@@ -18,7 +18,7 @@ from jhpo.evaluation.executors import HostObjective
 from jhpo.evaluation.executors.host import check_request
 from jhpo.search.stopping import Progress, StopRules
 from jhpo.study.batch import evaluate_generation, evaluate_waiting, give_back, stored_layout
-from jhpo.study.study import Study
+from jhpo.study.book import Book
 from jhpo.training.metrics import check_direction
 from jhpo.trial import Trial
 
@@ -74,7 +74,7 @@ class Summary(NamedTuple):
 class Meter:
     """Progress of one call: what the stop rules and the callback look at."""
 
-    def __init__(self, study: Study, rules: StopRules, callback: Callable[[Update], None] | None) -> None:
+    def __init__(self, study: Book, rules: StopRules, callback: Callable[[Update], None] | None) -> None:
         self._study, self._rules, self._callback = study, rules, callback
         self._start, self._compiled = time.perf_counter(), _compile_seconds
         self._waiting_since: float | None = None
@@ -161,7 +161,7 @@ class Meter:
 
 
 def optimize(
-    study: Study,
+    study: Book,
     objective: Any,
     budget: int | None = None,
     *,
@@ -229,7 +229,7 @@ def optimize(
     return _finish(study, meter, stopped)
 
 
-def _finish(study: Study, meter: Meter, stopped: str) -> Summary:
+def _finish(study: Book, meter: Meter, stopped: str) -> Summary:
     summary = meter.summary(stopped)
     with study.ledger.transaction() as append:
         append("stop", {**summary._asdict(), "time": time.time()})
@@ -237,7 +237,7 @@ def _finish(study: Study, meter: Meter, stopped: str) -> Summary:
     return summary
 
 
-def _on_devices(study: Study, evaluator: Any, meter: Meter) -> str:
+def _on_devices(study: Book, evaluator: Any, meter: Meter) -> str:
     while True:
         with study.ledger.turns:
             waited = evaluate_waiting(study, evaluator, meter.left)
@@ -249,7 +249,7 @@ def _on_devices(study: Study, evaluator: Any, meter: Meter) -> str:
             return stopped
 
 
-def _on_host(study: Study, objective: HostObjective, meter: Meter) -> str:
+def _on_host(study: Book, objective: HostObjective, meter: Meter) -> str:
     """Keep the workers busy; results are stored as they come."""
     if study.replicates != 1:
         raise invalid("replicates", "1 with a host objective", study.replicates)
@@ -286,7 +286,7 @@ def _on_host(study: Study, objective: HostObjective, meter: Meter) -> str:
             give_back(study, {trial.id: trial.attempt for trial in running.values()})
 
 
-def _submit(study: Study, objective: HostObjective, pool: Any, running: dict[Any, Trial], meter: Meter) -> None:
+def _submit(study: Book, objective: HostObjective, pool: Any, running: dict[Any, Trial], meter: Meter) -> None:
     """Hand out more work: a steady strategy fills every free worker, another one waits for its generation."""
     room = pool.workers - len(running) if study.strategy.steady else (0 if running else study.strategy.population)
     if room < 1:

@@ -3,40 +3,22 @@
 from __future__ import annotations
 
 import os
-import time
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-
-from jhpo.errors import InvalidParameters, JhpoError, StorageError, check_integer, invalid
-from jhpo.evaluation.measures import measure_constraints, trial_seeds
-from jhpo.evaluation.outcome import Outcome, judge
-from jhpo.keys import trial_key
+from jhpo.errors import check_integer
 from jhpo.report import frame, page
 from jhpo.report.importance import importance
 from jhpo.report.trials import Trials
-from jhpo.space.distinct import first_distinct
-from jhpo.space.space import Space
-from jhpo.storage import MemoryLog, open_log
-from jhpo.storage.codec import pack
-from jhpo.strategies.base import Strategy
-from jhpo.study import header as headers
-from jhpo.study.history import History
-from jhpo.study.ledger import Append, Ledger
-from jhpo.study.results import Told, collect, pack_results
-from jhpo.study.searcher import Searcher
+from jhpo.study.batch import trained_states
+from jhpo.study.book import Book
+from jhpo.study.loop import Summary, Update, optimize
 from jhpo.training.serialize import serializable
-from jhpo.trial import Trial, TrialState
-
-_MORE_ROWS = 64  # random ones, among which a feasible completion of a partly given point is looked for
+from jhpo.trial import Trial
 
 
-class Study:
+class Study(Book):
     """A search with a memory.
 
     Every acknowledged result is in the storage before the call returns; the strategy's state is rebuilt from the
@@ -69,329 +51,6 @@ class Study:
     (True, 3)
     """
 
-    def __init__(
-        self,
-        space: Space,
-        strategy: Strategy | str = "random",
-        storage: str | os.PathLike[str] | None = None,
-        seed: int = 0,
-        direction: str = "minimize",
-        *,
-        replicates: int = 1,
-        resume: bool = False,
-        lease: float | None = None,
-        max_retry: int = 3,
-    ) -> None:
-        strategy = headers.check_arguments(space, strategy, seed, direction, replicates)
-        header = headers.make(space, strategy, seed, direction, replicates)
-        # whatever would be refused is refused before there is a file
-        rehearsal = MemoryLog()
-        self._begin(rehearsal, [rehearsal.append("study", header)], space, strategy, lease, max_retry)
-        pack(header)
-        log = open_log(storage, create=True)
-        try:
-            with log.write():
-                events = log.read()
-                if events and not resume:
-                    how = "continue it (resume=True, --resume), or name another file"
-                    raise StorageError(f"{log.url} holds a study already: {how}")
-                if not events:
-                    events = [log.append("study", header)]
-            headers.restore(events[0], None, strategy, True)
-            headers.check_same(events[0].body, header, space)
-            self._begin(log, events, space, strategy, lease, max_retry)
-            self.warn_of_precision()
-        except BaseException:
-            log.close()
-            raise
-
-    @classmethod
-    def load(
-        cls,
-        storage: str | os.PathLike[str],
-        *,
-        space: Space | None = None,
-        strategy: Strategy | None = None,
-        read_only: bool = False,
-        lease: float | None = None,
-        max_retry: int = 3,
-    ) -> Study:
-        """The study in `storage`; a space with constraints, or a strategy of your own, has to be given again.
-
-        Raises:
-            StorageError: there is none, or it is damaged or too new.
-            ChangedSpace: the given space is not the stored one.
-            InvalidArgument: the given strategy is not the stored one.
-        """
-        self = cls.__new__(cls)
-        log = open_log(storage, create=False, read_only=read_only)
-        try:
-            events = log.read()
-            if not events:
-                raise StorageError(f"{log.url} holds no study")
-            found = headers.restore(events[0], space, strategy, read_only)
-            self._begin(log, events, *found, lease, max_retry)
-        except BaseException:
-            log.close()
-            raise
-        return self
-
-    def _begin(
-        self, log: Any, events: Sequence[Any], space: Space, strategy: Strategy, lease: float | None, max_retry: int
-    ) -> None:
-        header = events[0].body
-        self.space, self.strategy = space, strategy
-        self.seed, self.direction, self.replicates = header["seed"], header["direction"], header["replicates"]
-        self.root = jax.random.key(self.seed, impl="threefry2x32")
-        self.sign = 1.0 if self.direction == "minimize" else -1.0
-        searcher = Searcher(strategy, space, self.root, sign=self.sign, x64=header["x64"], replicates=self.replicates)
-        self._ledger = Ledger(log, events, searcher, lease, max_retry)
-        self._warned = False
-
-    def warn_of_precision(self) -> None:
-        """Say once when JAX objectives would be evaluated in another precision than the study began in."""
-        begun, now = self.history.header["x64"], headers.float64()
-        if begun != now and not self._warned:
-            self._warned = True
-            words = {True: "float64 (jax_enable_x64 on)", False: "float32 (jax_enable_x64 off)"}
-            warnings.warn(
-                f"the study began in {words[begun]} and goes on in {words[now]}: JAX objectives give other numbers "
-                "than before; set jax_enable_x64 as it was to continue the same search",
-                stacklevel=3,
-            )
-
-    def checkpoint(self) -> None:
-        """Store the strategy's state, so that the next start need not fold the log."""
-        self._ledger.checkpoint()
-
-    def refresh(self) -> None:
-        """See what other processes have done since."""
-        self._ledger.refresh()
-
-    def close(self) -> None:
-        """Checkpoint and release the storage."""
-        self._ledger.close()
-
-    def __enter__(self) -> Study:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
-
-    # -- ask and tell ---------------------------------------------------------------------------------------
-
-    def ask(self, n: int = 1, *, budget: int | None = None) -> list[Trial]:
-        """Up to `n` trials to evaluate: first those given back by lost workers and enqueued ones, then new ones.
-
-        A generational strategy needs its generation's results before it can propose more: `ask` then returns
-        what is left of the generation. Asked again while all of it is pending, it closes the generation without
-        the pending members (their results are still kept, and count as late ones).
-
-        Args:
-            n: how many.
-            budget: how many trials the whole study may have, finished ones and those in flight together, however
-                many workers ask; ``[]`` once there are as many.
-
-        Raises:
-            SpaceExhausted: a finite search has no point left.
-        """
-        check_integer("n", n)
-        if budget is None:
-            return self.take(n, lambda: n)
-        check_integer("budget", budget)
-        return self.take(n, lambda: budget - self.evaluations - self._ledger.held())
-
-    def take(self, n: int, room: Callable[[], int], *, attended: bool = False) -> list[Trial]:
-        """`ask` for at most `room()` trials, counted when nobody else can take any.
-
-        Args:
-            attended: `optimize` watches over the trials.
-        """
-        with self._ledger.transaction() as append:
-            self._ledger.give_back_lost(append)
-            n = min(n, room())
-            if n < 1:
-                return []
-            ids = self._ledger.claim(append, n)
-            while len(ids) < n:
-                taken = self._ledger.hand_out(append, n - len(ids), bool(ids))
-                if not len(taken):
-                    break
-                ids.extend(taken)
-            self._ledger.attend(ids, attended)
-            seeds = trial_seeds(self.root, self.history.table.streams(np.asarray(ids, np.int64))).tolist()
-            return [self._trial(i, s) for i, s in zip(ids, seeds)]
-
-    def tell(
-        self,
-        trial: Trial | int | Sequence[Trial | int],
-        value: Any = None,
-        *,
-        error: str | None = None,
-        grad: Any = None,
-    ) -> None:
-        """The result of a trial, or of several (sequences of equal length: one transaction).
-
-        Anything but a finite number makes the trial FAILED, with the reason kept; so does `error`. A dict
-        ``{"value": ..., "constraint": [...], "cost": ...}`` carries more. Telling the same again changes nothing.
-
-        Args:
-            grad: gradient of the value with respect to the unit coordinates, ``float[d]``.
-
-        Raises:
-            TrialConflict: the trial was told something else before, or it was handed to another worker since.
-            InvalidArgument: no such trial, or it was never handed out.
-        """
-        with self._ledger.transaction() as append:
-            told = collect(self.history.table, self.space.dim, trial, value, error, grad)
-            if told:
-                self._append_told(append, told)
-
-    def tell_outcomes(self, trials: Sequence[Trial], outcomes: Sequence[Outcome]) -> None:
-        """Results of an executor: those of trials that were given to others meanwhile are dropped."""
-        with self._ledger.transaction() as append:
-            table = self.history.table
-            mine = [
-                Told(t.id, o) for t, o in zip(trials, outcomes)
-                if table.state.array[t.id] == TrialState.RUNNING and table.attempt.array[t.id] == t.attempt
-            ]  # fmt: skip
-            if mine:
-                self._append_told(append, mine)
-
-    def _append_told(self, append: Append, told: Sequence[Told]) -> None:
-        ids = np.asarray([t.id for t in told], np.int64)
-        results = self._results([t.outcome for t in told], self.history.table.unit.array[ids])
-        append("tell", {"ids": ids, "results": results, "time": time.time()})
-
-    def _results(self, outcomes: Sequence[Outcome], units: np.ndarray) -> dict[str, Any]:
-        return pack_results(outcomes, measure_constraints(self.space, units), self.space.dim)
-
-    def enqueue(self, params: Any) -> int:
-        """Put hyperparameters of your own in the queue; the next `ask` hands them out. Returns the trial's id.
-
-        Args:
-            params: all values, or some of them (``{"lr": 0.1}``): the strategy chooses the others, now. A value that
-                matters only under a condition brings its parents with it.
-
-        Raises:
-            InvalidParameters: they are not a point of the space, or of no feasible one.
-        """
-        given, exact = self.space.encode_some(params), self.space.exact(params)
-        try:
-            unit = self.space.encode(params)
-        except InvalidParameters:
-            unit = None  # what is given is right, so something is missing
-        else:
-            self.space.validate(params)
-        with self._ledger.transaction() as append:
-            unit = self._completed(given) if unit is None else unit
-            trial_id = self.history.table.size
-            append("enqueue", {"id": trial_id, "units": unit[None], "time": time.time(), "exact": [exact]})
-            return trial_id
-
-    def _completed(self, given: np.ndarray) -> np.ndarray:
-        """A row with the strategy's values for what is NaN; another one for each point that waits already."""
-        turn = len(self.history.waiting)
-        rows = np.roll(self._ledger.searcher().propose(turn + 1), -turn, axis=0)
-        if self.space.has_constraints:
-            more = self.space.sample_unit(trial_key(self.root, self.history.table.size), _MORE_ROWS)
-            rows = np.concatenate([rows, np.asarray(more, rows.dtype)])
-        points = np.where(np.isnan(given), rows, given)
-        if not self.space.has_constraints:
-            return points[0]
-        feasible = np.flatnonzero((np.asarray(self.space.unit_constraint(jnp.asarray(points))) >= 0).all(axis=-1))
-        if not len(feasible):
-            raise invalid("params", "values that some feasible point has", "none that was found", InvalidParameters)
-        return points[feasible[0]]
-
-    def absorb(self, params: Sequence[Any], values: Sequence[Any], source: str = "given") -> list[int]:
-        """Finished results from elsewhere (a warm start): kept as trials, and shown to the strategy.
-
-        Raises:
-            InvalidParameters: a point outside the space.
-            InvalidArgument: not as many values as points.
-        """
-        if len(params) != len(values) or not len(params):
-            raise invalid("values", f"as many as there are points ({len(params)}), at least one", len(values))
-        units = np.stack([self.space.encode(p) for p in params])
-        with self._ledger.transaction() as append:
-            first = self.history.table.size
-            results = self._results([judge(v) for v in values], units)
-            body = {"id": first, "units": units, "results": results, "time": time.time(), "source": source}
-            append("attach", body | {"exact": [self.space.exact(p) for p in params]})
-            return list(range(first, first + len(units)))
-
-    def requeue(self, ids: Sequence[int] | None = None) -> list[int]:
-        """Give running trials (all, or those of `ids`) back to the queue: their workers are known to be gone."""
-        with self._ledger.transaction() as append:
-            running = sorted(self.history.running)
-            if ids is not None:
-                unknown = sorted(set(ids) - set(running))
-                if unknown:
-                    raise invalid("ids", f"running trials ({running[:10]})", unknown)
-            chosen = running if ids is None else sorted(ids)
-            if chosen:
-                self._ledger.give_back(append, chosen, lost=False)
-            return chosen
-
-    # -- results --------------------------------------------------------------------------------------------
-
-    def _trial(self, trial_id: int, seed: int | None = None) -> Trial:
-        if seed is None:
-            seed = int(trial_seeds(self.root, self.history.table.streams(np.asarray([trial_id])))[0])
-        exact = self.history.exact.get(trial_id)
-        return self.history.table.trial(trial_id, lambda unit: self.space.decode(unit, exact), seed)
-
-    @property
-    def history(self) -> History:
-        """The columns and the log's notes; read only."""
-        return self._ledger.history
-
-    @property
-    def ledger(self) -> Ledger:
-        """Transactions on the log, for those who run trials in other ways than `ask` and `tell`."""
-        return self._ledger
-
-    def __len__(self) -> int:
-        return self.history.table.size
-
-    def __getitem__(self, trial_id: int) -> Trial:
-        return self._trial(check_integer("trial_id", trial_id, 0, len(self) - 1))
-
-    def key(self, trial: Trial | int) -> jax.Array:
-        """The trial's random key: ``fold_in(key(seed), id)``, unless the strategy fixes its members' randomness."""
-        number = trial.id if isinstance(trial, Trial) else trial
-        return trial_key(self.root, int(self.history.table.streams(np.asarray([number]))[0]))
-
-    @property
-    def evaluations(self) -> int:
-        """Finished trials, failed ones included."""
-        with self._ledger.lock:
-            return int(self.history.table.done().sum())
-
-    @property
-    def failures(self) -> list[Trial]:
-        """Failed trials with their reasons."""
-        return [self._trial(int(i)) for i in self.history.table.in_state(TrialState.FAILED)]
-
-    @property
-    def best(self) -> Trial:
-        """The best finished, feasible trial of the longest training told so far; its value is always finite.
-
-        Raises:
-            JhpoError: there is none yet.
-        """
-        ranked = self.top(1)
-        if not ranked:
-            raise JhpoError(f"no successful trial yet ({self.evaluations} finished)")
-        return ranked[0]
-
-    def top(self, k: int = 5) -> list[Trial]:
-        """The `k` best trials with different hyperparameters, best first; feasible ones only."""
-        check_integer("k", k)
-        table = self.history.table
-        return [self._trial(int(i)) for i in first_distinct(self.space, table.unit.array, table.ranked(self.sign), k)]
-
     def states(self, objective: Any, trials: Sequence[Trial | int], *, metric: str | None = None) -> list[Any]:
         """Trained states of some trials (``study.top(5)``), made again from their keys; None for host objectives.
 
@@ -403,8 +62,6 @@ class Study:
             trials: trials of this study, or their ids.
             metric: name of the value if the evaluation returns several; by default the one that was optimised.
         """
-        from jhpo.study.batch import trained_states
-
         ids = [t.id if isinstance(t, Trial) else check_integer("trials", t, 0, len(self) - 1) for t in trials]
         return serializable(trained_states(self, objective, ids, metric)) if ids else []
 
@@ -429,8 +86,27 @@ class Study:
         """Share of each parameter in how the best trials differ from the others; see `jhpo.report.importance`."""
         return importance(self.trials, quantile)
 
-    def optimize(self, objective: Any, budget: int | None = None, **options: Any) -> Any:
+    def optimize(
+        self,
+        objective: Any,
+        budget: int | None = None,
+        *,
+        generations: int | None = None,
+        seconds: float | None = None,
+        target: float | None = None,
+        patience: int | None = None,
+        tolerance: float | None = None,
+        metric: str | None = None,
+        chunk: int | None = None,
+        devices: Any = None,
+        callback: Callable[[Update], None] | None = None,
+    ) -> Summary:
         """Evaluate `objective` until the study has `budget` finished trials; see `jhpo.study.loop.optimize`."""
-        from jhpo.study.loop import optimize
-
+        options: dict[str, Any] = {
+            "generations": generations,
+            "seconds": seconds,
+            "target": target,
+            "patience": patience,
+        }
+        options |= {"tolerance": tolerance, "metric": metric, "chunk": chunk, "devices": devices, "callback": callback}
         return optimize(self, objective, budget, **options)
