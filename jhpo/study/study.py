@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from jhpo.report.importance import importance
 from jhpo.report.trials import Trials
 from jhpo.study.batch import trained_states
 from jhpo.study.book import Book
-from jhpo.study.loop import Summary, Update, optimize
+from jhpo.study.loop import optimize
 from jhpo.training.serialize import serializable
 from jhpo.trial import Trial
 
@@ -86,27 +86,4 @@ class Study(Book):
         """Share of each parameter in how the best trials differ from the others; see `jhpo.report.importance`."""
         return importance(self.trials, quantile)
 
-    def optimize(
-        self,
-        objective: Any,
-        budget: int | None = None,
-        *,
-        generations: int | None = None,
-        seconds: float | None = None,
-        target: float | None = None,
-        patience: int | None = None,
-        tolerance: float | None = None,
-        metric: str | None = None,
-        chunk: int | None = None,
-        devices: Any = None,
-        callback: Callable[[Update], None] | None = None,
-    ) -> Summary:
-        """Evaluate `objective` until the study has `budget` finished trials; see `jhpo.study.loop.optimize`."""
-        options: dict[str, Any] = {
-            "generations": generations,
-            "seconds": seconds,
-            "target": target,
-            "patience": patience,
-        }
-        options |= {"tolerance": tolerance, "metric": metric, "chunk": chunk, "devices": devices, "callback": callback}
-        return optimize(self, objective, budget, **options)
+    optimize = optimize

@@ -89,20 +89,14 @@ def averaged(inner: Any, decay: Any = 0.99) -> optax.GradientTransformationExtra
     """
     if is_concrete(decay):
         check_number("decay", decay, 0.0, 1.0)
-    inner = optax.with_extra_args_support(inner)
 
-    def init(params: Params) -> Averaged:
-        return Averaged(params, jnp.zeros((), jnp.int32), inner.init(params))
-
-    def step(updates: Params, state: Averaged, params: Params = None, **extra: Any) -> tuple[Params, Averaged]:
-        updates, within = inner.update(updates, state.inner, params, **extra)
+    def follow(steps: jax.Array, mean: Params, params: Params, updates: Params) -> tuple[Params, Params]:
         rate = jnp.asarray(decay, jnp.result_type(float))
         # weight of the newest: 1 at the first step, 1 - decay in the long run
-        share = (1 - rate) / (1 - rate ** (state.steps + 1).astype(rate.dtype))
-        mean = jax.tree.map(lambda m, p, u: m + share.astype(p.dtype) * (p + u - m), state.evaluated, params, updates)
-        return updates, Averaged(mean, state.steps + 1, within)
+        share = (1 - rate) / (1 - rate ** steps.astype(rate.dtype))
+        return jax.tree.map(lambda m, p, u: m + share.astype(p.dtype) * (p + u - m), mean, params, updates), updates
 
-    return optax.GradientTransformationExtraArgs(init, step)
+    return _evaluated_elsewhere(inner, follow)
 
 
 def lookahead(fast_optimizer: Any, sync_period: Any, slow_step_size: Any) -> optax.GradientTransformationExtraArgs:
@@ -117,21 +111,35 @@ def lookahead(fast_optimizer: Any, sync_period: Any, slow_step_size: Any) -> opt
     """
     if is_concrete(sync_period):
         check_integer("sync_period", sync_period)
-    inner = optax.with_extra_args_support(fast_optimizer)
+
+    def follow(steps: jax.Array, slow: Params, params: Params, updates: Params) -> tuple[Params, Params]:
+        now = steps % jnp.asarray(sync_period, jnp.int32) == 0
+
+        def moved(slow: jax.Array, p: jax.Array, u: jax.Array) -> jax.Array:
+            return jnp.where(now, slow + jnp.asarray(slow_step_size, slow.dtype) * (p + u - slow), slow)
+
+        slow = jax.tree.map(moved, slow, params, updates)
+        return slow, jax.tree.map(lambda s, p, u: jnp.where(now, s - p, u), slow, params, updates)
+
+    return _evaluated_elsewhere(fast_optimizer, follow)
+
+
+def _evaluated_elsewhere(inner: Any, follow: Callable[..., tuple[Params, Params]]) -> Any:
+    """An optimiser with other weights to evaluate.
+
+    Args:
+      inner: the optax transformation that trains.
+      follow: ``follow(steps, evaluated, params, updates)`` returns the weights to evaluate and the updates.
+    """
+    inner = optax.with_extra_args_support(inner)
 
     def init(params: Params) -> Averaged:
         return Averaged(params, jnp.zeros((), jnp.int32), inner.init(params))
 
     def step(updates: Params, state: Averaged, params: Params = None, **extra: Any) -> tuple[Params, Averaged]:
         updates, within = inner.update(updates, state.inner, params, **extra)
-        count = state.steps + 1
-        now = count % jnp.asarray(sync_period, jnp.int32) == 0
-
-        def moved(slow: jax.Array, p: jax.Array, u: jax.Array) -> jax.Array:
-            return jnp.where(now, slow + jnp.asarray(slow_step_size, slow.dtype) * (p + u - slow), slow)
-
-        slow = jax.tree.map(moved, state.evaluated, params, updates)
-        updates = jax.tree.map(lambda s, p, u: jnp.where(now, s - p, u), slow, params, updates)
-        return updates, Averaged(slow, count, within)
+        steps = state.steps + 1
+        evaluated, updates = follow(steps, state.evaluated, params, updates)
+        return updates, Averaged(evaluated, steps, within)
 
     return optax.GradientTransformationExtraArgs(init, step)

@@ -60,9 +60,7 @@ def hold(hp: HP, chosen: Callable[[Any], bool], what: str = "hp") -> HP:
 
 def pack(state: Any) -> Any:
     """A tree whose leaves are arrays and numbers, everything else in it (functions, names) held."""
-    return hold(
-        state, lambda x: not isinstance(x, (bool, int, float, complex, np.generic, np.ndarray, jax.Array)), "state"
-    )
+    return hold(state, lambda x: not (is_number(x) or is_integer(x)), "state")
 
 
 def release(hp: HP) -> HP:
