@@ -14,9 +14,8 @@ from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
-from jax.experimental.xla_metadata import set_xla_metadata
-from jax.extend.core import jaxpr_as_fun
 
+from jhpo.kernels.internals import SUM, JaxprEqn, runnable, shape_of, unfused
 from jhpo.kernels.programs import replaced
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -36,7 +35,7 @@ def apart(f: F) -> F:
     def wrapper(*args: Any) -> Any:
         if jax.default_backend() != "cpu":  # elsewhere rows are no loops
             return f(*args)
-        return set_xla_metadata(call(*args), inlineable="false")  # XLA does not fuse over the edge of a call
+        return unfused(call(*args))  # XLA does not fuse over the edge of a call
 
     return wrapper  # type: ignore[return-value]
 
@@ -83,16 +82,16 @@ def wide_sums(f: F) -> F:
         if jax.default_backend() != "cpu":
             return f(*args)
         program, shape = jax.make_jaxpr(f, return_shape=True)(*args)
-        out = jaxpr_as_fun(replaced(program, _widened))(*jax.tree.leaves(args))
+        out = runnable(replaced(program, _widened))(*jax.tree.leaves(args))
         return jax.tree.unflatten(jax.tree.structure(shape), out)
 
     return wrapper  # type: ignore[return-value]
 
 
-def _widened(equation: Any) -> Callable[..., jax.Array] | None:
-    if equation.primitive.name != "reduce_sum" or equation.params.get("out_sharding") is not None:
+def _widened(equation: JaxprEqn) -> Callable[..., jax.Array] | None:
+    if equation.primitive.name != SUM or equation.params.get("out_sharding") is not None:
         return None
-    x = equation.invars[0].aval
+    x = shape_of(equation.invars[0])
     slow = len(equation.params["axes"]) == x.ndim and x.size in _SLOW_SUMS and x.dtype in (jnp.float32, jnp.float64)
     return _sum_by_columns if slow else None
 

@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
-from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
+
+from jhpo.kernels.internals import ClosedJaxpr, runnable
 
 Tree = Any
 
@@ -80,7 +81,7 @@ def mixed_value_and_grad(fun: Callable[..., Any], has_aux: bool = False) -> Call
 
         def call(point: Tree) -> Any:
             inner, (consts, leaves) = point
-            out = jaxpr_as_fun(ClosedJaxpr(closed.jaxpr, consts))(*jax.tree.leaves(inner), *leaves)
+            out = runnable(ClosedJaxpr(closed.jaxpr, consts))(*jax.tree.leaves(inner), *leaves)
             return jax.tree.unflatten(jax.tree.structure(shape), out)
 
         scalar = (lambda point: call(point)[0]) if has_aux else call

@@ -8,12 +8,10 @@ from typing import Any
 import jax
 
 from jhpo.kernels import trees
-
-# Equations whose inner programs mean what they would mean outside (a Pallas kernel's do not).
-_TRANSPARENT = ("scan", "while", "cond", "jit", "pjit", "checkpoint", "remat2", "closed_call", "custom_linear_solve")
+from jhpo.kernels.internals import SAVED_NAME, TRANSPARENT, ClosedJaxpr, Jaxpr, JaxprEqn, shape_of
 
 
-def equations(jaxpr: Any) -> Iterator[Any]:
+def equations(jaxpr: Jaxpr) -> Iterator[JaxprEqn]:
     """All equations of a traced program, those of the programs within it as well."""
     for eqn in jaxpr.eqns:
         yield eqn
@@ -22,7 +20,7 @@ def equations(jaxpr: Any) -> Iterator[Any]:
                 yield from equations(inner)
 
 
-def named_bytes(jaxpr: Any, name: str) -> int:
+def named_bytes(jaxpr: Jaxpr, name: str) -> int:
     """Bytes of what `jax.ad_checkpoint.checkpoint_name` calls by a name.
 
     >>> import jax, jax.numpy as jnp
@@ -31,11 +29,11 @@ def named_bytes(jaxpr: Any, name: str) -> int:
     >>> named_bytes(program.jaxpr, "rows"), named_bytes(program.jaxpr, "columns")
     (12, 0)
     """
-    named = (e for e in equations(jaxpr) if e.primitive.name == "name" and e.params["name"] == name)
-    return trees.num_bytes([v.aval for e in named for v in e.outvars])
+    named = (e for e in equations(jaxpr) if e.primitive.name == SAVED_NAME and e.params["name"] == name)
+    return trees.num_bytes([shape_of(v) for e in named for v in e.outvars])
 
 
-def replaced(program: Any, rule: Callable[[Any], Callable[..., jax.Array] | None]) -> Any:
+def replaced(program: ClosedJaxpr, rule: Callable[[JaxprEqn], Callable[..., jax.Array] | None]) -> ClosedJaxpr:
     """A traced program with some equations replaced, within its loops and branches as well.
 
     Args:
@@ -47,10 +45,10 @@ def replaced(program: Any, rule: Callable[[Any], Callable[..., jax.Array] | None
       The program with calls of the functions; programs without such an equation stay the same objects.
 
     >>> import jax.numpy as jnp
-    >>> from jax.extend.core import jaxpr_as_fun
+    >>> from jhpo.kernels.internals import runnable
     >>> program = jax.make_jaxpr(lambda x: jax.lax.map(jnp.sin, x))(jnp.zeros(1))
     >>> changed = replaced(program, lambda equation: jnp.cos if equation.primitive.name == "sin" else None)
-    >>> jaxpr_as_fun(program)(jnp.zeros(1))[0].tolist(), jaxpr_as_fun(changed)(jnp.zeros(1))[0].tolist()
+    >>> runnable(program)(jnp.zeros(1))[0].tolist(), runnable(changed)(jnp.zeros(1))[0].tolist()
     ([0.0], [1.0])
     """
     seen: dict[int, Any] = {}  # a function that is called often stays one function
@@ -67,12 +65,12 @@ def replaced(program: Any, rule: Callable[[Any], Callable[..., jax.Array] | None
                 seen[id(program)] = program if same else program.replace(eqns=eqns)
         return seen[id(program)]
 
-    def equation(eqn: Any) -> Any:
+    def equation(eqn: JaxprEqn) -> JaxprEqn:
         if (function := rule(eqn)) is not None:
-            shapes = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in eqn.invars]
+            shapes = [shape_of(v) for v in eqn.invars]
             (call,) = jax.make_jaxpr(jax.jit(function))(*shapes).jaxpr.eqns
             return call.replace(invars=eqn.invars, outvars=eqn.outvars, source_info=eqn.source_info)
-        if eqn.primitive.name not in _TRANSPARENT:
+        if eqn.primitive.name not in TRANSPARENT:
             return eqn
         leaves, treedef = jax.tree.flatten(eqn.params, is_leaf=_is_program)
         changed = [within(x) if _is_program(x) else x for x in leaves]

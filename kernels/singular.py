@@ -19,9 +19,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.extend.core import Literal, jaxpr_as_fun
 
 from jhpo.kernels import trees
+from jhpo.kernels.internals import JaxprEqn, is_literal, runnable, shape_of
 from jhpo.kernels.programs import replaced
 
 Tree = Any
@@ -40,7 +40,7 @@ def defined_at_zeros(f: Callable[..., Any], forward: bool = False) -> Callable[.
     >>> jax.grad(size)(jnp.zeros(2)).tolist(), jax.grad(defined_at_zeros(size))(jnp.zeros(2)).tolist()
     ([nan, nan], [0.0, 0.0])
     """
-    rule = functools.partial(_replacement, _FORWARD if forward else _REVERSE)
+    rule = functools.partial(_replacement, FORWARD_RULES if forward else REVERSE_RULES)
 
     @functools.wraps(f)
     def wrapped(*args: Any) -> Any:
@@ -56,7 +56,7 @@ def defined_at_zeros(f: Callable[..., Any], forward: bool = False) -> Callable[.
         changed = replaced(program, rule)
         if changed is program:
             return f(*args)
-        return jax.tree.unflatten(jax.tree.structure(shape), jaxpr_as_fun(changed)(*moving))
+        return jax.tree.unflatten(jax.tree.structure(shape), runnable(changed)(*moving))
 
     return wrapped
 
@@ -183,13 +183,13 @@ def _unsigned_infinity(slope: Callable[[jax.Array], jax.Array]) -> Callable[...,
 # How an operation gets its rule, by its name: `make(primitive, **params)`. Values that are infinite themselves (a
 # division by zero) are the training's business: their derivative matters only where a `where` throws them away, which
 # forward mode does by itself.
-_FORWARD: dict[str, Callable[..., Any]] = {
+FORWARD_RULES: dict[str, Callable[..., Any]] = {
     "sqrt": lambda p, **kw: _unary(p, _root_slope, True, **kw),
     "cbrt": lambda p, **kw: _unary(p, _cube_root_slope, True, **kw),
     "pow": lambda p, **kw: _power(p, True, **kw),
     "atan2": lambda p, **kw: _arc(p, True, **kw),
 }
-_REVERSE: dict[str, Callable[..., Any]] = {
+REVERSE_RULES: dict[str, Callable[..., Any]] = {
     "sqrt": lambda p, **kw: _unary(p, _root_slope, False, **kw),
     "cbrt": lambda p, **kw: _unary(p, _cube_root_slope, False, **kw),
     "pow": lambda p, **kw: _power(p, False, **kw),
@@ -201,15 +201,15 @@ _REVERSE: dict[str, Callable[..., Any]] = {
 }
 
 
-def _replacement(rules: dict[str, Callable[..., Any]], equation: Any) -> Callable[..., jax.Array] | None:
+def _replacement(rules: dict[str, Callable[..., Any]], equation: JaxprEqn) -> Callable[..., jax.Array] | None:
     name = equation.primitive.name
-    if name not in rules or not jnp.issubdtype(equation.outvars[0].aval.dtype, jnp.floating):
+    if name not in rules or not jnp.issubdtype(shape_of(equation.outvars[0]).dtype, jnp.floating):
         return None
     if name == "integer_pow" and equation.params["y"] >= 0:
         return None
     # a constant is no zero that is met on the way
-    if name == "div" and isinstance(equation.invars[1], Literal):
+    if name == "div" and is_literal(equation.invars[1]):
         return None
-    if name == "pow" and isinstance(equation.invars[0], Literal):
+    if name == "pow" and is_literal(equation.invars[0]):
         return None
     return rules[name](equation.primitive, **equation.params)

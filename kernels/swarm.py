@@ -25,6 +25,7 @@ import numpy as np
 from jax import lax
 
 from jhpo.kernels import counter_random, topology
+from jhpo.kernels.internals import is_traced
 from jhpo.kernels.loops import abreast, apart
 from jhpo.kernels.rows import Rows, put, take, window
 
@@ -104,7 +105,7 @@ def create(rule: Rule, key: jax.Array, position: jax.Array, low: Any, high: Any)
 
 
 def _box(low: Any, high: Any, dtype: Any) -> tuple[jax.Array, jax.Array]:
-    if not any(isinstance(b, jax.core.Tracer) for b in (low, high)):
+    if not any(is_traced(b) for b in (low, high)):
         a, b = np.asarray(low, float), np.asarray(high, float)
         if not (np.isfinite(a).all() and np.isfinite(b).all() and np.all(a < b)):
             raise ValueError(f"bounds: expected finite low < high, got low={a}, high={b}")

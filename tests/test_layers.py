@@ -117,6 +117,7 @@ def test_kernels_import_jax_alone(name: str) -> None:
         "functools",
         "typing",
         "collections",
+        "contextlib",
         "dataclasses",
         "__future__",
         "jhpo.kernels",

@@ -14,6 +14,7 @@ from jhpo.gradients.dependence import names_of
 from jhpo.gradients.estimators import METHODS, SOLVERS, Spec
 from jhpo.gradients.plan import Facts
 from jhpo.kernels import trees
+from jhpo.kernels.internals import is_traced
 from jhpo.training.values import hold, is_integer, is_number, release
 
 HP = Any
@@ -57,7 +58,7 @@ def checked_hp(hp: HP) -> HP:
     """
 
     def leaf(name: str, x: Any) -> Any:
-        if isinstance(x, jax.core.Tracer):
+        if is_traced(x):
             raise invalid("hp", "concrete numbers; inside jit call jhpo.gradients.estimate", x)
         if is_integer(x):
             return x

@@ -8,9 +8,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.interpreters import partial_eval
 
 from jhpo.kernels import trees
+from jhpo.kernels.internals import NO_FORWARD, needed
 from jhpo.kernels.programs import equations
 
 HP = Any
@@ -28,7 +28,7 @@ def names_of(hp: HP) -> list[str]:
 
 def _used(fun: Callable[..., Any], leaves: list[Any]) -> list[bool]:
     closed = jax.make_jaxpr(fun)(*leaves)
-    return list(partial_eval.dce_jaxpr(closed.jaxpr, [True] * len(closed.jaxpr.outvars))[1])
+    return needed(closed.jaxpr, [True] * len(closed.jaxpr.outvars))
 
 
 def reaches(fun: Callable[[HP], Any], hp: HP) -> list[bool]:
@@ -71,7 +71,7 @@ def reaches_backwards(fun: Callable[[HP], jax.Array], hp: HP) -> list[bool]:
 
     jaxpr = jax.make_jaxpr(gradients)(jnp.ones(())).jaxpr
     wanted = np.eye(len(floats), dtype=bool).tolist()
-    return [bool(partial_eval.dce_jaxpr(jaxpr, row)[1][0]) for row in wanted]
+    return [needed(jaxpr, row)[0] for row in wanted]
 
 
 def has_forward_mode(fun: Callable[[HP], Any], hp: HP) -> bool:
@@ -83,4 +83,4 @@ def has_forward_mode(fun: Callable[[HP], Any], hp: HP) -> bool:
 
     traced = jax.make_jaxpr(tangents)(floats)
     # a backward rule that forward mode met is left in the program as this operation, which cannot be compiled
-    return all(eqn.primitive.name != "custom_lin" for eqn in equations(traced.jaxpr))
+    return all(eqn.primitive.name != NO_FORWARD for eqn in equations(traced.jaxpr))

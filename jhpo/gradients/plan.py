@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import Literal
 
 from jhpo.gradients.dependence import has_forward_mode, names_of, reaches, reaches_backwards, reaches_smoothly
 from jhpo.gradients.estimators import Spec
 from jhpo.kernels import trees
 from jhpo.kernels.chaos import TRUSTED, USABLE
+from jhpo.kernels.internals import is_literal
 from jhpo.kernels.unroll import gradient_bytes, reverse_bytes, unroll
 from jhpo.lifetimes import weakly
 from jhpo.training.binding import Partly, bind, has_implicit, relaxed, state_bytes
@@ -136,7 +136,7 @@ def _residual_bytes(run: Any, hp: HP) -> int:
 
     closed = jax.make_jaxpr(pull)(hp, shapes, t)
     constants = {id(v) for v in (*closed.jaxpr.constvars, *closed.jaxpr.invars[: len(hp)])}
-    kept = {id(v): v.aval for v in closed.jaxpr.outvars if not isinstance(v, Literal)}
+    kept = {id(v): v.aval for v in closed.jaxpr.outvars if not is_literal(v)}
     return trees.num_bytes(
         [a for i, a in kept.items() if i not in constants and not jax.dtypes.issubdtype(a.dtype, jax.dtypes.extended)]
     )

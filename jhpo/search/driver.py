@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jhpo.kernels.internals import float_precision
 from jhpo.keys import init_key, strategy_key
 from jhpo.lifetimes import Programs
 from jhpo.space.space import Space
@@ -113,7 +114,7 @@ class Driver:
         stack = contextlib.ExitStack()
         stack.enter_context(switches_off())
         if self.strategy.host_float64:
-            stack.enter_context(jax.enable_x64(True))
+            stack.enter_context(float_precision(True))
         return stack
 
     @property

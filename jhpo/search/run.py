@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from jhpo.errors import check_integer, invalid
 from jhpo.evaluation.population import evaluate_units
+from jhpo.kernels.internals import is_traced
 from jhpo.keys import init_key, strategy_key, trial_keys
 from jhpo.lifetimes import programs
 from jhpo.search.starts import completed, parts, read_starts
@@ -81,7 +82,7 @@ def run(
     trainable = as_trainable(objective)
     check_arguments(trainable, space)
     check_direction(trainable, None, "minimize")
-    if isinstance(key, jax.core.Tracer):
+    if is_traced(key):
         warn_inside_a_program("run")
     with switches_off():
         return _run(strategy, trainable, space, key, given, generations=generations, replicates=replicates)

@@ -16,6 +16,7 @@ from jhpo.errors import SpaceExhausted, check_integer, invalid
 from jhpo.evaluation.evaluators import make_evaluator
 from jhpo.evaluation.executors import HostObjective
 from jhpo.evaluation.executors.host import check_request
+from jhpo.kernels.internals import COMPILING
 from jhpo.search.stopping import Progress, StopRules
 from jhpo.study.batch import evaluate_generation, evaluate_waiting, give_back, stored_layout
 from jhpo.study.book import Book
@@ -27,7 +28,6 @@ _PATIENT_SECONDS = 60.0  # of waiting for other workers without a word
 
 # Seconds this process spent tracing and compiling, by JAX's own account.
 _compile_seconds = 0.0
-_COMPILE_EVENTS = ("/jax/core/compile/", "/jax/compilation_cache/cache_retrieval_time_sec")
 _compile_spans: deque[tuple[float, float]] = deque(maxlen=256)  # counted ones, in order, none inside another
 _compile_lock = threading.Lock()
 
@@ -35,7 +35,7 @@ _compile_lock = threading.Lock()
 def _count_compilation(event: str, duration_secs: float, **_: Any) -> None:
     """Add a span that ends now; a function traced inside another one is told of first, and counts once."""
     global _compile_seconds
-    if not event.startswith(_COMPILE_EVENTS):
+    if not event.startswith(COMPILING):
         return
     with _compile_lock:
         end = time.perf_counter()

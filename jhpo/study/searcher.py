@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from jhpo.errors import StorageError
+from jhpo.kernels.internals import float_precision
 from jhpo.search.driver import Driver, blank, blank_state
 from jhpo.search.starts import proposals
 from jhpo.space.space import Space
@@ -55,7 +56,7 @@ class Searcher:
 
     def evaluation_ids(self, ids: np.ndarray) -> np.ndarray:
         """``uint32[n]``: the ids from which the members' keys are made."""
-        with jax.enable_x64(self._x64):
+        with float_precision(self._x64):
             return self._driver.evaluation_ids(ids)
 
     def mark(self) -> tuple[Any, ...]:
@@ -76,7 +77,7 @@ class Searcher:
 
     def propose(self, n: int) -> np.ndarray:
         """``float[n, d]``: what the strategy would ask for next; nothing changes."""
-        with jax.enable_x64(self._x64):
+        with float_precision(self._x64):
             return proposals(self._driver, n)
 
     def open(self, history: History) -> np.ndarray:
@@ -86,7 +87,7 @@ class Searcher:
         return self.units
 
     def _turn(self, closing: Closing, table: TrialTable) -> None:
-        with jax.enable_x64(self._x64):
+        with float_precision(self._x64):
             absorbed = False
             if self._absorbs and len(closing.others):
                 # values after another share of the training tell this phase nothing
@@ -162,7 +163,7 @@ class Searcher:
         Raises:
             StorageError: the snapshot does not fit this strategy; the log still does.
         """
-        with jax.enable_x64(self._x64), self._driver.precision():
+        with float_precision(self._x64), self._driver.precision():
             template = blank_state(self.strategy, self.space, self._root)
             boundaries = list(itertools.accumulate(self.strategy.segments(2**31)[:-1]))
             for boundary in boundaries:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jhpo.errors import check_integer, check_number, invalid
+from jhpo.kernels.internals import is_traced
 
 
 def batch_sizes(batch_size: Any, most: Any, n: int) -> tuple[Any, int]:
@@ -51,6 +52,6 @@ def checked_data(name: str, pair: Any) -> tuple[Any, Any]:
     for a in (inputs, targets):
         if not jnp.issubdtype(a.dtype, jnp.number) and a.dtype != bool:
             raise invalid(name, "arrays of numbers", str(a.dtype))
-        if jnp.issubdtype(a.dtype, jnp.floating) and not isinstance(a, jax.core.Tracer) and not np.isfinite(a).all():
+        if jnp.issubdtype(a.dtype, jnp.floating) and not is_traced(a) and not np.isfinite(a).all():
             raise invalid(name, "finite numbers", "NaN or infinity in the data")
     return inputs, targets

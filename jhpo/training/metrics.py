@@ -12,11 +12,11 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jhpo.errors import InvalidArgument, invalid
+from jhpo.kernels.internals import is_traced
 from jhpo.training import measures
 from jhpo.training.measures import Array
 
@@ -150,7 +150,7 @@ def check_whole(chosen: Mapping[str, Metric], targets: Any, ignore: int | None) 
             continue
         if measure.task is None and ignore is not None and _arguments(measure.function) < 3:
             raise invalid(f"metrics: {name}", "a function (outputs, targets, live), as some labels are ignored", "two")
-        if isinstance(targets, jax.core.Tracer):
+        if is_traced(targets):
             continue
         ignored = [] if ignore is None else [ignore]
         if measure.function is measures.auc and len(np.setdiff1d(np.asarray(targets), ignored)) < 2:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jhpo.errors import InvalidArgument, invalid
+from jhpo.kernels.internals import is_traced
 
 
 class Labels(NamedTuple):
@@ -38,7 +39,7 @@ def check_labels(named: dict[str, Any], ignore: int | None) -> Labels:
         if not jnp.issubdtype(labels.dtype, jnp.integer) and labels.dtype != bool:
             hint = "" if labels.ndim == 1 else " (one-hot rows become labels by argmax)"
             raise invalid(f"{name}: labels", f"integers 0, 1, ... for classification{hint}", str(labels.dtype))
-        if isinstance(labels, jax.core.Tracer):
+        if is_traced(labels):
             largest = None
             continue
         values = np.asarray(labels).astype(np.int64 if labels.dtype != np.uint64 else np.uint64)

@@ -1,0 +1,168 @@
+"""What is used of JAX beyond its promises still means what it meant; each test says what of jhpo breaks otherwise."""
+
+from __future__ import annotations
+
+import ast
+import threading
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax.ad_checkpoint import checkpoint_name
+
+from jhpo.kernels import internals
+from jhpo.kernels.programs import equations, replaced
+from jhpo.kernels.singular import FORWARD_RULES, REVERSE_RULES
+
+pytestmark = pytest.mark.quick
+ROOT = Path(__file__).parents[2]
+INTERNAL = ("jax._src", "jax.extend", "jax.interpreters", "jax.experimental.xla_metadata", "jax.core")
+
+
+def names(function, *args) -> list[str]:
+    """The operations of a function's traced program, those of inner programs as well."""
+    return [e.primitive.name for e in equations(jax.make_jaxpr(function)(*args).jaxpr)]
+
+
+def test_internals_are_used_in_one_file() -> None:
+    """Otherwise a release of JAX breaks something that no test here names."""
+    used = []
+    for path in (p for top in ("jhpo", "kernels") for p in (ROOT / top).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            found = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            found += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            found += [ast.unparse(node)] if isinstance(node, ast.Attribute) else []
+            used += [path.name for f in found if f.startswith(INTERNAL)]
+    assert set(used) == {"internals.py"}
+
+
+def test_traced_values_are_told_from_numbers() -> None:
+    """Breaks the checks of values that are skipped inside `jit`: data with NaN, bounds, labels, keys."""
+    seen = []
+    jax.jit(lambda x: seen.append(internals.is_traced(x)))(jnp.zeros(2))
+    jax.vmap(lambda x: seen.append(internals.is_traced(x)))(jnp.zeros(2))
+    assert seen == [True, True] and not internals.is_traced(jnp.zeros(2)) and not internals.is_traced(1.0)
+
+
+def test_programs_run_as_functions() -> None:
+    """Breaks `mixed_grad`, `wide_sums` and `defined_at_zeros`: the steps of every hypergradient."""
+    program = jax.make_jaxpr(lambda x, y: (x + y, jnp.float32(2) * y))(1.0, 2.0)
+    assert [float(v) for v in jax.jit(internals.runnable(program))(1.0, 2.0)] == [3.0, 4.0]
+    row = jnp.arange(2.0)
+    other = internals.ClosedJaxpr(jax.make_jaxpr(lambda x: x + row)(1.0).jaxpr, [jnp.ones(2)])
+    assert internals.runnable(other)(1.0)[0].tolist() == [2.0, 2.0]
+
+
+def test_equations_are_exchanged_in_programs() -> None:
+    """Breaks `jhpo.kernels.programs.replaced`, on which `wide_sums` and `defined_at_zeros` stand."""
+    program = jax.make_jaxpr(jax.jit(jnp.sin))(0.0)
+    assert isinstance(program, internals.ClosedJaxpr) and isinstance(program.jaxpr, internals.Jaxpr)
+    assert all(isinstance(e, internals.JaxprEqn) for e in equations(program.jaxpr))
+    changed = replaced(program, lambda e: jnp.cos if e.primitive.name == "sin" else None)
+    assert internals.runnable(changed)(0.0)[0] == 1.0
+
+
+def test_literals_are_told_from_variables() -> None:
+    """Breaks `defined_at_zeros`, which leaves constant divisors alone, and the memory that reverse mode expects."""
+    (division,) = jax.make_jaxpr(lambda x: x / 2.0)(1.0).jaxpr.eqns
+    assert [internals.is_literal(v) for v in division.invars] == [False, True]
+    assert internals.shape_of(division.outvars[0]) == jax.ShapeDtypeStruct((), jnp.float32)
+
+
+def test_inputs_nobody_needs_are_found() -> None:
+    """Breaks `jhpo.gradients.dependence`: which hyperparameters reach the result, hence `hypergrad`'s errors."""
+
+    def loop(x, y, z):
+        return jax.lax.scan(lambda c, _: (c * x, c + y), x, length=3)
+
+    program = jax.make_jaxpr(loop)(1.0, 2.0, 3.0).jaxpr
+    assert internals.needed(program, [True, False]) == [True, False, False]
+    assert internals.needed(program, [False, True]) == [True, True, False]
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="marks code for the CPU alone")
+def test_marked_calls_are_not_fused() -> None:
+    """Breaks `jhpo.kernels.loops.apart`: swarms become several times slower, and differ in the last bits."""
+    inner = jax.jit(lambda x: x * 2)
+    marked = jax.jit(lambda x: internals.unfused(inner(x)) + 1)
+    assert 'inlineable = "false"' in marked.lower(jnp.zeros(3)).as_text()
+    assert marked(jnp.zeros(3)).tolist() == [1.0, 1.0, 1.0]
+
+
+def test_precision_is_set_in_one_thread() -> None:
+    """Breaks BayesOpt in studies, which runs in float64 while the objective keeps its float32."""
+    outside: list[str] = []
+    with internals.float_precision(double=True):
+        thread = threading.Thread(target=lambda: outside.append(str(jnp.ones(()).dtype)))
+        thread.start()
+        thread.join()
+        with internals.float_precision(double=False):
+            assert jnp.ones(()).dtype == jnp.float32
+        assert jnp.ones(()).dtype == jnp.float64
+    assert outside == ["float32"]
+
+
+def test_sums_and_saved_names_keep_their_names() -> None:
+    """Breaks `wide_sums` (slower hypergradients) and the memory that `levels` of rematerialisation are chosen by."""
+    assert internals.SUM in names(jnp.sum, jnp.zeros(3))
+    (saved,) = [e for e in jax.make_jaxpr(lambda x: checkpoint_name(x, "kept"))(1.0).jaxpr.eqns]
+    assert saved.primitive.name == internals.SAVED_NAME and saved.params["name"] == "kept"
+
+
+def test_backward_rules_are_seen_in_forward_mode() -> None:
+    """Breaks `hypergrad(method="auto")` for steps with `jax.custom_vjp`: it would choose forward mode, and fail."""
+    own = jax.custom_vjp(jnp.sin)
+    own.defvjp(lambda x: (jnp.sin(x), x), lambda x, g: (jnp.cos(x) * g,))
+    assert internals.NO_FORWARD in names(lambda x: jax.jvp(own, (x,), (x,)), 1.0)
+    assert internals.NO_FORWARD not in names(lambda x: jax.jvp(jnp.sin, (x,), (x,)), 1.0)
+
+
+def test_loops_and_calls_keep_their_names() -> None:
+    """Breaks `replaced`: equations within loops, branches and calls would be left as they are."""
+    found = set()
+    found |= set(names(lambda x: jax.lax.scan(lambda c, _: (c + 1, None), x, length=3)[0], 1.0))
+    found |= set(names(lambda x: jax.lax.while_loop(lambda c: c < 3, lambda c: c + 1, x), 1.0))
+    found |= set(names(lambda x: jax.lax.cond(x > 0, jnp.sin, jnp.cos, x), 1.0))
+    found |= set(names(jax.jit(lambda x: x + 1), 1.0))
+    found |= set(names(jax.grad(jax.checkpoint(lambda x: jnp.sin(jnp.sin(x)))), 1.0))
+    found |= set(names(lambda b: jax.lax.custom_linear_solve(lambda x: x, b, lambda _, b: b, symmetric=True), 1.0))
+    assert {"scan", "while", "cond", "custom_linear_solve"} <= found
+    assert found & {"jit", "pjit"} and found & {"checkpoint", "remat2"}
+    assert {"scan", "while", "cond", "custom_linear_solve"} <= set(internals.TRANSPARENT)
+
+
+SINGULAR = {
+    "sqrt": (jnp.sqrt, 1.0),
+    "cbrt": (jnp.cbrt, 1.0),
+    "pow": (jnp.power, 1.0, 0.5),
+    "atan2": (jnp.arctan2, 1.0, 1.0),
+    "div": (jnp.divide, 1.0, 2.0),
+    "log": (jnp.log, 1.0),
+    "rsqrt": (jax.lax.rsqrt, 1.0),
+    "integer_pow": (lambda x: jax.lax.integer_pow(x, -2), 1.0),
+}
+
+
+@pytest.mark.parametrize("name", SINGULAR)
+def test_operations_with_singular_derivatives_keep_their_names(name: str) -> None:
+    """Breaks `defined_at_zeros`: derivatives through optimisers become NaN where a second moment is zero."""
+    function, *args = SINGULAR[name]
+    assert name in names(function, *args)
+    assert set(SINGULAR) == set(FORWARD_RULES) | set(REVERSE_RULES)
+
+
+def test_compiling_is_reported() -> None:
+    """Breaks `compile_seconds` of results and progress: it would stay at zero."""
+    told: list[str] = []
+    jax.monitoring.register_event_duration_secs_listener(lambda event, _, **__: told.append(event))
+    salt = jnp.zeros(7)
+    jax.jit(lambda x: jnp.sin(x) * 0.123 + salt)(jnp.ones(7))
+    assert any(event.startswith(internals.COMPILING) for event in told)
+
+
+def test_compilations_are_counted(count_compilations) -> None:
+    """Breaks every test that asserts how often something is compiled: JAX's log of it is read."""
+    with count_compilations() as seen:
+        jax.jit(lambda x: x * 0.321)(jnp.ones(3))
+    assert seen.total == 1
