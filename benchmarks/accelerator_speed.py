@@ -131,7 +131,7 @@ def swarms(run: Any) -> Lines:
 
 def hypergradients(run: Any) -> Lines:
     """Gradients through training: one, 32 and 1,024 members side by side, by mode."""
-    from jhpo.gradients.estimators import Spec, estimate
+    from jhpo.gradients import Spec, estimate
 
     steps, counts = (4, (1, 2)) if run.tiny else (100, (1, 32, 1024))
     task = mlp(steps, tx=lambda hp: optax.sgd(hp["lr"], hp["momentum"]))

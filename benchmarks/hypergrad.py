@@ -29,7 +29,7 @@ import numpy as np
 import optax
 from sklearn.datasets import load_digits
 
-from jhpo.gradients.estimators import Spec, estimate
+from jhpo.gradients import Spec, estimate
 from jhpo.gradients.plan import Facts, expected_bytes, facts_of
 from jhpo.kernels.mixed import mixed_grad
 from jhpo.kernels.shuffle import batch_rows

@@ -27,7 +27,13 @@ class OnlineResult(NamedTuple):
 
 
 def window_value_and_grad(
-    step: Step, loss: Callable[[Tree, Tree, jax.Array], jax.Array], hp: Tree, state: Tree, start: jax.Array, window: int
+    step: Step,
+    loss: Callable[[Tree, Tree, jax.Array], jax.Array],
+    hp: Tree,
+    state: Tree,
+    *,
+    start: jax.Array,
+    window: int,
 ) -> tuple[jax.Array, Tree, Tree]:
     """Value, gradient and next state of one window: the state before it counts as a constant.
 
@@ -38,7 +44,7 @@ def window_value_and_grad(
 
     def after(floats: list[jax.Array]) -> tuple[jax.Array, Tree]:
         hp = rebuild(floats)
-        new = unroll(step, hp, state, window, 1 if window > 1 else 0, start)
+        new = unroll(step, hp, state, window, 1 if window > 1 else 0, start=start)
         return loss(hp, new, start + jnp.int32(window)), new
 
     (value, new), grad = wide_sums(jax.value_and_grad(after, has_aux=True))(floats)
@@ -52,6 +58,7 @@ def online(
     hp: Tree,
     state: Tree,
     memory: Tree,
+    *,
     steps: int,
     window: int = 1,
 ) -> OnlineResult:
@@ -73,7 +80,7 @@ def online(
 
     def turn(carry: tuple[Tree, Tree, Tree], start: jax.Array) -> tuple[tuple[Tree, Tree, Tree], Any]:
         hp, state, memory = carry
-        value, grad, state = window_value_and_grad(step, loss, hp, state, start, window)
+        value, grad, state = window_value_and_grad(step, loss, hp, state, start=start, window=window)
         moved, memory = update(grad, memory, hp)
         return (moved, state, memory), (value, hp, grad)
 

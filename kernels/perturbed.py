@@ -17,6 +17,14 @@ Tree = Any
 KINDS = ("pes", "es_single", "truncated")
 
 
+class Smoothing(NamedTuple):
+    """How hyperparameters are perturbed, and what a perturbation tells."""
+
+    sigma: jax.Array | float  # standard deviation of the noise, in units of scale
+    scale: jax.Array | None = None  # float[k], the unit of each hyperparameter; None for 1
+    kind: str = "pes"  # one of KINDS
+
+
 class Particles(NamedTuple):
     """N antithetic pairs of trainings on their way."""
 
@@ -37,10 +45,9 @@ def perturbed_window(
     hp: Tree,
     current: Particles,
     key: jax.Array,
+    *,
     window: int,
-    sigma: jax.Array | float,
-    scale: jax.Array | None = None,
-    kind: str = "pes",
+    smoothing: Smoothing,
 ) -> tuple[jax.Array, jax.Array, Particles]:
     """One window of every pair, its estimates of the gradient, and the pairs after it.
 
@@ -53,8 +60,7 @@ def perturbed_window(
       current: the pairs.
       key: for the noise.
       window: steps.
-      sigma: standard deviation of the noise, in units of ``scale``.
-      scale: ``float[k]``, unit of each hyperparameter; None for 1.
+      smoothing: the noise.
 
     Returns:
       ``float[2, N]`` losses, ``float[N, k]`` estimates whose mean is the gradient, the pairs after the window.
@@ -64,9 +70,10 @@ def perturbed_window(
     with ES-Single" (2023), algorithm 2.
     """
     flat, back = trees.flatten_floats(hp)
-    unit = jnp.asarray(sigma, flat.dtype) * (jnp.ones_like(flat) if scale is None else scale)
+    scale = jnp.ones_like(flat) if smoothing.scale is None else smoothing.scale
+    unit = jnp.asarray(smoothing.sigma, flat.dtype) * scale
     fresh = jax.random.normal(key, current.noise.shape, current.noise.dtype)
-    if kind == "es_single":
+    if smoothing.kind == "es_single":
         fresh = jnp.where(current.t == 0, fresh, current.noise)
         total = fresh
     else:
@@ -75,11 +82,11 @@ def perturbed_window(
 
     def one(sign: jax.Array, epsilon: jax.Array, state: Tree) -> tuple[jax.Array, Tree]:
         moved = back(flat + sign * unit * epsilon)
-        state = unroll(step, moved, state, window, 0, current.t)
+        state = unroll(step, moved, state, window, start=current.t)
         return loss(moved, state, current.t + jnp.int32(window)), state
 
     values, states = jax.vmap(jax.vmap(one, (None, 0, 0)), (0, None, 0))(signs, fresh, current.states)
-    weight = fresh if kind == "truncated" else total
+    weight = fresh if smoothing.kind == "truncated" else total
     estimates = ((values[0] - values[1]) / 2)[:, None].astype(flat.dtype) * weight / unit[None]
     return values, estimates, Particles(states, total, current.t + jnp.int32(window))
 
@@ -90,17 +97,23 @@ def perturbed_gradient(
     init: Callable[[Tree], Tree],
     hp: Tree,
     key: jax.Array,
+    *,
     steps: int,
     window: int,
     pairs: int,
-    sigma: jax.Array | float,
-    scale: jax.Array | None = None,
-    kind: str = "pes",
+    smoothing: Smoothing,
     weights: jax.Array | None = None,
 ) -> tuple[jax.Array, Tree, Tree]:
     """Mean loss, gradient and its standard error over a whole training of ``steps`` steps in windows.
 
     Args:
+      step, loss: see `perturbed_window`.
+      init: ``init(hp) -> state``, where all pairs start.
+      hp: hyperparameters, k floating numbers in all.
+      key: for the noise.
+      steps, window: T and the length of a window; W = T // window of them are run.
+      pairs: N, antithetic pairs of trainings.
+      smoothing: the noise.
       weights: ``float[W]``, what each of the W windows' losses counts; None for 1 each. (0, ..., 0, 1) makes it the
         gradient of the loss at the end.
 
@@ -116,7 +129,7 @@ def perturbed_gradient(
     def turn(carry: Any, x: tuple[jax.Array, jax.Array]) -> tuple[Any, None]:
         current, total, estimate = carry
         key, weight = x
-        values, one, current = perturbed_window(step, loss, hp, current, key, window, sigma, scale, kind)
+        values, one, current = perturbed_window(step, loss, hp, current, key, window=window, smoothing=smoothing)
         counts = weight != 0  # a window that does not count must not spoil the sum with its NaN
         total = total + jnp.where(counts, weight * jnp.mean(values.astype(flat.dtype), axis=0), 0)
         estimate = estimate + jnp.where(counts, weight * one, jnp.zeros_like(one))

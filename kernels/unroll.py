@@ -46,6 +46,7 @@ def unroll(
     state: Tree,
     steps: int,
     levels: int = 0,
+    *,
     start: jax.Array | int = 0,
     probe: jax.Array | None = None,
 ) -> Tree:
@@ -193,7 +194,7 @@ def truncated(step: Step, hp: Tree, state: Tree, steps: int, window: int, levels
     """
     window = min(window, steps)
     before = unroll(step, lax.stop_gradient(hp), lax.stop_gradient(state), steps - window)
-    return unroll(step, hp, lax.stop_gradient(before), window, levels, steps - window)
+    return unroll(step, hp, lax.stop_gradient(before), window, levels, start=steps - window)
 
 
 def reverse_value_and_grad(
@@ -203,6 +204,7 @@ def reverse_value_and_grad(
     hp: Tree,
     steps: int,
     levels: int = 0,
+    *,
     window: int | None = None,
     norms: bool = False,
 ) -> tuple[jax.Array, Tree, jax.Array | None]:
@@ -228,7 +230,7 @@ def reverse_value_and_grad(
         if covered < steps:
             fixed = lax.stop_gradient(hp)
             state = lax.stop_gradient(unroll(step, fixed, lax.stop_gradient(state), steps - covered))
-        return evaluate(hp, unroll(step, hp, state, covered, levels, steps - covered, probe))
+        return evaluate(hp, unroll(step, hp, state, covered, levels, start=steps - covered, probe=probe))
 
     if norms:
         out, (grad, sizes) = wide_sums(jax.value_and_grad(value, argnums=(0, 1)))(floats, jnp.zeros((covered,), dtype))

@@ -13,7 +13,7 @@ import numpy as np
 from jhpo.devices import member_mesh, over_devices
 from jhpo.errors import check_integer, invalid
 from jhpo.evaluation.chunks import Chunks, Program
-from jhpo.gradients.estimators import value_and_unit_grad
+from jhpo.gradients.units import value_and_unit_grad
 from jhpo.keys import trial_keys
 from jhpo.lifetimes import Executable, programs
 from jhpo.space.declared import value_key

@@ -11,13 +11,12 @@ import numpy as np
 
 from jhpo.errors import InvalidArgument, check_integer, check_number, invalid
 from jhpo.gradients.dependence import names_of
-from jhpo.gradients.estimators import METHODS, SOLVERS, Spec
 from jhpo.gradients.plan import Facts
+from jhpo.gradients.spec import HP, METHODS, SOLVERS, Spec
 from jhpo.kernels import trees
 from jhpo.kernels.internals import is_traced
 from jhpo.training.values import hold, is_integer, is_number, release
 
-HP = Any
 _METHODS = ("auto", *(m for m in METHODS if m != "autodiff"))
 # Which methods take which option: one given to another method is an error, not ignored.
 _OPTIONS = {

@@ -176,8 +176,8 @@ def _program(
         start,
         run.init(rebuild(start)),
         outer.init(start),
-        run.steps,
-        window,
+        steps=run.steps,
+        window=window,
     )
     hp, path = rebuild(found.hp), jax.vmap(rebuild)(found.path)
     return OnlineTuning(run.evaluate(hp, found.state), hp, found.state, found.values, path)

@@ -12,16 +12,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from jhpo.gradients.dependence import has_forward_mode, names_of, reaches, reaches_backwards, reaches_smoothly
-from jhpo.gradients.estimators import Spec
+from jhpo.gradients.spec import HP, Spec
 from jhpo.kernels import trees
 from jhpo.kernels.chaos import TRUSTED, USABLE
 from jhpo.kernels.internals import is_literal
 from jhpo.kernels.unroll import gradient_bytes, reverse_bytes, unroll
 from jhpo.lifetimes import weakly
-from jhpo.training.binding import Partly, bind, has_implicit, relaxed, state_bytes
+from jhpo.training.binding import Partly, Training, bind, has_implicit, relaxed, state_bytes
 from jhpo.training.objective import objective_errors
+from jhpo.training.trainable import State, Trainable
 
-HP = Any
 # Levels of rematerialisation tried: a fourth one saves memory only from thousands of steps on.
 LEVELS = (0, 1, 2, 3, 4)
 # Directions up to which forward mode costs less than reverse mode, and at once in one pass of it.
@@ -52,10 +52,19 @@ class Facts(NamedTuple):
     gradients: int  # bytes of a step's inner gradients, which rematerialisation keeps (see `jhpo.kernels.mixed`)
 
 
+class Findings(NamedTuple):
+    """Measured on the training itself; None where it was not."""
+
+    exponent: float | None = None  # chaos exponent Lambda
+    growth: np.ndarray | None = None  # float[T], log of the growth of a small change in every step
+    stationary: float | None = None  # gradient norm of the training loss at the end over that at the start
+    broken: int | None = None  # the first step without a finite derivative
+
+
 _KNOWN: OrderedDict[Any, Facts] = OrderedDict()
 
 
-def facts_of(trainable: Any, hp: HP, key: jax.Array, spec: Spec) -> Facts:
+def facts_of(trainable: Trainable, hp: HP, key: jax.Array, spec: Spec) -> Facts:
     """`Facts` of a trainable, remembered by the structure of its arguments.
 
     Raises:
@@ -75,7 +84,7 @@ def facts_of(trainable: Any, hp: HP, key: jax.Array, spec: Spec) -> Facts:
 
 
 @relaxed
-def _read(trainable: Any, hp: HP, key: jax.Array, spec: Spec) -> Facts:
+def _read(trainable: Trainable, hp: HP, key: jax.Array, spec: Spec) -> Facts:
     assert spec.wrt is not None
     part = Partly(trainable, hp, spec.wrt)
     run = bind(part, key, spec.horizon, spec.metric)
@@ -118,13 +127,13 @@ def _read(trainable: Any, hp: HP, key: jax.Array, spec: Spec) -> Facts:
     )
 
 
-def _residual_bytes(run: Any, hp: HP) -> int:
+def _residual_bytes(run: Training, hp: HP) -> int:
     """Bytes one step's backward pass needs beside the hyperparameters and the data."""
     shapes = jax.eval_shape(run.init, hp)
     floats = [i for i, x in enumerate(jax.tree.leaves(shapes)) if trees.is_float(x)]
     t = jax.ShapeDtypeStruct((), jnp.int32)
 
-    def pull(hp: list[Any], state: Any, t: jax.Array) -> Any:
+    def pull(hp: list[Any], state: State, t: jax.Array) -> Any:
         leaves, treedef = jax.tree.flatten(state)
 
         def step(hp: list[Any], moving: list[jax.Array]) -> list[jax.Array]:
@@ -172,15 +181,17 @@ class Choice(NamedTuple):
     why: str
 
 
-def choose(facts: Facts, spec: Spec, exponent: float, growth: np.ndarray, stationary: float, skip: Any = ()) -> Choice:
+def choose(facts: Facts, spec: Spec, found: Findings, skip: tuple[str, ...] = ()) -> Choice:
     """The rules of ``method="auto"``.
 
     Args:
       facts: of the trainable.
       spec: options already fixed.
-      exponent, growth, stationary: what a `jhpo.gradients.estimators.probe` found.
+      found: what the probe measured; the exponent is known.
       skip: methods that were tried in vain.
     """
+    assert found.exponent is not None
+    exponent, stationary = found.exponent, np.inf if found.stationary is None else found.stationary
     if facts.steps == 0:
         return Choice(spec._replace(method="reverse", levels=0), "there are no steps: plain differentiation")
     if facts.implicit and all(facts.in_loss) and stationary <= CONVERGED and "implicit" not in skip:
@@ -202,7 +213,7 @@ def choose(facts: Facts, spec: Spec, exponent: float, growth: np.ndarray, statio
         chaotic = f"chaotic (exponent {exponent:.1f} > {TRUSTED:g}), and seeds change nothing that could be averaged"
     if facts.size <= PERTURBED:
         return Choice(spec._replace(method="pes", window=0), f"{chaotic}; the gradient of the smoothed loss has")
-    window = max(trusted_steps(growth, last=True), 1)
+    window = 1 if found.growth is None else max(trusted_steps(found.growth, last=True), 1)
     why = f"{chaotic}; too many hyperparameters ({facts.size}) to perturb: the last {window} steps alone"
     return Choice(spec._replace(method="truncated", window=window), why)
 

@@ -4,31 +4,31 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard, TypeVar
 
 import jax
 import jax.numpy as jnp
 
 from jhpo.kernels import trees
 from jhpo.kernels.singular import defined_at_zeros
-from jhpo.training.trainable import evaluate_state, horizon_steps
+from jhpo.training.trainable import HP, ImplicitTrainable, State, Trainable, evaluate_state, horizon_steps
 
-HP = Any
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Training(NamedTuple):
     """A trainable bound to a key: functions of the hyperparameters alone."""
 
-    init: Callable[[HP], Any]
-    step: Callable[[HP, Any, jax.Array], Any]
-    evaluate: Callable[[HP, Any], jax.Array]
+    init: Callable[[HP], State]
+    step: Callable[[HP, State, jax.Array], State]
+    evaluate: Callable[[HP, State], jax.Array]
     steps: int
 
 
 class Partly:
     """A trainable as a function of some leaves of its hyperparameters (a list); the others are held fixed."""
 
-    def __init__(self, inner: Any, hp: HP, wrt: tuple[bool, ...]) -> None:
+    def __init__(self, inner: Trainable, hp: HP, wrt: tuple[bool, ...]) -> None:
         leaves, treedef = jax.tree.flatten(hp)
         self._inner = inner
         self.start = [leaf for leaf, chosen in zip(leaves, wrt) if chosen]
@@ -44,13 +44,29 @@ class Partly:
 
         self.rebuild, self.gradient = rebuild, gradient
 
+    @property
+    def steps(self) -> int | Callable[[HP], jax.Array]:
+        """As the trainable's, of the moving leaves."""
+        steps = self._inner.steps
+        return (lambda moving: steps(self.rebuild(moving))) if callable(steps) else steps
+
+    def init(self, moving: list[jax.Array], key: jax.Array) -> State:
+        """As the trainable's, of the moving leaves; so are the others."""
+        return self._inner.init(self.rebuild(moving), key)
+
+    def step(self, moving: list[jax.Array], state: State, t: jax.Array) -> State:
+        return self._inner.step(self.rebuild(moving), state, t)
+
+    def evaluate(self, moving: list[jax.Array], state: State) -> jax.Array | dict[str, jax.Array]:
+        return self._inner.evaluate(self.rebuild(moving), state)
+
     def __getattr__(self, name: str) -> Any:
+        """What else the trainable offers."""
         value = getattr(self._inner, name)
-        takes_hp = name in ("init", "step", "evaluate", "train_loss") or (name == "steps" and callable(value))
-        return (lambda hp, *args: value(self.rebuild(hp), *args)) if takes_hp else value
+        return (lambda moving, *args: value(self.rebuild(moving), *args)) if name == "train_loss" else value
 
 
-def relaxed(function: Callable[..., Any]) -> Callable[..., Any]:
+def relaxed(function: F) -> F:
     """The function under JAX's ordinary promotion: derivatives of optax's code mix integer counters with floats."""
 
     @functools.wraps(function)
@@ -58,21 +74,21 @@ def relaxed(function: Callable[..., Any]) -> Callable[..., Any]:
         with jax.numpy_dtype_promotion("standard"):
             return function(*args, **kwargs)
 
-    return wrapped
+    return wrapped  # type: ignore[return-value]
 
 
-def bind(trainable: Any, key: jax.Array, horizon: float = 1.0, metric: str | None = None) -> Training:
+def bind(trainable: Trainable, key: jax.Array, horizon: float = 1.0, metric: str | None = None) -> Training:
     """The trainable's functions for one key and share of the training, in the form the kernels take."""
     limit = trainable.steps if callable(trainable.steps) else None
 
-    def step(hp: HP, state: Any, t: jax.Array) -> Any:
+    def step(hp: HP, state: State, t: jax.Array) -> State:
         new = trainable.step(hp, state, t)
         if limit is None:
             return new
         go_on = t < jnp.ceil(jnp.asarray(limit(hp), jnp.float32) * horizon).astype(jnp.int32)
         return jax.tree.map(lambda a, b: jnp.where(go_on, a, b), new, state)
 
-    def evaluate(hp: HP, state: Any) -> jax.Array:
+    def evaluate(hp: HP, state: State) -> jax.Array:
         return evaluate_state(trainable, hp, state, metric).value
 
     return Training(lambda hp: trainable.init(hp, key), step, evaluate, horizon_steps(trainable, horizon))
@@ -84,11 +100,11 @@ def differentiable(run: Training, forward: bool = False) -> Training:
     return Training(init, step, evaluate, run.steps)
 
 
-def has_implicit(trainable: Any) -> bool:
+def has_implicit(trainable: Trainable) -> TypeGuard[ImplicitTrainable]:
     """The trainable offers what implicit gradients need."""
     return all(callable(getattr(trainable, name, None)) for name in ("train_loss", "params", "with_params"))
 
 
-def state_bytes(trainable: Any, hp: HP, key: jax.Array) -> int:
+def state_bytes(trainable: Trainable, hp: HP, key: jax.Array) -> int:
     """S, the bytes of one training state."""
     return trees.num_bytes(jax.eval_shape(lambda hp, key: trainable.init(hp, key), hp, key))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
@@ -28,7 +29,10 @@ class Trainable(Protocol):
     object has to be hashable: it is a constant of the program, and another object compiles another program.
     """
 
-    steps: Any
+    @property
+    def steps(self) -> int | Callable[[HP], jax.Array]:
+        """Length of the training, or a function that gives a member's."""
+        ...
 
     def init(self, hp: HP, key: jax.Array) -> State:
         """Parameters, optimiser state and whatever else is carried, before the first step."""
@@ -38,8 +42,24 @@ class Trainable(Protocol):
         """The state after training step ``t``."""
         ...
 
-    def evaluate(self, hp: HP, state: State) -> Any:
+    def evaluate(self, hp: HP, state: State) -> jax.Array | dict[str, jax.Array]:
         """The value to minimise, or a dict of metrics."""
+        ...
+
+
+class ImplicitTrainable(Trainable, Protocol):
+    """A trainable that also has what implicit gradients need: the loss of the trained parameters themselves."""
+
+    def train_loss(self, hp: HP, params: State) -> jax.Array:
+        """``float[]``, what the training minimises."""
+        ...
+
+    def params(self, state: State) -> State:
+        """The trained parameters in a state."""
+        ...
+
+    def with_params(self, state: State, params: State) -> State:
+        """The state with other parameters."""
         ...
 
 
@@ -50,7 +70,7 @@ class Metrics(NamedTuple):
     named: dict[str, jax.Array]  # every metric by name, float[]; {"value": value} for a plain scalar
 
 
-def check_steps(trainable: Any) -> None:
+def check_steps(trainable: Trainable) -> None:
     """Raises InvalidArgument if the length of the training is no integer >= 0."""
     name = "max_steps" if callable(trainable.steps) else "steps"
     value = getattr(trainable, name, None)
@@ -58,12 +78,12 @@ def check_steps(trainable: Any) -> None:
         raise invalid(name, "an integer >= 0" + (" beside steps(hp)" if name == "max_steps" else ""), value)
 
 
-def max_steps(trainable: Any) -> int:
+def max_steps(trainable: Trainable) -> int:
     """The largest number of training steps of any member."""
-    return int(trainable.max_steps if callable(trainable.steps) else trainable.steps)
+    return int(getattr(trainable, "max_steps") if callable(trainable.steps) else trainable.steps)  # noqa: B009
 
 
-def horizon_steps(trainable: Any, horizon: float = 1.0) -> int:
+def horizon_steps(trainable: Trainable, horizon: float = 1.0) -> int:
     """Number of steps for a share of the training, rounded up; a share of 1 is all of it.
 
     Raises:
@@ -74,7 +94,9 @@ def horizon_steps(trainable: Any, horizon: float = 1.0) -> int:
     return math.ceil(max_steps(trainable) * horizon * (1.0 - 1e-12))
 
 
-def train(trainable: Any, hp: HP, state: State, start: jax.Array | int, length: int, horizon: float = 1.0) -> State:
+def train(
+    trainable: Trainable, hp: HP, state: State, start: jax.Array | int, length: int, horizon: float = 1.0
+) -> State:
     """The state after ``length`` further steps from step ``start``, as one `lax.scan`.
 
     ``length`` is a Python integer, ``start`` may be traced, so that training can be paused and continued. With
@@ -128,12 +150,12 @@ def _scalar(name: str, value: Any) -> jax.Array:
     return jax.lax.convert_element_type(array, array.dtype if wide else jnp.float32)
 
 
-def evaluate_state(trainable: Any, hp: HP, state: State, metric: str | None = None) -> Metrics:
+def evaluate_state(trainable: Trainable, hp: HP, state: State, metric: str | None = None) -> Metrics:
     """The metrics of a trained state."""
     return read_metrics(trainable.evaluate(hp, state), metric, getattr(trainable, "metric", None))
 
 
-def train_state(trainable: Any, hp: HP, key: jax.Array, horizon: float = 1.0) -> State:
+def train_state(trainable: Trainable, hp: HP, key: jax.Array, horizon: float = 1.0) -> State:
     """The state after initialisation and ``horizon`` (a share in (0, 1]) of the training."""
     length = horizon_steps(trainable, horizon)
     state = trainable.init(hp, key)
@@ -141,7 +163,7 @@ def train_state(trainable: Any, hp: HP, key: jax.Array, horizon: float = 1.0) ->
 
 
 def train_and_evaluate(
-    trainable: Any, hp: HP, key: jax.Array, horizon: float = 1.0, metric: str | None = None
+    trainable: Trainable, hp: HP, key: jax.Array, horizon: float = 1.0, metric: str | None = None
 ) -> Metrics:
     """Train and evaluate one member: a pure function to be vmapped over hyperparameters and keys.
 

@@ -12,9 +12,9 @@ import optax
 import pytest
 
 import jhpo
+from jhpo.gradients import Spec, estimate
 from jhpo.gradients.dependence import names_of, reaches, reaches_smoothly
-from jhpo.gradients.estimators import Spec, estimate
-from jhpo.gradients.plan import choose, facts_of
+from jhpo.gradients.plan import Findings, choose, facts_of
 from jhpo.kernels.mixed import mixed_grad
 from tests.gradients.hyper_tasks import KEY, Descent, Ridge, closed_form, ridge_gradient
 
@@ -183,7 +183,7 @@ def test_rules_of_auto_by_themselves():
     facts = facts_of(jhpo.as_trainable(Descent()), {"lr": jnp.float32(0.1)}, KEY, Spec(wrt=(True,)))
     many = facts._replace(size=1000, steps=100)
     growth = np.full(100, 0.21)
-    pick = lambda facts, exponent: choose(facts, Spec("auto"), exponent, growth, np.inf).spec  # noqa: E731
+    pick = lambda facts, exponent: choose(facts, Spec("auto"), Findings(exponent, growth)).spec  # noqa: E731
     assert pick(facts, 1.0).method == "forward" and pick(facts._replace(size=3), 1.0).method == "reverse"
     assert pick(facts._replace(random=True), 10.0).seeds == 8
     assert pick(facts, 20.0).method == "pes"

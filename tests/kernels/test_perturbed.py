@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jhpo.kernels.perturbed import particles, perturbed_gradient, perturbed_window
+from jhpo.kernels.perturbed import Smoothing, particles, perturbed_gradient, perturbed_window
 
 A, THETA, TARGET, STEPS = 0.9, 0.3, 5.0, 20
 
@@ -34,7 +34,7 @@ def estimate(kind, window, pairs=20_000, weights=None, key=0):
     run = functools.partial(
         perturbed_gradient, leak, loss, lambda hp: jnp.zeros((), hp.dtype), window=window, pairs=pairs, steps=STEPS
     )
-    return jax.jit(lambda hp, key: run(hp=hp, key=key, sigma=0.1, kind=kind, weights=weights))(
+    return jax.jit(lambda hp, key: run(hp=hp, key=key, smoothing=Smoothing(0.1, kind=kind), weights=weights))(
         jnp.float64(THETA), jax.random.key(key)
     )
 
@@ -68,7 +68,15 @@ def test_scale_is_the_unit_of_the_noise(x64):
     init = lambda hp: jnp.float64(0.0)  # noqa: E731
     scale = jnp.array([1000.0, 0.001])
     _, grad, error = perturbed_gradient(
-        step, lambda hp, s, t: s, init, hp, jax.random.key(0), 4, 4, 5000, 0.1, scale, "es_single"
+        step,
+        lambda hp, s, t: s,
+        init,
+        hp,
+        jax.random.key(0),
+        steps=4,
+        window=4,
+        pairs=5000,
+        smoothing=Smoothing(0.1, scale, "es_single"),
     )
     slope = (1 - 0.5**4) / 0.5
     for name, unit in (("big", 1 / 1000), ("small", 1000)):
@@ -80,7 +88,15 @@ def test_failed_pairs_are_left_out(x64):
         return jnp.where(hp > 1.25, jnp.nan, s + hp)
 
     _, grad, _ = perturbed_gradient(
-        step, lambda hp, s, t: s, lambda hp: jnp.float64(0.0), jnp.float64(1.0), jax.random.key(0), 3, 3, 4000, 0.1
+        step,
+        lambda hp, s, t: s,
+        lambda hp: jnp.float64(0.0),
+        jnp.float64(1.0),
+        jax.random.key(0),
+        steps=3,
+        window=3,
+        pairs=4000,
+        smoothing=Smoothing(0.1),
     )
     assert np.isfinite(float(grad))
 
@@ -89,8 +105,8 @@ def test_windows_go_on_from_the_states_they_left():
     start = particles(jnp.zeros((), jnp.float32), 6, 1, jnp.float32)
     hp = jnp.float32(0.3)
     keys = jax.random.split(jax.random.key(0))
-    _, _, one = perturbed_window(leak, loss, hp, start, keys[0], 3, 0.1)
-    values, estimates, two = perturbed_window(leak, loss, hp, one, keys[1], 3, 0.1)
+    _, _, one = perturbed_window(leak, loss, hp, start, keys[0], window=3, smoothing=Smoothing(0.1))
+    values, estimates, two = perturbed_window(leak, loss, hp, one, keys[1], window=3, smoothing=Smoothing(0.1))
     assert int(two.t) == 6 and values.shape == (2, 6) and estimates.shape == (6, 1)
     first, second = one.noise[:, 0], two.noise[:, 0] - one.noise[:, 0]
     by_hand = jnp.zeros((6,), jnp.float32)

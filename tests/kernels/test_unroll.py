@@ -201,7 +201,7 @@ def test_one_step_window(x64):
     f = lambda w: jnp.sum(jnp.cosh(w) * jnp.array([1.0, 2.0, 0.5]))  # noqa: E731
     w, alpha = jnp.array([0.5, -0.3, 1.1]), jnp.float64(0.17)
     step = lambda hp, w, t: w - hp * mixed_grad(f)(w)  # noqa: E731
-    _, grad, after = window_value_and_grad(step, lambda hp, w, t: f(w), alpha, w, jnp.int32(0), 1)
+    _, grad, after = window_value_and_grad(step, lambda hp, w, t: f(w), alpha, w, start=jnp.int32(0), window=1)
     np.testing.assert_allclose(grad, -jax.grad(f)(after) @ jax.grad(f)(w), rtol=1e-12)
 
 
@@ -216,7 +216,7 @@ def test_online_rates_recover_from_a_bad_start(x64, loose):
         return hp + moved, memory
 
     hp, w = jnp.float64(-7.0), jnp.array([1.0, 1.0])
-    run = jax.jit(lambda: online(step, lambda hp, w, t: f(w), update, hp, w, tx.init(hp), 200, 2))()
+    run = jax.jit(lambda: online(step, lambda hp, w, t: f(w), update, hp, w, tx.init(hp), steps=200, window=2))()
     fixed = unroll(step, hp, w, 200)
     assert f(run.state) < 1e-3 * f(fixed)
     assert run.values.shape == run.path.shape == (100,)

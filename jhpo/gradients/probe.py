@@ -1,0 +1,55 @@
+"""A training watched before its gradient is taken: how chaotic it is, and whether it has converged."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jhpo.gradients.spec import HP, Spec
+from jhpo.kernels import trees
+from jhpo.kernels.chaos import chaos, hyper_direction
+from jhpo.lifetimes import programs
+from jhpo.training.binding import Partly, bind, differentiable, has_implicit, relaxed
+from jhpo.training.trainable import State, Trainable
+
+
+class Probe(NamedTuple):
+    """One training with a tangent: what `auto` decides by."""
+
+    value: jax.Array  # float[]
+    exponent: jax.Array  # float[], Lambda
+    growth: jax.Array  # float[T]
+    stationary: jax.Array  # float[], |grad of train_loss| at the end over that at the start; inf where there is none
+
+
+@relaxed
+def probe(trainable: Trainable, hp: HP, key: jax.Array, spec: Spec) -> Probe:
+    """Chaos exponent, value, and how converged the training is; about three trainings of time, memory of two states."""
+    if spec.wrt is not None:
+        part = Partly(trainable, hp, spec.wrt)
+        return probe(part, part.start, key, spec._replace(wrt=None))
+    run = differentiable(bind(trainable, key, spec.horizon, spec.metric), forward=True)
+    direction = hyper_direction(jax.random.fold_in(key, jnp.uint32(0xC4A05)), hp)
+    floats, rebuild = trees.split_floats(hp)
+
+    def start(floats: list[jax.Array]) -> tuple[list[jax.Array], State]:
+        state = run.init(rebuild(floats))
+        return trees.split_floats(state)[0], state
+
+    _, tangent, state = jax.jvp(start, (floats,), (direction,), has_aux=True)
+    out = chaos(run.step, hp, direction, state, tangent, run.steps)
+    stationary = jnp.full((), jnp.inf)
+    if has_implicit(trainable):
+        size = lambda state: trees.norm(  # noqa: E731
+            trees.split_floats(jax.grad(lambda p: trainable.train_loss(hp, p))(trainable.params(state)))[0]
+        )
+        stationary = size(out.state) / size(state)
+    return Probe(run.evaluate(hp, out.state), out.exponent, out.growth, stationary)
+
+
+@programs("spec")
+def probe_program(trainable: Trainable, hp: HP, key: jax.Array, spec: Spec) -> Probe:
+    """`probe` as one compiled program for each spec and structure."""
+    return probe(trainable, hp, key, spec)

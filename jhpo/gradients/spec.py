@@ -1,0 +1,41 @@
+"""What is asked of an estimator, and what it finds."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+
+HP = Any
+METHODS = ("autodiff", "reverse", "forward", "truncated", "implicit", "pes", "es_single")
+SOLVERS = ("cg", "neumann", "nystrom")
+
+
+class Spec(NamedTuple):
+    """How a gradient is to be estimated: Python values, the structure of a program."""
+
+    method: str = "reverse"
+    levels: int = 0  # rematerialisation levels of reverse and truncated
+    window: int = 0  # steps of the truncated derivative, or of the windows of pes
+    horizon: float = 1.0
+    metric: str | None = None
+    solver: str = "cg"
+    iterations: int = 20  # Hessian products of cg and neumann, rank of nystrom
+    damping: float = 0.0
+    pairs: int = 32  # antithetic pairs of pes and es_single
+    sigma: float = 0.02  # their noise, relative to each hyperparameter (absolute where it is zero)
+    norms: bool = False  # reverse, truncated, forward: also norms over time
+    seeds: int = 1  # gradients of so many keys, clipped to the median norm and averaged
+    wrt: tuple[bool, ...] | None = None  # leaves of hp to differentiate; the others are held fixed; None for all
+
+
+class Estimate(NamedTuple):
+    """What an estimator found; every field an array or a tree of arrays."""
+
+    value: jax.Array  # float[]
+    grad: HP  # like hp; zeros at leaves that are no floats or held fixed
+    norms: jax.Array | None = None  # float[steps], norm of dE/dw_t (reverse, truncated) or of dw_t/dhp (forward)
+    error: HP | None = None  # like hp: standard error (pes, es_single)
+    residual: jax.Array | None = None  # float[], |H x - v| / |v| (implicit)
+    negative: jax.Array | None = None  # bool[], negative curvature was met (implicit)
+    agreement: jax.Array | None = None  # float[], |mean of the seeds' directions|, 1 if all are the same (seeds > 1)

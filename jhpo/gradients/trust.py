@@ -1,0 +1,93 @@
+"""Whether an estimate can be used at all, and what casts doubt on it."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jhpo.errors import UnusableGradient
+from jhpo.gradients.dependence import names_of
+from jhpo.gradients.plan import CONVERGED, Facts, Findings, trusted_steps
+from jhpo.gradients.spec import HP, Estimate, Spec
+from jhpo.kernels import trees
+from jhpo.kernels.chaos import TRUSTED
+
+
+def check_result(hp: HP, facts: Facts, spec: Spec, found: Findings, out: Estimate) -> None:
+    """Raises UnusableGradient where the value or the gradient is not finite; it says why, and what to do."""
+    if not np.isfinite(out.value):
+        raise UnusableGradient(
+            f"training: expected a finite value, got {float(out.value)}; try a smaller learning rate, clipped "
+            "gradients, or a shorter horizon"
+        )
+    bad = [n for n, g in zip(names_of(hp), jax.tree.leaves(out.grad)) if not bool(jnp.all(jnp.isfinite(g)))]
+    if not bad:
+        return
+    if spec.method in ("pes", "es_single"):
+        raise UnusableGradient(f"gradient of {bad}: every perturbed training failed; try a smaller sigma")
+    if found.broken is None and found.exponent is not None and found.exponent > TRUSTED:
+        raise UnusableGradient(
+            f"gradient of {bad}: training is chaotic (exponent {found.exponent:.3g}) and its derivative overflowed; "
+            f"use method='pes'{_shorter(facts, found)}"
+        )
+    raise UnusableGradient(no_derivative(f"for {bad}"))
+
+
+def doubts(facts: Facts, spec: Spec, found: Findings, out: Estimate) -> list[str]:
+    """Why the estimate may not be what was wanted, a sentence each."""
+    notes = []
+    unused = [n for n, used in zip(facts.names, facts.used) if not used]
+    if unused:
+        notes.append(f"{unused} do not reach the result: their gradient is zero")
+    if spec.method in ("reverse", "forward"):
+        notes += _of_unrolling(facts, found)
+    if spec.method == "truncated" and spec.window < facts.steps:
+        notes.append(f"a derivative of the last {spec.window} of {facts.steps} steps prefers small rates")
+    if spec.method == "implicit":
+        notes += _of_the_optimum(found, out)
+    if spec.method in ("pes", "es_single"):
+        noise, size = (float(trees.norm(trees.split_floats(tree)[0])) for tree in (out.error, out.grad))
+        if noise > size:
+            notes.append(f"the standard error ({noise:.2g}) exceeds the gradient ({size:.2g}): use more pairs")
+    if out.agreement is not None and float(out.agreement) < 0.5:
+        notes.append(f"the seeds disagree in direction ({float(out.agreement):.2f} of 1): use method='pes'")
+    return notes
+
+
+def no_derivative(where: str) -> str:
+    """What to say of a derivative that is not finite."""
+    return (
+        f"gradient: not finite {where}, although training is: a square root or a division at exactly zero of "
+        "something that the hyperparameters move (keep it away from zero: in an optimiser by eps_root=1e-8, else by "
+        "adding a small number); or use method='es_single'"
+    )
+
+
+def _of_unrolling(facts: Facts, found: Findings) -> list[str]:
+    if found.broken is not None:
+        return [no_derivative(f"in parts from step {found.broken} on")]
+    if found.exponent is not None and found.exponent > TRUSTED:
+        note = f"training is chaotic (exponent {found.exponent:.3g} > {TRUSTED:g})"
+        return [f"{note}; use method='pes'{_shorter(facts, found)}"]
+    return []
+
+
+def _of_the_optimum(found: Findings, out: Estimate) -> list[str]:
+    notes = []
+    if found.stationary is not None and found.stationary > CONVERGED:
+        notes.append(
+            f"training has not converged (gradient of the training loss fell to {found.stationary:.1e} of its "
+            "start): train for longer, or use method='reverse'"
+        )
+    if out.negative is not None and bool(out.negative):
+        notes.append("negative curvature: not at a minimum; use damping or solver='nystrom', or 'reverse'")
+    elif out.residual is not None and float(out.residual) > 0.1:
+        notes.append(f"the linear solve has a residual of {float(out.residual):.1e}: more iterations, or damping")
+    return notes
+
+
+def _shorter(facts: Facts, found: Findings) -> str:
+    """The share of the training up to which it is sound, as advice."""
+    steps = 0 if found.growth is None else trusted_steps(found.growth, last=False)
+    return f" or horizon={steps / facts.steps:.3g}" if 0 < steps < facts.steps else ""

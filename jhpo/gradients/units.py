@@ -1,0 +1,97 @@
+"""The gradient in a unit row of a space: what a population evaluates for strategies that want gradients."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jhpo.gradients.estimators import estimate
+from jhpo.gradients.spec import HP, Spec
+from jhpo.kernels import trees
+from jhpo.kernels.unroll import forward_value_and_grad, gradient_bytes, reverse_bytes, unroll
+from jhpo.space.space import Space
+from jhpo.training.binding import Training, bind, differentiable, relaxed
+from jhpo.training.trainable import Trainable
+
+# Bytes up to which a member keeps all gradients or states of its training: beyond, recomputing costs less than memory.
+_STORE = 2**23
+
+
+@relaxed
+def value_and_unit_grad(
+    trainable: Trainable,
+    space: Space,
+    unit: jax.Array,
+    key: jax.Array,
+    *,
+    horizon: float = 1.0,
+    method: str = "auto",
+    levels: int | None = None,
+    metric: str | None = None,
+    static: dict[str, Any] | None = None,
+) -> tuple[jax.Array, jax.Array]:
+    """Value and gradient with respect to a unit row: what a population evaluates for gradient strategies.
+
+    Args:
+      trainable: see `jhpo.as_trainable`.
+      space: turns the row into hyperparameters; discrete coordinates get a zero gradient.
+      unit: ``float[d]``.
+      key: the member's key.
+      horizon: share of the training.
+      method: "auto" chooses by shapes alone, as it is traced for a whole population: forward mode for one or two
+        continuous coordinates, else reverse mode.
+      levels: of rematerialisation; None for one while what that stores is at most 8 MiB, then two, or three
+        where these are too large as well.
+      metric, static: see `jhpo.Population`.
+
+    Returns:
+      ``float[]`` and ``float[d]``. A failed training gives NaN, never an error.
+
+    >>> import jhpo
+    >>> space = jhpo.Space({"x": jhpo.Float(0.0, 2.0)})
+    >>> objective = jhpo.as_trainable(lambda hp: hp["x"] ** 2)
+    >>> value, grad = value_and_unit_grad(objective, space, jnp.array([0.5]), jax.random.key(0))
+    >>> float(value), grad.tolist()
+    (1.0, [4.0])
+    """
+    continuous = np.flatnonzero(np.asarray(space.cells) == 0)
+    run = bind(trainable, key, horizon, metric)
+    inner = unit[continuous]
+
+    def to_hp(inner: jax.Array) -> HP:
+        return space.from_unit(unit.at[continuous].set(inner), static)
+
+    if continuous.size == 0:
+        return _trained(run, to_hp(inner)), jnp.zeros_like(unit)
+    if method == "auto":
+        method = "forward" if run.steps and continuous.size <= 2 else "reverse"
+    if method == "forward":
+        forward = differentiable(run, forward=True)
+        value, grad = forward_value_and_grad(lambda x: _trained(forward, to_hp(x)), inner)[:2]
+    else:
+        levels = _levels(run, to_hp(inner)) if levels is None else levels
+        out = estimate(trainable, to_hp(inner), key, Spec(method, levels, horizon=horizon, metric=metric))
+        _, pull = jax.vjp(lambda x: trees.split_floats(to_hp(x))[0], inner)
+        value, (grad,) = out.value, pull(_floats_of(out.grad, to_hp(inner)))
+    return value, jnp.zeros_like(unit).at[continuous].set(grad.astype(unit.dtype))
+
+
+def _trained(run: Training, hp: HP) -> jax.Array:
+    """The evaluation after the whole training."""
+    return run.evaluate(hp, unroll(run.step, hp, run.init(hp), run.steps))
+
+
+def _levels(run: Training, hp: HP) -> int:
+    if run.steps == 0:
+        return 0
+    state = jax.eval_shape(run.init, hp)
+    size, gradients = trees.num_bytes(state), gradient_bytes(run.step, hp, state)
+    return next((n for n in (1, 2) if reverse_bytes(run.steps, n, size, gradients) <= _STORE), 3)
+
+
+def _floats_of(grad: HP, hp: HP) -> list[jax.Array]:
+    pairs = zip(jax.tree.leaves(grad), jax.tree.leaves(hp))
+    return [g for g, leaf in pairs if trees.is_float(leaf)]
