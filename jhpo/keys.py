@@ -2,12 +2,47 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
+from jhpo.errors import check_integer, invalid
+
+SEEDS = 2**32  # seeds are below it, from 0 on
 # Trial ids count up from 0; the strategy draws from two ids no trial can reach.
 _STRATEGY = 0xFFFFFFFF
 _INIT = 0xFFFFFFFE
+
+
+def root_key(seed: int) -> jax.Array:
+    """Key from which everything random in a search follows; the same whatever JAX's default generator is.
+
+    Args:
+        seed: an integer in [0, 2^32).
+
+    Raises:
+        InvalidArgument: another seed.
+
+    >>> root_key(-1)
+    Traceback (most recent call last):
+    ...
+    jhpo.errors.InvalidArgument: seed: expected an integer in [0, 4294967295], got -1
+    """
+    return jax.random.key(check_integer("seed", seed, 0, SEEDS - 1), impl="threefry2x32")
+
+
+def check_key(key: Any) -> jax.Array:
+    """A user's own root key: one key of `jax.random.key` or `jax.random.PRNGKey`.
+
+    Raises:
+        InvalidArgument: something else.
+    """
+    dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", None)
+    typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
+    if not ((typed and shape == ()) or (dtype == jnp.uint32 and shape in ((2,), (4,)))):
+        raise invalid("key", "a key as jax.random.key(0) makes it", key)
+    return key
 
 
 def trial_key(root: jax.Array, trial_id: jax.Array | int) -> jax.Array:
@@ -34,3 +69,21 @@ def strategy_key(root: jax.Array, generation: jax.Array | int) -> jax.Array:
 def init_key(root: jax.Array) -> jax.Array:
     """Key with which the strategy makes its first state."""
     return jax.random.fold_in(root, jnp.uint32(_INIT))
+
+
+def key_of_data(data: Any, like: Any) -> jax.Array:
+    """The key with these data and the generator of another one, or of an abstract one.
+
+    Args:
+        data: ``uint32[..., words]``.
+        like: a key, or what `jax.eval_shape` says of one.
+    """
+    impl: Any = None
+
+    def look(key: jax.Array) -> jax.Array:
+        nonlocal impl
+        impl = jax.random.key_impl(key)
+        return key
+
+    jax.eval_shape(look, like)
+    return jax.random.wrap_key_data(jnp.asarray(data), impl=impl)

@@ -70,6 +70,38 @@ class Column:
         return self._data[: self._size]
 
 
+def feasible(constraint: np.ndarray) -> np.ndarray:
+    """``bool[n]``: which rows of constraint values, ``float[n, c]``, violate none.
+
+    A value is violated below 0, and where it is missing (NaN) among others; nothing speaks against a row without any.
+
+    >>> feasible(np.array([[0.0, 1.0], [-0.1, 1.0], [np.nan, 1.0], [np.nan, np.nan]])).tolist()
+    [True, False, False, True]
+    """
+    missing = np.isnan(constraint)
+    violated = (constraint < 0) | (missing & ~missing.all(axis=1, keepdims=True))
+    return ~violated.any(axis=1)
+
+
+def successes(complete: np.ndarray, constraint: np.ndarray | None, horizon: np.ndarray) -> np.ndarray:
+    """Numbers of the trials that count as successes, ascending: of studies and of searches in memory alike.
+
+    Args:
+        complete: ``bool[n]``, measured with a finite value.
+        constraint: ``float[n, c]``, or None where there are no constraints.
+        horizon: ``float[n]``, share of the training; a value after half of it says nothing about one after the whole,
+            so that the longest trainings alone count.
+    """
+    good = complete if constraint is None else complete & feasible(constraint)
+    ids = np.flatnonzero(good)
+    return ids[horizon[ids] == horizon[ids].max()] if len(ids) else ids
+
+
+def best_first(ids: np.ndarray, value: np.ndarray) -> np.ndarray:
+    """Trial numbers by their values (to be minimised), the earlier trial first where they are equal."""
+    return ids[np.argsort(value[ids], kind="stable")]
+
+
 class TrialTable:
     """All trials of a study, a column a property; trial ids are the row numbers."""
 
@@ -120,16 +152,8 @@ class TrialTable:
 
     def successes(self) -> np.ndarray:
         """Ids of complete, feasible trials; where trainings differ in length, of the longest ones alone."""
-        good = self.state.array == TrialState.COMPLETE
-        if "constraint" in self.extra:
-            constraint = self.extra["constraint"].array
-            # rows without constraint values (NaN throughout) count as feasible: nothing speaks against them
-            violated = (constraint < 0) | (np.isnan(constraint) & ~np.isnan(constraint).all(axis=1, keepdims=True))
-            good = good & ~violated.any(axis=1)
-        ids = np.flatnonzero(good)
-        # a value after half a training says nothing about one after the whole
-        horizon = self.horizon.array[ids]
-        return ids[horizon == horizon.max()] if len(ids) else ids
+        constraint = self.extra["constraint"].array if "constraint" in self.extra else None
+        return successes(self.state.array == TrialState.COMPLETE, constraint, self.horizon.array)
 
     def streams(self, ids: np.ndarray) -> np.ndarray:
         """``int64[k]``: the ids from which the trials' keys are made."""
@@ -137,8 +161,7 @@ class TrialTable:
 
     def ranked(self, sign: float) -> np.ndarray:
         """`successes`, best first (ties: the earlier trial first)."""
-        ids = self.successes()
-        return ids[np.argsort(sign * self.value.array[ids], kind="stable")]
+        return best_first(self.successes(), sign * self.value.array)
 
     def trial(self, trial_id: int, decode: Callable[[np.ndarray], Any], seed: int) -> Trial:
         """The trial as it stands."""

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from jhpo.study.loop import Summary, Update
+from jhpo.search.meter import Summary, Update
 from jhpo.study.study import Study
 from jhpo.trial import TrialState
 

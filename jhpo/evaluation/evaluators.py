@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import jax
@@ -32,8 +33,8 @@ def make_evaluator(
     *,
     replicates: int = 1,
     metric: str | None = None,
-    chunk: int | None = None,
-    devices: Any = None,
+    chunk: int | str | None = None,
+    devices: Sequence[jax.Device] | None = None,
 ) -> Evaluator:
     """The evaluator for an objective: host functions know their own, everything else is a population.
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jhpo.kernels.internals import float_precision
-from jhpo.keys import init_key, strategy_key
+from jhpo.keys import init_key, key_of_data, strategy_key
 from jhpo.lifetimes import Programs
 from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation, Request, Strategy
@@ -77,7 +77,7 @@ def blank(shapes: Any) -> Any:
 def _zeros(leaf: Any) -> Any:
     if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         data = jax.eval_shape(jax.random.key_data, leaf)
-        return jax.random.wrap_key_data(jnp.zeros(data.shape, data.dtype))
+        return key_of_data(jnp.zeros(data.shape, data.dtype), leaf)
     return np.zeros(leaf.shape, leaf.dtype)
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from jhpo.errors import check_integer, check_number, invalid
@@ -22,7 +22,7 @@ class Progress(NamedTuple):
     bests: Sequence[float]  # `best` after each generation, oldest first
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class StopRules:
     """Rules that end a search; the first that holds wins, None switches a rule off.
 
@@ -65,6 +65,10 @@ class StopRules:
             _check_real("tolerance", self.tolerance)
             check_number("tolerance", self.tolerance, low=0.0)
 
+    def turned(self, sign: float) -> StopRules:
+        """The rules for values times `sign`: a target of a maximisation becomes that of a minimisation."""
+        return self if self.target is None else dataclasses.replace(self, target=sign * self.target)
+
     def check(self, progress: Progress) -> str | None:
         """The reason to stop now, or None to go on."""
         if self.evaluations is not None and progress.evaluations >= self.evaluations:
@@ -95,6 +99,15 @@ class StopRules:
         if tolerance > 0:
             return f"tolerance: improved by at most {tolerance:.6g} in {window} generations"
         return f"patience: no improvement in {window} generations"
+
+
+def exhausted(limit: int) -> str:
+    """The sentence for a finite search that has no point left.
+
+    >>> exhausted(9)
+    'all 9 points of the search have been handed out'
+    """
+    return f"all {limit} points of the search have been handed out"
 
 
 def _check_real(name: str, value: object) -> None:

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from jhpo.errors import StorageError
+from jhpo.keys import key_of_data
 
 
 def dump_state(state: Any, units: np.ndarray) -> bytes:
@@ -46,7 +47,7 @@ def _like(leaf: Any, stored: Any) -> Any:
     if not isinstance(stored, np.ndarray) or stored.shape != np.shape(raw) or stored.dtype != raw.dtype:
         got = f"{getattr(stored, 'dtype', type(stored).__name__)}{getattr(stored, 'shape', '')}"
         raise StorageError(f"a snapshot holds {got} where the state has {raw.dtype}{np.shape(raw)}")
-    return jax.random.wrap_key_data(jax.numpy.asarray(stored)) if _is_key(leaf) else stored
+    return key_of_data(stored, leaf) if _is_key(leaf) else stored
 
 
 def _is_key(leaf: Any) -> bool:

@@ -175,7 +175,7 @@ def keep_layout(study: Book, evaluator: Any, append: Append) -> None:
         append("layout", {"name": "population", "layout": layout})
 
 
-def stored_layout(study: Book, chunk: int | None, devices: Any) -> dict[str, Any]:
+def stored_layout(study: Book, chunk: int | str | None, devices: Sequence[jax.Device] | None) -> dict[str, Any]:
     """``chunk`` and ``devices`` as given, or else as they were when the study began."""
     stored = study.history.layouts.get("population")
     if stored is not None:

@@ -15,7 +15,7 @@ import numpy as np
 from jhpo.errors import InvalidParameters, JhpoError, StorageError, check_integer, invalid
 from jhpo.evaluation.measures import measure_constraints, trial_seeds
 from jhpo.evaluation.outcome import Outcome, judge
-from jhpo.keys import trial_key
+from jhpo.keys import root_key, trial_key
 from jhpo.space.distinct import first_distinct
 from jhpo.space.space import Space
 from jhpo.storage import MemoryLog, open_log
@@ -107,7 +107,7 @@ class Book:
         header = events[0].body
         self.space, self.strategy = space, strategy
         self.seed, self.direction, self.replicates = header["seed"], header["direction"], header["replicates"]
-        self.root = jax.random.key(self.seed, impl="threefry2x32")
+        self.root = root_key(self.seed)
         self.sign = 1.0 if self.direction == "minimize" else -1.0
         searcher = Searcher(strategy, space, self.root, sign=self.sign, x64=header["x64"], replicates=self.replicates)
         self._ledger = Ledger(log, events, searcher, lease, max_retry)

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 
 from jhpo.errors import ChangedSpace, InvalidSpace, StorageError, check_integer, invalid
+from jhpo.keys import SEEDS
 from jhpo.space.space import Space
 from jhpo.storage.codec import Event
 from jhpo.storage.spec import StrategyElsewhere, make_from_spec, readable_strategy, spec_diff, strategy_spec
@@ -17,7 +18,6 @@ from jhpo.strategies.base import Strategy
 from jhpo.version import __version__
 
 DIRECTIONS = ("minimize", "maximize")
-_SEEDS = 2**32
 
 
 def check_arguments(space: Any, strategy: Any, seed: Any, direction: Any, replicates: Any) -> Strategy:
@@ -28,7 +28,7 @@ def check_arguments(space: Any, strategy: Any, seed: Any, direction: Any, replic
         strategy = make_strategy(strategy)
     if not isinstance(strategy, Strategy):
         raise invalid("strategy", "an instance of a jhpo strategy, or a registered name", strategy)
-    check_integer("seed", seed, 0, _SEEDS - 1)
+    check_integer("seed", seed, 0, SEEDS - 1)
     check_integer("replicates", replicates)
     if direction not in DIRECTIONS:
         raise invalid("direction", f"one of {DIRECTIONS}", direction)
@@ -130,6 +130,6 @@ def _well_formed(header: dict[str, Any]) -> bool:
     return (
         all(type(header.get(name)) is kind for name, kind in kinds.items())
         and header["direction"] in DIRECTIONS
-        and 0 <= header["seed"] < _SEEDS
+        and 0 <= header["seed"] < SEEDS
         and header["replicates"] >= 1
     )

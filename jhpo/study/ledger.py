@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from jhpo.errors import SpaceExhausted, StorageError, check_integer
+from jhpo.search.stopping import exhausted
 from jhpo.storage.worker import worker_name
 from jhpo.study.hands import Hands
 from jhpo.study.history import History
@@ -206,9 +207,9 @@ class Ledger:
         limit = self._searcher.strategy.max_evaluations(self._searcher.space)
         asked = int((history.table.generation.array >= 0).sum()) if limit is not None else 0
         left = n if limit is None else min(n, limit - asked)
-        if left <= 0:
+        if limit is not None and left <= 0:
             if not some:
-                raise SpaceExhausted(f"all {limit} points of the search have been handed out")
+                raise SpaceExhausted(exhausted(limit))
             return history.opened, searcher.units, 0, 0
         if history.handed < len(history.members):
             return history.opened - 1, searcher.units, history.handed, min(left, len(history.members) - history.handed)

@@ -12,7 +12,7 @@ from jhpo.strategies.base import Strategy
 from jhpo.training.metrics import direction_of
 
 if TYPE_CHECKING:
-    from jhpo.search.minimize import Result
+    from jhpo.search.result import Result
 
 DIRECTIONS = ("minimize", "maximize")
 

@@ -164,7 +164,7 @@ def test_what_a_file_left_behind_is_not_taken_for_part_of_a_new_one(tmp_path):
 
 
 def test_waiting_for_others_ends_with_the_clock_and_is_said(tmp_path, monkeypatch):
-    monkeypatch.setattr("jhpo.study.loop._PATIENT_SECONDS", 0.1)
+    monkeypatch.setattr("jhpo.study.watch._PATIENT_SECONDS", 0.1)
     path = tmp_path / "a.db"
     with jhpo.Study(SPACE, jhpo.RandomSearch(4), path) as holder, jhpo.Study.load(path) as study:
         holder.ask(2)

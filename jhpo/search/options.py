@@ -1,0 +1,58 @@
+"""The arguments that `minimize` and `maximize` share, as one record."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+
+from jhpo.errors import check_integer
+from jhpo.keys import check_key, root_key
+from jhpo.search.meter import Callback
+from jhpo.search.stopping import StopRules
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """How a search in memory is run; see `jhpo.minimize` for what each of them means.
+
+    Raises:
+        InvalidArgument: a value that cannot work.
+
+    >>> Options(budget=0)
+    Traceback (most recent call last):
+    ...
+    jhpo.errors.InvalidArgument: budget: expected an integer >= 1, got 0
+    """
+
+    budget: int = 1024
+    key: jax.Array | None = None
+    seed: int = 0
+    replicates: int = 1
+    metric: str | None = None
+    chunk: int | str | None = None
+    devices: Sequence[jax.Device] | None = None
+    generations: int | None = None
+    seconds: float | None = None
+    target: float | None = None
+    patience: int | None = None
+    tolerance: float | None = None
+    callback: Callback | None = None
+    start: Sequence[Any] | dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        check_integer("budget", self.budget)
+        self.rules(1.0)
+
+    def rules(self, sign: float) -> StopRules:
+        """What ends the search, in the sense of a minimisation; `sign` is -1.0 where it maximises."""
+        rules = StopRules(
+            self.budget, self.generations, self.seconds, self.target, self.patience, self.tolerance
+        )  # fmt: skip
+        return rules.turned(sign)
+
+    def root(self) -> jax.Array:
+        """The root key: the one given, or that of the seed."""
+        return root_key(self.seed) if self.key is None else check_key(self.key)

@@ -1,0 +1,134 @@
+"""What a search in memory found: the best, every evaluation, and trained states made again on demand."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jhpo.errors import JhpoError, check_integer
+from jhpo.evaluation.evaluators import Evaluator
+from jhpo.evaluation.population import Population
+from jhpo.search.driver import Driver
+from jhpo.space.distinct import first_distinct
+from jhpo.space.space import Space
+from jhpo.strategies.base import Evaluation
+from jhpo.training.objective import Objective
+from jhpo.training.serialize import serializable
+
+
+class Evaluations(NamedTuple):
+    """Every evaluation in the order of the trial ids."""
+
+    units: np.ndarray  # float[m, d]
+    value: np.ndarray  # float[m], in the user's own sign; NaN where the trial failed
+    constraint: np.ndarray | None  # float[m, c], feasible where >= 0
+    variance: np.ndarray | None  # float[m], of value, from replicates
+    ids: np.ndarray  # uint32[m], from which the evaluation keys were made
+    generation: np.ndarray  # int32[m], -1 for starting points
+    horizon: np.ndarray  # float[m], share of the training: values of different shares do not compare
+
+
+class Top(NamedTuple):
+    """One of the best trials."""
+
+    params: Any  # decoded hyperparameters
+    value: float
+    id: int  # trial number
+    state: Any  # trained state, None for objectives that have none
+
+
+class Origin(NamedTuple):
+    """What a result was made with; it stays in the process of the search."""
+
+    driver: Driver
+    last: tuple[np.ndarray, Evaluation] | None  # results the strategy was not told of yet
+    evaluator: Evaluator
+    root: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What a search found.
+
+    Attributes:
+      best: decoded hyperparameters of the best feasible trial of the longest training evaluated, or None if every
+        trial failed or violated a constraint (where `Study.best` raises).
+      value: its value, NaN where there is none.
+      history: every evaluation, as arrays.
+      stopped: the sentence that says why the search ended.
+      seconds: wall time, compilation included.
+      compile_seconds: the part of it that was spent tracing and compiling.
+      space: the space that was searched.
+    """
+
+    best: Any
+    value: float
+    history: Evaluations
+    stopped: str
+    seconds: float
+    compile_seconds: float
+    space: Space
+    _origin: Origin | None = dataclasses.field(repr=False)
+    _ranked: np.ndarray = dataclasses.field(repr=False)  # numbers of the successes, best first
+    _exact: dict[int, dict[str, Any]] = dataclasses.field(repr=False)  # numbers as they were given, by trial
+    _trained: dict[int, Any] = dataclasses.field(repr=False, default_factory=dict)  # states made so far, by trial
+
+    @functools.cached_property
+    def state(self) -> Any:
+        """The strategy's state after the last results (told when first asked for: few need it)."""
+        if self._origin is None:
+            raise JhpoError("the strategy's state stayed where the search ran: read result.state before pickling")
+        if self._origin.last is not None:
+            self._origin.driver.tell(*self._origin.last)
+        return serializable(self._origin.driver.state)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process of yours can use: all but programs and the objective."""
+        known = self._trained
+        if self._origin is not None and not _trains(self._origin.evaluator):
+            known = dict.fromkeys(range(len(self.history.value)))
+        return self.__dict__ | {"_origin": None, "_trained": dict(known)}
+
+    def top(self, k: int = 5, states: bool = True) -> list[Top]:
+        """The k best trials with different hyperparameters, best first; feasible ones only.
+
+        With ``states``, their trained states are made again from their keys. A result that was pickled brings those
+        along that were made before.
+
+        Raises:
+          InvalidArgument: k is no positive integer.
+          JhpoError: a state that the pickled result does not hold.
+        """
+        check_integer("k", k)
+        rows = first_distinct(self.space, self.history.units, self._ranked, k)
+        trained = self._states(rows) if states and len(rows) else [None] * len(rows)
+        values = (float(v) for v in self.history.value[rows])
+        return [Top(self._params(r), value, int(r), s) for r, value, s in zip(rows, values, trained)]
+
+    def _states(self, rows: np.ndarray) -> list[Any]:
+        if self._origin is not None:
+            of = self.history
+            made = self._origin.evaluator.states(
+                of.units[rows], of.ids[rows], self._origin.root, of.value[rows], of.horizon[rows]
+            )
+            self._trained.update(zip(map(int, rows), serializable(made)))
+            return list(made)
+        missing = [int(r) for r in rows if int(r) not in self._trained]
+        if missing:
+            raise JhpoError(
+                f"the trained states of trials {missing} stayed where the search ran: call top({len(rows)}) there "
+                "before pickling the result, or top(..., states=False) here"
+            )
+        return [self._trained[int(r)] for r in rows]
+
+    def _params(self, row: int) -> Any:
+        return self.space.decode(self.history.units[row], self._exact.get(int(row)))
+
+
+def _trains(evaluator: Evaluator) -> bool:
+    """There are states that somebody may want."""
+    return isinstance(evaluator, Population) and not isinstance(evaluator.trainable, Objective)

@@ -1,0 +1,94 @@
+"""The progress of one call of `Study.optimize`, beside that of other workers on the same study."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Collection
+
+import numpy as np
+
+from jhpo.search.meter import Callback, Meter
+from jhpo.search.stopping import StopRules
+from jhpo.study.book import Book
+
+POLL_SECONDS = 0.05
+_PATIENT_SECONDS = 60.0  # of waiting for other workers without a word
+
+
+class Watch(Meter):
+    """A `Meter` that reads the study it is about.
+
+    Args:
+        study: whose progress.
+        rules: what ends the call, in the sense of a minimisation.
+        callback: told of every generation.
+    """
+
+    def __init__(self, study: Book, rules: StopRules, callback: Callback | None) -> None:
+        done, bests = study.evaluations, _bests(study)
+        super().__init__(rules, callback, study.sign, evaluations=done, bests=bests)
+        self._study = study
+        self._waiting_since: float | None = None
+        self._said = False
+
+    def best(self) -> float:
+        """Lowest value of whole trainings in the sense of a minimisation, NaN if there is none."""
+        with self._study.ledger.lock:
+            table = self._study.history.table
+            ids = table.successes()
+            if not len(ids) or table.horizon.array[ids[0]] < 1.0:
+                return np.nan
+            return float((self.sign * table.value.array[ids]).min())
+
+    def check(self, ended: bool = True) -> str | None:
+        """After a batch of results (`ended`: it completed a generation): report it, and say whether to stop."""
+        history = self._study.history
+        return self.report(self._study.evaluations, history.opened, self.best(), ended and history.horizon == 1.0)
+
+    def check_time(self) -> str | None:
+        """While nothing finishes: only the clock can end the search."""
+        return self.report_time(self._study.history.opened)
+
+    def first_check(self) -> str | None:
+        """Before anything runs: a resumed study may have nothing left to do."""
+        return self.report_start(self._study.history.opened)
+
+    def left(self, mine: Collection[int] = ()) -> int | None:
+        """Evaluations the budget still allows beside those in flight elsewhere; `mine` are in flight here."""
+        if self.rules.evaluations is None:
+            return None
+        return self.rules.evaluations - self._study.evaluations - self._study.ledger.others(mine)
+
+    def waits(self) -> bool:
+        """The rest of the budget is in flight with other workers."""
+        left = self.left()
+        return left is not None and left < 1
+
+    def wait(self) -> str | None:
+        """Let others work; what ends the search meanwhile."""
+        now = time.monotonic()
+        if self._waiting_since is None or self._study.evaluations != self.evaluations:
+            self._waiting_since = now
+        if not self._said and now - self._waiting_since > _PATIENT_SECONDS:
+            self._said = True
+            warnings.warn(
+                f"waiting for {self._study.ledger.others()} trials that other workers hold; "
+                "study.requeue() gives back those that nobody will tell any more",
+                stacklevel=4,
+            )
+        time.sleep(POLL_SECONDS)
+        self._study.refresh()
+        return self.check(False) if self._study.evaluations != self.evaluations else self.check_time()
+
+
+def _bests(study: Book) -> list[float]:
+    """Lowest feasible value after each generation whose members were trained to the end, foreign trials included."""
+    table = study.history.table
+    ids = table.successes()
+    best = np.full(study.history.opened + 1, np.inf)
+    np.minimum.at(best, table.generation.array[ids], study.sign * table.value.array[ids])  # foreign ones (-1): last
+    best = np.minimum(np.minimum.accumulate(best[:-1]), best[-1])
+    short = table.generation.array[table.horizon.array < 1.0]
+    whole = best[1 + short.max() :] if len(short) else best
+    return [float(b) if np.isfinite(b) else np.nan for b in whole]
