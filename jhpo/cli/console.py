@@ -159,6 +159,5 @@ def print_study(console: Console, study: Study, storage: str, k: int) -> None:
         highlight=False, markup=False,
     )  # fmt: skip
     print_results(console, study, k=k)
-    stops = [note["stopped"] for note in study.history.notes if "stopped" in note]
-    if stops:
-        console.print(f"last stop: {stops[-1]}", highlight=False)
+    if study.history.stops:
+        console.print(f"last stop: {study.history.stops[-1]}", highlight=False)

@@ -66,8 +66,7 @@ def _summary(trials: Trials, best: Sequence[Trial]) -> list[str]:
         "seed": trials.header["seed"],
         "trials": f"{trials.table.size}: {counts or 'none yet'}",
     }
-    stops = [note["stopped"] for note in trials.notes if "stopped" in note]
-    facts |= {"stopped": stops[-1]} if stops else {}
+    facts |= {"stopped": trials.stops[-1]} if trials.stops else {}
     parts = ["<h1>Study</h1>", _table(["", ""], [[k, v] for k, v in facts.items()])]
     if best:
         names = trials.space.names

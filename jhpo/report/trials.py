@@ -15,7 +15,7 @@ class Trials(NamedTuple):
     table: TrialTable  # a row a trial
     direction: str  # "minimize" or "maximize"
     header: dict[str, Any]  # the study's first event: seed, strategy, versions
-    notes: list[dict[str, Any]]  # stops and repairs, in the order of the log
+    stops: list[str]  # why the calls of `optimize` ended, in the order of the log
 
     @property
     def sign(self) -> float:

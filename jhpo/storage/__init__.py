@@ -6,13 +6,12 @@ import os
 from typing import TYPE_CHECKING
 
 from jhpo.errors import StorageError, invalid
-from jhpo.storage.codec import Event as Event
+from jhpo.storage.codec import Entry as Entry
+from jhpo.storage.log import EventLog as EventLog
 from jhpo.storage.memory import MemoryLog as MemoryLog
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
-
-    from jhpo.storage.sql import SqlLog
 
 
 def storage_url(storage: str | os.PathLike[str]) -> sa.URL:
@@ -36,7 +35,7 @@ def storage_url(storage: str | os.PathLike[str]) -> sa.URL:
     return sa.URL.create("sqlite", database=text)
 
 
-def open_log(storage: str | os.PathLike[str] | None, *, create: bool, read_only: bool = False) -> MemoryLog | SqlLog:
+def open_log(storage: str | os.PathLike[str] | None, *, create: bool, read_only: bool = False) -> EventLog:
     """The log at `storage`; None keeps it in memory.
 
     Raises:

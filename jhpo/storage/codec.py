@@ -1,4 +1,4 @@
-"""How an event becomes bytes and back: msgpack of plain values and little-endian arrays, with a digest and a chain.
+"""How an entry becomes bytes and back: msgpack of plain values and little-endian arrays, with a digest and a chain.
 
 Nothing here can execute what it reads: msgpack knows numbers, text, bytes, lists and maps only. Sizes are compared
 with the bytes that are there before anything is allocated, so a file that claims a huge array fails at once.
@@ -20,8 +20,8 @@ DIGEST_BYTES = 16
 _DTYPES = {"<f4", "<f8", "<i4", "<i8", "<u4", "<u8", "|u1", "|b1"}
 
 
-class Event(NamedTuple):
-    """One entry of the append-only log."""
+class Entry(NamedTuple):
+    """One entry of the append-only log: an event as it is stored."""
 
     seq: int  # 0, 1, 2, ...: its place in the log
     kind: str  # "study", "ask", "tell", ...

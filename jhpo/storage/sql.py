@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from jhpo.errors import StorageError
 from jhpo.storage import schema
-from jhpo.storage.codec import GENESIS, Event, digest, follow, link, pack, unpack
+from jhpo.storage.codec import GENESIS, Entry, digest, follow, link, pack, unpack
 from jhpo.storage.files import check_file, create_file, file_identity
 
 _BUSY_SECONDS = 60.0  # how long to wait for another writer
@@ -138,16 +138,16 @@ class SqlLog:
             self.seq, self._chain = self._read_to
             raise
 
-    def read(self) -> list[Event]:
+    def read(self) -> list[Entry]:
         """Verified events that are new since the last call, oldest first."""
         self._reconnect_after_fork()
-        events: list[Event] = []
+        events: list[Entry] = []
         with self._reading():
             rows = self._connection.execute(_NEWS, {"first": self.seq})
             seq, chain = self.seq, self._chain
             for row in rows:
                 chain = follow(chain, seq, row)
-                events.append(Event(seq, row[1], unpack(row[2], f"log row {seq}")))
+                events.append(Entry(seq, row[1], unpack(row[2], f"log row {seq}")))
                 seq += 1
             head = self._connection.execute(_HEAD).scalar_one_or_none()
         if head != f"{seq}:{chain.hex()}":
@@ -163,7 +163,7 @@ class SqlLog:
         """Let the next `read` begin with the first event again."""
         self.seq, self._chain = 0, GENESIS
 
-    def append(self, kind: str, body: dict[str, Any]) -> Event:
+    def append(self, kind: str, body: dict[str, Any]) -> Entry:
         """Add an event to the running `write` transaction."""
         data = pack(body)
         row_digest = digest(self.seq, kind, data)
@@ -172,7 +172,7 @@ class SqlLog:
             _ADD,
             {"seq": self.seq, "kind": kind, "body": data, "digest": row_digest, "chain": chain},
         )
-        event = Event(self.seq, kind, body)
+        event = Entry(self.seq, kind, body)
         self.seq, self._chain = self.seq + 1, chain
         return event
 

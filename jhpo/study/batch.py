@@ -10,12 +10,15 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jhpo.evaluation.evaluators import make_evaluator
+from jhpo.evaluation.evaluators import Evaluator, make_evaluator
 from jhpo.evaluation.population import Population
 from jhpo.strategies.base import Evaluation, Request
+from jhpo.study import events
 from jhpo.study.book import Book
+from jhpo.study.events import Append, Results
 from jhpo.study.header import float64
-from jhpo.study.ledger import Append
+from jhpo.study.ledger import NextRows
+from jhpo.study.searcher import Mark
 
 _ALL = 2**31  # more rows than any generation has
 
@@ -24,49 +27,41 @@ class Plan(NamedTuple):
     """The rows to evaluate next, and where the log stood."""
 
     seq: int
-    generation: int
-    rows: int  # of the whole generation
-    member: int  # first row to evaluate
-    first: int  # trial id of that row
-    units: np.ndarray  # float[k, d]
-    note: dict[str, Any]  # streams and horizon, see `Ledger.evaluation_note`
+    rows: NextRows
     request: Request
-
-    @property
-    def streams(self) -> np.ndarray:
-        """``uint32[k]``: the ids from which the evaluation keys are made."""
-        return self.note.get("streams", self.first + np.arange(len(self.units), dtype=np.uint32))
+    after: Mark  # where the strategy stands then
 
 
-def evaluate_generation(study: Book, evaluator: Any, left: Callable[[], int | None]) -> bool:
+def evaluate_generation(study: Book, evaluator: Evaluator, left: Callable[[], int | None]) -> bool:
     """Evaluate and store what is left of the open generation, or the next one; True if that completes it."""
-    planned = _plan(study, left)
-    if planned is None:
+    plan = _plan(study, left)
+    if plan is None:
         return False
-    plan, after = planned
     begin = time.time()
-    result = evaluator.evaluate(plan.units, plan.streams, study.root, plan.request)
+    result = evaluator.evaluate(plan.rows.units, plan.rows.key_ids(), study.root, plan.request)
     results = pack_evaluation(result)
     ledger = study.ledger
     with ledger.transaction() as append:
         if ledger.log.seq != plan.seq:
             # somebody else added to the study meanwhile: the results count only if the plan is still the same
-            planned = _plan(study, left)
-            if planned is None or not _same(plan, planned[0]):
+            again = _plan(study, left)
+            if again is None or not _same(plan.rows, again.rows):
                 return False
-            after = planned[1]
-        ledger.restore(after)
+            plan = again
+        ledger.restore(plan.after)
         keep_layout(study, evaluator, append)
-        body = {
-            "generation": plan.generation, "rows": plan.rows, "member": plan.member, "id": plan.first,
-            "units": plan.units, "results": results, "time": begin, "end": time.time(), **plan.note,
-        }  # fmt: skip
-        append("batch", body)
-    return plan.member + len(plan.units) == plan.rows
+        rows = plan.rows
+        append(
+            events.Batch(
+                rows.generation, rows.rows, rows.member, rows.id, rows.units, results,
+                begin, time.time(), rows.streams, rows.horizon,
+            )
+        )  # fmt: skip
+    return rows.member + len(rows.units) == rows.rows
 
 
-def _plan(study: Book, left: Callable[[], int | None]) -> tuple[Plan, Any] | None:
-    """The plan, and the strategy's state after it; None without room. The study itself stays as it is."""
+def _plan(study: Book, left: Callable[[], int | None]) -> Plan | None:
+    """What to evaluate next; None without room. The study itself stays as it is."""
     ledger = study.ledger
     with ledger.lock:
         study.refresh()
@@ -75,24 +70,18 @@ def _plan(study: Book, left: Callable[[], int | None]) -> tuple[Plan, Any] | Non
         room = left()
         if room is not None and room < 1:
             return None
-        generation, units, member, count = ledger.next_rows(_ALL if room is None else room, False)
-        first = study.history.table.size
-        note = ledger.evaluation_note(first, member, count)
-        request = searcher.request
-        after = searcher.mark()
+        rows = ledger.next_rows(_ALL if room is None else room, False)
+        plan = Plan(ledger.log.seq, rows, searcher.request, searcher.mark())
         searcher.restore(before)
-        plan = Plan(
-            ledger.log.seq, generation, len(units), member, first, units[member : member + count], note, request
-        )
-        return plan, after
+        return plan
 
 
-def _same(a: Plan, b: Plan) -> bool:
-    plain = a.generation == b.generation and a.member == b.member and a.first == b.first
-    return plain and np.array_equal(a.units, b.units) and np.array_equal(a.streams, b.streams)
+def _same(a: NextRows, b: NextRows) -> bool:
+    plain = a.generation == b.generation and a.member == b.member and a.id == b.id
+    return plain and np.array_equal(a.units, b.units) and np.array_equal(a.key_ids(), b.key_ids())
 
 
-def evaluate_waiting(study: Book, evaluator: Any, left: Callable[[], int | None]) -> bool:
+def evaluate_waiting(study: Book, evaluator: Evaluator, left: Callable[[], int | None]) -> bool:
     """Evaluate trials that wait in the queue (enqueued, or lost by workers); False if there are none."""
     ledger = study.ledger
     with ledger.lock:
@@ -129,7 +118,9 @@ def _still_mine(study: Book, trial_id: int, attempt: int) -> bool:
     return trial_id in study.history.running and int(study.history.table.attempt.array[trial_id]) == attempt
 
 
-def _measure_waiting(study: Book, evaluator: Any, request: Request, ids: Sequence[int], attempts: np.ndarray) -> None:
+def _measure_waiting(
+    study: Book, evaluator: Evaluator, request: Request, ids: Sequence[int], attempts: np.ndarray
+) -> None:
     ledger = study.ledger
     # trials of an earlier phase keep its horizon, enqueued ones are trained to the end
     table, rows = study.history.table, np.asarray(ids)
@@ -142,10 +133,10 @@ def _measure_waiting(study: Book, evaluator: Any, request: Request, ids: Sequenc
             keep_layout(study, evaluator, append)
             kept = np.asarray([_still_mine(study, int(i), int(a)) for i, a in zip(some, attempts[these])])
             if kept.all():
-                append("tell", {"ids": some, "results": pack_evaluation(result), "time": time.time()})
+                append(events.Tell(some, pack_evaluation(result), time.time()))
             elif kept.any():
                 part = Evaluation(*(None if x is None else np.asarray(x)[kept] for x in result))
-                append("tell", {"ids": some[kept], "results": pack_evaluation(part), "time": time.time()})
+                append(events.Tell(some[kept], pack_evaluation(part), time.time()))
 
 
 def trained_states(study: Book, objective: Any, ids: Sequence[int], metric: str | None = None) -> list[Any]:
@@ -162,7 +153,7 @@ def trained_states(study: Book, objective: Any, ids: Sequence[int], metric: str 
     )
 
 
-def keep_layout(study: Book, evaluator: Any, append: Append) -> None:
+def keep_layout(study: Book, evaluator: Evaluator, append: Append) -> None:
     """Store how the evaluator spread the members (chosen by measurement), so that a resumed study does the same."""
     if not isinstance(evaluator, Population):
         return
@@ -172,7 +163,7 @@ def keep_layout(study: Book, evaluator: Any, append: Append) -> None:
     if evaluator.metric is not None:
         layout["metric"] = evaluator.metric
     if layout != study.history.layouts.get("population"):
-        append("layout", {"name": "population", "layout": layout})
+        append(events.Layout("population", layout))
 
 
 def stored_layout(study: Book, chunk: int | str | None, devices: Sequence[jax.Device] | None) -> dict[str, Any]:
@@ -192,13 +183,13 @@ def stored_layout(study: Book, chunk: int | str | None, devices: Sequence[jax.De
     return {"chunk": chunk, "devices": devices}
 
 
-def pack_evaluation(result: Evaluation) -> dict[str, Any]:
-    """An `Evaluation` in the user's own sign as the columns of an event."""
+def pack_evaluation(result: Evaluation) -> Results:
+    """An `Evaluation` in the user's own sign as the results of an event."""
     value = np.asarray(result.value, np.float64)
     bad = np.flatnonzero(~np.isfinite(value))
-    packed: dict[str, Any] = {"value": value, "reasons": {int(k): f"the objective returned {value[k]}" for k in bad}}
-    for name in ("grad", "constraint", "cost", "variance"):
-        column = getattr(result, name)
-        if column is not None:
-            packed[name] = np.asarray(column)
-    return packed
+    extras = {name: getattr(result, name) for name in Results.EXTRAS}
+    return Results(
+        value,
+        {int(k): f"the objective returned {value[k]}" for k in bad},
+        **{name: None if column is None else np.asarray(column) for name, column in extras.items()},
+    )

@@ -18,12 +18,13 @@ from jhpo.evaluation.outcome import Outcome, judge
 from jhpo.keys import root_key, trial_key
 from jhpo.space.distinct import first_distinct
 from jhpo.space.space import Space
-from jhpo.storage import MemoryLog, open_log
+from jhpo.storage import Entry, EventLog, MemoryLog, open_log
 from jhpo.storage.codec import pack
 from jhpo.strategies.base import Strategy
-from jhpo.study import header as headers
-from jhpo.study.history import History
-from jhpo.study.ledger import Append, Ledger
+from jhpo.study import events, header
+from jhpo.study.events import Append, Results, body_of
+from jhpo.study.fold import Fold
+from jhpo.study.ledger import Ledger
 from jhpo.study.results import Told, collect, pack_results
 from jhpo.study.searcher import Searcher
 from jhpo.trial import Trial, TrialState
@@ -47,24 +48,25 @@ class Book:
         lease: float | None = None,
         max_retry: int = 3,
     ) -> None:
-        strategy = headers.check_arguments(space, strategy, seed, direction, replicates)
-        header = headers.make(space, strategy, seed, direction, replicates)
+        strategy = header.check_arguments(space, strategy, seed, direction, replicates)
+        begin = header.make(space, strategy, seed, direction, replicates)
         # whatever would be refused is refused before there is a file
         rehearsal = MemoryLog()
-        self._begin(rehearsal, [rehearsal.append("study", header)], space, strategy, lease, max_retry)
-        pack(header)
+        self._open(rehearsal, [rehearsal.append(begin.kind, body_of(begin))], space, strategy, lease, max_retry)
+        pack(body_of(begin))
         log = open_log(storage, create=True)
         try:
             with log.write():
-                events = log.read()
-                if events and not resume:
+                entries = log.read()
+                if entries and not resume:
                     how = "continue it (resume=True, --resume), or name another file"
                     raise StorageError(f"{log.url} holds a study already: {how}")
-                if not events:
-                    events = [log.append("study", header)]
-            headers.restore(events[0], None, strategy, True)
-            headers.check_same(events[0].body, header, space)
-            self._begin(log, events, space, strategy, lease, max_retry)
+                if not entries:
+                    entries = [log.append(begin.kind, body_of(begin))]
+            stored = header.read_begin(entries[0])
+            header.restore(stored, None, strategy, True)
+            header.check_same(stored, begin, space)
+            self._open(log, entries, space, strategy, lease, max_retry)
             self.warn_of_precision()
         except BaseException:
             log.close()
@@ -91,31 +93,37 @@ class Book:
         self = cls.__new__(cls)
         log = open_log(storage, create=False, read_only=read_only)
         try:
-            events = log.read()
-            if not events:
+            entries = log.read()
+            if not entries:
                 raise StorageError(f"{log.url} holds no study")
-            found = headers.restore(events[0], space, strategy, read_only)
-            self._begin(log, events, *found, lease, max_retry)
+            found = header.restore(header.read_begin(entries[0]), space, strategy, read_only)
+            self._open(log, entries, *found, lease, max_retry)
         except BaseException:
             log.close()
             raise
         return self
 
-    def _begin(
-        self, log: Any, events: Sequence[Any], space: Space, strategy: Strategy, lease: float | None, max_retry: int
+    def _open(
+        self,
+        log: EventLog,
+        entries: Sequence[Entry],
+        space: Space,
+        strategy: Strategy,
+        lease: float | None,
+        max_retry: int,
     ) -> None:
-        header = events[0].body
+        begin = header.read_begin(entries[0])
         self.space, self.strategy = space, strategy
-        self.seed, self.direction, self.replicates = header["seed"], header["direction"], header["replicates"]
+        self.seed, self.direction, self.replicates = begin.seed, begin.direction, begin.replicates
         self.root = root_key(self.seed)
         self.sign = 1.0 if self.direction == "minimize" else -1.0
-        searcher = Searcher(strategy, space, self.root, sign=self.sign, x64=header["x64"], replicates=self.replicates)
-        self._ledger = Ledger(log, events, searcher, lease, max_retry)
+        searcher = Searcher(strategy, space, self.root, sign=self.sign, x64=begin.x64, replicates=self.replicates)
+        self._ledger = Ledger(log, entries, searcher, lease, max_retry)
         self._warned = False
 
     def warn_of_precision(self) -> None:
         """Say once when JAX objectives would be evaluated in another precision than the study began in."""
-        begun, now = self.history.header["x64"], headers.float64()
+        begun, now = self.history.header["x64"], header.float64()
         if begun != now and not self._warned:
             self._warned = True
             words = {True: "float64 (jax_enable_x64 on)", False: "float32 (jax_enable_x64 off)"}
@@ -226,9 +234,9 @@ class Book:
     def _append_told(self, append: Append, told: Sequence[Told]) -> None:
         ids = np.asarray([t.id for t in told], np.int64)
         results = self._results([t.outcome for t in told], self.history.table.unit.array[ids])
-        append("tell", {"ids": ids, "results": results, "time": time.time()})
+        append(events.Tell(ids, results, time.time()))
 
-    def _results(self, outcomes: Sequence[Outcome], units: np.ndarray) -> dict[str, Any]:
+    def _results(self, outcomes: Sequence[Outcome], units: np.ndarray) -> Results:
         return pack_results(outcomes, measure_constraints(self.space, units), self.space.dim)
 
     def enqueue(self, params: Any) -> int:
@@ -251,7 +259,7 @@ class Book:
         with self._ledger.transaction() as append:
             unit = self._completed(given) if unit is None else unit
             trial_id = self.history.table.size
-            append("enqueue", {"id": trial_id, "units": unit[None], "time": time.time(), "exact": [exact]})
+            append(events.Enqueue(trial_id, unit[None], time.time(), [exact]))
             return trial_id
 
     def _completed(self, given: np.ndarray) -> np.ndarray:
@@ -282,8 +290,8 @@ class Book:
         with self._ledger.transaction() as append:
             first = self.history.table.size
             results = self._results([judge(v) for v in values], units)
-            body = {"id": first, "units": units, "results": results, "time": time.time(), "source": source}
-            append("attach", body | {"exact": [self.space.exact(p) for p in params]})
+            exact = [self.space.exact(p) for p in params]
+            append(events.Attach(first, units, results, time.time(), source, exact))
             return list(range(first, first + len(units)))
 
     def requeue(self, ids: Sequence[int] | None = None) -> list[int]:
@@ -308,8 +316,8 @@ class Book:
         return self.history.table.trial(trial_id, lambda unit: self.space.decode(unit, exact), seed)
 
     @property
-    def history(self) -> History:
-        """The columns and the log's notes; read only."""
+    def history(self) -> Fold:
+        """The columns, and what else the log tells; read only."""
         return self._ledger.history
 
     @property

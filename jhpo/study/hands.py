@@ -6,11 +6,11 @@ import os
 import time
 import weakref
 from collections.abc import Collection, Sequence
-from typing import Any
 
 from jhpo.errors import invalid
+from jhpo.storage import EventLog
 from jhpo.storage.worker import is_dead, on_this_host, worker_name
-from jhpo.study.history import History
+from jhpo.study.fold import Fold
 from jhpo.study.pulse import MISSED, Pulse, beat_seconds
 
 _OPEN: weakref.WeakSet[Hands] = weakref.WeakSet()  # of this process
@@ -28,7 +28,7 @@ class Hands:
         lease: seconds, or None to wait for silent workers for ever.
     """
 
-    def __init__(self, log: Any, lease: float | None) -> None:
+    def __init__(self, log: EventLog, lease: float | None) -> None:
         number = isinstance(lease, (int, float)) and not isinstance(lease, bool)
         if lease is not None and not (number and lease > 0):
             raise invalid("lease", "seconds > 0 or None", lease)
@@ -40,7 +40,7 @@ class Hands:
         self._mine: dict[int, int] = {}  # trial to the attempt that was handed out by this object
         self._attended: set[int] = set()  # those of `_mine` that a running `optimize` watches over
         self._pulse: Pulse | None = None
-        self._history: History | None = None  # as it was seen last
+        self._history: Fold | None = None  # as it was seen last
         self.announced = False
         if self._log.persistent:
             _OPEN.add(self)
@@ -52,7 +52,7 @@ class Hands:
         self._begin()
         return True
 
-    def take(self, history: History, ids: Sequence[int], attended: bool) -> None:
+    def take(self, history: Fold, ids: Sequence[int], attended: bool) -> None:
         """Trials that were just handed out; called in the transaction that does it."""
         self._history, attempt = history, history.table.attempt.array
         self._mine = {i: a for i, a in self._mine.items() if i in history.running and attempt[i] == a}
@@ -79,7 +79,7 @@ class Hands:
         """Something is in these hands."""
         return self._history is not None and any(i in self._history.running for i in tuple(self._mine))
 
-    def lost(self, history: History, now: float) -> list[int]:
+    def lost(self, history: Fold, now: float) -> list[int]:
         """Running trials whose worker is gone: its process has ended, or it is silent and its lease is over."""
         if not history.running:
             return []
@@ -94,7 +94,7 @@ class Hands:
 
         return [i for i in sorted(history.running) if lost(i)]
 
-    def others(self, history: History, mine: Collection[int]) -> int:
+    def others(self, history: Fold, mine: Collection[int]) -> int:
         """Trials in flight elsewhere: in living hands that are not these, or those of another `optimize` of these.
 
         What was asked for by hand from this very object counts not: it may never be told.
@@ -112,7 +112,7 @@ class Hands:
                 count += self._held_here(history, i, peers) or (life is not None and life[0] > 0)
         return count
 
-    def _seen(self, history: History, now: float) -> dict[str, tuple[float, float] | None]:
+    def _seen(self, history: Fold, now: float) -> dict[str, tuple[float, float] | None]:
         """Of every worker: when it last showed life (0: never) and how long it may be silent; None for a dead one."""
         workers = {history.table.worker[i] for i in history.running}
         foreign = workers - {self.process}
@@ -128,7 +128,7 @@ class Hands:
 
         return {worker: look(worker) for worker in workers}
 
-    def _is_mine(self, history: History, trial_id: int) -> bool:
+    def _is_mine(self, history: Fold, trial_id: int) -> bool:
         return self._mine.get(trial_id) == int(history.table.attempt.array[trial_id])
 
     def _peers(self) -> list[Hands]:
@@ -136,7 +136,7 @@ class Hands:
         same = (h for h in list(_OPEN) if h is not self and h.pid == self.pid)
         return [h for h in same if h._log.identity == self._log.identity]
 
-    def _held_here(self, history: History, trial_id: int, peers: Sequence[Hands]) -> bool:
+    def _held_here(self, history: Fold, trial_id: int, peers: Sequence[Hands]) -> bool:
         """By this object, or by another one of this process."""
         if self._is_mine(history, trial_id):
             return True

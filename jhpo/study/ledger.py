@@ -4,23 +4,40 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
 from jhpo.errors import SpaceExhausted, StorageError, check_integer
 from jhpo.search.stopping import exhausted
+from jhpo.storage import Entry, EventLog
 from jhpo.storage.worker import worker_name
+from jhpo.study import events
+from jhpo.study.events import Append, Event, Results, body_of
+from jhpo.study.fold import Fold
 from jhpo.study.hands import Hands
-from jhpo.study.history import History
-from jhpo.study.searcher import Searcher
+from jhpo.study.searcher import Mark, Searcher
 
 SNAPSHOT_SECONDS = 10.0  # between two snapshots of the strategy's state
 EXPIRED = "given up: its worker was lost {} times"
 
-Append = Callable[[str, dict[str, Any]], None]
+
+class NextRows(NamedTuple):
+    """Rows of a generation to hand out together."""
+
+    generation: int
+    rows: int  # of the whole generation
+    member: int  # first row
+    id: int  # first trial
+    units: np.ndarray  # float[k, d]; k is 0 where the caller has to wait for results
+    streams: np.ndarray | None  # uint32[k], ids from which the keys are made; None where they are the trials' own
+    horizon: float  # share of the training
+
+    def key_ids(self) -> np.ndarray:
+        """``uint32[k]``: the ids from which the evaluation keys are made."""
+        return self.id + np.arange(len(self.units), dtype=np.uint32) if self.streams is None else self.streams
 
 
 class Ledger:
@@ -28,14 +45,14 @@ class Ledger:
 
     Args:
         log: where the events are.
-        events: those read so far, from the first on.
+        entries: those read so far, from the first on.
         searcher: the strategy, at its beginning.
         lease: seconds after which a silent worker's trial is handed out again; None for never.
         max_retry: how often a trial is handed out again before it counts as failed.
     """
 
     def __init__(
-        self, log: Any, events: Sequence[Any], searcher: Searcher, lease: float | None, max_retry: int
+        self, log: EventLog, entries: Sequence[Entry], searcher: Searcher, lease: float | None, max_retry: int
     ) -> None:
         self._max_retry = check_integer("max_retry", max_retry, low=0)
         self._hands = Hands(log, lease)
@@ -47,22 +64,22 @@ class Ledger:
         self._restored = False
         self._snapshot_time = time.monotonic()
         self._snapshot_generation = 0
-        self.history = History(searcher.space.dim)
-        for event in events:
-            self.history.apply(event)
+        self.history = Fold(searcher.space.dim)
+        for entry in entries:
+            self.history.apply(entry)
 
     @contextmanager
     def transaction(self) -> Iterator[Append]:
-        """Exclusive access to the up-to-date study; yields ``append(kind, body)``. All of it happens, or none."""
+        """Exclusive access to the up-to-date study; yields ``append(event)``. All of it happens, or none."""
         with self.lock:
             if self._hands.after_fork():
                 self.worker = worker_name()
             mark, opened, appended = self._searcher.mark(), self.history.opened, 0
 
-            def append(kind: str, body: dict[str, Any]) -> None:
+            def append(event: Event) -> None:
                 nonlocal appended
                 appended += 1
-                self.history.apply(self.log.append(kind, body))
+                self.history.apply(self.log.append(event.kind, body_of(event)), event)
 
             try:
                 with self.log.write():
@@ -78,7 +95,7 @@ class Ledger:
             if self.history.opened > opened and time.monotonic() - self._snapshot_time > SNAPSHOT_SECONDS:
                 self.checkpoint()
 
-    def restore(self, mark: Any) -> None:
+    def restore(self, mark: Mark) -> None:
         """Put the strategy back to a mark of `Searcher.mark`."""
         self._searcher.restore(mark)
 
@@ -86,10 +103,10 @@ class Ledger:
         """Apply what other processes appended."""
         if self._stale:
             self.log.rewind()
-            self.history = History(self._searcher.space.dim)
+            self.history = Fold(self._searcher.space.dim)
             self._stale = False
-        for event in self.log.read():
-            self.history.apply(event)
+        for entry in self.log.read():
+            self.history.apply(entry)
 
     def refresh(self) -> None:
         """See what other processes have done since."""
@@ -106,7 +123,7 @@ class Ledger:
                         self._searcher.resume(generation, data)
                     except StorageError as error:
                         # a snapshot is a cache: the log rebuilds the same state, only later
-                        self.history.notes.append({"note": str(error)})
+                        self.history.remarks.append(str(error))
                     else:
                         break
         self._searcher.catch_up(self.history)
@@ -155,7 +172,7 @@ class Ledger:
         """Trials that wait: enqueued, or given back (see `give_back_lost`)."""
         ids = self.history.waiting[:n]
         if ids:
-            append("claim", {"ids": ids, "worker": self.worker, "time": time.time()})
+            append(events.Claim(ids, self.worker, time.time()))
         return list(ids)
 
     def give_back_lost(self, append: Append) -> None:
@@ -168,53 +185,68 @@ class Ledger:
             self.give_back(append, again, lost=True)
         if given_up:
             reasons = {k: EXPIRED.format(int(table.lost.array[i]) + 1) for k, i in enumerate(given_up)}
-            results = {"value": np.full(len(given_up), np.nan), "reasons": reasons}
-            append("tell", {"ids": np.asarray(given_up), "results": results, "time": now})
+            results = Results(np.full(len(given_up), np.nan), reasons)
+            append(events.Tell(np.asarray(given_up), results, now))
 
     def give_back(self, append: Append, ids: Sequence[int], *, lost: bool) -> None:
         """Running trials return to the queue; results from those who had them are refused from now on."""
         self._hands.drop(ids)
-        append("requeue", {"ids": list(ids), "lost": lost, "time": time.time()})
+        append(events.Requeue(list(ids), lost, time.time()))
 
     def hand_out(self, append: Append, n: int, some: bool) -> list[int]:
         """Up to `n` new trials of the open generation, or of the next if this one is used up; [] to stop here."""
-        generation, units, member, count = self.next_rows(n, some)
-        if not count:
+        rows = self.next_rows(n, some)
+        if not len(rows.units):
             return []
-        first = self.history.table.size
-        body = {
-            "generation": generation, "rows": len(units), "member": member, "id": first,
-            "units": units[member : member + count], "worker": self.worker, "time": time.time(),
-        }  # fmt: skip
-        append("ask", body | self.evaluation_note(first, member, count))
-        return list(range(first, first + count))
+        append(
+            events.Ask(
+                rows.generation, rows.rows, rows.member, rows.id, rows.units,
+                self.worker, time.time(), rows.streams, rows.horizon,
+            )
+        )  # fmt: skip
+        return list(range(rows.id, rows.id + len(rows.units)))
 
-    def evaluation_note(self, first: int, member: int, count: int) -> dict[str, Any]:
-        """What an event says of how its rows are evaluated: horizon and streams, where they are not the usual ones."""
-        searcher, note = self._searcher, dict[str, Any]()
+    def next_rows(self, n: int, some: bool) -> NextRows:
+        """Up to `n` rows to hand out next; opens a generation if need be.
+
+        Args:
+            n: how many are wanted.
+            some: the caller has got trials already: it is given none where there are none without a sacrifice.
+
+        Raises:
+            SpaceExhausted: a finite search has no point left.
+        """
+        history, searcher = self.history, self.searcher()
+        limit = searcher.strategy.max_evaluations(searcher.space)
+        if limit is not None:
+            n = min(n, limit - int((history.table.generation.array >= 0).sum()))
+            if n <= 0 and not some:
+                raise SpaceExhausted(exhausted(limit))
+        if n <= 0:
+            return self._rows(0, 0)
+        if history.handed < len(history.members):
+            return self._rows(history.handed, min(n, len(history.members) - history.handed))
+        # with its results still out, a generation is closed only for a caller who would get nothing otherwise
+        if some and not searcher.strategy.steady and not history.closing().told.all():
+            return self._rows(0, 0)
+        units = searcher.open(history)
+        return self._rows(0, min(n, len(units)))
+
+    def _rows(self, member: int, count: int) -> NextRows:
+        """Rows of the generation in which the strategy is."""
+        searcher, first = self._searcher, self.history.table.size
+        if not count:
+            return NextRows(searcher.generation, len(searcher.units), member, first, searcher.units[:0], None, 1.0)
         # ids of the generation's rows, had all of them been handed out in one go
         ids = np.arange(len(searcher.units)) + (first - member)
         streams = searcher.evaluation_ids(np.maximum(ids, 0))[member : member + count]
-        if not np.array_equal(streams, first + np.arange(count)):
-            note["streams"] = streams  # a strategy that fixes its members' randomness
-        if searcher.request.horizon != 1.0:
-            note["horizon"] = searcher.request.horizon
-        return note
-
-    def next_rows(self, n: int, some: bool) -> tuple[int, np.ndarray, int, int]:
-        """``(generation, its units, first row, number of rows)`` to hand out next; opens a generation if need be."""
-        history, searcher = self.history, self.searcher()
-        limit = self._searcher.strategy.max_evaluations(self._searcher.space)
-        asked = int((history.table.generation.array >= 0).sum()) if limit is not None else 0
-        left = n if limit is None else min(n, limit - asked)
-        if limit is not None and left <= 0:
-            if not some:
-                raise SpaceExhausted(exhausted(limit))
-            return history.opened, searcher.units, 0, 0
-        if history.handed < len(history.members):
-            return history.opened - 1, searcher.units, history.handed, min(left, len(history.members) - history.handed)
-        # with its results still out, a generation is closed only for a caller who would get nothing otherwise
-        if some and not self._searcher.strategy.steady and not history.closing().told.all():
-            return history.opened, searcher.units, 0, 0
-        units = searcher.open(history)
-        return history.opened, units, 0, min(left, len(units))
+        usual = np.array_equal(streams, first + np.arange(count))
+        return NextRows(
+            generation=searcher.generation - 1,
+            rows=len(searcher.units),
+            member=member,
+            id=first,
+            units=searcher.units[member : member + count],
+            streams=None if usual else streams,  # a strategy may fix its members' randomness
+            horizon=searcher.request.horizon,
+        )

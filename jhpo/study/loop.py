@@ -15,6 +15,7 @@ from jhpo.evaluation.executors.host import Pool, check_request
 from jhpo.evaluation.executors.tasks import Task
 from jhpo.search.meter import Callback, Summary
 from jhpo.search.stopping import StopRules
+from jhpo.study import events
 from jhpo.study.batch import evaluate_generation, evaluate_waiting, give_back, stored_layout
 from jhpo.study.book import Book
 from jhpo.study.watch import POLL_SECONDS, Watch
@@ -93,7 +94,7 @@ def optimize(
 def _finish(study: Book, watch: Watch, stopped: str) -> Summary:
     summary = watch.summary(stopped)
     with study.ledger.transaction() as append:
-        append("stop", {**summary._asdict(), "time": time.time()})
+        append(events.Stop(*summary, time=time.time()))
     study.checkpoint()
     return summary
 

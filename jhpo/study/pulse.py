@@ -8,6 +8,7 @@ import weakref
 from typing import Any
 
 from jhpo.errors import StorageError
+from jhpo.storage import EventLog
 
 _SHORTEST = 0.1  # seconds between two beats; each is a write that waits for the disk
 MISSED = 3  # beats that may be late before a worker counts as silent
@@ -28,7 +29,7 @@ class Pulse:
         seconds: between two beats.
     """
 
-    def __init__(self, owner: Any, log: Any, worker: str, seconds: float) -> None:
+    def __init__(self, owner: Any, log: EventLog, worker: str, seconds: float) -> None:
         self._owner, self._log, self._worker, self._seconds = weakref.ref(owner), log, worker, seconds
         self._end = threading.Event()
         weakref.finalize(owner, self._end.set)

@@ -11,11 +11,12 @@ import numpy as np
 
 from jhpo.errors import StorageError
 from jhpo.storage import storage_url
-from jhpo.storage.codec import Event, digest, unpack
+from jhpo.storage.codec import Entry, digest, unpack
 from jhpo.storage.schema import FORMAT
 from jhpo.storage.sql import SqlLog, sqlite_path
-from jhpo.study.header import restore
-from jhpo.study.history import History
+from jhpo.study.events import Ask, Attach, Batch, Begin, Enqueue, Event, Repair, Results, Tell, body_of, read_event
+from jhpo.study.fold import Fold
+from jhpo.study.header import read_begin, restore
 from jhpo.trial import TrialState
 
 LOST = "lost: its row in the storage was damaged"
@@ -26,7 +27,7 @@ _GAP = 1000
 class _Salvage(NamedTuple):
     """What the damaged file still holds."""
 
-    events: list[Event]  # whole ones, in order
+    entries: list[Entry]  # whole ones, in order
     expected: int  # rows the log should have
 
 
@@ -46,10 +47,10 @@ def repair(storage: str | os.PathLike[str]) -> str:
     if not path.is_file():
         raise StorageError(f"there is no study at {path}")
     salvage = _read(path)
-    events = salvage.events
-    if not events or events[0].seq != 0 or events[0].kind != "study":
+    entries = salvage.entries
+    if not entries or entries[0].seq != 0 or entries[0].kind != Begin.kind:
         raise StorageError(f"{path} is beyond repair: the description of the study is gone")
-    prefix, history = _whole_prefix(events)
+    prefix, history = _whole_prefix(entries)
     if len(prefix) == salvage.expected:
         return f"{path} is whole: {len(prefix)} log rows, nothing to repair"
     fresh = path.with_name(path.name + ".repairing")
@@ -58,11 +59,11 @@ def repair(storage: str | os.PathLike[str]) -> str:
     log = SqlLog(storage_url(fresh), create=True)
     try:
         with log.write():
-            for event in prefix:
-                log.append(event.kind, event.body)
-            saved, lost = _rest(history, events[len(prefix) :], log)
+            for entry in prefix:
+                log.append(entry.kind, entry.body)
+            saved, lost = _rest(history, entries[len(prefix) :], log)
             text = f"kept {len(prefix)} log rows and {saved} later results; {lost} trials were lost"
-            log.append("repair", {"text": text})
+            _append(log, Repair(text))
     finally:
         log.close()
     kept = _set_aside(path)
@@ -87,11 +88,11 @@ def _read(path: Path) -> _Salvage:
         raise StorageError(f"{path} is beyond repair: {error}") from error
     finally:
         connection.close()
-    events = []
+    entries = []
     for seq, kind, body, mark in rows:
         if isinstance(kind, str) and isinstance(body, bytes) and digest(seq, kind, body) == mark:
-            events.append(Event(seq, kind, unpack(body, f"log row {seq}")))
-    return _Salvage(events, max(expected, last + 1))
+            entries.append(Entry(seq, kind, unpack(body, f"log row {seq}")))
+    return _Salvage(entries, max(expected, last + 1))
 
 
 def _rows(connection: sqlite3.Connection, expected: int) -> tuple[list[tuple[Any, ...]], int]:
@@ -115,55 +116,62 @@ def _rows(connection: sqlite3.Connection, expected: int) -> tuple[list[tuple[Any
     return rows, max((r[0] for r in rows), default=-1)
 
 
-def _whole_prefix(events: list[Event]) -> tuple[list[Event], History]:
+def _whole_prefix(entries: list[Entry]) -> tuple[list[Entry], Fold]:
     """The rows before the first gap, and their fold."""
-    space, _ = restore(events[0], None, None, True)
-    history, prefix = History(space.dim), list[Event]()
-    for event in events:
-        if event.seq != len(prefix):
+    space, _ = restore(read_begin(entries[0]), None, None, True)
+    history, prefix = Fold(space.dim), list[Entry]()
+    for entry in entries:
+        if entry.seq != len(prefix):
             break
-        history.apply(event)
-        prefix.append(event)
+        history.apply(entry)
+        prefix.append(entry)
     return prefix, history
 
 
-def _rest(history: History, events: list[Event], log: SqlLog) -> tuple[int, int]:
+class _Found:
+    """What is known of the trials behind the gap."""
+
+    def __init__(self, entries: list[Entry]) -> None:
+        self.units: dict[int, np.ndarray] = {}
+        self.horizons: dict[int, float] = {}
+        self.results: dict[int, Results] = {}
+        for entry in entries:
+            event = read_event(entry)
+            if isinstance(event, (Ask, Batch, Enqueue, Attach)):
+                ids = range(event.id, event.id + len(event.units))
+                self.units.update(zip(ids, event.units))
+                self.horizons.update(dict.fromkeys(ids, event.horizon))
+                if isinstance(event, (Batch, Attach)):
+                    self.results.update((i, event.results.row(k)) for k, i in enumerate(ids))
+            elif isinstance(event, Tell):
+                self.results.update((int(i), event.results.row(k)) for k, i in enumerate(event.ids))
+
+    def trial(self, trial_id: int, dim: int) -> tuple[Attach, bool]:
+        """A trial as a finished one, and whether all of it was there."""
+        whole = trial_id in self.units and trial_id in self.results
+        unit = np.asarray(self.units.get(trial_id, np.full(dim, 0.5)))[None]
+        results = self.results[trial_id] if whole else Results(np.asarray([np.nan]), {0: LOST})
+        horizon = self.horizons.get(trial_id, 1.0)
+        return Attach(trial_id, unit, results, 0.0, "repair", horizon=horizon), whole
+
+
+def _rest(history: Fold, entries: list[Entry], log: SqlLog) -> tuple[int, int]:
     """Log the results behind the gap as foreign ones; ``(saved, lost)``."""
-    units: dict[int, np.ndarray] = {}
-    results: dict[int, tuple[dict[str, Any], int]] = {}
-    horizons: dict[int, float] = {}
-    for event in events:
-        body = event.body
-        if event.kind in ("ask", "batch", "enqueue", "attach"):
-            units.update({body["id"] + k: row for k, row in enumerate(body["units"])})
-            horizons.update(dict.fromkeys(range(body["id"], body["id"] + len(body["units"])), body.get("horizon", 1.0)))
-        if event.kind in ("batch", "attach"):
-            results.update({body["id"] + k: (body["results"], k) for k in range(len(body["units"]))})
-        if event.kind == "tell":
-            results.update({int(i): (body["results"], k) for k, i in enumerate(body["ids"])})
-    known, saved = history.table.size, 0
-    for trial_id in sorted(i for i in results if i < known):
+    found = _Found(entries)
+    known, saved, lost = history.table.size, 0, 0
+    for trial_id in sorted(i for i in found.results if i < known):
         if history.table.state.array[trial_id] < TrialState.COMPLETE:
-            log.append("tell", {"ids": np.asarray([trial_id]), "results": _one(*results[trial_id]), "time": 0.0})
+            _append(log, Tell(np.asarray([trial_id]), found.results[trial_id], 0.0))
             saved += 1
-    lost = 0
-    for trial_id in range(known, max([known - 1, *units, *results]) + 1):
-        whole = trial_id in units and trial_id in results
-        unit = units.get(trial_id, np.full(history.dim, 0.5))
-        result = _one(*results[trial_id]) if whole else {"value": np.asarray([np.nan]), "reasons": {0: LOST}}
-        body = {"id": trial_id, "units": np.asarray(unit)[None], "results": result, "time": 0.0, "source": "repair"}
-        if horizons.get(trial_id, 1.0) != 1.0:
-            body["horizon"] = horizons[trial_id]
-        log.append("attach", body)
+    for trial_id in range(known, max([known - 1, *found.units, *found.results]) + 1):
+        attach, whole = found.trial(trial_id, history.dim)
+        _append(log, attach)
         saved, lost = saved + whole, lost + (not whole)
     return saved, lost
 
 
-def _one(results: dict[str, Any], place: int) -> dict[str, Any]:
-    """The results of one trial of several."""
-    reasons = {int(k): v for k, v in results["reasons"].items()}
-    out: dict[str, Any] = {"reasons": {0: reasons[place]} if place in reasons else {}}
-    return out | {k: np.asarray(v)[place : place + 1] for k, v in results.items() if k != "reasons"}
+def _append(log: SqlLog, event: Event) -> None:
+    log.append(event.kind, body_of(event))
 
 
 def _set_aside(path: Path) -> Path:

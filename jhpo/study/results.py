@@ -11,6 +11,7 @@ import numpy as np
 
 from jhpo.errors import TrialConflict, check_integer, invalid
 from jhpo.evaluation.outcome import Outcome, failure, judge
+from jhpo.study.events import Results
 from jhpo.trial import Trial, TrialState, TrialTable
 
 
@@ -79,28 +80,28 @@ def _repeats(table: TrialTable, trial_id: int, outcome: Outcome, told_by: Any) -
     return False
 
 
-def pack_results(outcomes: Sequence[Outcome], space_constraint: np.ndarray | None, dim: int) -> dict[str, Any]:
-    """Outcomes as the columns of an event.
+def pack_results(outcomes: Sequence[Outcome], space_constraint: np.ndarray | None, dim: int) -> Results:
+    """Outcomes as the results of an event.
 
     Raises:
         InvalidArgument: constraint values of different lengths.
     """
-    packed: dict[str, Any] = {
-        "value": np.asarray([o.value for o in outcomes], np.float64),
-        "reasons": {k: o.reason for k, o in enumerate(outcomes) if o.reason},
-    }
-    parts = [] if space_constraint is None else [space_constraint]
+    constraint, grad, cost = [] if space_constraint is None else [space_constraint], None, None
     own = [o.constraint for o in outcomes if o.constraint is not None]
     if own:
         width = {len(c) for c in own}
         if len(width) > 1:
             raise invalid("constraint", "the same number of values from every trial", sorted(width))
         blank = np.full(width.pop(), np.nan)
-        parts.append(np.stack([blank if o.constraint is None else o.constraint for o in outcomes]))
-    if parts:
-        packed["constraint"] = np.concatenate(parts, axis=1)
+        constraint.append(np.stack([blank if o.constraint is None else o.constraint for o in outcomes]))
     if any(o.grad is not None for o in outcomes):
-        packed["grad"] = np.stack([np.full(dim, np.nan) if o.grad is None else o.grad for o in outcomes])
+        grad = np.stack([np.full(dim, np.nan) if o.grad is None else o.grad for o in outcomes])
     if any(o.cost is not None for o in outcomes):
-        packed["cost"] = np.asarray([np.nan if o.cost is None else o.cost for o in outcomes])
-    return packed
+        cost = np.asarray([np.nan if o.cost is None else o.cost for o in outcomes])
+    return Results(
+        value=np.asarray([o.value for o in outcomes], np.float64),
+        reasons={k: o.reason for k, o in enumerate(outcomes) if o.reason},
+        grad=grad,
+        constraint=np.concatenate(constraint, axis=1) if constraint else None,
+        cost=cost,
+    )

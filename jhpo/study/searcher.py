@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -16,14 +16,22 @@ from jhpo.search.starts import proposals
 from jhpo.space.space import Space
 from jhpo.storage.snapshot import dump_state, load_state
 from jhpo.strategies.base import Evaluation, Request, Strategy
-from jhpo.study.history import Closing, History
+from jhpo.study.fold import Closing, Fold
 from jhpo.trial import TrialTable
 
 _MOST_GROWTHS = 48  # doublings of a buffer: more than any memory holds
 
 
+class Mark(NamedTuple):
+    """Where a strategy stands in a study."""
+
+    state: Any  # of the strategy; None before the first generation
+    generation: int  # generations asked for
+    units: np.ndarray  # float[n, d], the rows of the open generation
+
+
 class Searcher:
-    """Keeps a `Driver` in step with a `History`.
+    """Keeps a `Driver` in step with a `Fold`.
 
     The state is a cache of the fold over the log: `catch_up` rebuilds it from any earlier point.
 
@@ -59,15 +67,15 @@ class Searcher:
         with float_precision(self._x64):
             return self._driver.evaluation_ids(ids)
 
-    def mark(self) -> tuple[Any, ...]:
+    def mark(self) -> Mark:
         """Where the strategy stands, to `restore` it if a transaction fails."""
-        return self._driver.state, self._driver.generation, self.units
+        return Mark(self._driver.state, self._driver.generation, self.units)
 
-    def restore(self, mark: tuple[Any, ...]) -> None:
+    def restore(self, mark: Mark) -> None:
         """Back to a `mark`."""
         self._driver.state, self._driver.generation, self.units = mark
 
-    def catch_up(self, history: History) -> None:
+    def catch_up(self, history: Fold) -> None:
         """Bring the strategy to the open generation of the log."""
         closings = history.closings
         while closings and closings[0].generation + 1 < self.generation:
@@ -80,7 +88,7 @@ class Searcher:
         with float_precision(self._x64):
             return proposals(self._driver, n)
 
-    def open(self, history: History) -> np.ndarray:
+    def open(self, history: Fold) -> np.ndarray:
         """Close the open generation, and ask for the next: ``float[n, d]``."""
         self.catch_up(history)
         self._turn(history.closing(), history.table)

@@ -68,7 +68,7 @@ class Study(Book):
     @property
     def trials(self) -> Trials:
         """The columns of all trials, which frames, figures and reports are made from."""
-        return Trials(self.space, self.history.table, self.direction, self.history.header, self.history.notes)
+        return Trials(self.space, self.history.table, self.direction, self.history.header, self.history.stops)
 
     def to_frame(self) -> Any:
         """All trials as a pandas DataFrame: ``id``, ``value``, ``state``, ``param_<name>``, ..."""

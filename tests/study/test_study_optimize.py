@@ -31,7 +31,7 @@ def test_every_stop_rule_gives_its_reason():
     assert study.best.value <= 1e-3
     assert study.optimize(lambda hp: hp["x"] * 0.0 + 5.0, patience=3).stopped.startswith("patience")
     assert study.optimize(objective, seconds=1e-6).stopped.startswith("seconds")
-    assert len(study.history.notes) == 4
+    assert len(study.history.stops) == 4
 
 
 def test_an_interrupted_study_says_so_and_goes_on(tmp_path):
@@ -42,7 +42,7 @@ def test_an_interrupted_study_says_so_and_goes_on(tmp_path):
     with jhpo.Study(SPACE, GREEDY, tmp_path / "a.db") as study:
         with pytest.raises(KeyboardInterrupt):
             study.optimize(objective, budget=64, callback=stop_at)
-        assert study.evaluations == 24 and study.history.notes[-1]["stopped"] == "interrupted"
+        assert study.evaluations == 24 and study.history.stops[-1] == "interrupted"
         assert len(study.ledger.log.load_snapshots()) == 1
     whole = jhpo.Study(SPACE, GREEDY)
     whole.optimize(objective, budget=64)

@@ -9,11 +9,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jhpo.errors import StorageError
-from jhpo.storage.codec import Event
+from jhpo.storage.codec import Entry
+from jhpo.study import events
+from jhpo.study.events import KINDS, Event, Results, body_of, read_event
 from jhpo.trial import TrialState, TrialTable
 
 _MAX_ROWS = 2**24  # no generation is larger; a damaged number must not allocate memory
-_EXTRAS = ("grad", "constraint", "cost", "variance")
+_FAULTS = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError)  # of a body of another form
 
 
 class Closing(NamedTuple):
@@ -25,7 +27,7 @@ class Closing(NamedTuple):
     others: np.ndarray  # int64[k], trials of earlier generations or foreign ones told since the last closing
 
 
-class History:
+class Fold:
     """Trials and generations as the log describes them.
 
     A generation is open from the event that hands out its first member to the one that opens the next; which
@@ -38,8 +40,9 @@ class History:
     def __init__(self, dim: int) -> None:
         self.dim = dim
         self.table = TrialTable(dim)
-        self.header: dict[str, Any] = {}
-        self.notes: list[dict[str, Any]] = []  # stops, layouts, repairs: in log order
+        self.header: dict[str, Any] = {}  # the body of the first event
+        self.stops: list[str] = []  # why the calls of `optimize` ended, in log order
+        self.remarks: list[str] = []  # repairs, and snapshots that were of no use
         self.layouts: dict[str, Any] = {}  # the last one of each name
         self.exact: dict[int, dict[str, Any]] = {}  # real numbers as users gave them, by trial and dotted name
         self.widths: list[int] = []  # chunk sizes of the population layouts, in log order
@@ -51,26 +54,30 @@ class History:
         self.waiting: list[int] = []  # ids in the order in which they are to be handed out
         self.running: set[int] = set()
         self._others: list[np.ndarray] = []
-        self._apply: dict[str, Callable[[dict[str, Any]], None]] = {
-            "study": self._study, "ask": self._ask, "batch": self._batch, "tell": self._tell,
-            "enqueue": self._enqueue, "claim": self._claim, "attach": self._attach, "requeue": self._requeue,
-            "layout": self._layout, "stop": self._note, "repair": self._note,
+        self._apply: dict[type[Event], Callable[[Any], None]] = {
+            events.Begin: self._begin, events.Ask: self._ask, events.Batch: self._batch, events.Tell: self._tell,
+            events.Enqueue: self._enqueue, events.Claim: self._claim, events.Attach: self._attach,
+            events.Requeue: self._requeue, events.Layout: self._layout, events.Stop: self._stop,
+            events.Repair: self._repair,
         }  # fmt: skip
 
-    def apply(self, event: Event) -> None:
+    def apply(self, entry: Entry, event: Event | None = None) -> None:
         """Add one event.
+
+        Args:
+            entry: as it is stored.
+            event: the same, where it need not be read.
 
         Raises:
             StorageError: the event contradicts those before it, or is not of a known form.
         """
+        if entry.kind not in KINDS:
+            raise StorageError(f"log row {entry.seq}: unknown kind {entry.kind!r}")
         try:
-            handler = self._apply[event.kind]
-        except KeyError as error:
-            raise StorageError(f"log row {event.seq}: unknown kind {event.kind!r}") from error
-        try:
-            handler(event.body)
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
-            message = f"log row {event.seq} ({event.kind}): not as expected ({type(error).__name__}: {error})"
+            event = read_event(entry) if event is None else event
+            self._apply[type(event)](event)
+        except _FAULTS as error:
+            message = f"log row {entry.seq} ({entry.kind}): not as expected ({type(error).__name__}: {error})"
             raise StorageError(message) from error
 
     def closing(self) -> Closing:
@@ -91,58 +98,57 @@ class History:
         self.handed = 0
         self.members = np.full(rows, -1, np.int64)
 
-    def _hand_out(self, body: dict[str, Any]) -> np.ndarray:
-        units = _units(body["units"], self.dim)
-        first, generation, member, count = body["id"], body["generation"], body["member"], len(units)
-        if first != self.table.size:
-            raise ValueError(f"trial {first} where {self.table.size} comes next")
-        if generation == self.opened:
-            self._open(body["rows"])
-        if generation != self.opened - 1 or member != self.handed or member + count > len(self.members):
-            raise ValueError(f"members {member}..{member + count - 1} of generation {generation}")
-        rows, ids = self.table.add(count), np.arange(first, first + count)
-        self.table.unit.array[rows] = units
-        self.table.generation.array[rows] = generation
-        self.table.member.array[rows] = np.arange(member, member + count)
-        self.table.asked.array[rows] = body["time"]
-        self.horizon = float(body.get("horizon", 1.0))
-        self.table.horizon.array[rows] = self.horizon
-        if "streams" in body:
-            self.table.stream.array[rows] = body["streams"]
+    def _hand_out(self, rows: events.Ask | events.Batch) -> np.ndarray:
+        """Put new trials into the open generation, or begin the next with them; their ids."""
+        units, member, count = _units(rows.units, self.dim), rows.member, len(rows.units)
+        if rows.id != self.table.size:
+            raise ValueError(f"trial {rows.id} where {self.table.size} comes next")
+        if rows.generation == self.opened:
+            self._open(rows.rows)
+        if rows.generation != self.opened - 1 or member != self.handed or member + count > len(self.members):
+            raise ValueError(f"members {member}..{member + count - 1} of generation {rows.generation}")
+        at, ids = self.table.add(count), np.arange(rows.id, rows.id + count)
+        self.table.unit.array[at] = units
+        self.table.generation.array[at] = rows.generation
+        self.table.member.array[at] = np.arange(member, member + count)
+        self.table.asked.array[at] = rows.time
+        self.table.horizon.array[at] = self.horizon = float(rows.horizon)
+        if rows.streams is not None:
+            self.table.stream.array[at] = rows.streams
         self.members[member : member + count] = ids
         self.handed += count
         return ids
 
-    def _ask(self, body: dict[str, Any]) -> None:
-        ids = self._hand_out(body)
+    def _ask(self, event: events.Ask) -> None:
+        ids = self._hand_out(event)
         self.table.state.array[ids] = TrialState.RUNNING
-        self.table.worker.update(dict.fromkeys(ids.tolist(), body["worker"]))
+        self.table.worker.update(dict.fromkeys(ids.tolist(), event.worker))
         self.running.update(ids.tolist())
 
-    def _batch(self, body: dict[str, Any]) -> None:
-        ids = self._hand_out(body)
-        self._finish(ids, body["results"], body["end"])
+    def _batch(self, event: events.Batch) -> None:
+        self._finish(self._hand_out(event), event.results, event.end)
 
-    def _tell(self, body: dict[str, Any]) -> None:
-        ids = np.asarray(body["ids"], np.int64)
+    def _tell(self, event: events.Tell) -> None:
+        ids = np.asarray(event.ids, np.int64)
         states = self.table.state.array[ids]
         if len(set(ids.tolist())) != len(ids) or (ids < 0).any() or (states >= TrialState.COMPLETE).any():
             raise ValueError(f"trials {ids.tolist()[:5]} are told twice")
-        self._finish(ids, body["results"], body["time"])
+        self._finish(ids, event.results, event.time)
 
-    def _finish(self, ids: np.ndarray, results: dict[str, Any], time: float) -> None:
-        table, value = self.table, np.asarray(results["value"], np.float64)
+    def _finish(self, ids: np.ndarray, results: Results, time: float) -> None:
+        table, value = self.table, np.asarray(results.value, np.float64)
         if value.shape != ids.shape:
             raise ValueError(f"{value.shape} values for {len(ids)} trials")
         good = np.isfinite(value)
         table.value.array[ids] = np.where(good, value, np.nan)
         table.state.array[ids] = np.where(good, TrialState.COMPLETE, TrialState.FAILED)
         table.told.array[ids] = time
-        for index, reason in results["reasons"].items():
+        for index, reason in results.reasons.items():
             table.reason[int(ids[int(index)])] = str(reason)
-        for name in _EXTRAS:
-            if name in results:
-                extra = np.asarray(results[name], np.float64)
+        for name in Results.EXTRAS:
+            found = getattr(results, name)
+            if found is not None:
+                extra = np.asarray(found, np.float64)
                 if len(extra) != len(ids):
                     raise ValueError(f"{extra.shape} of {name} for {len(ids)} trials")
                 table.set_extra(name, ids, extra)
@@ -154,53 +160,56 @@ class History:
                 table.worker.pop(trial_id, None)
         self._others.append(ids)
 
-    def _add_foreign(self, body: dict[str, Any]) -> np.ndarray:
-        units = _units(body["units"], self.dim)
-        if body["id"] != self.table.size:
-            raise ValueError(f"trial {body['id']} where {self.table.size} comes next")
+    def _add_foreign(self, event: events.Enqueue | events.Attach) -> np.ndarray:
+        units = _units(event.units, self.dim)
+        if event.id != self.table.size:
+            raise ValueError(f"trial {event.id} where {self.table.size} comes next")
         rows = self.table.add(len(units))
         self.table.unit.array[rows] = units
-        self.table.asked.array[rows] = body["time"]
-        self.table.horizon.array[rows] = body.get("horizon", 1.0)
-        self.exact.update((rows.start + k, dict(values)) for k, values in enumerate(body.get("exact", ())) if values)
+        self.table.asked.array[rows] = event.time
+        self.table.horizon.array[rows] = event.horizon
+        self.exact.update((rows.start + k, dict(values)) for k, values in enumerate(event.exact) if values)
         return np.arange(rows.start, rows.stop)
 
-    def _enqueue(self, body: dict[str, Any]) -> None:
-        self.waiting.extend(self._add_foreign(body).tolist())
+    def _enqueue(self, event: events.Enqueue) -> None:
+        self.waiting.extend(self._add_foreign(event).tolist())
 
-    def _attach(self, body: dict[str, Any]) -> None:
-        self._finish(self._add_foreign(body), body["results"], body["time"])
+    def _attach(self, event: events.Attach) -> None:
+        self._finish(self._add_foreign(event), event.results, event.time)
 
-    def _claim(self, body: dict[str, Any]) -> None:
-        for trial_id in body["ids"]:
+    def _claim(self, event: events.Claim) -> None:
+        for trial_id in event.ids:
             self.waiting.remove(trial_id)
             self.running.add(trial_id)
-            self.table.worker[trial_id] = body["worker"]
+            self.table.worker[trial_id] = event.worker
             self.table.state.array[trial_id] = TrialState.RUNNING
-            self.table.asked.array[trial_id] = body["time"]
+            self.table.asked.array[trial_id] = event.time
 
-    def _requeue(self, body: dict[str, Any]) -> None:
-        for trial_id in body["ids"]:
+    def _requeue(self, event: events.Requeue) -> None:
+        for trial_id in event.ids:
             self.running.remove(trial_id)
             self.table.worker.pop(trial_id)
             self.table.state.array[trial_id] = TrialState.WAITING
             self.table.attempt.array[trial_id] += 1
-            self.table.lost.array[trial_id] += bool(body["lost"])
+            self.table.lost.array[trial_id] += bool(event.lost)
         # the earliest trials first, so that a resumed search goes through them in their first order
-        self.waiting = sorted(self.waiting + list(body["ids"]))
+        self.waiting = sorted(self.waiting + list(event.ids))
 
-    def _study(self, body: dict[str, Any]) -> None:
+    def _begin(self, event: events.Begin) -> None:
         if self.header:
             raise ValueError("a second study in one storage")
-        self.header = body
+        self.header = body_of(event)
 
-    def _layout(self, body: dict[str, Any]) -> None:
-        self.layouts[str(body["name"])] = layout = body["layout"]
-        if body["name"] == "population" and isinstance(layout.get("chunk"), int):
-            self.widths.append(layout["chunk"])
+    def _layout(self, event: events.Layout) -> None:
+        self.layouts[str(event.name)] = event.layout
+        if event.name == "population" and isinstance(event.layout.get("chunk"), int):
+            self.widths.append(event.layout["chunk"])
 
-    def _note(self, body: dict[str, Any]) -> None:
-        self.notes.append(body)
+    def _stop(self, event: events.Stop) -> None:
+        self.stops.append(str(event.stopped))
+
+    def _repair(self, event: events.Repair) -> None:
+        self.remarks.append(str(event.text))
 
 
 def _units(units: Any, dim: int) -> np.ndarray:

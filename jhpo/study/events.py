@@ -1,0 +1,225 @@
+"""The events of a study's log, one class for each kind: what happened, in the fields that are stored.
+
+A log entry is a kind and a body, a map of plain values and arrays. `body_of` writes an event as a body and `read_event`
+reads one; the fields of a class are the keys of the body, in the order in which they are written.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+
+from jhpo.storage.codec import Entry
+
+_LEFT_OUT = {"left_out": True}  # a field that is not stored where it has its usual value
+
+
+@dataclass(frozen=True, eq=False)
+class Results:
+    """What k trials gave, a row a trial."""
+
+    value: np.ndarray  # float64[k], in the user's own sign; not finite where the trial failed
+    reasons: dict[int, str]  # of failures, by row
+    grad: np.ndarray | None = field(default=None, metadata=_LEFT_OUT)  # float[k, d], of the unit coordinates
+    constraint: np.ndarray | None = field(default=None, metadata=_LEFT_OUT)  # float[k, c], feasible where >= 0
+    cost: np.ndarray | None = field(default=None, metadata=_LEFT_OUT)  # float[k]
+    variance: np.ndarray | None = field(default=None, metadata=_LEFT_OUT)  # float[k], of the value, from replicates
+
+    EXTRAS: ClassVar[tuple[str, ...]] = ("grad", "constraint", "cost", "variance")
+
+    def row(self, place: int) -> Results:
+        """The results of one of the trials."""
+        reasons = {int(k): v for k, v in self.reasons.items()}
+        extras = {name: getattr(self, name) for name in self.EXTRAS}
+        return Results(
+            np.asarray(self.value)[place : place + 1],
+            {0: reasons[place]} if place in reasons else {},
+            **{k: None if x is None else np.asarray(x)[place : place + 1] for k, x in extras.items()},
+        )
+
+
+class Event:
+    """Something that happened to a study."""
+
+    kind: ClassVar[str]
+
+
+@dataclass(frozen=True, eq=False)
+class Begin(Event):
+    """The first event: what is searched, and how."""
+
+    kind = "study"
+    space: str  # JSON
+    strategy: dict[str, Any]  # see `jhpo.storage.spec`
+    seed: int
+    direction: str  # "minimize" or "maximize"
+    replicates: int
+    x64: bool  # the precision that the strategy computes in, for ever
+    created: float = 0.0  # seconds since the epoch
+    versions: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Ask(Event):
+    """New trials were handed out: rows of the open generation, or the first ones of the next."""
+
+    kind = "ask"
+    generation: int
+    rows: int  # of the whole generation
+    member: int  # first row
+    id: int  # first trial
+    units: np.ndarray  # float[k, d]
+    worker: str
+    time: float
+    streams: np.ndarray | None = field(default=None, metadata=_LEFT_OUT)  # [k], ids that make the keys
+    horizon: float = field(default=1.0, metadata=_LEFT_OUT)  # share of the training
+
+
+@dataclass(frozen=True, eq=False)
+class Batch(Event):
+    """New trials were evaluated at once; the fields of an `Ask`, and their results."""
+
+    kind = "batch"
+    generation: int
+    rows: int
+    member: int
+    id: int
+    units: np.ndarray
+    results: Results
+    time: float  # when it began
+    end: float
+    streams: np.ndarray | None = field(default=None, metadata=_LEFT_OUT)
+    horizon: float = field(default=1.0, metadata=_LEFT_OUT)
+
+
+@dataclass(frozen=True, eq=False)
+class Tell(Event):
+    """Trials that had been handed out are finished."""
+
+    kind = "tell"
+    ids: np.ndarray  # int[k]
+    results: Results
+    time: float
+
+
+@dataclass(frozen=True, eq=False)
+class Enqueue(Event):
+    """Points of the user's own wait for a worker."""
+
+    kind = "enqueue"
+    id: int  # first trial
+    units: np.ndarray  # float[k, d]
+    time: float
+    exact: Sequence[dict[str, Any]] = field(
+        default=(), metadata=_LEFT_OUT
+    )  # numbers as they were given, by dotted name
+    horizon: float = field(default=1.0, metadata=_LEFT_OUT)
+
+
+@dataclass(frozen=True, eq=False)
+class Attach(Event):
+    """Finished trials from elsewhere, or behind a gap that was repaired."""
+
+    kind = "attach"
+    id: int  # first trial
+    units: np.ndarray  # float[k, d]
+    results: Results
+    time: float
+    source: str = ""
+    exact: Sequence[dict[str, Any]] = field(default=(), metadata=_LEFT_OUT)
+    horizon: float = field(default=1.0, metadata=_LEFT_OUT)
+
+
+@dataclass(frozen=True, eq=False)
+class Claim(Event):
+    """Waiting trials were handed out."""
+
+    kind = "claim"
+    ids: list[int]
+    worker: str
+    time: float
+
+
+@dataclass(frozen=True, eq=False)
+class Requeue(Event):
+    """Running trials wait again."""
+
+    kind = "requeue"
+    ids: list[int]
+    lost: bool  # their workers were lost; otherwise they were given back
+    time: float
+
+
+@dataclass(frozen=True, eq=False)
+class Layout(Event):
+    """How an evaluator spreads the members, chosen by measurement."""
+
+    kind = "layout"
+    name: str
+    layout: dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Stop(Event):
+    """A call of `optimize` ended."""
+
+    kind = "stop"
+    stopped: str
+    evaluations: int = 0
+    seconds: float = 0.0
+    compile_seconds: float = 0.0
+    time: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Repair(Event):
+    """A damaged storage was rewritten."""
+
+    kind = "repair"
+    text: str
+
+
+KINDS: dict[str, type[Event]] = {
+    cls.kind: cls for cls in (Begin, Ask, Batch, Tell, Enqueue, Attach, Claim, Requeue, Layout, Stop, Repair)
+}
+Append = Callable[[Event], None]
+
+
+def body_of(event: Event | Results) -> dict[str, Any]:
+    """The event as it is stored.
+
+    >>> body_of(Requeue([3], lost=True, time=0.5))
+    {'ids': [3], 'lost': True, 'time': 0.5}
+    """
+    body: dict[str, Any] = {}
+    for each in dataclasses.fields(event):  # type: ignore[arg-type]
+        value = getattr(event, each.name)
+        if not (each.metadata.get("left_out") and _usual(value, each.default)):
+            body[each.name] = body_of(value) if isinstance(value, Results) else value
+    return body
+
+
+def _usual(value: Any, default: Any) -> bool:
+    return value is default or (isinstance(value, float) and value == default)
+
+
+def read_event(entry: Entry) -> Event:
+    """The event that an entry of the log describes; keys that are not known are passed over.
+
+    Raises:
+        KeyError: an unknown kind.
+        TypeError, ValueError, AttributeError: a body of another form.
+    """
+    cls = KINDS[entry.kind]
+    body = _known(cls, entry.body)
+    if "results" in body:
+        body["results"] = Results(**_known(Results, body["results"]))
+    return cls(**body)
+
+
+def _known(cls: type[Any], body: dict[str, Any]) -> dict[str, Any]:
+    return {f.name: body[f.name] for f in dataclasses.fields(cls) if f.name in body}
