@@ -21,6 +21,8 @@ import numpy as np
 from jhpo.kernels.numerics import safe_sqrt
 
 Profile = Callable[[jax.Array], jax.Array]
+# bool[d], True where the coordinate is an unordered choice; None where none is
+Categorical = np.ndarray | jax.Array | None
 # Distances from so many points on are summed a coordinate at a time.
 _MANY = 16
 
@@ -94,19 +96,25 @@ JETS: dict[Profile, Callable[[jax.Array], tuple[jax.Array, jax.Array, jax.Array]
 }
 
 
-def pair_terms(x: Points, z: Points, categorical: np.ndarray) -> jax.Array:
+def some(categorical: Categorical) -> bool:
+    """There may be unordered choices: what is not known before the program runs counts as one."""
+    return bool(categorical.any()) if isinstance(categorical, np.ndarray) else categorical is not None
+
+
+def pair_terms(x: Points, z: Points, categorical: Categorical) -> jax.Array:
     """Unscaled squared distances of one pair, a term a coordinate and a last one for activity.
 
     Args:
         x, z: single points, ``x.x`` float[d].
-        categorical: bool[d], True where the coordinate is an unordered choice.
+        categorical: which coordinates are unordered choices.
 
     Returns:
         float[d + 1]. The last term is the number of coordinates active in only one of the two, else 0.
     """
     difference = x.x - z.x
-    hamming = jnp.where(difference != 0, 1.0, 0.0).astype(difference.dtype)
-    terms = jnp.where(categorical, hamming, difference * difference) if categorical.any() else difference * difference
+    terms = difference * difference
+    if some(categorical):
+        terms = jnp.where(jnp.asarray(categorical), (difference != 0).astype(difference.dtype), terms)
     if x.active is None or z.active is None:
         gap = jnp.zeros((1,), terms.dtype)
     else:
@@ -114,21 +122,20 @@ def pair_terms(x: Points, z: Points, categorical: np.ndarray) -> jax.Array:
     return jnp.concatenate([terms, gap])
 
 
-def squared_distance(x: Points, z: Points, weights: jax.Array, categorical: np.ndarray) -> jax.Array:
+def squared_distance(x: Points, z: Points, weights: jax.Array, categorical: Categorical) -> jax.Array:
     """Scaled squared distance of one pair: ``pair_terms . weights``, ``weights`` float[d + 1] (1 / lengthscale^2)."""
     difference = x.x - z.x
     own = weights[:-1]
-    if categorical.any():
-        hamming = jnp.where(difference != 0, own, 0.0)
-        r2 = jnp.sum(jnp.where(categorical, hamming, own * difference * difference))
-    else:
-        r2 = jnp.sum(own * difference * difference)
+    terms = own * difference * difference
+    if some(categorical):
+        terms = jnp.where(jnp.asarray(categorical), jnp.where(difference != 0, own, 0.0), terms)
+    r2 = jnp.sum(terms)
     if x.active is None or z.active is None:
         return r2
     return r2 + weights[-1] * jnp.sum(x.active != z.active, dtype=r2.dtype)
 
 
-def all_terms(points: Points, categorical: np.ndarray) -> jax.Array:
+def all_terms(points: Points, categorical: Categorical) -> jax.Array:
     """`pair_terms` of every pair among n points: float[d + 1, n, n], made once and reused by every step of a fit.
 
     The pairs come last: what a step does with the terms are products of one row, and those are fast along them.
@@ -142,17 +149,18 @@ def distances(terms: jax.Array, weights: jax.Array) -> jax.Array:
     return (weights @ terms.reshape(terms.shape[0], -1)).reshape(terms.shape[1:])
 
 
-def cross_distances(x: Points, z: Points, weights: jax.Array, categorical: np.ndarray) -> jax.Array:
+def cross_distances(x: Points, z: Points, weights: jax.Array, categorical: Categorical) -> jax.Array:
     """`squared_distance` of every pair among n and m points: float[n, m]."""
     if x.x.shape[0] < _MANY:
         row = jax.vmap(lambda a, b: squared_distance(a, b, weights, categorical), in_axes=(None, 0))
         return jax.vmap(row, in_axes=(0, None))(x, z)
-    choice, (x, z, weights) = jnp.asarray(categorical), jax.tree.map(jnp.asarray, (x, z, weights))
+    x, z, weights = jax.tree.map(jnp.asarray, (x, z, weights))
+    choice = jnp.asarray(categorical) if some(categorical) else None
 
     def one(j: jax.Array, r2: jax.Array) -> jax.Array:
         difference = x.x[:, j][:, None] - z.x[:, j][None, :]
         own = difference * difference
-        if categorical.any():
+        if choice is not None:
             own = jnp.where(choice[j], (difference != 0).astype(own.dtype), own)
         r2 = r2 + weights[j] * own
         if x.active is None or z.active is None:
@@ -164,7 +172,7 @@ def cross_distances(x: Points, z: Points, weights: jax.Array, categorical: np.nd
     return jax.lax.fori_loop(0, x.x.shape[1], one, empty)
 
 
-def cross(x: Points, z: Points, weights: jax.Array, categorical: np.ndarray, profile: Profile = matern52) -> jax.Array:
+def cross(x: Points, z: Points, weights: jax.Array, categorical: Categorical, profile: Profile = matern52) -> jax.Array:
     """Correlations float[n, m] between n and m points.
 
     >>> p = Points(jnp.array([[0.0], [1.0]], jnp.float32))

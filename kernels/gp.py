@@ -15,6 +15,7 @@ import numpy as np
 
 from jhpo.kernels import lbfgs
 from jhpo.kernels.covariance import (
+    Categorical,
     Points,
     Profile,
     all_terms,
@@ -42,10 +43,10 @@ class Parameters(NamedTuple):
 class Prior(NamedTuple):
     """Independent normal priors on theta and a box around it; see `default_prior`."""
 
-    mean: np.ndarray  # [d + 3]
-    deviation: np.ndarray  # [d + 3]
-    lower: np.ndarray  # [d + 3]
-    upper: np.ndarray  # [d + 3]
+    mean: jax.Array  # float[d + 3]
+    deviation: np.ndarray  # float[d + 3]
+    lower: np.ndarray  # float[d + 3]
+    upper: np.ndarray  # float[d + 3]
 
 
 class Data(NamedTuple):
@@ -77,8 +78,11 @@ def unpack(theta: jax.Array) -> Parameters:
     return Parameters(jnp.exp(-2.0 * theta[:-2]), jnp.exp(theta[-2]), jnp.exp(theta[-1]))
 
 
-def default_prior(d: int, dtype: jnp.dtype) -> Prior:
+def default_prior(d: int, dtype: jnp.dtype, count: int | jax.Array | None = None) -> Prior:
     """Weakly informative priors that scale with the dimension.
+
+    Args:
+        d: columns of the points. dtype: of theta. count: coordinates, where some columns are padding; d by default.
 
     Lengthscales LogNormal(sqrt(2) + log(d)/2, sqrt(3)) (Hvarfner et al. 2024, "Vanilla Bayesian optimization performs
     great in high dimensions"), output scale LogNormal(0, 1), both at the mode of the parameter's own density, which
@@ -88,12 +92,12 @@ def default_prior(d: int, dtype: jnp.dtype) -> Prior:
     sound: 1e-6 in float64, 1e-4 in float32.
     """
     floor = 1e-6 if np.dtype(dtype).itemsize >= 8 else 1e-4
-    length = [np.sqrt(2) + np.log(max(d, 1)) / 2 - 3.0, np.sqrt(3)]
-    mean = [length[0]] * d + [0.0, 0.0, -9.0]
-    deviation = [length[1]] * d + [1.0, 1.0, 2.0]
+    length = 0.5 * jnp.log(jnp.asarray(d if count is None else count, dtype)) + float(np.sqrt(2) - 3.0)
+    mean = jnp.concatenate([jnp.full((d,), length), jnp.asarray([0.0, 0.0, -9.0], dtype)])
+    deviation = [np.sqrt(3)] * d + [1.0, 1.0, 2.0]
     lower = np.log([0.025] * d + [0.1, 0.05, floor])
     upper = np.log([50.0] * d + [50.0, 20.0, 1.0])
-    return Prior(*(np.asarray(v, np.dtype(dtype)) for v in (mean, deviation, lower, upper)))
+    return Prior(mean, *(np.asarray(v, np.dtype(dtype)) for v in (deviation, lower, upper)))
 
 
 def _correlation(terms: jax.Array, weights: jax.Array, profile: Profile) -> tuple[jax.Array, jax.Array]:
@@ -108,7 +112,7 @@ def _covariance(correlation: jax.Array, p: Parameters, variance: jax.Array, mask
     return jnp.where(pair, p.scale * correlation, 0.0) + jnp.diag(diagonal)
 
 
-def _terms(data: Data, categorical: np.ndarray) -> jax.Array:
+def _terms(data: Data, categorical: Categorical) -> jax.Array:
     return all_terms(_clean(data.points, data.mask), categorical)
 
 
@@ -144,7 +148,7 @@ def _likelihood(theta: jax.Array, terms: jax.Array, data: Data, profile: Profile
 
 
 def negative_log_likelihood(
-    theta: jax.Array, data: Data, categorical: np.ndarray, profile: Profile = matern52
+    theta: jax.Array, data: Data, categorical: Categorical, profile: Profile = matern52
 ) -> jax.Array:
     """Negative log marginal likelihood, float[]; its gradient with respect to theta is the closed form.
 
@@ -161,7 +165,7 @@ def negative_log_likelihood(
     return value(theta)
 
 
-def objective(data: Data, prior: Prior, categorical: np.ndarray, profile: Profile = matern52) -> lbfgs.ValueAndGrad:
+def objective(data: Data, prior: Prior, categorical: Categorical, profile: Profile = matern52) -> lbfgs.ValueAndGrad:
     """The function a fit minimises: theta to the negative log posterior density (up to a constant) and its gradient."""
     terms = _terms(data, categorical)
 
@@ -177,7 +181,7 @@ def fit(
     starts: jax.Array,
     data: Data,
     prior: Prior,
-    categorical: np.ndarray,
+    categorical: Categorical,
     *,
     iterations: int,
     profile: Profile = matern52,
@@ -218,7 +222,7 @@ def most_probable(
     return thetas[best], values[best]
 
 
-def condition(theta: jax.Array, data: Data, categorical: np.ndarray, profile: Profile = matern52) -> Posterior:
+def condition(theta: jax.Array, data: Data, categorical: Categorical, profile: Profile = matern52) -> Posterior:
     """The posterior for given parameters; the factorisation adds jitter only if it fails without."""
     p = unpack(theta)
     points = _clean(data.points, data.mask)
@@ -229,7 +233,7 @@ def condition(theta: jax.Array, data: Data, categorical: np.ndarray, profile: Pr
     return Posterior(points, y, jnp.asarray(data.mask), p, root, (root @ y) @ root)
 
 
-def _cross_rows(posterior: Posterior, queries: Points, categorical: np.ndarray, profile: Profile) -> jax.Array:
+def _cross_rows(posterior: Posterior, queries: Points, categorical: Categorical, profile: Profile) -> jax.Array:
     """Covariances float[m, N] of points with the rows, 0 at padding (else variances turn negative)."""
     weights, points, slopes = posterior.parameters.weights, posterior.points, posterior.slopes
     r2 = cross_distances(queries, points, weights, categorical)
@@ -241,7 +245,7 @@ def _cross_rows(posterior: Posterior, queries: Points, categorical: np.ndarray, 
     return jnp.where(posterior.mask[None, :], posterior.parameters.scale * rows, 0.0)
 
 
-def _cross_row(posterior: Posterior, query: Points, categorical: np.ndarray, profile: Profile) -> jax.Array:
+def _cross_row(posterior: Posterior, query: Points, categorical: Categorical, profile: Profile) -> jax.Array:
     """`_cross_rows` of one point, float[N]."""
     return _cross_rows(posterior, _alone(query), categorical, profile)[0]
 
@@ -252,7 +256,7 @@ def _alone(point: Points) -> Points:
 
 
 def predict(
-    posterior: Posterior, query: Points, categorical: np.ndarray, profile: Profile = matern52
+    posterior: Posterior, query: Points, categorical: Categorical, profile: Profile = matern52
 ) -> tuple[jax.Array, jax.Array]:
     """Mean (float[] or float[worlds]) and variance of the noise-free function at one point; vmap for more.
 
@@ -264,12 +268,12 @@ def predict(
     return posterior.alpha @ k, jnp.maximum(scale - jnp.sum(white * white), 1e-12 * scale)
 
 
-def means(posterior: Posterior, queries: Points, categorical: np.ndarray, profile: Profile = matern52) -> jax.Array:
+def means(posterior: Posterior, queries: Points, categorical: Categorical, profile: Profile = matern52) -> jax.Array:
     """Means float[m] at m points, of one world."""
     return _cross_rows(posterior, queries, categorical, profile) @ posterior.alpha
 
 
-def whiten(posterior: Posterior, queries: Points, categorical: np.ndarray, profile: Profile = matern52) -> jax.Array:
+def whiten(posterior: Posterior, queries: Points, categorical: Categorical, profile: Profile = matern52) -> jax.Array:
     """Rows float[m, N] whose products are what the data explain of the prior's covariance.
 
     The variance at point i is ``scale - sum(rows[i]**2)``, the means are ``rows @ (root @ y)``. `append` leaves all
@@ -283,7 +287,7 @@ def extend(
     rows: jax.Array,
     queries: Points,
     point: Points,
-    categorical: np.ndarray,
+    categorical: Categorical,
     profile: Profile = matern52,
 ) -> jax.Array:
     """The column float[m] that `append` of one point adds to the rows of `whiten`: O(m N) instead of O(m N^2).
@@ -308,7 +312,7 @@ def left_out(posterior: Posterior) -> jax.Array:
 
 
 def joint(
-    posterior: Posterior, queries: Points, categorical: np.ndarray, profile: Profile = matern52
+    posterior: Posterior, queries: Points, categorical: Categorical, profile: Profile = matern52
 ) -> tuple[jax.Array, jax.Array]:
     """Mean float[m] and covariance float[m, m] of the noise-free function at m points."""
     k = _cross_rows(posterior, queries, categorical, profile)
@@ -323,7 +327,7 @@ def append(
     index: jax.Array,
     query: Points,
     y: jax.Array,
-    categorical: np.ndarray,
+    categorical: Categorical,
     profile: Profile = matern52,
 ) -> Posterior:
     """The posterior with one more observation in the free row ``index``: O(N^2), no new factorisation.

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jhpo.kernels import gp, lbfgs
-from jhpo.kernels.covariance import JETS, Profile, all_terms, distances, matern52
+from jhpo.kernels.covariance import JETS, Categorical, Profile, all_terms, distances, matern52
 from jhpo.kernels.numerics import cholesky_inverse, jittered_cholesky_inverse, triangle_gram
 
 # The logarithm of the slopes' noise variance, as a share of their prior variance: Normal, and its upper bound.
@@ -31,11 +31,12 @@ class Slopes(NamedTuple):
     mask: jax.Array  # bool[S, d], the derivatives that count
 
 
-def default_prior(d: int, dtype: jnp.dtype) -> gp.Prior:
+def default_prior(d: int, dtype: jnp.dtype, count: int | jax.Array | None = None) -> gp.Prior:
     """That of `gp.default_prior` and, as the last parameter of d + 4, the noise of the slopes."""
-    plain = gp.default_prior(d, dtype)
-    more = (_NOISE_MEAN, _NOISE_DEVIATION, plain.lower[-1], _NOISE_MOST)
-    return gp.Prior(*(np.append(a, np.asarray(b, a.dtype)) for a, b in zip(plain, more)))
+    plain = gp.default_prior(d, dtype, count)
+    more = (_NOISE_DEVIATION, plain.lower[-1], _NOISE_MOST)
+    mean = jnp.append(plain.mean, jnp.asarray(_NOISE_MEAN, plain.mean.dtype))
+    return gp.Prior(mean, *(np.append(a, np.asarray(b, a.dtype)) for a, b in zip(plain[1:], more)))
 
 
 def rows_for(points: int, slopes: int, d: int) -> int:
@@ -105,7 +106,7 @@ def _targets(theta: jax.Array, data: gp.Data, slopes: Slopes) -> jax.Array:
 
 
 def objective(
-    data: gp.Data, slopes: Slopes, prior: gp.Prior, categorical: np.ndarray, profile: Profile = matern52
+    data: gp.Data, slopes: Slopes, prior: gp.Prior, categorical: Categorical, profile: Profile = matern52
 ) -> lbfgs.ValueAndGrad:
     """theta float[d + 4] to the negative log posterior density (up to a constant) and its gradient.
 
@@ -138,7 +139,7 @@ def fit(
     data: gp.Data,
     slopes: Slopes,
     prior: gp.Prior,
-    categorical: np.ndarray,
+    categorical: Categorical,
     *,
     iterations: int,
     profile: Profile = matern52,
@@ -148,7 +149,7 @@ def fit(
 
 
 def condition(
-    theta: jax.Array, data: gp.Data, slopes: Slopes, categorical: np.ndarray, profile: Profile = matern52
+    theta: jax.Array, data: gp.Data, slopes: Slopes, categorical: Categorical, profile: Profile = matern52
 ) -> gp.Posterior:
     """The posterior for given parameters; the factorisation adds jitter only if it fails without.
 

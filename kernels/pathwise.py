@@ -28,17 +28,30 @@ class Paths(NamedTuple):
     update: jax.Array  # float[S, N], of the covariances with the rows
 
 
-def embed(points: Points, weights: jax.Array, cells: np.ndarray, categorical: np.ndarray) -> jax.Array:
+class Choices(NamedTuple):
+    """Which coordinates are unordered choices, and among how many."""
+
+    categorical: np.ndarray | jax.Array  # bool[d]
+    cells: np.ndarray | jax.Array  # int32[d], numbers of categories
+    most: int  # no coordinate has more
+
+
+def embed(points: Points, weights: jax.Array, choices: Choices | None) -> jax.Array:
     """Points as vectors whose squared distances are those of `jhpo.kernels.covariance`: float[n, e].
 
     Args:
-        points: n rows. weights: float[d + 1]. cells: int[d], numbers of categories. categorical: bool[d].
+        points: n rows. weights: float[d + 1]. choices: None where every coordinate is ordered.
     """
-    root = jnp.sqrt(weights)
-    parts = [(points.x * root[None, :-1])[:, ~categorical]]
-    for j in np.flatnonzero(categorical):
-        index = jnp.floor(points.x[:, j] * int(cells[j])).astype(jnp.int32)
-        parts.append(jax.nn.one_hot(index, int(cells[j]), dtype=points.x.dtype) * root[j] * float(np.sqrt(0.5)))
+    root, x = jnp.sqrt(weights), points.x
+    scaled = x * root[None, :-1]
+    if choices is None:
+        parts = [scaled]
+    else:
+        unordered = jnp.asarray(choices.categorical)
+        index = jnp.floor(x * jnp.asarray(choices.cells).astype(x.dtype)[None, :]).astype(jnp.int32)
+        code = jax.nn.one_hot(index, choices.most, dtype=x.dtype) * (root[:-1] * float(np.sqrt(0.5)))[None, :, None]
+        code = jnp.where(unordered[None, :, None], code, 0.0)
+        parts = [jnp.where(unordered[None, :], 0.0, scaled), code.reshape(x.shape[0], -1)]
     if points.active is not None:
         parts.append(points.active.astype(points.x.dtype) * root[-1])
     return jnp.concatenate(parts, axis=1)
@@ -54,8 +67,7 @@ def draw(
     noise: jax.Array,
     key: jax.Array,
     count: int,
-    cells: np.ndarray,
-    categorical: np.ndarray,
+    choices: Choices | None,
     *,
     kernel: str = "matern52",
     features: int = 512,
@@ -69,7 +81,7 @@ def draw(
     """
     dtype = posterior.y.dtype
     p = posterior.parameters
-    embedded = embed(posterior.points, p.weights, cells, categorical)
+    embedded = embed(posterior.points, p.weights, choices)
     frequency_key, chi_key, phase_key, weight_key, noise_key = jax.random.split(key, 5)
     frequencies = jax.random.normal(frequency_key, (features, embedded.shape[1]), dtype)
     freedom = _FREEDOM[kernel]
@@ -90,14 +102,14 @@ def evaluate(
     paths: Paths,
     posterior: gp.Posterior,
     queries: Points,
-    cells: np.ndarray,
-    categorical: np.ndarray,
+    choices: Choices | None,
     *,
     kernel: str = "matern52",
 ) -> jax.Array:
     """Values of the paths at n points: float[S, n]."""
     p = posterior.parameters
     profile: Profile = PROFILES[kernel]
+    categorical = None if choices is None else choices.categorical
     k = p.scale * cross(queries, posterior.points, p.weights, categorical, profile)
     k = jnp.where(posterior.mask[None, :], k, 0.0)
-    return _prior(paths, embed(queries, p.weights, cells, categorical)) + paths.update @ k.T
+    return _prior(paths, embed(queries, p.weights, choices)) + paths.update @ k.T

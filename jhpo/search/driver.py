@@ -24,7 +24,7 @@ _FOREVER = 2**31
 
 def _turn(
     strategy: Strategy,
-    space: Space,
+    space: Space | None,
     state: Any,
     units: jax.Array,
     result: Evaluation,
@@ -63,7 +63,7 @@ _cross_program = Programs(
 _absorb_program = Programs(lambda strategy, state, units, result: strategy.absorb(state, units, result), most=_MOST)
 
 
-def blank_state(strategy: Strategy, space: Space, root: jax.Array) -> Any:
+def blank_state(strategy: Strategy, space: Space | None, root: jax.Array) -> Any:
     """Zeros in the structure of the strategy's state; compiles and runs nothing."""
     shapes = jax.eval_shape(lambda: strategy.init(space, init_key(root)))
     return blank(shapes)
@@ -101,7 +101,8 @@ class Driver:
     """
 
     def __init__(self, strategy: Strategy, space: Space, root: jax.Array) -> None:
-        self.strategy, self.space, self.root = strategy, strategy.view(space), root
+        self.strategy, self.space, self._columns = strategy.bind(space)
+        self.root, self._dim = root, space.dim
         self.state: Any = None
         self.generation = 0  # number of generations asked for
         self._boundaries = set(itertools.accumulate(strategy.segments(_FOREVER)[:-1]))
@@ -140,14 +141,12 @@ class Driver:
                 return self._cross(np.asarray(units), result)
             else:
                 self._make_room()
-            dtype = jnp.result_type(float)
-            told = np.zeros((len(result.value), self.space.dim)) if units is None else units
+            told = np.zeros((len(result.value), self._dim)) if units is None else units
             arguments = (
                 self.strategy,
                 self.space,
                 self.state,
-                np.asarray(told, dtype),
-                _as_dtype(result, dtype),
+                *self._told(told, result),
                 np.bool_(first),
                 self.root,
                 np.uint32(self.generation),
@@ -155,7 +154,7 @@ class Driver:
             asked, self.state = self._program(arguments)(*arguments)
             self.generation += 1
             self._compile_ahead(arguments)
-            return np.asarray(asked)
+            return self._rows(asked)
 
     def tell(self, units: np.ndarray, result: Evaluation) -> None:
         """Tell results without asking for more (the end of a phase, or a study that is told first)."""
@@ -174,9 +173,7 @@ class Driver:
         with self.precision():
             self._ensure()
             self._make_room()
-            dtype = jnp.result_type(float)
-            told = (np.asarray(units, dtype), _as_dtype(result, dtype))
-            self.state = _absorb_program(self.strategy, self.state, *told)
+            self.state = _absorb_program(self.strategy, self.state, *self._told(units, result))
 
     def started(self) -> Request:
         """The request of the phase the strategy is in, begun if it was not."""
@@ -197,13 +194,25 @@ class Driver:
             self._thread.join()  # it began earlier than a compilation of our own could
         return self._ahead.get(key, _turn_program)
 
+    def _told(self, units: np.ndarray, result: Evaluation) -> tuple[np.ndarray, Evaluation]:
+        """Rows and results with the columns and the dtype of the strategy's programs."""
+        dtype, missing = jnp.result_type(float), self._columns - self._dim
+        if missing:
+            units = np.pad(units, [(0, 0), (0, missing)], constant_values=0.5)
+            grad = None if result.grad is None else np.pad(result.grad, [(0, 0), (0, missing)])
+            result = result._replace(grad=grad)
+        return np.asarray(units, dtype), _as_dtype(result, dtype)
+
+    def _rows(self, asked: jax.Array) -> np.ndarray:
+        """The space's columns."""
+        return np.asarray(asked)[:, : self._dim]
+
     def _make_room(self) -> None:
         while self.strategy.full(self.state):
             self.state = self.strategy.grow(self.state)
 
     def _tell(self, units: np.ndarray, result: Evaluation) -> None:
-        dtype = jnp.result_type(float)
-        self.state = _tell_program(self.strategy, self.state, np.asarray(units, dtype), _as_dtype(result, dtype))
+        self.state = _tell_program(self.strategy, self.state, *self._told(units, result))
 
     def _ask(self) -> np.ndarray:
         if self.generation in self._boundaries:
@@ -211,17 +220,15 @@ class Driver:
         self._make_room()
         asked, self.state = _ask_program(self.strategy, self.state, self.root, np.uint32(self.generation))
         self.generation += 1
-        return np.asarray(asked)
+        return self._rows(asked)
 
     def _cross(self, units: np.ndarray, result: Evaluation) -> np.ndarray:
         """From one phase to the next: learn, advance and ask in one program."""
         self._make_room()
-        dtype = jnp.result_type(float)
-        told = (np.asarray(units, dtype), _as_dtype(result, dtype))
-        number = np.uint32(self.generation)
+        told, number = self._told(units, result), np.uint32(self.generation)
         asked, self.state = _cross_program(self.strategy, self.state, *told, self.root, number)
         self.generation += 1
-        return np.asarray(asked)
+        return self._rows(asked)
 
     def _compile_ahead(self, arguments: tuple[Any, ...]) -> None:
         """Compile the program for the next buffer size while the objective runs."""

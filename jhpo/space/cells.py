@@ -7,47 +7,69 @@ product. Those of logarithmic integers are looked up in a `log_table`, with line
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 
-from jhpo.space.log_table import NODE, POINT, STEPS, LogTable, log_table
+from jhpo.space.log_table import NODE, POINT, STEPS, log_table
 from jhpo.space.parameters import Int, Parameter
 
 
-def _interpolated(table: LogTable, step: Any, xp: Any) -> Any:
-    nodes = xp.asarray(table.nodes)
+class LogCells(NamedTuple):
+    """The cells of a logarithmic integer as arrays, which may be longer than its table."""
+
+    starts: Any  # int32[s], the first steps of the lowest values, then 2^24 at least once
+    nodes: Any  # int32[65537], see `log_table`; None if the starts are all there is
+    known: Any  # int32[], number of values whose start is known
+    count: Any  # int32[], number of values
+
+
+def log_cells(parameter: Int) -> LogCells:
+    """The arrays of one parameter, as NumPy's."""
+    table = log_table(parameter.low, parameter.high)
+    starts = np.append(table.starts, np.int32(STEPS))
+    return LogCells(starts, table.nodes, np.int32(len(table.starts)), np.int32(parameter.cells))
+
+
+def _interpolated(nodes: Any, step: Any) -> Any:
     node, rest = step // np.int32(NODE), step % np.int32(NODE)
     low = nodes[node]
     return (low + (nodes[node + 1] - low) * rest // np.int32(NODE)) >> np.int32(POINT)
 
 
-def _log_index(parameter: Int, step: Any, xp: Any) -> Any:
-    table = log_table(parameter.low, parameter.high)
-    starts = xp.asarray(table.starts)
+def log_index(cells: LogCells, unit: Any, xp: Any) -> Any:
+    """Number of the value that unit coordinates in [0, 1] mean: ``float32[...]`` to ``int32[...]``."""
+    step = xp.minimum(xp.floor(unit * np.float32(STEPS)), np.float32(STEPS - 1)).astype(np.int32)
+    starts = xp.asarray(cells.starts)
     index = (_search(starts, step, "right", xp) - 1).astype(np.int32)
-    if table.nodes is None:
+    if cells.nodes is None:
         return index
-    last = np.int32(len(table.starts) - 1)
-    above = xp.maximum(_interpolated(table, step, xp), last)
-    return xp.where(index < last, index, xp.minimum(above, np.int32(parameter.cells - 1)))
+    last = cells.known - np.int32(1)
+    above = xp.maximum(_interpolated(xp.asarray(cells.nodes), step), last)
+    return xp.where(index < last, index, xp.minimum(above, cells.count - np.int32(1)))
 
 
-def _first_step(parameter: Int, index: Any, xp: Any) -> Any:
+def _first_step(cells: LogCells, index: Any, xp: Any) -> Any:
     """The first step that means the value number ``index``, which may be one more than the last."""
-    table = log_table(parameter.low, parameter.high)
-    known = len(table.starts)
-    exact = xp.asarray(np.append(table.starts, np.int32(STEPS)))[xp.minimum(index, np.int32(known))]
-    if table.nodes is None:
+    starts = xp.asarray(cells.starts)
+    exact = starts[xp.minimum(index, cells.known)]
+    if cells.nodes is None:
         return exact
-    nodes = xp.asarray(table.nodes)
+    nodes = xp.asarray(cells.nodes)
     wanted = index << np.int32(POINT)
-    node = xp.clip(_search(nodes, wanted, "left", xp) - 1, 0, len(table.nodes) - 2).astype(np.int32)
+    node = xp.clip(_search(nodes, wanted, "left", xp) - 1, 0, len(nodes) - 2).astype(np.int32)
     gap = xp.maximum(nodes[node + 1] - nodes[node], np.int32(1))
     step = node * np.int32(NODE) - (-(wanted - nodes[node]) * np.int32(NODE) // gap)
-    step = xp.where(index > np.int32(parameter.cells - 1), np.int32(STEPS), step)
-    return xp.where(index < np.int32(known), exact, xp.maximum(step, np.int32(table.starts[-1])))
+    step = xp.where(index > cells.count - np.int32(1), np.int32(STEPS), step)
+    return xp.where(index < cells.known, exact, xp.maximum(step, starts[cells.known - np.int32(1)]))
+
+
+def log_centre(cells: LogCells, index: Any, dtype: Any, xp: Any) -> Any:
+    """Unit coordinates in the middle of the cells: ``int32[...]`` to ``dtype[...]``."""
+    dtype = np.dtype(dtype)
+    first, after = (_first_step(cells, index + np.int32(k), xp) for k in (0, 1))
+    return ((first + after) // np.int32(2)).astype(dtype) / dtype.type(STEPS)
 
 
 def _search(table: Any, wanted: Any, side: Literal["left", "right"], xp: Any) -> Any:
@@ -64,8 +86,7 @@ def index_of(parameter: Parameter, unit: Any, xp: Any = jnp) -> Any:
     """
     unit = xp.clip(xp.asarray(unit).astype(np.float32), np.float32(0), np.float32(1))
     if isinstance(parameter, Int) and parameter.log:
-        step = xp.minimum(xp.floor(unit * np.float32(STEPS)), np.float32(STEPS - 1)).astype(np.int32)
-        return _log_index(parameter, step, xp)
+        return log_index(log_cells(parameter), unit, xp)
     at = xp.floor(unit * np.float32(parameter.cells))
     return xp.minimum(at, np.float32(parameter.cells - 1)).astype(np.int32)
 
@@ -75,8 +96,7 @@ def centre_of(parameter: Parameter, index: Any, dtype: Any, xp: Any = jnp) -> An
     index = xp.clip(xp.asarray(index), 0, parameter.cells - 1).astype(np.int32)
     dtype = np.dtype(dtype)
     if isinstance(parameter, Int) and parameter.log:
-        first, after = (_first_step(parameter, index + np.int32(k), xp) for k in (0, 1))
-        return ((first + after) // np.int32(2)).astype(dtype) / dtype.type(STEPS)
+        return log_centre(log_cells(parameter), index, dtype, xp)
     return (index.astype(dtype) + dtype.type(0.5)) / dtype.type(parameter.cells)
 
 
@@ -85,5 +105,5 @@ def edge_of(parameter: Parameter, index: Any, dtype: Any, xp: Any = jnp) -> Any:
     dtype = np.dtype(dtype)
     index = xp.clip(xp.asarray(index), 0, parameter.cells).astype(np.int32)
     if isinstance(parameter, Int) and parameter.log:
-        return _first_step(parameter, index, xp).astype(dtype) / dtype.type(STEPS)
+        return _first_step(log_cells(parameter), index, xp).astype(dtype) / dtype.type(STEPS)
     return index.astype(dtype) / dtype.type(parameter.cells)

@@ -13,9 +13,10 @@ import numpy as np
 
 from jhpo.errors import InvalidSpace, invalid
 from jhpo.space.categories import remember
-from jhpo.space.cells import centre_of, index_of
+from jhpo.space.cells import centre_of
 from jhpo.space.declared import value_key
 from jhpo.space.layout import Condition, Layout
+from jhpo.space.outline import canonical, cell_index, draw
 from jhpo.space.parameters import Choice, Float, Int, Ordinal, Parameter
 
 # Rounds in which infeasible random rows are drawn again.
@@ -96,61 +97,6 @@ def condition_order(names: tuple[str, ...], conditions: tuple[tuple[Condition, .
 # -- one traced row -------------------------------------------------------------------------------------------
 
 
-def _logarithmic(space: Layout) -> list[tuple[Int, slice]]:
-    return [(p, where) for p, where in zip(space.parameters, space.slices) if isinstance(p, Int) and p.log]
-
-
-def cell_index(space: Layout, unit: jax.Array) -> jax.Array:
-    """``float[d]`` to ``int32[d]``, 0 where continuous; `cells.index_of` of every coordinate at once."""
-    unit = jnp.clip(unit, 0.0, 1.0).astype(jnp.float32)
-    cells = np.maximum(space.cells, 1).astype(np.float32)
-    index = jnp.minimum(jnp.floor(unit * cells), cells - np.float32(1)).astype(jnp.int32)
-    for parameter, where in _logarithmic(space):
-        index = index.at[where].set(index_of(parameter, unit[where]))
-    return index
-
-
-def cell_centre(space: Layout, index: jax.Array, dtype: Any) -> jax.Array:
-    """``int32[d]`` to ``float[d]``; `cells.centre_of` of every coordinate at once."""
-    cells = np.maximum(space.cells, 1)
-    position = jnp.clip(index, 0, jnp.asarray(cells - 1)).astype(dtype)
-    centre = (position + jnp.asarray(0.5, dtype)) / jnp.asarray(cells, dtype)
-    for parameter, where in _logarithmic(space):
-        centre = centre.at[where].set(centre_of(parameter, index[where], dtype))
-    return centre
-
-
-def snap(space: Layout, unit: jax.Array) -> jax.Array:
-    """Discrete coordinates to cell centres; the gradient of continuous ones passes."""
-    clipped = unit + jax.lax.stop_gradient(jnp.clip(unit, 0.0, 1.0) - unit)
-    if not space.cells.any():
-        return clipped
-    return jnp.where(jnp.asarray(space.cells > 0), cell_centre(space, cell_index(space, unit), unit.dtype), clipped)
-
-
-def active(space: Layout, unit: jax.Array) -> jax.Array:
-    """``bool[d]``: all conditions hold, those of the parents too."""
-    if not any(space.conditions):
-        return jnp.ones((space.dim,), bool)
-    index = cell_index(space, unit)
-    on: dict[int, jax.Array] = {}
-    for i in space.order:
-        state = jnp.ones((), bool)
-        for parent, table in space.conditions[i]:
-            state = state & on[parent] & jnp.asarray(table)[index[space.slices[parent].start]]
-        on[i] = state
-    parts = [jnp.full((p.size,), on[i]) for i, p in enumerate(space.parameters)]
-    return jnp.concatenate(parts)
-
-
-def canonical(space: Layout, unit: jax.Array) -> jax.Array:
-    """Snapped, inactive coordinates at their default."""
-    snapped = snap(space, unit)
-    if not any(space.conditions):
-        return snapped
-    return jnp.where(active(space, unit), snapped, jnp.asarray(space.default, unit.dtype))
-
-
 def decode_traced(space: Layout, unit: jax.Array, static: dict[str, Any]) -> Any:
     """``float[..., d]`` to the hyperparameter tree; static values stay the Python values they are."""
     traced = iter(batched(lambda u: _traced_leaves(space, u), unit))
@@ -163,8 +109,8 @@ def decode_traced(space: Layout, unit: jax.Array, static: dict[str, Any]) -> Any
 
 def _traced_leaves(space: Layout, unit: jax.Array) -> list[jax.Array]:
     """``float[d]`` to the values of the parameters that are not static."""
-    unit = canonical(space, unit)
-    index = cell_index(space, unit) if space.cells.any() else None
+    unit = canonical(space.outline, unit)
+    index = cell_index(space.outline, unit) if space.cells.any() else None
     leaves = []
     for parameter, where in zip(space.parameters, space.slices):
         if parameter.static:
@@ -241,35 +187,14 @@ def unit_constraint(space: Layout, unit: jax.Array) -> jax.Array:
         raise invalid("constraints", "at most 256 combinations of static parameters", len(combinations), InvalidSpace)
     each = jnp.stack([constraint(space, decode_traced(space, unit, c)) for c in combinations])
     radix = [p.cells for p in space.parameters if p.static]
-    index = cell_index(space, canonical(space, unit))[np.flatnonzero(space.static_mask)]
+    index = cell_index(space.outline, canonical(space.outline, unit))[np.flatnonzero(space.static_mask)]
     weights = jnp.asarray([math.prod(radix[i + 1 :]) for i in range(len(radix))], jnp.int32)
     return each[(index * weights).sum()]
 
 
-def _uniform(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
-    """``dtype[shape]`` in [0, 1): multiples of 2^-24 in float32, twice as many as `jax.random.uniform` has."""
-    if jnp.dtype(dtype).itemsize > 4:
-        return jax.random.uniform(key, shape, dtype)
-    bits = jax.random.bits(key, shape, jnp.uint32) >> jnp.uint32(8)
-    return bits.astype(dtype) * jnp.asarray(2.0**-24, dtype)
-
-
 def sample(space: Layout, key: jax.Array, n: int, dtype: Any) -> jax.Array:
     """``float[n, d]``: uniform or prior draws, infeasible rows drawn again a bounded number of times."""
-
-    def draw(key: jax.Array) -> jax.Array:
-        uniform = _uniform(key, (n, space.dim), dtype)
-        priors = [p.prior for p in space.parameters for _ in range(p.size)]
-        if not any(priors):
-            return uniform
-        mean = jnp.asarray([p[0] if p else 0.5 for p in priors], dtype)[None]
-        std = jnp.asarray([p[1] if p else 1.0 for p in priors], dtype)[None]
-        cdf = lambda x: jax.scipy.stats.norm.cdf((x - mean) / std)  # noqa: E731
-        a, b = cdf(jnp.zeros((), dtype)), cdf(jnp.ones((), dtype))
-        normal = jnp.clip(mean + std * jax.scipy.stats.norm.ppf(a + uniform * (b - a)), 0.0, 1.0)
-        return jnp.where(jnp.asarray([bool(p) for p in priors])[None], normal, uniform)
-
-    first = draw(key)
+    first = draw(space.outline, key, n, dtype)
     if not space.constraints:
         return first
 
@@ -278,7 +203,8 @@ def sample(space: Layout, key: jax.Array, n: int, dtype: Any) -> jax.Array:
 
     def again(carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         units, i = carry
-        return jnp.where(bad(units)[:, None], draw(jax.random.fold_in(key, i)), units), i + jnp.uint32(1)
+        other = draw(space.outline, jax.random.fold_in(key, i), n, dtype)
+        return jnp.where(bad(units)[:, None], other, units), i + jnp.uint32(1)
 
     unfinished = lambda c: bad(c[0]).any() & (c[1] <= REJECTION_ROUNDS)  # noqa: E731
     return jax.lax.while_loop(unfinished, again, (first, jnp.uint32(1)))[0]

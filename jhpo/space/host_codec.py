@@ -12,9 +12,10 @@ import numpy as np
 
 from jhpo.errors import InvalidParameters, InvalidSpace, invalid
 from jhpo.space.cells import centre_of, index_of
-from jhpo.space.codec import batched, canonical, cell_values, unit_constraint
+from jhpo.space.codec import batched, cell_values, unit_constraint
 from jhpo.space.declared import plain, value_key
 from jhpo.space.layout import Layout
+from jhpo.space.outline import canonical
 from jhpo.space.parameters import Float, Int, Ordinal, Parameter
 
 
@@ -249,7 +250,7 @@ def static_groups(space: Layout, units: np.ndarray) -> list[tuple[dict[str, Any]
     named = [(n, p, w) for n, p, w in zip(space.names, space.parameters, space.slices) if p.static]
     if not named:
         return [({}, np.arange(len(units)))]
-    snapped = np.asarray(batched(lambda u: canonical(space, u), jnp.asarray(units)))
+    snapped = np.asarray(batched(lambda u: canonical(space.outline, u), jnp.asarray(units)))
     index = np.stack([index_of(p, snapped[:, w.start], np) for _, p, w in named], axis=-1)
     groups = []
     for row in np.unique(index, axis=0):

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from jhpo.space.outline import Outline
 from jhpo.space.parameters import Parameter
 
 # (parent parameter's number, allowed cells of it as a boolean table)
@@ -15,7 +16,7 @@ Condition = tuple[int, tuple[bool, ...]]
 class Layout:
     """Base of `Space`: plain attributes alone, so that the codecs need not know the space itself.
 
-    How a hyperparameter travels: a strategy proposes a unit row ``float[d]``. `codec.canonical` snaps its discrete
+    How a hyperparameter travels: a strategy proposes a unit row ``float[d]``. `outline.canonical` snaps its discrete
     coordinates to the centres of their cells and resets inactive ones. `codec.decode_traced` turns the row into the
     tree of values that the objective sees inside jit; `host_codec.decode_host` turns the same row into what a person
     sees. Which cell a coordinate lies in is decided by `cells.index_of` alone, in float32 and integers, so that both
@@ -34,3 +35,4 @@ class Layout:
     static_mask: np.ndarray  # bool[d], a Python value inside the objective
     default: np.ndarray  # float64[d], the unit row of the declared defaults
     constraints: tuple[Any, ...]
+    outline: Outline  # the tables above as arrays, for rows inside programs

@@ -1,51 +1,157 @@
-"""What is left of a space when names, bounds and values are taken away: all that a model in unit coordinates sees."""
+"""A space without names, bounds and values: all that unit rows need, as arrays, so that spaces can share programs.
+
+The functions are written for one row ``float[d]``, and are vmapped where there are more.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
-from jhpo.space.cells import index_of
-from jhpo.space.parameters import Choice, Float, Int, Ordinal, Parameter
-from jhpo.space.space import Space
+from jhpo.space.cells import LogCells, log_centre, log_index
+
+Array = Any  # a NumPy array, or a jax.Array inside a program
 
 
-def outline(space: Space) -> Space:
-    """A space of the same unit rows, equal to that of every other space of the same kinds of coordinates.
+class LogColumns(NamedTuple):
+    """Coordinates that are logarithmic integers, whose cells differ in width: exactly."""
 
-    Floats run from 0 to 1, integers and choices count their cells (logarithmic integers, whose cells differ in width,
-    keep their bounds). A program for one serves all spaces that share it. A space with constraints is its own outline:
-    they are functions of the values.
+    column: Array  # int32[l]
+    cells: LogCells  # l of them, stacked
 
-    >>> a = Space({"lr": Float(1e-4, 1e-1, log=True), "opt": Choice(["sgd", "adam"])})
-    >>> b = Space({"momentum": Float(0.0, 0.9), "nesterov": Choice([False, True])})
-    >>> outline(a) == outline(b), a == b
-    (True, False)
+
+class LogCurves(NamedTuple):
+    """The same as formulas, for searches that choose where to go: a cell's edge may be off by a rounding error.
+
+    Cell i of a coordinate lies between ``log(1 + i / low) / span`` and ``log(1 + (i + 1) / low) / span``.
     """
-    if space.has_constraints:
-        return space
-    return Space([_outline(space, i) for i in range(len(space.parameters))])
+
+    logarithmic: Array  # bool[d]
+    low: Array  # float[d], the lowest value less one half
+    span: Array  # float[d], logarithm of the ratio of the outer edges
 
 
-def _outline(space: Space, i: int) -> Parameter:
-    parameter, where = space.parameters[i], space.slices[i]
-    common: dict[str, Any] = {"shape": parameter.shape, "prior": parameter.prior}
-    if space.conditions[i]:
-        common["when"] = {
-            str(parent): [_first(space.parameters[parent]) + cell for cell, allowed in enumerate(table) if allowed]
-            for parent, table in space.conditions[i]
-        }
-    if isinstance(parameter, Float):
-        return Float(0.0, 1.0, default=space.default[where].reshape(parameter.shape).tolist(), **common)
-    first = _first(parameter)
-    common["default"] = (first + index_of(parameter, space.default[where], np)).reshape(parameter.shape).tolist()
-    if isinstance(parameter, Int):
-        return Int(first, first + parameter.cells - 1, log=parameter.log, **common)
-    kind = Choice if isinstance(parameter, Choice) else Ordinal
-    return kind(range(parameter.cells), **common)
+class Conditions(NamedTuple):
+    """On which values of which coordinates others depend."""
+
+    parent: Array  # int32[k], coordinate
+    allowed: Array  # bool[k, c], cells of the parent
+    needs: Array  # bool[k, d], coordinates that need it, those that depend on them included
 
 
-def _first(parameter: Parameter) -> int:
-    """The value of an outline's first cell."""
-    return parameter.low if isinstance(parameter, Int) and parameter.log else 0
+class Priors(NamedTuple):
+    """Where random points are drawn: truncated normals."""
+
+    mean: Array  # float[d]
+    deviation: Array  # float[d]
+    given: Array  # bool[d], uniform elsewhere
+
+
+class Outline(NamedTuple):
+    """Arrays that stand for a space. What it lacks is None; columns beyond ``count`` are padding, and stay at 0.5."""
+
+    count: Array  # int32[], coordinates of the space
+    default: Array  # float[d]
+    cells: Array | None  # int32[d], number of values, 0 where continuous
+    categorical: Array | None  # bool[d], unordered choices; None where all is continuous
+    logs: LogColumns | LogCurves | None
+    conditions: Conditions | None
+    priors: Priors | None
+
+    @property
+    def dim(self) -> int:
+        """Columns, those of padding included."""
+        return len(self.default)
+
+    @property
+    def live(self) -> Array:
+        """bool[d]: the columns that belong to the space."""
+        return np.arange(self.dim, dtype=np.int32) < self.count
+
+
+def cell_index(outline: Outline, unit: jax.Array) -> jax.Array:
+    """``float[d]`` to ``int32[d]``, 0 where continuous; `cells.index_of` of every coordinate at once."""
+    if outline.cells is None:
+        return jnp.zeros(unit.shape, jnp.int32)
+    unit = jnp.clip(unit, 0.0, 1.0).astype(jnp.float32)
+    cells = jnp.maximum(jnp.asarray(outline.cells), 1).astype(jnp.float32)
+    place = unit * cells
+    if isinstance(outline.logs, LogCurves):
+        low, span = (jnp.asarray(x, jnp.float32) for x in outline.logs[1:])
+        place = jnp.where(jnp.asarray(outline.logs.logarithmic), low * jnp.expm1(unit * span), place)
+    index = jnp.minimum(jnp.floor(place), cells - np.float32(1)).astype(jnp.int32)
+    if not isinstance(outline.logs, LogColumns):
+        return index
+    columns, logs = jnp.asarray(outline.logs.column), jax.tree.map(jnp.asarray, outline.logs.cells)
+    own = jax.vmap(lambda cells, u: log_index(cells, u, jnp))(logs, unit[columns])
+    return index.at[columns].set(own)
+
+
+def cell_centre(outline: Outline, index: jax.Array, dtype: Any) -> jax.Array:
+    """``int32[d]`` to ``float[d]``; `cells.centre_of` of every coordinate at once, 0.5 where continuous."""
+    if outline.cells is None:
+        return jnp.full(index.shape, 0.5, dtype)
+    cells = jnp.maximum(jnp.asarray(outline.cells), 1)
+    index = jnp.clip(index, 0, cells - 1)
+    centre = (index.astype(dtype) + jnp.asarray(0.5, dtype)) / cells.astype(dtype)
+    if isinstance(outline.logs, LogCurves):
+        low, span = (jnp.asarray(x, dtype) for x in outline.logs[1:])
+        edges = jnp.log1p(index.astype(dtype) / low) + jnp.log1p((index + 1).astype(dtype) / low)
+        return jnp.where(jnp.asarray(outline.logs.logarithmic), 0.5 * edges / span, centre)
+    if outline.logs is None:
+        return centre
+    columns, logs = jnp.asarray(outline.logs.column), jax.tree.map(jnp.asarray, outline.logs.cells)
+    own = jax.vmap(lambda cells, i: log_centre(cells, i, dtype, jnp))(logs, index[columns])
+    return centre.at[columns].set(own)
+
+
+def snap(outline: Outline, unit: jax.Array) -> jax.Array:
+    """Discrete coordinates to cell centres; the gradient of continuous ones passes."""
+    clipped = unit + jax.lax.stop_gradient(jnp.clip(unit, 0.0, 1.0) - unit)
+    if outline.cells is None:
+        return clipped
+    discrete = jnp.asarray(outline.cells) > 0
+    return jnp.where(discrete, cell_centre(outline, cell_index(outline, unit), unit.dtype), clipped)
+
+
+def active(outline: Outline, unit: jax.Array) -> jax.Array:
+    """``bool[d]``: all conditions hold, those of the parents too."""
+    if outline.conditions is None:
+        return jnp.ones((outline.dim,), bool)
+    parent, allowed, needs = map(jnp.asarray, outline.conditions)
+    index = cell_index(outline, unit)[parent]
+    holds = jnp.take_along_axis(allowed, index[:, None], axis=1)
+    return ~(needs & ~holds).any(axis=0)
+
+
+def canonical(outline: Outline, unit: jax.Array) -> jax.Array:
+    """Snapped, inactive coordinates at their default."""
+    snapped = snap(outline, unit)
+    kept: Any = None if isinstance(outline.count, np.ndarray) and outline.live.all() else jnp.asarray(outline.live)
+    if outline.conditions is not None:
+        on = active(outline, unit)
+        kept = on if kept is None else kept & on
+    return snapped if kept is None else jnp.where(kept, snapped, jnp.asarray(outline.default, unit.dtype))
+
+
+def draw(outline: Outline, key: jax.Array, n: int, dtype: Any) -> jax.Array:
+    """``float[n, d]``: independent random points, uniform or from the priors, not snapped."""
+    uniform = _uniform(key, (n, outline.dim), dtype)
+    if outline.priors is None:
+        return uniform
+    mean, deviation = (jnp.asarray(x, dtype)[None] for x in (outline.priors.mean, outline.priors.deviation))
+    cdf = lambda x: jax.scipy.stats.norm.cdf((x - mean) / deviation)  # noqa: E731
+    a, b = cdf(jnp.zeros((), dtype)), cdf(jnp.ones((), dtype))
+    normal = jnp.clip(mean + deviation * jax.scipy.stats.norm.ppf(a + uniform * (b - a)), 0.0, 1.0)
+    return jnp.where(jnp.asarray(outline.priors.given)[None], normal, uniform)
+
+
+def _uniform(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+    """``dtype[shape]`` in [0, 1): multiples of 2^-24 in float32, twice as many as `jax.random.uniform` has."""
+    if jnp.dtype(dtype).itemsize > 4:
+        return jax.random.uniform(key, shape, dtype)
+    bits = jax.random.bits(key, shape, jnp.uint32) >> jnp.uint32(8)
+    return bits.astype(dtype) * jnp.asarray(2.0**-24, dtype)

@@ -18,7 +18,10 @@ from jhpo.errors import InvalidSpace, check_integer, invalid
 from jhpo.lifetimes import Held
 from jhpo.space import codec
 from jhpo.space import host_codec as host
+from jhpo.space import outline as rows
 from jhpo.space.layout import Layout
+from jhpo.space.outline import Outline
+from jhpo.space.outlining import exact_outline
 from jhpo.space.parameters import Choice, Float, Int, Ordinal, Parameter, from_json
 
 HP = Any
@@ -128,6 +131,11 @@ class Space(Layout):
         return bool(self.constraints)
 
     @functools.cached_property
+    def outline(self) -> Outline:  # type: ignore[override]
+        """What unit rows need of the space, as NumPy arrays."""
+        return exact_outline(self)
+
+    @functools.cached_property
     def num_constraints(self) -> int:
         """Number of constraint values of a point."""
         if not self.constraints:
@@ -156,36 +164,36 @@ class Space(Layout):
             raise invalid("space", f"a finite space of at most {MAX_ENUMERATED} points", self, InvalidSpace)
         index = np.stack(np.unravel_index(np.arange(total), tuple(int(c) for c in self.cells)), axis=-1)
 
-        def rows(index: jax.Array) -> tuple[jax.Array, jax.Array]:
+        def points(index: jax.Array) -> tuple[jax.Array, jax.Array]:
             units = self.canonical(self.from_index(index.astype(jnp.int32)))
             return units, (self.unit_constraint(units) >= 0).all(axis=-1)
 
         with jax.ensure_compile_time_eval():  # also where a program that uses the space is being traced
-            units, feasible = (np.asarray(x) for x in jax.jit(rows)(index))
+            units, feasible = (np.asarray(x) for x in jax.jit(points)(index))
         return np.unique(units[feasible], axis=0)
 
     # -- unit coordinates (traceable) -----------------------------------------------------------------------
 
     def index(self, unit: jax.Array) -> jax.Array:
         """Cell of each discrete coordinate, ``float[..., d]`` to ``int32[..., d]``; 0 where continuous."""
-        return codec.batched(lambda u: codec.cell_index(self, u), unit)
+        return codec.batched(lambda u: rows.cell_index(self.outline, u), unit)
 
     def from_index(self, index: jax.Array, dtype: Any = None) -> jax.Array:
         """Cell centres, ``int32[..., d]`` to ``float[..., d]``; 0.5 where continuous."""
         dtype = jnp.result_type(float) if dtype is None else dtype
-        return codec.batched(lambda i: codec.cell_centre(self, i, dtype), index)
+        return codec.batched(lambda i: rows.cell_centre(self.outline, i, dtype), index)
 
     def snap(self, unit: jax.Array) -> jax.Array:
         """Discrete coordinates moved to their cell's centre, continuous ones clipped to [0, 1]."""
-        return codec.batched(lambda u: codec.snap(self, u), unit)
+        return codec.batched(lambda u: rows.snap(self.outline, u), unit)
 
     def active(self, unit: jax.Array) -> jax.Array:
         """``bool[..., d]``: the coordinate's conditions hold, so that it matters."""
-        return codec.batched(lambda u: codec.active(self, u), unit)
+        return codec.batched(lambda u: rows.active(self.outline, u), unit)
 
     def canonical(self, unit: jax.Array) -> jax.Array:
         """Snapped, with inactive coordinates at their default: equal configurations become equal rows."""
-        return codec.batched(lambda u: codec.canonical(self, u), unit)
+        return codec.batched(lambda u: rows.canonical(self.outline, u), unit)
 
     def from_unit(self, unit: jax.Array, static: dict[str, Any] | None = None) -> HP:
         """Hyperparameters of unit rows, leading batch dimensions kept: ``float[..., d]`` to a tree.

@@ -37,6 +37,14 @@ class Request(NamedTuple):
     horizon: float = 1.0  # share of the training steps to run, in (0, 1]
 
 
+class Bound(NamedTuple):
+    """A strategy on a space, as the host drives it."""
+
+    strategy: Any  # a Strategy
+    space: Space | None  # what its `init` is given
+    columns: int  # of the rows that it takes and gives: the space's, then padding
+
+
 def static_field(default: Any = dataclasses.MISSING) -> Any:
     """A dataclass field that shapes the program (a size, a variant) rather than a coefficient in it."""
     return dataclasses.field(default=default, metadata={"static": True})
@@ -76,12 +84,12 @@ class Strategy:
     # host_float64: the host drives it in float64, through a local context, whatever the global setting
     host_float64: ClassVar[bool] = False
 
-    def view(self, space: Space) -> Space:
-        """The space as the strategy's programs see it when the host drives them: the fewer spaces, the fewer programs.
+    def bind(self, space: Space) -> Bound:
+        """What the host's programs are made of: by default this strategy and the space itself.
 
-        `jhpo.space.outline` suits a strategy that knows nothing but unit coordinates.
+        A strategy that holds what it has to know of a space as arrays shares its programs among many spaces.
         """
-        return space
+        return Bound(self, space, space.dim)
 
     @property
     def population(self) -> int:

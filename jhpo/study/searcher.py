@@ -117,7 +117,7 @@ class Searcher:
             if not self._warned:
                 warnings.warn(
                     f"the rebuilt search asks for other points in generation {closing.generation} than the log holds "
-                    "(another version of JAX or another processor?): the search goes on from the stored results, "
+                    "(another version of jhpo or of JAX, or another processor?): the search goes on from the stored results, "
                     "but not bit for bit as before",
                     stacklevel=2,
                 )
@@ -172,16 +172,17 @@ class Searcher:
             StorageError: the snapshot does not fit this strategy; the log still does.
         """
         with float_precision(self._x64), self._driver.precision():
-            template = blank_state(self.strategy, self.space, self._root)
-            boundaries = list(itertools.accumulate(self.strategy.segments(2**31)[:-1]))
+            strategy = self._driver.strategy
+            template = blank_state(strategy, self._driver.space, self._root)
+            boundaries = list(itertools.accumulate(strategy.segments(2**31)[:-1]))
             for boundary in boundaries:
-                template = blank(jax.eval_shape(self.strategy.advance, template)) if boundary < generation else template
+                template = blank(jax.eval_shape(strategy.advance, template)) if boundary < generation else template
             for _ in range(_MOST_GROWTHS):
                 try:
                     state, units = load_state(template, data)
                     break
                 except StorageError:
-                    grown = jax.eval_shape(self.strategy.grow, template)
+                    grown = jax.eval_shape(strategy.grow, template)
                     if jax.tree.map(np.shape, grown) == jax.tree.map(np.shape, template):
                         raise
                     template = grown

@@ -11,6 +11,7 @@ from jhpo.kernels import covariance, gp, pathwise
 from jhpo.kernels.covariance import Points
 
 CATEGORICAL, CELLS = np.array([False, True]), np.array([0, 3])
+CHOICES = pathwise.Choices(CATEGORICAL, CELLS, 4)
 
 
 def points(n: int, seed: int) -> Points:
@@ -21,7 +22,7 @@ def points(n: int, seed: int) -> Points:
 
 def test_embedding_keeps_the_distances(x64):
     weights, p = jnp.asarray([4.0, 2.0, 0.5]), points(12, 0)
-    e = np.asarray(pathwise.embed(p, weights, CELLS, CATEGORICAL))
+    e = np.asarray(pathwise.embed(p, weights, CHOICES))
     gaps = ((e[:, None] - e[None]) ** 2).sum(axis=-1)
     np.testing.assert_allclose(gaps, covariance.distances(covariance.all_terms(p, CATEGORICAL), weights), atol=1e-12)
 
@@ -36,8 +37,8 @@ def test_moments_of_the_paths(x64, kernel):
     posterior = gp.condition(jnp.log(jnp.asarray([0.4, 1.0, 1.5, 0.8, 0.01])), data, CATEGORICAL, profile)
     noise = jnp.where(mask, 0.03, 0.0)
     options = {"kernel": kernel}
-    paths = pathwise.draw(posterior, noise, jax.random.key(0), count, CELLS, CATEGORICAL, features=4000, **options)
-    values = np.asarray(pathwise.evaluate(paths, posterior, queries, CELLS, CATEGORICAL, **options))
+    paths = pathwise.draw(posterior, noise, jax.random.key(0), count, CHOICES, features=4000, **options)
+    values = np.asarray(pathwise.evaluate(paths, posterior, queries, CHOICES, **options))
     mean, cov = gp.joint(posterior, queries, CATEGORICAL, profile)
     deviation = np.sqrt(np.diag(cov))
     # sampling error of the mean, and that of the features, which is the same for all paths

@@ -12,9 +12,11 @@ from jhpo.kernels import gp
 from jhpo.kernels.covariance import Points, matern52
 from jhpo.strategies.base import Evaluation
 from jhpo.strategies.bayes import candidates as pools
+from jhpo.strategies.bayes import fitting
 from jhpo.strategies.bayes import history as past
 from jhpo.strategies.bayes import model as modelling
 from jhpo.strategies.bayes import search as searching
+from jhpo.strategies.bayes.ground import FLIPS, exact_ground, padded_ground
 from tests.strategies.bayes_problems import MIXED, PLANE, ROWS, SMALL, bowl
 
 # -- histories nobody wishes for ------------------------------------------------------------------------------
@@ -73,13 +75,13 @@ def test_studies_side_by_side_equal_a_loop(x64: None, rows: np.ndarray) -> None:
 
 def pending_model(rows: np.ndarray, worlds: int) -> tuple[modelling.Model, jax.Array, past.History]:
     """A model of 16 results and 4 points under way."""
-    history = past.blank(32, PLANE, 0, jnp.float64)
-    told = past.told(PLANE, jnp.asarray(rows[:16]), Evaluation(value=bowl(rows[:16])), 0, jnp.float64)
+    history = past.blank(32, PLANE.dim, 0, jnp.float64)
+    told = past.told(exact_ground(PLANE), jnp.asarray(rows[:16]), Evaluation(value=bowl(rows[:16])), 0, jnp.float64)
     history, _ = past.record(history, jnp.int32(0), told, 0, 0)
     history = past.add_pending(history, jnp.arange(16, 20), jnp.asarray(rows[16:20]))
-    surrogate = modelling.Surrogate(PLANE, matern52, "none", 20, 256, worlds)
+    surrogate = modelling.Surrogate(exact_ground(PLANE), matern52, "none", 20, 256, worlds)
     theta = jnp.asarray(gp.default_prior(2, jnp.float64).mean)[None]
-    build = jax.jit(lambda h: modelling.build(surrogate, h, theta, jnp.bool_(True), jax.random.key(0)))
+    build = jax.jit(lambda h: fitting.build(surrogate, h, theta, jnp.bool_(True), jax.random.key(0)))
     return *build(history), history
 
 
@@ -105,15 +107,15 @@ def test_points_under_way_have_the_values_that_the_posterior_thinks_possible(x64
 
 
 def test_without_points_under_way_all_worlds_are_one(x64: None, rows: np.ndarray) -> None:
-    history = past.blank(32, PLANE, 0, jnp.float64)
-    told = past.told(PLANE, jnp.asarray(rows), Evaluation(value=bowl(rows)), 0, jnp.float64)
+    history = past.blank(32, PLANE.dim, 0, jnp.float64)
+    told = past.told(exact_ground(PLANE), jnp.asarray(rows), Evaluation(value=bowl(rows)), 0, jnp.float64)
     history, _ = past.record(history, jnp.int32(0), told, 0, 0)
     scores = []
     for worlds in (1, 8):
-        surrogate = modelling.Surrogate(PLANE, matern52, "none", 20, 256, worlds)
+        surrogate = modelling.Surrogate(exact_ground(PLANE), matern52, "none", 20, 256, worlds)
         theta = jnp.asarray(gp.default_prior(2, jnp.float64).mean)[None]
-        model, _ = modelling.build(surrogate, history, theta, jnp.bool_(True), jax.random.key(0))
-        search = pools.Search(PLANE, matern52, 64, 2, 8)
+        model, _ = fitting.build(surrogate, history, theta, jnp.bool_(True), jax.random.key(0))
+        search = pools.Search(exact_ground(PLANE), matern52, 64, 2, 8)
         scores.append(searching.score(search, model, Points(jnp.array([0.31, 0.29]))))
     np.testing.assert_allclose(scores[0], scores[1], rtol=1e-10)
 
@@ -162,11 +164,13 @@ def test_thompson_sampling_fills_a_batch(x64: None) -> None:
 
 def test_targets(x64: None) -> None:
     """Failures count as bad as the worst, replicates' variances follow the units of the values."""
-    history = past.blank(8, PLANE, 0, jnp.float64)
+    history = past.blank(8, PLANE.dim, 0, jnp.float64)
     value = np.array([1.0, 2.0, 4.0, np.nan, 3.0])
     for factor in (1.0, 1e6):
         result = Evaluation(value=factor * value, variance=factor**2 * np.array([0.5, 0.1, 0.0, 0.2, np.nan]))
-        rows = past.told(PLANE, jnp.asarray(np.random.default_rng(0).random((5, 2))), result, 0, jnp.float64)
+        rows = past.told(
+            exact_ground(PLANE), jnp.asarray(np.random.default_rng(0).random((5, 2))), result, 0, jnp.float64
+        )
         full, _ = past.record(history, jnp.int32(0), rows, 0, 0)
         y, variance, _ = modelling.targets(full, "none")
         assert float(y[3]) == float(y[2]) == float(jnp.max(y))
@@ -176,13 +180,13 @@ def test_targets(x64: None) -> None:
 
 def test_selection_of_a_long_history(x64: None) -> None:
     random = np.random.default_rng(0)
-    history = past.blank(256, PLANE, 0, jnp.float64)
+    history = past.blank(256, PLANE.dim, 0, jnp.float64)
     units = random.random((200, 2))
-    told = past.told(PLANE, jnp.asarray(units), Evaluation(value=bowl(units)), 0, jnp.float64)
+    told = past.told(exact_ground(PLANE), jnp.asarray(units), Evaluation(value=bowl(units)), 0, jnp.float64)
     history, _ = past.record(history, jnp.int32(0), told, 0, 0)
     history = history._replace(status=history.status.at[7].set(past.PENDING))
     history, free = past.reserve(history, 4)
-    chosen, slots = modelling.select(history, free, 64, jnp.ones(2), PLANE)
+    chosen, slots = modelling.select(history, free, 64, jnp.ones(2), exact_ground(PLANE))
     assert chosen.status.shape == (64,)
     assert (np.asarray(chosen.status)[np.asarray(slots)] == past.EMPTY).all()
     assert (np.asarray(chosen.status) == past.EMPTY).sum() == 4 and (
@@ -220,7 +224,7 @@ def test_rules_of_the_trust_region(anew: bool) -> None:
 
     def tell(region: past.Region, *values: float) -> past.Region:
         units = jnp.full((len(values), 2), 0.5)
-        rows = past.told(PLANE, units, Evaluation(value=np.asarray(values, np.float32)), 0, jnp.float32)
+        rows = past.told(exact_ground(PLANE), units, Evaluation(value=np.asarray(values, np.float32)), 0, jnp.float32)
         return past.update_region(region, rows, rules, on)
 
     for value in (9.0, 8.0, 7.0):
@@ -252,12 +256,15 @@ def test_trust_region_in_many_dimensions(x64: None) -> None:
 
 
 def test_neighbours_of_discrete_coordinates(x64: None) -> None:
-    table = pools.flip_table(MIXED)
     unit = MIXED.canonical(jnp.full((1, 4), 0.4))
-    near = np.asarray(MIXED.canonical(pools.neighbours(MIXED, unit)))
-    assert len(near) == len(table[0]) and (np.abs(near - np.asarray(unit)) > 0).any(axis=1).sum() >= 2
-    kinds = {MIXED.decode(row)["kind"] for row in near}
-    assert kinds == {"a", "b", "c"}
+    for ground, wide in ((exact_ground(MIXED), 4), (padded_ground(MIXED, 8), 8)):
+        blocks = range(-(-int(ground.flips.number) // FLIPS))
+        near = np.concatenate([pools.flipped(ground, ground.widened(unit), jnp.int32(b)) for b in blocks])
+        assert near.shape == (len(blocks) * FLIPS, wide) and (near[:, 4:] == 0.5).all()
+        changed = np.abs(near[:, :4] - np.asarray(unit)) > 1e-6
+        width, kind = MIXED.names.index("width"), MIXED.names.index("kind")
+        assert (changed.sum(axis=1) <= 2).all() and changed[:, width].sum() >= 6  # decay follows kind
+        assert {MIXED.decode(row[:4])["kind"] for row in near[changed[:, kind]]} == {"a", "c"}
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from jhpo.kernels.covariance import PROFILES
 from jhpo.strategies.base import Evaluation
 from jhpo.strategies.bayes import history as past
 from jhpo.strategies.bayes import model as modelling
+from jhpo.strategies.bayes.ground import exact_ground
 
 # small programs: what is tested here does not depend on how hard they search
 SMALL = jhpo.BayesOpt(gradients=True, candidates=64, starts=2, fit_iterations=8, search_iterations=8)
@@ -53,15 +54,15 @@ def test_conformance_in_float64(x64: None) -> None:
 
 
 def history_of(space: jhpo.Space, units: np.ndarray, value: np.ndarray, grad: np.ndarray, rows: int) -> past.History:
-    blank = past.blank(rows, space, 0, jnp.float64, space.dim)
-    told = past.told(space, jnp.asarray(units), Evaluation(value, grad), 0, jnp.float64, space.dim)
+    blank = past.blank(rows, space.dim, 0, jnp.float64, space.dim)
+    told = past.told(exact_ground(space), jnp.asarray(units), Evaluation(value, grad), 0, jnp.float64, space.dim)
     return past.record(blank, jnp.int32(0), told, 0, 0)[0]
 
 
 def slopes_of(space: jhpo.Space, history: past.History) -> tuple[gp_slopes.Slopes, jax.Array, jax.Array]:
-    surrogate = modelling.Surrogate(space, PROFILES["matern52"], "half_log", 8, 256, 4)
+    surrogate = modelling.Surrogate(exact_ground(space), PROFILES["matern52"], "half_log", 8, 256, 4)
     y, _, steep = modelling.targets(history, "half_log")
-    points = modelling.as_points(space, history.units)
+    points = exact_ground(space).points_of(history.units)
     return modelling.slopes(surrogate, history, points, steep, jnp.ones(space.dim)), y, steep
 
 

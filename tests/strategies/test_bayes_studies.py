@@ -17,6 +17,7 @@ from jhpo.search.driver import Driver
 from jhpo.strategies.base import Evaluation
 from jhpo.strategies.bayes import history as past
 from jhpo.strategies.bayes import strategy as bayes
+from jhpo.strategies.bayes.ground import exact_ground
 from tests.strategies.bayes_problems import PLANE, SMALL, bowl
 
 # -- asking and telling in any order ---------------------------------------------------------------------------
@@ -24,26 +25,28 @@ from tests.strategies.bayes_problems import PLANE, SMALL, bowl
 
 def test_results_in_any_order(rows: np.ndarray) -> None:
     """Pending rows are found by their points; padding is ignored; what nobody asked for is added."""
-    history = past.blank(8, PLANE, 0, jnp.float32)
+    history = past.blank(8, PLANE.dim, 0, jnp.float32)
     units = jnp.asarray(rows[:3], jnp.float32)
     history, free = past.reserve(history, 3)
     history = past.add_pending(history, free, units)
     order = np.array([2, 0, 1])
     result = Evaluation(value=np.array([2.0, np.nan, 1.0], np.float32), mask=np.array([True, True, False]))
-    told = past.told(PLANE, units[order], result, 0, jnp.float32)
+    told = past.told(exact_ground(PLANE), units[order], result, 0, jnp.float32)
     history, used = past.record(history, jnp.int32(3), told, 0, 0)
     assert int(used) == 3
     assert history.status[:3].tolist() == [past.FAILED, past.PENDING, past.OBSERVED]
     assert float(history.value[2]) == 2.0
-    foreign = past.told(PLANE, jnp.full((1, 2), 0.9), Evaluation(value=np.array([5.0])), 0, jnp.float32)
+    foreign = past.told(exact_ground(PLANE), jnp.full((1, 2), 0.9), Evaluation(value=np.array([5.0])), 0, jnp.float32)
     history, used = past.record(history, used, foreign, 0, 0)
     assert int(used) == 4 and int(history.status[3]) == past.OBSERVED and float(history.value[3]) == 5.0
 
 
 def test_a_full_buffer_gives_up_its_oldest(rows: np.ndarray) -> None:
-    history, used = past.blank(8, PLANE, 0, jnp.float32), jnp.int32(0)
+    history, used = past.blank(8, PLANE.dim, 0, jnp.float32), jnp.int32(0)
     for i, value in enumerate([3.0, 1.0, 9.0, np.nan, 5.0, 6.0, 7.0, 8.0]):
-        told = past.told(PLANE, jnp.asarray(rows[i : i + 1]), Evaluation(value=np.array([value])), 0, jnp.float32)
+        told = past.told(
+            exact_ground(PLANE), jnp.asarray(rows[i : i + 1]), Evaluation(value=np.array([value])), 0, jnp.float32
+        )
         history, used = past.record(history, used, told, 0, i)
     history, free = past.reserve(history, 2)
     assert int(used) == 8 and sorted(free.tolist()) == [0, 2]  # row 1 holds the best

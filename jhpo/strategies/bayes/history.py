@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jhpo.strategies.base import Evaluation
-
-if TYPE_CHECKING:
-    from jhpo.space.space import Space
+from jhpo.strategies.bayes.ground import Ground
 
 # status of a row
 EMPTY, PENDING, OBSERVED, FAILED = 0, 1, 2, 3
@@ -28,7 +26,7 @@ class Rules(NamedTuple):
     """When the trust region changes (Python values); after TuRBO (Eriksson et al. 2019, sec. 3)."""
 
     successes: int  # evaluations in a row that improve and double its side
-    failures: int  # evaluations in a row that do not and halve it
+    failures: int | jax.Array  # evaluations in a row that do not and halve it
     shortest: float  # a shorter side ends it
     anew: bool  # then another begins, which knows nothing of before; otherwise it opens to the whole space
 
@@ -66,11 +64,11 @@ def bucket(rows: int) -> int:
     return max(SMALLEST, 1 << (max(rows, 1) - 1).bit_length())
 
 
-def blank(rows: int, space: Space, constraints: int, dtype: jnp.dtype, slopes: int = 0) -> History:
+def blank(rows: int, dim: int, constraints: int, dtype: jnp.dtype, slopes: int = 0) -> History:
     """A buffer in which no row is used; ``slopes`` is the width of the gradients, d or 0."""
     zeros = jnp.zeros((rows,), dtype)
     return History(
-        units=jnp.full((rows, space.dim), 0.5, dtype),
+        units=jnp.full((rows, dim), 0.5, dtype),
         value=zeros,
         variance=zeros,
         constraint=jnp.full((rows, constraints), jnp.nan, dtype),
@@ -131,7 +129,7 @@ class Told(NamedTuple):
 
 
 def told(
-    space: Space, units: jax.Array, result: Evaluation, constraints: int, dtype: jnp.dtype, slopes: int = 0
+    ground: Ground, units: jax.Array, result: Evaluation, constraints: int, dtype: jnp.dtype, slopes: int = 0
 ) -> Told:
     """Results in the history's terms. The last ``constraints`` columns are measured ones, those before the space's."""
     n = units.shape[0]
@@ -147,15 +145,16 @@ def told(
         # a row of NaN alone has no constraint values: nothing speaks against it
         unknown = jnp.isnan(slack).all(axis=1, keepdims=True)
         feasible = ((slack >= 0) | unknown).all(axis=1)
-        if constraints and slack.shape[1] == space.num_constraints + constraints:
-            measured = slack[:, space.num_constraints :]
+        own = 0 if ground.bounded is None else ground.bounded.num_constraints
+        if constraints and slack.shape[1] == own + constraints:
+            measured = slack[:, own:]
     grad = jnp.full((n, slopes), jnp.nan, dtype)
     if slopes and result.grad is not None:
         grad = jnp.where(good[:, None], jnp.asarray(result.grad).astype(dtype), grad)
     status = jnp.where(good, OBSERVED, FAILED).astype(jnp.int32)
     if result.mask is not None:
         status = jnp.where(result.mask, status, EMPTY)
-    canonical = space.canonical(jnp.asarray(units).astype(dtype))
+    canonical = ground.canonical(jnp.asarray(units).astype(dtype))
     return Told(canonical, jnp.where(good, value, 0.0), variance, measured, grad, feasible, status)
 
 

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import ndtri
 
-from jhpo.kernels import gp, gp_slopes, warp
+from jhpo.kernels import gp, warp
 from jhpo.kernels.covariance import Points, Profile
 from jhpo.kernels.gp_slopes import Slopes
+from jhpo.strategies.bayes.ground import Ground
 from jhpo.strategies.bayes.history import EMPTY, FAILED, OBSERVED, PENDING, History
 
-if TYPE_CHECKING:
-    from jhpo.space.space import Space
-# Fits of at most so many rows begin twice: at the last parameters and at the mode of the prior.
-_TWO_STARTS = 64
 # Values and derivatives together make at most so many rows.
 SLOPE_ROWS = 512
 # Training is chaotic where a gradient is longer than so many median ones: it says nothing, and counts for nothing.
@@ -40,24 +36,14 @@ class Model(NamedTuple):
 
 
 class Surrogate(NamedTuple):
-    """Static choices of the model (Python values)."""
+    """What the model is of, and how it is made; all but the ground are Python values."""
 
-    space: Space
+    ground: Ground
     profile: Profile
     warp: str  # half_rank, half_log or none
     iterations: int
     fit_rows: int  # the parameters are fitted to at most so many rows
     worlds: int  # in which pending points have different values
-
-    @property
-    def categorical(self) -> np.ndarray:
-        return np.asarray(self.space.categorical)
-
-
-def as_points(space: Space, units: jax.Array) -> Points:
-    """Canonical unit rows as kernels see them."""
-    units = space.canonical(units)
-    return Points(units, space.active(units) if any(space.conditions) else None)
 
 
 def feasible_rows(history: History) -> jax.Array:
@@ -96,7 +82,7 @@ def slopes(surrogate: Surrogate, history: History, points: Points, steep: jax.Ar
         steep: float[N], derivatives of the targets by the values. weights: float[d], 1 / lengthscale^2.
     """
     n, d = history.units.shape
-    continuous = jnp.asarray(surrogate.space.cells == 0)[None, :]
+    continuous = surrogate.ground.continuous[None, :]
     known = continuous if points.active is None else continuous & points.active
     grad = jnp.where(known, history.grad * steep[:, None], 0.0)
     length = jnp.sqrt(jnp.sum(grad * grad, axis=1))
@@ -104,22 +90,24 @@ def slopes(surrogate: Surrogate, history: History, points: Points, steep: jax.Ar
     middle = (jnp.maximum(jnp.sum(usable, dtype=jnp.int32), 1) - 1) // 2
     usable = usable & (length <= _CHAOS * jnp.sort(jnp.where(usable, length, jnp.inf))[middle])
     count = min(n, (SLOPE_ROWS - n) // d)
-    first = jnp.where(usable, _priority(history, weights, surrogate.space), jnp.iinfo(jnp.int32).max)
+    first = jnp.where(usable, _priority(history, weights, surrogate.ground), jnp.iinfo(jnp.int32).max)
     index = jnp.sort(jax.lax.top_k(-first, count)[1]).astype(jnp.int32)
     return Slopes(index, grad[index], jnp.broadcast_to(known & usable[:, None], grad.shape)[index])
 
 
-def _priority(history: History, weights: jax.Array, space: Space) -> jax.Array:
+def _priority(history: History, weights: jax.Array, ground: Ground) -> jax.Array:
     """int32[N], lowest first: a quarter of the rows by value, the others by their distance from the best one."""
     value = jnp.where(feasible_rows(history), history.value, jnp.inf)
     gap = history.units - history.units[jnp.argmin(value)][None, :]
-    gap = jnp.where(jnp.asarray(space.categorical)[None, :], (gap != 0).astype(gap.dtype), gap * gap)
-    near = warp.masked_rank(gap @ weights, history.status != EMPTY)
+    terms = gap * gap
+    if ground.categorical is not None:
+        terms = jnp.where(jnp.asarray(ground.categorical)[None, :], (gap != 0).astype(gap.dtype), terms)
+    near = warp.masked_rank(terms @ weights, history.status != EMPTY)
     return jnp.minimum(near, 3 * warp.masked_rank(value, history.status == OBSERVED))
 
 
 def select(
-    history: History, slots: jax.Array, rows: int, weights: jax.Array, space: Space
+    history: History, slots: jax.Array, rows: int, weights: jax.Array, ground: Ground
 ) -> tuple[History, jax.Array]:
     """The ``rows`` most useful ones of a long history: pending ones, the best, and those nearest to the best.
 
@@ -132,19 +120,10 @@ def select(
     """
     if history.status.shape[0] <= rows:
         return history, slots
-    priority = jnp.where(history.status == PENDING, -1, _priority(history, weights, space))
+    priority = jnp.where(history.status == PENDING, -1, _priority(history, weights, ground))
     priority = jnp.where(history.status == EMPTY, jnp.iinfo(jnp.int32).max, priority).at[slots].set(-2)
     index = jnp.sort(jax.lax.top_k(-priority, rows)[1])
     return jax.tree.map(lambda leaf: leaf[index], history), jnp.searchsorted(index, slots).astype(jnp.int32)
-
-
-def _fit_rows(key: jax.Array, data: gp.Data, rows: int) -> gp.Data:
-    """A random selection of rows for the fit of the parameters, where there are more than ``rows``."""
-    if data.mask.shape[0] <= rows:
-        return data
-    score = jnp.where(data.mask, jax.random.uniform(key, data.mask.shape, data.y.dtype), -1.0)
-    index = jnp.sort(jax.lax.top_k(score, rows)[1])
-    return jax.tree.map(lambda leaf: leaf[index], data)
 
 
 def imagine(surrogate: Surrogate, model: Model, slot: jax.Array, point: Points, key: jax.Array) -> Model:
@@ -157,7 +136,7 @@ def imagine(surrogate: Surrogate, model: Model, slot: jax.Array, point: Points, 
     Args:
         slot: int32[], a free row of the model.
     """
-    categorical, profile = surrogate.categorical, surrogate.profile
+    categorical, profile = surrogate.ground.categorical, surrogate.profile
     mean, variance = gp.predict(model.posterior, point, categorical, profile)
     total = variance + model.posterior.parameters.noise
     worlds = mean.shape[0]
@@ -174,91 +153,3 @@ def imagine(surrogate: Surrogate, model: Model, slot: jax.Array, point: Points, 
         constraints = jax.vmap(lambda p, y: gp.append(p, slot, point, y, categorical, profile))(constraints, slack)
     best = jnp.where(allowed, jnp.minimum(model.best, known), model.best)
     return model._replace(posterior=posterior, best=best, constraints=constraints)
-
-
-def _imagine_pending(surrogate: Surrogate, model: Model, points: Points, pending: jax.Array, key: jax.Array) -> Model:
-    """`imagine` of every row that is pending."""
-
-    def one(carry: tuple[jax.Array, Model]) -> tuple[jax.Array, Model]:
-        left, model = carry
-        row = jnp.argmax(left).astype(jnp.int32)
-        point = jax.tree.map(lambda leaf: leaf[row], points)
-        return left.at[row].set(False), imagine(surrogate, model, row, point, key)
-
-    return jax.lax.while_loop(lambda carry: jnp.any(carry[0]), one, (pending, model))[1]
-
-
-def build(
-    surrogate: Surrogate, history: History, theta: jax.Array, refit: jax.Array, key: jax.Array
-) -> tuple[Model, jax.Array]:
-    """Fit and condition.
-
-    Args:
-        history: at most a thousand rows, a power of two.
-        theta: float[1 + c, d + 3] (d + 4 with slopes), the parameters of the last fit: objective, then measured
-            constraints.
-        refit: bool[], False keeps these parameters.
-
-    Returns:
-        The model and the new theta.
-    """
-    space, categorical, profile = surrogate.space, surrogate.categorical, surrogate.profile
-    points = as_points(space, history.units)
-    y, variance, steep = targets(history, surrogate.warp)
-    seen = history.status == OBSERVED
-    objective = gp.Data(points, y, variance, seen | (history.status == FAILED))
-    plain = gp.default_prior(space.dim, y.dtype)
-    fit_key, imagine_key = jax.random.split(key)
-
-    def parameters(theta: jax.Array, prior: gp.Prior, fit: Callable[[jax.Array], jax.Array]) -> jax.Array:
-        starts = jnp.stack([theta, jnp.asarray(prior.mean)]) if y.shape[0] <= _TWO_STARTS else theta[None]
-        return jax.lax.cond(refit, lambda: fit(starts), lambda: theta)
-
-    def process(theta: jax.Array, data: gp.Data) -> tuple[jax.Array, gp.Posterior]:
-        def fit(starts: jax.Array) -> jax.Array:
-            rows = _fit_rows(fit_key, data, surrogate.fit_rows)
-            return gp.fit(starts, rows, plain, categorical, iterations=surrogate.iterations, profile=profile)[0]
-
-        theta = parameters(theta, plain, fit)
-        return theta, gp.condition(theta, data, categorical, profile)
-
-    def sloped(theta: jax.Array, data: gp.Data) -> tuple[jax.Array, gp.Posterior]:
-        known = slopes(surrogate, history, points, steep, jnp.exp(-2.0 * theta[: space.dim]))
-        prior = gp_slopes.default_prior(space.dim, y.dtype)
-
-        def fit(starts: jax.Array) -> jax.Array:
-            return gp_slopes.fit(
-                starts, data, known, prior, categorical, iterations=surrogate.iterations, profile=profile
-            )
-
-        theta = parameters(theta, prior, fit)
-        return theta, gp_slopes.condition(theta, data, known, categorical, profile)
-
-    fitted, posterior = (sloped if history.grad.shape[1] else process)(theta[0], objective)
-    thetas, constraints = fitted[None], None
-    if history.constraint.shape[1]:
-        known = seen[:, None] & jnp.isfinite(history.constraint)
-        slack = jnp.where(known, history.constraint, 0.0)
-        # no mean is taken off a constraint: its sign is what matters
-        size = jnp.sqrt(jnp.mean(slack**2, axis=0) / jnp.maximum(jnp.mean(known, axis=0, dtype=slack.dtype), 1e-30))
-        slack = slack / jnp.where(size > 0, size, 1.0)[None, :]
-        own = theta[1:, : plain.mean.shape[0]]
-        own, constraints = jax.lax.map(
-            lambda a: process(a[0], gp.Data(points, a[1], jnp.zeros_like(y), a[2])), (own, slack.T, known.T)
-        )
-        # the noise of slopes, where there is one, is the objective's alone
-        thetas = jnp.concatenate([thetas, theta[1:].at[:, : own.shape[1]].set(own)])
-
-    wrong = gp.left_out(posterior)[: y.shape[0]]
-    unexplained = jnp.sum(wrong * wrong) / jnp.maximum(jnp.sum(jnp.where(objective.mask, y * y, 0.0)), 1e-30)
-    means = gp.means(posterior, points, categorical, profile)
-    feasible = feasible_rows(history)
-    mean = jnp.where(feasible, means, jnp.inf)
-    where = jnp.argmin(mean)
-    any_feasible = jnp.any(feasible)
-    best = jnp.where(any_feasible, mean[where], 0.0)
-    incumbent = jnp.where(any_feasible, history.units[where], 0.5)
-    in_all = lambda leaf: jnp.broadcast_to(leaf, (surrogate.worlds, *leaf.shape))  # noqa: E731
-    posterior = posterior._replace(y=in_all(posterior.y), alpha=in_all(posterior.alpha))
-    model = Model(posterior, in_all(best), incumbent, mean, constraints, any_feasible, unexplained)
-    return _imagine_pending(surrogate, model, points, history.status == PENDING, imagine_key), thetas

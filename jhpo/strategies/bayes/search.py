@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,23 +11,43 @@ import numpy as np
 from jhpo.kernels import acquisition, gp, lbfgs
 from jhpo.kernels.covariance import Points
 from jhpo.strategies.bayes.candidates import (
-    MANY_CELLS,
+    Box,
     Draws,
     Even,
     Search,
-    admissible,
     draws,
-    is_small,
+    flipped,
     known,
-    neighbours,
     number_of_candidates,
     pool,
 )
+from jhpo.strategies.bayes.ground import FLIPS
 from jhpo.strategies.bayes.history import History, add_pending
-from jhpo.strategies.bayes.model import Model, Surrogate, as_points, imagine
+from jhpo.strategies.bayes.model import Model, Surrogate, imagine
 
-# A score below every real one, yet finite, so that arithmetic on scores stays finite.
-WORST = -1e20
+# Grades below every score, finite so that arithmetic on them stays finite: the acquisition has no value, the point
+# violates the space's constraints, it was asked for before. Candidates above the last may be polished.
+_NO_VALUE, _OUTSIDE, _KNOWN = -1e19, -5e19, -1e20
+_ELIGIBLE = -4e19
+# Candidates looked at again beside the polished points, in a space with discrete coordinates.
+_SECOND_LOOK = 64
+
+
+class Field(NamedTuple):
+    """What the points of one batch are chosen from; m candidates."""
+
+    candidates: jax.Array  # float[m, d], canonical
+    points: Points  # the same, as kernels see them
+    inside: jax.Array  # bool[m], no constraint of the space is violated
+    random: Draws
+    box: Box
+
+
+class Room(NamedTuple):
+    """Where the q new points go."""
+
+    rows: jax.Array  # int32[q], free ones in the whole history
+    slots: jax.Array  # int32[q], the same ones in the model's posterior
 
 
 def utility(model: Model, mean: jax.Array, variance: jax.Array, feasible: jax.Array | None) -> jax.Array:
@@ -47,82 +69,98 @@ def chance(search: Search, model: Model, point: Points) -> jax.Array | None:
     """Log probability that a point meets the measured constraints; None without any."""
     if model.constraints is None:
         return None
-    categorical = np.asarray(search.space.categorical)
+    categorical = search.ground.categorical
     slack, spread = jax.vmap(lambda p: gp.predict(p, point, categorical, search.profile))(model.constraints)
     return acquisition.log_probability_feasible(slack, spread)
 
 
 def score(search: Search, model: Model, point: Points) -> jax.Array:
     """The acquisition function at one point."""
-    categorical = np.asarray(search.space.categorical)
-    mean, variance = gp.predict(model.posterior, point, categorical, search.profile)
+    mean, variance = gp.predict(model.posterior, point, search.ground.categorical, search.profile)
     return utility(model, mean, variance, chance(search, model, point))
 
 
-def pick(
-    search: Search,
-    model: Model,
-    candidates: jax.Array,
-    scores: jax.Array,
-    history: History,
-    random: Draws,
-    low: jax.Array,
-    high: jax.Array,
-) -> jax.Array:
+def graded(found: jax.Array, inside: jax.Array, seen: jax.Array) -> jax.Array:
+    """``float[m]`` scores, or the grade of a point that is no good choice."""
+    found = jnp.where(jnp.isfinite(found), jnp.maximum(found, _NO_VALUE), _NO_VALUE)
+    return jnp.where(seen, _KNOWN, jnp.where(inside, found, _OUTSIDE))
+
+
+def pick(search: Search, model: Model, field: Field, scores: jax.Array, history: History) -> jax.Array:
     """The best point found: the most promising candidates polished, and their neighbours tried. float[d]
 
     Args:
-        scores: float[m], of the candidates; below ``0.4 * WORST`` where one may not be proposed.
+        search: where and how.
+        model: what predicts.
+        field: what to choose from.
+        scores: float[m], of the candidates, graded.
+        history: the whole one, to tell known points.
     """
-    space = search.space
-    discrete = bool((space.cells > 0).any())
-
-    def value(units: jax.Array) -> jax.Array:
-        found = score(search, model, as_points(space, units))
-        return jnp.where(jnp.isfinite(found), jnp.maximum(found, 0.1 * WORST), 0.1 * WORST)
+    ground = search.ground
+    if ground.points is not None:  # every point there is has its score
+        return field.candidates[jnp.argmax(scores)]
 
     def values(units: jax.Array) -> jax.Array:
-        found = jnp.where(admissible(space, units), jax.vmap(value)(units), 0.5 * WORST)
-        return jnp.where(known(space, units, history), WORST, found)
+        found = jax.vmap(lambda u: score(search, model, ground.points_of(u)))(units)
+        return graded(found, ground.admissible(units), known(units, history))
 
-    if is_small(space):
-        return candidates[jnp.argmax(scores)]
+    def best_of(units: jax.Array) -> tuple[jax.Array, jax.Array]:
+        found = values(units)
+        where = jnp.argmax(found)
+        return units[where], found[where]
 
-    # Boltzmann choice without replacement: the best one always, the others with probability ~ exp(standardised score)
-    ok = scores > 0.4 * WORST
+    def climb(units: jax.Array, best: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        """The best of all neighbours of some points, or the best one so far."""
+
+        def one(block: jax.Array, best: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+            other = best_of(flipped(ground, units, block))
+            return jax.tree.map(lambda a, b: jnp.where(other[1] > best[1], a, b), other, best)
+
+        assert ground.flips is not None
+        blocks = (jnp.asarray(ground.flips.number) + (FLIPS - 1)) // FLIPS
+        return jax.lax.fori_loop(0, blocks, one, best)
+
+    starts = _starts(search, model, field, scores)
+    final = ground.canonical(jnp.concatenate([starts, *_polished(search, model, starts, field.box)]))
+    if ground.flips is None:
+        return best_of(final)[0]
+    best = climb(final, best_of(jnp.concatenate([final, field.candidates[:_SECOND_LOOK]])))
+    return climb(best[0][None], best)[0]
+
+
+def _starts(search: Search, model: Model, field: Field, scores: jax.Array) -> jax.Array:
+    """Points to polish: the best candidate, others with probability ~ exp(standardised score), and the incumbent."""
+    ok = scores > _ELIGIBLE
     count = jnp.maximum(jnp.sum(ok, dtype=scores.dtype), 1.0)
     centre = jnp.sum(jnp.where(ok, scores, 0.0)) / count
     spread = jnp.sqrt(jnp.sum(jnp.where(ok, scores - centre, 0.0) ** 2) / count) + 1e-12
-    lottery = jnp.where(ok, 2.0 * (scores - centre) / spread, -1e6) + random.lottery
+    # the largest of logits with Gumbel noise: draws without replacement
+    lottery = jnp.where(ok, 2.0 * (scores - centre) / spread, -1e6) + field.random.lottery
     lottery = lottery.at[jnp.argmax(scores)].set(jnp.inf)
     _, chosen = jax.lax.top_k(lottery, search.starts - 1)
-    starts = jnp.concatenate([candidates[chosen], model.incumbent[None, :]])
+    return jnp.concatenate([field.candidates[chosen], model.incumbent[None, :]])
 
-    movable = ~np.asarray(space.categorical) & ((space.cells == 0) | (space.cells > MANY_CELLS))
-    results = [starts]
-    if movable.any():
 
-        def polish(start: jax.Array) -> jax.Array:
-            point = as_points(space, start)
-            free = jnp.asarray(movable) if point.active is None else jnp.asarray(movable) & point.active
-            # the relaxed point: integers with many cells between their cells, all else as at the start
-            smooth = jax.value_and_grad(lambda x: -score(search, model, point._replace(x=x)))
-            lower, upper = jnp.where(free, low, start), jnp.where(free, high, start)
-            return lbfgs.minimize(smooth, start, lower, upper, iterations=search.iterations, memory=6, tolerance=1e-3).x
+def _polished(search: Search, model: Model, starts: jax.Array, box: Box) -> list[jax.Array]:
+    """The starts moved uphill by L-BFGS; in a space with constraints also points on the way."""
+    ground = search.ground
+    movable = ground.movable
 
-        polished = jax.vmap(polish)(starts)
-        if space.has_constraints:  # back towards the start, if the polish left the feasible region
-            shares = jnp.asarray([0.9, 0.5, 0.1], starts.dtype)[:, None, None]
-            back = starts[None] + shares * (polished - starts)[None]
-            results.append(back.reshape(-1, space.dim))
-        results.append(space.canonical(polished))
-    final = jnp.concatenate(results)
-    if discrete:
-        rounds = jnp.concatenate([final, space.canonical(neighbours(space, final))])
-        best = rounds[jnp.argmax(values(rounds))]
-        final = jnp.concatenate([best[None], space.canonical(neighbours(space, best[None])), candidates[:64]])
-    found = space.canonical(final)
-    return found[jnp.argmax(values(found))]
+    def polish(start: jax.Array) -> jax.Array:
+        point = ground.points_of(start)
+        free = movable if point.active is None else movable & point.active
+        # the relaxed point: integers with many cells between their cells, all else as at the start
+        smooth = jax.value_and_grad(lambda x: -score(search, model, point._replace(x=x)))
+        lower, upper = jnp.where(free, box.low, start), jnp.where(free, box.high, start)
+        return lbfgs.minimize(smooth, start, lower, upper, iterations=search.iterations, memory=6, tolerance=1e-3).x
+
+    polished = jax.vmap(polish)(starts)
+    if ground.bounded is None:
+        return [ground.canonical(polished)]
+    # back towards the start, if the polish left the feasible region
+    shares = jnp.asarray([0.9, 0.5, 0.1], starts.dtype)[:, None, None]
+    back = starts[None] + shares * (polished - starts)[None]
+    return [back.reshape(-1, ground.dim), ground.canonical(polished)]
 
 
 def batch(
@@ -130,54 +168,51 @@ def batch(
     surrogate: Surrogate,
     model: Model,
     history: History,
-    rows: jax.Array,
-    slots: jax.Array,
-    key: jax.Array,
-    low: jax.Array,
-    high: jax.Array,
+    room: Room,
+    *,
+    box: Box,
     even: Even,
+    key: jax.Array,
 ) -> jax.Array:
     """Points one after the other, each chosen while those before are imagined. float[q, d]
 
     Args:
-        history: the whole one, to tell known points; rows: int32[q], free ones in it.
-        slots: int32[q], free rows of the model's posterior.
+        search: where and how.
+        surrogate: what the model is made of.
+        model: what predicts.
+        history: the whole one, to tell known points.
+        room: where the points go.
+        box: where they may lie.
         even: points that take the place of the model's own.
+        key: of the random choices.
     """
-    space, profile = search.space, search.profile
-    categorical = np.asarray(space.categorical)
+    ground, profile = search.ground, search.profile
     draw_key, imagine_key = jax.random.split(key)
     random = draws(search, draw_key, number_of_candidates(search, model), model.incumbent.dtype)
-    candidates = pool(search, model, random, draw_key, low, high)
-    points = as_points(space, candidates)
-    barred = ~admissible(space, candidates)
+    candidates = pool(search, model, random, draw_key, box)
+    field = Field(candidates, ground.points_of(candidates), ground.admissible(candidates), random, box)
     scale = model.posterior.parameters.scale
 
-    def scores(model: Model, explained: jax.Array, history: History) -> jax.Array:
+    def choose(model: Model, explained: jax.Array, history: History, even: Even) -> jax.Array:
         mean = explained @ (model.posterior.root @ model.posterior.y.T)
         variance = jnp.maximum(scale - jnp.sum(explained * explained, axis=1), 1e-12 * scale)
-        feasible = jax.vmap(lambda p: chance(search, model, p))(points)
-        found = utility(model, mean, variance, feasible)
-        found = jnp.where(jnp.isfinite(found), jnp.maximum(found, 0.1 * WORST), 0.1 * WORST)
-        found = jnp.where(barred, 0.5 * WORST, found)
-        return jnp.where(known(space, candidates, history), WORST, found)
-
-    def choose(model: Model, explained: jax.Array, history: History, even: Even) -> jax.Array:
-        own = pick(search, model, candidates, scores(model, explained, history), history, random, low, high)
-        return jnp.where(even.wanted & ~known(space, even.units[None], history)[0], even.units, own)
+        feasible = jax.vmap(lambda p: chance(search, model, p))(field.points)
+        scores = graded(utility(model, mean, variance, feasible), field.inside, known(candidates, history))
+        own = pick(search, model, field, scores, history)
+        return jnp.where(even.wanted & ~known(even.units[None], history)[0], even.units, own)
 
     def one(
-        carry: tuple[Model, jax.Array, History], at: tuple[jax.Array, jax.Array, Even]
+        carry: tuple[Model, jax.Array, History], at: tuple[Room, Even]
     ) -> tuple[tuple[Model, jax.Array, History], jax.Array]:
-        (model, explained, history), (row, slot, even) = carry, at
+        (model, explained, history), ((row, slot), even) = carry, at
         unit = choose(model, explained, history, even)
-        point = as_points(space, unit)
-        column = gp.extend(model.posterior, explained, points, point, categorical, profile)
+        point = ground.points_of(unit)
+        column = gp.extend(model.posterior, explained, field.points, point, ground.categorical, profile)
         history = add_pending(history, row, unit)
         model = imagine(surrogate, model, slot, point, imagine_key)
         return (model, explained.at[:, slot].set(column), history), unit
 
-    explained = gp.whiten(model.posterior, points, categorical, profile)
-    if rows.shape[0] == 1:
+    explained = gp.whiten(model.posterior, field.points, ground.categorical, profile)
+    if room.rows.shape[0] == 1:
         return choose(model, explained, history, jax.tree.map(lambda leaf: leaf[0], even))[None]
-    return jax.lax.scan(one, (model, explained, history), (rows, slots, even))[1]
+    return jax.lax.scan(one, (model, explained, history), (room, even))[1]

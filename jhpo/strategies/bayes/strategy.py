@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,14 +13,14 @@ from jhpo.kernels import gp, gp_slopes
 from jhpo.kernels.covariance import JETS, PROFILES
 from jhpo.kernels.loops import in_turn
 from jhpo.kernels.numerics import exact_products
-from jhpo.space.outline import outline
 from jhpo.space.space import Space
-from jhpo.strategies.base import Evaluation, Strategy, default_dtype, static_field, strategy
+from jhpo.strategies.base import Bound, Evaluation, Strategy, default_dtype, static_field, strategy
+from jhpo.strategies.bayes import fitting, thompson
 from jhpo.strategies.bayes import history as past
 from jhpo.strategies.bayes import model as modelling
 from jhpo.strategies.bayes import search as searching
-from jhpo.strategies.bayes import thompson as thompson
-from jhpo.strategies.bayes.candidates import Even, Search, design
+from jhpo.strategies.bayes.candidates import Box, Even, Search, design
+from jhpo.strategies.bayes.ground import Ground, columns_for, padded_ground
 from jhpo.strategies.bayes.history import EMPTY, History, Region, Rules, bucket
 from jhpo.strategies.bayes.model import Surrogate
 
@@ -40,11 +40,11 @@ WARPS = ("half_rank", "none")
 class BayesState(NamedTuple):
     """The history in padded buffers, the parameters of the last fit, and the trust region."""
 
-    space: Space  # static
+    space: Space | None  # static; None where the strategy knows the ground
     history: History  # N rows, N a power of two
     used: jax.Array  # int32[], rows in use: the first ones
     asked: jax.Array  # int32[], points asked for or absorbed so far
-    seed: jax.Array  # uint32[d], scramble of the initial design
+    seed: jax.Array  # uint32[d], d columns of the ground, scramble of the initial design
     theta: jax.Array  # float[1 + c, d + 3 (4 with gradients)], of the last fit: objective, then measured constraints
     fitted: jax.Array  # int32[], ``asked`` at the last fit
     region: Region
@@ -162,11 +162,24 @@ class BayesOpt(Strategy):
         """A finite space has an end: no point is proposed twice."""
         return None if (space.cells == 0).any() else int(space.cardinality)
 
-    def view(self, space: Space) -> Space:
-        """All that the model sees of a space; one program serves all spaces that have it in common."""
-        if self.gradients:
-            self._check_slopes(space)
-        return outline(space)
+    def bind(self, space: Space) -> Bound:
+        """One program serves all spaces of the same kinds of parameters, sizes of dimension and buffers."""
+        if type(self) is not BayesOpt or space.has_constraints:  # constraints are functions: a program of their own
+            return super().bind(space)
+        ground = self._ground_of(space)
+        options = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return Bound(GroundedBayesOpt(**options, ground=ground), None, ground.dim)
+
+    def _ground_of(self, space: Space) -> Ground:
+        if not self.gradients:
+            return padded_ground(space, columns_for(space.dim), categories=self.picks == "thompson")
+        # every column would take rows for derivatives away from others
+        self._check_slopes(space)
+        return padded_ground(space, space.dim)
+
+    def _ground(self, state: BayesState) -> Ground:
+        assert state.space is not None
+        return self._ground_of(state.space)
 
     # -- buffers --------------------------------------------------------------------------------------------
 
@@ -187,28 +200,30 @@ class BayesOpt(Strategy):
     # -- protocol -------------------------------------------------------------------------------------------
 
     def init(self, space: Space, key: jax.Array) -> BayesState:
-        dtype, d, c = default_dtype(), space.dim, self.constraints
-        if self.gradients:
-            self._check_slopes(space)
-        prior = gp_slopes.default_prior(d, dtype) if self.gradients else gp.default_prior(d, dtype)
+        return self._begin(space, self._ground_of(space), key)
+
+    def _begin(self, space: Space | None, ground: Ground, key: jax.Array) -> BayesState:
+        dtype, d, c = default_dtype(), ground.dim, self.constraints
+        prior = (gp_slopes if self.gradients else gp).default_prior(d, dtype, ground.count)
         zero = jnp.zeros((), jnp.int32)
         return BayesState(
             space=space,
-            history=past.blank(bucket(max(self.capacity, 4 * self.batch)), space, c, dtype, self._slopes(space)),
+            history=past.blank(bucket(max(self.capacity, 4 * self.batch)), d, c, dtype, self._slopes(ground)),
             used=zero,
             asked=zero,
             seed=jax.random.bits(key, (d,), jnp.uint32),
-            theta=jnp.broadcast_to(jnp.asarray(prior.mean), (1 + c, len(prior.mean))),
+            theta=jnp.broadcast_to(prior.mean, (1 + c, len(prior.mean))),
             fitted=zero,
             region=past.first_region(dtype),
         )
 
     @exact_products
     def ask(self, state: BayesState, key: jax.Array) -> tuple[jax.Array, BayesState]:
+        ground = self._ground(state)
         history, rows = past.reserve(state.history, self.batch)
         state = state._replace(history=history)
         # studies under vmap take turns: each fit and each polish ends at a step of its own
-        units, theta, fitted = in_turn(self._suggest)(state, rows, key)
+        units, theta, fitted = in_turn(self._suggest)(ground, state, rows, key)
         size = jnp.int32(history.status.shape[0])
         state = state._replace(
             history=past.add_pending(history, rows, units, state.region.epoch, state.asked),
@@ -217,15 +232,16 @@ class BayesOpt(Strategy):
             theta=theta,
             fitted=fitted,
         )
-        return units, state
+        return units if state.space is None else units[:, : state.space.dim], state
 
     @exact_products
     def tell(self, state: BayesState, units: jax.Array, result: Evaluation) -> BayesState:
-        dtype = state.history.units.dtype
-        rows = past.told(state.space, units, result, self.constraints, dtype, self._slopes(state.space))
+        dtype, ground = state.history.units.dtype, self._ground(state)
+        units = ground.widened(jnp.asarray(units))
+        rows = past.told(ground, units, result, self.constraints, dtype, self._slopes(ground))
         history, used = past.record(state.history, state.used, rows, state.region.epoch, state.asked)
-        moving = self._local(state) & (self._here(state) > self._initial(state.space))
-        region = past.update_region(state.region, rows, self._rules(state.space), moving)
+        moving = self._local(state) & (self._here(state) > self._initial(ground))
+        region = past.update_region(state.region, rows, self._rules(ground), moving)
         return state._replace(history=history, used=used, region=region)
 
     def absorb(self, state: BayesState, units: jax.Array, result: Evaluation) -> BayesState:
@@ -234,9 +250,9 @@ class BayesOpt(Strategy):
 
     # -- gradients ------------------------------------------------------------------------------------------
 
-    def _slopes(self, space: Space) -> int:
+    def _slopes(self, ground: Ground) -> int:
         """Width of the gradients in the history."""
-        return space.dim if self.gradients else 0
+        return ground.dim if self.gradients else 0
 
     def _check_slopes(self, space: Space) -> None:
         if (space.cells > 0).all():
@@ -249,19 +265,23 @@ class BayesOpt(Strategy):
 
     # -- what ask chooses between ---------------------------------------------------------------------------
 
-    def _initial(self, space: Space) -> int:
-        return self.initial or max(self.batch, min(space.dim + 1, _SLOPE_INITIAL if self.gradients else 8))
+    def _initial(self, ground: Ground) -> jax.Array:
+        """int32[]: points of the design."""
+        most = _SLOPE_INITIAL if self.gradients else 8
+        usual = jnp.maximum(jnp.minimum(jnp.asarray(ground.count) + 1, most), self.batch)
+        return jnp.asarray(self.initial, jnp.int32) if self.initial else usual
 
-    def _rules(self, space: Space) -> Rules:
+    def _rules(self, ground: Ground) -> Rules:
         if self.gradients:
             # a model that knows the slopes is soon right, or soon known to be wrong; at a local optimum, which it
             # finds within few points, it looks elsewhere with all it knows
             return Rules(successes=2, failures=max(3, self.batch), shortest=0.2, anew=False)
-        return Rules(successes=3, failures=max(4, space.dim, self.batch), shortest=0.5**7, anew=True)
+        failures = jnp.maximum(jnp.asarray(ground.count), max(4, self.batch))
+        return Rules(successes=3, failures=failures, shortest=0.5**7, anew=True)
 
     def _global(self, state: BayesState) -> bool:
         """The search never keeps to a trust region while its buffers have this size."""
-        small = state.space.dim <= _REGION_DIM and state.history.status.shape[0] <= _REGION_ROWS
+        small = state.history.units.shape[1] <= _REGION_DIM and state.history.status.shape[0] <= _REGION_ROWS
         return self.region == "never" or (self.region == "auto" and small and not self.gradients)
 
     def _local(self, state: BayesState) -> jax.Array:
@@ -269,69 +289,93 @@ class BayesOpt(Strategy):
         if self._global(state):
             return jnp.zeros((), bool)
         if self.region == "auto" and not self.gradients:
-            return (state.space.dim > _REGION_DIM) | (state.asked > _REGION_ROWS)
+            return (state.history.units.shape[1] > _REGION_DIM) | (state.asked > _REGION_ROWS)
         return jnp.ones((), bool)
 
-    def _begins(self, state: BayesState) -> jax.Array:
+    def _begins(self, ground: Ground, state: BayesState) -> jax.Array:
         """bool[]: points of the design are still to come, at the start of the search or of a region."""
         if self._global(state):
             # a count that studies side by side have in common: of the two branches only one runs
-            return state.asked < self._initial(state.space)
-        return self._here(state) < self._initial(state.space)
+            return state.asked < self._initial(ground)
+        return self._here(state) < self._initial(ground)
 
     def _here(self, state: BayesState) -> jax.Array:
         """int32[]: points asked for in the present trust region."""
         inside = (state.history.status != EMPTY) & (state.history.epoch == state.region.epoch)
         return jnp.sum(inside, dtype=jnp.int32)
 
-    def _suggest(self, state: BayesState, rows: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        return jax.lax.cond(self._begins(state), self._design, self._model, state, rows, key)
+    def _suggest(
+        self, ground: Ground, state: BayesState, rows: jax.Array, key: jax.Array
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Points, and the parameters of the model and when they were fitted."""
+        return jax.lax.cond(self._begins(ground, state), self._design, self._model, ground, state, rows, key)
 
-    def _design(self, state: BayesState, rows: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        units = design(state.space, state.history, state.asked, state.seed, self.batch, key)
+    def _design(
+        self, ground: Ground, state: BayesState, rows: jax.Array, key: jax.Array
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        units = design(ground, state.history, state.asked, state.seed, self.batch, key)
         return units, state.theta, state.fitted
 
-    def _model(self, state: BayesState, rows: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        space, history = state.space, state.history
+    def _model(
+        self, ground: Ground, state: BayesState, rows: jax.Array, key: jax.Array
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        history, profile = state.history, PROFILES[self.kernel]
         fit_key, search_key, even_key = jax.random.split(key, 3)
         local = self._local(state)
         # a region begins anew with what was asked for in it
         foreign = local & (history.epoch != state.region.epoch)
         inside = history._replace(status=jnp.where(foreign, EMPTY, history.status))
-        weights = jnp.exp(-2.0 * state.theta[0, : space.dim])
-        chosen, slots = modelling.select(
-            inside, rows, _SLOPE_MODEL_ROWS if self.gradients else MODEL_ROWS, weights, space
-        )
+        weights = jnp.exp(-2.0 * state.theta[0, : ground.dim])
+        most = _SLOPE_MODEL_ROWS if self.gradients else MODEL_ROWS
+        chosen, slots = modelling.select(inside, rows, most, weights, ground)
         # the more there is, the less a few results more change the parameters
         since = state.asked - state.fitted
         refit = since * 32 >= state.asked
         # a value's gradient goes through the warp too, which has to be smooth for that
         kind = "half_log" if self.gradients and self.warp == "half_rank" else self.warp
-        surrogate = Surrogate(space, PROFILES[self.kernel], kind, self.fit_iterations, FIT_ROWS, self.fantasies)
-        model, theta = modelling.build(surrogate, chosen, state.theta, refit, fit_key)
-        low, high = self._box(state, model, theta, local)
-        search = Search(space, PROFILES[self.kernel], self.candidates, self.starts, self.search_iterations)
-        units = design(space, history, state.asked, state.seed, self.batch, even_key)
+        surrogate = Surrogate(ground, profile, kind, self.fit_iterations, FIT_ROWS, self.fantasies)
+        model, theta = fitting.build(surrogate, chosen, state.theta, refit, fit_key)
+        search = Search(ground, profile, self.candidates, self.starts, self.search_iterations)
+        units = design(ground, history, state.asked, state.seed, self.batch, even_key)
         lot = jax.random.uniform(jax.random.fold_in(even_key, 1), (self.batch,), units.dtype)
         # where the model predicts no better than the mean it is no guide either
         blind = _BLIND * jnp.clip(2.0 * model.unexplained - 1.0, 0.0, 1.0)
         even = Even(lot < jnp.maximum(past.flatness(inside), blind), units)
+        where: dict[str, Any] = {"box": self._box(ground, state, model, theta, local), "even": even, "key": search_key}
         if self.picks == "thompson":
-            units = thompson.batch(search, self.kernel, model, history, self.batch, search_key, low, high, even)
+            units = thompson.batch(search, model, history, self.batch, kernel=self.kernel, **where)
         else:
-            units = searching.batch(search, surrogate, model, history, rows, slots, search_key, low, high, even)
+            units = searching.batch(search, surrogate, model, history, searching.Room(rows, slots), **where)
         return units, theta, jnp.where(refit, state.asked, state.fitted)
 
     def _box(
-        self, state: BayesState, model: modelling.Model, theta: jax.Array, local: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
+        self, ground: Ground, state: BayesState, model: modelling.Model, theta: jax.Array, local: jax.Array
+    ) -> Box:
         """The trust region, or the whole cube: sides in proportion to the lengthscales, within a factor e of length."""
-        d = state.space.dim
+        d = ground.dim
         zero, one = jnp.zeros((d,), theta.dtype), jnp.ones((d,), theta.dtype)
+        lengths = theta[0, :d]
+        mean = jnp.sum(jnp.where(ground.outline.live, lengths, 0.0)) / jnp.asarray(ground.count).astype(theta.dtype)
         # a coordinate without influence has an endless lengthscale, and must not squeeze the box in all others
-        stretch = jnp.exp(jnp.clip(theta[0, :d] - jnp.mean(theta[0, :d]), -1.0, 1.0))
-        half = 0.5 * state.region.length * stretch
-        whole = ~local | jnp.asarray(state.space.categorical)
+        half = 0.5 * state.region.length * jnp.exp(jnp.clip(lengths - mean, -1.0, 1.0))
+        whole = ~local if ground.categorical is None else ~local | jnp.asarray(ground.categorical)
         low = jnp.where(whole, zero, jnp.clip(model.incumbent - half, 0.0, 1.0))
         high = jnp.where(whole, one, jnp.clip(model.incumbent + half, 0.0, 1.0))
-        return low, high
+        return Box(low, high)
+
+
+@strategy
+class GroundedBayesOpt(BayesOpt):
+    """`BayesOpt` as the host drives it: what it knows of the space are arrays, its rows have the ground's columns."""
+
+    ground: Any = None  # a Ground
+
+    def bind(self, space: Space) -> Bound:
+        return Bound(self, None, self.ground.dim)
+
+    def init(self, space: Space | None, key: jax.Array) -> BayesState:
+        return self._begin(None, self.ground, key)
+
+    def _ground(self, state: BayesState) -> Ground:
+        ground: Ground = self.ground
+        return ground

@@ -9,7 +9,7 @@ import numpy as np
 from jhpo.kernels import pathwise
 from jhpo.strategies.bayes import candidates as pools
 from jhpo.strategies.bayes.history import SAME, History
-from jhpo.strategies.bayes.model import Model, as_points
+from jhpo.strategies.bayes.model import Model
 from jhpo.strategies.bayes.search import chance
 
 # A candidate less likely feasible than one half pays for it, in units of the targets.
@@ -18,36 +18,41 @@ _PENALTY = 10.0
 
 def batch(
     search: pools.Search,
-    kernel: str,
     model: Model,
     history: History,
     q: int,
-    key: jax.Array,
-    low: jax.Array,
-    high: jax.Array,
+    *,
+    kernel: str,
+    box: pools.Box,
     even: pools.Even,
+    key: jax.Array,
 ) -> jax.Array:
     """``q`` different points, each the lowest candidate of one posterior function (Eriksson et al. 2019). float[q, d]
 
     Args:
-        kernel: name of the profile. history: the whole one, to tell known points. low, high: float[d], the box.
+        search: where and how.
+        model: what predicts.
+        history: the whole one, to tell known points.
+        q: number of points.
+        kernel: name of the profile.
+        box: where the points may lie.
         even: points that take the place of the model's own.
+        key: of the random choices.
     """
-    space = search.space
-    categorical, cells = np.asarray(space.categorical), np.asarray(space.cells)
+    ground = search.ground
     pool_key, path_key = jax.random.split(key)
     dtype = model.incumbent.dtype
     random = pools.draws(search, pool_key, pools.number_of_candidates(search, model), dtype)
-    candidates = pools.pool(search, model, random, pool_key, low, high)
-    points = as_points(space, candidates)
+    candidates = pools.pool(search, model, random, pool_key, box)
+    points = ground.points_of(candidates)
     noise = jnp.broadcast_to(model.posterior.parameters.noise, model.posterior.mask.shape)
-    paths = pathwise.draw(model.posterior, noise, path_key, q, cells, categorical, kernel=kernel)
-    values = pathwise.evaluate(paths, model.posterior, points, cells, categorical, kernel=kernel)  # [q, m]
+    paths = pathwise.draw(model.posterior, noise, path_key, q, ground.choices, kernel=kernel)
+    values = pathwise.evaluate(paths, model.posterior, points, ground.choices, kernel=kernel)  # [q, m]
     feasible = jax.vmap(lambda p: chance(search, model, p))(points)
     if feasible is not None:
         values = values + _PENALTY * jnp.maximum(float(np.log(0.5)) - feasible, 0.0)[None, :]
-    barred = ~pools.admissible(space, candidates) | pools.known(space, candidates, history)
-    even = even._replace(wanted=even.wanted & ~pools.known(space, even.units, history))
+    barred = ~ground.admissible(candidates) | pools.known(candidates, history)
+    even = even._replace(wanted=even.wanted & ~pools.known(even.units, history))
 
     def same(unit: jax.Array) -> jax.Array:
         return (jnp.abs(candidates - unit[None, :]) < SAME).all(axis=1)

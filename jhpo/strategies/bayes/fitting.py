@@ -1,0 +1,137 @@
+"""Fitting the model to a history, and conditioning it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from jhpo.kernels import gp, gp_slopes
+from jhpo.kernels.covariance import Points
+from jhpo.strategies.bayes.history import FAILED, OBSERVED, PENDING, History
+from jhpo.strategies.bayes.model import Model, Surrogate, feasible_rows, imagine, slopes, targets
+
+# Fits of at most so many rows begin twice: at the last parameters and at the mode of the prior.
+_TWO_STARTS = 64
+
+
+def build(
+    surrogate: Surrogate, history: History, theta: jax.Array, refit: jax.Array, key: jax.Array
+) -> tuple[Model, jax.Array]:
+    """Fit and condition.
+
+    Args:
+        surrogate: what the model is made of.
+        history: at most a thousand rows, a power of two.
+        theta: float[1 + c, d + 3] (d + 4 with slopes), the parameters of the last fit: objective, then measured
+            constraints.
+        refit: bool[], False keeps these parameters.
+        key: of the random choices.
+
+    Returns:
+        The model and the new theta.
+    """
+    points = surrogate.ground.points_of(history.units)
+    y, variance, steep = targets(history, surrogate.warp)
+    told = (history.status == OBSERVED) | (history.status == FAILED)
+    data = gp.Data(points, y, variance, told)
+    fit_key, imagine_key = jax.random.split(key)
+    if history.grad.shape[1]:
+        fitted, posterior = _process_with_slopes(surrogate, theta[0], data, history, steep, refit)
+    else:
+        fitted, posterior = _process(surrogate, theta[0], data, refit, fit_key)
+    thetas, constraints = fitted[None], None
+    if history.constraint.shape[1]:
+        own, constraints = _constraints(surrogate, theta[1:], points, history, refit, fit_key)
+        thetas = jnp.concatenate([thetas, own])
+
+    wrong = gp.left_out(posterior)[: y.shape[0]]
+    unexplained = jnp.sum(wrong * wrong) / jnp.maximum(jnp.sum(jnp.where(told, y * y, 0.0)), 1e-30)
+    means = gp.means(posterior, points, surrogate.ground.categorical, surrogate.profile)
+    feasible = feasible_rows(history)
+    mean = jnp.where(feasible, means, jnp.inf)
+    where = jnp.argmin(mean)
+    any_feasible = jnp.any(feasible)
+    best = jnp.where(any_feasible, mean[where], 0.0)
+    incumbent = jnp.where(any_feasible, history.units[where], 0.5)
+    in_all = lambda leaf: jnp.broadcast_to(leaf, (surrogate.worlds, *leaf.shape))  # noqa: E731
+    posterior = posterior._replace(y=in_all(posterior.y), alpha=in_all(posterior.alpha))
+    model = Model(posterior, in_all(best), incumbent, mean, constraints, any_feasible, unexplained)
+    return _imagine_pending(surrogate, model, points, history.status == PENDING, imagine_key), thetas
+
+
+def _fitted(
+    theta: jax.Array, prior: gp.Prior, rows: int, refit: jax.Array, fit: Callable[[jax.Array], jax.Array]
+) -> jax.Array:
+    """The parameters that ``fit`` finds, or the last ones."""
+    starts = jnp.stack([theta, jnp.asarray(prior.mean)]) if rows <= _TWO_STARTS else theta[None]
+    return jax.lax.cond(refit, lambda: fit(starts), lambda: theta)
+
+
+def _process(
+    surrogate: Surrogate, theta: jax.Array, data: gp.Data, refit: jax.Array, key: jax.Array
+) -> tuple[jax.Array, gp.Posterior]:
+    ground, profile = surrogate.ground, surrogate.profile
+    prior = gp.default_prior(ground.dim, data.y.dtype, ground.count)
+
+    def fit(starts: jax.Array) -> jax.Array:
+        some = _fit_rows(key, data, surrogate.fit_rows)
+        return gp.fit(starts, some, prior, ground.categorical, iterations=surrogate.iterations, profile=profile)[0]
+
+    theta = _fitted(theta, prior, data.y.shape[0], refit, fit)
+    return theta, gp.condition(theta, data, ground.categorical, profile)
+
+
+def _process_with_slopes(
+    surrogate: Surrogate, theta: jax.Array, data: gp.Data, history: History, steep: jax.Array, refit: jax.Array
+) -> tuple[jax.Array, gp.Posterior]:
+    ground, profile = surrogate.ground, surrogate.profile
+    categorical = ground.categorical
+    known = slopes(surrogate, history, data.points, steep, jnp.exp(-2.0 * theta[: ground.dim]))
+    prior = gp_slopes.default_prior(ground.dim, data.y.dtype, ground.count)
+
+    def fit(starts: jax.Array) -> jax.Array:
+        return gp_slopes.fit(starts, data, known, prior, categorical, iterations=surrogate.iterations, profile=profile)
+
+    theta = _fitted(theta, prior, data.y.shape[0], refit, fit)
+    return theta, gp_slopes.condition(theta, data, known, categorical, profile)
+
+
+def _constraints(
+    surrogate: Surrogate, theta: jax.Array, points: Points, history: History, refit: jax.Array, key: jax.Array
+) -> tuple[jax.Array, gp.Posterior]:
+    """A process of its own for each of the c measured constraints: theta, and the posteriors stacked."""
+    known = (history.status == OBSERVED)[:, None] & jnp.isfinite(history.constraint)
+    slack = jnp.where(known, history.constraint, 0.0)
+    # no mean is taken off a constraint: its sign is what matters
+    size = jnp.sqrt(jnp.mean(slack**2, axis=0) / jnp.maximum(jnp.mean(known, axis=0, dtype=slack.dtype), 1e-30))
+    slack = slack / jnp.where(size > 0, size, 1.0)[None, :]
+    nothing = jnp.zeros_like(slack[:, 0])
+    width = surrogate.ground.dim + 3  # the noise of slopes, where there is one, is the objective's alone
+    own, posteriors = jax.lax.map(
+        lambda each: _process(surrogate, each[0], gp.Data(points, each[1], nothing, each[2]), refit, key),
+        (theta[:, :width], slack.T, known.T),
+    )
+    return theta.at[:, :width].set(own), posteriors
+
+
+def _fit_rows(key: jax.Array, data: gp.Data, rows: int) -> gp.Data:
+    """A random selection of rows for the fit of the parameters, where there are more than ``rows``."""
+    if data.mask.shape[0] <= rows:
+        return data
+    score = jnp.where(data.mask, jax.random.uniform(key, data.mask.shape, data.y.dtype), -1.0)
+    index = jnp.sort(jax.lax.top_k(score, rows)[1])
+    return jax.tree.map(lambda leaf: leaf[index], data)
+
+
+def _imagine_pending(surrogate: Surrogate, model: Model, points: Points, pending: jax.Array, key: jax.Array) -> Model:
+    """`imagine` of every row that is pending."""
+
+    def one(carry: tuple[jax.Array, Model]) -> tuple[jax.Array, Model]:
+        left, model = carry
+        row = jnp.argmax(left).astype(jnp.int32)
+        point = jax.tree.map(lambda leaf: leaf[row], points)
+        return left.at[row].set(False), imagine(surrogate, model, row, point, key)
+
+    return jax.lax.while_loop(lambda carry: jnp.any(carry[0]), one, (pending, model))[1]
