@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import jhpo
+from jhpo.keys import init_key, strategy_key
 from jhpo.search.driver import Driver
 from jhpo.strategies.base import Evaluation
 from jhpo.strategies.bayes import history as past
@@ -103,6 +104,48 @@ def _next(study: jhpo.Study, url: str, tmp_path) -> np.ndarray:
 
 
 # -- buffers and compilations ------------------------------------------------------------------------------------
+
+
+NARROW = {"x": jhpo.Float(0.0, 2.0), "c": jhpo.Choice(["a", "b"]), "n": jhpo.Int(1, 9)}
+WIDE = {
+    "r": jhpo.Float(1e-6, 1.0, log=True),
+    "n": jhpo.Int(16, 2048, log=True),
+    "c": jhpo.Choice(list("abcdefg")),
+    "k": jhpo.Int(-5, 500),
+}
+
+
+def test_a_new_space_compiles_nothing_whatever_its_bounds_kinds_and_dimension(count_compilations) -> None:
+    """Of the strategy; the rows of both spaces have four columns inside."""
+
+    def search(parameters: dict) -> jhpo.Study:
+        study = jhpo.Study(jhpo.Space(parameters), SMALL, seed=1)
+        study.optimize(jhpo.host(lambda hp: hp["n"] / 10.0 + (hp["c"] == "b")), budget=14)
+        return study
+
+    search(NARROW)
+    with count_compilations() as seen:
+        study = search(WIDE)
+    assert not [name for name in seen.names if "turn" in name or "tell" in name or "ask" in name], seen.names
+    assert study.best.params["n"] < 64 and study.best.params["c"] != "b"
+
+
+def test_columns_of_padding_change_no_study() -> None:
+    """The same search whether its rows have the columns of the space or more: those of `run` and of a `Driver`."""
+    space = jhpo.Space({"x": jhpo.Float(0.0, 1.0), "c": jhpo.Choice(["a", "b", "c"])})
+    strategy, root = SMALL, jax.random.key(3)
+    driver = Driver(strategy, space, root)
+    assert driver.strategy is not strategy
+    units, result = None, Evaluation(value=np.zeros(1, np.float32))
+    with jax.enable_x64(True):
+        state = strategy.prepare(32).init(space, init_key(root))
+        for g in range(6):
+            units = driver.turn(units, result)
+            mine, state = strategy.ask(state, strategy_key(root, jnp.uint32(g)))
+            assert units.shape == mine.shape == (1, 2)
+            np.testing.assert_allclose(units, mine, atol=1e-5)
+            result = Evaluation(value=bowl(units))
+            state = strategy.tell(state, units, Evaluation(value=jnp.asarray(result.value)))
 
 
 def test_one_compilation_a_bucket(count_compilations) -> None:

@@ -1,0 +1,28 @@
+"""A process that searches often stays as it is: the short version of benchmarks/many_searches.py."""
+
+from __future__ import annotations
+
+import random
+import sys
+
+import pytest
+
+from benchmarks.many_searches import objectives, some_space, studies
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+
+
+def test_spaces_of_every_kind_share_a_few_programs() -> None:
+    """The memory of thirty studies, on thirty spaces, does not grow with their number."""
+    draw = random.Random(1)
+    assert len({some_space(draw) for _ in range(30)}) >= 28
+    seen = studies(30, trials=11, seed=1)
+    compiled = [u for u in seen if u.seconds > 1.5]
+    assert len(compiled) <= 12, [round(u.seconds, 2) for u in seen]
+    assert seen[-1].maps < 25_000
+
+
+def test_objectives_are_let_go() -> None:
+    seen, alive = objectives(60, megabytes=4.0)
+    assert alive == 0
+    assert seen[-1].resident - seen[9].resident < 120  # 200 MiB of arrays were closed over in between
