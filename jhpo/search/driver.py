@@ -24,7 +24,7 @@ _FOREVER = 2**31
 
 def _turn(
     strategy: Strategy,
-    space: Space | None,
+    space: Any,
     state: Any,
     units: jax.Array,
     result: Evaluation,
@@ -63,7 +63,7 @@ _cross_program = Programs(
 _absorb_program = Programs(lambda strategy, state, units, result: strategy.absorb(state, units, result), most=_MOST)
 
 
-def blank_state(strategy: Strategy, space: Space | None, root: jax.Array) -> Any:
+def blank_state(strategy: Strategy, space: Any, root: jax.Array) -> Any:
     """Zeros in the structure of the strategy's state; compiles and runs nothing."""
     shapes = jax.eval_shape(lambda: strategy.init(space, init_key(root)))
     return blank(shapes)

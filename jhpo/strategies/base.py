@@ -41,7 +41,7 @@ class Bound(NamedTuple):
     """A strategy on a space, as the host drives it."""
 
     strategy: Any  # a Strategy
-    space: Space | None  # what its `init` is given
+    space: Any  # what its `init` is given: the Space, or None where the strategy knows it already
     columns: int  # of the rows that it takes and gives: the space's, then padding
 
 

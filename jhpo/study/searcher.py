@@ -117,8 +117,8 @@ class Searcher:
             if not self._warned:
                 warnings.warn(
                     f"the rebuilt search asks for other points in generation {closing.generation} than the log holds "
-                    "(another version of jhpo or of JAX, or another processor?): the search goes on from the stored results, "
-                    "but not bit for bit as before",
+                    "(another version of jhpo or of JAX, or another processor?): the search goes on from the stored "
+                    "results, but not bit for bit as before",
                     stacklevel=2,
                 )
                 self._warned = True

@@ -82,7 +82,7 @@ class Ground(NamedTuple):
     @property
     def choices(self) -> Choices | None:
         """What `jhpo.kernels.pathwise` has to know."""
-        if self.outline.cells is None:
+        if self.outline.cells is None or self.outline.categorical is None:
             return None
         return Choices(self.outline.categorical, self.outline.cells, len(self.levels))
 
