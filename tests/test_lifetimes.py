@@ -88,7 +88,7 @@ def test_the_same_function_is_compiled_once(count_compilations) -> None:
 
 def test_programs_are_bounded_in_number() -> None:
     add = Programs(lambda function, x: function.value(x), most=3)
-    from jhpo.training.objective import Constant
+    from jhpo.training.foreign import Constant
 
     functions = [lambda x, i=i: x + i for i in range(5)]
     assert [float(add(Constant(f), 1.0)) for f in functions] == [1.0, 2.0, 3.0, 4.0, 5.0]

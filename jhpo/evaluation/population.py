@@ -20,7 +20,8 @@ from jhpo.space.declared import value_key
 from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation, Request
 from jhpo.switches import switches_off, warn_of_switches, without_switches
-from jhpo.training.objective import as_trainable, check_arguments, objective_errors
+from jhpo.training.objective import as_trainable, check_arguments
+from jhpo.training.tracing import objective_errors
 from jhpo.training.trainable import evaluate_state, train_and_evaluate, train_state
 from jhpo.training.values import release
 

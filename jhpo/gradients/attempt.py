@@ -15,7 +15,7 @@ from jhpo.gradients.report import Diagnostics, Hypergradient, in_units
 from jhpo.gradients.spec import HP, Estimate, Spec
 from jhpo.gradients.trust import check_result, doubts, no_derivative
 from jhpo.kernels.chaos import TRUSTED
-from jhpo.training.objective import objective_errors
+from jhpo.training.tracing import objective_errors
 from jhpo.training.trainable import Trainable
 from jhpo.training.values import without
 

@@ -19,7 +19,8 @@ from jhpo.lifetimes import programs
 from jhpo.space.space import Space
 from jhpo.switches import without_switches
 from jhpo.training.binding import bind, differentiable, relaxed
-from jhpo.training.objective import as_trainable, objective_errors
+from jhpo.training.objective import as_trainable
+from jhpo.training.tracing import objective_errors
 from jhpo.training.values import Releasing, hold, is_integer, is_number, release
 
 HP = Any

@@ -19,7 +19,7 @@ from jhpo.kernels.internals import is_literal
 from jhpo.kernels.unroll import gradient_bytes, reverse_bytes, unroll
 from jhpo.lifetimes import weakly
 from jhpo.training.binding import Partly, Training, bind, has_implicit, relaxed, state_bytes
-from jhpo.training.objective import objective_errors
+from jhpo.training.tracing import objective_errors
 from jhpo.training.trainable import State, Trainable
 
 # Levels of rematerialisation tried: a fourth one saves memory only from thousands of steps on.

@@ -1,0 +1,64 @@
+"""A whole validation set, a block of rows at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+Data = tuple[jax.Array, jax.Array]
+Averages = dict[str, tuple[jax.Array, jax.Array]]  # by name, a mean over rows and how many rows it is of: float[] both
+
+
+def in_blocks(
+    outputs_of: Callable[[jax.Array], jax.Array],
+    means: Callable[[jax.Array, jax.Array], Averages],
+    data: Data,
+    block: int,
+    *,
+    keep: bool,
+) -> tuple[dict[str, jax.Array], jax.Array | None]:
+    """Means over all rows, from at most ``block`` of them at once.
+
+    Args:
+      outputs_of: the model, ``[b, ...] -> [b, ...]``.
+      means: of outputs and targets of a block.
+      data: inputs ``[n, ...]`` and targets ``[n, ...]``.
+      block: b, the rows of a block; a last one may have fewer.
+      keep: whether the outputs of all rows are wanted as well.
+
+    Returns:
+      The means by name, ``float[]``, and the outputs ``[n, ...]`` or None.
+
+    >>> x = jnp.arange(5.0)
+    >>> square = lambda outputs, targets: {"loss": (jnp.mean((outputs - targets) ** 2), jnp.float32(len(outputs)))}
+    >>> found, outputs = in_blocks(lambda x: 2 * x, square, (x, x), 2, keep=True)
+    >>> float(found["loss"]), outputs.tolist()
+    (6.0, [0.0, 2.0, 4.0, 6.0, 8.0])
+    """
+
+    def sums(part: Data) -> tuple[Averages, jax.Array | None]:
+        outputs = outputs_of(part[0])
+        found = means(outputs, part[1])
+        return {name: (mean * count, count) for name, (mean, count) in found.items()}, outputs if keep else None
+
+    n = len(data[0])
+    block = min(block, n)
+    whole = n // block
+    if whole == 1:
+        total, outputs = sums(_rows(data, 0, block))
+    else:
+        blocks = jax.tree.map(lambda a: a[: whole * block].reshape(whole, block, *a.shape[1:]), data)
+        total, outputs = jax.lax.map(sums, blocks)
+        total = jax.tree.map(lambda s: s.sum(axis=0), total)
+        outputs = None if outputs is None else outputs.reshape(whole * block, *outputs.shape[2:])
+    if n > whole * block:
+        rest, others = sums(_rows(data, whole * block, n))
+        total = jax.tree.map(jnp.add, total, rest)
+        outputs = None if outputs is None or others is None else jnp.concatenate([outputs, others])
+    return {name: value / count for name, (value, count) in total.items()}, outputs
+
+
+def _rows(data: Data, start: int, stop: int) -> Data:
+    return data[0][start:stop], data[1][start:stop]
