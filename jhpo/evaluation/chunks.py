@@ -6,12 +6,13 @@ import itertools
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from jhpo.devices import free_memory
 from jhpo.errors import OutOfMemory, check_integer, invalid
@@ -52,7 +53,7 @@ def preferred_chunk(member_bytes: int, platform: str) -> int:
     return min(max(1 << (int(fitting).bit_length() - 1), SMALLEST), LARGEST)
 
 
-def concurrent_calls(mesh: Any) -> int:
+def concurrent_calls(mesh: Mesh) -> int:
     """Calls a mesh runs side by side: as many as the process has cores if it is a single CPU device.
 
     The products of small models are too small to be split over cores, so XLA trains a chunk on one of them; a
@@ -72,7 +73,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 class Program(NamedTuple):
     """A program over rows: its name, how its arguments are made, and how it is traced."""
 
-    name: Any  # hashable: what distinguishes it from the population's other programs
+    name: Hashable  # what distinguishes it from the population's other programs
     place: Callable[[np.ndarray, np.ndarray], tuple[Any, ...]]  # (units, ids) to arguments
     compile: Callable[..., Executable]  # (arguments, compiler options) to the program
 
@@ -92,7 +93,7 @@ class Chunks:
       compile_seconds: time spent tracing and compiling.
     """
 
-    def __init__(self, chunk: int | str | None, mesh: Any, replicates: int, memory: int | None) -> None:
+    def __init__(self, chunk: int | str | None, mesh: Mesh, replicates: int, memory: int | None) -> None:
         if isinstance(chunk, str) and chunk != "measure":
             raise invalid("chunk", "an integer >= 1, None or 'measure'", chunk)
         self.fixed = chunk is not None and not isinstance(chunk, str)
@@ -106,7 +107,7 @@ class Chunks:
         self.timings: dict[int, float] = {}
         self.compile_seconds = 0.0
         self._preferred: int | None = None
-        self._compiled: dict[Any, Any] = {}
+        self._compiled: dict[tuple[Any, ...], Executable] = {}
 
     def settle(self, n: int, groups: int, member_bytes: Callable[[], int]) -> None:
         """Choose the size for generations of ``n`` rows in ``groups`` static groups; later calls keep it.
@@ -181,7 +182,7 @@ class Chunks:
         return jax.tree.map(lambda *xs: np.concatenate([np.asarray(x) for x in xs])[: len(units)], *outputs)
 
     @without_switches
-    def compiled(self, program: Program, arguments: tuple[Any, ...], check: bool = False) -> Any:
+    def compiled(self, program: Program, arguments: tuple[Any, ...], check: bool = False) -> Executable:
         """The program for arguments of these shapes, compiled if it is new; `check` that it fits into memory."""
         name = (program.name, *((a.shape, a.dtype) for a in arguments if hasattr(a, "shape")))
         if name not in self._compiled:
@@ -229,7 +230,7 @@ class Chunks:
         self.timings[size] = min(seconds)
         return self.timings[size]
 
-    def _check_memory(self, compiled: Any) -> None:
+    def _check_memory(self, compiled: Executable) -> None:
         """Shrink if the compiled program needs more memory than there is.
 
         Raises:

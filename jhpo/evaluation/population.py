@@ -3,177 +3,40 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
-from jhpo.devices import member_mesh, over_devices
+from jhpo.devices import member_mesh
 from jhpo.errors import check_integer, invalid
 from jhpo.evaluation.chunks import Chunks, Program
-from jhpo.gradients.units import value_and_unit_grad
-from jhpo.keys import trial_keys
-from jhpo.lifetimes import Executable, programs
-from jhpo.space.declared import value_key
+from jhpo.evaluation.members import NO_STATIC, NOTHING_MORE, StaticValues, evaluate_program, state_program
+from jhpo.lifetimes import Executable
 from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation, Request
 from jhpo.switches import switches_off, warn_of_switches, without_switches
 from jhpo.training.objective import as_trainable, check_arguments
 from jhpo.training.tracing import objective_errors
-from jhpo.training.trainable import evaluate_state, train_and_evaluate, train_state
+from jhpo.training.trainable import State, Trainable
 from jhpo.training.values import release
 
 
-class StaticValues:
-    """Values of the static parameters of one group, by name: hashable, compared by content."""
+class _Members(NamedTuple):
+    """Members of one static group, to be trained once more."""
 
-    def __init__(self, values: dict[str, Any]) -> None:
-        self.values = dict(values)
-        self._key = tuple((k, value_key(v)) for k, v in sorted(values.items()))
+    units: np.ndarray  # float[n, d]
+    ids: np.ndarray  # uint32[n]
+    root: jax.Array  # key[]
+    static: StaticValues
+    horizon: float
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, StaticValues) and self._key == other._key
-
-    def __hash__(self) -> int:
-        return hash(self._key)
-
-
-_NO_STATIC = StaticValues({})
-
-
-def _member(
-    trainable: Any, space: Space, unit: jax.Array, key: jax.Array, request: Request, metric: str | None, static: Any
-) -> tuple[jax.Array, jax.Array | None]:
-    """Value and, if requested, gradient of one member: ``float[]``, ``float[d]``, of the unit's dtype."""
-    if request.grad:
-        value, grad = value_and_unit_grad(
-            trainable, space, unit, key, horizon=request.horizon, metric=metric, static=static.values
-        )
-        return value.astype(unit.dtype), grad.astype(unit.dtype)
-    hp = space.from_unit(unit, static.values)
-    return train_and_evaluate(trainable, hp, key, request.horizon, metric).value.astype(unit.dtype), None
-
-
-def replicated(units: jax.Array, keys: jax.Array, replicates: int) -> tuple[jax.Array, jax.Array]:
-    """Each row and key ``replicates`` times, one after the other; replicate r has the key ``fold_in(key, r)``."""
-    if replicates == 1:
-        return units, keys
-    counts = jnp.arange(replicates, dtype=jnp.uint32)
-    keys = jax.vmap(lambda k: jax.vmap(lambda r: jax.random.fold_in(k, r))(counts))(keys).reshape(-1)
-    return jnp.repeat(units, replicates, axis=0), keys
-
-
-def evaluate_units(
-    trainable: Any,
-    space: Space,
-    units: jax.Array,
-    keys: jax.Array,
-    request: Request = Request(),  # noqa: B008 an immutable NamedTuple
-    replicates: int = 1,
-    *,
-    metric: str | None = None,
-    static: StaticValues = _NO_STATIC,
-    chunk: int | None = None,
-) -> Evaluation:
-    """Evaluate members as a pure function, inside or outside ``jit``, ``scan`` and ``vmap``.
-
-    Args:
-      trainable: a trainable (see `as_trainable`).
-      space: turns unit rows into hyperparameters.
-      units: ``float[n, d]``.
-      keys: ``key[n]``, one a member; replicate r of several uses ``fold_in(key, r)``.
-      request: whether gradients are wanted, and the share of the training to run.
-      replicates: evaluations a member. The value is their mean, and ``variance`` the variance of that mean; a member
-        one of whose replicates failed has failed.
-      metric: which metric to minimise if the evaluation returns several.
-      static: values of the static parameters, the same for all rows.
-      chunk: rows evaluated at once, the others after them in a `lax.map`; all at once if None.
-
-    Returns:
-      An `Evaluation` of ``units.dtype``: value ``[n]``, grad ``[n, d]`` if requested, constraint ``[n, c]`` if the
-      space has any, variance ``[n]`` if there are replicates.
-
-    >>> import jhpo
-    >>> space = jhpo.Space({"x": jhpo.Float(0.0, 2.0)})
-    >>> units, keys = jnp.array([[0.0], [0.5]]), jax.random.split(jax.random.key(0), 2)
-    >>> evaluate_units(as_trainable(lambda hp: hp["x"] + 1.0), space, units, keys).value.tolist()
-    [1.0, 2.0]
-    """
-    n = units.shape[0]
-    rows, keys = replicated(units, keys, replicates)
-    members = jax.vmap(lambda u, k: _member(trainable, space, u, k, request, metric, static))
-    total = n * replicates
-    width = total if chunk is None else min(total, chunk * replicates)
-    if width == total:
-        value, grad = members(rows, keys)
-    else:
-        padded = -(-total // width) * width
-        take = jnp.minimum(jnp.arange(padded), total - 1).reshape(-1, width)
-        value, grad = jax.tree.map(
-            lambda x: x.reshape(padded, *x.shape[2:])[:total],
-            jax.lax.map(lambda at: members(rows[at], keys[at]), take),
-        )
-    variance = None
-    if replicates > 1:
-        several = value.reshape(n, replicates)
-        value, variance = several.mean(axis=1), several.var(axis=1, ddof=1) / replicates
-        grad = None if grad is None else grad.reshape(n, replicates, -1).mean(axis=1)
-    constraint = None
-    if space.has_constraints:
-        constraint = jax.vmap(lambda u: space.constraint(space.from_unit(u, static.values)))(units).astype(units.dtype)
-    return Evaluation(value=value, grad=grad, constraint=constraint, variance=variance)
-
-
-@programs("request", "replicates", "metric", "static", "mesh")
-def _evaluate_program(
-    trainable: Any,
-    space: Space,
-    units: jax.Array,
-    ids: jax.Array,
-    root: jax.Array,
-    *,
-    request: Request,
-    replicates: int,
-    metric: str | None,
-    static: StaticValues,
-    mesh: Any,
-) -> Evaluation:
-    """One call: every device evaluates its rows of the chunk, without any communication."""
-
-    def rows(trainable: Any, root: jax.Array, units: jax.Array, ids: jax.Array) -> Evaluation:
-        keys = trial_keys(root, ids)
-        return evaluate_units(trainable, space, units, keys, request, replicates, metric=metric, static=static)
-
-    return over_devices(rows, mesh)(trainable, root, units, ids)
-
-
-@programs("replicates", "metric", "static", "horizon")
-def _state_program(
-    trainable: Any,
-    space: Space,
-    units: jax.Array,
-    ids: jax.Array,
-    root: jax.Array,
-    *,
-    replicates: int,
-    metric: str | None,
-    static: Any,
-    horizon: float,
-) -> tuple[Any, jax.Array]:
-    """Trained states (of replicate 0) and values of the members: the computation of `evaluate_units`, row for row."""
-
-    def member(unit: jax.Array, key: jax.Array) -> tuple[Any, jax.Array]:
-        hp = space.from_unit(unit, static.values)
-        state = train_state(trainable, hp, key, horizon)
-        return state, evaluate_state(trainable, hp, state, metric).value.astype(unit.dtype)
-
-    rows, keys = replicated(units, trial_keys(root, ids), replicates)
-    states, value = jax.vmap(member)(rows, keys)
-    if replicates == 1:
-        return states, value
-    return jax.tree.map(lambda x: x[::replicates], states), value.reshape(-1, replicates).mean(axis=1)
+    def rows(self, chosen: np.ndarray) -> _Members:
+        """Some of them, by a mask or by indices."""
+        return self._replace(units=self.units[chosen], ids=self.ids[chosen])
 
 
 class Population:
@@ -208,12 +71,12 @@ class Population:
 
     def __init__(
         self,
-        trainable: Any,
+        trainable: Trainable | Callable[..., Any],
         space: Space,
         *,
         replicates: int = 1,
         chunk: int | str | None = None,
-        devices: Sequence[Any] | None = None,
+        devices: Sequence[jax.Device] | None = None,
         metric: str | None = None,
         memory: int | None = None,
     ) -> None:
@@ -224,7 +87,7 @@ class Population:
         self.replicates = check_integer("replicates", replicates)
         self.mesh = member_mesh(devices)
         self.chunks = Chunks(chunk, self.mesh, self.replicates, memory)
-        self._placed: Any = None
+        self._placed: Trainable | None = None
         self._warned = False
 
     @property
@@ -245,7 +108,9 @@ class Population:
         """Time spent tracing and compiling so far."""
         return self.chunks.compile_seconds
 
-    def evaluate(self, units: Any, ids: Any, root: jax.Array, request: Request = Request()) -> Evaluation:  # noqa: B008
+    def evaluate(
+        self, units: ArrayLike, ids: ArrayLike, root: jax.Array, request: Request = NOTHING_MORE
+    ) -> Evaluation:
         """Evaluate ``float[n, d]`` unit rows whose keys are made from ``uint32[n]`` ids; NumPy arrays.
 
         Failed members (NaN or infinite values) leave the others as they are.
@@ -262,7 +127,14 @@ class Population:
         return result
 
     @without_switches
-    def states(self, units: Any, ids: Any, root: jax.Array, values: Any = None, horizons: Any = 1.0) -> list[Any]:
+    def states(
+        self,
+        units: ArrayLike,
+        ids: ArrayLike,
+        root: jax.Array,
+        values: ArrayLike | None = None,
+        horizons: ArrayLike = 1.0,
+    ) -> list[State]:
         """Trained states of a few members, trained once more from their keys (replicate 0 of several).
 
         A population keeps no states while it searches: they would cost memory for members nobody asks for. The
@@ -278,18 +150,20 @@ class Population:
         units, ids = self._checked(units, ids)
         known = np.full(len(units), np.nan) if values is None else np.asarray(values, units.dtype)
         shares = np.broadcast_to(np.asarray(horizons, float), len(units))
-        out: list[Any] = [None] * len(units)
+        out: list[State] = [None] * len(units)
         for static, group in self._groups(units):
             for horizon in np.unique(shares[group]).tolist():
                 rows = group[shares[group] == horizon]
-                states, found = self._train(static, units[rows], ids[rows], root, known[rows], horizon)
+                states, found = self._train(_Members(units[rows], ids[rows], root, static, horizon), known[rows])
                 for i, row in enumerate(rows):
                     out[row] = release(jax.tree.map(lambda x, i=i: x[i], states))
                 _warn_of_others(known[rows], found)
         return out
 
     @without_switches
-    def stacked_states(self, units: Any, ids: Any, root: jax.Array, values: Any = None) -> Any:
+    def stacked_states(
+        self, units: ArrayLike, ids: ArrayLike, root: jax.Array, values: ArrayLike | None = None
+    ) -> State:
         """As `states`, with the members stacked along the first axis of every leaf: an ensemble for `jax.vmap`.
 
         Raises:
@@ -300,11 +174,11 @@ class Population:
         if len(groups) > 1:
             raise invalid("units", "members of one static group", [g.values for g, _ in groups])
         known = np.full(len(units), np.nan) if values is None else np.asarray(values, units.dtype)
-        states, found = self._train(groups[0][0], units, ids, root, known, 1.0)
+        states, found = self._train(_Members(units, ids, root, groups[0][0], 1.0), known)
         _warn_of_others(known, found)
         return release(states)
 
-    def _checked(self, units: Any, ids: Any) -> tuple[np.ndarray, np.ndarray]:
+    def _checked(self, units: ArrayLike, ids: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
         units = np.asarray(units, jnp.result_type(float))
         if units.ndim != 2 or units.shape[1] != self.space.dim or not len(units):
             raise invalid("units", f"an array [n >= 1, {self.space.dim}]", units.shape)
@@ -315,7 +189,7 @@ class Population:
 
     def _groups(self, units: np.ndarray) -> list[tuple[StaticValues, np.ndarray]]:
         if not self.space.has_static:
-            return [(_NO_STATIC, np.arange(len(units)))]
+            return [(NO_STATIC, np.arange(len(units)))]
         return [(StaticValues(values), rows) for values, rows in self.space.static_groups(units)]
 
     @property
@@ -326,14 +200,14 @@ class Population:
         """Size of a member's state."""
         (static, _), *_ = self._groups(unit[None])
 
-        def state(unit: jax.Array) -> Any:
+        def state(unit: jax.Array) -> State:
             return self.trainable.init(self.space.from_unit(unit, static.values), jax.random.key(0))
 
         with objective_errors(), switches_off():
             shapes = jax.eval_shape(state, unit)
         return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(shapes))
 
-    def _on_devices(self) -> Any:
+    def _on_devices(self) -> Trainable:
         """The trainable with its arrays on the devices, moved there once."""
         if self._placed is None:
             everywhere = jax.sharding.NamedSharding(self.mesh, jax.sharding.PartitionSpec())
@@ -344,9 +218,9 @@ class Population:
         def place(units: np.ndarray, ids: np.ndarray) -> tuple[Any, ...]:
             return (self._on_devices(), self.space, *self._spread(units, ids), root)
 
-        def compile_it(arguments: tuple[Any, ...], options: Any) -> Executable:
+        def compile_it(arguments: tuple[Any, ...], options: dict[str, str] | None) -> Executable:
             with objective_errors():
-                return _evaluate_program.compile(
+                return evaluate_program.compile(
                     *arguments,
                     options=options,
                     request=request,
@@ -362,43 +236,28 @@ class Population:
         members = jax.sharding.NamedSharding(self.mesh, jax.sharding.PartitionSpec("members"))
         return tuple(jax.device_put(x, members) for x in rows)
 
-    def _train(
-        self,
-        static: StaticValues,
-        units: np.ndarray,
-        ids: np.ndarray,
-        root: jax.Array,
-        known: np.ndarray,
-        horizon: float,
-    ) -> tuple[Any, np.ndarray]:
+    def _train(self, members: _Members, known: np.ndarray) -> tuple[State, np.ndarray]:
         """Stacked states and their values; of the widths that were used, the one that gives the known values."""
-        self.chunks.settle(len(units), self._num_groups, lambda: self._member_bytes(units[0]))
-        states, found = self._train_at(self.chunks.size, static, units, ids, root, horizon)
+        self.chunks.settle(len(known), self._num_groups, lambda: self._member_bytes(members.units[0]))
+        states, found = self._train_at(self.chunks.size, members)
         for width in self.chunks.widths[::-1]:
             other = np.isfinite(known) & (found != known)
             if not other.any():
                 break
-            again, value = self._train_at(width, static, units[other], ids[other], root, horizon)
+            again, value = self._train_at(width, members.rows(other))
             better = value == known[other]
             rows = np.flatnonzero(other)[better]
             states = jax.tree.map(lambda x, y, rows=rows, better=better: x.at[rows].set(y[better]), states, again)
             found[rows] = value[better]
         return states, found
 
-    def _train_at(
-        self,
-        width: int | None,
-        static: StaticValues,
-        units: np.ndarray,
-        ids: np.ndarray,
-        root: jax.Array,
-        horizon: float,
-    ) -> tuple[Any, np.ndarray]:
+    def _train_at(self, width: int | None, members: _Members) -> tuple[State, np.ndarray]:
+        units, ids, root, static, horizon = members
         same = {"replicates": self.replicates, "metric": self.metric, "static": static, "horizon": horizon}
 
-        def compile_it(arguments: tuple[Any, ...], options: Any) -> Executable:
+        def compile_it(arguments: tuple[Any, ...], options: dict[str, str] | None) -> Executable:
             with objective_errors():
-                return _state_program.compile(*arguments, options=options, **same)
+                return state_program.compile(*arguments, options=options, **same)
 
         width = width or len(units)
         parts = []

@@ -12,7 +12,7 @@ import jax, jax.numpy as jnp, numpy as np, optax
 import jhpo
 from jhpo.devices import member_mesh
 from jhpo.keys import trial_keys
-from jhpo.evaluation.population import evaluate_units
+from jhpo.evaluation.members import evaluate_units
 from jhpo.training.objective import as_trainable
 
 assert len(jax.local_devices()) == 8

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,37 +11,21 @@ from jhpo.errors import check_integer, check_number, invalid
 from jhpo.kernels.sobol import MAX_DIM, sobol
 from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation, Strategy, default_dtype, feasible_value, static_field, strategy
+from jhpo.strategies.hypergradient.coordinates import COORDINATES, moved, slope
 from jhpo.strategies.hypergradient.outer import Outer, check_outer, recipe
+from jhpo.strategies.hypergradient.state import (
+    SHARED,
+    HyperGradientState,
+    count,
+    members_at,
+    put_members,
+    rank,
+    where,
+)
 
-COORDINATES = ("unit", "logit")
-EDGE = 1e-4  # how near to a bound a logit coordinate comes
 FORGET = 3  # refused points in a row after which the optimiser's memory is thrown away
 # the least and the most of a refused step that is tried next
 SHORTEST, LONGEST = 0.1, 0.5
-
-
-class HyperGradientState(NamedTuple):
-    """m = population * starts members: the best point of each one's polish, and the point it asked for last."""
-
-    space: Space  # static
-    scramble: jax.Array  # uint32[d], of the Sobol points at which members start
-    drawn: jax.Array  # uint32[], starts drawn so far
-    streams: jax.Array  # uint32[], seeds given out so far
-    rows: jax.Array  # int32[n], the members asked last
-    turns: jax.Array  # int32[m], points of this start so far
-    seed: jax.Array  # uint32[m], of the members' polishes
-    unit: jax.Array  # float[m, d], points asked for last
-    given: jax.Array  # bool[m], the next point is `unit` as it stands
-    best: jax.Array  # float[m, d], best points of the polishes
-    value: jax.Array  # float[m], there; +inf before there is one
-    violation: jax.Array  # float[m], how far they are from feasible; +inf before there is one
-    grad: jax.Array  # float[m, d], there, in the coordinates of the descent
-    longest: jax.Array  # float[m], length of the longest gradient accepted in the polish
-    move: jax.Array  # float[m, d], step from there to the next point, in the same coordinates
-    opt: Any  # states of the outer optimisers, every leaf [m, ...]
-    scale: jax.Array  # float[m], factor of the optimisers' steps
-    misses: jax.Array  # int32[m], points refused since the last one accepted
-    polish: jax.Array  # int32[m], polishes from this start that are finished
 
 
 @strategy
@@ -142,14 +126,14 @@ class HyperGradient(Strategy):
         dtype, m, d = default_dtype(), self.population * self.starts, space.dim
         middle = jnp.broadcast_to(jnp.asarray(space.default_unit(), dtype), (m, d))
         zeros, infinite = jnp.zeros((m, d), dtype), jnp.full((m,), jnp.asarray(jnp.inf, dtype))
-        count = jnp.zeros((m,), jnp.int32)
+        none = jnp.zeros((m,), jnp.int32)
         return HyperGradientState(
             space=space,
             scramble=jax.random.bits(key, (d,), jnp.uint32),
             drawn=jnp.zeros((), jnp.uint32),
             streams=jnp.asarray(m, jnp.uint32),
             rows=jnp.arange(self.population, dtype=jnp.int32),
-            turns=count,
+            turns=none,
             seed=jnp.arange(m, dtype=jnp.uint32),
             unit=middle,
             given=jnp.zeros((m,), bool),
@@ -161,8 +145,8 @@ class HyperGradient(Strategy):
             move=zeros,
             opt=jax.vmap(self._outer.init)(zeros),
             scale=jnp.ones((m,), dtype),
-            misses=count,
-            polish=count,
+            misses=none,
+            polish=none,
         )
 
     def ask(self, state: HyperGradientState, key: jax.Array) -> tuple[jax.Array, HyperGradientState]:
@@ -170,33 +154,33 @@ class HyperGradient(Strategy):
         tried = state.turns >= self.trial
         order = jnp.lexsort((state.value, state.violation, jnp.where(tried, 0, state.turns), tried))
         rows = order[: self.population].astype(jnp.int32)
-        here = _at(state, rows)
+        here = members_at(state, rows)
         fresh = jnp.isinf(here.violation) & ~here.given
-        drawn = self._starts(state, state.drawn + _rank(fresh), key)
-        moved = self._moved(state.space, here.best, here.move)
-        unit = jnp.where(here.given[:, None], here.unit, jnp.where(fresh[:, None], drawn, moved))
+        drawn = self._starts(state, state.drawn + rank(fresh), key)
+        next_one = moved(self.coordinates, here.best, here.move)
+        unit = jnp.where(here.given[:, None], here.unit, jnp.where(fresh[:, None], drawn, next_one))
         return unit, state._replace(
             rows=rows,
             turns=state.turns.at[rows].add(1),
             unit=state.unit.at[rows].set(unit),
-            drawn=state.drawn + _count(fresh),
+            drawn=state.drawn + count(fresh),
         )
 
     def tell(self, state: HyperGradientState, units: jax.Array, result: Evaluation) -> HyperGradientState:
-        here = _at(state, state.rows)
+        here = members_at(state, state.rows)
         told = self._told(here, units, result)
         # a member that was given another start meanwhile is not concerned
         stale = here.given & (units != here.unit).any(axis=1)
-        kept = {k: _where(stale, v, getattr(told, k)) for k, v in here._asdict().items() if k not in _SHARED}
-        return _put(state, state.rows, told._replace(**kept))
+        kept = {k: where(stale, v, getattr(told, k)) for k, v in here._asdict().items() if k not in SHARED}
+        return put_members(state, state.rows, told._replace(**kept))
 
     def _told(self, state: HyperGradientState, units: jax.Array, result: Evaluation) -> HyperGradientState:
         """The members of the rows told, in a state of these alone."""
         space, dtype = state.space, state.value.dtype
         value, violation = (x.astype(dtype) for x in feasible_value(result))
         raw = jnp.full(units.shape, jnp.nan, dtype) if result.grad is None else result.grad.astype(dtype)
-        slope = self._slope(space, units, raw)
-        length = jnp.sqrt(jnp.square(slope).sum(axis=1))
+        descent = slope(self.coordinates, space, units, raw)
+        length = jnp.sqrt(jnp.square(descent).sum(axis=1))
         fresh = jnp.isinf(state.violation)
         lower = (violation < state.violation) | ((violation == state.violation) & (value < state.value))
         calm = fresh | (length <= self.chaos * state.longest)
@@ -207,7 +191,7 @@ class HyperGradient(Strategy):
             best=jnp.where(taken[:, None], units, state.best),
             value=jnp.where(taken, value, state.value),
             violation=jnp.where(taken, violation, state.violation),
-            grad=jnp.where(taken[:, None], slope, state.grad),
+            grad=jnp.where(taken[:, None], descent, state.grad),
             longest=jnp.where(taken, jnp.maximum(length, jnp.where(fresh, 0.0, state.longest)), state.longest),
             misses=misses,
         )
@@ -215,7 +199,7 @@ class HyperGradient(Strategy):
         scale = jnp.where(forget, state.scale * self.shrink, jnp.where(fresh, 1.0, state.scale)).astype(dtype)
         step, opt = self._step(state, fresh | forget, taken | forget, scale)
         move = jnp.where((taken | forget)[:, None], step, state.move * shorter[:, None])
-        reach = jnp.abs(self._moved(space, state.best, move) - state.best).max(axis=1)
+        reach = jnp.abs(moved(self.coordinates, state.best, move) - state.best).max(axis=1)
         failed = fresh & ~taken
         done = ~failed & ((reach < self.tolerance) | (misses >= self.max_misses))
         again = done & (state.polish + 1 < self.polishes)
@@ -249,24 +233,6 @@ class HyperGradient(Strategy):
             drawn = jax.vmap(lambda i: sobol(i, 1, space.dim, state.scramble, dtype)[0])(number)
         return jnp.where((number == 0)[:, None], jnp.asarray(space.default_unit(), dtype)[None, :], drawn)
 
-    def _moved(self, space: Space, best: jax.Array, move: jax.Array) -> jax.Array:
-        """Unit rows a step away; coordinates that do not move keep every bit."""
-        if self.coordinates == "unit":
-            return jnp.clip(best + move, 0.0, 1.0)
-        inside = jnp.clip(best, EDGE, 1.0 - EDGE)
-        there = jax.nn.sigmoid(jnp.log(inside) - jnp.log1p(-inside) + move)
-        return jnp.where(move == 0.0, best, there)
-
-    def _slope(self, space: Space, unit: jax.Array, grad: jax.Array) -> jax.Array:
-        """The gradient in the coordinates of the descent, zero where a coordinate cannot move."""
-        if self.coordinates == "unit":
-            outwards = ((unit <= 0.0) & (grad > 0.0)) | ((unit >= 1.0) & (grad < 0.0))
-            grad = jnp.where(outwards, 0.0, grad)
-        else:
-            inside = jnp.clip(unit, EDGE, 1.0 - EDGE)
-            grad = grad * inside * (1.0 - inside)
-        return jnp.where(jnp.asarray(space.cells == 0)[None, :], grad, 0.0)
-
     def _shorter(self, state: HyperGradientState, value: jax.Array) -> jax.Array:
         """Factor of a refused step: to the minimum of the parabola through value and slope there and the value here."""
         slope = (state.grad * state.move).sum(axis=1)
@@ -275,15 +241,15 @@ class HyperGradient(Strategy):
         return jnp.clip(jnp.where(jnp.isfinite(factor), factor, SHORTEST), SHORTEST, LONGEST)
 
     def _step(
-        self, state: HyperGradientState, blank: jax.Array, moved: jax.Array, scale: jax.Array
+        self, state: HyperGradientState, blank: jax.Array, moving: jax.Array, scale: jax.Array
     ) -> tuple[jax.Array, Any]:
         """The optimisers' next steps, ``float[n, d]``, and their states: new ones where ``blank``."""
         outer = self._outer
-        opt = _where(blank, jax.vmap(outer.init)(state.best), state.opt)
+        opt = where(blank, jax.vmap(outer.init)(state.best), state.opt)
         step, new = jax.vmap(outer.update)(state.grad, opt, state.best, state.value)
         step = jnp.clip(step * scale[:, None], -self.max_step, self.max_step)
         usable = jnp.asarray(state.space.cells == 0)[None, :] & jnp.isfinite(step)
-        return jnp.where(usable, step, 0.0), _where(moved, new, opt)
+        return jnp.where(usable, step, 0.0), where(moving, new, opt)
 
     def _restarted(
         self, state: HyperGradientState, units: jax.Array, again: jax.Array, anew: jax.Array
@@ -291,8 +257,8 @@ class HyperGradient(Strategy):
         """Members that polish their best point ``again``, and those that start ``anew``: both with fresh seeds."""
         over = again | anew
         return state._replace(
-            streams=state.streams + _count(over),
-            seed=jnp.where(over, state.streams + _rank(over), state.seed),
+            streams=state.streams + count(over),
+            seed=jnp.where(over, state.streams + rank(over), state.seed),
             unit=jnp.where(again[:, None], state.best, units),
             given=again,
             value=jnp.where(over, jnp.inf, state.value),
@@ -319,38 +285,3 @@ class HyperGradient(Strategy):
         anew = jnp.zeros((m,), bool).at[bad].set(wins)
         rows = state.unit.at[bad].set(jnp.where(wins[:, None], units[good].astype(state.unit.dtype), state.unit[bad]))
         return self._restarted(state, rows, jnp.zeros_like(anew), anew)._replace(given=state.given | anew)
-
-
-_SHARED = ("space", "scramble", "drawn", "streams", "rows")
-
-
-def _at(state: HyperGradientState, rows: jax.Array) -> HyperGradientState:
-    """The state of some members alone."""
-    mine = {k: jax.tree.map(lambda x: x[rows], v) for k, v in state._asdict().items() if k not in _SHARED}
-    return state._replace(**mine)
-
-
-def _put(state: HyperGradientState, rows: jax.Array, members: HyperGradientState) -> HyperGradientState:
-    """The state with some members replaced."""
-    new = members._asdict()
-    mine = {
-        k: jax.tree.map(lambda x, y: x.at[rows].set(y), v, new[k])
-        for k, v in state._asdict().items()
-        if k not in _SHARED
-    }
-    return members._replace(**mine)
-
-
-def _count(mask: jax.Array) -> jax.Array:
-    return mask.sum(dtype=jnp.uint32)
-
-
-def _rank(mask: jax.Array) -> jax.Array:
-    """``uint32[n]``: how many members before each one are in the mask."""
-    marks = mask.astype(jnp.uint32)
-    return jnp.cumsum(marks, dtype=jnp.uint32) - marks
-
-
-def _where(mask: jax.Array, new: Any, old: Any) -> Any:
-    """Leaves ``[n, ...]`` of ``new`` where the member is in the mask."""
-    return jax.tree.map(lambda a, b: jnp.where(mask.reshape(-1, *(1,) * (a.ndim - 1)), a, b), new, old)

@@ -1,0 +1,177 @@
+"""Members of a population as pure functions: their values, and their trained states."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from jhpo.devices import over_devices
+from jhpo.gradients.units import value_and_unit_grad
+from jhpo.keys import trial_keys
+from jhpo.lifetimes import programs
+from jhpo.space.declared import value_key
+from jhpo.space.space import Space
+from jhpo.strategies.base import Evaluation, Request
+from jhpo.training.trainable import State, Trainable, evaluate_state, train_and_evaluate, train_state
+
+NOTHING_MORE = Request()  # than values, after the whole training
+
+
+class StaticValues:
+    """Values of the static parameters of one group, by name: hashable, compared by content."""
+
+    def __init__(self, values: dict[str, Any]) -> None:
+        self.values = dict(values)
+        self._key = tuple((k, value_key(v)) for k, v in sorted(values.items()))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, StaticValues) and self._key == other._key
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+
+NO_STATIC = StaticValues({})
+
+
+def _member(
+    trainable: Trainable,
+    space: Space,
+    unit: jax.Array,
+    key: jax.Array,
+    *,
+    request: Request,
+    metric: str | None,
+    static: StaticValues,
+) -> tuple[jax.Array, jax.Array | None]:
+    """Value and, if requested, gradient of one member: ``float[]``, ``float[d]``, of the unit's dtype."""
+    if request.grad:
+        value, grad = value_and_unit_grad(
+            trainable, space, unit, key, horizon=request.horizon, metric=metric, static=static.values
+        )
+        return value.astype(unit.dtype), grad.astype(unit.dtype)
+    hp = space.from_unit(unit, static.values)
+    return train_and_evaluate(trainable, hp, key, request.horizon, metric).value.astype(unit.dtype), None
+
+
+def replicated(units: jax.Array, keys: jax.Array, replicates: int) -> tuple[jax.Array, jax.Array]:
+    """Each row and key ``replicates`` times, one after the other; replicate r has the key ``fold_in(key, r)``."""
+    if replicates == 1:
+        return units, keys
+    counts = jnp.arange(replicates, dtype=jnp.uint32)
+    keys = jax.vmap(lambda k: jax.vmap(lambda r: jax.random.fold_in(k, r))(counts))(keys).reshape(-1)
+    return jnp.repeat(units, replicates, axis=0), keys
+
+
+def evaluate_units(
+    trainable: Trainable,
+    space: Space,
+    units: jax.Array,
+    keys: jax.Array,
+    request: Request = NOTHING_MORE,
+    replicates: int = 1,
+    *,
+    metric: str | None = None,
+    static: StaticValues = NO_STATIC,
+    chunk: int | None = None,
+) -> Evaluation:
+    """Evaluate members as a pure function, inside or outside ``jit``, ``scan`` and ``vmap``.
+
+    Args:
+      trainable: a trainable (see `jhpo.as_trainable`).
+      space: turns unit rows into hyperparameters.
+      units: ``float[n, d]``.
+      keys: ``key[n]``, one a member; replicate r of several uses ``fold_in(key, r)``.
+      request: whether gradients are wanted, and the share of the training to run.
+      replicates: evaluations a member. The value is their mean, and ``variance`` the variance of that mean; a member
+        one of whose replicates failed has failed.
+      metric: which metric to minimise if the evaluation returns several.
+      static: values of the static parameters, the same for all rows.
+      chunk: rows evaluated at once, the others after them in a `lax.map`; all at once if None.
+
+    Returns:
+      An `Evaluation` of ``units.dtype``: value ``[n]``, grad ``[n, d]`` if requested, constraint ``[n, c]`` if the
+      space has any, variance ``[n]`` if there are replicates.
+
+    >>> import jhpo
+    >>> space = jhpo.Space({"x": jhpo.Float(0.0, 2.0)})
+    >>> units, keys = jnp.array([[0.0], [0.5]]), jax.random.split(jax.random.key(0), 2)
+    >>> evaluate_units(jhpo.as_trainable(lambda hp: hp["x"] + 1.0), space, units, keys).value.tolist()
+    [1.0, 2.0]
+    """
+    n = units.shape[0]
+    rows, keys = replicated(units, keys, replicates)
+    members = jax.vmap(lambda u, k: _member(trainable, space, u, k, request=request, metric=metric, static=static))
+    total = n * replicates
+    width = total if chunk is None else min(total, chunk * replicates)
+    if width == total:
+        value, grad = members(rows, keys)
+    else:
+        padded = -(-total // width) * width
+        take = jnp.minimum(jnp.arange(padded), total - 1).reshape(-1, width)
+        value, grad = jax.tree.map(
+            lambda x: x.reshape(padded, *x.shape[2:])[:total],
+            jax.lax.map(lambda at: members(rows[at], keys[at]), take),
+        )
+    variance = None
+    if replicates > 1:
+        several = value.reshape(n, replicates)
+        value, variance = several.mean(axis=1), several.var(axis=1, ddof=1) / replicates
+        grad = None if grad is None else grad.reshape(n, replicates, -1).mean(axis=1)
+    constraint = None
+    if space.has_constraints:
+        constraint = jax.vmap(lambda u: space.constraint(space.from_unit(u, static.values)))(units).astype(units.dtype)
+    return Evaluation(value=value, grad=grad, constraint=constraint, variance=variance)
+
+
+@programs("request", "replicates", "metric", "static", "mesh")
+def evaluate_program(
+    trainable: Trainable,
+    space: Space,
+    units: jax.Array,
+    ids: jax.Array,
+    root: jax.Array,
+    *,
+    request: Request,
+    replicates: int,
+    metric: str | None,
+    static: StaticValues,
+    mesh: Mesh,
+) -> Evaluation:
+    """One call: every device evaluates its rows of the chunk, without any communication."""
+
+    def rows(trainable: Trainable, root: jax.Array, units: jax.Array, ids: jax.Array) -> Evaluation:
+        keys = trial_keys(root, ids)
+        return evaluate_units(trainable, space, units, keys, request, replicates, metric=metric, static=static)
+
+    return over_devices(rows, mesh)(trainable, root, units, ids)
+
+
+@programs("replicates", "metric", "static", "horizon")
+def state_program(
+    trainable: Trainable,
+    space: Space,
+    units: jax.Array,
+    ids: jax.Array,
+    root: jax.Array,
+    *,
+    replicates: int,
+    metric: str | None,
+    static: StaticValues,
+    horizon: float,
+) -> tuple[State, jax.Array]:
+    """Trained states (of replicate 0) and values of the members: the computation of `evaluate_units`, row for row."""
+
+    def member(unit: jax.Array, key: jax.Array) -> tuple[State, jax.Array]:
+        hp = space.from_unit(unit, static.values)
+        state = train_state(trainable, hp, key, horizon)
+        return state, evaluate_state(trainable, hp, state, metric).value.astype(unit.dtype)
+
+    rows, keys = replicated(units, trial_keys(root, ids), replicates)
+    states, value = jax.vmap(member)(rows, keys)
+    if replicates == 1:
+        return states, value
+    return jax.tree.map(lambda x: x[::replicates], states), value.reshape(-1, replicates).mean(axis=1)
