@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar, dataclass_transform
 
 import jax
@@ -17,6 +18,8 @@ T = TypeVar("T", bound=type)
 
 
 Floats = Any  # a jax.Array inside a program, a NumPy array on the host
+Ids = Any  # uint32[n], likewise
+State = Any  # a pytree of arrays, of the strategy's own making
 
 
 class Evaluation(NamedTuple):
@@ -72,10 +75,18 @@ def strategy(cls: T) -> T:
 
 
 class Strategy:
-    """Base of the strategies: the protocol, and the defaults of its optional parts.
+    """Base of the strategies: the four parts each one has, and the defaults of all the others.
 
-    A strategy minimises. ``units`` are points of the unit cube, ``float[n, d]``; the space turns them into
-    hyperparameters. Every method is traceable, so a strategy runs inside ``jit``, ``scan`` and ``vmap``.
+    A strategy minimises. Every method but those marked as host questions is traceable, so a strategy runs inside
+    ``jit``, ``scan`` and ``vmap``. Their arguments mean the same everywhere:
+
+    - ``space``: the `jhpo.Space` that is searched; d is ``space.dim``.
+    - ``state``: a pytree of arrays of fixed shapes and dtypes, of the strategy's own making.
+    - ``key``: ``key[]``, a fresh one in every call.
+    - ``units``: ``float[n, d]``, points of the unit cube; the space turns them into hyperparameters.
+    - ``result``: what was measured there, row for row.
+
+    Required are `population`, `init`, `ask` and `tell`.
     """
 
     needs_grad: ClassVar[bool] = False
@@ -84,6 +95,117 @@ class Strategy:
     # host_float64: the host drives it in float64, through a local context, whatever the global setting
     host_float64: ClassVar[bool] = False
 
+    # -- required -------------------------------------------------------------------------------------------
+
+    @property
+    def population(self) -> int:
+        """Number of points a single `ask` returns."""
+        raise TypeError(f"{type(self).__name__} must define 'population'")
+
+    def init(self, space: Space, key: jax.Array) -> State:
+        """The state before the first generation."""
+        raise TypeError(f"{type(self).__name__} must define 'init'")
+
+    def ask(self, state: State, key: jax.Array) -> tuple[jax.Array, State]:
+        """The next generation.
+
+        Args:
+          state: as `init` or `tell` returned it; a steady strategy is asked several times in between.
+          key: of this generation.
+
+        Returns:
+          ``float[population, d]`` points, and the state that remembers them.
+        """
+        raise TypeError(f"{type(self).__name__} must define 'ask'")
+
+    def tell(self, state: State, units: jax.Array, result: Evaluation) -> State:
+        """What is learned from a generation.
+
+        Args:
+          state: as `ask` returned it.
+          units: the points last asked for. A steady strategy gets any rows, some of them padding (``result.mask``).
+          result: their values, NaN or infinite where a member failed; ``grad`` if `request` wanted it.
+
+        Returns:
+          The state for the next `ask`.
+        """
+        raise TypeError(f"{type(self).__name__} must define 'tell'")
+
+    # -- results of others ----------------------------------------------------------------------------------
+
+    def absorb(self, state: State, units: jax.Array, result: Evaluation) -> State:
+        """The state after results it did not ask for: earlier trials, enqueued points, late results.
+
+        Steady strategies learn from them as from their own; a generational strategy that can use them says so,
+        the others keep their state (the study's own best still counts them).
+
+        Args:
+          state: at any time between two generations.
+          units: ``float[n, d]`` for any n.
+          result: their values.
+        """
+        return self.tell(state, units, result) if self.steady else state
+
+    # -- what is measured -----------------------------------------------------------------------------------
+
+    def request(self, state: State) -> Request:
+        """Host question: what the coming generation's evaluation should deliver.
+
+        Args:
+          state: as `ask` returned it; only its structure may matter, so that programs stay the same within a phase.
+        """
+        return Request(self.needs_grad, 1.0)
+
+    def evaluation_ids(self, state: State, ids: Ids) -> Ids:
+        """The ids from which the members' evaluation keys are made: equal ids are trained with equal randomness.
+
+        Args:
+          state: as `ask` returned it.
+          ids: ``uint32[n]``, the members' own: fresh ones in every generation.
+
+        Returns:
+          ``uint32[n]``; by default ``ids``.
+        """
+        return ids
+
+    # -- how long a search is -------------------------------------------------------------------------------
+
+    def max_evaluations(self, space: Space) -> int | None:
+        """Host question: how many evaluations make sense at all, or None if there is no end (a grid has one)."""
+        return None
+
+    def segments(self, generations: int) -> tuple[int, ...]:
+        """Host question: lengths of the phases of a run; `advance` is called between two of them.
+
+        Args:
+          generations: of the whole run; the lengths sum to it.
+        """
+        return (generations,)
+
+    def advance(self, state: State) -> State:
+        """The state at the start of the next phase; its structure may be another one."""
+        return state
+
+    # -- histories that grow --------------------------------------------------------------------------------
+
+    def prepare(self, evaluations: int) -> Any:
+        """The strategy with its buffers sized for so many evaluations; itself if it keeps no history."""
+        return self
+
+    def full(self, state: State) -> bool:
+        """Host question: the state's buffers have no room for another generation, so `grow` has to be called."""
+        return False
+
+    def nearly_full(self, state: State) -> bool:
+        """Host question: it is time to compile the program for the grown state in the background."""
+        return False
+
+    def grow(self, state: State) -> State:
+        """Host step: the same state with buffers of the next size."""
+        return state
+
+    # -- programs -------------------------------------------------------------------------------------------
+
     def bind(self, space: Space) -> Bound:
         """What the host's programs are made of: by default this strategy and the space itself.
 
@@ -91,74 +213,13 @@ class Strategy:
         """
         return Bound(self, space, space.dim)
 
-    @property
-    def population(self) -> int:
-        """Number of points a single `ask` returns."""
-        raise TypeError(f"{type(self).__name__} must define 'population'")
 
-    def init(self, space: Space, key: jax.Array) -> Any:
-        """The state before the first generation."""
-        raise TypeError(f"{type(self).__name__} must define 'init'")
-
-    def ask(self, state: Any, key: jax.Array) -> tuple[jax.Array, Any]:
-        """The next ``float[n, d]`` points and the state that remembers them."""
-        raise TypeError(f"{type(self).__name__} must define 'ask'")
-
-    def tell(self, state: Any, units: jax.Array, result: Evaluation) -> Any:
-        """The state after the results of the points last asked for."""
-        raise TypeError(f"{type(self).__name__} must define 'tell'")
-
-    def absorb(self, state: Any, units: jax.Array, result: Evaluation) -> Any:
-        """The state after results it did not ask for: earlier trials, enqueued points, late results.
-
-        Steady strategies learn from them as from their own; a generational strategy that can use them says so,
-        the others keep their state (the study's own best still counts them).
-        """
-        return self.tell(state, units, result) if self.steady else state
-
-    def prepare(self, evaluations: int) -> Any:
-        """The strategy with its buffers sized for so many evaluations; itself if it keeps no history."""
-        return self
-
-    def full(self, state: Any) -> bool:
-        """Host question: the state's buffers have no room for another generation, so `grow` has to be called."""
-        return False
-
-    def nearly_full(self, state: Any) -> bool:
-        """Host question: it is time to compile the program for the grown state in the background."""
-        return False
-
-    def grow(self, state: Any) -> Any:
-        """Host step: the same state with buffers of the next size."""
-        return state
-
-    def max_evaluations(self, space: Space) -> int | None:
-        """How many evaluations make sense at all, or None if there is no end (a grid has one)."""
-        return None
-
-    def segments(self, generations: int) -> tuple[int, ...]:
-        """Lengths of the phases of a run; `advance` is called between two of them."""
-        return (generations,)
-
-    def advance(self, state: Any) -> Any:
-        """The state at the start of the next phase."""
-        return state
-
-    def request(self, state: Any) -> Request:
-        """What the coming generation's evaluation should deliver."""
-        return Request(self.needs_grad, 1.0)
-
-    def evaluation_ids(self, state: Any, ids: Any) -> Any:
-        """``uint32[n]`` ids from which the members' evaluation keys are made; the trial ids by default."""
-        return ids
-
-
-def default_dtype() -> Any:
+def default_dtype() -> jnp.dtype[Any]:
     """float32, or float64 where x64 is on: the dtype of every state's floats."""
     return jnp.result_type(float)
 
 
-def feasible_value(result: Evaluation, xp: Any = jnp) -> tuple[Floats, Floats]:
+def feasible_value(result: Evaluation, xp: ModuleType = jnp) -> tuple[Floats, Floats]:
     """``float[n]`` value and violation for Deb's rules (2000): compare violations first, then values.
 
     Failed members have both at +inf; feasible ones violate by 0; infeasible ones by the sum of what they lack. On the

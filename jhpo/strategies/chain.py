@@ -12,7 +12,9 @@ from jhpo.errors import check_integer, check_number, invalid
 from jhpo.space.space import Space
 from jhpo.strategies.base import (
     Evaluation,
+    Ids,
     Request,
+    State,
     Strategy,
     default_dtype,
     feasible_value,
@@ -25,7 +27,7 @@ class SearchState(NamedTuple):
     """The first phase: the search, and the k best distinct points it has seen."""
 
     space: Space  # static
-    inner: Any  # state of the search
+    inner: State  # of the search
     elite: jax.Array  # float[k, d], best first; random points where nothing has succeeded yet
     value: jax.Array  # float[k], +inf where the point is a random one
     violation: jax.Array  # float[k], +inf where the point is a random one
@@ -35,7 +37,7 @@ class SearchState(NamedTuple):
 class PolishState(NamedTuple):
     """The second phase: the polish, and the points it begins with."""
 
-    inner: Any  # state of the polish
+    inner: State  # of the polish
     elite: jax.Array  # float[k, d]; float[0, d] when a polish of several phases has left its first one
     turn: jax.Array  # int32[], generations asked for in this phase; in the first one the elite is evaluated
 
@@ -122,13 +124,13 @@ class Chain(Strategy):
         mine = min(self._generations, generations)
         return (mine, *self.polish.segments(generations - mine)) if generations > mine else (mine,)
 
-    def request(self, state: Any) -> Request:
+    def request(self, state: State) -> Request:
         if isinstance(state, PolishState):
             return self.polish.request(state.inner)
         wanted = self.search.request(state.inner)
         return wanted._replace(horizon=self.horizon * wanted.horizon)
 
-    def evaluation_ids(self, state: Any, ids: Any) -> Any:
+    def evaluation_ids(self, state: State, ids: Ids) -> Ids:
         phase = self.polish if isinstance(state, PolishState) else self.search
         return phase.evaluation_ids(state.inner, ids)
 
@@ -143,15 +145,15 @@ class Chain(Strategy):
         rest = max(evaluations - mine, self.polish.population)
         return dataclasses.replace(self, search=self.search.prepare(mine), polish=self.polish.prepare(rest))
 
-    def full(self, state: Any) -> bool:
+    def full(self, state: State) -> bool:
         phase = self.polish if isinstance(state, PolishState) else self.search
         return phase.full(state.inner)
 
-    def nearly_full(self, state: Any) -> bool:
+    def nearly_full(self, state: State) -> bool:
         phase = self.polish if isinstance(state, PolishState) else self.search
         return phase.nearly_full(state.inner)
 
-    def grow(self, state: Any) -> Any:
+    def grow(self, state: State) -> State:
         phase = self.polish if isinstance(state, PolishState) else self.search
         return state._replace(inner=phase.grow(state.inner))
 
@@ -164,7 +166,7 @@ class Chain(Strategy):
         inner = self.search.init(space, k_search)
         return SearchState(space, inner, space.sample_unit(k_elite, k, dtype), infinite, infinite, k_polish)
 
-    def ask(self, state: Any, key: jax.Array) -> tuple[jax.Array, Any]:
+    def ask(self, state: State, key: jax.Array) -> tuple[jax.Array, State]:
         if isinstance(state, SearchState):
             units, inner = self.search.ask(state.inner, key)
             return units, state._replace(inner=inner)
@@ -179,7 +181,7 @@ class Chain(Strategy):
         )
         return units, state._replace(inner=inner, turn=state.turn + 1)
 
-    def tell(self, state: Any, units: jax.Array, result: Evaluation) -> Any:
+    def tell(self, state: State, units: jax.Array, result: Evaluation) -> State:
         if isinstance(state, SearchState):
             return self._keep(state, units, result)._replace(inner=self.search.tell(state.inner, units, result))
         if not len(state.elite):
@@ -192,13 +194,13 @@ class Chain(Strategy):
         )
         return state._replace(inner=inner)
 
-    def absorb(self, state: Any, units: jax.Array, result: Evaluation) -> Any:
+    def absorb(self, state: State, units: jax.Array, result: Evaluation) -> State:
         """The phase under way learns from points it did not ask for."""
         if isinstance(state, SearchState):
             return self._keep(state, units, result)._replace(inner=self.search.absorb(state.inner, units, result))
         return state._replace(inner=self.polish.absorb(state.inner, units, result))
 
-    def advance(self, state: Any) -> PolishState:
+    def advance(self, state: State) -> PolishState:
         if isinstance(state, PolishState):
             return state._replace(inner=self.polish.advance(state.inner), elite=state.elite[:0])
         inner = self.polish.init(state.space, state.key)

@@ -10,7 +10,15 @@ import jax.numpy as jnp
 from jhpo.errors import check_integer, check_number, invalid
 from jhpo.kernels.sobol import MAX_DIM, sobol
 from jhpo.space.space import Space
-from jhpo.strategies.base import Evaluation, Strategy, default_dtype, feasible_value, static_field, strategy
+from jhpo.strategies.base import (
+    Evaluation,
+    Ids,
+    Strategy,
+    default_dtype,
+    feasible_value,
+    static_field,
+    strategy,
+)
 from jhpo.strategies.hypergradient.coordinates import COORDINATES, moved, slope
 from jhpo.strategies.hypergradient.outer import Outer, check_outer, recipe
 from jhpo.strategies.hypergradient.state import (
@@ -219,7 +227,7 @@ class HyperGradient(Strategy):
             return jax.lax.cond(untouched, self._begun, self._replaced, state, units, result)
         return self._replaced(state, units, result)
 
-    def evaluation_ids(self, state: HyperGradientState, ids: Any) -> Any:
+    def evaluation_ids(self, state: HyperGradientState, ids: Ids) -> Ids:
         """One seed for all points of a polish."""
         return state.seed[state.rows]
 
