@@ -12,12 +12,12 @@ search and simulation; it is no cipher, and one stream holds at most 2**32 numbe
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.typing import DTypeLike
 
 _WEYL = np.uint32(0x9E3779B9)  # 2**32 / golden ratio, odd: a bijection that spreads small counters
 _ROUNDS = tuple(np.uint32(c) for c in (0xED5AD4BB, 0xAC4C1B51, 0x31848BAB))
@@ -72,7 +72,7 @@ def _mix(shifted: jax.Array, word: jax.Array) -> jax.Array:
     return h ^ (h >> np.uint32(14))
 
 
-def uniform(seed: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
+def uniform(seed: jax.Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> jax.Array:
     """``float[shape]`` in [0, 1): multiples of 2**-24 in float32, of 2**-53 in float64.
 
     >>> import jax
@@ -96,7 +96,9 @@ def unit(words: jax.Array) -> jax.Array:
     return (words >> np.uint32(8)).astype(jnp.int32).astype(jnp.float32) * np.float32(2.0**-24)
 
 
-def uniform_pair(seed: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> tuple[jax.Array, jax.Array]:
+def uniform_pair(
+    seed: jax.Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32
+) -> tuple[jax.Array, jax.Array]:
     """Two ``float[shape]`` in (0, 1), independent of each other, for the price of one in float32.
 
     There they are the halves of one word: odd multiples of 2**-17, which is fine enough to weigh two pulls, not to
@@ -114,7 +116,7 @@ def uniform_pair(seed: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float
     return tuple((h.astype(jnp.int32).astype(dtype) + np.float32(0.5)) * np.float32(2.0**-16) for h in halves)  # type: ignore[return-value]
 
 
-def normal(seed: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
+def normal(seed: jax.Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> jax.Array:
     """``float[shape]`` of the standard normal distribution, by inversion; within 5.4 standard deviations in float32."""
     return invert(uniform(seed, shape, dtype))
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import jax
 from jax.experimental.xla_metadata import set_xla_metadata
-from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, jaxpr_as_fun
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Primitive, jaxpr_as_fun
 from jax.interpreters import partial_eval
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "ClosedJaxpr",
     "Jaxpr",
     "JaxprEqn",
+    "Primitive",
     "float_precision",
     "is_literal",
     "is_traced",

@@ -39,7 +39,7 @@ def _hessian_product(loss: Callable[[Tree], jax.Array], point: Tree, vector: Tre
     A derivative in the point would differentiate the system alone, so the system refuses it.
     """
 
-    def product(_: Any, direction: Tree) -> Tree:
+    def product(_: object, direction: Tree) -> Tree:
         return jax.jvp(jax.grad(loss), (point,), (direction,))[1]
 
     return lax.custom_linear_solve(lambda x: _identity(x, point), vector, product, symmetric=True)
@@ -134,7 +134,7 @@ def mixed_grad(fun: Callable[..., Any], has_aux: bool = False) -> Callable[..., 
     return wrapped
 
 
-def _is_zero(leaf: Any) -> bool:
+def _is_zero(leaf: object) -> bool:
     return isinstance(leaf, jax.custom_derivatives.SymbolicZero)
 
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import DTypeLike
 
 from jhpo.kernels import trees
 from jhpo.kernels.unroll import Step, unroll
@@ -33,7 +34,10 @@ class Particles(NamedTuple):
     t: jax.Array  # int32[], steps done
 
 
-def particles(state: Tree, pairs: int, size: int, dtype: Any) -> Particles:
+Carry = tuple[Particles, jax.Array, jax.Array]  # the pairs, and the sums of losses and estimates
+
+
+def particles(state: Tree, pairs: int, size: int, dtype: DTypeLike) -> Particles:
     """N pairs that all start at ``state``; ``size`` is the number k of hyperparameters."""
     copies = jax.tree.map(lambda x: jnp.broadcast_to(x, (2, pairs, *jnp.shape(x))), state)
     return Particles(copies, jnp.zeros((pairs, size), dtype), jnp.zeros((), jnp.int32))
@@ -126,7 +130,7 @@ def perturbed_gradient(
     weights = jnp.ones((windows,), flat.dtype) if weights is None else weights
     start = particles(init(hp), pairs, flat.shape[0], flat.dtype)
 
-    def turn(carry: Any, x: tuple[jax.Array, jax.Array]) -> tuple[Any, None]:
+    def turn(carry: Carry, x: tuple[jax.Array, jax.Array]) -> tuple[Carry, None]:
         current, total, estimate = carry
         key, weight = x
         values, one, current = perturbed_window(step, loss, hp, current, key, window=window, smoothing=smoothing)

@@ -80,5 +80,5 @@ def replaced(program: ClosedJaxpr, rule: Callable[[JaxprEqn], Callable[..., jax.
     return within(program)
 
 
-def _is_program(x: Any) -> bool:
+def _is_program(x: object) -> bool:
     return hasattr(x, "eqns")

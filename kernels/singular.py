@@ -19,12 +19,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.typing import DTypeLike
 
 from jhpo.kernels import trees
-from jhpo.kernels.internals import JaxprEqn, is_literal, runnable, shape_of
+from jhpo.kernels.internals import JaxprEqn, Primitive, is_literal, runnable, shape_of
 from jhpo.kernels.programs import replaced
 
 Tree = Any
+Pair = tuple[jax.Array, ...]  # of the operation's inputs, or of their tangents
 
 
 def defined_at_zeros(f: Callable[..., Any], forward: bool = False) -> Callable[..., Any]:
@@ -73,7 +75,7 @@ def without_huge(grad: Tree) -> Tree:
     return jax.tree.map(entry, grad)
 
 
-def _steepest(dtype: Any) -> float:
+def _steepest(dtype: DTypeLike) -> float:
     """The slope that stands for that of a square root at 0: the root's own at the smallest number."""
     return 0.5 / float(jnp.finfo(dtype).tiny) ** 0.5
 
@@ -102,7 +104,9 @@ def _infinite_unless_still(tangent: jax.Array, x: jax.Array, dx: jax.Array) -> j
     return jnp.where(moves, jnp.sign(dx) * jnp.asarray(jnp.inf, x.dtype), tangent)
 
 
-def _unary(primitive: Any, slope: Callable[[jax.Array], jax.Array], forward: bool, **params: Any) -> Any:
+def _unary(
+    primitive: Primitive, slope: Callable[[jax.Array], jax.Array], forward: bool, **params: Any
+) -> Callable[..., jax.Array]:
     """``primitive`` with a slope of ours."""
 
     @jax.custom_jvp
@@ -110,7 +114,7 @@ def _unary(primitive: Any, slope: Callable[[jax.Array], jax.Array], forward: boo
         return primitive.bind(x, **params)
 
     @function.defjvp
-    def rule(primals: Any, tangents: Any) -> Any:
+    def rule(primals: Pair, tangents: Pair) -> tuple[jax.Array, jax.Array]:
         (x,), (dx,) = primals, tangents
         tangent = slope(x) * dx
         return function(x), _infinite_unless_still(tangent, x, dx) if forward else tangent
@@ -118,13 +122,13 @@ def _unary(primitive: Any, slope: Callable[[jax.Array], jax.Array], forward: boo
     return function
 
 
-def _power(primitive: Any, forward: bool, **params: Any) -> Any:
+def _power(primitive: Primitive, forward: bool, **params: Any) -> Callable[..., jax.Array]:
     @jax.custom_jvp
     def function(x: jax.Array, y: jax.Array) -> jax.Array:
         return primitive.bind(x, y, **params)
 
     @function.defjvp
-    def rule(primals: Any, tangents: Any) -> Any:
+    def rule(primals: Pair, tangents: Pair) -> tuple[jax.Array, jax.Array]:
         (x, y), (dx, dy) = primals, tangents
         if not trees.is_float(y):  # an integer power, whose own rule is right
             return jax.jvp(lambda x: primitive.bind(x, y, **params), (x,), (dx,))
@@ -137,13 +141,13 @@ def _power(primitive: Any, forward: bool, **params: Any) -> Any:
     return function
 
 
-def _quotient(primitive: Any, **params: Any) -> Any:
+def _quotient(primitive: Primitive, **params: Any) -> Callable[..., jax.Array]:
     @jax.custom_jvp
     def function(a: jax.Array, b: jax.Array) -> jax.Array:
         return primitive.bind(a, b, **params)
 
     @function.defjvp
-    def rule(primals: Any, tangents: Any) -> Any:
+    def rule(primals: Pair, tangents: Pair) -> tuple[jax.Array, jax.Array]:
         (a, b), (da, db) = primals, tangents
         by = _away(b, 0.25)
         return function(a, b), da / by - (a / by / by) * db
@@ -151,13 +155,13 @@ def _quotient(primitive: Any, **params: Any) -> Any:
     return function
 
 
-def _arc(primitive: Any, forward: bool, **params: Any) -> Any:
+def _arc(primitive: Primitive, forward: bool, **params: Any) -> Callable[..., jax.Array]:
     @jax.custom_jvp
     def function(y: jax.Array, x: jax.Array) -> jax.Array:
         return primitive.bind(y, x, **params)
 
     @function.defjvp
-    def rule(primals: Any, tangents: Any) -> Any:
+    def rule(primals: Pair, tangents: Pair) -> tuple[jax.Array, jax.Array]:
         (y, x), (dy, dx) = primals, tangents
         square = jnp.square(x) + jnp.square(y)
         # at the origin there is no direction to turn from: what moves there is as undefined as it was
@@ -171,7 +175,7 @@ def _arc(primitive: Any, forward: bool, **params: Any) -> Any:
     return function
 
 
-def _negative_power(primitive: Any, y: int, **params: Any) -> Any:
+def _negative_power(primitive: Primitive, y: int, **params: Any) -> Callable[..., jax.Array]:
     slope = lambda x: jnp.nan_to_num(y * lax.integer_pow(_away(x, 0.25), y - 1))  # noqa: E731
     return _unary(primitive, slope, False, y=y, **params)
 

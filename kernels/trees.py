@@ -11,9 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 
 Tree = Any
+Number = jax.Array | float  # traced or not
 
 
-def is_float(leaf: Any) -> bool:
+def is_float(leaf: object) -> bool:
     """Whether a leaf can carry a derivative (a key, an index or a flag cannot)."""
     dtype = leaf.dtype if hasattr(leaf, "dtype") else jnp.result_type(leaf)
     return bool(jnp.issubdtype(dtype, jnp.inexact))

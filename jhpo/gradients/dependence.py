@@ -50,7 +50,7 @@ def reaches_smoothly(fun: Callable[[HP], Any], hp: HP) -> list[bool]:
     """
     floats, rebuild = trees.split_floats(hp)
 
-    def tangents(*directions: Any) -> Any:
+    def tangents(*directions: jax.Array) -> Any:
         return jax.jvp(lambda x: fun(rebuild(x)), (floats,), (list(directions),))[1]
 
     return _used(tangents, floats)

@@ -21,9 +21,8 @@ from jhpo.switches import without_switches
 from jhpo.training.binding import bind, differentiable, relaxed
 from jhpo.training.objective import as_trainable
 from jhpo.training.tracing import objective_errors
+from jhpo.training.trainable import HP, State, Trainable
 from jhpo.training.values import Releasing, hold, is_integer, is_number, release
-
-HP = Any
 
 
 class OnlineTuning(NamedTuple):
@@ -31,21 +30,21 @@ class OnlineTuning(NamedTuple):
 
     value: jax.Array  # float[], the evaluation at the end
     hp: HP  # the hyperparameters at the end
-    state: Any  # the trained state
+    state: State  # the trained state
     values: jax.Array  # float[W], the loss after each window
     path: HP  # like hp with a leading axis W: the values each window was trained with
 
 
 @without_switches
 def online_tune(
-    trainable: Any,
+    trainable: Trainable | Callable[..., Any],
     hp: HP,
     key: jax.Array,
     outer: optax.GradientTransformation | None = None,
     *,
     space: Space | None = None,
     window: int = 1,
-    loss: Callable[[HP, Any, jax.Array], Any] | None = None,
+    loss: Callable[[HP, State, jax.Array], jax.Array] | None = None,
     horizon: float = 1.0,
     metric: str | None = None,
 ) -> OnlineTuning:
@@ -131,7 +130,7 @@ def _of_space(space: Space, hp: HP) -> tuple[jax.Array, dict[str, Any]]:
     return unit, hold(static, _no_array)
 
 
-def _no_array(x: Any) -> bool:
+def _no_array(x: object) -> bool:
     return not isinstance(x, (jax.Array, np.ndarray))
 
 
@@ -145,7 +144,7 @@ _DEFAULT = optax.adam(0.02)
 @programs("outer", "loss", "window", "horizon", "metric")
 @relaxed
 def _program(
-    trainable: Any,
+    trainable: Trainable,
     space: Space | None,
     hp: HP,
     static: dict[str, Any] | None,
@@ -166,7 +165,9 @@ def _program(
         limit = lambda x: [jnp.clip(x[0], 0, 1)]  # noqa: E731
     judge = (lambda hp, state, t: run.evaluate(hp, state)) if loss is None else _released(loss)
 
-    def update(grad: list[jax.Array], memory: Any, x: list[jax.Array]) -> tuple[list[jax.Array], Any]:
+    def update(
+        grad: list[jax.Array], memory: optax.OptState, x: list[jax.Array]
+    ) -> tuple[list[jax.Array], optax.OptState]:
         moves, memory = outer.update(grad, memory, x)
         return limit([a + b.astype(a.dtype) for a, b in zip(x, moves)]), memory
 

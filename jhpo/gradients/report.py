@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
+from jhpo.gradients.spec import HP
 from jhpo.kernels.chaos import TRUSTED, USABLE
 
 
@@ -15,7 +16,7 @@ class Hypergradient(NamedTuple):
     """Value and gradient of one training, with what is known about them."""
 
     value: jax.Array  # float[], the evaluation after training
-    grad: Any  # like hp; zeros at leaves that are held fixed
+    grad: HP  # like hp; zeros at leaves that are held fixed
     diagnostics: Diagnostics
 
 
@@ -56,7 +57,7 @@ class Diagnostics:
     growth: np.ndarray | None
     stationary: float | None
     norms: np.ndarray | None
-    error: Any
+    error: HP | None
     residual: float | None
     negative: bool | None
     agreement: float | None

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jhpo.errors import check_integer, check_number, invalid
+from jhpo.kernels.trees import Number
 from jhpo.space.space import Space
 from jhpo.strategies.base import (
     Evaluation,
@@ -77,7 +78,7 @@ class Chain(Strategy):
     polish: Any = "hypergradient"
     evaluations: int = static_field(default=64)
     horizon: float = static_field(default=0.25)
-    distance: Any = 0.1
+    distance: Number = 0.1
 
     def __post_init__(self) -> None:
         for name in ("search", "polish"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -11,9 +12,12 @@ import numpy as np
 
 from jhpo.errors import check_integer, check_number, invalid
 from jhpo.kernels.internals import is_traced
+from jhpo.training.trainable import HP
+
+OfHP = Callable[[HP], jax.Array]  # a number that a hyperparameter decides
 
 
-def batch_sizes(batch_size: Any, most: Any, n: int) -> tuple[Any, int]:
+def batch_sizes(batch_size: int | OfHP | None, most: int | None, n: int) -> tuple[int | OfHP, int]:
     """The size, an integer or a function, and the largest one."""
     if callable(batch_size):
         return batch_size, check_integer("max_batch_size", most, high=n)
@@ -23,7 +27,9 @@ def batch_sizes(batch_size: Any, most: Any, n: int) -> tuple[Any, int]:
     return size, size
 
 
-def lengths(steps: Any, epochs: Any, most: Any, per_epoch: int | None) -> tuple[Any, int]:
+def lengths(
+    steps: int | OfHP | None, epochs: float | OfHP | None, most: int | None, per_epoch: int | None
+) -> tuple[int | OfHP | None, int]:
     """Steps (None with epochs) and the largest number of them; ``per_epoch`` is None where it is no constant."""
     if epochs is not None and steps is not None:
         raise invalid("epochs", "None beside steps", epochs)
@@ -33,16 +39,15 @@ def lengths(steps: Any, epochs: Any, most: Any, per_epoch: int | None) -> tuple[
             steps = check_integer("steps", steps, low=0)
     elif not callable(epochs):
         check_number("epochs", epochs, 0.0)
-    varies = callable(steps) or callable(epochs) or (epochs is not None and per_epoch is None)
-    if varies:
+    if callable(steps) or callable(epochs) or (epochs is not None and per_epoch is None):
         return steps, check_integer("max_steps", most)
-    known = steps if epochs is None else math.ceil(epochs * (per_epoch or 0))
+    known = math.ceil(epochs * (per_epoch or 0)) if epochs is not None else steps or 0
     if most is not None and most != known:
         raise invalid("max_steps", "None unless the number of steps depends on the hyperparameters", most)
     return steps, known
 
 
-def checked_data(name: str, pair: Any) -> tuple[Any, Any]:
+def checked_data(name: str, pair: object) -> tuple[Any, Any]:
     """Inputs and targets as arrays of finite numbers."""
     if not isinstance(pair, (tuple, list)) or len(pair) != 2:
         raise invalid(name, "a pair (inputs, targets) of arrays", type(pair).__name__)

@@ -11,8 +11,10 @@ import jax
 import jax.numpy as jnp
 
 from jhpo.errors import invalid
+from jhpo.kernels.trees import Number
 from jhpo.lifetimes import structured
-from jhpo.training.networks import Adapted, Model, as_model
+from jhpo.training.networks import Adapted, Extra, Model, Params, as_model
+from jhpo.training.trainable import HP
 
 
 @functools.partial(structured, data=["model"], meta=["change"])
@@ -23,11 +25,13 @@ class _Augmented(Adapted):
     model: Model
     change: Callable[[Any, jax.Array, jax.Array], jax.Array]
 
-    def init(self, hp: Any, key: jax.Array, x: jax.Array) -> tuple[Any, Any]:
+    def init(self, hp: HP, key: jax.Array, x: jax.Array) -> tuple[Params, Extra]:
         """See `jhpo.training.networks.Model.init`."""
         return self.model.init(hp, key, x)
 
-    def apply(self, hp: Any, params: Any, extra: Any, x: jax.Array, key: jax.Array, train: bool) -> tuple[Any, Any]:
+    def apply(
+        self, hp: HP, params: Params, extra: Extra, x: jax.Array, key: jax.Array, train: bool
+    ) -> tuple[jax.Array, Extra]:
         """See `jhpo.training.networks.Model.apply`."""
         if train:
             own, key = jax.random.split(key)
@@ -56,12 +60,12 @@ def augmented(model: Any, change: Callable[[Any, jax.Array, jax.Array], jax.Arra
     return _Augmented(as_model(model), change)
 
 
-def add_noise(key: jax.Array, x: jax.Array, strength: Any) -> jax.Array:
+def add_noise(key: jax.Array, x: jax.Array, strength: Number) -> jax.Array:
     """``x + strength * normal``, of x's shape and dtype."""
     return x + jnp.asarray(strength, x.dtype) * jax.random.normal(key, x.shape, x.dtype)
 
 
-def shift_images(key: jax.Array, x: jax.Array, strength: Any) -> jax.Array:
+def shift_images(key: jax.Array, x: jax.Array, strength: Number) -> jax.Array:
     """Images ``float[n, height, width, ...]`` moved by normal distances of ``strength`` pixels, bilinearly; 0 outside.
 
     >>> x = jnp.arange(9.0).reshape(1, 3, 3)

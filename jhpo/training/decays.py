@@ -14,22 +14,27 @@ import jax.numpy as jnp
 from optax import constant_schedule as constant_schedule
 
 from jhpo.errors import invalid, is_concrete
+from jhpo.kernels.trees import Number
 from jhpo.training.binding import relaxed
 
-Schedule = Callable[[Any], Any]
+Schedule = Callable[[Number], Number]
 
 
-def _not_zero(x: Any) -> jax.Array:
+def _not_zero(x: Number) -> jax.Array:
     return jnp.where(x == 0, jnp.ones_like(x), x)
 
 
-def _positive(name: str, value: Any) -> None:
+def _positive(name: str, value: Number) -> None:
     if is_concrete(value) and not value > 0:
         raise invalid(name, "a number above 0", value)
 
 
 def polynomial_schedule(
-    init_value: Any, end_value: Any, power: Any, transition_steps: Any, transition_begin: Any = 0
+    init_value: Number,
+    end_value: Number,
+    power: Number,
+    transition_steps: Number,
+    transition_begin: Number = 0,
 ) -> Schedule:
     """See `optax.polynomial_schedule`; ``init_value`` throughout where ``transition_steps`` is not positive.
 
@@ -39,7 +44,7 @@ def polynomial_schedule(
     """
 
     @relaxed
-    def schedule(count: Any) -> jax.Array:
+    def schedule(count: Number) -> jax.Array:
         steps = jnp.asarray(transition_steps)
         length = jnp.where(steps > 0, steps, jnp.ones_like(steps))
         passed = jnp.clip(count - jnp.maximum(transition_begin, 0), 0, length)
@@ -49,18 +54,20 @@ def polynomial_schedule(
     return schedule
 
 
-def linear_schedule(init_value: Any, end_value: Any, transition_steps: Any, transition_begin: Any = 0) -> Schedule:
+def linear_schedule(
+    init_value: Number, end_value: Number, transition_steps: Number, transition_begin: Number = 0
+) -> Schedule:
     """See `optax.linear_schedule`."""
     return polynomial_schedule(init_value, end_value, 1, transition_steps, transition_begin)
 
 
 def exponential_decay(
-    init_value: Any,
-    transition_steps: Any,
-    decay_rate: Any,
-    transition_begin: Any = 0,
+    init_value: Number,
+    transition_steps: Number,
+    decay_rate: Number,
+    transition_begin: Number = 0,
     staircase: bool = False,
-    end_value: Any = None,
+    end_value: Number | None = None,
 ) -> Schedule:
     """See `optax.exponential_decay`; constant where ``transition_steps`` is not positive or ``decay_rate`` is zero.
 
@@ -70,7 +77,7 @@ def exponential_decay(
     """
 
     @relaxed
-    def schedule(count: Any) -> jax.Array:
+    def schedule(count: Number) -> jax.Array:
         steps, rate = jnp.asarray(transition_steps), jnp.asarray(decay_rate)
         passed = count - jnp.maximum(transition_begin, 0)
         share = passed / jnp.where(steps > 0, steps, jnp.ones_like(steps))
@@ -83,7 +90,9 @@ def exponential_decay(
     return schedule
 
 
-def cosine_decay_schedule(init_value: Any, decay_steps: Any, alpha: Any = 0.0, exponent: Any = 1.0) -> Schedule:
+def cosine_decay_schedule(
+    init_value: Number, decay_steps: Number, alpha: Number = 0.0, exponent: Number = 1.0
+) -> Schedule:
     """See `optax.cosine_decay_schedule`; a traced ``decay_steps`` that is not positive counts as 1.
 
     Raises:
@@ -92,7 +101,7 @@ def cosine_decay_schedule(init_value: Any, decay_steps: Any, alpha: Any = 0.0, e
     _positive("decay_steps", decay_steps)
 
     @relaxed
-    def schedule(count: Any) -> jax.Array:
+    def schedule(count: Number) -> Number:
         steps = jnp.asarray(decay_steps, jnp.result_type(float))
         steps = jnp.where(steps > 0, steps, jnp.ones_like(steps))
         cosine = 0.5 * (1 + jnp.cos(jnp.pi * jnp.minimum(count, steps) / steps))
@@ -110,7 +119,7 @@ def join_schedules(schedules: Sequence[Schedule], boundaries: Sequence[Any]) -> 
     """
 
     @relaxed
-    def schedule(step: Any) -> Any:
+    def schedule(step: Number) -> Number:
         output = schedules[0](step)
         for boundary, following in zip(boundaries, schedules[1:]):
             output = jnp.where(step < boundary, output, following(step - boundary))
@@ -119,18 +128,18 @@ def join_schedules(schedules: Sequence[Schedule], boundaries: Sequence[Any]) -> 
     return schedule
 
 
-def warmup_constant_schedule(init_value: Any, peak_value: Any, warmup_steps: Any) -> Schedule:
+def warmup_constant_schedule(init_value: Number, peak_value: Number, warmup_steps: Number) -> Schedule:
     """See `optax.warmup_constant_schedule`."""
     return linear_schedule(init_value, peak_value, warmup_steps)
 
 
 def warmup_cosine_decay_schedule(
-    init_value: Any,
-    peak_value: Any,
-    warmup_steps: Any,
-    decay_steps: Any,
-    end_value: Any = 0.0,
-    exponent: Any = 1.0,
+    init_value: Number,
+    peak_value: Number,
+    warmup_steps: Number,
+    decay_steps: Number,
+    end_value: Number = 0.0,
+    exponent: Number = 1.0,
 ) -> Schedule:
     """See `optax.warmup_cosine_decay_schedule`.
 
@@ -142,7 +151,7 @@ def warmup_cosine_decay_schedule(
         _positive("decay_steps - warmup_steps", decay_steps - warmup_steps)
 
     @relaxed
-    def schedule(count: Any) -> jax.Array:
+    def schedule(count: Number) -> Number:
         peak = jnp.asarray(peak_value)
         alpha = jnp.where(peak == 0, 0.0, end_value / _not_zero(peak))
         decay = cosine_decay_schedule(peak, jnp.asarray(decay_steps - warmup_steps), alpha, exponent)
@@ -152,14 +161,14 @@ def warmup_cosine_decay_schedule(
 
 
 def warmup_exponential_decay_schedule(
-    init_value: Any,
-    peak_value: Any,
-    warmup_steps: Any,
-    transition_steps: Any,
-    decay_rate: Any,
-    transition_begin: Any = 0,
+    init_value: Number,
+    peak_value: Number,
+    warmup_steps: Number,
+    transition_steps: Number,
+    decay_rate: Number,
+    transition_begin: Number = 0,
     staircase: bool = False,
-    end_value: Any = None,
+    end_value: Number | None = None,
 ) -> Schedule:
     """See `optax.warmup_exponential_decay_schedule`."""
     decay = exponential_decay(peak_value, transition_steps, decay_rate, transition_begin, staircase, end_value)
@@ -187,7 +196,7 @@ def _pairs(given: Any) -> list[tuple[Any, Any]]:
     return pairs
 
 
-def piecewise_constant_schedule(init_value: Any, boundaries_and_scales: Any = None) -> Schedule:
+def piecewise_constant_schedule(init_value: Number, boundaries_and_scales: Any = None) -> Schedule:
     """See `optax.piecewise_constant_schedule`; traced boundaries come as pairs ``[(boundary, scale), ...]``.
 
     >>> rate = jax.jit(lambda at: piecewise_constant_schedule(1.0, [(at, 0.1)])(5))
@@ -197,7 +206,7 @@ def piecewise_constant_schedule(init_value: Any, boundaries_and_scales: Any = No
     pairs = _pairs(boundaries_and_scales)
 
     @relaxed
-    def schedule(count: Any) -> Any:
+    def schedule(count: Number) -> Number:
         value = init_value
         for boundary, scale in pairs:
             value = jnp.where(count < boundary, value, scale * value)
@@ -207,7 +216,7 @@ def piecewise_constant_schedule(init_value: Any, boundaries_and_scales: Any = No
 
 
 def piecewise_interpolate_schedule(
-    interpolate_type: str, init_value: Any, boundaries_and_scales: Any = None
+    interpolate_type: str, init_value: Number, boundaries_and_scales: Any = None
 ) -> Schedule:
     """See `optax.piecewise_interpolate_schedule`; traced boundaries come as pairs ``[(boundary, scale), ...]``."""
     if interpolate_type not in ("linear", "cosine"):
@@ -215,7 +224,7 @@ def piecewise_interpolate_schedule(
     pairs = _pairs(boundaries_and_scales)
 
     @relaxed
-    def schedule(count: Any) -> jax.Array:
+    def schedule(count: Number) -> jax.Array:
         bounds = jnp.stack([jnp.asarray(0.0), *(jnp.asarray(b, jnp.result_type(float)) for b, _ in pairs)])
         scales = jnp.stack([jnp.asarray(1.0), *(jnp.asarray(s, jnp.result_type(float)) for _, s in pairs)])
         order = jnp.concatenate([jnp.zeros(1, jnp.int32), 1 + jnp.argsort(bounds[1:]).astype(jnp.int32)])
@@ -236,12 +245,12 @@ def _whole(x: Any) -> Any:
 
 
 def linear_onecycle_schedule(
-    transition_steps: Any,
-    peak_value: Any,
-    pct_start: Any = 0.3,
-    pct_final: Any = 0.85,
-    div_factor: Any = 25.0,
-    final_div_factor: Any = 1e4,
+    transition_steps: Number,
+    peak_value: Number,
+    pct_start: Number = 0.3,
+    pct_final: Number = 0.85,
+    div_factor: Number = 25.0,
+    final_div_factor: Number = 1e4,
 ) -> Schedule:
     """See `optax.linear_onecycle_schedule`."""
     _positive("transition_steps", transition_steps)
@@ -254,11 +263,11 @@ def linear_onecycle_schedule(
 
 
 def cosine_onecycle_schedule(
-    transition_steps: Any,
-    peak_value: Any,
-    pct_start: Any = 0.3,
-    div_factor: Any = 25.0,
-    final_div_factor: Any = 1e4,
+    transition_steps: Number,
+    peak_value: Number,
+    pct_start: Number = 0.3,
+    div_factor: Number = 25.0,
+    final_div_factor: Number = 1e4,
 ) -> Schedule:
     """See `optax.cosine_onecycle_schedule`."""
     _positive("transition_steps", transition_steps)

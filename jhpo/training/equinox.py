@@ -11,8 +11,13 @@ import jax
 
 from jhpo.errors import InvalidArgument
 from jhpo.lifetimes import structured
+from jhpo.training.trainable import HP
 
 _SWITCHES = ("train", "training", "is_training", "deterministic", "inference")
+
+Params = Any  # a pytree of arrays, trained
+Extra = Any  # a pytree of what is carried beside them
+Module = Any  # of equinox
 
 
 class Same:
@@ -34,7 +39,7 @@ class EquinoxModel:
     source: Any  # `Same` for a module, else a function
     takes: str  # "" for a module, "key" or "hp, key" for a function
 
-    def _parts(self, hp: Any, key: jax.Array) -> tuple[Any, Any, Any, Any]:
+    def _parts(self, hp: HP, key: jax.Array) -> tuple[Any, Any, Any, Any]:
         """Trained arrays, other arrays (None elsewhere), what is no array, and the state or None."""
         import equinox as eqx
 
@@ -57,13 +62,13 @@ class EquinoxModel:
         others, static = eqx.partition(rest, _but_rates(rest, eqx.is_array))
         return params, others, static, state
 
-    def init(self, hp: Any, key: jax.Array, x: jax.Array) -> tuple[Any, Any]:
+    def init(self, hp: HP, key: jax.Array, x: jax.Array) -> tuple[Params, Extra]:
         """See `Model.init`; the parameters are the module with None for what is not trained."""
         params, others, _, state = self._parts(hp, key)
         carried = {"others": jax.tree.leaves(others), "state": jax.tree.leaves(state)}
         return params, {name: leaves for name, leaves in carried.items() if leaves}
 
-    def _whole(self, hp: Any, key: jax.Array, params: Any, extra: Any) -> tuple[Any, Any]:
+    def _whole(self, hp: HP, key: jax.Array, params: Params, extra: Extra) -> tuple[Any, Any]:
         import equinox as eqx
 
         _, others, static, state = self._parts(hp, key)
@@ -74,7 +79,9 @@ class EquinoxModel:
         )
         return eqx.combine(params, others, static), state
 
-    def apply(self, hp: Any, params: Any, extra: Any, x: jax.Array, key: jax.Array, train: bool) -> tuple[Any, Any]:
+    def apply(
+        self, hp: HP, params: Params, extra: Extra, x: jax.Array, key: jax.Array, train: bool
+    ) -> tuple[jax.Array, Extra]:
         """See `Model.apply`; the module takes one example, and the batch is its axis ``axis_name``."""
         import equinox as eqx
 
@@ -98,7 +105,7 @@ class EquinoxModel:
             return outputs, extra
         return outputs, {**extra, "state": jax.tree.leaves(state)}
 
-    def trained(self, hp: Any, params: Any, extra: Any) -> Any:
+    def trained(self, hp: HP, params: Params, extra: Extra) -> Any:
         """The trained module in inference mode, of one example; the pair (module, state) if it has a state."""
         import equinox as eqx
 
@@ -107,7 +114,7 @@ class EquinoxModel:
         return module if state is None else (module, state)
 
 
-def _but_rates(module: Any, chosen: Any) -> Any:
+def _but_rates(module: Module, chosen: Any) -> Any:
     """Which leaves are chosen; never the rate of a Dropout, a hyperparameter that is made again with the module."""
     import equinox as eqx
 
@@ -115,18 +122,18 @@ def _but_rates(module: Any, chosen: Any) -> Any:
     return jax.tree.map(lambda x: not rates(x) and chosen(x), module, is_leaf=rates)
 
 
-def _layers(module: Any, kind: Any) -> list[Any]:
+def _layers(module: Module, kind: Any) -> list[Any]:
     leaves = jax.tree.leaves(module, is_leaf=lambda x: isinstance(x, kind))
     return [x for x in leaves if isinstance(x, kind)]
 
 
-def _has_state(module: Any) -> bool:
+def _has_state(module: Module) -> bool:
     import equinox as eqx
 
     return bool(_layers(module, eqx.nn.StateIndex))
 
 
-def _axis(module: Any) -> Any:
+def _axis(module: Module) -> Any:
     """The name of the batch axis that the module's BatchNorm layers use."""
     import equinox as eqx
 

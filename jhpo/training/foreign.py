@@ -97,8 +97,8 @@ class _Packed(Form):
 
     __slots__ = ()
 
-    def _same(self, mine: Any, theirs: Any) -> bool:
-        a: Any = jax.tree.structure(pack(mine))
+    def _same(self, mine: object, theirs: object) -> bool:
+        a: object = jax.tree.structure(pack(mine))
         return bool(a == jax.tree.structure(pack(theirs)))
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
+from jhpo.kernels.trees import Number
 
-def dropout(x: jax.Array, rate: Any, key: jax.Array | None, deterministic: bool = False) -> jax.Array:
+
+def dropout(x: jax.Array, rate: Number, key: jax.Array | None, deterministic: bool = False) -> jax.Array:
     """Each element is zero with probability ``rate``, and the others are divided by ``1 - rate``.
 
     Args:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import flax.linen as nn
 import jax
 
+from jhpo.kernels.trees import Number
 from jhpo.training.layers import dropout
 
 
@@ -18,13 +17,13 @@ class Dropout(nn.Module):
     [1.0, 1.0]
     """
 
-    rate: Any
+    rate: Number
     broadcast_dims: tuple[int, ...] = ()
     deterministic: bool | None = None
     rng_collection: str = "dropout"
 
     @nn.compact
-    def __call__(self, inputs: jax.Array, deterministic: bool | None = None, rng: Any = None) -> jax.Array:
+    def __call__(self, inputs: jax.Array, deterministic: bool | None = None, rng: jax.Array | None = None) -> jax.Array:
         """``inputs`` with elements dropped."""
         off = nn.merge_param("deterministic", self.deterministic, deterministic)
         if off:

@@ -14,7 +14,8 @@ import jax.numpy as jnp
 from jhpo.errors import check_integer, invalid
 from jhpo.kernels.counter_random import invert, scramble, seeds, unit
 from jhpo.lifetimes import structured
-from jhpo.training.networks import Adapted
+from jhpo.training.networks import Adapted, Extra, Params
+from jhpo.training.trainable import HP
 
 # Counters of the weights of a layer: its inputs times this, and the unit.
 _MOST_UNITS = 2**16
@@ -50,10 +51,10 @@ class MaskedMLP(Adapted):
     outputs: int
     activation: Callable[[jax.Array], jax.Array]
 
-    def _live(self, hp: Any) -> list[Any]:
+    def _live(self, hp: HP) -> list[Any]:
         return [hp[w] if isinstance(w, str) else w for w in self.widths]
 
-    def init(self, hp: Any, key: jax.Array, x: jax.Array) -> tuple[Any, Any]:
+    def init(self, hp: HP, key: jax.Array, x: jax.Array) -> tuple[Params, Extra]:
         """Weights of He's scale for the live inputs; a weight depends on its key and its place, not on the padding."""
         live = [x.shape[-1], *self._live(hp)]
         sizes = [x.shape[-1], *self.largest, self.outputs]
@@ -64,7 +65,9 @@ class MaskedMLP(Adapted):
             params.append({"w": weights * scale, "b": jnp.zeros((units,))})
         return params, {}
 
-    def apply(self, hp: Any, params: Any, extra: Any, x: jax.Array, key: jax.Array, train: bool) -> tuple[Any, Any]:
+    def apply(
+        self, hp: HP, params: Params, extra: Extra, x: jax.Array, key: jax.Array, train: bool
+    ) -> tuple[jax.Array, Extra]:
         """``float[batch, outputs]``."""
         for layer, width in zip(params[:-1], self._live(hp)):
             x = mask_units(self.activation(x @ layer["w"] + layer["b"][None]), width)

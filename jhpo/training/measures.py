@@ -6,6 +6,7 @@ where a row does not count, or None.
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import Any
 
 import jax
@@ -21,7 +22,7 @@ Array = Any  # a jax.Array inside a program, a NumPy array on the host
 # -- classification -------------------------------------------------------------------------------------------------
 
 
-def _xp(x: Any) -> Any:
+def _xp(x: object) -> ModuleType:
     return jnp if isinstance(x, jax.Array) else np
 
 

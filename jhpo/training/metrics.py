@@ -12,8 +12,10 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from jhpo.errors import InvalidArgument, invalid
 from jhpo.kernels.internals import is_traced
@@ -56,13 +58,13 @@ def whole(function: Callable[..., Any], *, higher_is_better: bool | None = None)
     return Metric(_function(function), True, _flag(higher_is_better))
 
 
-def _function(function: Any) -> Callable[..., Any]:
+def _function(function: object) -> Callable[..., Any]:
     if not callable(function):
         raise invalid("function", "a function of outputs and targets", function)
     return function
 
 
-def _flag(value: Any) -> bool | None:
+def _flag(value: object) -> bool | None:
     if value is not None and not isinstance(value, bool):
         raise invalid("higher_is_better", "True, False or None", value)
     return value
@@ -138,7 +140,7 @@ def as_tuples(chosen: Mapping[str, Metric]) -> dict[str, tuple[Any, ...]]:
     return {name: (m.function, m.whole, m.higher, m.task) for name, m in chosen.items()}
 
 
-def check_whole(chosen: Mapping[str, Metric], targets: Any, ignore: int | None) -> None:
+def check_whole(chosen: Mapping[str, Metric], targets: jax.Array | np.ndarray, ignore: int | None) -> None:
     """Refuse what cannot be computed on this validation set, before anything is traced.
 
     Raises:
@@ -183,7 +185,7 @@ def of_whole(name: str, measure: Metric, outputs: Array, targets: Array, live: A
     return value
 
 
-def measure(name: str, outputs: Any, targets: Any) -> float:
+def measure(name: str, outputs: ArrayLike, targets: ArrayLike) -> float:
     """A measure by name on the host: the same number that scikit-learn gives.
 
     Args:
@@ -220,13 +222,13 @@ def measure(name: str, outputs: Any, targets: Any) -> float:
 # -- directions -----------------------------------------------------------------------------------------------------
 
 
-def direction_of(objective: Any, metric: str | None = None) -> str | None:
+def direction_of(objective: object, metric: str | None = None) -> str | None:
     """The direction, "minimize" or "maximize", where an objective's measure is known to have one, else None."""
     known = getattr(objective, "direction_of", None)
     return known(metric) if known is not None else None
 
 
-def check_direction(objective: Any, metric: str | None, direction: str) -> None:
+def check_direction(objective: object, metric: str | None, direction: str) -> None:
     """Refuse to minimise a score or to maximise an error.
 
     Raises:

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import inspect
 import sys
+from collections.abc import Callable
 from typing import Any, Protocol, cast
 
 import jax
@@ -14,6 +15,7 @@ import jax.numpy as jnp
 from jhpo.errors import invalid
 from jhpo.lifetimes import structured
 from jhpo.training.equinox import EquinoxModel, Same
+from jhpo.training.trainable import HP
 
 _TRAIN_FLAGS = ("train", "training", "is_training")
 _EVAL_FLAGS = ("deterministic", "use_running_average", "inference")
@@ -21,19 +23,26 @@ _EVAL_FLAGS = ("deterministic", "use_running_average", "inference")
 _OTHER_STREAMS = 0x0DD5
 
 
+Params = Any  # a pytree of arrays, trained
+Extra = Any  # a pytree of what is carried beside them: batch statistics
+Module = Any  # of flax or equinox
+
+
 class Model(Protocol):
     """What `jhpo.supervised` needs of a model."""
 
-    def init(self, hp: Any, key: jax.Array, x: jax.Array) -> tuple[Any, Any]:
+    def init(self, hp: HP, key: jax.Array, x: jax.Array) -> tuple[Params, Extra]:
         """Trained parameters and everything else that is carried (batch statistics)."""
         ...
 
-    def apply(self, hp: Any, params: Any, extra: Any, x: jax.Array, key: jax.Array, train: bool) -> tuple[Any, Any]:
+    def apply(
+        self, hp: HP, params: Params, extra: Extra, x: jax.Array, key: jax.Array, train: bool
+    ) -> tuple[jax.Array, Extra]:
         """Outputs for a batch, and what is carried on."""
         ...
 
 
-def call_flags(module: Any, train: bool) -> dict[str, bool]:
+def call_flags(module: Module, train: bool) -> dict[str, bool]:
     """The switches that the module's call has, by name."""
     names = inspect.signature(type(module).__call__).parameters
     return {n: train for n in _TRAIN_FLAGS if n in names} | {n: not train for n in _EVAL_FLAGS if n in names}
@@ -51,17 +60,19 @@ class LinenModel:
     source: Any
     from_hp: bool
 
-    def _module(self, hp: Any) -> Any:
+    def _module(self, hp: HP) -> Module:
         return self.source(hp) if self.from_hp else self.source
 
-    def init(self, hp: Any, key: jax.Array, x: jax.Array) -> tuple[Any, Any]:
+    def init(self, hp: HP, key: jax.Array, x: jax.Array) -> tuple[Params, Extra]:
         """See `Model.init`."""
         module = self._module(hp)
         streams = dict(zip(("params", "dropout"), jax.random.split(key)))
         variables = dict(module.init(streams, x, **call_flags(module, False)))
         return variables.pop("params", {}), variables
 
-    def apply(self, hp: Any, params: Any, extra: Any, x: jax.Array, key: jax.Array, train: bool) -> tuple[Any, Any]:
+    def apply(
+        self, hp: HP, params: Params, extra: Extra, x: jax.Array, key: jax.Array, train: bool
+    ) -> tuple[jax.Array, Extra]:
         """See `Model.apply`."""
         module = self._module(hp)
         call = functools.partial(module.apply, {"params": params, **extra}, x, **call_flags(module, train))
@@ -72,7 +83,7 @@ class LinenModel:
         outputs, changed = call(rngs=rngs, mutable=list(extra))
         return outputs, {**extra, **changed}
 
-    def trained(self, hp: Any, params: Any, extra: Any) -> Any:
+    def trained(self, hp: HP, params: Params, extra: Extra) -> Any:
         """The module bound to its variables: ``bound(x)`` where it has no switches, ``bound(x, train=False)``."""
         return self._module(hp).bind({"params": params, **extra})
 
@@ -89,7 +100,7 @@ class NnxModel:
     source: Any
     takes_hp: bool
 
-    def _module(self, hp: Any, key: jax.Array) -> Any:
+    def _module(self, hp: HP, key: jax.Array) -> Module:
         from flax import nnx
 
         params, dropout = jax.random.split(key)
@@ -97,7 +108,7 @@ class NnxModel:
         rngs = nnx.Rngs(others, params=params, dropout=dropout)
         return self.source(hp, rngs=rngs) if self.takes_hp else self.source(rngs=rngs)
 
-    def _parts(self, module: Any) -> tuple[Any, Any]:
+    def _parts(self, module: Module) -> tuple[Any, Any]:
         from flax import nnx
 
         from jhpo.training.nnx import Given
@@ -106,14 +117,16 @@ class NnxModel:
         _, params, _, extra = nnx.split(module, nnx.Param, (nnx.RngState, Given), ...)
         return params, extra
 
-    def init(self, hp: Any, key: jax.Array, x: jax.Array) -> tuple[Any, Any]:
+    def init(self, hp: HP, key: jax.Array, x: jax.Array) -> tuple[Params, Extra]:
         """See `Model.init`."""
         from flax import nnx
 
         params, extra = self._parts(self._module(hp, key))
         return nnx.to_pure_dict(params), nnx.to_pure_dict(extra)
 
-    def apply(self, hp: Any, params: Any, extra: Any, x: jax.Array, key: jax.Array, train: bool) -> tuple[Any, Any]:
+    def apply(
+        self, hp: HP, params: Params, extra: Extra, x: jax.Array, key: jax.Array, train: bool
+    ) -> tuple[jax.Array, Extra]:
         """See `Model.apply`."""
         from flax import nnx
 
@@ -122,7 +135,7 @@ class NnxModel:
         outputs = module(x)
         return outputs, nnx.to_pure_dict(self._parts(module)[1])
 
-    def _filled(self, module: Any, params: Any, extra: Any) -> Any:
+    def _filled(self, module: Module, params: Params, extra: Extra) -> Any:
         from flax import nnx
 
         for part, values in zip(self._parts(module), (params, extra)):
@@ -130,7 +143,7 @@ class NnxModel:
             nnx.update(module, part)
         return module
 
-    def trained(self, hp: Any, params: Any, extra: Any) -> Any:
+    def trained(self, hp: HP, params: Params, extra: Extra) -> Any:
         """The nnx module with its trained values, in evaluation mode."""
         module = self._filled(self._module(hp, jax.random.key(0)), params, extra)
         module.eval()
@@ -142,18 +155,20 @@ class NnxModel:
 class FunctionModel:
     """``init(key, x) -> params`` and ``apply(params, x) -> outputs``."""
 
-    make: Any
-    call: Any
+    make: Callable[[jax.Array, jax.Array], Params]
+    call: Callable[[Params, jax.Array], jax.Array]
 
-    def init(self, hp: Any, key: jax.Array, x: jax.Array) -> tuple[Any, Any]:
+    def init(self, hp: HP, key: jax.Array, x: jax.Array) -> tuple[Params, Extra]:
         """See `Model.init`."""
         return self.make(key, x), {}
 
-    def apply(self, hp: Any, params: Any, extra: Any, x: jax.Array, key: jax.Array, train: bool) -> tuple[Any, Any]:
+    def apply(
+        self, hp: HP, params: Params, extra: Extra, x: jax.Array, key: jax.Array, train: bool
+    ) -> tuple[jax.Array, Extra]:
         """See `Model.apply`."""
         return self.call(params, x), extra
 
-    def trained(self, hp: Any, params: Any, extra: Any) -> Any:
+    def trained(self, hp: HP, params: Params, extra: Extra) -> Any:
         """``apply`` with the trained parameters."""
         return functools.partial(self.call, params)
 

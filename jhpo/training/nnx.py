@@ -7,6 +7,7 @@ from typing import Any
 import jax
 from flax import nnx
 
+from jhpo.kernels.trees import Number
 from jhpo.training.layers import dropout
 
 
@@ -22,7 +23,7 @@ class Dropout(nnx.Dropout):
     [1.0, 1.0]
     """
 
-    def __init__(self, rate: Any, **options: Any) -> None:
+    def __init__(self, rate: Number, **options: Any) -> None:
         super().__init__(0.0, **options)
         self.given = Given(jax.numpy.asarray(rate, jax.numpy.result_type(float)))
 

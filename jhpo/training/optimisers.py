@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from jhpo.errors import check_integer, check_number, is_concrete
+from jhpo.kernels.trees import Number
 
 Params = Any
 
@@ -27,11 +28,16 @@ class Averaged(NamedTuple):
 
     evaluated: Params  # the weights to evaluate
     steps: jax.Array  # int32[], so far
-    inner: Any  # state of the optimiser within
+    inner: optax.OptState  # state of the optimiser within
 
 
 def update(
-    tx: Any, grads: Params, opt_state: Any, params: Params, value: jax.Array, loss: Callable[[Params], jax.Array]
+    tx: optax.GradientTransformation,
+    grads: Params,
+    opt_state: optax.OptState,
+    params: Params,
+    value: jax.Array,
+    loss: Callable[[Params], jax.Array],
 ) -> tuple[Params, Any]:
     """One update with everything that an optax transformation may ask for, in the types of ``params`` and the state.
 
@@ -56,7 +62,7 @@ def update(
     return jax.tree.map(like, updates, params), jax.tree.map(like, new, opt_state)
 
 
-def evaluation_params(opt_state: Any, params: Params) -> Params:
+def evaluation_params(opt_state: optax.OptState, params: Params) -> Params:
     """The weights that the optimiser means to be evaluated: `schedule_free`'s, `averaged`'s; else ``params``."""
     if isinstance(opt_state, Chosen):
         each = [evaluation_params(state, params) for state in opt_state.states]
@@ -74,7 +80,7 @@ def evaluation_params(opt_state: Any, params: Params) -> Params:
     return jax.tree.map(lambda a, b: a.astype(b.dtype), x, params)
 
 
-def averaged(inner: Any, decay: Any = 0.99) -> optax.GradientTransformationExtraArgs:
+def averaged(inner: optax.GradientTransformation, decay: Number = 0.99) -> optax.GradientTransformationExtraArgs:
     """An optimiser whose weights are evaluated at their running mean over the steps.
 
     Args:
@@ -99,7 +105,9 @@ def averaged(inner: Any, decay: Any = 0.99) -> optax.GradientTransformationExtra
     return _evaluated_elsewhere(inner, follow)
 
 
-def lookahead(fast_optimizer: Any, sync_period: Any, slow_step_size: Any) -> optax.GradientTransformationExtraArgs:
+def lookahead(
+    fast_optimizer: optax.GradientTransformation, sync_period: Number, slow_step_size: Number
+) -> optax.GradientTransformationExtraArgs:
     """`optax.lookahead` for ordinary parameters: its own wants pairs of them, which no model takes.
 
     Args:
@@ -124,7 +132,7 @@ def lookahead(fast_optimizer: Any, sync_period: Any, slow_step_size: Any) -> opt
     return _evaluated_elsewhere(fast_optimizer, follow)
 
 
-def _evaluated_elsewhere(inner: Any, follow: Callable[..., tuple[Params, Params]]) -> Any:
+def _evaluated_elsewhere(inner: optax.GradientTransformation, follow: Callable[..., tuple[Params, Params]]) -> Any:
     """An optimiser with other weights to evaluate.
 
     Args:

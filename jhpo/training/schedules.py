@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.typing import ArrayLike
 
 from jhpo.errors import check_integer, invalid
 from jhpo.training.decays import constant_schedule as constant_schedule
@@ -26,11 +27,13 @@ from jhpo.training.decays import sgdr_schedule as sgdr_schedule
 from jhpo.training.decays import warmup_constant_schedule as warmup_constant_schedule
 from jhpo.training.decays import warmup_cosine_decay_schedule as warmup_cosine_decay_schedule
 from jhpo.training.decays import warmup_exponential_decay_schedule as warmup_exponential_decay_schedule
+from jhpo.training.networks import Params
+from jhpo.training.trainable import HP
 
 KINDS = ("linear", "cosine", "cubic")
 
 
-def knots(values: Any, steps: int, kind: str = "linear", log: bool = False) -> Callable[[Any], jax.Array]:
+def knots(values: ArrayLike, steps: int, kind: str = "linear", log: bool = False) -> Callable[[Any], jax.Array]:
     """A schedule through evenly spaced knots, the first at step 0 and the last at step ``steps - 1``.
 
     Args:
@@ -61,7 +64,7 @@ def knots(values: Any, steps: int, kind: str = "linear", log: bool = False) -> C
     heights = jnp.log(values) if log else values
     bends = _second_derivatives(last + 1).astype(values.dtype) @ heights if kind == "cubic" else None
 
-    def schedule(t: Any) -> jax.Array:
+    def schedule(t: ArrayLike) -> jax.Array:
         place = jnp.clip(jnp.asarray(t).astype(values.dtype) * (last / max(steps - 1, 1)), 0, last)
         i = jnp.minimum(place.astype(jnp.int32), max(last - 1, 0))
         j = jnp.minimum(i + 1, last)
@@ -90,7 +93,7 @@ class ScheduledState(NamedTuple):
     """State of `scheduled`."""
 
     step: jax.Array  # int32[], steps done
-    inner: Any  # the transformation's own state
+    inner: optax.OptState  # the transformation's own state
 
 
 def scheduled(make: Callable[..., Any], **schedules: Callable[[Any], Any]) -> optax.GradientTransformationExtraArgs:
@@ -110,11 +113,13 @@ def scheduled(make: Callable[..., Any], **schedules: Callable[[Any], Any]) -> op
         made = make(**{name: schedule(count) for name, schedule in schedules.items()})
         return optax.with_extra_args_support(made)
 
-    def init(params: Any) -> ScheduledState:
+    def init(params: Params) -> ScheduledState:
         count = jnp.zeros((), jnp.int32)
         return ScheduledState(count, at(count).init(params))
 
-    def update(updates: Any, state: ScheduledState, params: Any = None, **extra: Any) -> tuple[Any, ScheduledState]:
+    def update(
+        updates: Params, state: ScheduledState, params: Params = None, **extra: Any
+    ) -> tuple[Any, ScheduledState]:
         updates, inner = at(state.step).update(updates, state.inner, params, **extra)
         return updates, ScheduledState(state.step + jnp.int32(1), inner)
 
@@ -132,7 +137,7 @@ def layer_names(params: Mapping[str, Any]) -> list[str]:
     return sorted(params, key=lambda name: [int(p) if p.isdigit() else p for p in re.split(r"(\d+)", str(name))])
 
 
-def per_layer(scale: Any = None, decay: Any = None) -> optax.GradientTransformation:
+def per_layer(scale: ArrayLike | HP = None, decay: ArrayLike | None = None) -> optax.GradientTransformation:
     """Updates ``scale_l u + decay_l p`` for every layer l: learning rates and weight decays of its own.
 
     Args:
@@ -159,7 +164,7 @@ def per_layer(scale: Any = None, decay: Any = None) -> optax.GradientTransformat
             raise invalid(name, f"float[{len(names)}], a value for each of {names}", jnp.shape(values))
         return {layer: values[i] for i, layer in enumerate(names)}
 
-    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+    def update(updates: Params, state: optax.OptState, params: Params = None) -> tuple[Any, Any]:
         names = layer_names(updates)
         scales, decays = value_of("scale", scale, names), value_of("decay", decay, names)
         if decays and params is None:
@@ -174,7 +179,7 @@ def per_layer(scale: Any = None, decay: Any = None) -> optax.GradientTransformat
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
-def indexed(targets: Any, weighted: bool = True) -> np.ndarray:
+def indexed(targets: ArrayLike, weighted: bool = True) -> np.ndarray:
     """Targets ``[n, 2]`` that know which example they belong to, for `example_weights`; -1 where none is weighted.
 
     >>> indexed([7, 3, 5]).tolist(), indexed([1], weighted=False).tolist()
@@ -208,7 +213,7 @@ def example_weights(
     [2.0, 4.0]
     """
 
-    def weighted(outputs: jax.Array, targets: jax.Array, hp: Any) -> jax.Array:
+    def weighted(outputs: jax.Array, targets: jax.Array, hp: HP) -> jax.Array:
         values = loss(outputs, targets[..., 0])
         row = targets[..., 1].astype(jnp.int32)
         by = jnp.take(weights(hp), jnp.maximum(row, 0), axis=0)

@@ -8,9 +8,10 @@ from typing import Any
 import jax
 
 from jhpo.space.space import Space
+from jhpo.training.trainable import State
 
 
-def serializable(states: Any) -> Any:
+def serializable(states: State) -> State:
     """`states`, for which ``flax.serialization.to_bytes`` and ``from_bytes`` work from now on.
 
     >>> from flax import serialization
@@ -24,11 +25,11 @@ def serializable(states: Any) -> Any:
     return states
 
 
-def _is_key(leaf: Any) -> bool:
+def _is_key(leaf: object) -> bool:
     return isinstance(leaf, jax.Array) and jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
-def _holds_space(states: Any) -> bool:
+def _holds_space(states: State) -> bool:
     found = jax.tree.leaves(states, is_leaf=lambda x: isinstance(x, Space))
     return any(isinstance(x, Space) for x in found)
 

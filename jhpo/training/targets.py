@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from jhpo.errors import InvalidArgument, invalid
 from jhpo.kernels.internals import is_traced
@@ -109,7 +110,9 @@ def live_rows(targets: jax.Array, labels: Labels) -> jax.Array | None:
     return targets != jnp.asarray(labels.ignore, targets.dtype)
 
 
-def mean_of_live(name: str, values: Any, outputs: jax.Array, live: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+def mean_of_live(
+    name: str, values: ArrayLike, outputs: jax.Array, live: jax.Array | None
+) -> tuple[jax.Array, jax.Array]:
     """Mean over the examples that count and their number, ``float[]`` each.
 
     Args:

@@ -10,25 +10,26 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from jhpo.errors import invalid
 from jhpo.kernels.mixed import mixed_value_and_grad
 from jhpo.kernels.shuffle import batch_rows
 from jhpo.lifetimes import Structured, structured
 from jhpo.training.metrics import Metric, as_tuples, check_whole, named, named_direction, of_whole
-from jhpo.training.networks import Model
+from jhpo.training.networks import Extra, Model, Params
 from jhpo.training.optimisers import evaluation_params, update
 from jhpo.training.targets import Labels, fit_labels, live_rows, mean_of_live
-from jhpo.training.trainable import HP
+from jhpo.training.trainable import HP, State
 from jhpo.training.validation import Averages, Data, in_blocks
 
 
 class SupervisedState(NamedTuple):
     """What is carried from one training step to the next."""
 
-    params: Any  # trained parameters, a pytree
-    extra: Any  # other collections of the model: batch statistics; empty for most models
-    opt_state: Any  # state of tx(hp)
+    params: Params  # trained parameters, a pytree
+    extra: Extra  # other collections of the model: batch statistics; empty for most models
+    opt_state: State  # state of tx(hp)
     key: jax.Array  # key[], the member's own stream: dropout, and its batches if they are independent
 
 
@@ -49,7 +50,7 @@ class Supervised(Structured):
     valid: Data
     order: jax.Array  # uint32[2], data of the key of the common order of the batches
     model: Model
-    tx: Callable[[HP], Any]
+    tx: Callable[[HP], optax.GradientTransformation]
     task: str | None  # "classification", "regression", or None with a loss of the user's own
     labels: Labels
     loss: Callable[..., jax.Array]
@@ -57,19 +58,19 @@ class Supervised(Structured):
     penalty: Callable[[HP, Any], jax.Array] | None
     metrics: tuple[tuple[str, tuple[Any, ...]], ...]  # by name, the fields of a `Metric`: plain tuples refer weakly
     metric: str
-    batch_size: Any  # an integer, or a function of the hyperparameters
+    batch_size: int | Callable[[HP], jax.Array]  # an integer, or a function of the hyperparameters
     max_batch_size: int
-    length: Any  # optimiser steps, an integer or a function; None with epochs
-    epochs: Any  # a number or a function; None with steps
+    length: int | Callable[[HP], jax.Array] | None  # optimiser steps, an integer or a function; None with epochs
+    epochs: float | Callable[[HP], jax.Array] | None  # a number or a function; None with steps
     max_steps: int
     independent_batches: bool
     eval_batch: int
     eval_params: Callable[[Any, Any], Any] | None
 
     @property
-    def steps(self) -> Any:
+    def steps(self) -> int | Callable[[HP], jax.Array]:
         """Optimiser steps, or a function of the hyperparameters."""
-        if self.epochs is None:
+        if self.length is not None:
             return self.length
         return self._steps_of_epochs if callable(self.epochs) or callable(self.batch_size) else self.max_steps
 
@@ -99,8 +100,8 @@ class Supervised(Structured):
         live = jnp.arange(len(x), dtype=jnp.int32) < self._batch_size(hp) if callable(self.batch_size) else None
         key = jax.random.fold_in(state.key, t)
 
-        def loss(params: Any) -> tuple[jax.Array, Any]:
-            return self._loss(hp, params, state.extra, x, y, key, True, live)
+        def loss(params: Params) -> tuple[jax.Array, Extra]:
+            return self._loss(hp, params, state.extra, (x, y), key, train=True, rows=live)
 
         # with nothing carried along, no second output of the differentiated function has to be kept
         if state.extra:
@@ -174,15 +175,15 @@ class Supervised(Structured):
         """The trained parameters."""
         return state.params
 
-    def with_params(self, state: SupervisedState, params: Any) -> SupervisedState:
+    def with_params(self, state: SupervisedState, params: Params) -> SupervisedState:
         """The state with other parameters."""
         return state._replace(params=params)
 
-    def train_loss(self, hp: HP, params: Any) -> jax.Array:
+    def train_loss(self, hp: HP, params: Params) -> jax.Array:
         """Loss on all training data, penalty included: the function whose minimum implicit gradients assume."""
         key = jax.random.key(0)
         _, extra = self.model.init(hp, key, self.train[0][:1])
-        return self._loss(hp, params, extra, *self.train, key, True)[0]
+        return self._loss(hp, params, extra, self.train, key, train=True)[0]
 
     def predict(self, hp: HP, state: SupervisedState, x: jax.Array) -> jax.Array:
         """Outputs of a trained member; vmap over hp and stacked states for an ensemble."""
@@ -219,11 +220,19 @@ class Supervised(Structured):
         return targets, live
 
     def _loss(
-        self, hp: HP, params: Any, extra: Any, x: Any, y: Any, key: jax.Array, train: bool, rows: Any = None
-    ) -> tuple[jax.Array, Any]:
+        self,
+        hp: HP,
+        params: Params,
+        extra: Extra,
+        data: Data,
+        key: jax.Array,
+        *,
+        train: bool,
+        rows: jax.Array | None = None,
+    ) -> tuple[jax.Array, Extra]:
         """Loss and carried collections; ``rows``, bool[n], are those that belong to the batch, None for all."""
-        outputs, extra = self.model.apply(hp, params, extra, x, key, train)
-        targets, live = self._fit(outputs, y)
+        outputs, extra = self.model.apply(hp, params, extra, data[0], key, train)
+        targets, live = self._fit(outputs, data[1])
         values = jnp.asarray(self._call_loss(hp, outputs, targets))
         if rows is not None:
             if not values.ndim:
@@ -234,11 +243,11 @@ class Supervised(Structured):
             value = value + self.penalty(_like(hp, params), params).astype(value.dtype)
         return value, extra
 
-    def _optimiser(self, hp: HP, params: Any) -> Any:
+    def _optimiser(self, hp: HP, params: Params) -> optax.GradientTransformation:
         return self.tx(_like(hp, params))
 
 
-def _like(hp: HP, params: Any) -> HP:
+def _like(hp: HP, params: Params) -> HP:
     """Hyperparameters in the precision of the parameters, so that a state never changes its type."""
     floats = [p.dtype for p in jax.tree.leaves(params) if jnp.issubdtype(p.dtype, jnp.floating)]
     if not floats:

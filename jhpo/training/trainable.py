@@ -116,7 +116,7 @@ def train(
     return jax.lax.scan(body, state, times)[0]
 
 
-def read_metrics(result: Any, metric: str | None = None, default: str | None = None) -> Metrics:
+def read_metrics(result: object, metric: str | None = None, default: str | None = None) -> Metrics:
     """What an evaluation returned, as `Metrics`; checked while it is traced, before anything is compiled.
 
     Raises:
@@ -137,7 +137,7 @@ def read_metrics(result: Any, metric: str | None = None, default: str | None = N
     return Metrics(named[chosen], named)
 
 
-def _scalar(name: str, value: Any) -> jax.Array:
+def _scalar(name: str, value: object) -> jax.Array:
     try:
         array = jnp.asarray(value)
     except (TypeError, ValueError) as error:

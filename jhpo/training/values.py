@@ -14,6 +14,7 @@ from jhpo.errors import invalid
 from jhpo.lifetimes import Structured, structured
 
 HP = Any
+State = Any
 _TAKE_HP = ("init", "step", "evaluate", "train_loss")
 
 
@@ -25,12 +26,12 @@ class Value:
     value: Any
 
 
-def is_integer(x: Any) -> bool:
+def is_integer(x: object) -> bool:
     """An integer or a truth value of Python or NumPy, which may be a length or a switch in the user's code."""
     return isinstance(x, (bool, int, np.bool_, np.integer))
 
 
-def is_number(x: Any) -> bool:
+def is_number(x: object) -> bool:
     """A number or an array; True and False are none: nobody asks for their derivative."""
     if isinstance(x, (bool, np.bool_)):
         return False
@@ -44,7 +45,7 @@ def hold(hp: HP, chosen: Callable[[Any], bool], what: str = "hp") -> HP:
       InvalidArgument: a chosen leaf cannot be hashed.
     """
 
-    def leaf(path: Any, x: Any) -> Any:
+    def leaf(path: jax.tree_util.KeyPath, x: Any) -> Any:
         if not chosen(x):
             return x
         x = x.item() if isinstance(x, np.generic) else x
@@ -58,7 +59,7 @@ def hold(hp: HP, chosen: Callable[[Any], bool], what: str = "hp") -> HP:
     return jax.tree_util.tree_map_with_path(leaf, hp)
 
 
-def pack(state: Any) -> Any:
+def pack(state: State) -> State:
     """A tree whose leaves are arrays and numbers, everything else in it (functions, names) held."""
     return hold(state, lambda x: not (is_number(x) or is_integer(x)), "state")
 
@@ -83,7 +84,7 @@ def without(hp: HP) -> HP:
     return jax.tree.map(leaf, hp, is_leaf=_is_value)
 
 
-def _is_value(x: Any) -> bool:
+def _is_value(x: object) -> bool:
     return isinstance(x, Value)
 
 
@@ -91,7 +92,7 @@ def _is_value(x: Any) -> bool:
 class Releasing(Structured):
     """A trainable of hyperparameters some of which are held: its functions see the values themselves."""
 
-    def __init__(self, inner: Any) -> None:
+    def __init__(self, inner: object) -> None:
         self.inner = inner
 
     def __getattr__(self, name: str) -> Any:

@@ -5,20 +5,25 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 
 from jhpo.errors import invalid
+from jhpo.kernels.trees import Number
 
+if TYPE_CHECKING:
+    import optax
+
+Optimizer = Any  # a name in optax, a function of the learning rate, or a GradientTransformation
 Options = tuple[tuple[str, Any], ...]
 
 # Shorter memories than optax's own: a polish has tens of steps, and its gradients are exact.
 MEASURED: dict[str, Options] = {"adam": (("b1", 0.3), ("b2", 0.9))}
 
 
-def recipe(optimizer: Any, options: Any) -> tuple[Any, Options]:
+def recipe(optimizer: Optimizer, options: Mapping[str, Any] | Options | None) -> tuple[Optimizer, Options]:
     """Optimizer and options in the form in which equal ones are equal: a name or a function, and sorted pairs.
 
     Raises:
@@ -48,7 +53,7 @@ def recipe(optimizer: Any, options: Any) -> tuple[Any, Options]:
     return optimizer, pairs
 
 
-def _pairs(options: Any) -> Options:
+def _pairs(options: Mapping[str, Any] | Options | None) -> Options:
     if options is None:
         return ()
     if not isinstance(options, (Mapping, tuple, list)):
@@ -80,7 +85,7 @@ class Outer:
       learning_rate: a number or a traced scalar.
     """
 
-    def __init__(self, optimizer: Any, options: Options, learning_rate: Any) -> None:
+    def __init__(self, optimizer: Optimizer, options: Options, learning_rate: Number) -> None:
         import optax
 
         if isinstance(optimizer, str):
@@ -91,13 +96,15 @@ class Outer:
             made = optimizer(learning_rate, **dict(options))
         self._made = optax.with_extra_args_support(made)
 
-    def init(self, point: jax.Array) -> Any:
+    def init(self, point: jax.Array) -> optax.OptState:
         """The state at ``float[d]``, without weak types."""
         with jax.numpy_dtype_promotion("standard"):
             state = self._made.init(point)
         return jax.tree.map(lambda x: jax.lax.convert_element_type(x, jnp.asarray(x).dtype), state)
 
-    def update(self, grad: jax.Array, state: Any, point: jax.Array, value: jax.Array) -> tuple[jax.Array, Any]:
+    def update(
+        self, grad: jax.Array, state: optax.OptState, point: jax.Array, value: jax.Array
+    ) -> tuple[jax.Array, optax.OptState]:
         """The step ``float[d]`` and the next state, of the types of ``point`` and ``state``."""
         with jax.numpy_dtype_promotion("standard"):  # optax raises floats to integer powers
             step, new = self._made.update(grad, state, point, value=value)
@@ -106,7 +113,7 @@ class Outer:
 
 
 @functools.lru_cache(maxsize=64)
-def check_outer(optimizer: Any, options: Options) -> str | None:
+def check_outer(optimizer: Optimizer, options: Options) -> str | None:
     """Try the optimiser on shapes alone; the sentence that says why it cannot be used, or None."""
     point = jax.ShapeDtypeStruct((3,), jnp.float32)
     rate = jax.ShapeDtypeStruct((), jnp.float32)

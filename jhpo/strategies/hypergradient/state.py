@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 
 from jhpo.space.space import Space
+
+if TYPE_CHECKING:
+    import optax
 
 Tree = TypeVar("Tree")
 
@@ -30,7 +33,7 @@ class HyperGradientState(NamedTuple):
     grad: jax.Array  # float[m, d], there, in the coordinates of the descent
     longest: jax.Array  # float[m], length of the longest gradient accepted in the polish
     move: jax.Array  # float[m, d], step from there to the next point, in the same coordinates
-    opt: Any  # states of the outer optimisers, every leaf [m, ...]
+    opt: optax.OptState  # states of the outer optimisers, every leaf [m, ...]
     scale: jax.Array  # float[m], factor of the optimisers' steps
     misses: jax.Array  # int32[m], points refused since the last one accepted
     polish: jax.Array  # int32[m], polishes from this start that are finished

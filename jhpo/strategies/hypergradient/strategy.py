@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 
 from jhpo.errors import check_integer, check_number, invalid
 from jhpo.kernels.sobol import MAX_DIM, sobol
+from jhpo.kernels.trees import Number
 from jhpo.space.space import Space
 from jhpo.strategies.base import (
     Evaluation,
@@ -20,7 +21,7 @@ from jhpo.strategies.base import (
     strategy,
 )
 from jhpo.strategies.hypergradient.coordinates import COORDINATES, moved, slope
-from jhpo.strategies.hypergradient.outer import Outer, check_outer, recipe
+from jhpo.strategies.hypergradient.outer import Optimizer, Outer, check_outer, recipe
 from jhpo.strategies.hypergradient.state import (
     SHARED,
     HyperGradientState,
@@ -30,6 +31,9 @@ from jhpo.strategies.hypergradient.state import (
     rank,
     where,
 )
+
+if TYPE_CHECKING:
+    import optax
 
 FORGET = 3  # refused points in a row after which the optimiser's memory is thrown away
 # the least and the most of a refused step that is tried next
@@ -94,14 +98,14 @@ class HyperGradient(Strategy):
     population: int = static_field(default=4)
     starts: int = static_field(default=2)
     trial: int = static_field(default=5)
-    optimizer: Any = static_field(default="adam")
-    learning_rate: Any = 0.2
+    optimizer: Optimizer = static_field(default="adam")
+    learning_rate: Number = 0.2
     options: Any = static_field(default=None)
     coordinates: str = static_field(default="unit")
-    max_step: Any = 0.25
-    chaos: Any = 10.0
-    shrink: Any = 0.3
-    tolerance: Any = 1e-3
+    max_step: Number = 0.25
+    chaos: Number = 10.0
+    shrink: Number = 0.3
+    tolerance: Number = 1e-3
     max_misses: int = static_field(default=5)
     polishes: int = static_field(default=2)
     needs_grad = True
@@ -250,7 +254,7 @@ class HyperGradient(Strategy):
 
     def _step(
         self, state: HyperGradientState, blank: jax.Array, moving: jax.Array, scale: jax.Array
-    ) -> tuple[jax.Array, Any]:
+    ) -> tuple[jax.Array, optax.OptState]:
         """The optimisers' next steps, ``float[n, d]``, and their states: new ones where ``blank``."""
         outer = self._outer
         opt = where(blank, jax.vmap(outer.init)(state.best), state.opt)
