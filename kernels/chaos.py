@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jhpo.kernels import trees
+from jhpo.kernels.shapes import Array, Key
 from jhpo.kernels.unroll import Step
 
 Tree = Any
@@ -72,7 +73,7 @@ def chaos(step: Step, hp: Tree, direction: Tree, state: Tree, tangent: Tree, ste
     return Chaos(jnp.sum(growth), growth, state)
 
 
-def hyper_direction(key: jax.Array, hp: Tree) -> list[jax.Array]:
+def hyper_direction(key: Key[Array, ""], hp: Tree) -> list[jax.Array]:
     """A random direction for the floating leaves of hp, in proportion to their size."""
     floats = trees.split_floats(hp)[0]
     noise = trees.normal_like(key, floats)

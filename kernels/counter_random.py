@@ -19,13 +19,15 @@ import numpy as np
 from jax import lax
 from jax.typing import DTypeLike
 
+from jhpo.kernels.shapes import Array, Float, Int, Key, UInt
+
 _WEYL = np.uint32(0x9E3779B9)  # 2**32 / golden ratio, odd: a bijection that spreads small counters
 _ROUNDS = tuple(np.uint32(c) for c in (0xED5AD4BB, 0xAC4C1B51, 0x31848BAB))
 _SECOND = np.array([0x6A09E667, 0xBB67AE85], np.uint32)  # turns a seed into that of the low words of a double
 _THIRD = np.array([0x3C6EF372, 0xA54FF53A], np.uint32)  # turns a seed into that of the second double of a pair
 
 
-def seeds(key: jax.Array, streams: int) -> jax.Array:
+def seeds(key: Key[Array, ""], streams: int) -> UInt[Array, "streams 2"]:
     """Independent streams of a key: ``uint32[streams, 2]``.
 
     Any of JAX's key types will do: the words come from ``jax.random.bits``.
@@ -37,7 +39,7 @@ def seeds(key: jax.Array, streams: int) -> jax.Array:
     return jax.random.bits(key, (streams, 2), jnp.uint32)
 
 
-def bits(seed: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+def bits(seed: UInt[Array, "2"], shape: tuple[int, ...]) -> UInt[Array, "..."]:
     """``uint32[shape]``, the element with row-major number i being the stream's i-th word.
 
     Args:
@@ -59,7 +61,7 @@ def bits(seed: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     return _mix(counter, seed[1])
 
 
-def scramble(counter: jax.Array, seed: jax.Array) -> jax.Array:
+def scramble(counter: UInt[Array, "*s"], seed: UInt[Array, "2"]) -> UInt[Array, "*s"]:
     """The stream's words at given counters: ``uint32[...]`` to ``uint32[...]``, different ones at different ones."""
     return _mix(counter + seed[0], seed[1])
 
@@ -72,7 +74,7 @@ def _mix(shifted: jax.Array, word: jax.Array) -> jax.Array:
     return h ^ (h >> np.uint32(14))
 
 
-def uniform(seed: jax.Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> jax.Array:
+def uniform(seed: UInt[Array, "2"], shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Float[Array, "..."]:
     """``float[shape]`` in [0, 1): multiples of 2**-24 in float32, of 2**-53 in float64.
 
     >>> import jax
@@ -90,14 +92,14 @@ def uniform(seed: jax.Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.floa
     )
 
 
-def unit(words: jax.Array) -> jax.Array:
+def unit(words: UInt[Array, "*s"]) -> Float[Array, "*s"]:
     """``float32[...]`` in [0, 1): the upper 24 bits of words."""
     # through int32, which every processor converts in one instruction
     return (words >> np.uint32(8)).astype(jnp.int32).astype(jnp.float32) * np.float32(2.0**-24)
 
 
 def uniform_pair(
-    seed: jax.Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32
+    seed: UInt[Array, "2"], shape: tuple[int, ...], dtype: DTypeLike = jnp.float32
 ) -> tuple[jax.Array, jax.Array]:
     """Two ``float[shape]`` in (0, 1), independent of each other, for the price of one in float32.
 
@@ -116,24 +118,24 @@ def uniform_pair(
     return tuple((h.astype(jnp.int32).astype(dtype) + np.float32(0.5)) * np.float32(2.0**-16) for h in halves)  # type: ignore[return-value]
 
 
-def normal(seed: jax.Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> jax.Array:
+def normal(seed: UInt[Array, "2"], shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> jax.Array:
     """``float[shape]`` of the standard normal distribution, by inversion; within 5.4 standard deviations in float32."""
     return invert(uniform(seed, shape, dtype))
 
 
-def invert(u: jax.Array) -> jax.Array:
+def invert(u: Float[Array, "*s"]) -> Float[Array, "*s"]:
     """Standard normal numbers from those that `uniform` or `unit` made: quantiles at the middles of their cells."""
     half = jnp.asarray(2.0**-25 if u.dtype == jnp.float32 else 2.0**-54, u.dtype)
     centred = 2 * (u - jnp.asarray(0.5, u.dtype) + half)
     return jnp.asarray(math.sqrt(2.0), u.dtype) * lax.erf_inv(centred)
 
 
-def integers(seed: jax.Array, shape: tuple[int, ...], below: jax.Array | int) -> jax.Array:
+def integers(seed: UInt[Array, "2"], shape: tuple[int, ...], below: jax.Array | int) -> Int[Array, "..."]:
     """``int32[shape]`` in [0, below); the share of a value is off by at most ``below`` / 2**32."""
     return scale(bits(seed, shape), below)
 
 
-def scale(words: jax.Array, below: jax.Array | int) -> jax.Array:
+def scale(words: UInt[Array, "*s"], below: jax.Array | int) -> Int[Array, "*s"]:
     """``int32[...]``: floor(word below / 2**32), which takes words to [0, below) without a division.
 
     The product has 64 bits: it is put together from those of the halves.

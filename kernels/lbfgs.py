@@ -8,6 +8,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jhpo.kernels.shapes import Array, Float
+
 ValueAndGrad = Callable[[jax.Array], tuple[jax.Array, jax.Array]]
 
 # Sufficient decrease (Armijo) and the smallest curvature, relative to |s||y|, worth remembering.
@@ -38,13 +40,15 @@ class LBFGSResult(NamedTuple):
     residual: jax.Array  # float[], largest |x - clip(x - grad)|: 0 at a stationary point of the box
 
 
-def _free(x: jax.Array, grad: jax.Array, lower: jax.Array, upper: jax.Array) -> jax.Array:
+def _free(
+    x: Float[Array, "d"], grad: Float[Array, "d"], lower: Float[Array, "d"], upper: Float[Array, "d"]
+) -> Float[Array, "d"]:
     """1 where x can move downhill, 0 where a bound stops it."""
     stopped = ((x <= lower) & (grad > 0)) | ((x >= upper) & (grad < 0))
     return jnp.where(stopped, 0.0, 1.0).astype(x.dtype)
 
 
-def _inverse_hessian_times(state: LBFGSState, v: jax.Array) -> jax.Array:
+def _inverse_hessian_times(state: LBFGSState, v: Float[Array, "d"]) -> Float[Array, "d"]:
     """H v in the compact form of Byrd, Nocedal and Schnabel (1994), eq. 3.1: a handful of small products."""
     s, y, r = state.s, state.y, state.r_inverse
     sy, yy = jnp.sum(s[-1] * y[-1]), jnp.sum(y[-1] * y[-1])
@@ -54,7 +58,7 @@ def _inverse_hessian_times(state: LBFGSState, v: jax.Array) -> jax.Array:
     return gamma * v + (b @ r) @ s - gamma * (a @ y)
 
 
-def _remember(state: LBFGSState, s: jax.Array, y: jax.Array) -> LBFGSState:
+def _remember(state: LBFGSState, s: Float[Array, "d"], y: Float[Array, "d"]) -> LBFGSState:
     """The memory with one more pair, the oldest dropped; unchanged if the curvature is not positive."""
     sy = jnp.sum(s * y)
     good = sy > _CURVATURE * jnp.sqrt(jnp.sum(s * s) * jnp.sum(y * y))
@@ -70,7 +74,7 @@ def _remember(state: LBFGSState, s: jax.Array, y: jax.Array) -> LBFGSState:
     )
 
 
-def _aim(state: LBFGSState, lower: jax.Array, upper: jax.Array) -> LBFGSState:
+def _aim(state: LBFGSState, lower: Float[Array, "d"], upper: Float[Array, "d"]) -> LBFGSState:
     """A new direction from the current point, and the first step along it."""
     free = _free(state.x, state.grad, lower, upper)
     masked = state.grad * free
@@ -84,7 +88,7 @@ def _aim(state: LBFGSState, lower: jax.Array, upper: jax.Array) -> LBFGSState:
     return state._replace(direction=direction, step=jnp.where(state.fresh | ~downhill, first, 1.0).astype(first.dtype))
 
 
-def start(x: jax.Array, lower: jax.Array, upper: jax.Array, memory: int) -> LBFGSState:
+def start(x: Float[Array, "d"], lower: Float[Array, "d"], upper: Float[Array, "d"], memory: int) -> LBFGSState:
     """State before anything was evaluated; the first `iterate` evaluates the start, clipped to the box, itself."""
     empty = jnp.zeros((memory, x.shape[0]), x.dtype)
     return LBFGSState(
@@ -100,7 +104,9 @@ def start(x: jax.Array, lower: jax.Array, upper: jax.Array, memory: int) -> LBFG
     )
 
 
-def iterate(value_and_grad: ValueAndGrad, state: LBFGSState, lower: jax.Array, upper: jax.Array) -> LBFGSState:
+def iterate(
+    value_and_grad: ValueAndGrad, state: LBFGSState, lower: Float[Array, "d"], upper: Float[Array, "d"]
+) -> LBFGSState:
     """Try one point: accept it and aim anew, or shrink the step. Non-finite values are rejected."""
     trial = jnp.clip(state.x + state.step * state.direction, lower, upper)
     value, grad = value_and_grad(trial)
@@ -122,9 +128,9 @@ def iterate(value_and_grad: ValueAndGrad, state: LBFGSState, lower: jax.Array, u
 
 def minimize(
     value_and_grad: ValueAndGrad,
-    x: jax.Array,
-    lower: jax.Array,
-    upper: jax.Array,
+    x: Float[Array, "d"],
+    lower: Float[Array, "d"],
+    upper: Float[Array, "d"],
     *,
     iterations: int,
     memory: int = 8,

@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jhpo.kernels.shapes import Array, Float
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 # Depth of the continued fraction for Mills' ratio in float64 and in float32; from 4 on its error is 6e-13 and 3e-8.
@@ -42,13 +44,13 @@ def exact_products(f: F) -> F:
     return wrapper  # type: ignore[return-value]
 
 
-def safe_sqrt(x: jax.Array) -> jax.Array:
+def safe_sqrt(x: Float[Array, "*s"] | float) -> Float[Array, "*s"]:
     """``sqrt(max(x, 0))`` whose derivative at 0 is 0 rather than infinite; any shape, any float dtype."""
     positive = x > 0
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1.0)), 0.0)
 
 
-def log1mexp(x: jax.Array) -> jax.Array:
+def log1mexp(x: Float[Array, "*s"] | float) -> Float[Array, "*s"]:
     """``log(1 - exp(-x))`` for ``x > 0`` without cancellation (Maechler, 2012).
 
     >>> float(log1mexp(jnp.float32(1e-6))) < -13.8
@@ -77,7 +79,7 @@ def _cdf(u: jax.Array) -> jax.Array:
 
 
 @jax.custom_jvp
-def log_h(u: jax.Array) -> jax.Array:
+def log_h(u: Float[Array, "*s"] | float) -> Float[Array, "*s"]:
     """log(phi(u) + u Phi(u)): the logarithm of expected improvement in units of the deviation.
 
     The tail uses ``h(-x) = phi(x) T / (x + T)`` with T the continued fraction of Mills' ratio: no cancellation, where
@@ -110,7 +112,7 @@ def _log_h_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[j
 
 
 @jax.custom_jvp
-def log_ndtr(u: jax.Array) -> jax.Array:
+def log_ndtr(u: Float[Array, "*s"] | float) -> Float[Array, "*s"]:
     """log Phi(u), the log of the normal distribution function, finite with its derivative far into the tail."""
     tail = u < _TAIL
     x = jnp.where(tail, -u, 4.0)
@@ -151,7 +153,7 @@ def _eliminate(matrix: jax.Array) -> jax.Array:
     return inverse + jnp.where(jnp.isfinite(inverse[-1, -1]), 0.0, jnp.nan).astype(matrix.dtype)
 
 
-def cholesky_inverse(matrix: jax.Array) -> jax.Array:
+def cholesky_inverse(matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:
     """The inverse R of the Cholesky factor, R A R^T = I; NaN where the matrix is not positive definite.
 
     No LAPACK and no triangular solves: blocks of 32 are eliminated, everything above is recursive halving with matrix
@@ -189,7 +191,7 @@ def cholesky_inverse(matrix: jax.Array) -> jax.Array:
     return jnp.block([[first, zero], [-(second @ below) @ first, second]])
 
 
-def triangle_gram(root: jax.Array) -> jax.Array:
+def triangle_gram(root: Float[Array, "n n"]) -> Float[Array, "n n"]:
     """R^T R of a lower triangular R, in little more than a third of the operations of a product.
 
     For the R of `cholesky_inverse` this is the inverse of its matrix.
@@ -209,7 +211,9 @@ def triangle_gram(root: jax.Array) -> jax.Array:
     return jnp.block([[triangle_gram(first) + below.T @ below, corner.T], [corner, triangle_gram(second)]])
 
 
-def jittered_cholesky_inverse(matrix: jax.Array, scale: jax.Array) -> tuple[jax.Array, jax.Array]:
+def jittered_cholesky_inverse(
+    matrix: Float[Array, "n n"], scale: Float[Array, ""]
+) -> tuple[Float[Array, "n n"], Float[Array, ""]]:
     """`cholesky_inverse` with as much jitter as it needs.
 
     0, 1e-8, 1e-6, 1e-4 (times ``scale``, and never below the dtype's resolution) are added to the diagonal until the

@@ -11,6 +11,7 @@ from jax import lax
 from jax.typing import DTypeLike
 
 from jhpo.kernels import trees
+from jhpo.kernels.shapes import Array, Float, Key
 from jhpo.kernels.unroll import Step, unroll
 
 Tree = Any
@@ -48,11 +49,11 @@ def perturbed_window(
     loss: Callable[[Tree, Tree, jax.Array], jax.Array],
     hp: Tree,
     current: Particles,
-    key: jax.Array,
+    key: Key[Array, ""],
     *,
     window: int,
     smoothing: Smoothing,
-) -> tuple[jax.Array, jax.Array, Particles]:
+) -> tuple[Float[Array, "2 n"], Float[Array, "n k"], Particles]:
     """One window of every pair, its estimates of the gradient, and the pairs after it.
 
     ``pes`` perturbs anew in every window and weighs the loss by all the noise a pair has seen; ``es_single`` keeps
@@ -100,13 +101,13 @@ def perturbed_gradient(
     loss: Callable[[Tree, Tree, jax.Array], jax.Array],
     init: Callable[[Tree], Tree],
     hp: Tree,
-    key: jax.Array,
+    key: Key[Array, ""],
     *,
     steps: int,
     window: int,
     pairs: int,
     smoothing: Smoothing,
-    weights: jax.Array | None = None,
+    weights: Float[Array, "w"] | None = None,
 ) -> tuple[jax.Array, Tree, Tree]:
     """Mean loss, gradient and its standard error over a whole training of ``steps`` steps in windows.
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
 from jhpo.kernels.counter_random import scramble, seeds
+from jhpo.kernels.shapes import Array, Int, Key, UInt
 
 # An element that no round swaps stays in place, and two neighbours that every round treats alike stay neighbours: with
 # 12 rounds 1 in 4,096 of either beside what chance gives, which no minibatch notices (the tests measure both). Secrecy,
@@ -25,7 +26,9 @@ def _hash(x: jax.Array, salt: jax.Array) -> jax.Array:
     return x ^ (x >> jnp.uint32(16))
 
 
-def permuted(key: jax.Array, position: jax.Array, n: int, number: jax.Array | int = 0) -> jax.Array:
+def permuted(
+    key: Key[Array, ""], position: Int[Array, "*s"], n: int, number: Int[Array, ""] | UInt[Array, ""] | int = 0
+) -> Int[Array, "*s"]:
     """Images of ``position`` under a random permutation of ``range(n)``: the swap-or-not shuffle.
 
     Every round pairs x with (k - x) mod n and swaps the pair if a hashed bit of its larger element says so; this is

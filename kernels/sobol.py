@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
+from jhpo.kernels.shapes import Array, Float, Int, UInt
+
 MAX_DIM = 1024
 _BITS = 32
 
@@ -112,8 +114,12 @@ def _hash_owen(x: jax.Array, seed: jax.Array) -> jax.Array:
 
 
 def sobol(
-    start: jax.Array | int, n: int, dim: int, seed: jax.Array | None = None, dtype: DTypeLike | None = None
-) -> jax.Array:
+    start: Int[Array, ""] | UInt[Array, ""] | int,
+    n: int,
+    dim: int,
+    seed: UInt[Array, "dim"] | None = None,
+    dtype: DTypeLike | None = None,
+) -> Float[Array, "n dim"]:
     """Points ``start, ..., start + n - 1`` of the Sobol sequence, ``float[n, dim]`` in [0, 1).
 
     Args:

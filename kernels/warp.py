@@ -6,16 +6,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jhpo.kernels.shapes import Array, Bool, Float, Int
+
 _TINY = 1e-30
 
 
-def masked_rank(y: jax.Array, mask: jax.Array) -> jax.Array:
+def masked_rank(y: Float[Array, "n"], mask: Bool[Array, "n"]) -> Int[Array, "n"]:
     """Rank (0 the smallest) of each row among those with ``mask``; rows without come last. float[n] to int32[n]."""
     order = jnp.argsort(jnp.where(mask, y, jnp.inf))
     return jnp.zeros(y.shape, jnp.int32).at[order].set(jnp.arange(y.shape[0], dtype=jnp.int32))
 
 
-def standardize(y: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
+def standardize(y: Float[Array, "n"], mask: Bool[Array, "n"]) -> tuple[Float[Array, "n"], Float[Array, ""]]:
     """Zero mean and unit deviation over the rows with ``mask``; zeros elsewhere and for constant values.
 
     Scaled by the largest magnitude first, so that values of 1e+-12 and beyond neither overflow nor vanish.
@@ -40,7 +42,7 @@ def standardize(y: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
     return jnp.where(flat, 0.0, centred / divisor), jnp.where(flat, 1.0, divisor * size)
 
 
-def tame(y: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
+def tame(y: Float[Array, "n"], mask: Bool[Array, "n"]) -> tuple[Float[Array, "n"], Float[Array, "n"]]:
     """Values of any size in units of the better half's own spread, about the median, with far ones drawn in.
 
     One huge value among small ones takes their digits when all are divided by one scale. So the unit is a typical
@@ -78,7 +80,7 @@ def tame(y: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
     return jnp.where(out, jnp.sign(z) * drawn, z), jnp.where(out, far / size, 1.0) * 0.5 / unit
 
 
-def stray(y: jax.Array, mask: jax.Array) -> jax.Array:
+def stray(y: Float[Array, "n"], mask: Bool[Array, "n"]) -> Bool[Array, "n"]:
     """bool[n]: values that lie a thousand times further above the median than the typical value above it.
 
     >>> stray(jnp.array([1.0, 2.0, 3.0, 5.0, 1e30]), jnp.ones(5, bool)).tolist()
@@ -96,7 +98,7 @@ def _middle(count: jax.Array) -> jax.Array:
     return (jnp.maximum(count, 1) - 1) // 2
 
 
-def half_log(y: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
+def half_log(y: Float[Array, "n"], mask: Bool[Array, "n"]) -> tuple[Float[Array, "n"], Float[Array, "n"]]:
     """Values worse than the median compressed by a logarithm, smoothly: median + s log(1 + (y - median) / s).
 
     The purpose of `half_rank`, for values with gradients: a function of the value alone whose derivative is continuous.
@@ -125,7 +127,7 @@ def half_log(y: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
     return jnp.where(above > 0, median + spread * jnp.log1p(above), y), 1.0 / (1.0 + above)
 
 
-def half_rank(y: jax.Array, mask: jax.Array) -> jax.Array:
+def half_rank(y: Float[Array, "n"], mask: Bool[Array, "n"]) -> Float[Array, "n"]:
     """Values worse than the median replaced by normal quantiles of their rank; those better untouched.
 
     The spread of the better half sets that of the worse one, so a few huge values neither flatten the rest nor bend

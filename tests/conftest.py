@@ -12,6 +12,10 @@ from pathlib import Path
 import jax
 import pytest
 
+from tests import shapes
+
+shapes.install()
+
 # most of a test's time is compilation: quick code generation here and in the processes that tests start (the long
 # campaigns, `make test-slow`, run what users run), and programs kept from one run to the next
 QUICK = "--xla_backend_optimization_level=0"
