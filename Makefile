@@ -46,6 +46,7 @@ lint: install
 types: install
 	rm -rf build
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target build/types .
+	cp -r tests build/types/
 	cd build/types && $(abspath $(BIN))/mypy --config-file ../../pyproject.toml
 
 package: install

@@ -50,8 +50,10 @@ def checked(function: FunctionType) -> FunctionType:
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         return call(*args, **kwargs)
 
+    assert isinstance(wrapper, FunctionType)
     own = FunctionType(wrapper.__code__, function.__globals__, function.__name__, None, wrapper.__closure__)
-    return functools.update_wrapper(own, function)
+    functools.update_wrapper(own, function)
+    return own
 
 
 def check(what: str, value: object, hint: Any) -> None:

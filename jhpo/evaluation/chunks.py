@@ -89,6 +89,7 @@ class Chunks:
       size: members a device evaluates at once; None until the first generation is known.
       widths: sizes of the programs that evaluated something, each once, in that order.
       notices: every change for lack of memory, a sentence each.
+      programs: compiled, by name and shapes.
       timings: seconds a member by size, where they were measured.
       compile_seconds: time spent tracing and compiling.
     """
@@ -107,7 +108,7 @@ class Chunks:
         self.timings: dict[int, float] = {}
         self.compile_seconds = 0.0
         self._preferred: int | None = None
-        self._compiled: dict[tuple[Any, ...], Executable] = {}
+        self.programs: dict[tuple[Any, ...], Executable] = {}
 
     def settle(self, n: int, groups: int, member_bytes: Callable[[], int]) -> None:
         """Choose the size for generations of ``n`` rows in ``groups`` static groups; later calls keep it.
@@ -144,7 +145,7 @@ class Chunks:
             self._measure(program, units, ids)
         while True:
             try:
-                return self._all_rows(program, units, ids)
+                return self.all_rows(program, units, ids)
             except _Smaller:
                 continue
             except (jax.errors.JaxRuntimeError, MemoryError) as error:
@@ -160,7 +161,8 @@ class Chunks:
         self.notices.append(notice)
         self.size = size
 
-    def _all_rows(self, program: Program, units: np.ndarray, ids: np.ndarray) -> Any:
+    def all_rows(self, program: Program, units: np.ndarray, ids: np.ndarray) -> Any:
+        """All rows through the program at the present size, whatever memory that takes."""
         assert self.size is not None
         if self.size not in self.widths:
             self.widths.append(self.size)
@@ -185,15 +187,15 @@ class Chunks:
     def compiled(self, program: Program, arguments: tuple[Any, ...], check: bool = False) -> Executable:
         """The program for arguments of these shapes, compiled if it is new; `check` that it fits into memory."""
         name = (program.name, *((a.shape, a.dtype) for a in arguments if hasattr(a, "shape")))
-        if name not in self._compiled:
+        if name not in self.programs:
             begin = time.perf_counter()
             options = CPU_COMPILER_OPTIONS if self.mesh.devices.flat[0].platform == "cpu" else None
             compiled = program.compile(arguments, options)
             self.compile_seconds += time.perf_counter() - begin
             if check:
                 self._check_memory(compiled)
-            self._compiled[name] = compiled
-        return self._compiled[name]
+            self.programs[name] = compiled
+        return self.programs[name]
 
     def _measure(self, program: Program, units: np.ndarray, ids: np.ndarray) -> None:
         """Time the chosen size, then smaller and larger ones for as long as they are faster."""
@@ -215,11 +217,11 @@ class Chunks:
         before, self.size = self.size, size
         rows = min(len(units), size * self.mesh.size)
         try:
-            self._all_rows(program, units[:rows], ids[:rows])  # compiles
+            self.all_rows(program, units[:rows], ids[:rows])  # compiles
             seconds = []
             for _ in range(2):
                 begin = time.perf_counter()
-                self._all_rows(program, units[:rows], ids[:rows])
+                self.all_rows(program, units[:rows], ids[:rows])
                 seconds.append((time.perf_counter() - begin) / rows)
         except (_Smaller, jax.errors.JaxRuntimeError) as error:
             if not isinstance(error, _Smaller) and not is_out_of_memory(error):

@@ -72,7 +72,7 @@ class JhpoSampler(optuna.samplers.BaseSampler):
         self._forget()
 
     def _forget(self) -> None:
-        self._inner: Study | None = None
+        self.inner: Study | None = None  # of the present search space
         self._asked: dict[int, _Asked] = {}  # by Optuna's trial number
         self._shown: set[int] = set()  # numbers of the trials the strategy knows
         self._known: dict[Any, float] = {}  # values of those trials by their parameters
@@ -121,12 +121,12 @@ class JhpoSampler(optuna.samplers.BaseSampler):
 
     def _propose(self, study: Any, trial: Any, space: Space) -> _Asked:
         """What the strategy proposes for this trial, the same however often it is called."""
-        if self._inner is None or self._inner.space != space:
+        if self.inner is None or self.inner.space != space:
             self._forget()
-            self._inner = Study(space, self._strategy, None, _seed(self._seed, trial.number), direction_of(study))
+            self.inner = Study(space, self._strategy, None, _seed(self._seed, trial.number), direction_of(study))
         if trial.number not in self._asked:
-            self._show_others(self._inner, study)
-            asked = self._ask(self._inner)
+            self._show_others(self.inner, study)
+            asked = self._ask(self.inner)
             flat = space.flat(self._any_point(space, trial.number) if asked is None else asked.params)
             values = {n: v.item() if isinstance(v, np.generic) else v for n, v in flat.items()}
             self._asked[trial.number] = _Asked(asked, values, {})
@@ -166,9 +166,9 @@ class JhpoSampler(optuna.samplers.BaseSampler):
         """Tell the strategy."""
         with self._lock:
             asked = self._asked.get(trial.number)
-            if asked is None or asked.trial is None or self._inner is None:
+            if asked is None or asked.trial is None or self.inner is None:
                 return
-            inner = self._inner
+            inner = self.inner
             value = values[0] if state == optuna.trial.TrialState.COMPLETE and values is not None else None
             if all(_equal(trial.params[n], asked.used.get(n)) for n in asked.values if n in trial.params):
                 if value is None:

@@ -69,7 +69,7 @@ class GridSearch(Strategy):
         space, dtype = state.space, default_dtype()
         levels, total = self._levels(space), self.max_evaluations(space)
         count = (state.position + jnp.arange(self.population, dtype=jnp.uint32)) % np.uint32(total)
-        rest = _strided(count, total)
+        rest = strided(count, total)
         index = []
         for size in levels:
             index.append((rest % np.uint32(size)).astype(jnp.int32))
@@ -84,7 +84,7 @@ class GridSearch(Strategy):
         return state
 
 
-def _strided(count: jax.Array, total: int) -> jax.Array:
+def strided(count: jax.Array, total: int) -> jax.Array:
     """A permutation of ``0 .. total - 1``: rows of a table of about sqrt(total) columns read column by column."""
     columns = math.isqrt(total)
     full_rows, extra = divmod(total, columns)

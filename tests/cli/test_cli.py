@@ -64,7 +64,7 @@ def command(monkeypatch, capsys, tmp_path):
 
     def call(*arguments):
         monkeypatch.setattr(sys, "argv", ["jhpo", *map(str, arguments)])
-        code = 0
+        code: str | int = 0
         try:
             cli.main()
         except SystemExit as stop:

@@ -32,7 +32,7 @@ for n in (40, 3):  # five a device; fewer members than devices
     assert many.layout["devices"] == 8 and one.layout["devices"] == 1
     np.testing.assert_allclose(a.value, b.value, rtol=1e-5)
     np.testing.assert_allclose(a.variance, b.variance, rtol=1e-3, atol=1e-9)
-    for program in many.chunks._compiled.values():
+    for program in many.chunks.programs.values():
         text = program.as_text()
         assert not any(word in text for word in ("all-reduce", "all-gather", "collective-permute"))
         shards = program.output_shardings.value

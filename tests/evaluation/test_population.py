@@ -160,7 +160,7 @@ def test_the_best_of_a_search_come_back_trained(task) -> None:
 def test_too_little_memory_halves_the_chunk_and_says_so(task, caplog) -> None:
     free = Population(task, SPACE, chunk=32)
     expected = free.evaluate(UNITS, IDS, KEY).value
-    need = next(iter(free.chunks._compiled.values())).memory_analysis()
+    need = next(iter(free.chunks.programs.values())).memory_analysis()
     # calls side by side need their own temporary arrays, and share the data
     own = free.chunks.threads * (need.temp_size_in_bytes + need.output_size_in_bytes)
     tight = Population(task, SPACE, chunk=32, memory=need.argument_size_in_bytes + int(0.7 * own))
@@ -173,16 +173,16 @@ def test_too_little_memory_halves_the_chunk_and_says_so(task, caplog) -> None:
         values(task, memory=100)
 
 
-def test_a_device_that_runs_out_of_memory_is_asked_for_less() -> None:
+def test_a_device_that_runs_out_of_memory_is_asked_for_less(monkeypatch) -> None:
     population = Population(noisy, SPACE, chunk=16)
-    inner = population.chunks._all_rows
+    inner = population.chunks.all_rows
 
     def limited(program, units, ids):
         if population.chunks.size > 4:
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes")
         return inner(program, units, ids)
 
-    population.chunks._all_rows = limited
+    monkeypatch.setattr(population.chunks, "all_rows", limited)
     np.testing.assert_allclose(population.evaluate(UNITS, IDS, KEY).value, values(noisy), rtol=1e-6)
     assert population.chunks.size == 4 and len(population.notices) == 2
     assert is_out_of_memory(MemoryError()) and not is_out_of_memory(ValueError("no"))

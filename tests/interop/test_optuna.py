@@ -143,7 +143,7 @@ def test_values_that_others_fixed_are_what_the_strategy_learns_from():
     study.enqueue_trial({"x": 0.125})
     study.enqueue_trial({"x": 0.25, "y": 0.5})
     study.optimize(lambda t: t.suggest_float("x", 0.0, 1.0) + t.suggest_float("y", 0.0, 1.0), n_trials=6)
-    inner = sampler._inner
+    inner = sampler.inner
     told = {(t.params["x"], t.params["y"]): t.value for t in inner.top(20)}
     assert told == {(t.params["x"], t.params["y"]): t.value for t in study.trials}
 

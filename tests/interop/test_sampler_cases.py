@@ -36,13 +36,13 @@ def forget_programs_of_other_spaces():
 
 
 @pytest.mark.slow
-class TestEveryCase(cases.BasicSamplerTestCase, cases.RelativeSamplerTestCase, cases.SingleOnlySamplerTestCase):
+class TestEveryCase(cases.BasicSamplerTestCase, cases.RelativeSamplerTestCase, cases.SingleOnlySamplerTestCase):  # type: ignore[name-defined]
     @pytest.fixture(params=STRATEGIES)
     def sampler(self, request):
         return lambda: JhpoSampler(STRATEGIES[request.param], seed=0)
 
 
-class Quick(cases.BasicSamplerTestCase, cases.RelativeSamplerTestCase, cases.SingleOnlySamplerTestCase):
+class Quick(cases.BasicSamplerTestCase, cases.RelativeSamplerTestCase, cases.SingleOnlySamplerTestCase):  # type: ignore[name-defined]
     """Without the cases that go through all pairs of distributions, a new program each."""
 
     test_combination_of_different_distributions_objective = None

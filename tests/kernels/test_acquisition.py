@@ -70,12 +70,12 @@ def normals(count, q, seed=0):
 
 def test_batch_improvement(x64):
     best = jnp.asarray(0.2)
-    for mean, variance in ((0.0, 1.0), (0.8, 0.3)):
-        one = acquisition.q_log_expected_improvement(
-            jnp.asarray([mean]), jnp.asarray([[variance]]), best, normals(4096, 1)
+    for at, variance in ((0.0, 1.0), (0.8, 0.3)):
+        single = acquisition.q_log_expected_improvement(
+            jnp.asarray([at]), jnp.asarray([[variance]]), best, normals(4096, 1)
         )
-        expected = acquisition.log_expected_improvement(jnp.asarray(mean), jnp.asarray(variance), best)
-        assert abs(np.expm1(float(one - expected))) < 0.01
+        expected = acquisition.log_expected_improvement(jnp.asarray(at), jnp.asarray(variance), best)
+        assert abs(np.expm1(float(single - expected))) < 0.01
 
     mean, cov = jnp.asarray([0.3, 0.5]), jnp.asarray([[1.0, 0.6], [0.6, 0.8]])
     got = float(jnp.exp(acquisition.q_log_expected_improvement(mean, cov, best, normals(4096, 2))))

@@ -168,7 +168,7 @@ def test_float32_agrees_with_float64(x64):
 
     def mean(dtype):
         cast = jax.tree.map(lambda a: a.astype(dtype) if np.asarray(a).dtype.kind == "f" else a, (data, slopes))
-        posterior = gp_slopes.condition(jnp.asarray(THETA, dtype), *cast, CONTINUOUS)
+        posterior = gp_slopes.condition(jnp.asarray(THETA, dtype), *cast, CONTINUOUS)  # type: ignore[call-arg]
         return jax.vmap(lambda q: gp.predict(posterior, Points(q), CONTINUOUS)[0])(queries.astype(dtype))
 
     assert mean(np.float32).dtype == np.float32

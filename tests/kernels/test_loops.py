@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jhpo.kernels.internals import shape_of
 from jhpo.kernels.loops import abreast, apart, in_turn, wide_sums
 from jhpo.kernels.programs import equations
 
@@ -64,7 +65,7 @@ def test_rows_in_turn_do_not_wait_for_the_slowest() -> None:
 def _slow_sums(program) -> list[int]:
     """Sizes of the sums over whole arrays that XLA's CPU code makes one by one."""
     sums = [e for e in equations(program.jaxpr) if e.primitive.name == "reduce_sum"]
-    whole = [e.invars[0].aval for e in sums if len(e.params["axes"]) == e.invars[0].aval.ndim]
+    whole = [x for e in sums if len(e.params["axes"]) == (x := shape_of(e.invars[0])).ndim]
     return [x.size for x in whole if 128 <= x.size <= 8192]
 
 

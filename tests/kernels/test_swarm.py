@@ -191,8 +191,8 @@ def test_failures_scales_and_many_swarms(variant):
         for a, b in zip(jax.tree.leaves(together), jax.tree.leaves(alone), strict=True):
             np.testing.assert_array_equal(a[i], b)
     scaled, _ = search(largest, rule, c, keys[63], -1024.0, 1024.0, 30)
-    np.testing.assert_array_equal(np.asarray(alone.position) * 1024, scaled.position)
-    np.testing.assert_array_equal(np.asarray(alone.velocity) * 1024, scaled.velocity)
+    np.testing.assert_array_equal(np.asarray(alone.position) * 1024, scaled.position)  # type: ignore[attr-defined]
+    np.testing.assert_array_equal(np.asarray(alone.velocity) * 1024, scaled.velocity)  # type: ignore[attr-defined]
 
 
 def test_ten_thousand_swarms_in_one_program():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -53,7 +55,8 @@ def test_strategies_learn_from_them(strategy):
 
 def test_studies_and_run_learn_from_them():
     start = {"x": 0.12, "y": 0.45}
-    _, (given, trace) = jhpo.run(jhpo.Greedy(8), peak, BOX, 30, jax.random.key(0), start=[start])
+    found: Any = jhpo.run(jhpo.Greedy(8), peak, BOX, 30, jax.random.key(0), start=[start])[1]
+    given, trace = found
     assert given.value.shape == (1, 1) and trace.value.shape == (30, 8) and trace.value.min() < 0.3
     study = jhpo.Study(BOX, jhpo.Greedy(8))
     study.enqueue(start)
@@ -66,7 +69,8 @@ def test_run_chooses_the_rest_and_keys_by_trial():
         return jax.random.uniform(key) + 0.0 * hp["x"]
 
     search = jax.vmap(lambda k: jhpo.run(jhpo.RandomSearch(4), noisy, BOX, 2, k, start=[{"x": 0.25}, {"y": 0.5}])[1])
-    given, trace = search(jax.vmap(jax.random.key)(jnp.arange(3, dtype=jnp.uint32)))
+    found: Any = search(jax.vmap(jax.random.key)(jnp.arange(3, dtype=jnp.uint32)))
+    given, trace = found
     assert given.units.shape == (3, 1, 2, 2)
     np.testing.assert_array_equal(given.units[:, 0, 0, 0], 0.25)
     np.testing.assert_array_equal(given.units[:, 0, 1, 1], 0.5)

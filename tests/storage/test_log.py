@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from typing import Any
 
 import numpy as np
 import pytest
@@ -41,7 +42,7 @@ def read(path):
 
 
 def test_values_and_arrays_come_back_as_they_were():
-    body = {
+    body: dict[str, Any] = {
         "f4": np.float32([0.1, np.nan, np.inf]), "f8": np.zeros((0, 3)), "i8": np.arange(6).reshape(2, 3),
         "flag": np.array([True, False]), "text": "ä", "none": None,
         "nested": {"a": [1, 2.5, b"\0"]}, "n": np.float64(0.5),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -140,7 +142,7 @@ def test_other_chains_go_on_from_what_they_are_given(chain) -> None:
     def bowl(hp):
         return (hp["x"] - 0.45) ** 2 + (hp["y"] + 0.35) ** 2
 
-    first = chain._generations * chain.search.population
+    first = -(-chain.evaluations // chain.search.population) * chain.search.population
     result = jhpo.minimize(bowl, BOX, chain, budget=first + 96)
     values = result.history.value
     assert values[first:].min() < values[:first].min()
@@ -151,7 +153,7 @@ def test_other_chains_go_on_from_what_they_are_given(chain) -> None:
 
 def test_failed_searches_leave_random_points_to_the_polish() -> None:
     chain = Chain(SobolSearch(4), HyperGradient(3, starts=1), evaluations=4)
-    state = chain.init(BOX, jax.random.key(0))
+    state: Any = chain.init(BOX, jax.random.key(0))
     units, state = chain.ask(state, jax.random.key(1))
     values = jnp.array([jnp.nan, 1.0, jnp.nan, jnp.inf])
     state = chain.advance(chain.tell(state, units, Evaluation(values)))
@@ -163,7 +165,9 @@ def test_failed_searches_leave_random_points_to_the_polish() -> None:
 
 
 def test_by_text_as_on_the_command_line(tmp_path) -> None:
-    chain = jhpo.make_strategy("chain", {"search": "pso(population=16)", "polish": "hypergradient", "evaluations": 32})
+    chain: Any = jhpo.make_strategy(
+        "chain", {"search": "pso(population=16)", "polish": "hypergradient", "evaluations": 32}
+    )
     assert chain.search == PSO(16) and chain.polish == HyperGradient() and chain.population == 16
     with jhpo.Study(BOX, chain, tmp_path / "s.db") as study:
         assert study.strategy == chain

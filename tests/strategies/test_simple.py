@@ -10,7 +10,7 @@ import pytest
 import jhpo
 from jhpo import Choice, Float, Greedy, GridSearch, Int, InvalidArgument, RandomSearch, SobolSearch, Space
 from jhpo.strategies.base import Evaluation
-from jhpo.strategies.grid import _strided
+from jhpo.strategies.grid import strided
 
 pytestmark = pytest.mark.quick
 
@@ -35,8 +35,8 @@ def test_a_grid_visits_every_point_once_and_then_starts_again() -> None:
 
 
 @pytest.mark.parametrize("total", [1, 2, 7, 12, 25, 97, 360])
-def test_the_strided_order_is_a_permutation(total: int) -> None:
-    order = np.asarray(_strided(jnp.arange(total, dtype=jnp.uint32), total))
+def test_thestrided_order_is_a_permutation(total: int) -> None:
+    order = np.asarray(strided(jnp.arange(total, dtype=jnp.uint32), total))
     assert sorted(order.tolist()) == list(range(total))
 
 

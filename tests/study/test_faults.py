@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import jax
 import numpy as np
@@ -133,7 +134,7 @@ def test_top_gives_as_many_points_as_there_are(space, there, which) -> None:
     if which == "study":
         study = Study(space, jhpo.RandomSearch(100), seed=0)
         study.optimize(objective, budget=budget)
-        top = study.top(100)
+        top: Any = study.top(100)
         best = study.best
     else:
         result = jhpo.minimize(objective, space, jhpo.RandomSearch(100), budget=budget)

@@ -62,7 +62,12 @@ def test_threads_share_a_study_on_devices():
 @pytest.mark.parametrize("stored", [False, True])
 def test_threads_share_the_budget_on_the_host(tmp_path, stored):
     study = jhpo.Study(SPACE, jhpo.RandomSearch(4), tmp_path / "a.db" if stored else None, lease=0.01)
-    slow = jhpo.host(lambda hp: time.sleep(0.03) or hp["x"], workers=2)
+
+    def delayed(hp):
+        time.sleep(0.03)
+        return hp["x"]
+
+    slow = jhpo.host(delayed, workers=2)
     _together(3, lambda: study.optimize(slow, budget=11))
     assert study.evaluations == len(study) == 11 and not study.failures
 

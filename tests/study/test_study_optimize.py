@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +24,7 @@ def test_budget_is_met_exactly_and_counts_the_whole_study():
 
 
 def test_every_stop_rule_gives_its_reason():
-    heard = []
+    heard: list[Any] = []
     study = jhpo.Study(SPACE, GREEDY)
     assert study.optimize(objective, generations=2, callback=heard.append).stopped.startswith("generations: 2")
     assert [u.evaluations for u in heard] == [8, 16] and heard[-1].best == study.best.value

@@ -15,6 +15,7 @@ import sklearn.metrics as sk
 import jhpo
 from jhpo import InvalidArgument
 from jhpo.training.metrics import NAMES, Metric, measure, named, of_whole
+from jhpo.training.supervised import Supervised
 
 LABELS = [n for n in NAMES if n not in ("r2", "mae", "mse", "rmse")]
 NUMBERS = ("r2", "mae", "mse", "rmse")
@@ -139,7 +140,7 @@ def sgd(hp: dict) -> optax.GradientTransformation:
     return optax.sgd(hp["lr"])
 
 
-def task(labels: np.ndarray = Y, **options) -> jhpo.training.supervised.Supervised:
+def task(labels: np.ndarray = Y, **options) -> Supervised:
     return jhpo.supervised(
         LINE, sgd, train=(X[:50], labels[:50]), valid=(X[50:], labels[50:]), batch_size=None, steps=2, **options
     )

@@ -37,7 +37,7 @@ class Masked(Decay):
 
     max_steps = 5
 
-    def steps(self, hp):
+    def steps(self, hp):  # type: ignore[override]
         return hp["n"]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,7 +26,7 @@ def same(v):
     return v
 
 
-VALUES = {
+VALUES: dict[str, Any] = {
     "opt": ["sgd", "adam"],
     "n": [1, 2],
     "flag": [True, False],
