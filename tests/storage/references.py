@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import jhpo
-from benchmarks.reliability import SPACE, objective
+from tests.study.campaigns import SPACE, objective
 
 GREEDY = jhpo.Greedy(8)
 

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 import jhpo
-from benchmarks.reliability import SPACE, objective
 from jhpo.errors import JhpoError, StorageError
 from jhpo.study.repair import repair
 from tests.storage.references import GREEDY, whole
+from tests.study.campaigns import SPACE, objective
 from tests.study.studies import assert_same
 
 # 3: truncated files, flipped bits

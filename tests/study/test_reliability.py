@@ -17,10 +17,10 @@ from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 
 import jhpo
-from benchmarks.reliability import SPACE, campaign, claims, lease_campaign, million, objective, tell_many
 from jhpo.errors import StorageError, TrialConflict
 from jhpo.trial import TrialState
 from tests.storage.references import GREEDY, whole
+from tests.study.campaigns import SPACE, campaign, claims, lease_campaign, million, objective, tell_many
 from tests.study.studies import assert_same, columns
 
 # 1, 2: kill -9
