@@ -37,6 +37,8 @@ _NEWS = (
 class SqlLog:
     """One study's log in the database at `url`; every transaction is exclusive, and durable once it returns.
 
+    ``engine`` and ``connection`` are SQLAlchemy's, of this process.
+
     Raises:
         StorageError: the database cannot be opened, is not jhpo's, is newer than this jhpo, or is damaged.
     """
@@ -58,7 +60,7 @@ class SqlLog:
                 self._check_format(create)
                 if self._path is not None and not read_only:
                     # outside of any transaction, which SQLAlchemy would begin
-                    self._connection.connection.driver_connection.execute("PRAGMA journal_mode=WAL")  # type: ignore[union-attr]
+                    self.connection.connection.driver_connection.execute("PRAGMA journal_mode=WAL")  # type: ignore[union-attr]
             except BaseException:
                 self.close()
                 raise
@@ -66,17 +68,17 @@ class SqlLog:
     def _connect(self) -> None:
         self._pid = os.getpid()
         try:
-            self._engine = _engine(self._target, self._path, self.read_only)
-            self._connection = self._engine.connect()
+            self.engine = _engine(self._target, self._path, self.read_only)
+            self.connection = self.engine.connect()
             self._file = None if self._path is None else file_identity(self._path)
         except (SQLAlchemyError, ImportError) as error:
             raise StorageError(f"cannot open {self.url}: {_short(error)}") from error
 
     def _check_format(self, create: bool) -> None:
         """Look before anything is written: a foreign or newer database stays as it is, to the byte."""
-        inspector = sa.inspect(self._connection)
+        inspector = sa.inspect(self.connection)
         there = set(inspector.get_table_names())
-        self._connection.rollback()
+        self.connection.rollback()
         if schema.meta.name not in there:
             if there:
                 raise StorageError(f"{self.url} is a database, but not of jhpo (it holds {sorted(there)[:3]})")
@@ -87,11 +89,11 @@ class SqlLog:
 
     def _create(self) -> None:
         with self._exclusive():
-            _make_tables(self._connection)
+            _make_tables(self.connection)
 
     def _check_version(self) -> None:
         meta = self._meta()
-        self._connection.rollback()
+        self.connection.rollback()
         if meta.get("application") != "jhpo" or not meta.get("format", "").isdecimal():
             raise StorageError(f"{self.url} is not a jhpo study: its description is damaged; run `jhpo repair`")
         found = int(meta["format"])
@@ -102,12 +104,12 @@ class SqlLog:
             )
 
     def _meta(self) -> dict[str, str]:
-        return {row.key: row.value for row in self._connection.execute(sa.select(schema.meta))}
+        return {row.key: row.value for row in self.connection.execute(sa.select(schema.meta))}
 
     @contextmanager
     def _exclusive(self) -> Iterator[None]:
         """One write transaction: nobody else reads or writes between its first read and its commit."""
-        connection = self._connection.execution_options(jhpo_write=True)
+        connection = self.connection.execution_options(jhpo_write=True)
         try:
             with connection.begin():
                 if connection.dialect.name == "postgresql":
@@ -131,7 +133,7 @@ class SqlLog:
             with self._explained("write"), self._exclusive():
                 yield self
                 if self.seq > self._read_to[0]:
-                    self._connection.execute(_SET_HEAD, {"value": f"{self.seq}:{self._chain.hex()}"})
+                    self.connection.execute(_SET_HEAD, {"value": f"{self.seq}:{self._chain.hex()}"})
                 self._check_there()  # what goes into a file without a name is not kept
         except BaseException:
             # what others had committed stays read; what this transaction added never happened
@@ -143,13 +145,13 @@ class SqlLog:
         self._reconnect_after_fork()
         events: list[Entry] = []
         with self._reading():
-            rows = self._connection.execute(_NEWS, {"first": self.seq})
+            rows = self.connection.execute(_NEWS, {"first": self.seq})
             seq, chain = self.seq, self._chain
             for row in rows:
                 chain = follow(chain, seq, row)
                 events.append(Entry(seq, row[1], unpack(row[2], f"log row {seq}")))
                 seq += 1
-            head = self._connection.execute(_HEAD).scalar_one_or_none()
+            head = self.connection.execute(_HEAD).scalar_one_or_none()
         if head != f"{seq}:{chain.hex()}":
             raise StorageError(
                 f"{self.url}: the log ends at row {seq}, the recorded end is {str(head).split(':')[0]}: "
@@ -168,7 +170,7 @@ class SqlLog:
         data = pack(body)
         row_digest = digest(self.seq, kind, data)
         chain = link(self._chain, row_digest)
-        self._connection.execute(
+        self.connection.execute(
             _ADD,
             {"seq": self.seq, "kind": kind, "body": data, "digest": row_digest, "chain": chain},
         )
@@ -180,30 +182,30 @@ class SqlLog:
         """Keep the strategy's state at the start of `generation`; the two newest stay."""
         table = schema.snapshot
         with self._explained("write"), self._exclusive():
-            self._connection.execute(table.delete().where(table.c.generation == generation))
+            self.connection.execute(table.delete().where(table.c.generation == generation))
             row = {"generation": generation, "body": data, "digest": digest(generation, "snapshot", data)}
-            self._connection.execute(table.insert(), row)
+            self.connection.execute(table.insert(), row)
             kept = sa.select(table.c.generation).order_by(table.c.generation.desc()).limit(_SNAPSHOTS_KEPT)
-            oldest = min(self._connection.execute(kept).scalars())
-            self._connection.execute(table.delete().where(table.c.generation < oldest))
+            oldest = min(self.connection.execute(kept).scalars())
+            self.connection.execute(table.delete().where(table.c.generation < oldest))
 
     def load_snapshots(self) -> list[tuple[int, bytes]]:
         """Whole snapshots as ``(generation, bytes)``, newest first; damaged ones are left out (they are a cache)."""
         table = schema.snapshot
         with self._reading():
-            rows = self._connection.execute(sa.select(table).order_by(table.c.generation.desc())).all()
+            rows = self.connection.execute(sa.select(table).order_by(table.c.generation.desc())).all()
         return [(g, data) for g, data, mark in rows if digest(g, "snapshot", data) == mark]
 
     def announce(self, worker: str, period: float) -> None:
         """In the running `write` transaction: `worker` is at work, and will `beat` every `period` seconds."""
-        schema.pulse.create(self._connection, checkfirst=True)
-        _set_pulse(self._connection, worker, period)
+        schema.pulse.create(self.connection, checkfirst=True)
+        _set_pulse(self.connection, worker, period)
 
     def beat(self, worker: str, period: float) -> None:
         """`worker` is still at work; for a thread beside the one that uses the study."""
         self._check_there()
         try:
-            with self._engine.connect() as connection:  # not that of the study, which may be in a transaction
+            with self.engine.connect() as connection:  # not that of the study, which may be in a transaction
                 with connection.execution_options(jhpo_write=True).begin():
                     _set_pulse(connection, worker, period)
         except SQLAlchemyError as error:
@@ -212,19 +214,19 @@ class SqlLog:
     def withdraw(self, worker: str) -> None:
         """`worker` no longer works on anything."""
         with self._explained("write"), self._exclusive():
-            self._connection.execute(schema.pulse.delete().where(schema.pulse.c.worker == worker))
+            self.connection.execute(schema.pulse.delete().where(schema.pulse.c.worker == worker))
 
     def pulses(self) -> dict[str, tuple[float, float]]:
         """``(time of the last beat, period)`` of every worker that announced itself."""
         with self._reading():
-            there = sa.inspect(self._connection).has_table(schema.pulse.name)  # files of earlier versions have none
-            rows = self._connection.execute(sa.select(schema.pulse)).all() if there else []
+            there = sa.inspect(self.connection).has_table(schema.pulse.name)  # files of earlier versions have none
+            rows = self.connection.execute(sa.select(schema.pulse)).all() if there else []
         return {worker: (beat, period) for worker, beat, period in rows}
 
     def close(self) -> None:
         """Release the database."""
-        self._connection.close()
-        self._engine.dispose()
+        self.connection.close()
+        self.engine.dispose()
 
     @property
     def identity(self) -> Hashable:
@@ -242,27 +244,27 @@ class SqlLog:
     def _reconnect_after_fork(self) -> None:
         if os.getpid() != self._pid:
             # a connection must not be used on both sides of a fork; the parent's stays untouched
-            self._engine.dispose(close=False)
+            self.engine.dispose(close=False)
             self._connect()
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
         """One consistent view of the database: that of the running transaction, or of one of its own."""
-        inside = self._connection.in_transaction()
+        inside = self.connection.in_transaction()
         with self._explained("read"):
             try:
                 yield
             finally:
                 if not inside:
-                    self._connection.rollback()
+                    self.connection.rollback()
 
     @contextmanager
     def _explained(self, doing: str) -> Iterator[None]:
         try:
             yield
         except SQLAlchemyError as error:
-            if self._connection.in_transaction():
-                self._connection.rollback()
+            if self.connection.in_transaction():
+                self.connection.rollback()
             raise StorageError(
                 f"cannot {doing} {self.url}: {_short(error)}. Everything acknowledged before is safe"
             ) from error

@@ -13,6 +13,7 @@ import jhpo
 from jhpo import CMAES, PSO, Chain, Float, Greedy, HyperGradient, InvalidArgument, SobolSearch, Space
 from jhpo.strategies import strategy_from_text
 from jhpo.strategies.base import Evaluation
+from tests.study.studies import database
 
 BOX = Space({"x": Float(-1.0, 1.0), "y": Float(-1.0, 1.0)})
 
@@ -88,8 +89,9 @@ def test_a_resumed_chain_equals_the_uninterrupted_one(tmp_path, snapshots) -> No
         study = jhpo.Study(BOX, CHAIN, tmp_path / "s.db", seed=5, resume=budget > 11)
         study.optimize(TASK, budget=budget, chunk=2)
         if not snapshots:
-            study.ledger.log._connection.exec_driver_sql("DELETE FROM jhpo_snapshot")
-            study.ledger.log._connection.commit()
+            connection = database(study).connection
+            connection.exec_driver_sql("DELETE FROM jhpo_snapshot")
+            connection.commit()
             study.ledger.log.close()  # as if it had been killed
         else:
             study.close()

@@ -7,9 +7,17 @@ import jax.numpy as jnp
 import numpy as np
 
 import jhpo
+from jhpo.storage.sql import SqlLog
 
 SPACE = jhpo.Space({"x": jhpo.Float(-1.0, 1.0), "y": jhpo.Float(-1.0, 1.0), "k": jhpo.Choice(["a", "b"])})
 GREEDY = jhpo.Greedy(8)
+
+
+def database(study: jhpo.Study) -> SqlLog:
+    """The log of a stored study."""
+    log = study.ledger.log
+    assert isinstance(log, SqlLog)
+    return log
 
 
 def objective(hp):

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -21,7 +22,7 @@ from jhpo.errors import StorageError, TrialConflict
 from jhpo.trial import TrialState
 from tests.storage.references import GREEDY, whole
 from tests.study.campaigns import SPACE, campaign, claims, lease_campaign, million, objective, tell_many
-from tests.study.studies import assert_same, columns
+from tests.study.studies import assert_same, columns, database
 
 # 1, 2: kill -9
 
@@ -62,7 +63,7 @@ def test_a_write_that_fails_leaves_the_earlier_state(tmp_path):
     path = tmp_path / "a.db"
     study = jhpo.Study(SPACE, GREEDY, path, seed=1)
     study.optimize(objective, budget=16)
-    engine = study.ledger.log._engine
+    engine = database(study).engine
     budget, failing = {"left": 0}, {"on": False}
 
     @event.listens_for(engine, "before_cursor_execute")
@@ -102,7 +103,7 @@ def test_a_generation_that_could_not_be_stored_is_asked_for_again(tmp_path):
     study, reference = jhpo.Study(SPACE, GREEDY, tmp_path / "a.db", seed=1), jhpo.Study(SPACE, GREEDY, seed=1)
     failing = {"on": False}
 
-    @event.listens_for(study.ledger.log._engine, "before_cursor_execute")
+    @event.listens_for(database(study).engine, "before_cursor_execute")
     def fail(connection, cursor, statement, parameters, context, executemany):
         if failing["on"] and statement.startswith("UPDATE"):
             raise OperationalError(statement, {}, Exception("database or disk is full"))
@@ -124,7 +125,7 @@ def test_a_full_disk_is_a_clear_error_and_the_study_goes_on_when_there_is_room(t
     path = tmp_path / "a.db"
     study = jhpo.Study(SPACE, GREEDY, path, seed=1)
     study.optimize(objective, budget=16)
-    raw = study.ledger.log._connection.connection.driver_connection
+    raw: Any = database(study).connection.connection.driver_connection
     (pages,) = raw.execute("PRAGMA page_count").fetchone()
     raw.execute(f"PRAGMA max_page_count={pages + 3}")
     with pytest.raises(StorageError, match="full"):
