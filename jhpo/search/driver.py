@@ -5,21 +5,24 @@ from __future__ import annotations
 import contextlib
 import itertools
 import threading
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jhpo.errors import StorageError
 from jhpo.kernels.internals import float_precision
 from jhpo.keys import init_key, key_of_data, strategy_key
 from jhpo.lifetimes import Programs
 from jhpo.space.space import Space
+from jhpo.storage.snapshot import Snapshot
 from jhpo.strategies.base import Evaluation, Request, Strategy
 from jhpo.switches import switches_off
 
 # More generations than any study has: the horizon over which a strategy lays out its phases.
 _FOREVER = 2**31
+_MOST_GROWTHS = 48  # doublings of a buffer: more than any memory holds
 
 
 def _turn(
@@ -81,6 +84,14 @@ def _zeros(leaf: Any) -> Any:
     return np.zeros(leaf.shape, leaf.dtype)
 
 
+class Place(NamedTuple):
+    """Where a strategy stands in a search."""
+
+    state: Any  # of the strategy; None before the first generation
+    generation: int  # generations asked for
+    growths: int  # how often its buffers have grown in the phase it is in
+
+
 class Driver:
     """Drives one strategy over one study.
 
@@ -105,6 +116,7 @@ class Driver:
         self.root, self._dim = root, space.dim
         self.state: Any = None
         self.generation = 0  # number of generations asked for
+        self.growths = 0  # how often the buffers have grown in this phase
         self._boundaries = set(itertools.accumulate(strategy.segments(_FOREVER)[:-1]))
         self._ahead: dict[Any, Any] = {}
         self._thread: threading.Thread | None = None
@@ -117,6 +129,34 @@ class Driver:
         if self.strategy.host_float64:
             stack.enter_context(float_precision(True))
         return stack
+
+    @property
+    def place(self) -> Place:
+        """Where the strategy stands; set it to go back there."""
+        return Place(self.state, self.generation, self.growths)
+
+    @place.setter
+    def place(self, place: Place) -> None:
+        self.state, self.generation, self.growths = place
+
+    def restored(self, snapshot: Snapshot, generation: int) -> Place:
+        """The place of a stored state, which asked for so many generations; the driver stays where it is.
+
+        Raises:
+          StorageError: the state does not fit this strategy.
+        """
+        with self.precision():
+            template = blank_state(self.strategy, self.space, self.root)
+            for boundary in sorted(self._boundaries):
+                if boundary < generation:
+                    template = blank(jax.eval_shape(self.strategy.advance, template))
+            growths = 0
+            while growths != snapshot.growths and not (snapshot.growths is None and snapshot.fits(template)):
+                grown = jax.eval_shape(self.strategy.grow, template)
+                if growths == _MOST_GROWTHS or jax.tree.map(np.shape, grown) == jax.tree.map(np.shape, template):
+                    raise StorageError("a snapshot has other buffers than this strategy's state")
+                template, growths = grown, growths + 1
+            return Place(snapshot.state(template), generation, growths)
 
     @property
     def request(self) -> Request:
@@ -210,13 +250,14 @@ class Driver:
     def _make_room(self) -> None:
         while self.strategy.full(self.state):
             self.state = self.strategy.grow(self.state)
+            self.growths += 1
 
     def _tell(self, units: np.ndarray, result: Evaluation) -> None:
         self.state = _tell_program(self.strategy, self.state, *self._told(units, result))
 
     def _ask(self) -> np.ndarray:
         if self.generation in self._boundaries:
-            self.state = _advance_program(self.strategy, self.state)
+            self.state, self.growths = _advance_program(self.strategy, self.state), 0
         self._make_room()
         asked, self.state = _ask_program(self.strategy, self.state, self.root, np.uint32(self.generation))
         self.generation += 1
@@ -227,6 +268,7 @@ class Driver:
         self._make_room()
         told, number = self._told(units, result), np.uint32(self.generation)
         asked, self.state = _cross_program(self.strategy, self.state, *told, self.root, number)
+        self.growths = 0
         self.generation += 1
         return self._rows(asked)
 

@@ -59,11 +59,11 @@ def proposals(driver: Driver, n: int) -> np.ndarray:
 
     A strategy that works in generations proposes one generation, over and over where `n` is larger.
     """
-    state, generation = driver.state, driver.generation
+    place = driver.place
     rows = [driver.ask()]
     while driver.strategy.steady and sum(map(len, rows)) < n:
         rows.append(driver.ask())
-    driver.state, driver.generation = state, generation
+    driver.place = place
     found = np.concatenate(rows)
     return found[np.arange(n) % len(found)]
 

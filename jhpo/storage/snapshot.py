@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -11,43 +11,72 @@ from jhpo.errors import StorageError
 from jhpo.keys import key_of_data
 
 
-def dump_state(state: Any, units: np.ndarray) -> bytes:
-    """A strategy's state, and the unit rows ``float[n, d]`` it asked for last."""
+class Snapshot(NamedTuple):
+    """What was stored of a strategy's state."""
+
+    units: np.ndarray  # float[n, d], the rows it asked for last
+    leaves: list[Any]  # the state's, which may be anything until `state` has checked them
+    growths: int | None  # how often its buffers had grown; None in snapshots of earlier versions
+
+    def fits(self, template: Any) -> bool:
+        """The buffers of the template are as large as those of the stored state."""
+        shapes = [np.shape(_raw(leaf)) for leaf in jax.tree.leaves(template)]
+        return shapes == [np.shape(leaf) for leaf in self.leaves]
+
+    def state(self, template: Any) -> Any:
+        """The stored state.
+
+        Args:
+            template: a state of the same structure; its shapes and dtypes must be those of the stored one.
+
+        Raises:
+            StorageError: they are not.
+        """
+        wanted, treedef = jax.tree.flatten(template)
+        if len(wanted) != len(self.leaves):
+            raise StorageError("a snapshot has another structure than this strategy's state")
+        return jax.tree.unflatten(treedef, [_like(*pair) for pair in zip(wanted, self.leaves)])
+
+
+def dump_state(state: Any, units: np.ndarray, growths: int) -> bytes:
+    """A strategy's state, the unit rows ``float[n, d]`` it asked for last, and how often its buffers have grown."""
     from flax import serialization  # flax takes half a second to import: only those who store pay
 
     leaves = [np.asarray(jax.random.key_data(x) if _is_key(x) else x) for x in jax.tree.leaves(state)]
-    data = {"units": np.asarray(units), "leaves": {str(i): x for i, x in enumerate(leaves)}}
+    data = {"units": np.asarray(units), "leaves": {str(i): x for i, x in enumerate(leaves)}, "growths": growths}
     return serialization.msgpack_serialize(data)
 
 
-def load_state(template: Any, data: bytes) -> tuple[Any, np.ndarray]:
-    """The state and the rows that `dump_state` wrote.
-
-    Args:
-        template: a state of the same structure; its shapes and dtypes must be those of the stored one.
+def read_snapshot(data: bytes) -> Snapshot:
+    """What `dump_state` wrote.
 
     Raises:
-        StorageError: the bytes are damaged or belong to another structure.
+        StorageError: the bytes are damaged.
     """
     from flax import serialization
 
     try:
         restored = serialization.msgpack_restore(data)
-        units, stored = np.asarray(restored["units"]), restored["leaves"]
+        units, stored, growths = np.asarray(restored["units"]), restored["leaves"], restored.get("growths")
+        leaves = [stored[str(i)] for i in range(len(stored))]
     except Exception as error:  # the bytes may be anything, and so may be what goes wrong
         raise StorageError(f"a snapshot is unreadable ({type(error).__name__}: {error})") from error
-    wanted, treedef = jax.tree.flatten(template)
-    if not isinstance(stored, dict) or set(stored) != {str(i) for i in range(len(wanted))} or units.ndim != 2:
+    if units.ndim != 2 or not (growths is None or type(growths) is int):
         raise StorageError("a snapshot has another structure than this strategy's state")
-    return jax.tree.unflatten(treedef, [_like(leaf, stored[str(i)]) for i, leaf in enumerate(wanted)]), units
+    return Snapshot(units, leaves, growths)
 
 
 def _like(leaf: Any, stored: Any) -> Any:
-    raw = jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf
+    raw = _raw(leaf)
     if not isinstance(stored, np.ndarray) or stored.shape != np.shape(raw) or stored.dtype != raw.dtype:
         got = f"{getattr(stored, 'dtype', type(stored).__name__)}{getattr(stored, 'shape', '')}"
         raise StorageError(f"a snapshot holds {got} where the state has {raw.dtype}{np.shape(raw)}")
     return key_of_data(stored, leaf) if _is_key(leaf) else stored
+
+
+def _raw(leaf: Any) -> Any:
+    """A leaf, or the data of a key."""
+    return jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf
 
 
 def _is_key(leaf: Any) -> bool:

@@ -16,9 +16,9 @@ from jhpo.strategies.base import Evaluation, Request
 from jhpo.study import events
 from jhpo.study.book import Book
 from jhpo.study.events import Append, Results
+from jhpo.study.follower import Mark
 from jhpo.study.header import float64
 from jhpo.study.ledger import NextRows
-from jhpo.study.searcher import Mark
 
 _ALL = 2**31  # more rows than any generation has
 
@@ -65,14 +65,14 @@ def _plan(study: Book, left: Callable[[], int | None]) -> Plan | None:
     ledger = study.ledger
     with ledger.lock:
         study.refresh()
-        searcher = ledger.searcher()
-        before = searcher.mark()
+        follower = ledger.follower()
+        before = follower.mark()
         room = left()
         if room is not None and room < 1:
             return None
         rows = ledger.next_rows(_ALL if room is None else room, False)
-        plan = Plan(ledger.log.seq, rows, searcher.request, searcher.mark())
-        searcher.restore(before)
+        plan = Plan(ledger.log.seq, rows, follower.request, follower.mark())
+        follower.restore(before)
         return plan
 
 
@@ -86,7 +86,7 @@ def evaluate_waiting(study: Book, evaluator: Evaluator, left: Callable[[], int |
     ledger = study.ledger
     with ledger.lock:
         study.refresh()
-        request = ledger.searcher().request if ledger.searcher().generation else Request()
+        request = ledger.follower().request if ledger.follower().generation else Request()
         if not ledger.anything_waits():
             return False
         with ledger.transaction() as append:

@@ -24,9 +24,9 @@ from jhpo.strategies.base import Strategy
 from jhpo.study import events, header
 from jhpo.study.events import Append, Results, body_of
 from jhpo.study.fold import Fold
+from jhpo.study.follower import Follower
 from jhpo.study.ledger import Ledger
-from jhpo.study.results import Told, collect, pack_results
-from jhpo.study.searcher import Searcher
+from jhpo.study.results import Finished, collect, pack_results
 from jhpo.trial import Trial, TrialState
 
 _MORE_ROWS = 64  # random ones, among which a feasible completion of a partly given point is looked for
@@ -117,8 +117,8 @@ class Book:
         self.seed, self.direction, self.replicates = begin.seed, begin.direction, begin.replicates
         self.root = root_key(self.seed)
         self.sign = 1.0 if self.direction == "minimize" else -1.0
-        searcher = Searcher(strategy, space, self.root, sign=self.sign, x64=begin.x64, replicates=self.replicates)
-        self._ledger = Ledger(log, entries, searcher, lease, max_retry)
+        follower = Follower(strategy, space, self.root, sign=self.sign, x64=begin.x64, replicates=self.replicates)
+        self._ledger = Ledger(log, entries, follower, lease, max_retry)
         self._warned = False
 
     def warn_of_precision(self) -> None:
@@ -225,13 +225,13 @@ class Book:
         with self._ledger.transaction() as append:
             table = self.history.table
             mine = [
-                Told(t.id, o) for t, o in zip(trials, outcomes)
+                Finished(t.id, o) for t, o in zip(trials, outcomes)
                 if table.state.array[t.id] == TrialState.RUNNING and table.attempt.array[t.id] == t.attempt
             ]  # fmt: skip
             if mine:
                 self._append_told(append, mine)
 
-    def _append_told(self, append: Append, told: Sequence[Told]) -> None:
+    def _append_told(self, append: Append, told: Sequence[Finished]) -> None:
         ids = np.asarray([t.id for t in told], np.int64)
         results = self._results([t.outcome for t in told], self.history.table.unit.array[ids])
         append(events.Tell(ids, results, time.time()))
@@ -265,7 +265,7 @@ class Book:
     def _completed(self, given: np.ndarray) -> np.ndarray:
         """A row with the strategy's values for what is NaN; another one for each point that waits already."""
         turn = len(self.history.waiting)
-        rows = np.roll(self._ledger.searcher().propose(turn + 1), -turn, axis=0)
+        rows = np.roll(self._ledger.follower().propose(turn + 1), -turn, axis=0)
         if self.space.has_constraints:
             more = self.space.sample_unit(trial_key(self.root, self.history.table.size), _MORE_ROWS)
             rows = np.concatenate([rows, np.asarray(more, rows.dtype)])

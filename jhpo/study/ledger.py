@@ -17,8 +17,8 @@ from jhpo.storage.worker import worker_name
 from jhpo.study import events
 from jhpo.study.events import Append, Event, Results, body_of
 from jhpo.study.fold import Fold
+from jhpo.study.follower import Follower, Mark
 from jhpo.study.hands import Hands
-from jhpo.study.searcher import Mark, Searcher
 
 SNAPSHOT_SECONDS = 10.0  # between two snapshots of the strategy's state
 EXPIRED = "given up: its worker was lost {} times"
@@ -46,25 +46,25 @@ class Ledger:
     Args:
         log: where the events are.
         entries: those read so far, from the first on.
-        searcher: the strategy, at its beginning.
+        follower: the strategy, at its beginning.
         lease: seconds after which a silent worker's trial is handed out again; None for never.
         max_retry: how often a trial is handed out again before it counts as failed.
     """
 
     def __init__(
-        self, log: EventLog, entries: Sequence[Entry], searcher: Searcher, lease: float | None, max_retry: int
+        self, log: EventLog, entries: Sequence[Entry], follower: Follower, lease: float | None, max_retry: int
     ) -> None:
         self._max_retry = check_integer("max_retry", max_retry, low=0)
         self._hands = Hands(log, lease)
         self.turns = threading.Lock()  # threads that evaluate whole generations take turns
-        self.log, self._searcher = log, searcher
+        self.log, self._follower = log, follower
         self.lock = threading.RLock()
         self.worker = worker_name()
         self._stale = False
         self._restored = False
         self._snapshot_time = time.monotonic()
         self._snapshot_generation = 0
-        self.history = Fold(searcher.space.dim)
+        self.history = Fold(follower.space.dim)
         for entry in entries:
             self.history.apply(entry)
 
@@ -74,7 +74,7 @@ class Ledger:
         with self.lock:
             if self._hands.after_fork():
                 self.worker = worker_name()
-            mark, opened, appended = self._searcher.mark(), self.history.opened, 0
+            mark, opened, appended = self._follower.mark(), self.history.opened, 0
 
             def append(event: Event) -> None:
                 nonlocal appended
@@ -89,21 +89,21 @@ class Ledger:
                 self._hands.announced = False  # so it may be that nobody was told
                 if appended and self.log.persistent:
                     # what was planned never happened: the strategy steps back, the columns are read anew
-                    self._searcher.restore(mark)
+                    self._follower.restore(mark)
                     self._stale = True
                 raise
             if self.history.opened > opened and time.monotonic() - self._snapshot_time > SNAPSHOT_SECONDS:
                 self.checkpoint()
 
     def restore(self, mark: Mark) -> None:
-        """Put the strategy back to a mark of `Searcher.mark`."""
-        self._searcher.restore(mark)
+        """Put the strategy back to a mark of `Follower.mark`."""
+        self._follower.restore(mark)
 
     def _sync(self) -> None:
         """Apply what other processes appended."""
         if self._stale:
             self.log.rewind()
-            self.history = Fold(self._searcher.space.dim)
+            self.history = Fold(self._follower.space.dim)
             self._stale = False
         for entry in self.log.read():
             self.history.apply(entry)
@@ -113,30 +113,30 @@ class Ledger:
         with self.lock:
             self._sync()
 
-    def searcher(self) -> Searcher:
+    def follower(self) -> Follower:
         """The strategy, in step with the log; the first call restores the newest snapshot that fits."""
         if not self._restored:
             self._restored = True
             for generation, data in self.log.load_snapshots():
                 if generation <= self.history.opened:
                     try:
-                        self._searcher.resume(generation, data)
+                        self._follower.resume(generation, data)
                     except StorageError as error:
                         # a snapshot is a cache: the log rebuilds the same state, only later
                         self.history.remarks.append(str(error))
                     else:
                         break
-        self._searcher.catch_up(self.history)
-        return self._searcher
+        self._follower.catch_up(self.history)
+        return self._follower
 
     def checkpoint(self) -> None:
         """Store the strategy's state, so that the next start need not fold the log."""
         with self.lock:
             if not self.log.persistent or self.log.read_only or self._stale:
                 return
-            current = self._searcher.generation
+            current = self._follower.generation
             if current and current == self.history.opened and current != self._snapshot_generation:
-                self.log.save_snapshot(current, self._searcher.snapshot())
+                self.log.save_snapshot(current, self._follower.snapshot())
                 self._snapshot_time, self._snapshot_generation = time.monotonic(), current
 
     def attend(self, ids: Sequence[int], attended: bool) -> None:
@@ -216,8 +216,8 @@ class Ledger:
         Raises:
             SpaceExhausted: a finite search has no point left.
         """
-        history, searcher = self.history, self.searcher()
-        limit = searcher.strategy.max_evaluations(searcher.space)
+        history, follower = self.history, self.follower()
+        limit = follower.strategy.max_evaluations(follower.space)
         if limit is not None:
             n = min(n, limit - int((history.table.generation.array >= 0).sum()))
             if n <= 0 and not some:
@@ -227,26 +227,26 @@ class Ledger:
         if history.handed < len(history.members):
             return self._rows(history.handed, min(n, len(history.members) - history.handed))
         # with its results still out, a generation is closed only for a caller who would get nothing otherwise
-        if some and not searcher.strategy.steady and not history.closing().told.all():
+        if some and not follower.strategy.steady and not history.closing().told.all():
             return self._rows(0, 0)
-        units = searcher.open(history)
+        units = follower.open(history)
         return self._rows(0, min(n, len(units)))
 
     def _rows(self, member: int, count: int) -> NextRows:
         """Rows of the generation in which the strategy is."""
-        searcher, first = self._searcher, self.history.table.size
+        follower, first = self._follower, self.history.table.size
         if not count:
-            return NextRows(searcher.generation, len(searcher.units), member, first, searcher.units[:0], None, 1.0)
+            return NextRows(follower.generation, len(follower.units), member, first, follower.units[:0], None, 1.0)
         # ids of the generation's rows, had all of them been handed out in one go
-        ids = np.arange(len(searcher.units)) + (first - member)
-        streams = searcher.evaluation_ids(np.maximum(ids, 0))[member : member + count]
+        ids = np.arange(len(follower.units)) + (first - member)
+        streams = follower.evaluation_ids(np.maximum(ids, 0))[member : member + count]
         usual = np.array_equal(streams, first + np.arange(count))
         return NextRows(
-            generation=searcher.generation - 1,
-            rows=len(searcher.units),
+            generation=follower.generation - 1,
+            rows=len(follower.units),
             member=member,
             id=first,
-            units=searcher.units[member : member + count],
+            units=follower.units[member : member + count],
             streams=None if usual else streams,  # a strategy may fix its members' randomness
-            horizon=searcher.request.horizon,
+            horizon=follower.request.horizon,
         )

@@ -165,6 +165,6 @@ def _submit(study: Book, objective: HostObjective, pool: Pool, running: dict[Tas
         if not running and not study.ledger.others(mine):
             raise
         return
-    check_request(study.ledger.searcher().request)
+    check_request(study.ledger.follower().request)
     for trial in trials:
         running[pool.submit(trial.params, trial.seed)] = trial

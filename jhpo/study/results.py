@@ -16,14 +16,14 @@ from jhpo.trial import Trial, TrialState, TrialTable
 
 
 @dataclasses.dataclass(frozen=True)
-class Told:
+class Finished:
     """One trial's outcome on its way into the log."""
 
     id: int
     outcome: Outcome
 
 
-def collect(table: TrialTable, dim: int, trial: Any, value: Any, error: str | None, grad: Any) -> list[Told]:
+def collect(table: TrialTable, dim: int, trial: Any, value: Any, error: str | None, grad: Any) -> list[Finished]:
     """Check a `tell` against the table: new outcomes only; equal repetitions are dropped.
 
     Raises:
@@ -40,7 +40,7 @@ def collect(table: TrialTable, dim: int, trial: Any, value: Any, error: str | No
             raise invalid("value", f"as many values as trials ({len(trials)})", len(values))
     else:
         raise invalid("trial", "a trial, its id, or a sequence of them", trial)
-    told: dict[int, Told] = {}
+    told: dict[int, Finished] = {}
     for one, result, slope in zip(trials, values, grads):
         trial_id = check_integer("trial", one.id if isinstance(one, Trial) else one, 0)
         if trial_id >= table.size:
@@ -51,7 +51,7 @@ def collect(table: TrialTable, dim: int, trial: Any, value: Any, error: str | No
         if not _repeats(table, trial_id, outcome, one):
             if trial_id in told:
                 raise invalid("trial", "every trial once", trial_id)
-            told[trial_id] = Told(trial_id, outcome)
+            told[trial_id] = Finished(trial_id, outcome)
     return list(told.values())
 
 

@@ -12,7 +12,7 @@ from flax import serialization
 
 import jhpo
 from jhpo.errors import StorageError
-from jhpo.storage.snapshot import dump_state, load_state
+from jhpo.storage.snapshot import dump_state, read_snapshot
 from jhpo.storage.spec import make_from_spec, spec_diff, strategy_spec
 from jhpo.strategies import REGISTRY, make_strategy
 
@@ -34,7 +34,9 @@ def state(seed=0):
 
 def test_a_state_comes_back_bit_for_bit():
     units = np.asarray([[0.25], [0.75]], np.float32)
-    back, rows = load_state(state(1), dump_state(state(0), units))
+    snapshot = read_snapshot(dump_state(state(0), units, 2))
+    assert snapshot.fits(state(1)) and snapshot.growths == 2
+    back, rows = snapshot.state(state(1)), snapshot.units
     np.testing.assert_array_equal(np.asarray(back.x).view(np.uint32), np.asarray(state().x).view(np.uint32))
     np.testing.assert_array_equal(jax.random.key_data(back.key), jax.random.key_data(state().key))
     assert int(back.n) == 3 and back.space == SPACE
@@ -56,7 +58,7 @@ def test_a_state_comes_back_bit_for_bit():
 )
 def test_what_does_not_fit_is_refused(data):
     with pytest.raises(StorageError, match="snapshot"):
-        load_state(state(), data)
+        read_snapshot(data).state(state())
 
 
 @pytest.mark.parametrize("name", sorted(REGISTRY))

@@ -43,7 +43,7 @@ def test_folding_the_log_and_a_snapshot_give_the_same_state(tmp_path):
         study.optimize(objective, budget=64)
     with jhpo.Study.load(path) as by_snapshot:
         assert by_snapshot.ledger.log.load_snapshots()
-        by_snapshot.ledger.searcher()
+        by_snapshot.ledger.follower()
         connection = sqlite3.connect(tmp_path / "copy.db")
         sqlite3.connect(path).backup(connection)
         connection.execute("DELETE FROM jhpo_snapshot")
@@ -215,10 +215,10 @@ def test_precision_of_the_first_process_is_kept(tmp_path, x64):
     path = tmp_path / "a.db"
     with jhpo.Study(SPACE, GREEDY, path) as study:
         study.optimize(objective, budget=24)
-        assert study.ledger.searcher().units.dtype == np.float64
+        assert study.ledger.follower().units.dtype == np.float64
     with jax.enable_x64(False), jhpo.Study.load(path) as study:
         study.ask(1)
-        assert study.ledger.searcher().units.dtype == np.float64
+        assert study.ledger.follower().units.dtype == np.float64
 
 
 @pytest.mark.parametrize("begun", [False, True])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import warnings
 from typing import Any, NamedTuple
 
@@ -11,26 +10,23 @@ import numpy as np
 
 from jhpo.errors import StorageError
 from jhpo.kernels.internals import float_precision
-from jhpo.search.driver import Driver, blank, blank_state
+from jhpo.search.driver import Driver, Place
 from jhpo.search.starts import proposals
 from jhpo.space.space import Space
-from jhpo.storage.snapshot import dump_state, load_state
+from jhpo.storage.snapshot import dump_state, read_snapshot
 from jhpo.strategies.base import Evaluation, Request, Strategy
 from jhpo.study.fold import Closing, Fold
 from jhpo.trial import TrialTable
-
-_MOST_GROWTHS = 48  # doublings of a buffer: more than any memory holds
 
 
 class Mark(NamedTuple):
     """Where a strategy stands in a study."""
 
-    state: Any  # of the strategy; None before the first generation
-    generation: int  # generations asked for
+    place: Place  # of the driver
     units: np.ndarray  # float[n, d], the rows of the open generation
 
 
-class Searcher:
+class Follower:
     """Keeps a `Driver` in step with a `Fold`.
 
     The state is a cache of the fold over the log: `catch_up` rebuilds it from any earlier point.
@@ -46,7 +42,6 @@ class Searcher:
     ) -> None:
         self.strategy, self.space = strategy, space
         self._sign, self._x64, self._replicates = sign, x64, replicates
-        self._root = root
         self._driver = Driver(strategy, space, root)
         self.units = np.empty((0, space.dim))  # float[n, d], the rows of the open generation
         self._absorbs = strategy.steady or type(strategy).absorb is not Strategy.absorb
@@ -69,11 +64,11 @@ class Searcher:
 
     def mark(self) -> Mark:
         """Where the strategy stands, to `restore` it if a transaction fails."""
-        return Mark(self._driver.state, self._driver.generation, self.units)
+        return Mark(self._driver.place, self.units)
 
     def restore(self, mark: Mark) -> None:
         """Back to a `mark`."""
-        self._driver.state, self._driver.generation, self.units = mark
+        self._driver.place, self.units = mark
 
     def catch_up(self, history: Fold) -> None:
         """Bring the strategy to the open generation of the log."""
@@ -163,7 +158,7 @@ class Searcher:
 
     def snapshot(self) -> bytes:
         """The state as bytes; it belongs to `generation`."""
-        return dump_state(self._driver.state, self.units)
+        return dump_state(self._driver.state, self.units, self._driver.growths)
 
     def resume(self, generation: int, data: bytes) -> None:
         """Start from a snapshot instead of from nothing.
@@ -171,23 +166,8 @@ class Searcher:
         Raises:
             StorageError: the snapshot does not fit this strategy; the log still does.
         """
-        with float_precision(self._x64), self._driver.precision():
-            strategy = self._driver.strategy
-            template = blank_state(strategy, self._driver.space, self._root)
-            boundaries = list(itertools.accumulate(strategy.segments(2**31)[:-1]))
-            for boundary in boundaries:
-                template = blank(jax.eval_shape(strategy.advance, template)) if boundary < generation else template
-            for _ in range(_MOST_GROWTHS):
-                try:
-                    state, units = load_state(template, data)
-                    break
-                except StorageError:
-                    grown = jax.eval_shape(strategy.grow, template)
-                    if jax.tree.map(np.shape, grown) == jax.tree.map(np.shape, template):
-                        raise
-                    template = grown
-            else:
-                raise StorageError("a snapshot has larger buffers than this strategy")
-        if units.shape[1] != self.space.dim:
+        snapshot = read_snapshot(data)
+        if snapshot.units.shape[1] != self.space.dim:
             raise StorageError("a snapshot belongs to another space")
-        self._driver.state, self._driver.generation, self.units = state, generation, units
+        with float_precision(self._x64):
+            self._driver.place, self.units = self._driver.restored(snapshot, generation), snapshot.units
