@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from jhpo.errors import InvalidArgument, check_integer, check_number, invalid
 from jhpo.gradients.checks import checked_hp, checked_key
@@ -23,6 +23,9 @@ from jhpo.training.objective import as_trainable
 from jhpo.training.tracing import objective_errors
 from jhpo.training.trainable import HP, State, Trainable
 from jhpo.training.values import Releasing, hold, is_integer, is_number, release
+
+if TYPE_CHECKING:
+    import optax
 
 
 class OnlineTuning(NamedTuple):
@@ -88,7 +91,7 @@ def online_tune(
             raise invalid(
                 "outer", "an optax transformation, as without a space there is no scale to choose one by", None
             )
-        outer = _DEFAULT
+        outer = _default()
     if not hasattr(outer, "init") or not hasattr(outer, "update"):
         raise invalid("outer", "an optax transformation", outer)
     check_number("horizon", horizon, 0.0, 1.0, open_low=True)
@@ -138,7 +141,12 @@ def _released(loss: Callable[..., Any]) -> Callable[..., Any]:
     return lambda hp, state, t: loss(release(hp), state, t)
 
 
-_DEFAULT = optax.adam(0.02)
+@functools.cache
+def _default() -> optax.GradientTransformation:
+    """One object, so that equal calls share a program."""
+    import optax  # late: it takes longer to import than all of jhpo
+
+    return optax.adam(0.02)
 
 
 @programs("outer", "loss", "window", "horizon", "metric")

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from jhpo.errors import check_integer, check_number, is_concrete
 from jhpo.kernels.trees import Number
+
+if TYPE_CHECKING:
+    import optax
 
 Params = Any
 
@@ -46,6 +48,7 @@ def update(
       value: ``float[]``, of the loss at ``params``.
       loss: the loss on this step's batch: for line searches, estimates of the Hessian, a second gradient.
     """
+    import optax  # late: it takes longer to import than all of jhpo
 
     # line searches insist that their function takes every further argument
     def again(p: Params, *_: Any, obj_fn: Any = None, grad_fn: Any = None) -> jax.Array:
@@ -64,6 +67,8 @@ def update(
 
 def evaluation_params(opt_state: optax.OptState, params: Params) -> Params:
     """The weights that the optimiser means to be evaluated: `schedule_free`'s, `averaged`'s; else ``params``."""
+    import optax
+
     if isinstance(opt_state, Chosen):
         each = [evaluation_params(state, params) for state in opt_state.states]
         return jax.tree.map(lambda *leaves: jnp.stack(leaves)[opt_state.which], *each)
@@ -139,6 +144,8 @@ def _evaluated_elsewhere(inner: optax.GradientTransformation, follow: Callable[.
       inner: the optax transformation that trains.
       follow: ``follow(steps, evaluated, params, updates)`` returns the weights to evaluate and the updates.
     """
+    import optax
+
     inner = optax.with_extra_args_support(inner)
 
     def init(params: Params) -> Averaged:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from jhpo.errors import InvalidArgument, invalid
 from jhpo.space.categories import choices_of
 from jhpo.training.optimisers import Chosen
+
+if TYPE_CHECKING:
+    import optax
 
 _NUMBERS = (bool, int, float, np.number, np.bool_)
 
@@ -96,6 +98,8 @@ def _index(category: jax.Array, options: int) -> jax.Array:
 def _select(index: jax.Array, values: list[Any]) -> Any:
     transforms = [hasattr(v, "init") and hasattr(v, "update") for v in values]
     if all(transforms):
+        import optax  # late: it takes longer to import than all of jhpo
+
         return _one_of(index, [optax.with_extra_args_support(v) for v in values])
     functions = [callable(v) for v in values]
     if all(functions) and not any(transforms):
@@ -129,6 +133,7 @@ def _common(index: jax.Array, branches: list[Callable[[], Any]]) -> Any:
 
 def _one_of(index: jax.Array, options: list[Any]) -> optax.GradientTransformationExtraArgs:
     """The chosen transformation; the states of the others stay as they were initialised."""
+    import optax
 
     def init(params: Any) -> Chosen:
         return Chosen(index, tuple(option.init(params) for option in options))

@@ -5,12 +5,11 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from jhpo.errors import invalid
 from jhpo.kernels.mixed import mixed_value_and_grad
@@ -22,6 +21,9 @@ from jhpo.training.optimisers import evaluation_params, update
 from jhpo.training.targets import Labels, fit_labels, live_rows, mean_of_live
 from jhpo.training.trainable import HP, State
 from jhpo.training.validation import Averages, Data, in_blocks
+
+if TYPE_CHECKING:
+    import optax
 
 
 class SupervisedState(NamedTuple):
