@@ -70,8 +70,8 @@ def gram(
     return jnp.block([[c, mixed.T], [mixed, own.transpose(0, 2, 1, 3).reshape(s * d, s * d)]])
 
 
-def _clean(data: gp.Data, slopes: Slopes) -> tuple[gp.Data, Slopes]:
-    """Nothing in padding can reach a result, NaN included."""
+def cleaned(data: gp.Data, slopes: Slopes) -> tuple[gp.Data, Slopes]:
+    """The data and slopes with padding from which nothing reaches a result, NaN included."""
     mask = jnp.asarray(data.mask)
     points = data.points._replace(x=jnp.where(mask[:, None], data.points.x, 0.5))
     clean = gp.Data(points, jnp.where(mask, data.y, 0.0), jnp.where(mask, data.variance, 0.0), mask)
@@ -79,20 +79,20 @@ def _clean(data: gp.Data, slopes: Slopes) -> tuple[gp.Data, Slopes]:
     return clean, Slopes(slopes.rows, jnp.where(counted, slopes.grad, 0.0), counted)
 
 
-def _padded(values: jax.Array, slopes: jax.Array) -> jax.Array:
-    """N values and S by d slopes as P rows."""
+def padded(values: jax.Array, slopes: jax.Array) -> jax.Array:
+    """N values ``[N]`` and slopes ``[S, d]`` as ``[P]``, see `rows_for`."""
     total = rows_for(values.shape[0], *slopes.shape)
     rows = jnp.concatenate([values, slopes.reshape(-1)])
     return jnp.concatenate([rows, jnp.zeros((total - rows.shape[0],), rows.dtype)])
 
 
-def _covariance(theta: jax.Array, data: gp.Data, slopes: Slopes, terms: jax.Array, profile: Profile) -> jax.Array:
+def noisy_covariance(theta: jax.Array, data: gp.Data, slopes: Slopes, terms: jax.Array, profile: Profile) -> jax.Array:
     """float[P, P], noise included; the rows of padding are those of the identity."""
     p, noise = gp.unpack(theta[:-1]), jnp.exp(theta[-1])
     # the prior variance of a slope is -2 c'(0): 5/3 for Matern-5/2, 1 for the RBF
     steep = -2.0 * JETS[profile](jnp.zeros((), theta.dtype))[1]
-    extra = _padded(p.noise + data.variance, jnp.broadcast_to(p.scale * steep * noise, slopes.mask.shape))
-    mask = _padded(data.mask, slopes.mask)
+    extra = padded(p.noise + data.variance, jnp.broadcast_to(p.scale * steep * noise, slopes.mask.shape))
+    mask = padded(data.mask, slopes.mask)
     c = p.scale * gram(data.points.x, terms, slopes.rows, p.weights, profile)
     short = mask.shape[0] - c.shape[0]
     pair = mask[:, None] & mask[None, :]
@@ -102,7 +102,7 @@ def _covariance(theta: jax.Array, data: gp.Data, slopes: Slopes, terms: jax.Arra
 def _targets(theta: jax.Array, data: gp.Data, slopes: Slopes) -> jax.Array:
     """float[P]: values, and derivatives times lengthscales."""
     lengths = jnp.exp(theta[: slopes.grad.shape[1]])
-    return _padded(data.y, slopes.grad * lengths[None, :])
+    return padded(data.y, slopes.grad * lengths[None, :])
 
 
 def objective(
@@ -114,13 +114,13 @@ def objective(
     Williams 2006, eq. 5.9) and by a for one of z: what is differentiated automatically is the making of K and z, never
     the factorisation. Scaled slopes are l times the derivatives, hence the log l of each one that counts.
     """
-    data, slopes = _clean(data, slopes)
+    data, slopes = cleaned(data, slopes)
     terms = all_terms(data.points, categorical)
     d = slopes.mask.shape[1]
     counts = jnp.sum(slopes.mask, axis=0, dtype=data.y.dtype)
 
     def value_and_grad(theta: jax.Array) -> tuple[jax.Array, jax.Array]:
-        covariance, by_covariance = jax.vjp(lambda t: _covariance(t, data, slopes, terms, profile), theta)
+        covariance, by_covariance = jax.vjp(lambda t: noisy_covariance(t, data, slopes, terms, profile), theta)
         targets, by_targets = jax.vjp(lambda t: _targets(t, data, slopes), theta)
         root = cholesky_inverse(covariance)
         white = root @ targets
@@ -156,10 +156,10 @@ def condition(
     Args:
         theta: float[d + 4]. data: N rows. slopes: at S of them. categorical: bool[d]; their slopes must not count.
     """
-    data, slopes = _clean(data, slopes)
+    data, slopes = cleaned(data, slopes)
     p = gp.unpack(theta[:-1])
-    covariance = _covariance(theta, data, slopes, all_terms(data.points, categorical), profile)
+    covariance = noisy_covariance(theta, data, slopes, all_terms(data.points, categorical), profile)
     root, _ = jittered_cholesky_inverse(covariance, p.scale)
     y = _targets(theta, data, slopes)
-    mask = _padded(data.mask, slopes.mask)
+    mask = padded(data.mask, slopes.mask)
     return gp.Posterior(data.points, y, mask, p, root, (root @ y) @ root, slopes.rows)

@@ -38,7 +38,7 @@ REBOUND = -0.5  # an absorbing bound turns the velocity round and halves it
 
 # streams of one generation; a normal and a uniform share none
 _R1, _R2, _R3, _TURN, _WHO, _LINKS = range(6)
-_STREAMS = 6
+STREAMS = 6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,7 +141,7 @@ def move(
     m, d = swarm.position.shape
     dtype = swarm.position.dtype
     low, high = _box(low, high, dtype)
-    draw = _Draw(counter_random.seeds(key, _STREAMS), key if rule.generator == "threefry" else None)
+    draw = Draw(counter_random.seeds(key, STREAMS), key if rule.generator == "threefry" else None)
     active = m if block is None else block[2]
     rows: Rows = None
     if rule.motion == "compete":
@@ -153,7 +153,7 @@ def move(
     redraw = swarm.stalled if rule.graph == "informants" else jnp.ones((), bool)
     swarm = swarm._replace(links=jnp.where(redraw, draw.words[_LINKS], swarm.links))
 
-    w = _inertia(rule, c, generation, draw)
+    w = inertia_at(rule, c, generation, draw)
     limit = c.clamp * (high - low)
     if rule.motion == "attract":
         guide = _guide(rule, swarm.best, x, _leader_rows(rule, swarm, ids, active), ids)
@@ -176,7 +176,7 @@ def move(
             r1, r2, r3 = (draw.uniform(stream, x.shape, dtype) for stream in (_R1, _R2, _R3))
             v = w * r1 * v + c.social * r2 * away(swarm.position[winners] - x) + c.cognitive * r3 * away(mean - x)
         v = _clip(v, -limit, limit)
-    x, v = (a.reshape(-1, d) for a in _inside(rule, x, v, low, high))
+    x, v = (a.reshape(-1, d) for a in inside(rule, x, v, low, high))
     return swarm._replace(position=put(swarm.position, rows, x), velocity=put(swarm.velocity, rows, v)), rows
 
 
@@ -215,10 +215,10 @@ def needed(rule: Rule) -> int:
     return {"ring": 3, "vonneumann": 5}[rule.graph]
 
 
-class _Draw(NamedTuple):
+class Draw(NamedTuple):
     """Random numbers of one generation; from the words unless there is a key for threefry."""
 
-    words: jax.Array  # uint32[_STREAMS, 2]
+    words: jax.Array  # uint32[STREAMS, 2]
     key: jax.Array | None
 
     def uniform(self, stream: int, shape: tuple[int, ...], dtype: Any, part: int = 0) -> jax.Array:
@@ -238,7 +238,8 @@ class _Draw(NamedTuple):
         return jax.random.normal(jax.random.fold_in(self.key, stream), shape, dtype)
 
 
-def _inertia(rule: Rule, c: Coefficients, generation: Any, draw: _Draw) -> jax.Array:
+def inertia_at(rule: Rule, c: Coefficients, generation: Any, draw: Draw) -> jax.Array:
+    """``float[]``, the share of its velocity that a particle keeps in this generation."""
     if rule.schedule == "linear":
         done = jnp.clip(jnp.asarray(generation).astype(c.horizon.dtype) / c.horizon, 0, 1)
         return c.inertia + (c.inertia_end - c.inertia) * done
@@ -266,7 +267,7 @@ def _attract(
     rule: Rule,
     c: Coefficients,
     w: jax.Array,
-    draw: _Draw,
+    draw: Draw,
     x: jax.Array,
     v: jax.Array,
     p: jax.Array,
@@ -283,7 +284,7 @@ def _attract(
 
 
 def _sphere(
-    c: Coefficients, draw: _Draw, x: jax.Array, to_own: jax.Array, to_lead: jax.Array, own: jax.Array
+    c: Coefficients, draw: Draw, x: jax.Array, to_own: jax.Array, to_lead: jax.Array, own: jax.Array
 ) -> jax.Array:
     """x' - x of SPSO-2011."""
     both = (c.cognitive * to_own + c.social * to_lead) / 3
@@ -298,7 +299,7 @@ def _dot(a: jax.Array) -> jax.Array:
     return (a * a).sum(axis=-1, keepdims=True)
 
 
-def _informed(rule: Rule, swarm: Swarm, draw: _Draw, x: jax.Array, ids: jax.Array, active: Any, away: Any) -> jax.Array:
+def _informed(rule: Rule, swarm: Swarm, draw: Draw, x: jax.Array, ids: jax.Array, active: Any, away: Any) -> jax.Array:
     others = topology.neighbours(rule.graph, ids, active, rule.informants, swarm.links)
     total, count = jnp.zeros_like(x), jnp.zeros((x.shape[0], 1), x.dtype)
     for slot in range(others.shape[1]):  # a handful of informants
@@ -309,7 +310,7 @@ def _informed(rule: Rule, swarm: Swarm, draw: _Draw, x: jax.Array, ids: jax.Arra
     return total / jnp.maximum(count, 1)
 
 
-def _choose_exemplars(swarm: Swarm, draw: _Draw, ids: jax.Array, rows: Rows, active: Any) -> Swarm:
+def _choose_exemplars(swarm: Swarm, draw: Draw, ids: jax.Array, rows: Rows, active: Any) -> Swarm:
     """CLPSO: a particle that failed REFRESH times draws, for every dimension, whom it learns from."""
     n, d = ids.shape[0], swarm.position.shape[1]
     dtype = swarm.position.dtype
@@ -360,7 +361,7 @@ def _rebound(rule: Rule, x: jax.Array, v: jax.Array, low: jax.Array, high: jax.A
 
 
 @apart
-def _inside(rule: Rule, x: jax.Array, v: jax.Array, low: jax.Array, high: jax.Array) -> tuple[jax.Array, jax.Array]:
+def inside(rule: Rule, x: jax.Array, v: jax.Array, low: jax.Array, high: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The next position and the velocity kept. Reflection and wrapping in closed form: no loops."""
     y, width = x + v, high - low
     if rule.bounds == "reflect":

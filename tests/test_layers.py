@@ -108,6 +108,24 @@ def test_no_circle() -> None:
     assert circles(graph) == []
 
 
+NAMED_TUPLES = ("_replace", "_asdict", "_fields", "_make")  # public in spite of the underscore
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tests").rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT)))
+def test_tests_reach_no_private_names(path: Path) -> None:
+    """What a test needs of a module is public there; of an object of the test's own it may be anything."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = [a.name for a in node.names] if isinstance(node, ast.ImportFrom) else []
+        names += (node.module or "").split(".") if isinstance(node, ast.ImportFrom) else []
+        if isinstance(node, ast.Attribute) and not (isinstance(node.value, ast.Name) and node.value.id in OWN):
+            names.append(node.attr)
+        private = [n for n in names if n.startswith("_") and not n.startswith("__") and n not in NAMED_TUPLES]
+        assert not private, f"{path.name}:{getattr(node, 'lineno', 0)} reaches {private}"
+
+
+OWN = ("self", "cls", "os", "sys")
+
+
 @pytest.mark.parametrize("name", [m for m in sorted(MODULES) if m.startswith("jhpo.kernels")])
 def test_kernels_import_jax_alone(name: str) -> None:
     allowed = (

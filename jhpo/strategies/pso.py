@@ -12,8 +12,8 @@ from jhpo.kernels import swarm
 from jhpo.kernels.rows import Rows, put, take, window
 from jhpo.kernels.topology import TOPOLOGIES
 from jhpo.space.space import Space
-from jhpo.strategies._swarms import PRESETS, better, check_stability, lead, merit_of, one_of, owners, places, thrown
 from jhpo.strategies.base import Evaluation, Strategy, default_dtype, feasible_value, static_field, strategy
+from jhpo.strategies.swarms import PRESETS, better, check_stability, lead, merit_of, one_of, owners, places, thrown
 
 RESTARTS = ("grow", "same", "none")
 SMALL_BUDGET = 500  # evaluations below which forty particles hardly move
@@ -134,19 +134,20 @@ class PSO(Strategy):
             raise invalid("topology", f"a graph with few informants for the variant {self.variant}", self.topology)
         if self.particles is not None and check_integer("particles", self.particles) % self.population:
             raise invalid("particles", f"a multiple of the population ({self.population})", self.particles)
-        least = max(swarm.needed(self._rule), 2 * self.population if self._competing else 1)
+        least = max(swarm.needed(self.rule), 2 * self.population if self._competing else 1)
         if self._particles < least:
             name = "population" if self.particles is None else "particles"
             raise invalid(name, f"at least {least} particles for {self.variant}", self._particles)
         end = self.inertia_end if self.schedule == "linear" else self.inertia
-        check_stability(self._rule, end, self.cognitive, self.social)
+        check_stability(self.rule, end, self.cognitive, self.social)
 
     @property
     def _competing(self) -> bool:
         return PRESETS[self.variant].motion == "compete"
 
     @property
-    def _rule(self) -> swarm.Rule:
+    def rule(self) -> swarm.Rule:
+        """What shapes the swarm's program."""
         preset = PRESETS[self.variant]
         return swarm.Rule(
             motion=preset.motion,
@@ -172,7 +173,7 @@ class PSO(Strategy):
         noisy_rows, asked = (m, n) if self.noisy else (0, 0)
         return PSOState(
             space=space,
-            swarm=swarm.create(self._rule, k_swarm, places(space, k_place, m, dtype, even=True), 0.0, 1.0),
+            swarm=swarm.create(self.rule, k_swarm, places(space, k_place, m, dtype, even=True), 0.0, 1.0),
             value=jnp.full((m,), jnp.inf, dtype),
             violation=jnp.full((m,), jnp.inf, dtype),
             seen=jnp.zeros((noisy_rows,), dtype),
@@ -199,7 +200,7 @@ class PSO(Strategy):
         stalled = old.stalled & (block == 0)  # informants change between two rounds, not within one
         rows: Any  # a block of particles, or the losers of a generation of pairs
         moved, rows = swarm.move(
-            self._rule,
+            self.rule,
             self._coefficients(old.position.dtype),
             old._replace(stalled=stalled),
             k_move,
@@ -255,7 +256,7 @@ class PSO(Strategy):
         violations = put(state.violation, rows, jnp.where(written, new_violation, old_violation))
         gained = (improved & better(violation, value, best_violation, best_value)).any()
         merit = merit_of(values, violations, result.constraint)
-        memory = swarm.remember(self._rule, state.swarm, rows, units, improved, merit, gained)
+        memory = swarm.remember(self.rule, state.swarm, rows, units, improved, merit, gained)
         begins = (state.turn - 1) % (state.active // self.population) == 0
         memory = memory._replace(stalled=memory.stalled & (begins | state.swarm.stalled))
         if self._competing:
@@ -360,7 +361,7 @@ class PSO(Strategy):
         k_place, k_swarm = jax.random.split(key)
         nothing = jnp.full((m,), jnp.inf, dtype)
         return state._replace(
-            swarm=swarm.create(self._rule, k_swarm, places(state.space, k_place, m, dtype, even=False), 0.0, 1.0),
+            swarm=swarm.create(self.rule, k_swarm, places(state.space, k_place, m, dtype, even=False), 0.0, 1.0),
             value=nothing,
             violation=nothing,
             seen=jnp.zeros_like(state.seen),

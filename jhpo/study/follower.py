@@ -42,7 +42,7 @@ class Follower:
     ) -> None:
         self.strategy, self.space = strategy, space
         self._sign, self._x64, self._replicates = sign, x64, replicates
-        self._driver = Driver(strategy, space, root)
+        self.driver = Driver(strategy, space, root)
         self.units = np.empty((0, space.dim))  # float[n, d], the rows of the open generation
         self._absorbs = strategy.steady or type(strategy).absorb is not Strategy.absorb
         self._warned = False
@@ -50,25 +50,25 @@ class Follower:
     @property
     def generation(self) -> int:
         """Generations asked for."""
-        return self._driver.generation
+        return self.driver.generation
 
     @property
     def request(self) -> Request:
         """What the evaluation of the open generation should deliver."""
-        return self._driver.request
+        return self.driver.request
 
     def evaluation_ids(self, ids: np.ndarray) -> np.ndarray:
         """``uint32[n]``: the ids from which the members' keys are made."""
         with float_precision(self._x64):
-            return self._driver.evaluation_ids(ids)
+            return self.driver.evaluation_ids(ids)
 
     def mark(self) -> Mark:
         """Where the strategy stands, to `restore` it if a transaction fails."""
-        return Mark(self._driver.place, self.units)
+        return Mark(self.driver.place, self.units)
 
     def restore(self, mark: Mark) -> None:
         """Back to a `mark`."""
-        self._driver.place, self.units = mark
+        self.driver.place, self.units = mark
 
     def catch_up(self, history: Fold) -> None:
         """Bring the strategy to the open generation of the log."""
@@ -81,7 +81,7 @@ class Follower:
     def propose(self, n: int) -> np.ndarray:
         """``float[n, d]``: what the strategy would ask for next; nothing changes."""
         with float_precision(self._x64):
-            return proposals(self._driver, n)
+            return proposals(self.driver, n)
 
     def open(self, history: Fold) -> np.ndarray:
         """Close the open generation, and ask for the next: ``float[n, d]``."""
@@ -94,14 +94,14 @@ class Follower:
             absorbed = False
             if self._absorbs and len(closing.others):
                 # values after another share of the training tell this phase nothing
-                horizon = self._driver.started().horizon
+                horizon = self.driver.started().horizon
                 absorbed = self._absorb(closing.others[table.horizon.array[closing.others] == horizon], table)
             if closing.generation < 0:
                 result = self._evaluation(np.full(self.strategy.population, -1, np.int64), table)
-                self.units = self._driver.ask() if absorbed else self._driver.turn(None, result)
+                self.units = self.driver.ask() if absorbed else self.driver.turn(None, result)
                 return
             units = self._told_units(closing, table)
-            self.units = self._driver.turn(units, self._evaluation(np.where(closing.told, closing.members, -1), table))
+            self.units = self.driver.turn(units, self._evaluation(np.where(closing.told, closing.members, -1), table))
 
     def _told_units(self, closing: Closing, table: TrialTable) -> np.ndarray:
         """The rows that were asked for; where the log disagrees, it is right, and the user hears of it."""
@@ -128,7 +128,7 @@ class Follower:
             padded[: len(part)] = part
             units = np.where((padded >= 0)[:, None], table.unit.array[padded], 0.5)
             mask: Any = padded >= 0
-            self._driver.absorb(units, self._evaluation(padded, table)._replace(mask=mask))
+            self.driver.absorb(units, self._evaluation(padded, table)._replace(mask=mask))
         return len(ids) > 0
 
     def _evaluation(self, ids: np.ndarray, table: TrialTable) -> Evaluation:
@@ -145,7 +145,7 @@ class Follower:
                 return column(table.extra[name].array, sign)
             return np.full((len(ids), *width), np.nan) if wanted else None
 
-        grad = self.strategy.needs_grad if self._driver.state is None else self.request.grad
+        grad = self.strategy.needs_grad if self.driver.state is None else self.request.grad
         constraints = self.space.num_constraints
         return Evaluation(
             value=column(table.value.array, self._sign),
@@ -158,7 +158,7 @@ class Follower:
 
     def snapshot(self) -> bytes:
         """The state as bytes; it belongs to `generation`."""
-        return dump_state(self._driver.state, self.units, self._driver.growths)
+        return dump_state(self.driver.state, self.units, self.driver.growths)
 
     def resume(self, generation: int, data: bytes) -> None:
         """Start from a snapshot instead of from nothing.
@@ -170,4 +170,4 @@ class Follower:
         if snapshot.units.shape[1] != self.space.dim:
             raise StorageError("a snapshot belongs to another space")
         with float_precision(self._x64):
-            self._driver.place, self.units = self._driver.restored(snapshot, generation), snapshot.units
+            self.driver.place, self.units = self.driver.restored(snapshot, generation), snapshot.units

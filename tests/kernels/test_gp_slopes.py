@@ -105,16 +105,16 @@ def test_the_likelihood_is_a_density_of_the_derivatives(x64):
     data, slopes = make_data()
     flat = gp.Prior(*(np.zeros(D + 4), np.full(D + 4, 1e9), np.full(D + 4, -9.0), np.full(D + 4, 9.0)))
     objective = gp_slopes.objective(data, slopes, flat, CONTINUOUS)
-    clean, known = gp_slopes._clean(data, slopes)
+    clean, known = gp_slopes.cleaned(data, slopes)
     terms, counts = all_terms(clean.points, CONTINUOUS), np.asarray(known.mask)
     values = []
     for theta in (THETA, THETA + 0.3):
-        k = np.asarray(gp_slopes._covariance(jnp.asarray(theta), clean, known, terms, PROFILES["matern52"]))
+        k = np.asarray(gp_slopes.noisy_covariance(jnp.asarray(theta), clean, known, terms, PROFILES["matern52"]))
         lengths = np.concatenate([np.ones(N), np.broadcast_to(np.exp(theta[:D]), counts.shape).ravel()])
         lengths = np.where(np.concatenate([clean.mask, counts.ravel()]), lengths, 1.0)
         lengths = np.concatenate([lengths, np.ones(len(k) - len(lengths))])
         by_unit = k / lengths[:, None] / lengths[None, :]
-        z = np.asarray(gp_slopes._padded(clean.y, known.grad))
+        z = np.asarray(gp_slopes.padded(clean.y, known.grad))
         density = 0.5 * z @ np.linalg.solve(by_unit, z) + 0.5 * np.linalg.slogdet(by_unit)[1]
         values.append((float(objective(jnp.asarray(theta))[0]), density))
     (a, exact_a), (b, exact_b) = values

@@ -80,7 +80,7 @@ def many(f, rule, c, keys, low, high, generations):
 
 def final(f, variant, low, high, seeds=SEEDS, evaluations=100_000, seed=0, generator="counter"):
     """``float[seeds]``: the best value of each seed."""
-    rule = dataclasses.replace(PSO(N, variant=variant)._rule, generator=generator)
+    rule = dataclasses.replace(PSO(N, variant=variant).rule, generator=generator)
     generations = evaluations // (N // 2 if rule.motion == "compete" else N)
     keys = jax.random.split(jax.random.key(seed), seeds)
     return np.asarray(many(f, rule, coefficients(variant, float(generations)), keys, low, high, generations)[1][:, -1])
@@ -90,7 +90,7 @@ def final(f, variant, low, high, seeds=SEEDS, evaluations=100_000, seed=0, gener
 def test_every_preset_is_stable(variant):
     s = PSO(N, variant=variant)
     end = s.inertia_end if s.schedule == "linear" else s.inertia
-    rule = s._rule
+    rule = s.rule
     assert stability.swarm_radius(rule.motion, rule.schedule, end, s.cognitive, s.social, 4) < 1
 
 
@@ -175,7 +175,7 @@ def largest(x):
 def test_failures_scales_and_many_swarms(variant):
     """A third of the points fail: the best is finite and monotone. A power of two as the scale changes no bit, and 64
     swarms in one program are 64 solo runs."""
-    rule, c = PSO(N, variant=variant)._rule, coefficients(variant)
+    rule, c = PSO(N, variant=variant).rule, coefficients(variant)
     keys = jax.random.split(jax.random.key(7), 64)
     together, best = many(largest, rule, c, keys, -1.0, 1.0, 30)
     together, best = jax.tree.map(np.asarray, (together, best))
@@ -196,7 +196,7 @@ def test_failures_scales_and_many_swarms(variant):
 
 
 def test_ten_thousand_swarms_in_one_program():
-    rule, c = PSO(N)._rule, coefficients("spso2006")
+    rule, c = PSO(N).rule, coefficients("spso2006")
     keys = jax.random.split(jax.random.key(0), 10_000)
     together, best = jax.jit(jax.vmap(lambda k: search(largest, rule, c, k, -1.0, 1.0, 5, d=3)))(keys)
     assert together.position.shape == (10_000, N, 3)
@@ -205,7 +205,7 @@ def test_ten_thousand_swarms_in_one_program():
 
 
 def test_a_million_particles_take_less_than_a_gibibyte():
-    rule, c = PSO(N)._rule, coefficients("spso2006")
+    rule, c = PSO(N).rule, coefficients("spso2006")
     swarms = jax.eval_shape(lambda k: swarm.create(rule, k, jnp.zeros((1_000_000, 20)), 0.0, 1.0), jax.random.key(0))
 
     def step(s, key):
@@ -227,7 +227,7 @@ def test_positions_stay_inside(bounds, motion):
     assert (x >= -2).all() and (x <= 3).all()
     low, high = jnp.float32(0), jnp.float32(1)
     far = jnp.full((3, 2), 0.5, jnp.float32), jnp.array([[1e30, -1e30], [7.25, -7.25], [0.75, -0.75]], jnp.float32)
-    moved, _ = swarm._inside(swarm.Rule(bounds=bounds), *far, low.reshape(1, 1), high.reshape(1, 1))
+    moved, _ = swarm.inside(swarm.Rule(bounds=bounds), *far, low.reshape(1, 1), high.reshape(1, 1))
     assert ((moved >= 0) & (moved <= 1)).all()
     expected = {"absorb": [1.0, 0.0], "reflect": [0.75, 0.25], "periodic": [0.25, 0.75]}[bounds]
     np.testing.assert_allclose(moved[2], expected)
@@ -249,11 +249,11 @@ def test_velocity_clamp_is_a_share_of_the_box():
 
 
 def test_inertia_schedules():
-    draw = swarm._Draw(swarm.counter_random.seeds(jax.random.key(0), swarm._STREAMS), None)
+    draw = swarm.Draw(swarm.counter_random.seeds(jax.random.key(0), swarm.STREAMS), None)
     c = coefficients("clpso", horizon=100.0)
-    linear = [float(swarm._inertia(swarm.Rule(schedule="linear"), c, g, draw)) for g in (0, 50, 100, 500)]
+    linear = [float(swarm.inertia_at(swarm.Rule(schedule="linear"), c, g, draw)) for g in (0, 50, 100, 500)]
     np.testing.assert_allclose(linear, [0.9, 0.65, 0.4, 0.4], rtol=1e-6)
-    random = float(swarm._inertia(swarm.Rule(schedule="random"), c, 0, draw))
+    random = float(swarm.inertia_at(swarm.Rule(schedule="random"), c, 0, draw))
     assert 0.45 <= random <= 0.9
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import NamedTuple
 
 import jax
@@ -69,8 +70,8 @@ def test_a_growing_buffer_loses_nothing_and_runs_in_float64() -> None:
 def test_the_next_size_is_compiled_beforehand(count_compilations) -> None:
     driver = Driver(Memory(), SPACE, jax.random.key(0))
     drive(driver, 1)
-    assert driver._thread is not None
-    driver._thread.join()
+    (ahead,) = [t for t in threading.enumerate() if t.name == "jhpo-compile-ahead"]
+    ahead.join()
     with count_compilations() as seen:
         for _ in range(2):
             driver.turn(np.zeros((2, 2)), Evaluation(np.ones(2)))

@@ -216,7 +216,7 @@ def test_ask_and_tell_with_and_without_a_gradient() -> None:
         trial = study.ask()[0]
         x = 3.0 * trial.unit - 1.0
         study.tell(trial, float((x**2).sum()), grad=6.0 * x if i % 3 else None)
-    grads = np.asarray(study.ledger.follower()._driver.state.history.grad)
+    grads = np.asarray(study.ledger.follower().driver.state.history.grad)
     assert np.isfinite(grads).all(axis=1).sum() >= 9
     assert study.best.value < 0.05
 

@@ -83,7 +83,7 @@ def test_study_with_pending_trials(tmp_path) -> None:
     queued = study.ask()[0]
     study.tell(queued, error="out of memory")
     study.ask()
-    state = study.ledger.follower()._driver.state
+    state = study.ledger.follower().driver.state
     status = np.asarray(state.history.status)
     assert [(status == s).sum() for s in (past.PENDING, past.OBSERVED, past.FAILED)] == [2, 9, 1]
     study.close()

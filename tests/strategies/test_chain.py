@@ -112,7 +112,7 @@ def test_trials_of_other_horizons_are_not_shown_to_a_phase(tmp_path) -> None:
     study.tell(late, -100.0)
     study.tell(polish, [5.0, 6.0, 7.0, 8.0])
     study.ask(4)
-    assert float(np.min(study.ledger.follower()._driver.state.inner.value)) >= 5.0
+    assert float(np.min(study.ledger.follower().driver.state.inner.value)) >= 5.0
     assert study.best.value == 5.0
 
 

@@ -14,9 +14,9 @@ from jhpo import Study, testing
 from jhpo.errors import InvalidArgument
 from jhpo.keys import init_key, strategy_key
 from jhpo.space.space import Float, Space
-from jhpo.strategies._swarms import owners
 from jhpo.strategies.base import Evaluation
 from jhpo.strategies.pso import PRESETS, PSO
+from jhpo.strategies.swarms import owners
 
 ask, tell, absorb = jax.jit(PSO.ask), jax.jit(PSO.tell), jax.jit(PSO.absorb)
 BOX = Space({"x": Float(-1.0, 1.0), "y": Float(-1.0, 1.0)})

@@ -57,7 +57,12 @@ def assert_goes_on(path, remarks):
 
 def test_the_size_of_the_buffers_stands_in_the_snapshot(path):
     seen = []
-    change_snapshots(path, lambda stored: seen.append(stored["growths"]) or stored)
+
+    def look(stored):
+        seen.append(stored["growths"])
+        return stored
+
+    change_snapshots(path, look)
     assert seen == [2]
     assert_goes_on(path, remarks=0)
 
