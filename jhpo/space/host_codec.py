@@ -245,6 +245,20 @@ def default_units(space: Layout) -> np.ndarray:
     return unit
 
 
+def canonical_cells(space: Layout, index: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
+    """``int32[n, d]`` cells of a finite space to ``dtype[n, d]``: centres, inactive coordinates at their default."""
+    units = np.empty(index.shape, dtype)
+    on: dict[int, np.ndarray] = {}
+    for i in space.order:
+        state = np.ones(len(index), bool)
+        for parent, table in space.conditions[i]:
+            state &= on[parent] & np.asarray(table)[index[:, space.slices[parent].start]]
+        on[i], where = state, space.slices[i]
+        centres = centre_of(space.parameters[i], index[:, where], dtype, np)
+        units[:, where] = np.where(state[:, None], centres, space.default[where].astype(dtype)[None])
+    return units
+
+
 def static_groups(space: Layout, units: np.ndarray) -> list[tuple[dict[str, Any], np.ndarray]]:
     """Row numbers by the values of the static parameters, in the order of the values."""
     named = [(n, p, w) for n, p, w in zip(space.names, space.parameters, space.slices) if p.static]

@@ -163,14 +163,12 @@ class Space(Layout):
         if not 0 < total <= MAX_ENUMERATED:
             raise invalid("space", f"a finite space of at most {MAX_ENUMERATED} points", self, InvalidSpace)
         index = np.stack(np.unravel_index(np.arange(total), tuple(int(c) for c in self.cells)), axis=-1)
-
-        def points(index: jax.Array) -> tuple[jax.Array, jax.Array]:
-            units = self.canonical(self.from_index(index.astype(jnp.int32)))
-            return units, (self.unit_constraint(units) >= 0).all(axis=-1)
-
+        units = host.canonical_cells(self, index.astype(np.int32), np.dtype(jnp.result_type(float)))
+        units = np.unique(units, axis=0)
+        if not self.constraints:
+            return units
         with jax.ensure_compile_time_eval():  # also where a program that uses the space is being traced
-            units, feasible = (np.asarray(x) for x in jax.jit(points)(index))
-        return np.unique(units[feasible], axis=0)
+            return units[np.asarray((self.unit_constraint(jnp.asarray(units)) >= 0).all(axis=-1))]
 
     # -- unit coordinates (traceable) -----------------------------------------------------------------------
 

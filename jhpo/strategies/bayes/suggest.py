@@ -1,0 +1,158 @@
+"""What an ask of BayesOpt chooses between: a point of the design, or the model's, in the whole space or in a region."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jhpo.kernels.covariance import PROFILES
+from jhpo.space.space import Space
+from jhpo.strategies.bayes import fitting, thompson
+from jhpo.strategies.bayes import history as past
+from jhpo.strategies.bayes import model as modelling
+from jhpo.strategies.bayes import search as searching
+from jhpo.strategies.bayes.candidates import Box, Even, Search, design
+from jhpo.strategies.bayes.ground import Ground
+from jhpo.strategies.bayes.history import EMPTY, History, Region, Rules
+from jhpo.strategies.bayes.model import Surrogate
+from jhpo.strategies.bayes.options import BayesOptions
+
+# The model is conditioned on at most so many rows, and its parameters are fitted to at most so many.
+MODEL_ROWS, FIT_ROWS = 1024, 256
+# With gradients: rows of values in the model, and points of the design.
+SLOPE_MODEL_ROWS, _SLOPE_INITIAL = 256, 4
+# Beyond these the search keeps to a trust region, unless an option says otherwise.
+_REGION_DIM, _REGION_ROWS = 20, 1000
+# Share of points of the even design while the model predicts nothing.
+_BLIND = 0.25
+
+
+class BayesState(NamedTuple):
+    """The history in padded buffers, the parameters of the last fit, and the trust region."""
+
+    space: Space | None  # static; None where the strategy knows the ground
+    history: History  # N rows, N a power of two
+    used: jax.Array  # int32[], rows in use: the first ones
+    asked: jax.Array  # int32[], points asked for or absorbed so far
+    seed: jax.Array  # uint32[d], d columns of the ground, scramble of the initial design
+    theta: jax.Array  # float[1 + c, d + 3 (4 with gradients)], of the last fit: objective, then measured constraints
+    fitted: jax.Array  # int32[], ``asked`` at the last fit
+    region: Region
+
+
+def initial(options: BayesOptions, ground: Ground) -> jax.Array:
+    """int32[]: points of the design."""
+    most = _SLOPE_INITIAL if options.gradients else 8
+    usual = jnp.maximum(jnp.minimum(jnp.asarray(ground.count) + 1, most), options.batch)
+    return jnp.asarray(options.initial, jnp.int32) if options.initial else usual
+
+
+def rules(options: BayesOptions, ground: Ground) -> Rules:
+    """When the trust region changes."""
+    if options.gradients:
+        # a model that knows the slopes is soon right, or soon known to be wrong; at a local optimum, which it
+        # finds within few points, it looks elsewhere with all it knows
+        return Rules(successes=2, failures=max(3, options.batch), shortest=0.2, anew=False)
+    failures = jnp.maximum(jnp.asarray(ground.count), max(4, options.batch))
+    return Rules(successes=3, failures=failures, shortest=0.5**7, anew=True)
+
+
+def _global(options: BayesOptions, state: BayesState) -> bool:
+    """The search never keeps to a trust region while its buffers have this size."""
+    small = state.history.units.shape[1] <= _REGION_DIM and state.history.status.shape[0] <= _REGION_ROWS
+    return options.region == "never" or (options.region == "auto" and small and not options.gradients)
+
+
+def local_search(options: BayesOptions, state: BayesState) -> jax.Array:
+    """bool[]: the search keeps to the trust region."""
+    if _global(options, state):
+        return jnp.zeros((), bool)
+    if options.region == "auto" and not options.gradients:
+        return (state.history.units.shape[1] > _REGION_DIM) | (state.asked > _REGION_ROWS)
+    return jnp.ones((), bool)
+
+
+def _begins(options: BayesOptions, ground: Ground, state: BayesState) -> jax.Array:
+    """bool[]: points of the design are still to come, at the start of the search or of a region."""
+    if _global(options, state):
+        # a count that studies side by side have in common: of the two branches only one runs
+        return state.asked < initial(options, ground)
+    return here(state) < initial(options, ground)
+
+
+def here(state: BayesState) -> jax.Array:
+    """int32[]: points asked for in the present trust region."""
+    inside = (state.history.status != EMPTY) & (state.history.epoch == state.region.epoch)
+    return jnp.sum(inside, dtype=jnp.int32)
+
+
+def suggest(
+    options: BayesOptions, ground: Ground, state: BayesState, rows: jax.Array, key: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Points, and the parameters of the model and when they were fitted."""
+    return jax.lax.cond(
+        _begins(options, ground, state),
+        functools.partial(_design, options),
+        functools.partial(_model, options),
+        ground,
+        state,
+        rows,
+        key,
+    )
+
+
+def _design(
+    options: BayesOptions, ground: Ground, state: BayesState, rows: jax.Array, key: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    units = design(ground, state.history, state.asked, state.seed, options.batch, key)
+    return units, state.theta, state.fitted
+
+
+def _model(
+    options: BayesOptions, ground: Ground, state: BayesState, rows: jax.Array, key: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    history, profile = state.history, PROFILES[options.kernel]
+    fit_key, search_key, even_key = jax.random.split(key, 3)
+    local = local_search(options, state)
+    # a region begins anew with what was asked for in it
+    foreign = local & (history.epoch != state.region.epoch)
+    inside = history._replace(status=jnp.where(foreign, EMPTY, history.status))
+    weights = jnp.exp(-2.0 * state.theta[0, : ground.dim])
+    most = SLOPE_MODEL_ROWS if options.gradients else MODEL_ROWS
+    chosen, slots = modelling.select(inside, rows, most, weights, ground)
+    # the more there is, the less a few results more change the parameters
+    since = state.asked - state.fitted
+    refit = since * 32 >= state.asked
+    # a value's gradient goes through the warp too, which has to be smooth for that
+    kind = "half_log" if options.gradients and options.warp == "half_rank" else options.warp
+    surrogate = Surrogate(ground, profile, kind, options.fit_iterations, FIT_ROWS, options.fantasies)
+    model, theta = fitting.build(surrogate, chosen, state.theta, refit, fit_key)
+    search = Search(ground, profile, options.candidates, options.starts, options.search_iterations)
+    units = design(ground, history, state.asked, state.seed, options.batch, even_key)
+    lot = jax.random.uniform(jax.random.fold_in(even_key, 1), (options.batch,), units.dtype)
+    # where the model predicts no better than the mean it is no guide either
+    blind = _BLIND * jnp.clip(2.0 * model.unexplained - 1.0, 0.0, 1.0)
+    even = Even(lot < jnp.maximum(past.flatness(inside), blind), units)
+    where: dict[str, Any] = {"box": _box(ground, state, model, theta, local), "even": even, "key": search_key}
+    if options.picks == "thompson":
+        units = thompson.batch(search, model, history, options.batch, kernel=options.kernel, **where)
+    else:
+        units = searching.batch(search, surrogate, model, history, searching.Room(rows, slots), **where)
+    return units, theta, jnp.where(refit, state.asked, state.fitted)
+
+
+def _box(ground: Ground, state: BayesState, model: modelling.Model, theta: jax.Array, local: jax.Array) -> Box:
+    """The trust region, or the whole cube: sides in proportion to the lengthscales, within a factor e of length."""
+    d = ground.dim
+    zero, one = jnp.zeros((d,), theta.dtype), jnp.ones((d,), theta.dtype)
+    lengths = theta[0, :d]
+    mean = jnp.sum(jnp.where(ground.outline.live, lengths, 0.0)) / jnp.asarray(ground.count).astype(theta.dtype)
+    # a coordinate without influence has an endless lengthscale, and must not squeeze the box in all others
+    half = 0.5 * state.region.length * jnp.exp(jnp.clip(lengths - mean, -1.0, 1.0))
+    whole = ~local if ground.categorical is None else ~local | jnp.asarray(ground.categorical)
+    low = jnp.where(whole, zero, jnp.clip(model.incumbent - half, 0.0, 1.0))
+    high = jnp.where(whole, one, jnp.clip(model.incumbent + half, 0.0, 1.0))
+    return Box(low, high)
