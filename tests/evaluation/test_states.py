@@ -55,8 +55,14 @@ def warnings_are_errors():
         yield
 
 
-@pytest.mark.parametrize("chunk", [None, 5, 8])
-@pytest.mark.parametrize("model", [Linen(), Nnx], ids=["linen", "nnx"])
+@pytest.mark.parametrize(
+    ("model", "chunk"),
+    [
+        pytest.param(model, chunk, id=f"{name}-{chunk}", marks=[pytest.mark.slow] * (name == "nnx" and chunk != 5))
+        for name, model in (("linen", Linen()), ("nnx", Nnx))
+        for chunk in (None, 5, 8)
+    ],
+)
 def test_states_of_a_search_are_those_measured(model, chunk) -> None:
     trainable = task(model)
     result = jhpo.minimize(trainable, SPACE, jhpo.RandomSearch(12), budget=24, chunk=chunk)
