@@ -63,6 +63,7 @@ _cross_program = Programs(
     ),
     most=_MOST,
 )
+_expect_program = Programs(lambda strategy, state, units, mask: strategy.expect(state, units, mask), most=_MOST)
 _absorb_program = Programs(lambda strategy, state, units, result: strategy.absorb(state, units, result), most=_MOST)
 
 
@@ -214,6 +215,14 @@ class Driver:
             self._ensure()
             self._make_room()
             self.state = _absorb_program(self.strategy, self.state, *self._told(units, result))
+
+    def expect(self, units: np.ndarray, mask: np.ndarray) -> None:
+        """Points under way that the strategy did not ask for; ``mask`` is False where a row is padding."""
+        with self.precision():
+            self._ensure()
+            self._make_room()
+            told, _ = self._told(units, Evaluation(value=np.zeros(len(units))))
+            self.state = _expect_program(self.strategy, self.state, told, mask)
 
     def started(self) -> Request:
         """The request of the phase the strategy is in, begun if it was not."""

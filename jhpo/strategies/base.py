@@ -54,7 +54,7 @@ def static_field(default: Any = dataclasses.MISSING) -> Any:
 
 
 # Methods that compute: infinity means "nothing seen yet" in a state, whatever JAX's debugging switches say.
-_PROGRAMS = frozenset(("init", "ask", "tell", "absorb", "advance", "grow"))
+_PROGRAMS = frozenset(("init", "ask", "tell", "absorb", "expect", "advance", "grow"))
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(static_field,))
@@ -187,6 +187,14 @@ class Strategy:
         return state
 
     # -- histories that grow --------------------------------------------------------------------------------
+
+    def expect(self, state: Any, units: jax.Array, mask: jax.Array) -> Any:
+        """The state once points are under way that it did not ask for (enqueued ones): their results come by `absorb`.
+
+        A steady strategy that would ask for the same points says so; the others keep their state. ``mask`` bool[n] is
+        False where a row is padding.
+        """
+        return state
 
     def prepare(self, evaluations: int) -> Any:
         """The strategy with its buffers sized for so many evaluations; itself if it keeps no history."""

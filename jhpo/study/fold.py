@@ -25,6 +25,7 @@ class Closing(NamedTuple):
     members: np.ndarray  # int64[n], trial of each row; -1 where the row was not handed out
     told: np.ndarray  # bool[n], the row's trial was finished before the generation was closed
     others: np.ndarray  # int64[k], trials of earlier generations or foreign ones told since the last closing
+    expected: np.ndarray  # int64[j], foreign ones added since the last closing that are not told yet
 
 
 class Fold:
@@ -54,6 +55,7 @@ class Fold:
         self.waiting: list[int] = []  # ids in the order in which they are to be handed out
         self.running: set[int] = set()
         self._others: list[np.ndarray] = []
+        self._added: list[int] = []  # foreign trials since the last closing
         self._apply: dict[type[Event], Callable[[Any], None]] = {
             events.Begin: self._begin, events.Ask: self._ask, events.Batch: self._batch, events.Tell: self._tell,
             events.Enqueue: self._enqueue, events.Claim: self._claim, events.Attach: self._attach,
@@ -87,13 +89,14 @@ class Fold:
         told[there] = self.table.done()[self.members[there]]
         others = np.concatenate(self._others) if self._others else np.empty(0, np.int64)
         mine = (self.table.generation.array[others] == self.opened - 1) & (self.table.member.array[others] >= 0)
-        return Closing(self.opened - 1, self.members.copy(), told, others[~mine])
+        added = np.asarray(self._added, np.int64)
+        return Closing(self.opened - 1, self.members.copy(), told, others[~mine], added[~self.table.done()[added]])
 
     def _open(self, rows: int) -> None:
         if not 0 < rows <= _MAX_ROWS:
             raise ValueError(f"a generation of {rows} rows")
         self.closings.append(self.closing())
-        self._others = []
+        self._others, self._added = [], []
         self.opened += 1
         self.handed = 0
         self.members = np.full(rows, -1, np.int64)
@@ -172,7 +175,9 @@ class Fold:
         return np.arange(rows.start, rows.stop)
 
     def _enqueue(self, event: events.Enqueue) -> None:
-        self.waiting.extend(self._add_foreign(event).tolist())
+        ids = self._add_foreign(event).tolist()
+        self.waiting.extend(ids)
+        self._added.extend(ids)
 
     def _attach(self, event: events.Attach) -> None:
         self._finish(self._add_foreign(event), event.results, event.time)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -45,6 +46,7 @@ class Follower:
         self.driver = Driver(strategy, space, root)
         self.units = np.empty((0, space.dim))  # float[n, d], the rows of the open generation
         self._absorbs = strategy.steady or type(strategy).absorb is not Strategy.absorb
+        self._expects = type(strategy).expect is not Strategy.expect
         self._warned = False
 
     @property
@@ -96,6 +98,9 @@ class Follower:
                 # values after another share of the training tell this phase nothing
                 horizon = self.driver.started().horizon
                 absorbed = self._absorb(closing.others[table.horizon.array[closing.others] == horizon], table)
+            if self._expects and len(closing.expected):
+                horizon = self.driver.started().horizon
+                absorbed |= self._expect(closing.expected[table.horizon.array[closing.expected] == horizon], table)
             if closing.generation < 0:
                 result = self._evaluation(np.full(self.strategy.population, -1, np.int64), table)
                 self.units = self.driver.ask() if absorbed else self.driver.turn(None, result)
@@ -121,15 +126,23 @@ class Follower:
         return units
 
     def _absorb(self, ids: np.ndarray, table: TrialTable) -> bool:
+        for padded, units, mask in self._parts(ids, table):
+            self.driver.absorb(units, self._evaluation(padded, table)._replace(mask=mask))
+        return len(ids) > 0
+
+    def _expect(self, ids: np.ndarray, table: TrialTable) -> bool:
+        for _, units, mask in self._parts(ids, table):
+            self.driver.expect(units, mask)
+        return len(ids) > 0
+
+    def _parts(self, ids: np.ndarray, table: TrialTable) -> Iterator[tuple[np.ndarray, np.ndarray, Any]]:
+        """Ids, a population at a time and padded with -1, their rows, and which of them are there."""
         rows = self.strategy.population
         for start in range(0, len(ids), rows):
             padded = np.full(rows, -1, np.int64)
             part = ids[start : start + rows]
             padded[: len(part)] = part
-            units = np.where((padded >= 0)[:, None], table.unit.array[padded], 0.5)
-            mask: Any = padded >= 0
-            self.driver.absorb(units, self._evaluation(padded, table)._replace(mask=mask))
-        return len(ids) > 0
+            yield padded, np.where((padded >= 0)[:, None], table.unit.array[padded], 0.5), padded >= 0
 
     def _evaluation(self, ids: np.ndarray, table: TrialTable) -> Evaluation:
         """Results of trials, NaN where the id is -1; its structure is the same in every generation of a phase."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sqlite3
 import subprocess
 import sys
 import textwrap
@@ -101,6 +103,25 @@ def _next(study: jhpo.Study, url: str, tmp_path) -> np.ndarray:
     loaded = jhpo.Study.load(f"sqlite:///{copy}")
     last = int(loaded.history.table.size) - 1
     return loaded[last].unit
+
+
+@pytest.mark.parametrize("claimed", [True, False])
+def test_an_enqueued_point_is_known_before_its_result(tmp_path, claimed: bool) -> None:
+    """Running, or still in the queue: the default is proposed once, and a resumed study goes on alike."""
+    url = f"sqlite:///{tmp_path}/study.db"
+    with jhpo.Study(PLANE, SMALL, storage=url, seed=2) as study:
+        study.enqueue({"x": 0.5, "y": 0.5})
+        trials = [*study.ask(1), *study.ask(6)] if claimed else study.ask(7)
+        points = {(t.params["x"], t.params["y"]) for t in trials}
+        assert len(trials) == len(points) == 7
+        for trial in reversed(trials):
+            study.tell(trial, float(trial.params["x"]))
+        copy = sqlite3.connect(tmp_path / "copy.db")
+        with contextlib.closing(sqlite3.connect(tmp_path / "study.db")) as source, contextlib.closing(copy):
+            source.backup(copy)
+        (after,) = study.ask()
+    with jhpo.Study(PLANE, SMALL, storage=f"sqlite:///{tmp_path}/copy.db", seed=2, resume=True) as again:
+        assert again.ask()[0].params == after.params
 
 
 # -- buffers and compilations ------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from jhpo.strategies.bayes import history as past
 from jhpo.strategies.bayes import model as modelling
 from jhpo.strategies.bayes import suggest as asking
 from jhpo.strategies.bayes.ground import Ground, columns_for, padded_ground
-from jhpo.strategies.bayes.history import bucket
+from jhpo.strategies.bayes.history import EMPTY, PENDING, bucket
 from jhpo.strategies.bayes.options import BayesOptions
 from jhpo.strategies.bayes.suggest import BayesState
 
@@ -186,6 +186,14 @@ class BayesOpt(BayesOptions, Strategy):
     def absorb(self, state: BayesState, units: jax.Array, result: Evaluation) -> BayesState:
         told = self.tell(state, units, result)
         return told._replace(asked=state.asked + (told.used - state.used))
+
+    def expect(self, state: BayesState, units: jax.Array, mask: jax.Array) -> BayesState:
+        ground, dtype = self._ground(state), state.history.units.dtype
+        nothing = Evaluation(value=jnp.zeros(units.shape[:1], dtype), mask=mask)
+        rows = past.told(ground, ground.widened(units), nothing, self.constraints, dtype, self._slopes(ground))
+        rows = rows._replace(status=jnp.where(mask, PENDING, EMPTY).astype(jnp.int32))
+        history, used = past.record(state.history, state.used, rows, state.region.epoch, state.asked)
+        return state._replace(history=history, used=used, asked=state.asked + (used - state.used))
 
     # -- gradients ------------------------------------------------------------------------------------------
 
