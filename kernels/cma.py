@@ -19,18 +19,32 @@ import numpy as np
 from jax.scipy.special import ndtr, ndtri
 
 _HIGH = jax.lax.Precision.HIGHEST
+# Ranks of so many members come from all pairs: under vmap faster than sorting many short rows.
+_PAIRS = 64
+# How many are inside is judged from so many draws on.
+_ENOUGH_DRAWS = 64
 
 
 class Rates(NamedTuple):
-    """Recombination weights and learning rates for one size of generation."""
+    """What follows from the size of a generation: scalars, or rows of a table of sizes."""
 
-    weights: jax.Array  # float[m], by rank; the positive ones sum to 1, 0 beyond the generation's size
+    middle: jax.Array  # float[], logarithm of the rank whose weight is 0
+    attract: jax.Array  # float[], factor of the positive weights, which sum to 1
+    repel: jax.Array  # float[], factor of the negative ones
     mu_eff: jax.Array  # float[], variance-effective selection mass
     c_sigma: jax.Array  # float[]
     d_sigma: jax.Array  # float[]
     c_c: jax.Array  # float[]
     c_1: jax.Array  # float[]
     c_mu: jax.Array  # float[]
+
+
+class Sums(NamedTuple):
+    """What a generation, or a part of it, says about the distribution; parts add up."""
+
+    step: jax.Array  # float[d], of the positive weights
+    outer: jax.Array  # float[d, d] or float[d], weighted outer products, those of negative weights scaled
+    minus: jax.Array  # float[], sum of the negative weights
 
 
 class Gaussian(NamedTuple):
@@ -48,43 +62,45 @@ class Gaussian(NamedTuple):
     stale: jax.Array  # int32[], updates since the factorisation
 
 
-def rates(size: jax.Array, count: int, dim: int, diagonal: bool) -> Rates:
-    """Weights and learning rates (Table 1, eqs. 49-58) for a generation of ``size <= count`` members.
+def rates(sizes: np.ndarray, dim: int, diagonal: bool, dtype: np.dtype) -> Rates:
+    """Weights and learning rates (Table 1, eqs. 49-58) for generations of several sizes: a table.
 
     Args:
-      size: float[], members that count; may be traced, so that a growing population compiles once.
-      count: static length of the weights.
+      sizes: int[k], members of a generation, at least 2.
       dim: number of adapted coordinates.
       diagonal: learn faster, as fewer numbers are learned (Ros & Hansen 2008).
+      dtype: of the result.
 
-    >>> r = rates(jnp.float32(10.0), 10, 10, False)
-    >>> round(float(r.mu_eff), 2), round(float(r.weights[:5].sum()), 5)
+    >>> r = rates(np.array([10]), 10, False, np.dtype("float32"))
+    >>> round(float(r.mu_eff[0]), 2), round(float(weight(r, jnp.arange(1.0, 6.0)).sum()), 5)
     (3.17, 1.0)
     """
-    dtype, n = size.dtype, float(max(dim, 1))
-    rank = jnp.arange(1, count + 1, dtype=dtype)
-    raw = jnp.where(rank <= size, jnp.log((size + 1) / 2) - jnp.log(rank), 0.0)  # (49)
-    plus, minus = jnp.maximum(raw, 0.0), jnp.maximum(-raw, 0.0)
-    tiny = float(np.finfo(dtype).tiny)
+    rows = [_rates(int(size), float(max(dim, 1)), diagonal) for size in sizes]
+    return Rates(*(jnp.asarray(np.array(column), dtype) for column in zip(*rows)))
+
+
+def _rates(size: int, n: float, diagonal: bool) -> tuple[float, ...]:
+    middle = math.log((size + 1) / 2)
+    raw = middle - np.log(np.arange(1, size + 1))  # (49)
+    plus, minus = np.maximum(raw, 0.0), np.maximum(-raw, 0.0)
     mu_eff = plus.sum() ** 2 / (plus**2).sum()
-    mu_minus = minus.sum() ** 2 / jnp.maximum((minus**2).sum(), tiny)
+    mu_minus = minus.sum() ** 2 / (minus**2).sum()
     c_1 = 2.0 / ((n + 1.3) ** 2 + mu_eff)  # (57)
     c_mu = 2.0 * (0.25 + mu_eff + 1.0 / mu_eff - 2.0) / ((n + 2.0) ** 2 + mu_eff)  # (58)
     faster = (n + 2.0) / 3.0 if diagonal else 1.0
-    c_1 = jnp.minimum(c_1 * faster, 0.5)
-    c_mu = jnp.minimum(c_mu * faster, 1.0 - c_1)
-    shrink = jnp.minimum(1.0 + c_1 / c_mu, 1.0 + 2.0 * mu_minus / (mu_eff + 2.0))  # (50), (51)
-    shrink = jnp.minimum(shrink, (1.0 - c_1 - c_mu) / (n * c_mu))  # (52)
+    c_1 = min(c_1 * faster, 0.5)
+    c_mu = min(c_mu * faster, 1.0 - c_1)
+    shrink = min(1.0 + c_1 / c_mu, 1.0 + 2.0 * mu_minus / (mu_eff + 2.0), (1.0 - c_1 - c_mu) / (n * c_mu))  # (50)-(52)
     c_sigma = (mu_eff + 2.0) / (n + mu_eff + 5.0)  # (55)
-    return Rates(
-        weights=plus / plus.sum() - minus * (shrink / jnp.maximum(minus.sum(), tiny)),  # (53)
-        mu_eff=mu_eff,
-        c_sigma=c_sigma,
-        d_sigma=1.0 + 2.0 * jnp.maximum(0.0, jnp.sqrt((mu_eff - 1.0) / (n + 1.0)) - 1.0) + c_sigma,
-        c_c=(4.0 + mu_eff / n) / (n + 4.0 + 2.0 * mu_eff / n),  # (56)
-        c_1=c_1,
-        c_mu=c_mu,
-    )
+    d_sigma = 1.0 + 2.0 * max(0.0, math.sqrt((mu_eff - 1.0) / (n + 1.0)) - 1.0) + c_sigma
+    c_c = (4.0 + mu_eff / n) / (n + 4.0 + 2.0 * mu_eff / n)  # (56)
+    return middle, 1.0 / plus.sum(), shrink / minus.sum(), mu_eff, c_sigma, d_sigma, c_c, c_1, c_mu
+
+
+def weight(r: Rates, rank: jax.Array) -> jax.Array:
+    """``float[...]`` recombination weights (53) of ranks ``float[...]``, 1 for the best."""
+    raw = r.middle - jnp.log(rank)
+    return raw * jnp.where(raw > 0, r.attract, r.repel)
 
 
 def gaussian(mean: jax.Array, sigma: jax.Array, diagonal: bool) -> Gaussian:
@@ -144,24 +160,46 @@ def sample(g: Gaussian, key: jax.Array, n: int) -> jax.Array:
     return g.mean[None, :] + (g.sigma * g.scale)[None, :] * _apply(g.root, z)
 
 
-def sample_inside(g: Gaussian, key: jax.Array, n: int, rounds: jax.Array) -> jax.Array:
-    """``float[n, d]`` draws; rows with a coordinate outside [0, 1] are drawn again, at most ``rounds`` times.
+class _Drawing(NamedTuple):
+    """Members that are being drawn."""
 
-    What is still outside then is returned as it is: in many dimensions that may be nearly every row.
+    x: jax.Array  # float[n, d]
+    lost: jax.Array  # bool[n], rows that are outside
+    found: jax.Array  # int32[], draws that were inside
+    turn: jax.Array  # int32[]
+
+
+def sample_inside(g: Gaussian, key: jax.Array, n: int, rounds: jax.Array) -> jax.Array:
+    """``float[n, d]`` draws; those outside of [0, 1] give way to others, of at most ``rounds`` times n more.
+
+    Where so few are inside that the rounds could not suffice, as in many dimensions, drawing ends at once, and what is
+    still outside is returned as it is.
     """
+    rows = jnp.arange(n, dtype=jnp.int32)
 
     def outside(x: jax.Array) -> jax.Array:
         return ((x < 0.0) | (x > 1.0)).any(axis=1)
 
-    def again(carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        x, i = carry
-        fresh = sample(g, jax.random.fold_in(key, i), n)
-        return jnp.where(outside(x)[:, None], fresh, x), i + 1
+    def again(c: _Drawing) -> _Drawing:
+        fresh = sample(g, jax.random.fold_in(key, c.turn), n)
+        # the first of the fresh rows that are inside takes the first empty place, and so on
+        good = ~outside(fresh)
+        nth = jnp.cumsum(good, dtype=jnp.int32) - 1
+        source = jnp.zeros((n,), jnp.int32).at[jnp.where(good, nth, n)].set(rows, mode="drop")
+        place = jnp.cumsum(c.lost, dtype=jnp.int32) - 1
+        filled = c.lost & (place <= nth[-1])
+        x = jnp.where(filled[:, None], fresh[source[place]], c.x)
+        return _Drawing(x, c.lost & ~filled, c.found + nth[-1] + 1, c.turn + 1)
 
-    def needed(carry: tuple[jax.Array, jax.Array]) -> jax.Array:
-        return outside(carry[0]).any() & (carry[1] <= rounds)
+    def needed(c: _Drawing) -> jax.Array:
+        drawn = n * c.turn
+        hopeless = (drawn >= _ENOUGH_DRAWS) & (rounds * c.found < drawn)
+        return c.lost.any() & (c.turn <= rounds) & ~hopeless
 
-    return jax.lax.while_loop(needed, again, (sample(g, key, n), jnp.ones((), jnp.int32)))[0]
+    first = sample(g, key, n)
+    lost = outside(first)
+    begin = _Drawing(first, lost, n - lost.sum(dtype=jnp.int32), jnp.ones((), jnp.int32))
+    return jax.lax.while_loop(needed, again, begin).x
 
 
 def reflected(x: jax.Array) -> jax.Array:
@@ -174,34 +212,74 @@ def reflected(x: jax.Array) -> jax.Array:
     return jnp.minimum(t, 2.0 - t)
 
 
-def update(g: Gaussian, r: Rates, x: jax.Array, order: jax.Array, valid: jax.Array, adapted: np.ndarray) -> Gaussian:
-    """The distribution after one generation.
+def ahead(value: jax.Array, violation: jax.Array | None, other: jax.Array, its: jax.Array | None) -> jax.Array:
+    """``bool[n, m]``: the second generation's member m is better than the first one's n, by violation, then value.
+
+    Args:
+      value, violation: float[n], of the members compared; violations None where there are none.
+      other, its: float[m], of those that may be better.
+    """
+    better = other[None, :] < value[:, None]
+    if violation is None or its is None:
+        return better
+    return (its[None, :] < violation[:, None]) | ((its[None, :] == violation[:, None]) & better)
+
+
+def ranks(value: jax.Array, violation: jax.Array | None) -> jax.Array:
+    """``int32[n]``: how many members are better, equal ones in their order."""
+    n = value.shape[0]
+    if n > _PAIRS:
+        order = jnp.argsort(value) if violation is None else jnp.lexsort((value, violation))
+        return jnp.zeros((n,), jnp.int32).at[order].set(jnp.arange(n, dtype=jnp.int32))
+    rows = jnp.arange(n, dtype=jnp.int32)
+    better = ahead(value, violation, value, violation)
+    equal = ~better & ~better.T & (rows[None, :] < rows[:, None])
+    return (better | equal).sum(axis=1, dtype=jnp.int32)
+
+
+def category_weights(chosen: jax.Array, weights: jax.Array, categories: int) -> jax.Array:
+    """``float[d, k]``: summed weights ``float[m]`` of the members that had each category, ``chosen`` int32[m, d]."""
+    onehot = jax.nn.one_hot(chosen, categories, dtype=weights.dtype)
+    return jnp.einsum("m,mdk->dk", weights, onehot, precision=_HIGH)
+
+
+def sums(g: Gaussian, x: jax.Array, weights: jax.Array, adapted: np.ndarray) -> Sums:
+    """What members say.
 
     Args:
       g: the distribution ``x`` was drawn from.
-      r: its rates; ``weights`` has one entry a row of ``x``.
       x: float[m, d], the points to learn from: draws of `sample`, or where they were moved to.
-      order: int32[m], rows from best to worst.
-      valid: bool[m], False for failed members: they neither attract nor repel.
+      weights: float[m], 0 for members that do not count.
       adapted: bool[d], static: coordinates the Gaussian describes; the others stay as they are.
+    """
+    n = float(max(int(adapted.sum()), 1))
+    y = jnp.where(jnp.asarray(adapted)[None, :], (x - g.mean[None, :]) / (g.sigma * g.scale)[None, :], 0.0)
+    y = jnp.where((weights != 0)[:, None], y, 0.0)
+    plus, minus = jnp.maximum(weights, 0.0), jnp.minimum(weights, 0.0)
+    norm = jnp.maximum((_apply(g.inverse, y) ** 2).sum(axis=1), float(np.finfo(x.dtype).tiny))
+    signed = jnp.where(weights < 0, weights * n / norm, plus)  # (46)
+    if g.cov.ndim == 1:
+        outer = jnp.matmul(signed, y**2, precision=_HIGH)
+    else:
+        outer = jnp.matmul(y.T, signed[:, None] * y, precision=_HIGH)
+    return Sums(jnp.matmul(plus, y, precision=_HIGH), outer, minus.sum())  # (41)
 
-    Without a single valid member nothing changes.
+
+def update(g: Gaussian, r: Rates, said: Sums, adapted: np.ndarray) -> Gaussian:
+    """The distribution after one generation.
+
+    Args:
+      g: the distribution before.
+      r: rates of the generation's size.
+      said: by the generation, its positive weights summing to 1.
+      adapted: bool[d], static: coordinates the Gaussian describes.
     """
     dtype = g.mean.dtype
     n = float(max(int(adapted.sum()), 1))
     on = jnp.asarray(adapted)
-    y = jnp.where(on[None, :], (x - g.mean[None, :]) / (g.sigma * g.scale)[None, :], 0.0)
-    weights = jnp.zeros_like(r.weights).at[order].set(r.weights)
-    weights = jnp.where(valid, weights, 0.0)
-    y = jnp.where((weights != 0)[:, None], y, 0.0)
-    plus = jnp.maximum(weights, 0.0)
-    mass = plus.sum()
-    plus = plus / jnp.where(mass > 0, mass, 1.0)
-    step = jnp.matmul(plus, y, precision=_HIGH)  # (41)
-    mean = g.mean + g.sigma * g.scale * step  # (42)
+    mean = g.mean + g.sigma * g.scale * said.step  # (42)
 
-    z = _apply(g.inverse, y)
-    whitened = _apply(g.inverse, step[None, :])[0]
+    whitened = _apply(g.inverse, said.step[None, :])[0]
     keep = jnp.sqrt(r.c_sigma * (2.0 - r.c_sigma) * r.mu_eff)
     path_sigma = (1.0 - r.c_sigma) * g.path_sigma + keep * whitened  # (43)
     length = jnp.sqrt((path_sigma**2).sum())
@@ -211,25 +289,20 @@ def update(g: Gaussian, r: Rates, x: jax.Array, order: jax.Array, valid: jax.Arr
     age = (g.generation + 1).astype(dtype)
     start = jnp.sqrt(1.0 - (1.0 - r.c_sigma) ** (2.0 * age))
     moving = (length / start < (1.4 + 2.0 / (n + 1.0)) * expected).astype(dtype)  # h_sigma
-    path_c = (1.0 - r.c_c) * g.path_c + moving * jnp.sqrt(r.c_c * (2.0 - r.c_c) * r.mu_eff) * step  # (45)
-    norm = jnp.maximum((z**2).sum(axis=1), float(np.finfo(dtype).tiny))
-    signed = jnp.where(weights < 0, weights * n / norm, plus)  # (46)
-    total = plus.sum() + jnp.minimum(weights, 0.0).sum()
-    decay = 1.0 + r.c_1 * (1.0 - moving) * r.c_c * (2.0 - r.c_c) - r.c_1 - r.c_mu * total
+    path_c = (1.0 - r.c_c) * g.path_c + moving * jnp.sqrt(r.c_c * (2.0 - r.c_c) * r.mu_eff) * said.step  # (45)
+    decay = 1.0 + r.c_1 * (1.0 - moving) * r.c_c * (2.0 - r.c_c) - r.c_1 - r.c_mu * (1.0 + said.minus)
     if g.cov.ndim == 1:
-        cov = decay * g.cov + r.c_1 * path_c**2 + r.c_mu * jnp.matmul(signed, y**2, precision=_HIGH)
+        cov = decay * g.cov + r.c_1 * path_c**2 + r.c_mu * said.outer
         cov = jnp.where(on, jnp.maximum(cov, float(np.finfo(dtype).tiny)), 1.0)
     else:
-        outer = jnp.matmul(y.T, signed[:, None] * y, precision=_HIGH)
-        cov = decay * g.cov + r.c_1 * path_c[:, None] * path_c[None, :] + r.c_mu * outer  # (47)
+        cov = decay * g.cov + r.c_1 * path_c[:, None] * path_c[None, :] + r.c_mu * said.outer  # (47)
         cov = jnp.where(on[:, None] & on[None, :], 0.5 * (cov + cov.T), jnp.eye(len(adapted), dtype=dtype))
     stale = g.stale + 1
     due = stale.astype(dtype) * (10.0 * n * (r.c_1 + r.c_mu)) >= 1.0
     root, inverse = jax.lax.cond(due, _factors, lambda _: (g.root, g.inverse), cov)
-    new = Gaussian(
+    return Gaussian(
         mean, sigma, cov, root, inverse, path_sigma, path_c, g.scale, g.generation + 1, jnp.where(due, 0, stale)
     )
-    return jax.tree.map(lambda a, b: jnp.where(mass > 0, a, b), new, g)
 
 
 def _factors(cov: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -275,21 +348,16 @@ def margin(g: Gaussian, low: jax.Array, high: jax.Array, discrete: np.ndarray, a
     )
 
 
-def spread_categories(
-    table: jax.Array, chosen: jax.Array, weights: jax.Array, rate: jax.Array, least: jax.Array
-) -> jax.Array:
+def spread_categories(table: jax.Array, target: jax.Array, rate: jax.Array, least: jax.Array) -> jax.Array:
     """Category probabilities after one generation, each kept above ``least`` (Hamano et al. 2024, CatCMA, eqs. 9, 18).
 
     Args:
       table: float[d, k], rows that sum to 1; zeros stand for categories that do not exist.
-      chosen: int32[m, d], categories that were evaluated.
-      weights: float[m], >= 0, summing to 1 (or all 0: nothing is learned).
+      target: float[d, k], weight of the members that had each category: rows that sum to 1, or to 0 to learn nothing.
       rate: float[], learning rate. least: float[], smaller than 1 / k.
     """
     exists = table > 0
-    onehot = jax.nn.one_hot(chosen, table.shape[1], dtype=table.dtype)
-    target = jnp.einsum("m,mdk->dk", weights, onehot, precision=_HIGH)
-    moved = table + rate * (target - weights.sum() * table)
+    moved = table + rate * (target - target.sum(axis=1, keepdims=True) * table)
     count = exists.sum(axis=1, keepdims=True).astype(table.dtype)
     floor = jnp.minimum(least, 0.5 / count)
     raised = jnp.where(exists, jnp.maximum(moved, floor), 0.0)

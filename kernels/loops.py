@@ -66,6 +66,21 @@ def in_turn(f: F) -> F:
     return wrapper  # type: ignore[return-value]
 
 
+@jax.custom_batching.custom_vmap
+def most(count: jax.Array) -> jax.Array:
+    """``int32[]``: the count itself; under vmap the greatest of a batch, the same for all and itself not batched.
+
+    For the bounds of a loop whose body leaves out what a row has not: the loop is then as long as the longest, and
+    nothing has to be selected after every turn.
+    """
+    return count
+
+
+@most.def_vmap
+def _most_of_a_batch(size: int, batched: list[bool], count: jax.Array) -> tuple[jax.Array, bool]:
+    return (jnp.max(count) if batched[0] else count), False
+
+
 def wide_sums(f: F) -> F:
     """``f`` whose sums over all of a small matrix a CPU makes 16 numbers at a time instead of one by one.
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ import numpy as np
 
 from jhpo.errors import check_integer, check_number, invalid
 from jhpo.kernels import cma
+from jhpo.kernels.loops import most
 from jhpo.space.cells import edge_of
 from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation, Strategy, default_dtype, feasible_value, static_field, strategy
@@ -21,7 +23,7 @@ CLIPPED = 50  # evaluations a dimension that "auto" clips
 ROUNDS = 20  # times that points outside are drawn again before they are reflected
 WIDE = 0.1  # deviation above which they are: a narrow search beside a bound would reject nearly all of its points
 DIAGONAL_ABOVE = 200  # dimensions
-_LOST = jnp.inf  # value and violation of a member that failed or was not told
+LARGEST = 2048  # members of a generation that has grown
 
 
 class CMAESState(NamedTuple):
@@ -31,11 +33,14 @@ class CMAESState(NamedTuple):
     gauss: cma.Gaussian
     table: jax.Array  # float[d, k], probabilities of the categories, k = 0 without any
     asked: jax.Array  # float[n, d], what is learned from the points asked for: themselves, or their unreflected draws
-    rows: jax.Array  # float[m, d], members of the generation, m = population * growth
-    value: jax.Array  # float[m], +inf where failed or not told yet
-    violation: jax.Array  # float[m], as in `feasible_value`
-    told: jax.Array  # int32[], rows that are filled
-    size: jax.Array  # int32[], members of a generation of this run
+    rows: jax.Array  # float[b, n, d], members of the last b asks: a ring
+    value: jax.Array  # float[b, n], +inf where failed
+    violation: jax.Array  # float[b, n], as in `feasible_value`
+    rank: jax.Array  # int32[b, n], among those of the same ask
+    slot: jax.Array  # int32[], where the next ask goes: the same for all searches side by side
+    told: jax.Array  # int32[], asks of this generation that were told
+    factor: jax.Array  # int32[], asks of a generation of this run
+    leader: jax.Array  # float[2], violation and value of the generation's best member so far
     recent: jax.Array  # float[h], best values of the last h generations of this run, a ring
     done: jax.Array  # bool[], this run has converged: the next ask starts another
     first_sigma: jax.Array  # float[], step size this run started with
@@ -46,6 +51,58 @@ class CMAESState(NamedTuple):
     best_unit: jax.Array  # float[d]
     best_value: jax.Array  # float[], +inf before the first success
     best_violation: jax.Array  # float[]
+
+
+class _Members(NamedTuple):
+    """The ring of asks, to be read; violations are None where nothing is constrained."""
+
+    rows: jax.Array
+    value: jax.Array
+    violation: jax.Array | None
+    rank: jax.Array
+    slot: jax.Array
+
+
+class _Shares(NamedTuple):
+    """Of the positive weights."""
+
+    mass: jax.Array  # float[], their sum: 0 if all members failed
+    categories: jax.Array  # float[d, k], of each category
+
+
+# Conditional steps hand these on untouched: a program that selects or copies them would pay for all they could hold.
+_HEAVY = ("asked", "rows", "value", "violation", "rank", "slot")
+
+
+def _without_members(state: CMAESState) -> CMAESState:
+    return state._replace(**dict.fromkeys(_HEAVY))
+
+
+def _with_members(light: CMAESState, state: CMAESState) -> CMAESState:
+    return light._replace(**{name: getattr(state, name) for name in _HEAVY})
+
+
+def _slot(members: _Members, i: jax.Array) -> jax.Array:
+    """Where the ask lies that came ``i`` before the last."""
+    return (members.slot - 1 - i) % members.rank.shape[0]
+
+
+def _ranks_of_all(members: _Members, factor: jax.Array, blocks: jax.Array) -> jax.Array:
+    """int32[b, n]: ranks in the generation of the last ``factor`` asks, of at most ``blocks``; equal ones by age."""
+
+    def two(i: jax.Array, j: jax.Array, rank: jax.Array) -> jax.Array:
+        new, old = _slot(members, i), _slot(members, j)
+        its = (None, None) if members.violation is None else (members.violation[new], members.violation[old])
+        # [old, new]: the newer one is better, and otherwise the older one comes first
+        later = cma.ahead(members.value[old], its[1], members.value[new], its[0])
+        both = j < factor
+        rank = rank.at[new].add(jnp.where(both, (~later).sum(axis=0, dtype=jnp.int32), 0))
+        return rank.at[old].add(jnp.where(both, later.sum(axis=1, dtype=jnp.int32), 0))
+
+    def one(i: jax.Array, rank: jax.Array) -> jax.Array:
+        return jax.lax.fori_loop(i + 1, blocks, lambda j, rank: two(i, j, rank), rank)
+
+    return jax.lax.fori_loop(0, blocks - 1, one, members.rank)
 
 
 @strategy
@@ -63,7 +120,7 @@ class CMAES(Strategy):
       restarts: ``"none"``; ``"ipop"``: a converged run starts again elsewhere with twice the population (Auger &
         Hansen 2005); ``"bipop"``: large runs alternate with small ones (Hansen 2009). A run with a larger population
         takes several asks a generation.
-      growth: largest factor by which the population grows, a power of two.
+      growth: largest factor by which the population grows, a power of two; no generation grows beyond 2,048 members.
       covariance: ``"full"``, ``"diagonal"`` (Ros & Hansen 2008), or ``"auto"``: diagonal above 200 dimensions.
       bounds: ``"reflect"``: points outside are drawn again while the search is wide, then folded back and learned from
         unfolded. ``"auto"`` moves them to the bound during the first ``50 d`` evaluations, and learns from there: an
@@ -107,7 +164,7 @@ class CMAES(Strategy):
         mean = jnp.asarray(space.default_unit(), dtype)
         if self.start == "random":
             mean = space.sample_unit(key, 1, dtype)[0]
-        m = n * (self.growth if self.restarts != "none" else 1)
+        b = self._asks
         infinite = jnp.asarray(jnp.inf, dtype)
         count = lambda value: jnp.asarray(value, jnp.int32)  # noqa: E731
         sigma = jnp.asarray(self.sigma, dtype)
@@ -116,11 +173,14 @@ class CMAES(Strategy):
             gauss=cma.gaussian(mean, sigma, self._diagonal(space)),
             table=_first_table(space, dtype),
             asked=jnp.full((n, d), jnp.asarray(0.5, dtype)),
-            rows=jnp.full((m, d), jnp.asarray(0.5, dtype)),
-            value=jnp.full((m,), infinite),
-            violation=jnp.full((m,), infinite),
+            rows=jnp.full((b, n, d), jnp.asarray(0.5, dtype)),
+            value=jnp.full((b, n), infinite),
+            violation=jnp.full((b, n), infinite),
+            rank=jnp.zeros((b, n), jnp.int32),
+            slot=count(0),
             told=count(0),
-            size=count(n),
+            factor=count(1),
+            leader=jnp.full((2,), infinite),
             recent=jnp.full((10 + -(-30 * d // n),), infinite),
             done=jnp.asarray(False),
             first_sigma=sigma,
@@ -136,7 +196,8 @@ class CMAES(Strategy):
     def ask(self, state: CMAESState, key: jax.Array) -> tuple[jax.Array, CMAESState]:
         k_restart, k_normal, k_category = jax.random.split(key, 3)
         if self.restarts != "none":
-            state = jax.lax.cond(state.done, self._restart, lambda s, _: s, state, k_restart)
+            light = _without_members(state)
+            state = _with_members(jax.lax.cond(state.done, self._restart, lambda s, _: s, light, k_restart), state)
         space = state.space
         clip = self._clips(state)
         wide = jnp.max(cma.deviations(state.gauss)) > WIDE
@@ -153,24 +214,42 @@ class CMAES(Strategy):
         return units, state._replace(asked=asked)
 
     def tell(self, state: CMAESState, units: jax.Array, result: Evaluation) -> CMAESState:
-        value, violation = feasible_value(result)
-        value, violation = value.astype(units.dtype), violation.astype(units.dtype)
-        top = jnp.lexsort((value, violation))[0]
-        better = (violation[top] < state.best_violation) | (
-            (violation[top] == state.best_violation) & (value[top] < state.best_value)
-        )
-        at, zero = state.told, jnp.zeros((), jnp.int32)
+        value, violation = (x.astype(units.dtype) for x in feasible_value(result))
+        # what nobody has costs nothing: without constraints a violation says no more than an infinite value
+        constrained = result.constraint is not None and result.constraint.shape[-1] > 0
+        state = self._remember(state, units, value, violation)
+        rank = cma.ranks(value, violation if constrained else None)
+        at, zero = state.slot, jnp.zeros((), jnp.int32)
         state = state._replace(
-            rows=jax.lax.dynamic_update_slice(state.rows, state.asked, (at, zero)),
-            value=jax.lax.dynamic_update_slice(state.value, value, (at,)),
-            violation=jax.lax.dynamic_update_slice(state.violation, violation, (at,)),
-            told=at + self.population,
+            rows=jax.lax.dynamic_update_slice(state.rows, state.asked[None], (at, zero, zero)),
+            value=jax.lax.dynamic_update_slice(state.value, value[None], (at, zero)),
+            violation=jax.lax.dynamic_update_slice(state.violation, violation[None], (at, zero)),
+            rank=jax.lax.dynamic_update_slice(state.rank, rank[None], (at, zero)),
+            slot=(at + 1) % self._asks,
+            told=state.told + 1,
             spent=state.spent.at[2].add(self.population),
-            best_unit=jnp.where(better, units[top], state.best_unit),
-            best_value=jnp.where(better, value[top], state.best_value),
-            best_violation=jnp.where(better, violation[top], state.best_violation),
         )
-        return jax.lax.cond(state.told >= state.size, self._adapt, lambda s: s, state)
+        members = _Members(state.rows, state.value, state.violation if constrained else None, state.rank, state.slot)
+        light = _without_members(state)
+        due = state.told >= state.factor
+        return _with_members(jax.lax.cond(due, self._adapt, lambda s, _: s, light, members), state)
+
+    def _remember(self, state: CMAESState, units: jax.Array, value: jax.Array, violation: jax.Array) -> CMAESState:
+        """The best member ever, and of this generation."""
+        least = jnp.min(violation)
+        top = jnp.argmin(jnp.where(violation == least, value, jnp.inf))
+        mine = jnp.stack([violation[top], value[top]])
+
+        def first(theirs: jax.Array) -> jax.Array:
+            return (mine[0] < theirs[0]) | ((mine[0] == theirs[0]) & (mine[1] < theirs[1]))
+
+        better = first(jnp.stack([state.best_violation, state.best_value]))
+        return state._replace(
+            leader=jnp.where(first(state.leader), mine, state.leader),
+            best_unit=jnp.where(better, units[top], state.best_unit),
+            best_value=jnp.where(better, mine[1], state.best_value),
+            best_violation=jnp.where(better, mine[0], state.best_violation),
+        )
 
     def absorb(self, state: CMAESState, units: jax.Array, result: Evaluation) -> CMAESState:
         """Before its first generation the search begins at the best point given, as wide as the points lie apart.
@@ -180,20 +259,14 @@ class CMAES(Strategy):
         value, violation = feasible_value(result)
         units, value, violation = (x.astype(state.rows.dtype) for x in (units, value, violation))
         top = jnp.lexsort((value, violation))[0]
-        better = (violation[top] < state.best_violation) | (
-            (violation[top] == state.best_violation) & (value[top] < state.best_value)
-        )
         good = ~jnp.isinf(violation)
         squares = jnp.where(good[:, None], jnp.square(units - units[top][None, :]), 0.0)
         apart = jnp.sqrt(squares.sum() / (jnp.maximum(good.sum() - 1, 1) * units.shape[1]).astype(units.dtype))
         sigma = jnp.clip(apart, jnp.minimum(0.05, state.first_sigma), state.first_sigma)
         begin = (state.spent.sum() == 0) & (state.told == 0) & good.any()
         start = cma.gaussian(units[top], sigma, self._diagonal(state.space))
-        return state._replace(
-            gauss=jax.tree.map(lambda a, b: jnp.where(begin, a, b), start, state.gauss),
-            best_unit=jnp.where(better, units[top], state.best_unit),
-            best_value=jnp.where(better, value[top], state.best_value),
-            best_violation=jnp.where(better, violation[top], state.best_violation),
+        return self._remember(state, units, value, violation)._replace(
+            gauss=jax.tree.map(lambda a, b: jnp.where(begin, a, b), start, state.gauss), leader=state.leader
         )
 
     def best(self, state: CMAESState) -> tuple[jax.Array, jax.Array]:
@@ -201,6 +274,12 @@ class CMAES(Strategy):
         return state.best_unit, state.best_value
 
     # -- one generation -------------------------------------------------------------------------------------
+
+    @property
+    def _asks(self) -> int:
+        """Asks of the largest generation."""
+        fitting = 1 << (max(LARGEST // self.population, 1).bit_length() - 1)
+        return 1 if self.restarts == "none" else min(self.growth, fitting)
 
     def _diagonal(self, space: Space) -> bool:
         return self.covariance == "diagonal" or (self.covariance == "auto" and space.dim > DIAGONAL_ABOVE)
@@ -213,15 +292,17 @@ class CMAES(Strategy):
         first = (state.doublings == 0) & (state.spent[2] < CLIPPED * state.space.dim)
         return discrete | first
 
-    def _adapt(self, state: CMAESState) -> CMAESState:
-        space, dtype = state.space, state.rows.dtype
+    def _adapt(self, state: CMAESState, members: _Members) -> CMAESState:
+        space, dtype = state.space, state.gauss.mean.dtype
         adapted = ~space.categorical
-        size = state.size.astype(dtype)
-        r = cma.rates(size, state.rows.shape[0], int(adapted.sum()), self._diagonal(space))
-        valid = (jnp.arange(state.rows.shape[0], dtype=jnp.int32) < state.told) & ~jnp.isinf(state.violation)
-        value = jnp.where(valid, state.value, _LOST)
-        order = jnp.lexsort((value, jnp.where(valid, state.violation, _LOST)))
-        g = cma.update(state.gauss, r, state.rows, order, valid, adapted)
+        sizes = self.population * np.arange(1, self._asks + 1)
+        table = cma.rates(sizes, int(adapted.sum()), self._diagonal(space), dtype)
+        r = jax.tree.map(lambda column: column[state.factor - 1], table)
+        said, shares = self._learned(state, members, r)
+        some = shares.mass > 0
+        g = jax.tree.map(
+            lambda new, old: jnp.where(some, new, old), cma.update(state.gauss, r, said, adapted), state.gauss
+        )
         # a shift by 2 is no move at all between mirrors
         mirrored = g.mean - 2.0 * jnp.round(g.mean / 2.0)
         g = g._replace(mean=jnp.where(self._clips(state), jnp.clip(g.mean, 0.0, 1.0), mirrored))
@@ -229,32 +310,71 @@ class CMAES(Strategy):
         g = g._replace(
             sigma=jnp.minimum(g.sigma, 1.0 / jnp.sqrt(jnp.max(jnp.where(adapted, cma.variances(g), 0.0)) + 1e-30))
         )
-        discrete = (space.cells > 0) & adapted
+        discrete, size = (space.cells > 0) & adapted, self._size(state)
         if discrete.any():
             low, high = _cell_edges(space, g.mean)
             g = cma.margin(g, low, high, discrete, 1.0 / (space.dim * size))
-        table = state.table
+        categories = state.table
         if space.categorical.any():
-            weights = jnp.zeros_like(r.weights).at[order].set(jnp.maximum(r.weights, 0.0))
-            weights = jnp.where(valid, weights, 0.0)
-            weights = weights / jnp.maximum(weights.sum(), 1e-30)
             freedom = float((space.cells[space.categorical] - 1).sum())
             rate = r.mu_eff / (r.mu_eff + freedom + 2.0)
-            table = cma.spread_categories(table, space.index(state.rows), weights, rate, 1.0 / (space.dim * size))
+            categories = cma.spread_categories(categories, shares.categories, rate, 1.0 / (space.dim * size))
         slot = g.generation % state.recent.shape[0]
-        recent = state.recent.at[slot].set(value[order[0]])
-        state = state._replace(gauss=g, table=table, recent=recent, told=jnp.zeros_like(state.told))
+        recent = state.recent.at[slot].set(state.leader[1])
+        state = state._replace(
+            gauss=g,
+            table=categories,
+            recent=recent,
+            told=jnp.zeros_like(state.told),
+            leader=jnp.full_like(state.leader, jnp.inf),
+        )
         return state._replace(done=self._converged(state))
+
+    def _learned(self, state: CMAESState, members: _Members, r: cma.Rates) -> tuple[cma.Sums, _Shares]:
+        """What the generation says, an ask at a time: only asks that take part cost anything."""
+        space, g, dtype = state.space, state.gauss, state.gauss.mean.dtype
+        blocks, asks = most(state.factor), self._asks
+        rank = members.rank if asks == 1 else _ranks_of_all(members, state.factor, blocks)
+
+        def weights(i: jax.Array) -> jax.Array:
+            """float[n]: of the ask i before the last."""
+            at = _slot(members, i)
+            valid = jnp.isfinite(members.value[at]) & (i < state.factor)
+            return jnp.where(valid, cma.weight(r, (rank[at] + 1).astype(dtype)), 0.0)
+
+        def over_all(part: Callable[[jax.Array], Any]) -> Any:
+            first = part(jnp.zeros((), jnp.int32))
+            if asks == 1:
+                return first
+            return jax.lax.fori_loop(1, blocks, lambda i, sum_: jax.tree.map(jnp.add, sum_, part(i)), first)
+
+        mass = over_all(lambda i: jnp.maximum(weights(i), 0.0).sum())
+
+        def said(i: jax.Array) -> tuple[cma.Sums, jax.Array]:
+            w, x = weights(i), members.rows[_slot(members, i)]
+            w = jnp.where(w > 0, w / jnp.where(mass > 0, mass, 1.0), w)
+            width = state.table.shape[1]
+            counts = (
+                cma.category_weights(space.index(x), jnp.maximum(w, 0.0), width) if width else jnp.zeros((0,), dtype)
+            )
+            return cma.sums(g, x, w, ~space.categorical), counts
+
+        sums, categories = over_all(said)
+        return sums, _Shares(mass, categories)
+
+    def _size(self, state: CMAESState) -> jax.Array:
+        """float[]: members of a generation of this run."""
+        return (state.factor * self.population).astype(state.gauss.mean.dtype)
 
     def _converged(self, state: CMAESState) -> jax.Array:
         """Hansen (2009), section 2.3: the run cannot improve any more, or the numbers give out."""
-        g, space, dtype = state.gauss, state.space, state.rows.dtype
+        g, space, dtype = state.gauss, state.space, state.gauss.mean.dtype
         eps = float(np.finfo(dtype).eps)
         continuous = jnp.asarray(space.cells == 0)
         tiny = 1e-12 * state.first_sigma + 4.0 * eps * jnp.abs(g.mean)
         no_step = jnp.where(continuous, cma.deviations(g) < tiny, True).all() & bool((space.cells == 0).any())
         # the best values of the last 10 + 30 d / l generations differ by nothing but rounding
-        size, held = state.size.astype(dtype), state.recent.shape[0]
+        size, held = self._size(state), state.recent.shape[0]
         window = (10 + jnp.ceil(30.0 * space.dim / size)).astype(jnp.int32)
         age = (g.generation - jnp.arange(held, dtype=jnp.int32)) % held
         recent = age < window
@@ -271,13 +391,12 @@ class CMAES(Strategy):
     def _restart(self, state: CMAESState, key: jax.Array) -> CMAESState:
         """Another run: twice the population, or one of BIPOP's small runs while these have spent less."""
         k_mean, k_size, k_sigma = jax.random.split(key, 3)
-        dtype = state.rows.dtype
+        dtype = state.gauss.mean.dtype
         large = state.spent[0] + jnp.where(state.small, 0, state.spent[2])
         little = state.spent[1] + jnp.where(state.small, state.spent[2], 0)
         # the first run belongs to neither budget; it is counted as large
         small = jnp.asarray(self.restarts == "bipop") & (little < large) & (state.doublings > 0)
-        most = int(self.growth).bit_length() - 1
-        doublings = jnp.where(small, state.doublings, jnp.minimum(state.doublings + 1, most))
+        doublings = jnp.where(small, state.doublings, jnp.minimum(state.doublings + 1, self._asks.bit_length() - 1))
         factor = jnp.exp2(doublings.astype(dtype))
         u = jax.random.uniform(k_size, (), dtype)
         factor = jnp.where(small, jnp.maximum(jnp.round((0.5 * factor) ** (u * u)), 1.0), factor)
@@ -287,7 +406,7 @@ class CMAES(Strategy):
         return state._replace(
             gauss=cma.gaussian(state.space.sample_unit(k_mean, 1, dtype)[0], sigma, self._diagonal(state.space)),
             table=_first_table(state.space, dtype),
-            size=(factor * self.population).astype(jnp.int32),
+            factor=factor.astype(jnp.int32),
             recent=jnp.full_like(state.recent, jnp.inf),
             done=jnp.zeros_like(state.done),
             first_sigma=sigma,

@@ -37,13 +37,27 @@ def reference_rates(size: int, n: int) -> dict:
     )
 
 
+def table_of(first: int, size: int, n: int, dtype: str = "float64") -> cma.Rates:
+    """The row of one size, from a table of several."""
+    table = cma.rates(np.arange(first, size + 2), n, False, np.dtype(dtype))
+    return jax.tree.map(lambda column: column[size - first], table)
+
+
+def updated(g: cma.Gaussian, r: cma.Rates, x: jax.Array, order: jax.Array, valid: jax.Array, adapted: np.ndarray):
+    """One generation, from the order of its members."""
+    rank = jnp.zeros(len(order), x.dtype).at[order].set(jnp.arange(len(order), dtype=x.dtype))
+    weights = jnp.where(valid, cma.weight(r, rank + 1), 0.0)
+    mass = jnp.maximum(weights, 0.0).sum()
+    weights = jnp.where(weights > 0, weights / mass, weights)
+    return cma.update(g, r, cma.sums(g, x, weights, adapted), adapted)
+
+
 @pytest.mark.parametrize(("size", "n"), [(4, 1), (10, 10), (9, 5), (64, 3)])
-def test_rates_of_a_padded_generation_equal_the_tutorial(size: int, n: int, x64: None) -> None:
-    expected, got = reference_rates(size, n), cma.rates(jnp.float64(size), 80, n, False)
+def test_rates_of_a_table_equal_the_tutorial(size: int, n: int, x64: None) -> None:
+    expected, got = reference_rates(size, n), table_of(3, size, n)
     for name, value in expected.items():
-        mine = np.asarray(getattr(got, name))
-        np.testing.assert_allclose(mine[:size] if name == "weights" else mine, value, rtol=1e-12, err_msg=name)
-    assert not np.asarray(got.weights[size:]).any()
+        mine = cma.weight(got, jnp.arange(1.0, size + 1)) if name == "weights" else getattr(got, name)
+        np.testing.assert_allclose(mine, value, rtol=1e-12, atol=1e-15, err_msg=name)
 
 
 @pytest.mark.parametrize("d", [1, 2, 7, 33])
@@ -94,43 +108,65 @@ def test_update_follows_the_tutorial_over_generations(x64: None) -> None:
     n, size, generator = 4, 8, np.random.default_rng(3)
     ref = dict(mean=np.full(n, 0.5), sigma=0.05, cov=np.eye(n), path_s=np.zeros(n), path_c=np.zeros(n), generation=0)
     g = cma.gaussian(jnp.full((n,), 0.5), jnp.float64(0.05), False)
-    r = cma.rates(jnp.float64(size), size, n, False)
+    r = table_of(2, size, n)
     for _ in range(5):
         root = np.linalg.cholesky(ref["cov"])
         x = ref["mean"] + ref["sigma"] * generator.normal(size=(size, n)) @ root.T
         order = generator.permutation(size)
         ref = reference_step(ref, x, order, n)
-        g = cma.update(g, r, jnp.asarray(x), jnp.asarray(order), jnp.ones(size, bool), np.ones(n, bool))
+        g = updated(g, r, jnp.asarray(x), jnp.asarray(order), jnp.ones(size, bool), np.ones(n, bool))
         # 10 n (c_1 + c_mu) > 1 here, so every update factorises
         for mine, name in ((g.mean, "mean"), (g.sigma, "sigma"), (g.cov, "cov"), (g.path_sigma, "path_s")):
             np.testing.assert_allclose(mine, ref[name], rtol=1e-9, atol=1e-12, err_msg=name)
 
 
-def test_failed_members_have_no_influence_and_a_failed_generation_changes_nothing() -> None:
+def test_members_without_weight_have_no_influence_and_parts_add_up() -> None:
     g = cma.gaussian(jnp.full((3,), 0.5), jnp.float32(0.2), False)
-    r = cma.rates(jnp.float32(6), 6, 3, False)
+    r, adapted = table_of(2, 6, 3, "float32"), np.ones(3, bool)
     x = jax.random.uniform(jax.random.key(0), (6, 3))
     order, valid = jnp.arange(6), jnp.arange(6) < 4
-    adapted = np.ones(3, bool)
-    one = cma.update(g, r, x, order, valid, adapted)
-    two = cma.update(g, r, x.at[4:].set(jnp.nan), order, valid, adapted)
+    one = updated(g, r, x, order, valid, adapted)
+    two = updated(g, r, x.at[4:].set(jnp.nan), order, valid, adapted)
     for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(two)):
         np.testing.assert_array_equal(a, b)
     assert float(jnp.abs(one.mean - g.mean).max()) > 1e-3
-    none = cma.update(g, r, x, order, jnp.zeros(6, bool), adapted)
-    for a, b in zip(jax.tree.leaves(none), jax.tree.leaves(g)):
-        np.testing.assert_array_equal(a, b)
+    weights = cma.weight(r, jnp.arange(1.0, 7.0))
+    whole = cma.sums(g, x, weights, adapted)
+    parts = jax.tree.map(jnp.add, cma.sums(g, x[:2], weights[:2], adapted), cma.sums(g, x[2:], weights[2:], adapted))
+    for a, b in zip(whole, parts):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("n", [7, 200])
+def test_ranks_follow_violation_then_value_then_place(n: int) -> None:
+    generator = np.random.default_rng(n)
+    value = generator.integers(0, 5, n).astype(np.float32)
+    violation = generator.choice([0.0, 0.0, 1.0, np.inf], n).astype(np.float32)
+    value[np.isinf(violation)] = np.inf
+    for other in (None, violation):
+        order = np.lexsort((value,) if other is None else (value, violation))
+        expected = np.empty(n, int)
+        expected[order] = np.arange(n)
+        np.testing.assert_array_equal(cma.ranks(value, other), expected)
+    better = cma.ahead(value, violation, value[::-1], violation[::-1])
+    pairs = [[(b, v) < (c, w) for b, v in zip(violation[::-1], value[::-1])] for c, w in zip(violation, value)]
+    np.testing.assert_array_equal(better, pairs)
 
 
 def test_the_diagonal_form_adapts_axes_alone() -> None:
     d = 6
     scales = jnp.logspace(0, 2, d, dtype=jnp.float32)
-    g, r = cma.gaussian(jnp.full((d,), 0.4), jnp.float32(0.1), True), cma.rates(jnp.float32(12), 12, d, True)
+    g, r = (
+        cma.gaussian(jnp.full((d,), 0.4), jnp.float32(0.1), True),
+        cma.rates(np.array([12]), d, True, np.dtype("float32")),
+    )
+
+    row = jax.tree.map(lambda column: column[0], r)
 
     def generation(g: cma.Gaussian, key: jax.Array) -> tuple[cma.Gaussian, jax.Array]:
         x = jnp.clip(cma.sample(g, key, 12), 0.0, 1.0)
         value = ((scales[None, :] * (x - 0.6)) ** 2).sum(axis=1)
-        return cma.update(g, r, x, jnp.argsort(value), jnp.ones(12, bool), np.ones(d, bool)), value.min()
+        return updated(g, row, x, jnp.argsort(value), jnp.ones(12, bool), np.ones(d, bool)), value.min()
 
     g, best = jax.jit(lambda: jax.lax.scan(generation, g, jax.random.split(jax.random.key(1), 150)))()
     assert g.cov.shape == (d,)
@@ -168,11 +204,13 @@ def test_category_probabilities_follow_the_weights_and_never_die() -> None:
     chosen = jnp.array([[2, 0], [2, 0], [1, 1]], jnp.int32)
     weights, least = jnp.array([0.6, 0.4, 0.0], jnp.float32), jnp.float32(0.01)
     for _ in range(200):
-        table = cma.spread_categories(table, chosen, weights, jnp.float32(0.3), least)
+        table = cma.spread_categories(
+            table, cma.category_weights(chosen, weights, table.shape[1]), jnp.float32(0.3), least
+        )
     np.testing.assert_allclose(table.sum(axis=1), 1.0, rtol=1e-5)
     np.testing.assert_allclose(table[0], [0.01, 0.01, 0.97, 0.01], atol=1e-4)
     np.testing.assert_allclose(table[1], [0.99, 0.01, 0.0, 0.0], atol=1e-4)
-    same = cma.spread_categories(table, chosen, jnp.zeros(3), jnp.float32(0.3), least)
+    same = cma.spread_categories(table, jnp.zeros_like(table), jnp.float32(0.3), least)
     np.testing.assert_allclose(same, table, atol=1e-6)
 
 
