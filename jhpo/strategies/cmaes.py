@@ -75,11 +75,13 @@ _HEAVY = ("asked", "rows", "value", "violation", "rank", "slot")
 
 
 def _without_members(state: CMAESState) -> CMAESState:
-    return state._replace(**dict.fromkeys(_HEAVY))
+    nothing: Any = dict.fromkeys(_HEAVY)
+    return state._replace(**nothing)
 
 
 def _with_members(light: CMAESState, state: CMAESState) -> CMAESState:
-    return light._replace(**{name: getattr(state, name) for name in _HEAVY})
+    heavy: Any = {name: getattr(state, name) for name in _HEAVY}
+    return light._replace(**heavy)
 
 
 def _slot(members: _Members, i: jax.Array) -> jax.Array:
