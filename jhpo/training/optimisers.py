@@ -92,6 +92,7 @@ def averaged(inner: optax.GradientTransformation, decay: Number = 0.99) -> optax
       inner: the optax transformation that trains.
       decay: of the mean, in [0, 1); a number or traced. The bias towards the first weights is taken out.
 
+    >>> import optax
     >>> tx = averaged(optax.sgd(0.5), 0.5)
     >>> state = tx.init(jnp.float32(1.0))
     >>> _, state = tx.update(jnp.float32(1.0), state, jnp.float32(1.0))

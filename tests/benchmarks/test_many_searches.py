@@ -12,6 +12,7 @@ from benchmarks.many_searches import objectives, some_space, studies
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 
+@pytest.mark.slow
 def test_spaces_of_every_kind_share_a_few_programs() -> None:
     """The memory of thirty studies, on thirty spaces, does not grow with their number."""
     draw = random.Random(1)

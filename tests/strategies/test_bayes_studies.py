@@ -159,10 +159,10 @@ def test_columns_of_padding_change_no_study() -> None:
     assert driver.strategy is not strategy
     units, result = None, Evaluation(value=np.zeros(1, np.float32))
     with jax.enable_x64(True):
-        state = strategy.prepare(32).init(space, init_key(root))
+        state, ask = strategy.prepare(32).init(space, init_key(root)), jax.jit(strategy.ask)
         for g in range(6):
             units = driver.turn(units, result)
-            mine, state = strategy.ask(state, strategy_key(root, jnp.uint32(g)))
+            mine, state = ask(state, strategy_key(root, jnp.uint32(g)))
             assert units.shape == mine.shape == (1, 2)
             np.testing.assert_allclose(units, mine, atol=1e-5)
             result = Evaluation(value=bowl(units))
