@@ -35,7 +35,7 @@ def sphere(hp):
 
 
 # the same checks run without gradients in the conformance suite; each of these compiles programs of its own
-QUICK_CHECKS = ("state", "loop", "serialization", "constraints")
+QUICK_CHECKS = ("state", "constraints")
 CHECKS = [c if c in QUICK_CHECKS else pytest.param(c, marks=pytest.mark.slow) for c in testing.CHECKS]
 
 

@@ -28,9 +28,17 @@ def test_conformance(name: str, check: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(REGISTRY))
-def test_conformance_in_float64(name: str, x64: None) -> None:
-    testing.check_points(instance(name))
+def test_a_state_in_float64(name: str, x64: None) -> None:
     testing.check_state(instance(name))
+
+
+# a Bayesian search compiles for a minute; its searches in float64 have tests of their own
+DOUBLE = [pytest.param(n, marks=pytest.mark.slow) if n == "bayes" else n for n in sorted(REGISTRY)]
+
+
+@pytest.mark.parametrize("name", DOUBLE)
+def test_points_in_float64(name: str, x64: None) -> None:
+    testing.check_points(instance(name))
 
 
 def test_a_strategy_that_breaks_a_promise_is_caught() -> None:
