@@ -138,6 +138,27 @@ def move(
     Returns:
       The swarm, and the rows that moved.
     """
+    x, v, swarm, rows = step(rule, c, swarm, key, low, high, generation=generation, block=block)
+    return swarm._replace(position=put(swarm.position, rows, x), velocity=put(swarm.velocity, rows, v)), rows
+
+
+def step(
+    rule: Rule,
+    c: Coefficients,
+    swarm: Swarm,
+    key: jax.Array,
+    low: Any = 0.0,
+    high: Any = 1.0,
+    *,
+    generation: Any = 0,
+    block: tuple[int, Any, Any] | None = None,
+) -> tuple[jax.Array, jax.Array, Swarm, Rows]:
+    """`move` for a caller that writes the rows itself: arguments as there.
+
+    Returns:
+      The next positions and velocities of the rows that move, float[n, d] each; the swarm, with its positions and
+      velocities as they were; the rows.
+    """
     m, d = swarm.position.shape
     dtype = swarm.position.dtype
     low, high = _box(low, high, dtype)
@@ -177,7 +198,7 @@ def move(
             v = w * r1 * v + c.social * r2 * away(swarm.position[winners] - x) + c.cognitive * r3 * away(mean - x)
         v = _clip(v, -limit, limit)
     x, v = (a.reshape(-1, d) for a in inside(rule, x, v, low, high))
-    return swarm._replace(position=put(swarm.position, rows, x), velocity=put(swarm.velocity, rows, v)), rows
+    return x, v, swarm, rows
 
 
 def remember(

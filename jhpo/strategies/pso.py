@@ -199,7 +199,7 @@ class PSO(Strategy):
         block = state.turn % blocks
         stalled = old.stalled & (block == 0)  # informants change between two rounds, not within one
         rows: Any  # a block of particles, or the losers of a generation of pairs
-        moved, rows = swarm.move(
+        x, velocity, moved, rows = swarm.step(
             self.rule,
             self._coefficients(old.position.dtype),
             old._replace(stalled=stalled),
@@ -207,11 +207,11 @@ class PSO(Strategy):
             generation=jnp.maximum(state.turn // blocks - 1, 0),
             block=(n, block, state.active),
         )
-        moved = jax.tree.map(lambda a, b: jnp.where(fresh, a, b), old, moved)
         if self._competing:
             rows = jnp.where(fresh, block * n + jnp.arange(n, dtype=jnp.int32), rows)
+        x = jnp.where(fresh, take(old.position, rows), x)
+        velocity = jnp.where(fresh, take(old.velocity, rows), velocity)
         lost = ~fresh & jnp.isinf(take(state.violation, rows))
-        x, velocity = take(moved.position, rows), take(moved.velocity, rows)
         x, velocity = jax.lax.cond(lost.any(), thrown, lambda x, v, *_: (x, v), x, velocity, lost, k_lost)
         units, again = x, state.again
         if self.noisy:
@@ -219,10 +219,12 @@ class PSO(Strategy):
             units = jnp.where(again[:, None], take(old.best, rows), x)
             x = jnp.where(again[:, None], take(old.position, rows), x)
             velocity = jnp.where(again[:, None], take(old.velocity, rows), velocity)
-        moved = moved._replace(
-            position=put(moved.position, rows, x),
-            velocity=put(moved.velocity, rows, velocity),
-            stalled=old.stalled,
+        moved = old._replace(
+            position=put(old.position, rows, x),
+            velocity=put(old.velocity, rows, velocity),
+            links=jnp.where(fresh, old.links, moved.links),
+            exemplar=jnp.where(fresh, old.exemplar, moved.exemplar),
+            failures=jnp.where(fresh, old.failures, moved.failures),
         )
         asked = rows if self._competing else state.rows
         return units, state._replace(swarm=moved, rows=asked, again=again, turn=state.turn + 1)
