@@ -192,7 +192,12 @@ class PSO(Strategy):
     def ask(self, state: PSOState, key: jax.Array) -> tuple[jax.Array, PSOState]:
         k_move, k_lost, k_restart = jax.random.split(key, 3)
         if self.restart != "none":
-            state = jax.lax.cond(self._exhausted(state), self._restarted, lambda s, k: s, state, k_restart)
+            # a loop of one turn or none: a cond copies the arrays of the swarm, and under vmap makes every restart
+            state, _ = jax.lax.while_loop(
+                lambda carry: carry[1],
+                lambda carry: (self._restarted(carry[0], k_restart), jnp.zeros((), bool)),
+                (state, self._exhausted(state)),
+            )
         n, old = self.population, state.swarm
         blocks = state.active // n
         fresh = state.turn < blocks  # the first round evaluates the places where the particles start
