@@ -51,7 +51,8 @@ RULES = {
 
 
 def step(rule: swarm.Rule, c: swarm.Coefficients, s: swarm.Swarm, key: jax.Array) -> tuple[swarm.Swarm, None]:
-    s, rows = swarm.move(rule, c, s, key)
+    s, rows, x, v = swarm.move(rule, c, s, key)
+    s = swarm.placed(s, rows, x, v)
     value = objective(s.position)
     improved = value < s.merit
     merit = jnp.where(improved, value, s.merit)

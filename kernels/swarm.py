@@ -122,8 +122,8 @@ def move(
     *,
     generation: Any = 0,
     block: tuple[int, Any, Any] | None = None,
-) -> tuple[Swarm, Rows]:
-    """The particles at their next positions, inside [low, high] for every finite state.
+) -> tuple[Swarm, Rows, jax.Array, jax.Array]:
+    """Where the particles go next, inside [low, high] for every finite state; `placed` writes it.
 
     Args:
       rule: what to compute; static.
@@ -136,28 +136,8 @@ def move(
         the n losers of n pairs whatever the number. None moves all (the better half of a compete swarm stays).
 
     Returns:
-      The swarm, and the rows that moved.
-    """
-    x, v, swarm, rows = step(rule, c, swarm, key, low, high, generation=generation, block=block)
-    return swarm._replace(position=put(swarm.position, rows, x), velocity=put(swarm.velocity, rows, v)), rows
-
-
-def step(
-    rule: Rule,
-    c: Coefficients,
-    swarm: Swarm,
-    key: jax.Array,
-    low: Any = 0.0,
-    high: Any = 1.0,
-    *,
-    generation: Any = 0,
-    block: tuple[int, Any, Any] | None = None,
-) -> tuple[jax.Array, jax.Array, Swarm, Rows]:
-    """`move` for a caller that writes the rows itself: arguments as there.
-
-    Returns:
-      The next positions and velocities of the rows that move, float[n, d] each; the swarm, with its positions and
-      velocities as they were; the rows.
+      The swarm with its positions and velocities as they were; the rows that move; their next positions and
+      velocities, float[n, d] each.
     """
     m, d = swarm.position.shape
     dtype = swarm.position.dtype
@@ -198,7 +178,12 @@ def step(
             v = w * r1 * v + c.social * r2 * away(swarm.position[winners] - x) + c.cognitive * r3 * away(mean - x)
         v = _clip(v, -limit, limit)
     x, v = (a.reshape(-1, d) for a in inside(rule, x, v, low, high))
-    return x, v, swarm, rows
+    return swarm, rows, x, v
+
+
+def placed(swarm: Swarm, rows: Rows, position: jax.Array, velocity: jax.Array) -> Swarm:
+    """The swarm with these rows at other positions, and with other velocities, float[n, d] each."""
+    return swarm._replace(position=put(swarm.position, rows, position), velocity=put(swarm.velocity, rows, velocity))
 
 
 def remember(

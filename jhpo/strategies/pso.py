@@ -204,7 +204,7 @@ class PSO(Strategy):
         block = state.turn % blocks
         stalled = old.stalled & (block == 0)  # informants change between two rounds, not within one
         rows: Any  # a block of particles, or the losers of a generation of pairs
-        x, velocity, moved, rows = swarm.step(
+        moved, rows, x, velocity = swarm.move(
             self.rule,
             self._coefficients(old.position.dtype),
             old._replace(stalled=stalled),
@@ -224,15 +224,14 @@ class PSO(Strategy):
             units = jnp.where(again[:, None], take(old.best, rows), x)
             x = jnp.where(again[:, None], take(old.position, rows), x)
             velocity = jnp.where(again[:, None], take(old.velocity, rows), velocity)
-        moved = old._replace(
-            position=put(old.position, rows, x),
-            velocity=put(old.velocity, rows, velocity),
+        kept = old._replace(
             links=jnp.where(fresh, old.links, moved.links),
             exemplar=jnp.where(fresh, old.exemplar, moved.exemplar),
             failures=jnp.where(fresh, old.failures, moved.failures),
         )
+        placed = swarm.placed(kept, rows, x, velocity)
         asked = rows if self._competing else state.rows
-        return units, state._replace(swarm=moved, rows=asked, again=again, turn=state.turn + 1)
+        return units, state._replace(swarm=placed, rows=asked, again=again, turn=state.turn + 1)
 
     def tell(self, state: PSOState, units: jax.Array, result: Evaluation) -> PSOState:
         value, violation = (a.astype(state.value.dtype) for a in feasible_value(result))

@@ -45,7 +45,8 @@ def search(f, rule, c, key, low, high, generations, n=N, d=D):
         return swarm.remember(rule, s, rows, where, improved, merit, merit.min() < s.merit.min())
 
     def generation(s, kg):
-        s, rows = swarm.move(rule, c, s, kg[0], low, high, generation=kg[1])
+        s, rows, x, v = swarm.move(rule, c, s, kg[0], low, high, generation=kg[1])
+        s = swarm.placed(s, rows, x, v)
         s = tell(s, rows)
         return s, s.merit.min()
 
@@ -209,7 +210,7 @@ def test_a_million_particles_take_less_than_a_gibibyte():
     swarms = jax.eval_shape(lambda k: swarm.create(rule, k, jnp.zeros((1_000_000, 20)), 0.0, 1.0), jax.random.key(0))
 
     def step(s, key):
-        s, _ = swarm.move(rule, c, s, key)
+        s = swarm.placed(*swarm.move(rule, c, s, key))
         value = largest(s.position)
         merit = jnp.minimum(s.merit, value)
         return swarm.remember(rule, s, None, s.position, value < s.merit, merit, merit.min() < s.merit.min())
@@ -237,7 +238,7 @@ def test_absorbing_bounds_turn_the_velocity_round_and_halve_it():
     rule = swarm.Rule(graph="global", solo=False)
     s = swarm.create(rule, jax.random.key(0), jnp.full((2, 1), 1.0), 0.0, 1.0)._replace(velocity=jnp.full((2, 1), 0.4))
     c = coefficients("gbest")
-    moved = swarm.move(rule, c, s, jax.random.key(1))[0]
+    moved = swarm.placed(*swarm.move(rule, c, s, jax.random.key(1)))
     np.testing.assert_allclose(moved.velocity, 0.7298 * -0.2, rtol=1e-6)  # at its own best: inertia alone
 
 
