@@ -52,11 +52,16 @@ def test_every_registered_strategy_is_here() -> None:
     assert set(STRATEGIES) == set(jhpo.strategies.REGISTRY)
 
 
-@pytest.mark.parametrize("name", STRATEGIES)
+def searches() -> list:
+    """Every strategy under every switch; a model fitted operation by operation is slow."""
+    slow = {("bayes", "jax_disable_jit")}
+    pairs = [(name, switch) for name in STRATEGIES for switch in SWITCHES]
+    return [pytest.param(*pair, marks=pytest.mark.slow) if pair in slow else pair for pair in pairs]
+
+
+@pytest.mark.parametrize(("name", "switch"), searches(), indirect=["switch"])
 def test_minimize_and_study_run_as_without(name: str, switch: str) -> None:
     strategy = STRATEGIES[name]
-    if (name, switch) == ("bayes", "jax_disable_jit"):
-        pytest.skip("a model fitted operation by operation: test_ask_tell_and_run does it once")
     budget = 12 if name in ("hypergradient", "chain") else 2 * max(strategy.population, 3)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
