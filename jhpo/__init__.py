@@ -1,6 +1,6 @@
 """jhpo: hyperparameter optimisation in JAX, for whole populations of models.
 
-Public names are listed once, here, and imported when first used: importing jhpo costs no more than JAX.
+Public names are listed once, here, and imported when first used: importing jhpo alone does not even import JAX.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from jhpo.strategies import REGISTRY as _REGISTRY
 from jhpo.version import __version__ as __version__
 
 if TYPE_CHECKING:  # what type checkers and editors see
+    from jhpo.compilation import use_compilation_cache as use_compilation_cache
     from jhpo.errors import ChangedSpace as ChangedSpace
     from jhpo.errors import InvalidArgument as InvalidArgument
     from jhpo.errors import InvalidParameters as InvalidParameters
@@ -90,6 +91,7 @@ if TYPE_CHECKING:  # what type checkers and editors see
     from jhpo.training.schedules import scheduled as scheduled
 
 _MODULES: dict[str, tuple[str, ...]] = {
+    "jhpo.compilation": ("use_compilation_cache",),
     "jhpo.space": ("Space", "Float", "Int", "Choice", "Ordinal"),
     "jhpo.errors": (
         "JhpoError",

@@ -17,11 +17,11 @@ import jax
 import numpy as np
 
 F = TypeVar("F", bound=Callable[..., Any])
-_config: Any = jax.config  # its stubs do not know the switches
+config: Any = jax.config  # its stubs do not know the switches
 
 
 def _any_on() -> bool:
-    return bool(_config.jax_disable_jit or _config.jax_debug_nans or _config.jax_debug_infs)
+    return bool(config.jax_disable_jit or config.jax_debug_nans or config.jax_debug_infs)
 
 
 def switches_off() -> contextlib.AbstractContextManager[Any]:
@@ -56,16 +56,16 @@ def warn_of_switches(values: np.ndarray, describe: Callable[[int], Any]) -> bool
     Args:
         values: float[n], of the members. describe: the hyperparameters of member i.
     """
-    if _config.jax_disable_jit:
+    if config.jax_disable_jit:
         _warn(
             "jax_disable_jit is on: a population is compiled all the same; to step through your objective, call it "
             f"yourself, with {describe(0)} for instance"
         )
         return True
     bad = np.zeros(len(values), bool)
-    if _config.jax_debug_nans:
+    if config.jax_debug_nans:
         bad |= np.isnan(values)
-    if _config.jax_debug_infs:
+    if config.jax_debug_infs:
         bad |= np.isinf(values)
     if not bad.any():
         return False
@@ -78,7 +78,7 @@ def warn_of_switches(values: np.ndarray, describe: Callable[[int], Any]) -> bool
 
 def warn_inside_a_program(what: str) -> None:
     """Say that a program of the user's own, which obeys the switches, holds ours, which need not pass them."""
-    if _config.jax_debug_nans or _config.jax_debug_infs:
+    if config.jax_debug_nans or config.jax_debug_infs:
         _warn(
             f"{what}: its results may hold NaN (a failed member) and infinity (nothing seen yet), at which a jit of "
             "your own stops under jax_debug_nans or jax_debug_infs: return what is finite, or turn the switch off"

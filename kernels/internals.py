@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 import jax
+from jax.experimental.compilation_cache import compilation_cache
 from jax.experimental.xla_metadata import set_xla_metadata
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Primitive, jaxpr_as_fun
 from jax.interpreters import partial_eval
@@ -26,6 +27,7 @@ __all__ = [
     "JaxprEqn",
     "Primitive",
     "float_precision",
+    "forget_cache_choice",
     "is_literal",
     "is_traced",
     "needed",
@@ -55,6 +57,11 @@ def is_traced(x: object) -> bool:
     (False, ())
     """
     return isinstance(x, jax.core.Tracer)
+
+
+def forget_cache_choice() -> None:
+    """Let JAX read the configuration of its compilation cache again: it does so once, when it first compiles."""
+    compilation_cache.reset_cache()
 
 
 def shape_of(variable: Any) -> jax.ShapeDtypeStruct:

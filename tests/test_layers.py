@@ -15,6 +15,7 @@ FLOORS: list[tuple[str, ...]] = [
     ("jhpo.errors", "jhpo.version", "jhpo.lifetimes"),
     ("jhpo.kernels",),
     ("jhpo.keys", "jhpo.trial", "jhpo.devices", "jhpo.switches"),
+    ("jhpo.compilation",),
     ("jhpo.space",),
     ("jhpo.training", "jhpo.strategies", "jhpo.report"),
     ("jhpo.gradients", "jhpo.storage", "jhpo.testing"),

@@ -15,9 +15,9 @@ from typing import Annotated, Any
 import typer
 
 from jhpo.errors import ChangedSpace, InvalidArgument, JhpoError, StorageError
+from jhpo.version import __version__
 
 app = typer.Typer(
-    help="Tune the hyperparameters of JAX models, a whole population at once.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -29,6 +29,21 @@ OK, FAILED, USAGE, STORAGE, CHANGED, INTERRUPTED = 0, 1, 2, 3, 4, 130
 _USAGE_ERROR: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 # After Ctrl-C a compiled program that is still running is not waited for any longer than this.
 _PATIENCE_SECONDS = 4.0
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"jhpo {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Tune the hyperparameters of JAX models, a whole population at once."""
 
 
 @app.command()
@@ -49,14 +64,15 @@ def tune(
     patience: Annotated[int | None, typer.Option(help="stop after so many generations without improvement")] = None,
 ) -> None:
     """Search for the best hyperparameters of the model in FILE.py."""
-    turn_on_compilation_cache()
     from rich.console import Console
 
     from jhpo.cli.console import Bar, print_results
     from jhpo.cli.load import load_target
+    from jhpo.compilation import use_compilation_cache
     from jhpo.strategies import make_strategy
     from jhpo.study.study import Study
 
+    use_compilation_cache()
     found = load_target(target)
     chosen: Any = strategy or found.options.get("strategy") or "pso"
     if isinstance(chosen, str):
@@ -249,17 +265,6 @@ def _farewell_without_count(storage: str | None, again: str) -> str:
 def _ignore_signals() -> None:
     """The last lines of a stopping program are not to be cut off by an impatient second Ctrl-C."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def turn_on_compilation_cache() -> None:
-    """Keep compiled programs in the user's cache folder: the second start of a study begins at once."""
-    import jax
-
-    if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
-        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        jax.config.update("jax_compilation_cache_dir", str(Path(base) / "jhpo" / "xla"))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
 def main() -> None:

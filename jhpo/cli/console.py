@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
@@ -12,7 +14,7 @@ from rich.table import Table
 
 from jhpo.search.meter import Summary, Update
 from jhpo.study.study import Study
-from jhpo.trial import TrialState
+from jhpo.trial import Trial, TrialState
 
 _PLAIN_SECONDS = 5.0  # between two lines where there is no terminal
 _COLUMNS = 6  # parameters shown in the list of the best trials
@@ -102,22 +104,15 @@ def print_results(console: Console, study: Study, summary: Summary | None = None
         short = "" if top[0].horizon == 1.0 else f", after {top[0].horizon:g} of the training"
         console.print(f"[bold]best: {number(top[0].value)}[/bold] (trial {top[0].id}{short})", highlight=False)
         best = Table()
-        best.add_column("parameter")
+        best.add_column("parameter", overflow="fold")
         best.add_column("value", overflow="fold")
         for name, value in study.space.flat(top[0].params).items():
             best.add_row(name, show_value(value))
         console.print(best)
-        names = study.space.names[:_COLUMNS]
-        more = len(study.space.names) - len(names)
+        table, shown = _best_table(study, top, console.width)
+        more = len(study.space.names) - shown
         title = f"top {len(top)}" + (f" ({more} more parameters not shown)" if more else "")
         console.print(f"[bold]{title}[/bold]", highlight=False)
-        table = Table()
-        for heading in ("trial", "value", *names):
-            table.add_column(heading)
-        for trial in top:
-            values = study.space.flat(trial.params)
-            cells = [show_value(values[n]) if n in values else "-" for n in names]
-            table.add_row(str(trial.id), number(trial.value), *cells)
         console.print(table)
     else:
         console.print("[bold]no successful trial yet[/bold]")
@@ -130,6 +125,23 @@ def print_results(console: Console, study: Study, summary: Summary | None = None
             f"{duration(summary.compile_seconds)}, running {duration(running)}{rate}\nstopped: {summary.stopped}",
             highlight=False,
         )
+
+
+def _best_table(study: Study, top: Sequence[Trial], room: int) -> tuple[Table, int]:
+    """The best trials, with as many parameters as fit whole into ``room`` letters; and the number of those."""
+    columns = [("trial", [str(t.id) for t in top]), ("value", [number(t.value) for t in top])]
+    values = [study.space.flat(t.params) for t in top]
+    for name in study.space.names[:_COLUMNS]:
+        columns.append((name, [show_value(v[name]) if name in v else "-" for v in values]))
+    widths = [3 + max(map(len, (heading, *cells))) for heading, cells in columns]
+    fitting = sum(1 + total <= room for total in itertools.accumulate(widths))
+    columns = columns[: max(fitting, 3)]  # one parameter at least, folded if it must be
+    table = Table()
+    for heading, _ in columns:
+        table.add_column(heading, overflow="fold")
+    for cells in zip(*(cells for _, cells in columns)):
+        table.add_row(*cells)
+    return table, len(columns) - 2
 
 
 def print_failures(console: Console, study: Study) -> None:

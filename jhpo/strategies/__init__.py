@@ -6,10 +6,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from jhpo.errors import UnknownStrategy
-from jhpo.strategies.base import Strategy
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # the names alone, as the command line prints them, need no JAX
     from collections.abc import Mapping
+
+    from jhpo.strategies.base import Strategy
 
 # name on the command line: (module, class, what it is in one line)
 REGISTRY: dict[str, tuple[str, str, str]] = {

@@ -16,6 +16,7 @@ import pytest
 
 import jhpo
 import jhpo.cli.commands as cli
+import jhpo.compilation
 
 JAX_FILE = """
     import jax.numpy as jnp
@@ -58,7 +59,7 @@ def file(tmp_path):
 @pytest.fixture
 def command(monkeypatch, capsys, tmp_path):
     """Run a command in this process: ``(exit code, output, errors)``."""
-    monkeypatch.setattr(cli, "turn_on_compilation_cache", lambda: None)
+    monkeypatch.setattr(jhpo.compilation, "use_compilation_cache", lambda: None)
     monkeypatch.setenv("COLUMNS", "160")
     monkeypatch.chdir(tmp_path)
 
@@ -225,7 +226,8 @@ def test_repair_reports_a_whole_study(command, file):
 
 
 def start(*arguments, cwd, cache):
-    env = os.environ | {"XDG_CACHE_HOME": str(cache), "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    env = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
+    env |= {"XDG_CACHE_HOME": str(cache), "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
     return subprocess.Popen(
         [sys.executable, "-m", "jhpo.cli", *map(str, arguments)],
         cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -307,3 +309,24 @@ def test_the_second_start_compiles_nothing(tmp_path, file):
         assert process.returncode == 0, errors
         figures.append(sum(1 for p in (cache / "jhpo" / "xla").iterdir() if p.name.endswith("-cache")))
     assert figures[0] > 0 and figures[0] == figures[1]
+
+
+def test_help_and_version_need_no_jax(tmp_path):
+    """They answer at once: neither JAX nor what is built on it is imported."""
+    program = "import sys, jhpo.cli\ntry: jhpo.cli.main()\nfinally: assert 'jax' not in sys.modules"
+    for option, words in (("--help", "tune"), ("--version", jhpo.__version__)):
+        done = subprocess.run([sys.executable, "-c", program, option], capture_output=True, text=True, cwd=tmp_path)
+        assert done.returncode == 0 and words in done.stdout, done.stderr
+
+
+def test_names_of_hyperparameters_are_printed_whole(command, tmp_path, monkeypatch):
+    """As many as there is room for, and how many there are besides."""
+    names = ["batch_size", "label_smoothing", "learning_rate", "momentum", "warmup_steps", "weight_decay_of_the_norms"]
+    lines = ["import jhpo", f"space = jhpo.Space({{name: jhpo.Float(0.0, 1.0) for name in {names}}})"]
+    (tmp_path / "many.py").write_text("\n".join([*lines, "objective = lambda hp: hp['momentum'] * 1.0", ""]))
+    monkeypatch.setenv("COLUMNS", "80")
+    code, out, _ = command("tune", "many.py", "--strategy", "random", "--budget", 8)
+    assert code == 0 and "…" not in out
+    best, top = out.split("top 5")
+    assert all(name in best for name in names) and "2 more parameters not shown" in top
+    assert [name for name in names if name in top] == names[:4]

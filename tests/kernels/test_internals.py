@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import threading
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +18,10 @@ from jhpo.kernels.singular import FORWARD_RULES, REVERSE_RULES
 
 pytestmark = pytest.mark.quick
 ROOT = Path(__file__).parents[2]
-INTERNAL = ("jax._src", "jax.extend", "jax.interpreters", "jax.experimental.xla_metadata", "jax.core")
+INTERNAL = (
+    *("jax._src", "jax.extend", "jax.interpreters", "jax.core"),
+    *("jax.experimental.xla_metadata", "jax.experimental.compilation_cache"),
+)
 
 
 def names(function, *args) -> list[str]:
@@ -35,6 +39,23 @@ def test_internals_are_used_in_one_file() -> None:
             found += [ast.unparse(node)] if isinstance(node, ast.Attribute) else []
             used += [path.name for f in found if f.startswith(INTERNAL)]
     assert set(used) == {"internals.py"}
+
+
+def test_the_choice_of_a_compilation_cache_is_made_again(tmp_path: Path) -> None:
+    """Otherwise `jhpo.use_compilation_cache` does nothing in a process that has compiled something."""
+    jax.jit(lambda x: x * 7 - 3)(2.0)
+    now: Any = jax.config
+    before = now.jax_compilation_cache_dir, now.jax_persistent_cache_min_compile_time_secs
+    try:
+        jax.config.update("jax_compilation_cache_dir", str(tmp_path))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+        internals.forget_cache_choice()
+        jax.jit(lambda x: x * 9 - 5)(2.0)
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before[0])
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", before[1])
+        internals.forget_cache_choice()
+    assert list(tmp_path.glob("*-cache"))
 
 
 def test_traced_values_are_told_from_numbers() -> None:

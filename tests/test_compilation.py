@@ -1,0 +1,43 @@
+"""The persistent compilation cache: only on request, at any time, and never instead of what the user configured."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+import jhpo
+
+PROGRAM = """
+    import jax, jax.numpy as jnp, pathlib, sys
+    import jhpo
+    jax.jit(lambda x: jnp.sin(x) + 1)(1.0)  # JAX has decided about its cache by now
+    space = jhpo.Space({"x": jhpo.Float(0.0, 1.0)})
+    before = jax.config.jax_compilation_cache_dir
+    jhpo.minimize(lambda hp: hp["x"], space, jhpo.RandomSearch(4), budget=4)
+    assert jax.config.jax_compilation_cache_dir == before, "nobody asked for that"
+    folder = jhpo.use_compilation_cache()
+    jax.jit(lambda x: jnp.cos(x) * 3)(1.0)
+    print(folder, sum(p.name.endswith("-cache") for p in pathlib.Path(folder).iterdir()))
+"""
+
+
+@pytest.mark.parametrize("configured", [False, True])
+def test_programs_are_kept_from_the_call_on(tmp_path, configured):
+    env = {k: v for k, v in os.environ.items() if not k.startswith("JAX_COMPILATION") and k != "XDG_CACHE_HOME"}
+    env["XDG_CACHE_HOME"] = str(tmp_path)
+    if configured:
+        env |= {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "mine"), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(PROGRAM)], env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    folder, kept = done.stdout.split()
+    assert folder == str(tmp_path / "mine" if configured else tmp_path / "jhpo" / "xla") and int(kept) > 0
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(jhpo.InvalidArgument, match="folder: expected one that can be made"):
+        jhpo.use_compilation_cache(tmp_path / "file" / "inside")
