@@ -1,12 +1,14 @@
-"""Bayesian optimisation beside its peers: normalised regret and mean rank after 20, 30 and 50 evaluations.
+"""Bayesian optimisation beside its peers on the development problems: rank, regret and stuck runs after 20, 30 and 50.
 
-    python benchmarks/bayes_quality.py --yahpo DIR --peers DIR --peers-python PYTHON --results runs.jsonl
-    python benchmarks/bayes_quality.py --yahpo DIR --results runs.jsonl more.jsonl --only jhpo   # measured peers reused
-    python benchmarks/bayes_quality.py ... --batch 8 --budget 96 --at 48 96   # against peers that batch
-    python benchmarks/bayes_quality.py ... --only believer --label believer --set fantasies=1   # an ablation
+    python benchmarks/bayes_quality.py --yahpo DIR --results mine.jsonl          # ours, beside the stored runs of peers
+    python benchmarks/bayes_quality.py ... --label jhpo:none --set warp=none     # a variant
+    python benchmarks/bayes_quality.py ... --run none --choose jhpo jhpo:none    # leave-one-family-out
+    python benchmarks/bayes_quality.py ... --run optuna_gp --peers DIR --peers-python PYTHON   # more runs of a peer
+    python benchmarks/bayes_quality.py ... --batch 8 --budget 96 --at 48 96      # batches, against peers that batch
 
-What is already in a results file is not run again; new lines go to the first file. The peers run in a Python of
-their own and share the thread setting printed above the table.
+What is in a results file is not run again; new lines go to the first file. Runs of peers are stored in `runs/`: a
+change of ours needs only our own. The families are those of `bayes_problems`, and a choice counts if it helps on
+families that had no part in it.
 """
 
 from __future__ import annotations
@@ -14,80 +16,72 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import bayes_problems
 import comparison
-import surrogates
+from bayes_report import Table, leave_one_out, report
+from bayes_runs import Line, Peers, random_search, run_jhpo
 
 import jhpo
 from jhpo.cli.commands import _options as parse_options
 
-PEERS = ("random", "optuna_tpe", "optuna_gp", "botorch", "smac", "hyperoptax")
-BATCH_PEERS = ("random", "optuna_tpe", "optuna_gp", "botorch")
-# Not on the development list: their ranks say whether the result holds elsewhere.
-HELD_OUT = ("lcbench:3945", "lcbench:34539", "lcbench:168868", "rbv2_rpart:1486", "rbv2_rpart:54")
-MANY_DIMENSIONS = ("levy40", "ackley40", "rosen30", "hartmann6_30")
-LISTS = {"held-out": HELD_OUT, "many-dimensions": MANY_DIMENSIONS}
+_HERE = Path(__file__).parent
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--yahpo", type=Path, help="folder of the YAHPO Gym data")
-    parser.add_argument("--peers", type=Path, help="folder of peers.py and problems.py")
+    parser.add_argument("--results", type=Path, nargs="+", required=True, help="JSON lines; the first is appended")
+    parser.add_argument("--families", nargs="+", default=list(bayes_problems.FAMILIES), help="all by default")
+    parser.add_argument("--problems", nargs="+", help="some problems of them only")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3])
+    parser.add_argument("--run", nargs="+", default=["jhpo"], help="jhpo, random, a name that peers.py knows, or none")
+    parser.add_argument("--peers", type=Path, help="folder of peers.py")
     parser.add_argument("--peers-python", help="interpreter in which the peers are installed")
-    parser.add_argument(
-        "--results", type=Path, nargs="+", required=True, help="JSON lines, read; the first is appended"
-    )
-    parser.add_argument("--problems", nargs="+", help="default: the development list; or held-out, or many-dimensions")
-    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(10)))
-    parser.add_argument("--peer-seeds", type=int, default=5, help="number of seeds of a peer")
-    parser.add_argument(
-        "--only", nargs="+", default=None, help="run these methods alone; all that is there is reported"
-    )
     parser.add_argument("--budget", type=int, default=50)
     parser.add_argument("--batch", type=int, default=1)
-    parser.add_argument("--at", type=int, nargs="+", default=None)
-    parser.add_argument("--label", default="jhpo", help="name of jhpo's lines, to compare two versions")
+    parser.add_argument("--at", type=int, nargs="+", default=[20, 30, 50])
+    parser.add_argument("--label", default="jhpo", help="name of jhpo's lines: jhpo, jhpo:variant")
     parser.add_argument("--set", nargs="+", default=[], metavar="OPTION=VALUE", help="options of jhpo.BayesOpt")
+    parser.add_argument("--choose", nargs="+", metavar="LABEL", help="choose among these, leaving one family out")
     options = parser.parse_args()
     comparison.fix_threads()
-    settings = parse_options(options.set)
-    asked = options.problems or surrogates.PROBLEMS
-    chosen = LISTS.get(asked[0], tuple(asked))
-    names = surrogates.available(chosen, options.yahpo)
-    budgets = options.at or [b for b in (20, 30, 50) if b <= options.budget]
-    peers = PEERS if options.batch == 1 else BATCH_PEERS
-    first = options.results[0]
-    first.touch()
-    lines = comparison.load(options.results)
-    here = Path(__file__).parent
+    families = {f: bayes_problems.FAMILIES[f] for f in options.families}
+    problems = [n for names in families.values() for n in names if options.problems is None or n in options.problems]
+    problems = list(comparison.surrogates.available(tuple(problems), options.yahpo))
+    options.results[0].touch()
+    lines = comparison.load([*options.results, *sorted((_HERE / "runs").glob("*.jsonl"))])
+    lines = [x for x in lines if x.get("q", 1) == options.batch or x["peer"] == "random"]
+    strategy = jhpo.BayesOpt(batch=options.batch, **parse_options(options.set))
+    peers: Peers | None = None
 
-    def wanted(method: str, name: str, seed: int) -> bool:
-        same = [
-            x
-            for x in lines
-            if (x["peer"], x["problem"], x["seed"], x.get("q", 1)) == (method, name, seed, options.batch)
-        ]
-        return (options.only is None or method in options.only) and not any(x["n"] >= options.budget for x in same)
+    def run(method: str, name: str, seed: int) -> Line:
+        nonlocal peers
+        task = bayes_problems.get(name, options.yahpo)
+        if method == "jhpo":
+            return run_jhpo(options.label, strategy, task, options.budget, seed)
+        if method == "random":
+            return random_search(task, options.budget, seed)
+        if peers is None:
+            script = options.peers / "peers.py" if options.batch == 1 else _HERE / "batch_peers.py"
+            peers = Peers(options.peers_python, script, options.batch)
+        return peers.run(method, task, options.budget, seed)
 
-    for index, seed in enumerate(options.seeds):
-        for name in names:
-            if wanted(options.label, name, seed):
-                strategy = jhpo.BayesOpt(batch=options.batch, **settings)
-                line = comparison.run_jhpo(options.label, strategy, name, options.yahpo, options.budget, seed)
-                comparison.append(first, line)
-                lines.append(line)
-            for peer in peers if options.peers and options.peers_python and index < options.peer_seeds else ():
-                if wanted(peer, name, seed):
-                    arguments = [peer, name, str(options.budget), str(seed)]
-                    script = str(
-                        ((here / "batch_peers.py") if options.batch > 1 else (options.peers / "peers.py")).resolve()
-                    )
-                    extra = [] if options.batch == 1 else [str(options.batch)]
-                    command = [options.peers_python, "-W", "ignore", "-B", script, *arguments, *extra]
-                    line = comparison.run_peer(command, options.peers, options.yahpo)[-1]
-                    comparison.append(first, line)
-                    lines.append(line)
-    lines = [x for x in lines if x.get("q", 1) == options.batch and x["problem"] in names]
-    comparison.report(lines, names, budgets, options.yahpo)
+    for method in options.run if options.run != ["none"] else ():
+        label = options.label if method == "jhpo" else method
+        done = {(x["problem"], x["seed"]) for x in lines if x["peer"] == label and x["n"] >= options.budget}
+        for seed in options.seeds:
+            for name in problems:
+                if (name, seed) not in done:
+                    lines.append(run(method, name, seed))
+                    comparison.append(options.results[0], lines[-1])
+    if peers is not None:
+        peers.close()
+    lowest = {name: bayes_problems.lowest(name) for name in problems}
+    table = Table(lines, problems, lowest)
+    budgets = [b for b in options.at if b <= options.budget]
+    report(table, families, budgets)
+    if options.choose:
+        leave_one_out(table, families, options.choose, budgets)
 
 
 if __name__ == "__main__":

@@ -90,9 +90,12 @@ def _parameter(entry: Mapping[str, Any]) -> Any:
     return kind(entry["lower"], entry["upper"], log=entry["log"])
 
 
-def yahpo(folder: Path, name: str) -> Problem:
-    """The problem ``scenario:instance``: minus the accuracy that the surrogate predicts."""
-    scenario_name, instance = name.split(":")
+@functools.lru_cache(maxsize=8)
+def scenario(folder: Path, scenario_name: str) -> tuple[jhpo.Space, Callable[[Any, Any], jax.Array], dict[str, int]]:
+    """The space, minus the accuracy as a function of hyperparameters and an instance's row, and the rows by instance.
+
+    One program then serves all instances.
+    """
     scenario = SCENARIOS[scenario_name]
     network, encoding, entries = _network(folder / scenario_name)
     given = {scenario.instance, *(k for k, _ in scenario.fixed)}
@@ -104,10 +107,10 @@ def yahpo(folder: Path, name: str) -> Problem:
         if e["type"] == "categorical" and e["name"] not in given
     }
 
-    def objective(hp: Mapping[str, jax.Array]) -> jax.Array:
+    def objective(hp: Mapping[str, jax.Array], instance: Any) -> jax.Array:
         def category(column: str) -> jax.Array:
             if column == scenario.instance:
-                return jnp.asarray(encoding[column][instance], jnp.int32)
+                return jnp.asarray(instance, jnp.int32)
             return jnp.asarray(rows[column])[hp[column.replace(".", "_")]]
 
         def number(column: str) -> jax.Array:
@@ -118,7 +121,14 @@ def yahpo(folder: Path, name: str) -> Problem:
         numbers = jnp.stack([number(c) for c in scenario.numeric])[None, :]
         return -network({"x_cat": categories, "x_cont": numbers})[0, scenario.target]
 
-    return Problem(name, space, objective, None)
+    return space, objective, encoding[scenario.instance]
+
+
+def yahpo(folder: Path, name: str) -> Problem:
+    """The problem ``scenario:instance``: minus the accuracy that the surrogate predicts."""
+    scenario_name, instance = name.split(":")
+    space, objective, rows = scenario(folder, scenario_name)
+    return Problem(name, space, lambda hp: objective(hp, rows[instance]), None)
 
 
 # ---------------------------------------------------------------------------------------------------- analytic
@@ -200,7 +210,7 @@ def get(name: str, folder: Path | None = None) -> Problem:
 
 def available(names: tuple[str, ...], folder: Path | None) -> tuple[str, ...]:
     """The problems that can be run; says which are left out and why."""
-    kept = tuple(n for n in names if n in _FUNCTIONS or (folder is not None and (folder / n.split(":")[0]).is_dir()))
+    kept = tuple(n for n in names if ":" not in n or (folder is not None and (folder / n.split(":")[0]).is_dir()))
     if len(kept) < len(names):
         print(
             f"skipped, for want of --yahpo DIR (YAHPO Gym's data files): {', '.join(n for n in names if n not in kept)}"
