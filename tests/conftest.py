@@ -18,13 +18,13 @@ shapes.install()
 
 # most of a test's time is compilation: quick code generation here and in the processes that tests start (the long
 # campaigns, `make test-slow`, run what users run), and programs kept from one run to the next
-QUICK = "--xla_backend_optimization_level=0"
+QUICK = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
 CACHE = Path(__file__).parents[1] / ".pytest_cache" / "programs"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if "not slow" in config.option.markexpr:
-        os.environ.setdefault("XLA_FLAGS", QUICK)
+    if config.option.markexpr != "slow":
+        os.environ["XLA_FLAGS"] = f"{QUICK} {os.environ.get('XLA_FLAGS', '')}"  # the last word is the caller's
     jax.config.update("jax_compilation_cache_dir", str(CACHE))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 

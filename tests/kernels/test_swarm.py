@@ -16,7 +16,7 @@ from jhpo.strategies.pso import PRESETS, PSO
 
 D, N, SEEDS = 10, 40, 25
 # sums of products in these are contracted to fused multiply-adds differently from one program to another
-ROUNDING = ("spso2011", "fips", "clpso")
+ROUNDING = ("spso2011", "fips", "clpso", "cso")
 
 
 def coefficients(variant: str, horizon: float = 2500.0) -> swarm.Coefficients:
