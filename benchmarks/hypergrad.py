@@ -30,7 +30,8 @@ import optax
 from sklearn.datasets import load_digits
 
 from jhpo.gradients import Spec, estimate
-from jhpo.gradients.plan import Facts, expected_bytes, facts_of
+from jhpo.gradients.facts import Facts, facts_of
+from jhpo.gradients.plan import expected_bytes
 from jhpo.kernels.mixed import mixed_grad
 from jhpo.kernels.shuffle import batch_rows
 from jhpo.training.trainable import train_and_evaluate

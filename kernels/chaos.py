@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jhpo.kernels import trees
-from jhpo.kernels.shapes import Array, Key
+from jhpo.kernels.shapes import Array, Float, Key
 from jhpo.kernels.unroll import Step
 
 Tree = Any
@@ -71,6 +71,39 @@ def chaos(step: Step, hp: Tree, direction: Tree, state: Tree, tangent: Tree, ste
     start = [t / jnp.where(size > 0, size, jnp.ones_like(size)).astype(t.dtype) for t in tangent]
     (state, _), growth = lax.scan(turn, (state, start), jnp.arange(steps, dtype=jnp.int32))
     return Chaos(jnp.sum(growth), growth, state)
+
+
+def backward_growth(norms: Float[Array, "t"]) -> Float[Array, ""]:
+    """What Lambda is, read off |dE/dw_t| of reverse mode: log of the greatest over that at the end, at least 0.
+
+    >>> float(backward_growth(jnp.array([4.0, 2.0, 1.0])) / jnp.log(2.0))
+    2.0
+    """
+    last, largest = norms[-1], jnp.max(norms)
+    return jnp.where(largest == 0, jnp.zeros_like(last), jnp.log(largest) - jnp.log(last))
+
+
+def forward_growth(norms: Float[Array, "t"]) -> Float[Array, ""]:
+    """What Lambda is, roughly, read off |dw_t/dhp| of forward mode; at least 0.
+
+    A sound training adds to dw/dhp in every step and grows it in proportion to the time, so that growth beyond this is
+    taken: from the first derivative to the greatest, and, at the rate of the whole training, over the last three
+    quarters and the last half. In a chaotic training the first steps' derivatives outgrow what later ones add: there
+    the result is below Lambda, by up to half the logarithm of the steps.
+
+    >>> steps = jnp.arange(1.0, 101.0)
+    >>> round(float(forward_growth(steps)), 4), round(float(forward_growth(steps * jnp.exp(0.1 * steps))), 4)
+    (0.0, 10.0)
+    """
+    steps = norms.shape[0]
+    first = jnp.argmax((norms > 0) | jnp.isnan(norms))
+    age = jnp.maximum(jnp.arange(steps) - first + 1, 1).astype(norms.dtype)
+    beyond = jnp.log(norms) - jnp.log(age)  # -inf before the first derivative
+    grown = jnp.max(beyond) - beyond[first]
+    for start in (steps // 4, steps // 2) if steps >= 8 else ():
+        rate = (beyond[-1] - beyond[start]) * (steps / (steps - 1 - start))
+        grown = jnp.where(start > first, jnp.maximum(grown, rate), grown)
+    return jnp.where(jnp.all(norms == 0), jnp.zeros_like(grown), grown)
 
 
 def hyper_direction(key: Key[Array, ""], hp: Tree) -> list[jax.Array]:

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jhpo.kernels import trees
+from jhpo.kernels.shapes import Array, Bool, Float, Int, Key
 
 Tree = Any
 Product = Callable[[Tree], Tree]
@@ -23,13 +24,17 @@ class Solution(NamedTuple):
     """An approximate solution x of H x = v."""
 
     x: Tree
-    residual: jax.Array  # float[], |H x - v| / |v|
-    negative: jax.Array  # bool[], a direction of negative curvature was met: H is no Hessian of a minimum
-    products: jax.Array  # int32[], Hessian products spent
+    residual: Float[Array, ""]  # |H x - v| / |v|
+    negative: Bool[Array, ""]  # a direction of negative curvature was met: H is no Hessian of a minimum
+    products: Int[Array, ""]  # Hessian products spent
 
 
 def conjugate_gradient(
-    product: Product, v: Tree, iterations: int, damping: float | jax.Array = 0.0, tolerance: float | jax.Array = 0.0
+    product: Product,
+    v: Tree,
+    iterations: int,
+    damping: Float[Array, ""] | float = 0.0,
+    tolerance: Float[Array, ""] | float = 0.0,
 ) -> Solution:
     """H x = v by conjugate gradients: exact in n iterations in exact arithmetic, for positive definite H.
 
@@ -67,7 +72,11 @@ def conjugate_gradient(
 
 
 def neumann(
-    product: Product, v: Tree, iterations: int, rate: float | jax.Array, damping: float | jax.Array = 0.0
+    product: Product,
+    v: Tree,
+    iterations: int,
+    rate: Float[Array, ""] | float,
+    damping: Float[Array, ""] | float = 0.0,
 ) -> Solution:
     """x = a sum_{i=0}^{K} (I - a H)^i v, whose error is (I - a H)^{K+1} H^-1 v; K = ``iterations`` products.
 
@@ -88,7 +97,7 @@ def neumann(
     return Solution(x, _residual(damped, x, v), negative, jnp.int32(iterations + 1))
 
 
-def nystrom(product: Product, v: Tree, key: jax.Array, rank: int, damping: float | jax.Array) -> Solution:
+def nystrom(product: Product, v: Tree, key: Key[Array, ""], rank: int, damping: Float[Array, ""] | float) -> Solution:
     """(H + damping)^-1 v with H replaced by its best approximation in the range of H times ``rank`` random vectors.
 
     Exact when H has that rank. Two passes of ``rank`` products; the eigenvalues enter by their absolute value, so
@@ -115,7 +124,7 @@ def nystrom(product: Product, v: Tree, key: jax.Array, rank: int, damping: float
     return Solution(solution, _residual(damped, solution, v), jnp.min(values) < -noise, jnp.int32(2 * rank + 1))
 
 
-def largest_eigenvalue(product: Product, like: Tree, key: jax.Array, iterations: int = 20) -> jax.Array:
+def largest_eigenvalue(product: Product, like: Tree, key: Key[Array, ""], iterations: int = 20) -> Float[Array, ""]:
     """Largest |eigenvalue| of a symmetric operator, from below, by power iteration."""
     floats, rebuild = trees.split_floats(like)
 
@@ -129,7 +138,7 @@ def largest_eigenvalue(product: Product, like: Tree, key: jax.Array, iterations:
     return lax.scan(turn, start, None, length=iterations)[1][-1]
 
 
-def _residual(product: Product, x: Tree, v: Tree) -> jax.Array:
+def _residual(product: Product, x: Tree, v: Tree) -> Float[Array, ""]:
     size = trees.norm(v)
     return trees.norm(jax.tree.map(jnp.subtract, product(x), v)) / jnp.where(size > 0, size, jnp.ones_like(size))
 
@@ -140,7 +149,7 @@ def implicit_value_and_grad(
     hp: Tree,
     params: Tree,
     solve: Callable[[Product, Tree], Solution],
-) -> tuple[jax.Array, Tree, Solution]:
+) -> tuple[Float[Array, ""], Tree, Solution]:
     """E and dE/dhp = E_hp - L_{hp,w} H^-1 E_w at ``params``, taken for a minimiser of ``train_loss(hp, .)``.
 
     Args:

@@ -33,9 +33,9 @@ def apart(f: F) -> F:
 
     @functools.wraps(f)
     def wrapper(*args: Any) -> Any:
-        if jax.default_backend() != "cpu":  # elsewhere rows are no loops
-            return f(*args)
-        return unfused(call(*args))  # XLA does not fuse over the edge of a call
+        # XLA does not fuse over the edge of a call; elsewhere rows are no loops
+        alone, together = (functools.partial(g, *args[:1]) for g in (call, f))
+        return jax.lax.platform_dependent(*args[1:], cpu=lambda *x: unfused(alone(*x)), default=together)
 
     return wrapper  # type: ignore[return-value]
 
@@ -57,13 +57,28 @@ def in_turn(f: F) -> F:
     For programs of loops that end when they have converged: in lockstep every row lasts as long as the slowest, and the
     rows together do not fit into the caches. Every row gets what it gets alone, bit for bit.
     """
-    call = jax.custom_batching.sequential_vmap(f)
+    call = jax.custom_batching.custom_vmap(f)
 
-    @functools.wraps(f)
-    def wrapper(*args: Any) -> Any:
-        return call(*args) if jax.default_backend() == "cpu" else f(*args)
+    @call.def_vmap
+    def batch(size: int, batched: list[Any], *args: Any) -> tuple[Any, Any]:
+        leaves, treedef = jax.tree.flatten(args)
+        rows = jax.tree.leaves(batched)
 
-    return wrapper  # type: ignore[return-value]
+        def one_by_one(*leaves: jax.Array) -> Any:
+            def row(some: list[jax.Array]) -> Any:
+                rest = iter(some)
+                return call(*jax.tree.unflatten(treedef, [next(rest) if r else x for x, r in zip(leaves, rows)]))
+
+            return jax.lax.map(row, [x for x, r in zip(leaves, rows) if r])
+
+        def at_once(*leaves: jax.Array) -> Any:
+            flat = lambda *leaves: f(*jax.tree.unflatten(treedef, leaves))  # noqa: E731
+            return jax.vmap(flat, [0 if r else None for r in rows])(*leaves)
+
+        out = jax.lax.platform_dependent(*leaves, cpu=one_by_one, default=at_once)
+        return out, jax.tree.map(lambda _: True, out)
+
+    return functools.wraps(f)(call)  # type: ignore[return-value]
 
 
 @jax.custom_batching.custom_vmap
@@ -94,8 +109,6 @@ def wide_sums(f: F) -> F:
 
     @functools.wraps(f)
     def wrapper(*args: Any) -> Any:
-        if jax.default_backend() != "cpu":
-            return f(*args)
         program, shape = jax.make_jaxpr(f, return_shape=True)(*args)
         out = runnable(replaced(program, _widened))(*jax.tree.leaves(args))
         return jax.tree.unflatten(jax.tree.structure(shape), out)
@@ -108,7 +121,11 @@ def _widened(equation: JaxprEqn) -> Callable[..., jax.Array] | None:
         return None
     x = shape_of(equation.invars[0])
     slow = len(equation.params["axes"]) == x.ndim and x.size in _SLOW_SUMS and x.dtype in (jnp.float32, jnp.float64)
-    return _sum_by_columns if slow else None
+    return _sum_on_any_platform if slow else None
+
+
+def _sum_on_any_platform(x: jax.Array) -> jax.Array:
+    return jax.lax.platform_dependent(x, cpu=_sum_by_columns, default=jnp.sum)
 
 
 def _sum_by_columns(x: jax.Array) -> jax.Array:

@@ -108,7 +108,7 @@ def perturbed_gradient(
     pairs: int,
     smoothing: Smoothing,
     weights: Float[Array, "w"] | None = None,
-) -> tuple[jax.Array, Tree, Tree]:
+) -> tuple[Float[Array, ""], Tree, Tree]:
     """Mean loss, gradient and its standard error over a whole training of ``steps`` steps in windows.
 
     Args:

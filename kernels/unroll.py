@@ -7,7 +7,7 @@ hyperparameters, E the evaluation. All functions take ``step(hp, state, t) -> st
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -15,9 +15,11 @@ import jax.numpy as jnp
 from jax import lax
 
 from jhpo.kernels import trees
+from jhpo.kernels.internals import needed
 from jhpo.kernels.loops import wide_sums
 from jhpo.kernels.mixed import GRADIENT
 from jhpo.kernels.programs import named_bytes
+from jhpo.kernels.shapes import Array, Float, Int
 from jhpo.kernels.shuffle import ROWS
 
 Tree = Any
@@ -47,8 +49,9 @@ def unroll(
     steps: int,
     levels: int = 0,
     *,
-    start: jax.Array | int = 0,
-    probe: jax.Array | None = None,
+    start: Int[Array, ""] | int = 0,
+    probe: Float[Array, "t"] | None = None,
+    watched: Sequence[bool] | None = None,
 ) -> Tree:
     """The state after ``steps`` steps, differentiable in reverse mode with little memory.
 
@@ -62,6 +65,7 @@ def unroll(
         recomputes each step L times.
       start: the number of the first step.
       probe: ``float[T]`` of zeros or None. Its cotangent is the norm of dE/dw_t after every step (reverse only).
+      watched: the leaves of the state that this norm is of (see `read_leaves`); None for all.
 
     Returns:
       w_T.
@@ -77,7 +81,10 @@ def unroll(
 
     def body(carry: Tree, x: tuple[jax.Array, jax.Array | None]) -> tuple[Tree, None]:
         after = step(hp, carry, x[0])
-        return (after if x[1] is None else _probed(after, x[1])), None
+        if x[1] is None:
+            return after, None
+        some, put = _split(after, watched)
+        return put(_probed(some, x[1])), None
 
     if steps == 0:
         return state
@@ -142,7 +149,7 @@ def _blocks(body: Callable[..., Any], carry: Tree, xs: Tree, steps: int, levels:
 
 
 @jax.custom_vjp
-def _probed(state: Tree, zero: jax.Array) -> Tree:
+def _probed(state: Tree, zero: Float[Array, ""]) -> Tree:
     return state
 
 
@@ -171,8 +178,12 @@ def _marked_jvp(primals: tuple[Tree], tangents: tuple[Tree]) -> tuple[Any, Any]:
     return _marked(primals[0]), (tangents[0], trees.norm(moving).astype(mark.dtype) if moving else mark)
 
 
-def marked_unroll(step: Step, hp: Tree, state: Tree, steps: int) -> tuple[Tree, jax.Array]:
+def marked_unroll(
+    step: Step, hp: Tree, state: Tree, steps: int, watched: Sequence[bool] | None = None
+) -> tuple[Tree, Float[Array, "t"]]:
     """As `unroll`, beside ``float[T]`` zeros whose tangents in forward mode are |dw_t| after every step.
+
+    The norm is of the ``watched`` leaves of the state (see `read_leaves`), of all if None.
 
     >>> import jax, jax.numpy as jnp
     >>> run = lambda lr: marked_unroll(lambda hp, w, t: w - hp * w, lr, jnp.float32(1.0), 3)[1]
@@ -181,9 +192,36 @@ def marked_unroll(step: Step, hp: Tree, state: Tree, steps: int) -> tuple[Tree, 
     """
 
     def body(state: Tree, t: jax.Array) -> tuple[Tree, jax.Array]:
-        return _marked(step(hp, state, t))
+        some, put = _split(step(hp, state, t), watched)
+        some, mark = _marked(some)
+        return put(some), mark
 
     return lax.scan(body, state, jnp.arange(steps, dtype=jnp.int32))
+
+
+def read_leaves(evaluate: Callable[[Tree, Tree], jax.Array], hp: Tree, state: Tree) -> list[bool]:
+    """For every leaf of the state: the evaluation depends on it. Norms over time are taken of these.
+
+    An optimiser's memory is left out: its second moments are tiny numbers, dE over a change of them is huge, and what
+    it does to the training arrives at the parameters.
+
+    >>> read_leaves(lambda hp, state: hp * state["w"], 1.0, {"memory": 2.0, "w": 3.0})
+    [False, True]
+    """
+    program = jax.make_jaxpr(evaluate)(hp, state).jaxpr
+    return needed(program, [True] * len(program.outvars))[len(jax.tree.leaves(hp)) :]
+
+
+def _split(tree: Tree, chosen: Sequence[bool] | None) -> tuple[list[Any], Callable[[list[Any]], Tree]]:
+    """The chosen leaves, and the function that puts such leaves back among the others."""
+    leaves, treedef = jax.tree.flatten(tree)
+    chosen = [True] * len(leaves) if chosen is None else chosen
+
+    def put(some: list[Any]) -> Tree:
+        rest = iter(some)
+        return jax.tree.unflatten(treedef, [next(rest) if c else leaf for c, leaf in zip(chosen, leaves)])
+
+    return [leaf for c, leaf in zip(chosen, leaves) if c], put
 
 
 def truncated(step: Step, hp: Tree, state: Tree, steps: int, window: int, levels: int = 0) -> Tree:
@@ -207,7 +245,7 @@ def reverse_value_and_grad(
     *,
     window: int | None = None,
     norms: bool = False,
-) -> tuple[jax.Array, Tree, jax.Array | None]:
+) -> tuple[Float[Array, ""], Tree, Float[Array, "t"] | None]:
     """E(w_T) and its gradient by reverse mode.
 
     Args:
@@ -215,7 +253,8 @@ def reverse_value_and_grad(
       hp: hyperparameters; leaves that are no floats are held fixed and get a zero gradient.
       steps, levels: see `unroll`.
       window: differentiate through the last steps alone (see `truncated`); None for all.
-      norms: also return ``float[T]``, the norm of dE/dw_t for t = 1..T (of the window's steps if there is one).
+      norms: also return ``float[T]``, the norm of dE/dw_t for t = 1..T (of the window's steps if there is one), over
+        the leaves that the evaluation reads.
 
     Returns:
       The value, the gradient (a tree like hp) and the norms or None.
@@ -223,6 +262,7 @@ def reverse_value_and_grad(
     floats, rebuild = trees.split_floats(hp)
     covered = steps if window is None else min(window, steps)
     dtype = jnp.result_type(float)
+    watched = read_leaves(evaluate, hp, jax.eval_shape(init, hp)) if norms else None
 
     def value(floats: list[jax.Array], probe: jax.Array | None) -> jax.Array:
         hp = rebuild(floats)
@@ -230,7 +270,8 @@ def reverse_value_and_grad(
         if covered < steps:
             fixed = lax.stop_gradient(hp)
             state = lax.stop_gradient(unroll(step, fixed, lax.stop_gradient(state), steps - covered))
-        return evaluate(hp, unroll(step, hp, state, covered, levels, start=steps - covered, probe=probe))
+        state = unroll(step, hp, state, covered, levels, start=steps - covered, probe=probe, watched=watched)
+        return evaluate(hp, state)
 
     if norms:
         out, (grad, sizes) = wide_sums(jax.value_and_grad(value, argnums=(0, 1)))(floats, jnp.zeros((covered,), dtype))
@@ -241,22 +282,25 @@ def reverse_value_and_grad(
 
 def forward_value_and_grad(
     fun: Callable[[Tree], Any], hp: Tree, chunk: int = 8, has_marks: bool = False
-) -> tuple[jax.Array, Tree] | tuple[jax.Array, Tree, jax.Array]:
+) -> tuple[Float[Array, ""], Tree, Float[Array, "t"] | None]:
     """``fun(hp)`` and its gradient by forward mode: 1 + (1..2) k trainings of time, (1 + chunk) S bytes.
 
     Args:
       fun: a scalar function of hp (a whole training and its evaluation).
       hp: leaves that are no floats are held fixed and get a zero gradient.
       chunk: how many directions advance together.
-      has_marks: ``fun`` returns ``(scalar, marks)`` with the marks of `marked_unroll`; their tangents are returned as
-        well, as ``float[T]``, the norm |dw_t/dhp| over all directions.
+      has_marks: ``fun`` returns ``(scalar, marks)`` with the marks of `marked_unroll`.
+
+    Returns:
+      The value, the gradient (a tree like hp) and ``float[T]``, the norm |dw_t/dhp| over all directions, or None
+      without marks.
 
     Source: Franceschi, Donini, Frasconi, Pontil, "Forward and reverse gradient-based hyperparameter
     optimization" (2017).
 
     >>> import jax.numpy as jnp
     >>> hp = {"a": jnp.float32(3), "b": jnp.float32(2)}
-    >>> value, grad = forward_value_and_grad(lambda hp: hp["a"] ** 2 * hp["b"], hp)
+    >>> value, grad, _ = forward_value_and_grad(lambda hp: hp["a"] ** 2 * hp["b"], hp)
     >>> float(value), float(grad["a"]), float(grad["b"])
     (18.0, 12.0, 9.0)
     """
@@ -288,4 +332,4 @@ def forward_value_and_grad(
         norms = jnp.sqrt(jnp.sum(sizes**2, axis=(0, 1)))
     leaves = trees.split_floats(back(grad.astype(flat.dtype)))[0]
     grad = trees.gradient_like(hp, leaves)
-    return (value, grad, norms) if has_marks else (value, grad)
+    return value, grad, norms if has_marks else None

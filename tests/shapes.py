@@ -71,7 +71,7 @@ def check(what: str, value: object, hint: Any) -> None:
 
 def fits(value: object, hint: Any) -> bool:
     """The value is of the annotated kind, or of one of them."""
-    return any(isinstance(value, kind) for kind in kinds_of(hint))
+    return any(kind is Any or isinstance(value, kind) for kind in kinds_of(hint))
 
 
 def shown(hint: Any) -> str:

@@ -1,4 +1,9 @@
-"""One call of `jhpo.hypergrad`, its arguments checked: probe the training, choose a method, estimate, judge."""
+"""One call of `jhpo.hypergrad`, its arguments checked: choose a method, estimate, judge by what the estimate shows.
+
+The estimate comes first. The norms over time that it computes beside the gradient tell whether the training was sound
+enough for it; only where they leave doubts does a probe train once more, with a tangent of its own. What it finds is
+remembered for trainables of the same structure, so that a loop over hyperparameters pays for it once.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +14,21 @@ import numpy as np
 
 from jhpo.errors import InvalidArgument, UnusableGradient
 from jhpo.gradients.estimators import estimate_program
-from jhpo.gradients.plan import LEVELS, Choice, Facts, Findings, choose, expected_bytes
+from jhpo.gradients.facts import Experience, Facts
+from jhpo.gradients.plan import CONVERGED, LEVELS, Choice, Findings, choose, expected_bytes
 from jhpo.gradients.probe import probe_program
-from jhpo.gradients.report import Diagnostics, Hypergradient, in_units
+from jhpo.gradients.report import Diagnostics, Hypergradient, in_units, number
 from jhpo.gradients.spec import HP, Estimate, Spec
-from jhpo.gradients.trust import check_result, doubts, no_derivative
+from jhpo.gradients.trust import check_result, doubts, no_derivative, solve_doubts
 from jhpo.kernels.chaos import TRUSTED
+from jhpo.lifetimes import Executable
 from jhpo.training.tracing import objective_errors
 from jhpo.training.trainable import Trainable
 from jhpo.training.values import without
+
+# Growth of the norms up to which a training is sound whatever else is unknown. That of reverse mode is the exponent;
+# forward mode's may be up to two or three less, see `jhpo.kernels.chaos.forward_growth`.
+SURELY = {"reverse": TRUSTED, "truncated": TRUSTED, "forward": TRUSTED / 2}
 
 
 class Call(NamedTuple):
@@ -27,9 +38,10 @@ class Call(NamedTuple):
     hp: HP
     key: jax.Array  # key[]
     facts: Facts
+    experience: Experience
     limit: int  # bytes of temporary memory
     levels: int | None  # of rematerialisation; None for the fewest that fit
-    check: bool  # measure how chaotic the training is
+    check: bool  # probe where norms leave doubts
 
 
 class Fit(NamedTuple):
@@ -37,40 +49,79 @@ class Fit(NamedTuple):
 
     spec: Spec
     why: str
-    measured: int | None  # temporary bytes of the compiled program, None where the backend does not tell
+    measured: int | None = None  # temporary bytes of the compiled program, None where the backend does not tell
+
+
+class Trial(NamedTuple):
+    """An estimate, not yet judged."""
+
+    fit: Fit
+    out: Estimate
 
 
 def automatic(call: Call, spec: Spec) -> Hypergradient:
     """The estimate by the method that fits what is known of the training."""
-    found = probed(call, spec)
+    past = call.experience
+    found = probed(call, spec) if past.chaotic and call.facts.forward_step else Findings()
+    trial = tried(call, choose(call.facts, spec, found, past.vain is None))
+    if trial.fit.spec.method == "implicit":
+        past.vain = _in_vain(trial.out)
+        if past.vain is None:
+            return judged(call, trial, found)
+        trial = tried(call, choose(call.facts, spec, found, implicit=False))
     if found.exponent is None:
-        return _by_norms(call, spec)
-    result = attempt(call, found, choose(call.facts, spec, found))
-    if result.diagnostics.method != "implicit" or not result.diagnostics.notes:
-        return result
-    note = f"implicit gradients were tried in vain: {result.diagnostics.notes[-1]}"
-    return attempt(call, found, choose(call.facts, spec, found, skip=("implicit",)), (note,))
+        found = examined(call, spec, trial)
+        choice = choose(call.facts, spec, found, implicit=False)
+        if choice.spec != choose(call.facts, spec, Findings(), implicit=False).spec:
+            trial = tried(call, choice)
+    notes = (f"implicit gradients were tried in vain: {past.vain}",) if past.vain else ()
+    return judged(call, trial, found, notes)
 
 
-def _by_norms(call: Call, spec: Spec) -> Hypergradient:
-    """Reverse mode where steps have no other derivative: the norms of dE/dw_t it finds tell whether it is sound."""
-    why = "steps with jax.custom_vjp have no other derivative"
-    result = attempt(call, Findings(), Choice(spec._replace(method="reverse"), why))
-    exponent = result.diagnostics.exponent
-    if exponent is None or exponent <= TRUSTED:
-        return result
-    found = Findings(exponent=exponent)
-    return attempt(call, found, choose(call.facts, spec, found))
+def asked(call: Call, spec: Spec) -> Hypergradient:
+    """The estimate by a method that was asked for."""
+    trial = tried(call, Choice(spec, "asked for"))
+    return judged(call, trial, examined(call, spec, trial))
+
+
+def tried(call: Call, choice: Choice) -> Trial:
+    """The estimate by the chosen method.
+
+    Raises:
+      InvalidArgument: its program does not fit the memory.
+    """
+    fit, program = _fitted(call, choice)
+    with objective_errors():
+        return Trial(fit, program(call.trainable, call.hp, call.key))
+
+
+def examined(call: Call, spec: Spec, trial: Trial) -> Findings:
+    """What the norms over time tell of the training; what a probe tells, where they leave doubts.
+
+    Raises:
+      UnusableGradient: see `probed`.
+    """
+    out, method, past = trial.out, trial.fit.spec.method, call.experience
+    growth = None if out.growth is None else float(out.growth)
+    fine = growth is None or growth <= SURELY[method]
+    if (fine and np.isfinite(out.value)) or not (call.check and call.facts.forward_step):
+        return Findings(exponent=growth)
+    if growth is not None and method in past.excess and growth - past.excess[method] <= TRUSTED:
+        return Findings(exponent=growth - past.excess[method])
+    found = probed(call, spec)
+    if growth is not None and found.exponent is not None:
+        past.chaotic = not found.exponent <= TRUSTED
+        if not past.chaotic and np.isfinite(growth):
+            past.excess[method] = growth - found.exponent
+    return found
 
 
 def probed(call: Call, spec: Spec) -> Findings:
-    """Chaos exponent and convergence, where they were asked for and can be measured.
+    """The chaos exponent by a tangent of its own.
 
     Raises:
       UnusableGradient: the training fails, or has no derivative and the method is "auto".
     """
-    if not (call.check and call.facts.forward_step):
-        return Findings()
     with objective_errors():
         read = Spec(horizon=spec.horizon, metric=spec.metric, wrt=spec.wrt)
         found = probe_program(call.trainable, call.hp, call.key, read)
@@ -87,62 +138,78 @@ def probed(call: Call, spec: Spec) -> Findings:
     return Findings(
         exponent=float(found.exponent),
         growth=growth,
-        stationary=float(found.stationary) if call.facts.implicit else None,
         # a method that was asked for may get around it: reverse mode where the bad part has no weight
         broken=int(failed[0]) + 1 if failed.size else None,
     )
 
 
-def attempt(call: Call, found: Findings, choice: Choice, notes: tuple[str, ...] = ()) -> Hypergradient:
-    """The estimate by the chosen method, with ``notes`` and the doubts about it.
+def judged(call: Call, trial: Trial, found: Findings, notes: tuple[str, ...] = ()) -> Hypergradient:
+    """The estimate with its diagnostics: ``notes``, and the doubts about it.
 
     Raises:
-      InvalidArgument: its program does not fit the memory.
       UnusableGradient: the training failed, or the gradient is not finite.
     """
-    fit = _fitted(call, choice)
-    with objective_errors():
-        arguments = (call.trainable, call.hp, call.key)
-        out = estimate_program.compile(*arguments, fit.spec)(*arguments)
-    if found.exponent is None and out.norms is not None and fit.spec.method == "reverse" and call.check:
-        sizes = np.asarray(out.norms)
-        found = found._replace(exponent=float(np.log(np.max(sizes) / sizes[-1])) if sizes[-1] > 0 else 0.0)
+    fit, out = trial
     check_result(call.hp, call.facts, fit.spec, found, out)
     notes = (*notes, *doubts(call.facts, fit.spec, found, out))
-    return Hypergradient(out.value, without(out.grad), _report(call, fit, found, out, notes))
+    return Hypergradient(out.value, without(out.grad), report(call, fit, found, out, notes))
 
 
-def _fitted(call: Call, choice: Choice) -> Fit:
-    """The fewest levels whose program fits the memory; compiles it, and what fits is not compiled again."""
-    spec, why = choice
-    spec = spec._replace(norms=spec.method in ("reverse", "truncated", "forward") and call.facts.steps > 0)
-    open_levels = spec.method in ("reverse", "truncated") and call.levels is None and call.facts.steps > 0
-    tried: list[tuple[int, str]] = []
+def with_norms(call: Call, spec: Spec) -> Spec:
+    """With the norms over time, where the method has them."""
+    return spec._replace(norms=spec.method in SURELY and call.facts.steps > 0)
+
+
+def levels_open(call: Call, spec: Spec) -> tuple[int, ...]:
+    """Levels of rematerialisation that come into question."""
+    if spec.method not in ("reverse", "truncated") or call.levels is not None or call.facts.steps == 0:
+        return (spec.levels,)
     # with `mixed_grad` in the steps, one level costs less memory than none and no more time
-    candidates = LEVELS[1:] if call.facts.gradients else LEVELS
-    for levels in candidates if open_levels else (spec.levels,):
+    return LEVELS[1:] if call.facts.gradients else LEVELS
+
+
+def _in_vain(out: Estimate) -> str | None:
+    """Why implicit gradients are no use here; "" where training has not converged, None if they are."""
+    assert out.stationary is not None
+    if not float(out.stationary) <= CONVERGED:
+        return ""
+    return next(iter(solve_doubts(out)), None)
+
+
+def _fitted(call: Call, choice: Choice) -> tuple[Fit, Executable]:
+    """The fewest levels whose program fits the memory, and the program."""
+    spec, why = with_norms(call, choice.spec), choice.why
+    candidates = levels_open(call, spec)
+    tried: list[tuple[int, str]] = []
+    for levels in candidates:
         spec = spec._replace(levels=levels)
         expected = expected_bytes(call.facts, spec)
-        if open_levels and expected > call.limit:
+        if len(candidates) > 1 and expected > call.limit:
             tried.append((expected, f"{levels}: {in_units(expected)} expected"))
             continue
         with objective_errors():
-            analysis = estimate_program.compile(call.trainable, call.hp, call.key, spec).memory_analysis()
+            program = estimate_program.compile(call.trainable, call.hp, call.key, spec)
+        analysis = program.memory_analysis()
         measured = None if analysis is None else int(analysis.temp_size_in_bytes)
         if measured is None or measured <= call.limit:
             if tried:
                 why += f"; fewest levels in {in_units(call.limit)} ({', '.join(text for _, text in tried)})"
-            return Fit(spec, why, measured)
+            return Fit(spec, why, measured), program
         tried.append((measured, f"{levels}: {in_units(measured)} measured"))
-    least, _ = min(tried)
-    every = f" ({', '.join(text for _, text in tried)})" if open_levels else ""
-    raise InvalidArgument(
-        f"memory: expected at least {least} bytes for method {spec.method!r}{every}, got {call.limit}; "
+    raise too_large(call, spec, tried, len(candidates) > 1)
+
+
+def too_large(call: Call, spec: Spec, tried: list[tuple[int, str]], listed: bool) -> InvalidArgument:
+    """The error for a memory limit that nothing fits."""
+    every = f" ({', '.join(text for _, text in tried)})" if listed else ""
+    return InvalidArgument(
+        f"memory: expected at least {min(tried)[0]} bytes for method {spec.method!r}{every}, got {call.limit}; "
         "forward mode (method='forward') keeps few states, a smaller batch makes steps need less"
     )
 
 
-def _report(call: Call, fit: Fit, found: Findings, out: Estimate, notes: tuple[str, ...]) -> Diagnostics:
+def report(call: Call, fit: Fit, found: Findings, out: Estimate, notes: tuple[str, ...]) -> Diagnostics:
+    """The diagnostics of an estimate."""
     spec, facts = fit.spec, call.facts
     leveled = spec.method in ("reverse", "truncated")
     windowed = spec.method in ("truncated", "pes", "es_single") and spec.window
@@ -155,14 +222,14 @@ def _report(call: Call, fit: Fit, found: Findings, out: Estimate, notes: tuple[s
         names=facts.names,
         size=facts.size,
         steps=facts.steps,
-        exponent=found.exponent,
+        exponent=number(out.growth) if found.exponent is None else found.exponent,
         growth=found.growth,
-        stationary=found.stationary,
-        norms=None if out.norms is None else np.asarray(out.norms),
+        stationary=number(out.stationary),
+        norms=number(out.norms),
         error=out.error,
-        residual=None if out.residual is None else float(out.residual),
-        negative=None if out.negative is None else bool(out.negative),
-        agreement=None if out.agreement is None else float(out.agreement),
+        residual=number(out.residual),
+        negative=number(out.negative),
+        agreement=number(out.agreement),
         state_bytes=facts.state,
         memory_expected=expected_bytes(facts, spec),
         memory_measured=fit.measured,

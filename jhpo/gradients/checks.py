@@ -11,7 +11,7 @@ import numpy as np
 
 from jhpo.errors import InvalidArgument, check_integer, check_number, invalid
 from jhpo.gradients.dependence import names_of
-from jhpo.gradients.plan import Facts
+from jhpo.gradients.facts import Facts
 from jhpo.gradients.spec import HP, METHODS, SOLVERS, Spec
 from jhpo.kernels import trees
 from jhpo.kernels.internals import is_traced
@@ -57,13 +57,11 @@ def checked_hp(hp: HP) -> HP:
     """
 
     def leaf(name: str, x: Any) -> Any:
-        if is_traced(x):
-            raise invalid("hp", "concrete numbers; inside jit call jhpo.gradients.estimate", x)
         if is_integer(x):
             return x
         if not jnp.issubdtype(jnp.result_type(x), jnp.number) and not jnp.issubdtype(jnp.result_type(x), jnp.bool_):
             raise invalid(f"hp: {name}", "numbers in an array (a category by its index)", x)
-        if trees.is_float(x) and not np.all(np.isfinite(np.asarray(x, np.float64))):
+        if trees.is_float(x) and not is_traced(x) and not np.all(np.isfinite(np.asarray(x, np.float64))):
             raise invalid(f"hp: {name}", "finite numbers", x)
         return x if isinstance(x, jax.Array) and not x.weak_type else jnp.asarray(x, jnp.asarray(x).dtype)
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jhpo.kernels import trees
-from jhpo.kernels.internals import NO_FORWARD, needed
+from jhpo.kernels.internals import NO_FORWARD, Jaxpr, needed
 from jhpo.kernels.programs import equations
 
 HP = Any
@@ -41,23 +41,47 @@ def reaches(fun: Callable[[HP], Any], hp: HP) -> list[bool]:
     return _used(lambda *x: jax.tree.leaves(fun(jax.tree.unflatten(treedef, x))), leaves)
 
 
-def reaches_smoothly(fun: Callable[[HP], Any], hp: HP) -> list[bool]:
-    """For every floating leaf of hp: some path to the result has a derivative (a sign or a rounding has none).
+class Derivative(NamedTuple):
+    """What a function's derivative is made of."""
+
+    forward: bool  # forward mode knows it: no `jax.custom_vjp` stands in the way
+    smooth: list[bool]  # for every floating leaf: some path to the result has a derivative (a sign has none)
+
+
+def derivative(fun: Callable[[HP], Any], hp: HP) -> Derivative:
+    """Traces the derivative of ``fun``, computes nothing; without forward mode ``fun`` has to return a scalar.
 
     >>> import jax.numpy as jnp
-    >>> reaches_smoothly(lambda hp: jnp.sign(hp["a"]) * hp["b"], {"a": 1.0, "b": 2.0})
-    [False, True]
+    >>> derivative(lambda hp: jnp.sign(hp["a"]) * hp["b"], {"a": 1.0, "b": 2.0})
+    Derivative(forward=True, smooth=[False, True])
     """
+    program = _tangents(fun, hp)
+    if not _is_forward(program):
+        return Derivative(False, reaches_backwards(fun, hp))
+    return Derivative(True, needed(program, [True] * len(program.outvars)))
+
+
+def has_forward_mode(fun: Callable[[HP], Any], hp: HP) -> bool:
+    """`Derivative.forward` alone, for a function of any results."""
+    return _is_forward(_tangents(fun, hp))
+
+
+def _tangents(fun: Callable[[HP], Any], hp: HP) -> Jaxpr:
     floats, rebuild = trees.split_floats(hp)
 
     def tangents(*directions: jax.Array) -> Any:
-        return jax.jvp(lambda x: fun(rebuild(x)), (floats,), (list(directions),))[1]
+        return jax.jvp(lambda x: trees.split_floats(fun(rebuild(x)))[0], (floats,), (list(directions),))[1]
 
-    return _used(tangents, floats)
+    return jax.make_jaxpr(tangents)(*floats).jaxpr
+
+
+def _is_forward(program: Jaxpr) -> bool:
+    # a backward rule that forward mode met is left in the program as this operation, which cannot be compiled
+    return all(eqn.primitive.name != NO_FORWARD for eqn in equations(program))
 
 
 def reaches_backwards(fun: Callable[[HP], jax.Array], hp: HP) -> list[bool]:
-    """As `reaches_smoothly`, for a scalar function with a derivative in reverse mode only (`jax.custom_vjp`).
+    """As `Derivative.smooth`, for a scalar function with a derivative in reverse mode only (`jax.custom_vjp`).
 
     >>> import jax.numpy as jnp
     >>> reaches_backwards(lambda hp: jnp.sign(hp["a"]) * hp["b"], {"a": 1.0, "b": 2.0})
@@ -72,15 +96,3 @@ def reaches_backwards(fun: Callable[[HP], jax.Array], hp: HP) -> list[bool]:
     jaxpr = jax.make_jaxpr(gradients)(jnp.ones(())).jaxpr
     wanted = np.eye(len(floats), dtype=bool).tolist()
     return [needed(jaxpr, row)[0] for row in wanted]
-
-
-def has_forward_mode(fun: Callable[[HP], Any], hp: HP) -> bool:
-    """The function can be differentiated forwards: no `jax.custom_vjp` stands in the way."""
-    floats, rebuild = trees.split_floats(hp)
-
-    def tangents(x: list[jax.Array]) -> Any:
-        return jax.tree.leaves(jax.jvp(lambda x: trees.split_floats(fun(rebuild(x)))[0], (x,), (x,)))
-
-    traced = jax.make_jaxpr(tangents)(floats)
-    # a backward rule that forward mode met is left in the program as this operation, which cannot be compiled
-    return all(eqn.primitive.name != NO_FORWARD for eqn in equations(traced.jaxpr))

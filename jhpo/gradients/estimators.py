@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jhpo.errors import invalid
 from jhpo.gradients.spec import HP, METHODS, SOLVERS, Estimate, Spec
 from jhpo.kernels import trees
+from jhpo.kernels.chaos import backward_growth, forward_growth
 from jhpo.kernels.implicit import (
     Product,
     Solution,
@@ -19,10 +20,10 @@ from jhpo.kernels.implicit import (
 )
 from jhpo.kernels.perturbed import Smoothing, perturbed_gradient
 from jhpo.kernels.singular import defined_at_zeros, without_huge
-from jhpo.kernels.unroll import forward_value_and_grad, marked_unroll, reverse_value_and_grad, unroll
+from jhpo.kernels.unroll import forward_value_and_grad, marked_unroll, read_leaves, reverse_value_and_grad, unroll
 from jhpo.lifetimes import programs
 from jhpo.training.binding import Partly, Training, bind, differentiable, has_implicit, relaxed
-from jhpo.training.trainable import State, Trainable
+from jhpo.training.trainable import ImplicitTrainable, State, Trainable
 
 
 @relaxed
@@ -60,16 +61,19 @@ def _reverse(run: Training, hp: HP, spec: Spec) -> Estimate:
     value, grad, norms = reverse_value_and_grad(
         run.step, run.evaluate, run.init, hp, run.steps, levels=spec.levels, window=window, norms=spec.norms
     )
-    return Estimate(value, without_huge(grad), norms)
+    return Estimate(value, without_huge(grad), norms, None if norms is None else backward_growth(norms))
 
 
 def _forward(run: Training, hp: HP, spec: Spec) -> Estimate:
+    watched = read_leaves(run.evaluate, hp, jax.eval_shape(run.init, hp)) if spec.norms else None
+
     def whole(hp: HP) -> tuple[jax.Array, jax.Array]:
-        state, marks = marked_unroll(run.step, hp, run.init(hp), run.steps)
+        state, marks = marked_unroll(run.step, hp, run.init(hp), run.steps, watched)
         return run.evaluate(hp, state), marks
 
     if spec.norms:
-        return Estimate(*forward_value_and_grad(whole, hp, has_marks=True))
+        value, grad, norms = forward_value_and_grad(whole, hp, has_marks=True)
+        return Estimate(value, grad, norms, None if norms is None else forward_growth(norms))
     return Estimate(*forward_value_and_grad(lambda hp: whole(hp)[0], hp))
 
 
@@ -134,7 +138,8 @@ def _implicit(trainable: Trainable, run: Training, hp: HP, key: jax.Array, spec:
         expected = "a trainable with train_loss(hp, params), params(state) and with_params(state, params)"
         raise invalid("method", f"{expected} for implicit gradients", type(trainable).__name__)
     fixed = jax.lax.stop_gradient(hp)
-    state = unroll(run.step, fixed, run.init(fixed), run.steps)
+    start = run.init(fixed)
+    state = unroll(run.step, fixed, start, run.steps)
     noise = jax.random.fold_in(key, jnp.uint32(0x5EED))
 
     def solve(product: Product, v: trees.Tree) -> Solution:
@@ -153,7 +158,19 @@ def _implicit(trainable: Trainable, run: Training, hp: HP, key: jax.Array, spec:
     value, grad, info = implicit_value_and_grad(
         defined_at_zeros(trainable.train_loss), evaluate, hp, trainable.params(state), solve
     )
-    return Estimate(value, without_huge(grad), residual=info.residual, negative=info.negative)
+    return Estimate(
+        value,
+        without_huge(grad),
+        stationary=loss_slope(trainable, hp, state) / loss_slope(trainable, hp, start),
+        residual=info.residual,
+        negative=info.negative,
+    )
+
+
+def loss_slope(trainable: ImplicitTrainable, hp: HP, state: State) -> jax.Array:
+    """``float[]``: |grad of train_loss| in the parameters of a state."""
+    slope = jax.grad(lambda params: trainable.train_loss(hp, params))(trainable.params(state))
+    return trees.norm(trees.split_floats(slope)[0])
 
 
 @programs("spec")

@@ -10,11 +10,13 @@ import jax
 
 from jhpo.devices import free_memory
 from jhpo.errors import check_integer, check_number
-from jhpo.gradients.attempt import Call, attempt, automatic, probed
+from jhpo.gradients.attempt import Call, asked, automatic
 from jhpo.gradients.checks import check_facts, checked_hp, checked_key, checked_options, chosen_leaves, held_integers
-from jhpo.gradients.plan import Choice, facts_of
+from jhpo.gradients.facts import known
+from jhpo.gradients.inside import inside
 from jhpo.gradients.report import Hypergradient
 from jhpo.gradients.spec import HP, Spec
+from jhpo.kernels.internals import is_traced
 from jhpo.switches import without_switches
 from jhpo.training.objective import as_trainable
 from jhpo.training.trainable import Trainable
@@ -55,10 +57,19 @@ def hypergrad(
     - "truncated": the last ``window`` steps alone. Cheap and biased towards small rates.
     - "implicit": at the optimum of ``train_loss``; no unroll is kept. Only for hyperparameters of the loss.
     - "pes", "es_single": 2 ``pairs`` trainings; a gradient of the smoothed loss, also where training is chaotic.
-    - "auto" measures the chaos exponent Lambda first (about two trainings' time). Implicit if all hyperparameters act
-      through the loss and training has converged; otherwise, with Lambda at most 5, forward mode for k <= 2 and
-      reverse mode with the fewest levels that fit ``memory`` beyond; up to Lambda 15 the same over 8 seeds, clipped to
-      the median norm and averaged; then "pes" (or, for more than 64 hyperparameters, "truncated").
+    - "auto": implicit if all hyperparameters act through the loss and training turns out to have converged; otherwise
+      forward mode for k <= 2 and reverse mode with the fewest levels that fit ``memory`` beyond. Where the chaos
+      exponent Lambda turns out to exceed 5, then up to 15 the same over 8 seeds, clipped to the median norm and
+      averaged; beyond, "pes" (or, for more than 64 hyperparameters, "truncated").
+
+    Lambda is read off norms that come with the gradient. Where they leave doubts, training runs once more with a
+    tangent (about two trainings' time); what that finds is remembered for trainables of the same structure, and asked
+    for again only when the norms have grown since.
+
+    Within jit, scan, vmap or any program of your own (``hp``, ``key`` or the trainable's arrays are traced), "auto"
+    takes the training for sound, as there are no numbers to decide by: forward for k <= 2, else reverse, with levels by
+    the memory expected. What types, shapes and the traced program tell is checked all the same; that numbers are finite
+    is not: a failed training gives NaN. Look at ``diagnostics.exponent``, which the program may return.
 
     Args:
       trainable: a trainable or plain objective (see `jhpo.as_trainable`).
@@ -71,7 +82,7 @@ def hypergrad(
       memory: bytes of temporary memory the program may use; what the device reports as free if None.
       horizon: share of the training, in (0, 1].
       metric: which metric to differentiate if the evaluation returns several.
-      check: measure the chaos exponent also for a method that was asked for. False saves about two trainings.
+      check: train once more where the norms leave doubts, also for a method that was asked for.
       levels: of rematerialisation; the fewest that fit if None.
       window: steps; has to divide the training's steps for "pes" and "es_single" (default there: all steps).
       solver: "cg" (default), "neumann" or "nystrom".
@@ -114,12 +125,14 @@ def hypergrad(
     limit = free_memory(jax.devices()[0]) if memory is None else check_integer("memory", memory)
     spec = Spec(method=method, horizon=horizon, metric=metric, wrt=chosen, **options)
     check_number("horizon", horizon, 0.0, 1.0, open_low=True)
-    facts = facts_of(trainable, hp, key, spec)
+    facts, experience = known(trainable, hp, key, spec)
     check_facts(facts, spec)
-    call = Call(trainable, hp, key, facts, limit, levels, check or method == "auto")
-    if method == "auto":
-        return automatic(call, spec)
-    found = attempt(call, probed(call, spec), Choice(spec, "asked for"))
-    for note in found.diagnostics.notes:
-        warnings.warn(f"hypergrad: {note}", stacklevel=3)
+    call = Call(trainable, hp, key, facts, experience, limit, levels, check or method == "auto")
+    if any(is_traced(x) for x in jax.tree.leaves((trainable, hp, key))):
+        found = inside(call, spec)
+    else:
+        found = automatic(call, spec) if method == "auto" else asked(call, spec)
+    if method != "auto":
+        for note in found.diagnostics.notes:
+            warnings.warn(f"hypergrad: {note}", stacklevel=3)
     return found

@@ -1,4 +1,4 @@
-"""A training watched before its gradient is taken: how chaotic it is, and whether it has converged."""
+"""How chaotic a training is, by a tangent of its own: where the norms of an estimate leave doubts."""
 
 from __future__ import annotations
 
@@ -11,22 +11,21 @@ from jhpo.gradients.spec import HP, Spec
 from jhpo.kernels import trees
 from jhpo.kernels.chaos import chaos, hyper_direction
 from jhpo.lifetimes import programs
-from jhpo.training.binding import Partly, bind, differentiable, has_implicit, relaxed
+from jhpo.training.binding import Partly, bind, differentiable, relaxed
 from jhpo.training.trainable import State, Trainable
 
 
 class Probe(NamedTuple):
-    """One training with a tangent: what `auto` decides by."""
+    """One training with a tangent."""
 
     value: jax.Array  # float[]
     exponent: jax.Array  # float[], Lambda
     growth: jax.Array  # float[T]
-    stationary: jax.Array  # float[], |grad of train_loss| at the end over that at the start; inf where there is none
 
 
 @relaxed
 def probe(trainable: Trainable, hp: HP, key: jax.Array, spec: Spec) -> Probe:
-    """Chaos exponent, value, and how converged the training is; about three trainings of time, memory of two states."""
+    """Chaos exponent and value; about two trainings of time, memory of two states."""
     if spec.wrt is not None:
         part = Partly(trainable, hp, spec.wrt)
         return probe(part, part.start, key, spec._replace(wrt=None))
@@ -40,13 +39,7 @@ def probe(trainable: Trainable, hp: HP, key: jax.Array, spec: Spec) -> Probe:
 
     _, tangent, state = jax.jvp(start, (floats,), (direction,), has_aux=True)
     out = chaos(run.step, hp, direction, state, tangent, run.steps)
-    stationary = jnp.full((), jnp.inf)
-    if has_implicit(trainable):
-        size = lambda state: trees.norm(  # noqa: E731
-            trees.split_floats(jax.grad(lambda p: trainable.train_loss(hp, p))(trainable.params(state)))[0]
-        )
-        stationary = size(out.state) / size(state)
-    return Probe(run.evaluate(hp, out.state), out.exponent, out.growth, stationary)
+    return Probe(run.evaluate(hp, out.state), out.exponent, out.growth)
 
 
 @programs("spec")

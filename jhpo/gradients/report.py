@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple
+import functools
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from jhpo.gradients.spec import HP
 from jhpo.kernels.chaos import TRUSTED, USABLE
+from jhpo.kernels.internals import is_traced
 
 
 class Hypergradient(NamedTuple):
@@ -20,9 +22,17 @@ class Hypergradient(NamedTuple):
     diagnostics: Diagnostics
 
 
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["exponent", "growth", "stationary", "norms", "error", "residual", "negative", "agreement"],
+    meta_fields=["method", "why", "levels", "window", "seeds", "names", "size", "steps"]
+    + ["state_bytes", "memory_expected", "memory_measured", "memory_limit", "notes"],
+)
 @dataclasses.dataclass(frozen=True)
 class Diagnostics:
-    """How a hypergradient was computed; prints as a few lines.
+    """How a hypergradient was computed; prints as a few lines. A pytree, which a jitted function may return.
+
+    Within a program of the user's own, numbers are traced arrays.
 
     Attributes:
       method: "reverse", "forward", "truncated", "implicit", "pes" or "es_single".
@@ -32,10 +42,12 @@ class Diagnostics:
       seeds: gradients that were clipped and averaged.
       names, size: of the hyperparameters that were differentiated, and how many numbers they hold.
       steps: length of the training.
-      exponent: chaos exponent Lambda, None if it was not measured (see `jhpo.kernels.chaos`).
-      growth: ``float[steps]``, log of the growth of a small change in every step; its sum is the exponent.
-      stationary: gradient norm of the training loss at the end over that at the start; None without ``train_loss``.
-      norms: ``float[steps]``, over time: |dE/dw_t| (reverse, truncated: of the window) or |dw_t/dhp| (forward).
+      exponent: chaos exponent Lambda; 0 where nothing grows, None if it was not measured. Read off the norms over time
+        (see `jhpo.kernels.chaos`); by a tangent of its own where these left doubts.
+      growth: ``float[steps]``, of that tangent, log of its growth in every step; None where there was no need.
+      stationary: gradient norm of the training loss at the end over that at the start (implicit).
+      norms: ``float[steps]``, over time: |dE/dw_t| (reverse, truncated: of the window) or |dw_t/dhp| (forward);
+        of what the evaluation reads of the state, which is not the optimiser's memory.
       error: standard error of the gradient, like hp (pes, es_single).
       residual, negative: |H x - v| / |v| of the linear solve, and whether negative curvature was met (implicit).
       agreement: length of the mean of the seeds' directions, 1 if all are the same (seeds > 1).
@@ -53,14 +65,14 @@ class Diagnostics:
     names: tuple[str, ...]
     size: int
     steps: int
-    exponent: float | None
-    growth: np.ndarray | None
-    stationary: float | None
-    norms: np.ndarray | None
+    exponent: float | jax.Array | None
+    growth: np.ndarray | jax.Array | None
+    stationary: float | jax.Array | None
+    norms: np.ndarray | jax.Array | None
     error: HP | None
-    residual: float | None
-    negative: bool | None
-    agreement: float | None
+    residual: float | jax.Array | None
+    negative: bool | jax.Array | None
+    agreement: float | jax.Array | None
     state_bytes: int
     memory_expected: int
     memory_measured: int | None
@@ -68,8 +80,11 @@ class Diagnostics:
     notes: tuple[str, ...]
 
     @property
-    def trusted(self) -> bool:
-        """The estimate may be taken at its word: no note casts doubt on it, and training is not chaotic."""
+    def trusted(self) -> bool | jax.Array:
+        """The estimate may be taken at its word: no note casts doubt on it, and training is not chaotic.
+
+        ``bool[]`` where the exponent is an array, to be used as a condition in the program that it is a part of.
+        """
         if self.method in ("pes", "es_single"):
             return not self.notes
         return not self.notes and (self.exponent is None or self.exponent <= TRUSTED)
@@ -83,8 +98,7 @@ class Diagnostics:
         numbers = f"{self.size} number{'s' * (self.size != 1)} in {_some(self.names)}"
         lines = [", ".join(head) + f": {numbers}, {self.steps} steps"]
         rows = [("why", self.why), ("chaos", self._chaos()), ("norms", self._norms()), ("solve", self._solve())]
-        rows += [("spread", None if self.agreement is None else f"the seeds' directions agree to {self.agreement:.2f}")]
-        rows += [("memory", self._memory()), *(("note", note) for note in self.notes)]
+        rows += [("spread", self._spread()), ("memory", self._memory()), *(("note", note) for note in self.notes)]
         return "\n".join(lines + [f"  {name:7} {text}" for name, text in rows if text])
 
     __repr__ = __str__
@@ -92,12 +106,15 @@ class Diagnostics:
     def _chaos(self) -> str | None:
         if self.exponent is None:
             return None
+        if is_traced(self.exponent):
+            return "a part of the program that is being traced"
+        exponent = float(np.max(self.exponent))
         bounds = ((TRUSTED, f"sound, below {TRUSTED:g}"), (USABLE, f"chaotic, above {TRUSTED:g}"))
-        word = next((word for bound, word in bounds if self.exponent <= bound), f"chaotic, above {USABLE:g}")
-        return f"exponent {self.exponent:.3g} ({word})"
+        word = next((word for bound, word in bounds if exponent <= bound), f"chaotic, above {USABLE:g}")
+        return f"exponent {exponent:.3g} ({word})" + (", of the worst" if np.ndim(self.exponent) else "")
 
     def _norms(self) -> str | None:
-        if self.norms is None or not len(self.norms):
+        if self.norms is None or is_traced(self.norms) or self.norms.ndim != 1 or not len(self.norms):
             return None
         what = "|dw_t/dhp|" if self.method == "forward" else "|dE/dw_t|"
         first, last, most = self.norms[0], self.norms[-1], int(np.argmax(self.norms))
@@ -106,9 +123,16 @@ class Diagnostics:
         return f"{what} from {ends}, at most {self.norms[most]:.3g} (step {start + most})"
 
     def _solve(self) -> str | None:
-        if self.residual is None:
+        if self.residual is None or is_traced(self.residual):
             return None
-        return f"relative residual {self.residual:.1e}" + (", negative curvature met" if self.negative else "")
+        return f"relative residual {float(np.max(self.residual)):.1e}" + (
+            ", negative curvature met" if np.any(self.negative) else ""
+        )
+
+    def _spread(self) -> str | None:
+        if self.agreement is None or is_traced(self.agreement):
+            return None
+        return f"the seeds' directions agree to {float(np.min(self.agreement)):.2f}"
 
     def _memory(self) -> str:
         measured = "" if self.memory_measured is None else f", {in_units(self.memory_measured)} measured"
@@ -117,6 +141,13 @@ class Diagnostics:
 
 def _some(names: tuple[str, ...]) -> str:
     return ", ".join(names[:4]) + (f", ... ({len(names)} in all)" if len(names) > 4 else "")
+
+
+def number(x: jax.Array | None) -> Any:
+    """A scalar as Python's number, an array as NumPy's; a traced one stays."""
+    if x is None or is_traced(x):
+        return x
+    return x.item() if x.ndim == 0 else np.asarray(x)
 
 
 def in_units(size: float) -> str:

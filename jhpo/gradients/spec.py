@@ -35,7 +35,9 @@ class Estimate(NamedTuple):
     value: jax.Array  # float[]
     grad: HP  # like hp; zeros at leaves that are no floats or held fixed
     norms: jax.Array | None = None  # float[steps], norm of dE/dw_t (reverse, truncated) or of dw_t/dhp (forward)
+    growth: jax.Array | None = None  # float[], what the norms tell of the chaos exponent (see `jhpo.kernels.chaos`)
     error: HP | None = None  # like hp: standard error (pes, es_single)
+    stationary: jax.Array | None = None  # float[], |grad of train_loss| at the end over that at the start (implicit)
     residual: jax.Array | None = None  # float[], |H x - v| / |v| (implicit)
     negative: jax.Array | None = None  # bool[], negative curvature was met (implicit)
     agreement: jax.Array | None = None  # float[], |mean of the seeds' directions|, 1 if all are the same (seeds > 1)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jhpo.errors import UnusableGradient
 from jhpo.gradients.dependence import names_of
-from jhpo.gradients.plan import CONVERGED, Facts, Findings, trusted_steps
+from jhpo.gradients.facts import Facts
+from jhpo.gradients.plan import CONVERGED, Findings, trusted_steps
 from jhpo.gradients.spec import HP, Estimate, Spec
 from jhpo.kernels import trees
 from jhpo.kernels.chaos import TRUSTED
@@ -21,7 +21,7 @@ def check_result(hp: HP, facts: Facts, spec: Spec, found: Findings, out: Estimat
             f"training: expected a finite value, got {float(out.value)}; try a smaller learning rate, clipped "
             "gradients, or a shorter horizon"
         )
-    bad = [n for n, g in zip(names_of(hp), jax.tree.leaves(out.grad)) if not bool(jnp.all(jnp.isfinite(g)))]
+    bad = [n for n, g in zip(names_of(hp), jax.tree.leaves(out.grad)) if not np.isfinite(np.asarray(g)).all()]
     if not bad:
         return
     if spec.method in ("pes", "es_single"):
@@ -36,16 +36,13 @@ def check_result(hp: HP, facts: Facts, spec: Spec, found: Findings, out: Estimat
 
 def doubts(facts: Facts, spec: Spec, found: Findings, out: Estimate) -> list[str]:
     """Why the estimate may not be what was wanted, a sentence each."""
-    notes = []
-    unused = [n for n, used in zip(facts.names, facts.used) if not used]
-    if unused:
-        notes.append(f"{unused} do not reach the result: their gradient is zero")
+    notes = unused(facts)
     if spec.method in ("reverse", "forward"):
         notes += _of_unrolling(facts, found)
     if spec.method == "truncated" and spec.window < facts.steps:
         notes.append(f"a derivative of the last {spec.window} of {facts.steps} steps prefers small rates")
     if spec.method == "implicit":
-        notes += _of_the_optimum(found, out)
+        notes += _of_the_optimum(out)
     if spec.method in ("pes", "es_single"):
         noise, size = (float(trees.norm(trees.split_floats(tree)[0])) for tree in (out.error, out.grad))
         if noise > size:
@@ -53,6 +50,12 @@ def doubts(facts: Facts, spec: Spec, found: Findings, out: Estimate) -> list[str
     if out.agreement is not None and float(out.agreement) < 0.5:
         notes.append(f"the seeds disagree in direction ({float(out.agreement):.2f} of 1): use method='pes'")
     return notes
+
+
+def unused(facts: Facts) -> list[str]:
+    """What to say of hyperparameters that do nothing."""
+    names = [n for n, used in zip(facts.names, facts.used) if not used]
+    return [f"{names} do not reach the result: their gradient is zero"] if names else []
 
 
 def no_derivative(where: str) -> str:
@@ -73,18 +76,23 @@ def _of_unrolling(facts: Facts, found: Findings) -> list[str]:
     return []
 
 
-def _of_the_optimum(found: Findings, out: Estimate) -> list[str]:
+def _of_the_optimum(out: Estimate) -> list[str]:
     notes = []
-    if found.stationary is not None and found.stationary > CONVERGED:
+    if out.stationary is not None and float(out.stationary) > CONVERGED:
         notes.append(
-            f"training has not converged (gradient of the training loss fell to {found.stationary:.1e} of its "
+            f"training has not converged (gradient of the training loss fell to {float(out.stationary):.1e} of its "
             "start): train for longer, or use method='reverse'"
         )
+    return notes + solve_doubts(out)
+
+
+def solve_doubts(out: Estimate) -> list[str]:
+    """What casts doubt on the linear solve of implicit gradients."""
     if out.negative is not None and bool(out.negative):
-        notes.append("negative curvature: not at a minimum; use damping or solver='nystrom', or 'reverse'")
-    elif out.residual is not None and float(out.residual) > 0.1:
-        notes.append(f"the linear solve has a residual of {float(out.residual):.1e}: more iterations, or damping")
-    return notes
+        return ["negative curvature: not at a minimum; use damping or solver='nystrom', or 'reverse'"]
+    if out.residual is not None and float(out.residual) > 0.1:
+        return [f"the linear solve has a residual of {float(out.residual):.1e}: more iterations, or damping"]
+    return []
 
 
 def _shorter(facts: Facts, found: Findings) -> str:

@@ -13,8 +13,9 @@ import pytest
 
 import jhpo
 from jhpo.gradients import Spec, estimate
-from jhpo.gradients.dependence import names_of, reaches, reaches_smoothly
-from jhpo.gradients.plan import Findings, choose, facts_of
+from jhpo.gradients.dependence import derivative, names_of, reaches
+from jhpo.gradients.facts import facts_of
+from jhpo.gradients.plan import Findings, choose
 from jhpo.kernels.mixed import mixed_grad
 from tests.gradients.hyper_tasks import KEY, Descent, Ridge, closed_form, ridge_gradient
 
@@ -37,7 +38,7 @@ def test_exact_methods_give_the_closed_form(x64, options):
     np.testing.assert_allclose(grad["lr"], closed_form(0.3), rtol=1e-12)
     np.testing.assert_allclose(value, 0.7**20 / 2, rtol=1e-12)
     assert diagnostics.method == options["method"] and not diagnostics.notes and diagnostics.trusted
-    np.testing.assert_allclose(diagnostics.exponent, 9 * np.log(0.7), rtol=1e-9)
+    assert diagnostics.exponent == 0.0 and diagnostics.growth is None  # nothing grows, and the norms say so
 
 
 @pytest.mark.parametrize("options", [{"method": "pes"}, {"method": "es_single", "window": 5}], ids=str)
@@ -135,8 +136,7 @@ def test_auto_takes_implicit_where_training_has_converged(x64):
     _, grad, diagnostics = jhpo.hypergrad(Ridge(), {"log_l2": 0.5}, KEY)
     assert diagnostics.method == "implicit" and diagnostics.stationary < 1e-3
     np.testing.assert_allclose(grad["log_l2"], ridge_gradient(0.5), rtol=1e-4)
-    early = jhpo.hypergrad(Ridge(steps=5), {"log_l2": 0.5}, KEY).diagnostics
-    assert early.method == "forward" and early.stationary > 1e-3
+    assert jhpo.hypergrad(Ridge(steps=5), {"log_l2": 0.5}, KEY).diagnostics.method == "forward"
 
 
 def test_auto_leaves_implicit_at_negative_curvature(x64):
@@ -289,7 +289,7 @@ def test_dependence_through_scans_and_mixed_gradients():
     hp = {"c": jnp.float32(1.0), "lr": jnp.float32(0.1), "n": jnp.int32(3)}
     assert names_of(hp) == ["c", "lr", "n"]
     assert reaches(train, hp) == [True, True, False]
-    assert reaches_smoothly(train, hp) == [False, True]
+    assert derivative(train, hp).smooth == [False, True]
 
 
 def test_a_second_call_compiles_nothing(count_compilations):
@@ -301,12 +301,10 @@ def test_a_second_call_compiles_nothing(count_compilations):
     assert not [n for n in seen.names if "program" in n], seen.names
 
 
-def test_one_call_compiles_two_programs(count_compilations):
+def test_a_sound_training_needs_one_program(count_compilations):
     with count_compilations() as seen:
         jhpo.hypergrad(Descent(steps=9), {"lr": 0.3}, KEY)
-    assert sorted(n for n in seen.names if "program" in n) == ["jit(estimate_program)", "jit(probe_program)"], (
-        seen.names
-    )
+    assert [n for n in seen.names if "program" in n] == ["jit(estimate_program)"], seen.names
 
 
 def test_custom_vjp_leaves_reverse_mode():
@@ -320,7 +318,7 @@ def test_custom_vjp_leaves_reverse_mode():
     judged = type("Judged", (Descent,), {"evaluate": lambda self, hp, s: square(s[0]) / 2})()
     _, grad, diagnostics = jhpo.hypergrad(judged, {"lr": 0.3}, KEY)
     np.testing.assert_allclose(grad["lr"], closed_form(0.3), rtol=1e-5)
-    assert diagnostics.method == "reverse" and diagnostics.exponent < 0  # a step has forward mode, so it was measured
+    assert diagnostics.method == "reverse" and diagnostics.exponent == 0.0
     with pytest.raises(jhpo.InvalidArgument, match="custom_vjp"):
         jhpo.hypergrad(judged, {"lr": 0.3}, KEY, method="forward")
 

@@ -1,0 +1,43 @@
+"""`jhpo.hypergrad` within a program of the user's own (jit, scan, vmap): decided by shapes, as there are no numbers."""
+
+from __future__ import annotations
+
+from jhpo.gradients.attempt import Call, Fit, levels_open, report, too_large, with_norms
+from jhpo.gradients.estimators import estimate_program
+from jhpo.gradients.plan import Choice, Findings, choose, expected_bytes
+from jhpo.gradients.report import Hypergradient, in_units
+from jhpo.gradients.spec import Spec
+from jhpo.gradients.trust import unused
+from jhpo.training.tracing import objective_errors
+from jhpo.training.values import without
+
+
+def inside(call: Call, spec: Spec) -> Hypergradient:
+    """The estimate as a part of the program that is being traced.
+
+    "auto" takes the training for sound. Nothing is measured beforehand and nothing raised afterwards: a training that
+    failed gives NaN, and the exponent in the diagnostics is a traced number.
+
+    Raises:
+      InvalidArgument: the memory that the method should need is beyond the limit.
+    """
+    choice = Choice(spec, "asked for")
+    if spec.method == "auto":
+        choice = choose(call.facts, spec, Findings(), implicit=False)
+    fit = _fitted(call, choice)
+    with objective_errors():
+        out = estimate_program(call.trainable, call.hp, call.key, fit.spec)
+    found = report(call, fit, Findings(), out, tuple(unused(call.facts)))
+    return Hypergradient(out.value, without(out.grad), found)
+
+
+def _fitted(call: Call, choice: Choice) -> Fit:
+    """The fewest levels that should fit the memory."""
+    spec = with_norms(call, choice.spec)
+    candidates = [spec._replace(levels=levels) for levels in levels_open(call, spec)]
+    sizes = [expected_bytes(call.facts, s) for s in candidates]
+    for candidate, size in zip(candidates, sizes):
+        if size <= call.limit:
+            return Fit(candidate, choice.why)
+    texts = [f"{s.levels}: {in_units(size)} expected" for s, size in zip(candidates, sizes)]
+    raise too_large(call, spec, list(zip(sizes, texts)), len(candidates) > 1)
