@@ -41,7 +41,7 @@ def over_devices(function: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]
     )
 
 
-def free_memory(device: Any) -> int:
+def free_memory(device: jax.Device) -> int:
     """Bytes that may be used on a device: what it reports as free, or half of the free memory of the host."""
     stats = device.memory_stats() or {}
     if "bytes_limit" in stats:

@@ -55,7 +55,7 @@ class MissingExtra(JhpoError, ImportError):
     """An optional dependency is not installed; the message gives the command that installs it."""
 
 
-def invalid(name: str, expected: str, got: Any, kind: type[InvalidArgument] = InvalidArgument) -> InvalidArgument:
+def invalid(name: str, expected: str, got: object, kind: type[InvalidArgument] = InvalidArgument) -> InvalidArgument:
     """The one form of an argument error: ``name: expected ..., got ...``.
 
     >>> str(invalid("budget", "an integer >= 1", 0))
@@ -64,12 +64,12 @@ def invalid(name: str, expected: str, got: Any, kind: type[InvalidArgument] = In
     return kind(f"{name}: expected {expected}, got {got!r}")
 
 
-def is_concrete(value: Any) -> bool:
+def is_concrete(value: object) -> bool:
     """True for a Python or NumPy number: something that can be compared before tracing."""
     return isinstance(value, numbers.Number) and not isinstance(value, complex)
 
 
-def check_integer(name: str, value: Any, low: int = 1, high: int | None = None) -> int:
+def check_integer(name: str, value: object, low: int = 1, high: int | None = None) -> int:
     """``value`` as an int within ``[low, high]``; raises `InvalidArgument` otherwise."""
     wanted = f"an integer >= {low}" if high is None else f"an integer in [{low}, {high}]"
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from jhpo.errors import check_integer, invalid
 
@@ -32,7 +33,7 @@ def root_key(seed: int) -> jax.Array:
     return jax.random.key(check_integer("seed", seed, 0, SEEDS - 1), impl="threefry2x32")
 
 
-def check_key(key: Any) -> jax.Array:
+def check_key(key: object) -> jax.Array:
     """A user's own root key: one key of `jax.random.key` or `jax.random.PRNGKey`.
 
     Raises:
@@ -42,7 +43,7 @@ def check_key(key: Any) -> jax.Array:
     typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
     if not ((typed and shape == ()) or (dtype == jnp.uint32 and shape in ((2,), (4,)))):
         raise invalid("key", "a key as jax.random.key(0) makes it", key)
-    return key
+    return cast(jax.Array, key)
 
 
 def trial_key(root: jax.Array, trial_id: jax.Array | int) -> jax.Array:
@@ -71,7 +72,7 @@ def init_key(root: jax.Array) -> jax.Array:
     return jax.random.fold_in(root, jnp.uint32(_INIT))
 
 
-def key_of_data(data: Any, like: Any) -> jax.Array:
+def key_of_data(data: ArrayLike, like: jax.Array | jax.ShapeDtypeStruct) -> jax.Array:
     """The key with these data and the generator of another one, or of an abstract one.
 
     Args:

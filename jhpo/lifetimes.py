@@ -14,12 +14,14 @@ import threading
 import types
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from jhpo.pytrees import Structure, Tree
 
 T = TypeVar("T", bound=type)
 _GONE = object()
@@ -53,7 +55,7 @@ class Held:
 
     __slots__ = ("_get", "_hash")
 
-    def __init__(self, value: Any, unique: bool = False) -> None:
+    def __init__(self, value: Hashable, unique: bool = False) -> None:
         self._hash = hash(value)
         unique = unique or isinstance(value, types.MethodType) or type(value).__eq__ is object.__eq__
         self._get = _reference(value) if unique else lambda: value
@@ -81,7 +83,7 @@ class Held:
         mine, theirs = self._value(), other._value()
         return mine is not _GONE and theirs is not _GONE and (mine is theirs or self._same(mine, theirs))
 
-    def _same(self, mine: Any, theirs: Any) -> bool:
+    def _same(self, mine: object, theirs: object) -> bool:
         return type(mine) is type(theirs) and bool(mine == theirs)  # 1 is neither 1.0 nor True
 
     def __hash__(self) -> int:
@@ -93,11 +95,11 @@ class Form(Held):
 
     __slots__ = ()
 
-    def __init__(self, tree: Any) -> None:
+    def __init__(self, tree: Tree) -> None:
         self._hash, self._get = hash(jax.tree.structure(tree)), _reference(tree)
 
-    def _same(self, mine: Any, theirs: Any) -> bool:
-        a: Any = jax.tree.structure(mine)
+    def _same(self, mine: object, theirs: object) -> bool:
+        a: Structure = jax.tree.structure(mine)
         return bool(a == jax.tree.structure(theirs))
 
 
@@ -112,12 +114,12 @@ def _reference(value: Any) -> Callable[[], Any]:
     return lambda: value
 
 
-def hold(value: Any) -> Any:
+def hold(value: Hashable) -> Structure:
     """A `Held`; of a tuple, a tuple of them."""
     return tuple(hold(v) for v in value) if type(value) is tuple else Held(value)
 
 
-def held(structure: Any) -> Any:
+def held(structure: Structure) -> Any:
     """What `hold` was given."""
     return tuple(held(s) for s in structure) if isinstance(structure, tuple) else structure()
 
@@ -131,14 +133,14 @@ def structured(cls: T, data: Sequence[str] = (), meta: Sequence[str] = ()) -> T:
     data, meta = tuple(data), tuple(meta)
     keys = [jax.tree_util.GetAttrKey(name) for name in data]
 
-    def flatten(node: Any) -> tuple[list[Any], Any]:
+    def flatten(node: object) -> tuple[list[Any], Structure]:
         return [getattr(node, name) for name in data], tuple(hold(getattr(node, name)) for name in meta)
 
-    def flatten_with_keys(node: Any) -> tuple[list[Any], Any]:
+    def flatten_with_keys(node: object) -> tuple[list[Any], Structure]:
         children, structure = flatten(node)
         return list(zip(keys, children)), structure
 
-    def unflatten(structure: Any, children: Any) -> Any:
+    def unflatten(structure: Structure, children: Iterable[Any]) -> Any:
         node: Any = object.__new__(cls)
         for name, value in (*zip(data, children), *zip(meta, map(held, structure))):
             object.__setattr__(node, name, value)
@@ -151,11 +153,11 @@ def structured(cls: T, data: Sequence[str] = (), meta: Sequence[str] = ()) -> T:
 class Executable:
     """A compiled program for arguments of fixed shapes."""
 
-    def __init__(self, compiled: Any, output: Callable[[], Any]) -> None:
+    def __init__(self, compiled: jax.stages.Compiled, output: Callable[[], Tree]) -> None:
         self._compiled, self._output = compiled, output
         self._analysis: Any = _GONE
 
-    def __call__(self, *arguments: Any) -> Any:
+    def __call__(self, *arguments: Tree) -> Tree:
         """Run it; arguments of the structure, shapes and dtypes it was compiled for, static ones left out."""
         return jax.tree.unflatten(self._output(), self._compiled(jax.tree.leaves(arguments)))
 
@@ -180,8 +182,10 @@ class Executable:
 class _Entry:
     """One program: a function of its own, so that what JAX remembers of it goes with it."""
 
-    def __init__(self, function: Callable[..., Any], treedef: Any, static: dict[str, Any], anchors: list[Any]) -> None:
-        self.output: Any = None
+    def __init__(
+        self, function: Callable[..., Tree], treedef: Structure, static: dict[str, Any], anchors: list[Any]
+    ) -> None:
+        self.output: Structure = None
         self.compiled: dict[Any, Executable] = {}
         self._made: list[Any] = []
 
@@ -200,7 +204,7 @@ class _Entry:
         self.jitted: Any = jax.jit(alone)
         self._watched = [weakref.ref(anchor, self._end) for anchor in anchors]
 
-    def _end(self, _: Any) -> None:
+    def _end(self, _: object) -> None:
         self.jitted, self.compiled = None, {}
 
 
@@ -228,7 +232,7 @@ class Programs:
         self._entries: OrderedDict[Any, _Entry] = OrderedDict()
         self._lock = threading.RLock()
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: Tree, **kwargs: Tree) -> Tree:
         """The function's value, from a compiled program."""
         entry, leaves = self._find(args, kwargs)
         jitted = entry.jitted
@@ -241,7 +245,7 @@ class Programs:
             self._tidy()
             return len(self._entries)
 
-    def compile(self, *args: Any, options: dict[str, str] | None = None, **kwargs: Any) -> Executable:
+    def compile(self, *args: Tree, options: dict[str, str] | None = None, **kwargs: Tree) -> Executable:
         """The program for arguments of these shapes (arrays, or `jax.ShapeDtypeStruct`), not yet run; kept."""
         entry, leaves = self._find(args, kwargs)
         jitted = entry.jitted

@@ -11,12 +11,13 @@ import contextlib
 import functools
 import warnings
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import jax
 import numpy as np
 
-F = TypeVar("F", bound=Callable[..., Any])
+P = ParamSpec("P")
+Out = TypeVar("Out")
 config: Any = jax.config  # its stubs do not know the switches
 
 
@@ -39,15 +40,15 @@ def switches_off() -> contextlib.AbstractContextManager[Any]:
     return stack
 
 
-def without_switches(f: F) -> F:
+def without_switches(f: Callable[P, Out]) -> Callable[P, Out]:
     """``f`` in a context of `switches_off`."""
 
     @functools.wraps(f)
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> Out:
         with switches_off():
             return f(*args, **kwargs)
 
-    return wrapper  # type: ignore[return-value]
+    return wrapper
 
 
 def warn_of_switches(values: np.ndarray, describe: Callable[[int], Any]) -> bool:

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ import numpy as np
 from flax import serialization
 
 from jhpo.keys import init_key, strategy_key
+from jhpo.pytrees import State
 from jhpo.space.space import Choice, Float, Int, Ordinal, Space
 from jhpo.strategies.base import Evaluation, Strategy, default_dtype
 
@@ -53,7 +54,9 @@ def quadratic(unit: jax.Array) -> jax.Array:
     return ((unit - target) ** 2).sum()
 
 
-def _evaluate(strategy: Strategy, space: Space, units: jax.Array, mode: jax.Array, g: jax.Array) -> tuple[Any, ...]:
+def _evaluate(
+    strategy: Strategy, space: Space, units: jax.Array, mode: jax.Array, g: jax.Array
+) -> tuple[Evaluation, jax.Array]:
     def value(u: jax.Array) -> jax.Array:
         return quadratic(space.canonical(u))
 
@@ -68,12 +71,12 @@ def _evaluate(strategy: Strategy, space: Space, units: jax.Array, mode: jax.Arra
     return Evaluation(told, grad if strategy.needs_grad else None, constraint=constraint), truth
 
 
-def rollout(strategy: Strategy, space: Space, key: jax.Array, mode: jax.Array) -> tuple[Any, Rollout]:
+def rollout(strategy: Strategy, space: Space, key: jax.Array, mode: jax.Array) -> tuple[State, Rollout]:
     """A few generations on the quadratic, as one scan."""
     strategy = strategy.prepare(GENERATIONS * strategy.population)
     state = strategy.init(space, init_key(key))
 
-    def generation(state: Any, g: jax.Array) -> tuple[Any, Rollout]:
+    def generation(state: State, g: jax.Array) -> tuple[State, Rollout]:
         units, state = strategy.ask(state, strategy_key(key, g))
         result, truth = _evaluate(strategy, space, units, mode, g)
         state = strategy.tell(state, units, result)
@@ -87,7 +90,7 @@ _program = jax.jit(rollout)
 _vmapped = jax.jit(jax.vmap(rollout, in_axes=(None, None, 0, None)))
 
 
-def _run(strategy: Strategy, space: Space, seed: int, mode: int = FINE) -> tuple[Any, Rollout]:
+def _run(strategy: Strategy, space: Space, seed: int, mode: int = FINE) -> tuple[State, Rollout]:
     return _program(strategy, space, jax.random.key(seed), np.int32(mode))
 
 
@@ -134,7 +137,7 @@ def check_loop(strategy: Strategy) -> None:
     key, sized = jax.random.key(4), strategy.prepare(GENERATIONS * strategy.population)
 
     @jax.jit
-    def step(strategy: Strategy, state: Any, key: jax.Array, g: jax.Array) -> tuple[Any, Any]:
+    def step(strategy: Strategy, state: State, key: jax.Array, g: jax.Array) -> tuple[State, jax.Array]:
         units, state = strategy.ask(state, strategy_key(key, g))
         result, _ = _evaluate(strategy, PLAIN, units, jnp.int32(FINE), g)
         return strategy.tell(state, units, result), units

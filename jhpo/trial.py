@@ -6,9 +6,11 @@ import enum
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
+
+from jhpo.pytrees import HP
 
 
 class TrialState(enum.IntEnum):
@@ -31,7 +33,7 @@ class Trial:
     """
 
     id: int
-    params: Any
+    params: HP
     status: TrialState
     value: float  # as told, in the study's direction; NaN unless complete
     reason: str  # why it failed; empty otherwise
@@ -51,7 +53,7 @@ class Trial:
 class Column:
     """A growing NumPy array: appending a block costs its length."""
 
-    def __init__(self, dtype: Any, width: tuple[int, ...] = (), fill: float = 0) -> None:
+    def __init__(self, dtype: DTypeLike, width: tuple[int, ...] = (), fill: float = 0) -> None:
         self._fill = fill
         self._data = np.full((64, *width), fill, dtype)
         self._size = 0
@@ -163,7 +165,7 @@ class TrialTable:
         """`successes`, best first (ties: the earlier trial first)."""
         return best_first(self.successes(), sign * self.value.array)
 
-    def trial(self, trial_id: int, decode: Callable[[np.ndarray], Any], seed: int) -> Trial:
+    def trial(self, trial_id: int, decode: Callable[[np.ndarray], HP], seed: int) -> Trial:
         """The trial as it stands."""
         return Trial(
             id=trial_id,

@@ -12,7 +12,8 @@ pytestmark = pytest.mark.quick
 ROOT = Path(__file__).parents[1]
 # lowest first: a package imports only its own floor's modules of the same package and what stands on floors below
 FLOORS: list[tuple[str, ...]] = [
-    ("jhpo.errors", "jhpo.version", "jhpo.lifetimes"),
+    ("jhpo.errors", "jhpo.version", "jhpo.pytrees"),
+    ("jhpo.lifetimes",),
     ("jhpo.kernels",),
     ("jhpo.keys", "jhpo.trial", "jhpo.devices", "jhpo.switches"),
     ("jhpo.compilation",),

@@ -10,12 +10,16 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from jhpo.errors import ChangedSpace, InvalidArgument, JhpoError, StorageError
 from jhpo.version import __version__
+
+if TYPE_CHECKING:
+    from jhpo.cli.load import Target
+    from jhpo.evaluation.evaluators import Objective
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -188,7 +192,7 @@ def _options(texts: list[str]) -> dict[str, Any]:
     return options
 
 
-def _measured(found: Any, metric: str | None, direction: str | None) -> tuple[Any, str | None, str]:
+def _measured(found: Target, metric: str | None, direction: str | None) -> tuple[Objective, str | None, str]:
     """The objective, the name of its value, and the direction: the command line's, the metric's own, or the file's."""
     from jhpo.training.metrics import direction_of
 
@@ -233,7 +237,7 @@ def _signals(again: str, storage: str | None) -> Iterator[None]:
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
 
-    def terminate(number: int, frame: Any) -> None:
+    def terminate(number: int, frame: object) -> None:
         raise KeyboardInterrupt
 
     def watch() -> None:

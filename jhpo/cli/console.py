@@ -87,14 +87,13 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
 
 
-def show_value(value: Any) -> str:
+def show_value(value: object) -> str:
     """A hyperparameter for people."""
     if isinstance(value, float):
         return f"{value:.6g}"
-    if isinstance(value, (list, tuple)) or hasattr(value, "tolist"):
-        items = value.tolist() if hasattr(value, "tolist") else list(value)
-        return "[" + ", ".join(show_value(v) for v in items) + "]" if isinstance(items, list) else show_value(items)
-    return str(value)
+    if hasattr(value, "tolist"):
+        return show_value(value.tolist())
+    return "[" + ", ".join(map(show_value, value)) + "]" if isinstance(value, (list, tuple)) else str(value)
 
 
 def print_results(console: Console, study: Study, summary: Summary | None = None, k: int = 5) -> None:

@@ -9,13 +9,14 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from jhpo.errors import InvalidArgument
+from jhpo.evaluation.evaluators import Objective
 from jhpo.space.space import Space
 
 
 class Target(NamedTuple):
     """What to tune."""
 
-    objective: Any
+    objective: Objective
     space: Space
     options: dict[str, Any]  # defaults the file sets: "direction", "metric", "replicates", ...
     name: str
@@ -87,7 +88,7 @@ def import_file(path: Path) -> ModuleType:
 
 def _from_value(value: Any, name: str, module: ModuleType, path: Path) -> Target:
     if hasattr(value, "space") and isinstance(value.space, Space):
-        objective = getattr(value, "objective", None)
+        objective: Any = getattr(value, "objective", None)
         objective = getattr(value, "trainable", None) if objective is None else objective
         names = ("direction", "metric", "replicates", "strategy", "budget", "target")
         options = {n: getattr(value, n) for n in names if getattr(value, n, None) is not None}

@@ -17,6 +17,7 @@ from jax.sharding import Mesh
 from jhpo.devices import free_memory
 from jhpo.errors import OutOfMemory, check_integer, invalid
 from jhpo.lifetimes import Executable
+from jhpo.pytrees import Tree
 from jhpo.switches import without_switches
 
 logger = logging.getLogger("jhpo.population")
@@ -134,7 +135,7 @@ class Chunks:
             self.size = wanted
 
     @without_switches
-    def run(self, program: Program, units: np.ndarray, ids: np.ndarray) -> Any:
+    def run(self, program: Program, units: np.ndarray, ids: np.ndarray) -> Tree:
         """All rows through the program, as NumPy arrays.
 
         Raises:
@@ -161,7 +162,7 @@ class Chunks:
         self.notices.append(notice)
         self.size = size
 
-    def all_rows(self, program: Program, units: np.ndarray, ids: np.ndarray) -> Any:
+    def all_rows(self, program: Program, units: np.ndarray, ids: np.ndarray) -> Tree:
         """All rows through the program at the present size, whatever memory that takes."""
         assert self.size is not None
         if self.size not in self.widths:
@@ -172,9 +173,14 @@ class Chunks:
         first = next(placed)
         compiled = self.compiled(program, first, check=True)
         arguments = itertools.chain([first], placed)
+
+        @without_switches
+        def finished(arguments: tuple[Any, ...]) -> Tree:
+            return jax.block_until_ready(compiled(*arguments))
+
         if self.threads > 1 and len(takes) > 1:
             with ThreadPoolExecutor(min(self.threads, len(takes))) as pool:
-                outputs = list(pool.map(without_switches(lambda a: jax.block_until_ready(compiled(*a))), arguments))
+                outputs = list(pool.map(finished, arguments))
         else:
             outputs = []
             for each in arguments:

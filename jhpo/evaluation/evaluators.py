@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import jax
 import numpy as np
+from jax.typing import ArrayLike
 
 from jhpo.errors import check_integer
 from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation, Request, Strategy
+from jhpo.training.objective import as_trainable
+from jhpo.training.trainable import Trainable
 
 
 class Evaluator(Protocol):
@@ -21,14 +24,31 @@ class Evaluator(Protocol):
         ...
 
     def states(
-        self, units: np.ndarray, ids: np.ndarray, root: jax.Array, values: Any = None, horizons: Any = 1.0
+        self,
+        units: np.ndarray,
+        ids: np.ndarray,
+        root: jax.Array,
+        values: ArrayLike | None = None,
+        horizons: ArrayLike = 1.0,
     ) -> list[Any]:
         """Trained states of a few members, made again from their keys; None where there are none."""
         ...
 
 
+class WithEvaluator(Protocol):
+    """An objective that brings its own evaluator, as `jhpo.host` makes them."""
+
+    def evaluator(self, space: Space, replicates: int = 1) -> Evaluator:
+        """What evaluates its generations."""
+        ...
+
+
+# whatever can be tuned: a trainable, a function ``objective(hp)`` or ``objective(hp, key)``, or a host function
+Objective = Trainable | Callable[..., Any] | WithEvaluator
+
+
 def make_evaluator(
-    objective: Any,
+    objective: Objective,
     space: Space,
     *,
     replicates: int = 1,
@@ -47,7 +67,6 @@ def make_evaluator(
             objective = objective.with_metric(metric)
         return objective.evaluator(space, replicates=replicates)
     from jhpo.evaluation.population import Population
-    from jhpo.training.objective import as_trainable
 
     trainable = as_trainable(objective)
     return Population(trainable, space, replicates=replicates, chunk=chunk, devices=devices, metric=metric)

@@ -21,7 +21,7 @@ class Outcome:
     cost: float | None = None
 
 
-def judge(value: Any) -> Outcome:
+def judge(value: object) -> Outcome:
     """Whatever an objective returned, as an outcome: nothing but one finite real number is a success.
 
     >>> judge(0.5)
@@ -55,7 +55,7 @@ def judge(value: Any) -> Outcome:
     return Outcome(number)
 
 
-def _numbers(values: Any) -> np.ndarray:
+def _numbers(values: object) -> np.ndarray:
     """``float64[c]``; what is masked, None or text is no number."""
     array = np.atleast_1d(np.ma.filled(np.ma.asarray(values).astype(np.float64), np.nan))
     if np.asarray(values).dtype.kind in "USb" or array.ndim != 1:

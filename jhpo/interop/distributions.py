@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 from jhpo.errors import MissingExtra, invalid
-from jhpo.space.parameters import Choice, Float, Int, Ordinal, Parameter
+from jhpo.space.listed import Choice, Listed, Ordinal
+from jhpo.space.parameters import Float, Int, Parameter
 
 try:
     import optuna
@@ -16,7 +14,7 @@ except ImportError as error:
 PLAIN = (type(None), bool, int, float, str)  # what Optuna can store as a choice
 
 
-def parameter_of(name: str, distribution: Any) -> Parameter:
+def parameter_of(name: str, distribution: optuna.distributions.BaseDistribution) -> Parameter:
     """The jhpo parameter of an Optuna distribution; a float with a step becomes an `Ordinal`.
 
     >>> parameter_of("lr", optuna.distributions.FloatDistribution(1e-4, 1e-1, log=True)).scale
@@ -37,7 +35,7 @@ def parameter_of(name: str, distribution: Any) -> Parameter:
     raise invalid(name, "a float, int or categorical distribution", distribution)
 
 
-def distribution_of(name: str, parameter: Parameter) -> Any:
+def distribution_of(name: str, parameter: Parameter) -> optuna.distributions.BaseDistribution:
     """The Optuna distribution of a scalar jhpo parameter; values Optuna cannot store become their repr.
 
     >>> distribution_of("width", Int(8, 64, log=True))
@@ -48,18 +46,17 @@ def distribution_of(name: str, parameter: Parameter) -> Any:
         return d.FloatDistribution(parameter.low, parameter.high, log=parameter.scale == "log")
     if isinstance(parameter, Int):
         return d.IntDistribution(parameter.low, parameter.high, log=parameter.log, step=parameter.step)
-    choices: Sequence[Any] = getattr(parameter, "choices", ())
-    if not choices:
+    if not isinstance(parameter, Listed):
         raise invalid(name, "a Float, Int, Choice or Ordinal", parameter)
-    return d.CategoricalDistribution([plain_choice(c) for c in choices])
+    return d.CategoricalDistribution([plain_choice(c) for c in parameter.choices])
 
 
-def plain_choice(value: Any) -> Any:
+def plain_choice(value: object) -> str | int | float | None:
     """A choice as Optuna can store it: what it cannot becomes its repr."""
     return value if isinstance(value, PLAIN) else repr(value)
 
 
-def direction_of(study: Any) -> str:
+def direction_of(study: optuna.Study) -> str:
     """Its single direction.
 
     Raises:
@@ -70,7 +67,7 @@ def direction_of(study: Any) -> str:
     return str(study.direction.name.lower())
 
 
-def value_of(trial: Any) -> float:
+def value_of(trial: optuna.trial.FrozenTrial) -> float:
     """What an Optuna trial gave, NaN if it failed or was pruned."""
     complete = trial.state == optuna.trial.TrialState.COMPLETE
     return trial.value if complete else float("nan")

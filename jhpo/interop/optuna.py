@@ -19,7 +19,7 @@ from jhpo.study.study import Study
 from jhpo.trial import TrialState
 
 
-def _scalars(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+def _scalars(name: str, value: object) -> Iterator[tuple[str, Any]]:
     """A value, or the entries of an array as ``name[0]``, ``name[1, 2]``."""
     array = np.asarray(value, object)
     for place in np.ndindex(array.shape):
@@ -27,7 +27,7 @@ def _scalars(name: str, value: Any) -> Iterator[tuple[str, Any]]:
         yield (f"{name}{list(place)}" if place else name), item.item() if isinstance(item, np.generic) else item
 
 
-def space_of(trials: Iterable[Any]) -> Space:
+def space_of(trials: Iterable[optuna.trial.FrozenTrial]) -> Space:
     """The space of Optuna trials that all have the same parameters.
 
     Raises:
@@ -45,7 +45,7 @@ def space_of(trials: Iterable[Any]) -> Space:
 
 
 def from_optuna(
-    study: Any,
+    study: optuna.Study,
     space: Space | None = None,
     strategy: Strategy | str = "bayes",
     storage: str | os.PathLike[str] | None = None,
@@ -80,7 +80,9 @@ def from_optuna(
     return made
 
 
-def to_optuna(study: Study, storage: Any = None, name: str | None = None) -> Any:
+def to_optuna(
+    study: Study, storage: str | optuna.storages.BaseStorage | None = None, name: str | None = None
+) -> optuna.Study:
     """An Optuna study with the finished trials of a jhpo study, for its dashboard and plots.
 
     Args:

@@ -5,19 +5,26 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
 
 from jhpo.errors import InvalidParameters, SpaceExhausted, invalid
 from jhpo.interop.distributions import PLAIN, direction_of, optuna, parameter_of, value_of
+from jhpo.pytrees import HP
+from jhpo.space.listed import Listed
 from jhpo.space.space import Space
 from jhpo.strategies import make_strategy
 from jhpo.strategies.base import Strategy
 from jhpo.strategies.chain import Chain
 from jhpo.study.study import Study
 from jhpo.trial import Trial
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution as Distribution
+    from optuna.trial import FrozenTrial
+    from optuna.trial import TrialState as OptunaState
 
 _MOST_ATTEMPTS = 3  # a proposal whose values were not used is made again so often
 
@@ -61,13 +68,13 @@ class JhpoSampler(optuna.samplers.BaseSampler):
     def __init__(self, strategy: Strategy | str = "bayes", *, space: Space | None = None, seed: int = 0) -> None:
         if space is not None:
             for name, p in zip(space.names, space.parameters):
-                if p.shape or not all(isinstance(c, PLAIN) for c in getattr(p, "choices", ())):
+                if p.shape or not all(isinstance(c, PLAIN) for c in (p.choices if isinstance(p, Listed) else ())):
                     raise invalid(name, "a scalar parameter with plain values", p)
         self._strategy = make_strategy(strategy) if isinstance(strategy, str) else strategy
         _check_strategy(self._strategy)
         self._space, self._seed = space, seed
         self._common = optuna.search_space.IntersectionSearchSpace()
-        self._random: Any = None
+        self._random: optuna.samplers.RandomSampler | None = None
         self._lock = threading.RLock()
         self._forget()
 
@@ -87,14 +94,16 @@ class JhpoSampler(optuna.samplers.BaseSampler):
         self._lock = threading.RLock()
         self._forget()
 
-    def infer_relative_search_space(self, study: Any, trial: Any) -> dict[str, Any]:
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, Distribution]:
         """The distributions proposed together; none with a space of one's own, whose values go out one by one."""
         if self._space is not None:
             return {}
         with self._lock:
             return {n: d for n, d in self._common.calculate(study).items() if not d.single()}
 
-    def sample_relative(self, study: Any, trial: Any, search_space: dict[str, Any]) -> dict[str, Any]:
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, Distribution]
+    ) -> dict[str, Any]:
         """Values by name."""
         direction_of(study)
         if not search_space:
@@ -104,7 +113,9 @@ class JhpoSampler(optuna.samplers.BaseSampler):
             asked.used.update(asked.values)
             return dict(asked.values)
 
-    def sample_independent(self, study: Any, trial: Any, param_name: str, param_distribution: Any) -> Any:
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: Distribution
+    ) -> Any:
         """The proposed value with a space of one's own, a random one for what is not proposed."""
         direction_of(study)
         with self._lock:
@@ -119,7 +130,7 @@ class JhpoSampler(optuna.samplers.BaseSampler):
                 self._random = optuna.samplers.RandomSampler(seed=_seed(self._seed, trial.number))
             return self._random.sample_independent(study, trial, param_name, param_distribution)
 
-    def _propose(self, study: Any, trial: Any, space: Space) -> _Asked:
+    def _propose(self, study: optuna.Study, trial: FrozenTrial, space: Space) -> _Asked:
         """What the strategy proposes for this trial, the same however often it is called."""
         if self.inner is None or self.inner.space != space:
             self._forget()
@@ -132,7 +143,7 @@ class JhpoSampler(optuna.samplers.BaseSampler):
             self._asked[trial.number] = _Asked(asked, values, {})
         return self._asked[trial.number]
 
-    def _any_point(self, space: Space, number: int) -> Any:
+    def _any_point(self, space: Space, number: int) -> HP:
         """A random point, for when the strategy has no more."""
         return space.decode(space.sample_unit(jax.random.key(_seed(self._seed, number)), 1)[0])
 
@@ -148,7 +159,7 @@ class JhpoSampler(optuna.samplers.BaseSampler):
                 return asked
             inner.tell(asked, known)  # an earlier sampler of this study had that point
 
-    def _show_others(self, inner: Study, study: Any) -> None:
+    def _show_others(self, inner: Study, study: optuna.Study) -> None:
         finished = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.FAIL)
         params, values = [], []
         for other in study.get_trials(deepcopy=False, states=finished):
@@ -162,7 +173,9 @@ class JhpoSampler(optuna.samplers.BaseSampler):
             inner.absorb(params, values, source="optuna")
             self._known.update((_point(p), v) for p, v in zip(params, values))
 
-    def after_trial(self, study: Any, trial: Any, state: Any, values: Sequence[float] | None) -> None:
+    def after_trial(
+        self, study: optuna.Study, trial: FrozenTrial, state: OptunaState, values: Sequence[float] | None
+    ) -> None:
         """Tell the strategy."""
         with self._lock:
             asked = self._asked.get(trial.number)
@@ -191,7 +204,7 @@ class JhpoSampler(optuna.samplers.BaseSampler):
             self._random.reseed_rng()
 
 
-def _check_strategy(strategy: Any) -> None:
+def _check_strategy(strategy: object) -> None:
     if not isinstance(strategy, Strategy):
         raise invalid("strategy", "an instance of a jhpo strategy, or a registered name", strategy)
     if strategy.needs_grad or (isinstance(strategy, Chain) and strategy.horizon != 1.0):
@@ -209,7 +222,7 @@ def _point(flat: dict[str, Any]) -> Any:
     return tuple(sorted((n, type(v).__name__, v) for n, v in flat.items()))
 
 
-def _own_params(inner: Study, trial: Any) -> dict[str, Any] | None:
+def _own_params(inner: Study, trial: FrozenTrial) -> dict[str, Any] | None:
     """The trial's parameters as a point of the inner space; None if they are none."""
     mine = {n: v for n, v in trial.params.items() if n in inner.space.names}
     try:
@@ -219,11 +232,11 @@ def _own_params(inner: Study, trial: Any) -> dict[str, Any] | None:
     return mine
 
 
-def _equal(a: Any, b: Any) -> bool:
+def _equal(a: object, b: object) -> bool:
     return type(a) is type(b) and bool(a == b)
 
 
-def _fit(value: Any, distribution: Any) -> Any:
+def _fit(value: Any, distribution: Distribution) -> Any:
     """The value as one of `distribution`: of its type, on its grid; None if it lies outside."""
     if isinstance(distribution, optuna.distributions.CategoricalDistribution):
         return next((c for c in distribution.choices if _equal(c, value)), None)

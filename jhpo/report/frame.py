@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -10,8 +11,12 @@ from jhpo.errors import MissingExtra, invalid
 from jhpo.report.trials import Trials
 from jhpo.trial import TrialState
 
+if TYPE_CHECKING:
+    import pandas as pd
+    import plotly.graph_objects as go
 
-def to_frame(trials: Trials) -> Any:
+
+def to_frame(trials: Trials) -> pd.DataFrame:
     """All trials as a DataFrame; inactive parameters are NaN or None.
 
     Raises:
@@ -54,7 +59,7 @@ def best_so_far(trials: Trials) -> np.ndarray:
     return trials.sign * np.where(np.isinf(best), np.nan, best)
 
 
-def plot(trials: Trials, kind: str) -> Any:
+def plot(trials: Trials, kind: str) -> go.Figure:
     """A plotly figure of the trials.
 
     Raises:
@@ -73,7 +78,7 @@ def plot(trials: Trials, kind: str) -> Any:
     return figure
 
 
-def _history(trials: Trials, go: Any) -> Any:
+def _history(trials: Trials, go: ModuleType) -> go.Figure:
     value, ids = trials.table.value.array, np.arange(trials.table.size)
     figure = go.Figure(layout={"title": "Optimization history", "xaxis_title": "trial", "yaxis_title": "value"})
     figure.add_scattergl(x=ids, y=value.copy(), mode="markers", name="value", opacity=0.5)
@@ -87,7 +92,7 @@ def _complete(trials: Trials) -> tuple[np.ndarray, list[dict[str, Any]]]:
     return trials.table.value.array[ids], [trials.space.flat(trials.space.decode(u)) for u in units]
 
 
-def _parallel(trials: Trials, go: Any) -> Any:
+def _parallel(trials: Trials, go: ModuleType) -> go.Figure:
     value, rows = _complete(trials)
     dimensions: list[dict[str, Any]] = []
     for name in trials.space.names:
@@ -105,7 +110,7 @@ def _parallel(trials: Trials, go: Any) -> Any:
     return go.Figure(go.Parcoords(line=line, dimensions=dimensions), layout={"title": "Parallel coordinates"})
 
 
-def _slice(trials: Trials, go: Any) -> Any:
+def _slice(trials: Trials, go: ModuleType) -> go.Figure:
     from plotly.subplots import make_subplots
 
     value, rows = _complete(trials)
@@ -119,14 +124,14 @@ def _slice(trials: Trials, go: Any) -> Any:
     return figure.update_layout(title="Slices")
 
 
-def _edf(trials: Trials, go: Any) -> Any:
+def _edf(trials: Trials, go: ModuleType) -> go.Figure:
     value = np.sort(_complete(trials)[0])
     share = np.arange(1, len(value) + 1) / max(len(value), 1)
     layout = {"title": "Empirical distribution", "xaxis_title": "value", "yaxis_title": "share of trials"}
     return go.Figure(go.Scatter(x=value, y=share, line_shape="hv"), layout=layout)
 
 
-def _importance(trials: Trials, go: Any) -> Any:
+def _importance(trials: Trials, go: ModuleType) -> go.Figure:
     from jhpo.report.importance import importance
 
     shares = sorted(importance(trials).items(), key=lambda item: item[1])

@@ -6,7 +6,6 @@ import html
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from jhpo.errors import JhpoError, StorageError
 from jhpo.report.frame import plot
@@ -79,8 +78,8 @@ def _summary(trials: Trials, best: Sequence[Trial]) -> list[str]:
     return parts
 
 
-def _table(headings: list[str], rows: list[list[Any]]) -> str:
-    def cell(value: Any) -> str:
+def _table(headings: list[str], rows: list[list[object]]) -> str:
+    def cell(value: object) -> str:
         return html.escape(f"{value:.6g}" if isinstance(value, float) else str(value))
 
     head = "".join(f"<th>{html.escape(h)}</th>" for h in headings)

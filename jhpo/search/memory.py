@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from jhpo.errors import invalid
-from jhpo.evaluation.evaluators import Evaluator, blank_result, make_evaluator
+from jhpo.evaluation.evaluators import Evaluator, Objective, blank_result, make_evaluator
 from jhpo.search.driver import Driver
 from jhpo.search.meter import Meter
 from jhpo.search.options import Options
@@ -20,7 +20,7 @@ from jhpo.strategies.base import Evaluation, Strategy
 from jhpo.training.metrics import check_direction
 
 
-def search(objective: Any, space: Space, strategy: Strategy | None, direction: str, options: Options) -> Result:
+def search(objective: Objective, space: Space, strategy: Strategy | None, direction: str, options: Options) -> Result:
     """Search for the best hyperparameters; see `jhpo.minimize`.
 
     Raises:
@@ -52,7 +52,7 @@ class MemorySearch:
         options: checked ones.
     """
 
-    def __init__(self, objective: Any, space: Space, strategy: Strategy, sign: float, options: Options) -> None:
+    def __init__(self, objective: Objective, space: Space, strategy: Strategy, sign: float, options: Options) -> None:
         self.space, self.sign, self.root = space, sign, options.root()
         self.meter = Meter(options.rules(sign), options.callback, sign)
         self.evaluator: Evaluator = make_evaluator(

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 
+from jhpo.evaluation.evaluators import Objective
 from jhpo.search.memory import search
 from jhpo.search.meter import Callback
 from jhpo.search.options import Options
@@ -16,7 +17,7 @@ from jhpo.strategies.base import Strategy
 
 
 def minimize(
-    objective: Any,
+    objective: Objective,
     space: Space,
     strategy: Strategy | None = None,
     budget: int = 1024,
@@ -76,7 +77,7 @@ def minimize(
 
 
 def maximize(
-    objective: Any,
+    objective: Objective,
     space: Space,
     strategy: Strategy | None = None,
     budget: int = 1024,

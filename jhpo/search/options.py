@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 import jax
 
@@ -12,6 +12,25 @@ from jhpo.errors import check_integer
 from jhpo.keys import check_key, root_key
 from jhpo.search.meter import Callback
 from jhpo.search.stopping import StopRules
+
+
+class SearchOptions(TypedDict, total=False):
+    """The same as keyword arguments that are handed on, each of which may be left out."""
+
+    budget: int
+    key: jax.Array | None
+    seed: int
+    replicates: int
+    metric: str | None
+    chunk: int | str | None
+    devices: Sequence[jax.Device] | None
+    generations: int | None
+    seconds: float | None
+    target: float | None
+    patience: int | None
+    tolerance: float | None
+    callback: Callback | None
+    start: Sequence[Any] | dict[str, Any] | None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -19,6 +19,7 @@ from jhpo.strategies.base import Strategy
 from jhpo.switches import switches_off, warn_inside_a_program
 from jhpo.training.metrics import check_direction
 from jhpo.training.objective import as_trainable, check_arguments
+from jhpo.training.trainable import Trainable
 
 
 class Trace(NamedTuple):
@@ -32,7 +33,7 @@ class Trace(NamedTuple):
 
 def run(
     strategy: Strategy,
-    objective: Any,
+    objective: Trainable | Callable[..., Any],
     space: Space,
     generations: int,
     key: jax.Array,

@@ -3,8 +3,8 @@
 May import the base modules (`errors`, `keys`) and kernels, nothing else of jhpo.
 """
 
-from jhpo.space.space import Choice as Choice
-from jhpo.space.space import Float as Float
-from jhpo.space.space import Int as Int
-from jhpo.space.space import Ordinal as Ordinal
+from jhpo.space.listed import Choice as Choice
+from jhpo.space.listed import Ordinal as Ordinal
+from jhpo.space.parameters import Float as Float
+from jhpo.space.parameters import Int as Int
 from jhpo.space.space import Space as Space

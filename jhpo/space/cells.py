@@ -7,22 +7,26 @@ product. Those of logarithmic integers are looked up in a `log_table`, with line
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import Any, Literal, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from jhpo.space.log_table import NODE, POINT, STEPS, log_table
 from jhpo.space.parameters import Int, Parameter
+
+Array = Any  # NumPy's on the host, JAX's inside a program: the same code serves both
 
 
 class LogCells(NamedTuple):
     """The cells of a logarithmic integer as arrays, which may be longer than its table."""
 
-    starts: Any  # int32[s], the first steps of the lowest values, then 2^24 at least once
-    nodes: Any  # int32[65537], see `log_table`; None if the starts are all there is
-    known: Any  # int32[], number of values whose start is known
-    count: Any  # int32[], number of values
+    starts: Array  # int32[s], the first steps of the lowest values, then 2^24 at least once
+    nodes: Array | None  # int32[65537], see `log_table`; None if the starts are all there is
+    known: Array  # int32[], number of values whose start is known
+    count: Array  # int32[], number of values
 
 
 def log_cells(parameter: Int) -> LogCells:
@@ -32,13 +36,13 @@ def log_cells(parameter: Int) -> LogCells:
     return LogCells(starts, table.nodes, np.int32(len(table.starts)), np.int32(parameter.cells))
 
 
-def _interpolated(nodes: Any, step: Any) -> Any:
+def _interpolated(nodes: Array, step: Array) -> Array:
     node, rest = step // np.int32(NODE), step % np.int32(NODE)
     low = nodes[node]
     return (low + (nodes[node + 1] - low) * rest // np.int32(NODE)) >> np.int32(POINT)
 
 
-def log_index(cells: LogCells, unit: Any, xp: Any) -> Any:
+def log_index(cells: LogCells, unit: Array, xp: ModuleType) -> Array:
     """Number of the value that unit coordinates in [0, 1] mean: ``float32[...]`` to ``int32[...]``."""
     step = xp.minimum(xp.floor(unit * np.float32(STEPS)), np.float32(STEPS - 1)).astype(np.int32)
     starts = xp.asarray(cells.starts)
@@ -50,7 +54,7 @@ def log_index(cells: LogCells, unit: Any, xp: Any) -> Any:
     return xp.where(index < last, index, xp.minimum(above, cells.count - np.int32(1)))
 
 
-def _first_step(cells: LogCells, index: Any, xp: Any) -> Any:
+def _first_step(cells: LogCells, index: Array, xp: ModuleType) -> Array:
     """The first step that means the value number ``index``, which may be one more than the last."""
     starts = xp.asarray(cells.starts)
     exact = starts[xp.minimum(index, cells.known)]
@@ -65,20 +69,20 @@ def _first_step(cells: LogCells, index: Any, xp: Any) -> Any:
     return xp.where(index < cells.known, exact, xp.maximum(step, starts[cells.known - np.int32(1)]))
 
 
-def log_centre(cells: LogCells, index: Any, dtype: Any, xp: Any) -> Any:
+def log_centre(cells: LogCells, index: Array, dtype: DTypeLike, xp: ModuleType) -> Array:
     """Unit coordinates in the middle of the cells: ``int32[...]`` to ``dtype[...]``."""
     dtype = np.dtype(dtype)
     first, after = (_first_step(cells, index + np.int32(k), xp) for k in (0, 1))
     return ((first + after) // np.int32(2)).astype(dtype) / dtype.type(STEPS)
 
 
-def _search(table: Any, wanted: Any, side: Literal["left", "right"], xp: Any) -> Any:
+def _search(table: Array, wanted: Array, side: Literal["left", "right"], xp: ModuleType) -> Array:
     if xp is np:
         return np.searchsorted(table, wanted, side=side)
     return jnp.searchsorted(table, wanted, side=side, method="scan")
 
 
-def index_of(parameter: Parameter, unit: Any, xp: Any = jnp) -> Any:
+def index_of(parameter: Parameter, unit: Array, xp: ModuleType = jnp) -> Array:
     """Number of the value that unit coordinates mean: ``float[...]`` to ``int32[...]``, alike for NumPy and JAX.
 
     >>> index_of(Int(1, 4), np.array([0.0, 0.26, 1.0]), np).tolist()
@@ -91,7 +95,7 @@ def index_of(parameter: Parameter, unit: Any, xp: Any = jnp) -> Any:
     return xp.minimum(at, np.float32(parameter.cells - 1)).astype(np.int32)
 
 
-def centre_of(parameter: Parameter, index: Any, dtype: Any, xp: Any = jnp) -> Any:
+def centre_of(parameter: Parameter, index: Array, dtype: DTypeLike, xp: ModuleType = jnp) -> Array:
     """Unit coordinates in the middle of the cells, ``int32[...]`` to ``dtype[...]``: the inverse of `index_of`."""
     index = xp.clip(xp.asarray(index), 0, parameter.cells - 1).astype(np.int32)
     dtype = np.dtype(dtype)
@@ -100,7 +104,7 @@ def centre_of(parameter: Parameter, index: Any, dtype: Any, xp: Any = jnp) -> An
     return (index.astype(dtype) + dtype.type(0.5)) / dtype.type(parameter.cells)
 
 
-def edge_of(parameter: Parameter, index: Any, dtype: Any, xp: Any = jnp) -> Any:
+def edge_of(parameter: Parameter, index: Array, dtype: DTypeLike, xp: ModuleType = jnp) -> Array:
     """Unit coordinates at which the cells begin: ``int32[...]`` to ``dtype[...]``; the number of cells gives 1."""
     dtype = np.dtype(dtype)
     index = xp.clip(xp.asarray(index), 0, parameter.cells).astype(np.int32)

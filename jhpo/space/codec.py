@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike, DTypeLike
 
 from jhpo.errors import InvalidSpace, invalid
+from jhpo.pytrees import HP
 from jhpo.space.categories import remember
 from jhpo.space.cells import centre_of
 from jhpo.space.declared import value_key
-from jhpo.space.layout import Condition, Layout
+from jhpo.space.layout import Condition, Constraint, Layout
+from jhpo.space.listed import Choice, Listed, Ordinal
 from jhpo.space.outline import canonical, cell_index, draw
-from jhpo.space.parameters import Choice, Float, Int, Ordinal, Parameter
+from jhpo.space.parameters import Float, Int, Parameter
 
+Out = TypeVar("Out")
 # Rounds in which infeasible random rows are drawn again.
 REJECTION_ROUNDS = 64
 
@@ -34,12 +39,12 @@ def path_name(path: tuple[Any, ...]) -> str:
     return ".".join(parts) if parts else "value"
 
 
-def batched(row: Callable[[jax.Array], Any], x: Any) -> Any:
+def batched(row: Callable[[jax.Array], Out], x: ArrayLike) -> Out:
     """Apply a function of one row ``[d]`` to ``[..., d]``, leading dimensions kept on every output leaf."""
-    x = jnp.asarray(x)
-    for _ in range(x.ndim - 1):
+    array = jnp.asarray(x)
+    for _ in range(array.ndim - 1):
         row = jax.vmap(row)
-    return row(x)
+    return row(array)
 
 
 # -- conditions -----------------------------------------------------------------------------------------------
@@ -58,7 +63,8 @@ def cell_values(parameter: Parameter) -> list[Any]:
     """Host values of the cells of a discrete parameter."""
     if isinstance(parameter, Int):
         return list(range(parameter.low, parameter.high + 1, parameter.step))
-    return list(parameter.choices)  # type: ignore[attr-defined]
+    assert isinstance(parameter, Listed), parameter
+    return list(parameter.choices)
 
 
 def resolve_conditions(names: tuple[str, ...], parameters: tuple[Parameter, ...]) -> tuple[tuple[Condition, ...], ...]:
@@ -97,7 +103,7 @@ def condition_order(names: tuple[str, ...], conditions: tuple[tuple[Condition, .
 # -- one traced row -------------------------------------------------------------------------------------------
 
 
-def decode_traced(space: Layout, unit: jax.Array, static: dict[str, Any]) -> Any:
+def decode_traced(space: Layout, unit: jax.Array, static: dict[str, Any]) -> HP:
     """``float[..., d]`` to the hyperparameter tree; static values stay the Python values they are."""
     traced = iter(batched(lambda u: _traced_leaves(space, u), unit))
     leaves = [static[n] if p.static else next(traced) for n, p in zip(space.names, space.parameters)]
@@ -128,16 +134,15 @@ def _traced_leaves(space: Layout, unit: jax.Array) -> list[jax.Array]:
     return leaves
 
 
-def _table(parameter: Parameter, dtype: Any) -> np.ndarray:
+def _table(parameter: Parameter, dtype: DTypeLike) -> np.ndarray:
     """The values of a listed parameter as the objective sees them."""
     kind = {"bool": np.bool_, "int": np.int32, "float": dtype}[parameter.delivers or "float"]
     return np.array(cell_values(parameter), kind)
 
 
-def encode_traced(space: Layout, hp: Any) -> jax.Array:
+def encode_traced(space: Layout, hp: HP) -> jax.Array:
     """The inverse of `decode_traced`, leading batch dimensions allowed on every leaf."""
-    treedef: Any = space.treedef
-    leaves = treedef.flatten_up_to(hp)
+    leaves = space.treedef.flatten_up_to(hp)
     dtype = jnp.result_type(float)
     parts = []
     for parameter, leaf in zip(space.parameters, leaves):
@@ -163,11 +168,31 @@ def encode_traced(space: Layout, hp: Any) -> jax.Array:
     return jnp.concatenate([jnp.broadcast_to(p, (*widest, p.shape[-1])) for p in parts], axis=-1)
 
 
-def constraint(space: Layout, hp: Any) -> jax.Array:
+def checked_constraints(constraints: object) -> tuple[Constraint, ...]:
+    """Functions of one argument, or `InvalidSpace`."""
+    if not isinstance(constraints, Sequence) or not all(callable(c) for c in constraints):
+        raise invalid("constraints", "a list of functions of the hyperparameters", constraints, InvalidSpace)
+    for function in constraints:
+        try:
+            signature = inspect.signature(function)
+        except ValueError:
+            continue  # a builtin that does not tell
+        try:
+            signature.bind(None)
+        except TypeError as error:
+            expected = "functions of one argument, the tree of all hyperparameters"
+            raise invalid("constraints", expected, f"one of {signature}", InvalidSpace) from error
+    return tuple(constraints)
+
+
+def constraint(space: Layout, hp: HP) -> jax.Array:
     """``float[c]`` of one tree."""
     dtype = jnp.result_type(float)
-    values = [jnp.ravel(jnp.asarray(c(hp))).astype(dtype) for c in space.constraints]
-    return jnp.concatenate(values) if values else jnp.zeros((0,), dtype)
+    values = [jnp.ravel(jnp.asarray(c(hp))) for c in space.constraints]
+    if any(v.dtype == bool for v in values):
+        expected = "functions whose numbers are >= 0 where feasible (high - low, not low <= high)"
+        raise invalid("constraints", expected, "a truth value", InvalidSpace)
+    return jnp.concatenate([v.astype(dtype) for v in values]) if values else jnp.zeros((0,), dtype)
 
 
 def static_combinations(space: Layout) -> list[dict[str, Any]]:
@@ -192,7 +217,7 @@ def unit_constraint(space: Layout, unit: jax.Array) -> jax.Array:
     return each[(index * weights).sum()]
 
 
-def sample(space: Layout, key: jax.Array, n: int, dtype: Any) -> jax.Array:
+def sample(space: Layout, key: jax.Array, n: int, dtype: DTypeLike) -> jax.Array:
     """``float[n, d]``: uniform or prior draws, infeasible rows drawn again a bounded number of times."""
     first = draw(space.outline, key, n, dtype)
     if not space.constraints:

@@ -24,7 +24,7 @@ def plain(value: Any) -> Any:
     return value
 
 
-def leaves_of(value: Any) -> list[Any]:
+def leaves_of(value: object) -> list[Any]:
     """The values inside tuples, lists and dicts."""
     if isinstance(value, Mapping):
         return [leaf for v in value.values() for leaf in leaves_of(v)]
@@ -33,7 +33,7 @@ def leaves_of(value: Any) -> list[Any]:
     return [value]
 
 
-def value_key(value: Any) -> tuple[Any, ...]:
+def value_key(value: object) -> tuple[Any, ...]:
     """A hashable identity of a choice: type and content for plain values and arrays, identity for other objects."""
     value = plain(value)
     if isinstance(value, enum.Enum):
@@ -49,7 +49,7 @@ def value_key(value: Any) -> tuple[Any, ...]:
     return (type(value).__name__, id(value))
 
 
-def stable_name(value: Any) -> str:
+def stable_name(value: object) -> str:
     """A name for a value that JSON cannot hold, the same in every process: never an address.
 
     >>> stable_name(math.sqrt), stable_name(float)
@@ -65,7 +65,7 @@ def stable_name(value: Any) -> str:
     return f"{getattr(named, '__module__', '')}.{named.__qualname__}"
 
 
-def finite(name: str, value: Any) -> float:
+def finite(name: str, value: object) -> float:
     """A finite real number as a float, or InvalidSpace."""
     value = plain(value)
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
@@ -75,7 +75,7 @@ def finite(name: str, value: Any) -> float:
     return float(value)
 
 
-def shape_of(shape: Any) -> tuple[int, ...]:
+def shape_of(shape: object) -> tuple[int, ...]:
     """A shape, or the length of a vector, as a tuple."""
     shape = (shape,) if isinstance(shape, numbers.Integral) else shape
     if not isinstance(shape, Sequence) or not all(isinstance(s, numbers.Integral) and int(s) >= 1 for s in shape):
@@ -83,7 +83,7 @@ def shape_of(shape: Any) -> tuple[int, ...]:
     return tuple(int(s) for s in shape)
 
 
-def conditions_of(when: Any) -> tuple[tuple[str, tuple[Any, ...]], ...]:
+def conditions_of(when: object) -> tuple[tuple[str, tuple[Any, ...]], ...]:
     """Conditions as ((parent, allowed values), ...)."""
     if when is None:
         return ()
@@ -93,7 +93,7 @@ def conditions_of(when: Any) -> tuple[tuple[str, tuple[Any, ...]], ...]:
     return tuple((str(k), tuple(map(plain, v)) if isinstance(v, several) else (plain(v),)) for k, v in when.items())
 
 
-def prior_of(prior: Any) -> tuple[float, float] | None:
+def prior_of(prior: object) -> tuple[float, float] | None:
     """Mean and standard deviation on the unit scale."""
     if prior is None:
         return None
@@ -105,7 +105,7 @@ def prior_of(prior: Any) -> tuple[float, float] | None:
     return mean, std
 
 
-def to_plain(value: Any) -> Any:
+def to_plain(value: object) -> Any:
     """A value as JSON, with a mark on what JSON cannot give back."""
     if value is None or type(value) in (str, bool):
         return value

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from jhpo.lifetimes import Programs
@@ -34,7 +32,7 @@ def first_distinct(space: Space, units: np.ndarray, order: np.ndarray, k: int) -
     >>> first_distinct(space, np.array([[0.1], [0.2], [0.9]]), np.array([1, 0, 2]), 2).tolist()
     [1, 2]
     """
-    found: dict[bytes, Any] = {}
+    found: dict[bytes, np.integer] = {}
     for start in range(0, len(order), _BLOCK):
         rows = order[start : start + _BLOCK]
         padded = np.zeros((_BLOCK, space.dim), np.float32)

@@ -1,4 +1,4 @@
-"""How a space's unit rows become host values and back, and the JSON form of its tree; NumPy alone."""
+"""How a space's unit rows become host values and back; NumPy alone, but for constraints."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from jhpo.errors import InvalidParameters, InvalidSpace, invalid
+from jhpo.pytrees import HP
 from jhpo.space.cells import centre_of, index_of
 from jhpo.space.codec import batched, cell_values, unit_constraint
 from jhpo.space.declared import plain, value_key
 from jhpo.space.layout import Layout
+from jhpo.space.listed import Listed, Ordinal
 from jhpo.space.outline import canonical
-from jhpo.space.parameters import Float, Int, Ordinal, Parameter
+from jhpo.space.parameters import Float, Int, Parameter
 
 
 def host_values(parameter: Parameter, unit: np.ndarray) -> Any:
@@ -37,10 +39,11 @@ def host_values(parameter: Parameter, unit: np.ndarray) -> Any:
     if isinstance(parameter, Int):
         values = index * parameter.step + parameter.low
         return values.reshape(parameter.shape) if parameter.shape else int(values[0])
+    choices = cell_values(parameter)
     if not parameter.shape:
-        return parameter.choices[int(index[0])]  # type: ignore[attr-defined]
+        return choices[int(index[0])]
     out = np.empty(index.shape, object)
-    out[:] = [parameter.choices[int(i)] for i in index]  # type: ignore[attr-defined]
+    out[:] = [choices[int(i)] for i in index]
     return out.reshape(parameter.shape).tolist()
 
 
@@ -58,7 +61,7 @@ def host_active(space: Layout, unit: np.ndarray) -> list[bool]:
 _ABSENT = object()
 
 
-def _prune(tree: Any) -> Any:
+def _prune(tree: HP) -> HP:
     """Absent leaves leave their dict; in lists and tuples their place holds None."""
     if isinstance(tree, dict):
         return {k: _prune(v) for k, v in tree.items() if v is not _ABSENT}
@@ -67,7 +70,7 @@ def _prune(tree: Any) -> Any:
     return None if tree is _ABSENT else tree
 
 
-def exact_values(space: Layout, params: Any) -> dict[str, Any]:
+def exact_values(space: Layout, params: HP) -> dict[str, Any]:
     """Values of the `Float` parameters among ``params``, by dotted name."""
     floats = {name: p for name, p in zip(space.names, space.parameters) if isinstance(p, Float)}
     given = {name: np.asarray(v, np.float64) for name, v in flatten_host(space, params).items() if name in floats}
@@ -75,7 +78,7 @@ def exact_values(space: Layout, params: Any) -> dict[str, Any]:
     return inside
 
 
-def decode_host(space: Layout, unit: np.ndarray, exact: Mapping[str, Any]) -> Any:
+def decode_host(space: Layout, unit: np.ndarray, exact: Mapping[str, Any]) -> HP:
     """One row ``float[d]`` to host values; those of ``exact`` as they are."""
     if unit.shape != (space.dim,):
         raise invalid("unit", f"an array of shape ({space.dim},)", unit.shape, InvalidParameters)
@@ -91,14 +94,14 @@ def decode_host(space: Layout, unit: np.ndarray, exact: Mapping[str, Any]) -> An
     return _prune(jax.tree_util.tree_unflatten(space.treedef, leaves))
 
 
-def flatten_host(space: Layout, params: Any) -> dict[str, Any]:
+def flatten_host(space: Layout, params: HP) -> dict[str, Any]:
     """Values by dotted name, from the tree's shape or from a flat mapping of dotted names."""
     if isinstance(params, dict) and params and all(k in space.names for k in params):
         return dict(params)
     names = set(space.names)
     out: dict[str, Any] = {}
 
-    def walk(prefix: str, node: Any) -> None:
+    def walk(prefix: str, node: HP) -> None:
         if prefix in names or (not prefix and names == {"value"}):
             out[prefix or "value"] = node
         elif isinstance(node, dict):
@@ -118,10 +121,10 @@ def flatten_host(space: Layout, params: Any) -> dict[str, Any]:
 
 def _takes_none(space: Layout, name: str) -> bool:
     parameter = space.parameters[space.names.index(name)]
-    return any(c is None for c in getattr(parameter, "choices", ()))
+    return isinstance(parameter, Listed) and any(c is None for c in parameter.choices)
 
 
-def encode_value(name: str, parameter: Parameter, value: Any) -> np.ndarray:
+def encode_value(name: str, parameter: Parameter, value: object) -> np.ndarray:
     """Host value to unit coordinates ``float64[size]``."""
     if isinstance(parameter, (Float, Int)):
         try:
@@ -147,7 +150,7 @@ def encode_value(name: str, parameter: Parameter, value: Any) -> np.ndarray:
     values = cell_values(parameter)
     keys = {value_key(v): i for i, v in enumerate(values)}
 
-    def find(item: Any) -> int:
+    def find(item: object) -> int:
         item = plain(item)
         if value_key(item) in keys:
             return keys[value_key(item)]
@@ -173,7 +176,7 @@ def _ravel_items(name: str, parameter: Parameter, value: Any) -> list[Any]:
     return items
 
 
-def encode_host(space: Layout, params: Any, fill: np.ndarray | None) -> np.ndarray:
+def encode_host(space: Layout, params: HP, fill: np.ndarray | None) -> np.ndarray:
     """Host values to ``float64[d]``."""
     given = flatten_host(space, params)
     unit = space.default.copy() if fill is None else np.array(fill, np.float64)
@@ -192,7 +195,7 @@ def encode_host(space: Layout, params: Any, fill: np.ndarray | None) -> np.ndarr
     return unit
 
 
-def encode_some(space: Layout, params: Any) -> np.ndarray:
+def encode_some(space: Layout, params: HP) -> np.ndarray:
     """``float64[d]`` of some host values, NaN where nothing is given.
 
     A value that matters only under a condition brings its parents with it: those not given take the first value
@@ -215,7 +218,7 @@ def encode_some(space: Layout, params: Any) -> np.ndarray:
     return unit
 
 
-def validate_host(space: Layout, params: Any) -> None:
+def validate_host(space: Layout, params: HP) -> None:
     """A complete and feasible point, or `InvalidParameters`."""
     unit = encode_host(space, params, None)
     given = flatten_host(space, params)
@@ -233,7 +236,7 @@ def default_units(space: Layout) -> np.ndarray:
     unit = np.full(space.dim, 0.5)
     for name, parameter, where in zip(space.names, space.parameters, space.slices):
         if parameter.default is not None:
-            value = parameter.default
+            value: Any = parameter.default
             if parameter.shape and np.ndim(value) == 0 and not isinstance(parameter, Ordinal):
                 value = np.full(parameter.shape, value)
             try:
@@ -243,20 +246,6 @@ def default_units(space: Layout) -> np.ndarray:
         elif parameter.cells:
             unit[where] = centre_of(parameter, index_of(parameter, unit[where], np), np.float64, np)
     return unit
-
-
-def canonical_cells(space: Layout, index: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
-    """``int32[n, d]`` cells of a finite space to ``dtype[n, d]``: centres, inactive coordinates at their default."""
-    units = np.empty(index.shape, dtype)
-    on: dict[int, np.ndarray] = {}
-    for i in space.order:
-        state = np.ones(len(index), bool)
-        for parent, table in space.conditions[i]:
-            state &= on[parent] & np.asarray(table)[index[:, space.slices[parent].start]]
-        on[i], where = state, space.slices[i]
-        centres = centre_of(space.parameters[i], index[:, where], dtype, np)
-        units[:, where] = np.where(state[:, None], centres, space.default[where].astype(dtype)[None])
-    return units
 
 
 def static_groups(space: Layout, units: np.ndarray) -> list[tuple[dict[str, Any], np.ndarray]]:
@@ -271,29 +260,3 @@ def static_groups(space: Layout, units: np.ndarray) -> list[tuple[dict[str, Any]
         values = {n: cell_values(p)[int(i)] for (n, p, _), i in zip(named, row)}
         groups.append((values, np.flatnonzero((index == row).all(axis=-1))))
     return groups
-
-
-# -- JSON of the tree -----------------------------------------------------------------------------------------
-
-
-def plain_tree(tree: Any) -> Any:
-    """Nested dicts, lists and tuples of leaf numbers as JSON; None if there is any other node."""
-    if isinstance(tree, int):
-        return tree
-    if type(tree) is dict and all(isinstance(k, str) for k in tree):
-        children: Any = {k: plain_tree(v) for k, v in tree.items()}
-        return None if any(v is None for v in children.values()) else {"dict": children}
-    if type(tree) in (list, tuple):
-        children = [plain_tree(v) for v in tree]
-        return None if any(v is None for v in children) else {type(tree).__name__: children}
-    return None
-
-
-def grow_tree(data: Any, leaves: list[Parameter]) -> Any:
-    """The inverse of `plain_tree`."""
-    if isinstance(data, int):
-        return leaves[data]
-    ((kind, children),) = data.items()
-    if kind == "dict":
-        return {k: grow_tree(v, leaves) for k, v in children.items()}
-    return (list if kind == "list" else tuple)(grow_tree(v, leaves) for v in children)

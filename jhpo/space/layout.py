@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
+from jax.typing import ArrayLike
 
+from jhpo.pytrees import HP, Structure
 from jhpo.space.outline import Outline
 from jhpo.space.parameters import Parameter
 
+Constraint = Callable[[HP], ArrayLike]  # feasible where every number is >= 0
 # (parent parameter's number, allowed cells of it as a boolean table)
 Condition = tuple[int, tuple[bool, ...]]
 
@@ -25,7 +28,7 @@ class Layout:
 
     names: tuple[str, ...]  # dotted, in the order of the tree's leaves
     parameters: tuple[Parameter, ...]
-    treedef: Any
+    treedef: Structure
     conditions: tuple[tuple[Condition, ...], ...]  # of each parameter
     order: tuple[int, ...]  # parameter numbers, parents before children
     dim: int  # coordinates of a unit row
@@ -34,5 +37,5 @@ class Layout:
     categorical: np.ndarray  # bool[d]
     static_mask: np.ndarray  # bool[d], a Python value inside the objective
     default: np.ndarray  # float64[d], the unit row of the declared defaults
-    constraints: tuple[Any, ...]
+    constraints: tuple[Constraint, ...]
     outline: Outline  # the tables above as arrays, for rows inside programs

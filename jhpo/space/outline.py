@@ -5,15 +5,14 @@ The functions are written for one row ``float[d]``, and are vmapped where there 
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
-from jhpo.space.cells import LogCells, log_centre, log_index
-
-Array = Any  # a NumPy array, or a jax.Array inside a program
+from jhpo.space.cells import Array, LogCells, log_centre, log_index
 
 
 class LogColumns(NamedTuple):
@@ -90,7 +89,7 @@ def cell_index(outline: Outline, unit: jax.Array) -> jax.Array:
     return index.at[columns].set(own)
 
 
-def cell_centre(outline: Outline, index: jax.Array, dtype: Any) -> jax.Array:
+def cell_centre(outline: Outline, index: jax.Array, dtype: DTypeLike) -> jax.Array:
     """``int32[d]`` to ``float[d]``; `cells.centre_of` of every coordinate at once, 0.5 where continuous."""
     if outline.cells is None:
         return jnp.full(index.shape, 0.5, dtype)
@@ -130,14 +129,16 @@ def active(outline: Outline, unit: jax.Array) -> jax.Array:
 def canonical(outline: Outline, unit: jax.Array) -> jax.Array:
     """Snapped, inactive coordinates at their default."""
     snapped = snap(outline, unit)
-    kept: Any = None if isinstance(outline.count, np.ndarray) and outline.live.all() else jnp.asarray(outline.live)
+    kept: jax.Array | None = (
+        None if isinstance(outline.count, np.ndarray) and outline.live.all() else jnp.asarray(outline.live)
+    )
     if outline.conditions is not None:
         on = active(outline, unit)
         kept = on if kept is None else kept & on
     return snapped if kept is None else jnp.where(kept, snapped, jnp.asarray(outline.default, unit.dtype))
 
 
-def draw(outline: Outline, key: jax.Array, n: int, dtype: Any) -> jax.Array:
+def draw(outline: Outline, key: jax.Array, n: int, dtype: DTypeLike) -> jax.Array:
     """``float[n, d]``: independent random points, uniform or from the priors, not snapped."""
     uniform = _uniform(key, (n, outline.dim), dtype)
     if outline.priors is None:
@@ -149,7 +150,7 @@ def draw(outline: Outline, key: jax.Array, n: int, dtype: Any) -> jax.Array:
     return jnp.where(jnp.asarray(outline.priors.given)[None], normal, uniform)
 
 
-def _uniform(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+def _uniform(key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike) -> jax.Array:
     """``dtype[shape]`` in [0, 1): multiples of 2^-24 in float32, twice as many as `jax.random.uniform` has."""
     if jnp.dtype(dtype).itemsize > 4:
         return jax.random.uniform(key, shape, dtype)

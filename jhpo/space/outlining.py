@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Protocol
 
 import jax
 import numpy as np
@@ -13,6 +13,14 @@ from jhpo.space.layout import Layout
 from jhpo.space.log_table import NODE, STEPS
 from jhpo.space.outline import Conditions, LogColumns, LogCurves, Outline, Priors
 from jhpo.space.parameters import Int
+
+
+class Widen(Protocol):
+    """Puts a value for each of the space's coordinates into an array of more columns, the others blank."""
+
+    def __call__(self, values: np.ndarray, blank: float) -> np.ndarray:
+        """``[d]`` to ``[columns]``."""
+        ...
 
 
 def class_of(n: int, smallest: int, factor: int = 2) -> int:
@@ -43,7 +51,7 @@ def padded_outline(space: Layout, columns: int) -> Outline:
 
 
 def _outline(space: Layout, columns: int, padded: bool) -> Outline:
-    def wide(values: np.ndarray, blank: Any) -> np.ndarray:
+    def wide(values: np.ndarray, blank: float) -> np.ndarray:
         out = np.full(columns, blank, values.dtype)
         out[: space.dim] = values
         return out
@@ -59,7 +67,7 @@ def _outline(space: Layout, columns: int, padded: bool) -> Outline:
     )
 
 
-def _priors(space: Layout, wide: Any) -> Priors | None:
+def _priors(space: Layout, wide: Widen) -> Priors | None:
     each = [p.prior for p in space.parameters for _ in range(p.size)]
     if not any(each):
         return None
@@ -89,7 +97,7 @@ def _logs(space: Layout) -> LogColumns | None:
     return LogColumns(np.asarray([c for c, _ in where], np.int32), stacked)
 
 
-def _curves(space: Layout, wide: Any) -> LogCurves | None:
+def _curves(space: Layout, wide: Widen) -> LogCurves | None:
     if not space.cells.any():
         return None
     on, low, span = np.zeros(space.dim, bool), np.ones(space.dim), np.ones(space.dim)

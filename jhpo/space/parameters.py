@@ -1,36 +1,28 @@
-"""The parameters of a search space: what a user declares, checked at once, and how each scale maps to [0, 1]."""
+"""Parameters that are numbers: what a user declares, checked at once, and how each scale maps to [0, 1]."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 import numbers
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from types import ModuleType
 from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from jhpo.errors import InvalidArgument, InvalidSpace, invalid
-from jhpo.space.declared import (
-    conditions_of,
-    finite,
-    from_plain,
-    leaves_of,
-    plain,
-    prior_of,
-    shape_of,
-    to_plain,
-    value_key,
-)
+from jhpo.space.declared import conditions_of, finite, plain, prior_of, shape_of, to_plain, value_key
 from jhpo.space.log_table import log_table
 
 # A unit coordinate of float32 has 2^24 steps: enough that each of so many values is as likely as the others.
 MAX_CELLS = 2**20
 # Steps of float32 that a continuous range needs, and what its smallest and largest normal numbers are.
 MIN_STEPS = 1024
-_TINY, _HUGE = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
+TINY, HUGE = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 SCALES = ("linear", "log", "reverse_log", "logit")
 
 
@@ -39,9 +31,9 @@ class Parameter:
     """What all parameters share: a shape, conditions, a default, a prior on the unit scale."""
 
     shape: tuple[int, ...] = ()
-    when: Any = None
-    default: Any = None
-    prior: Any = None
+    when: Any = None  # as `conditions_of` gives it
+    default: object = None
+    prior: tuple[float, float] | None = None
 
     kind: ClassVar[str] = ""
     categorical: ClassVar[bool] = False
@@ -122,7 +114,7 @@ class Float(Parameter):
         scale: str = "linear",
         shape: int | tuple[int, ...] = (),
         when: Mapping[str, Any] | None = None,
-        default: Any = None,
+        default: ArrayLike | None = None,
         prior: tuple[float, float] | None = None,
     ) -> None:
         low, high = finite("low", low), finite("high", high)
@@ -144,12 +136,12 @@ class Float(Parameter):
 
     def unresolved(self) -> InvalidArgument | None:
         low, high = self.low, self.high
-        if max(abs(low), abs(high)) > _HUGE:
-            return invalid("high", f"numbers that float32 can hold, up to {_HUGE:.3g}", (low, high), InvalidSpace)
-        if self.scale in ("log", "logit") and low < _TINY:
-            return invalid("low", f"at least {_TINY:.3g}, the smallest normal float32", low, InvalidSpace)
+        if max(abs(low), abs(high)) > HUGE:
+            return invalid("high", f"numbers that float32 can hold, up to {HUGE:.3g}", (low, high), InvalidSpace)
+        if self.scale in ("log", "logit") and low < TINY:
+            return invalid("low", f"at least {TINY:.3g}, the smallest normal float32", low, InvalidSpace)
         step = float(np.spacing(np.float32(max(abs(low), abs(high)))))
-        if high - low < MIN_STEPS * step or high - low < _TINY:
+        if high - low < MIN_STEPS * step or high - low < TINY:
             expected = f"a range that float32 resolves, at least {MIN_STEPS * step:.3g} wide (tune an offset instead)"
             return invalid("low, high", expected, (low, high), InvalidSpace)
         if self.scale in ("reverse_log", "logit") and 1.0 - high < 16 * 2.0**-24:
@@ -157,7 +149,7 @@ class Float(Parameter):
             return invalid("high", expected, high, InvalidSpace)
         return None
 
-    def forward(self, value: Any, xp: Any = jnp) -> Any:
+    def forward(self, value: Any, xp: ModuleType = jnp) -> Any:
         """Value to the scale's own coordinate, not yet normalised."""
         match self.scale:
             case "log":
@@ -189,7 +181,7 @@ class Float(Parameter):
                 out = z
         return out + jax.lax.stop_gradient(jnp.clip(out, self.low, self.high) - out)
 
-    def unit(self, value: Any, xp: Any = jnp) -> Any:
+    def unit(self, value: ArrayLike, xp: ModuleType = jnp) -> Any:
         """Values to ``float[...]`` in [0, 1]."""
         a, b = self.ends
         return xp.clip((self.forward(value, xp) - a) / (b - a), 0.0, 1.0)
@@ -227,7 +219,7 @@ class Int(Parameter):
         log: bool = False,
         shape: int | tuple[int, ...] = (),
         when: Mapping[str, Any] | None = None,
-        default: Any = None,
+        default: ArrayLike | None = None,
         prior: tuple[float, float] | None = None,
     ) -> None:
         low, high, step = plain(low), plain(high), plain(step)
@@ -261,121 +253,3 @@ class Int(Parameter):
             expected = "values that float32 tells apart on the log scale (a smaller high, or a Float)"
             return invalid("low, high", expected, values, InvalidSpace)
         return None
-
-
-@dataclasses.dataclass(frozen=True, eq=False, init=False)
-class _Listed(Parameter):
-    """A parameter that takes one of a list of values."""
-
-    choices: tuple[Any, ...] = ()
-    static: bool = False  # type: ignore[misc]
-
-    def __init__(
-        self,
-        choices: Sequence[Any],
-        *,
-        shape: int | tuple[int, ...] = (),
-        when: Mapping[str, Any] | None = None,
-        default: Any = None,
-        static: bool = False,
-        prior: tuple[float, float] | None = None,
-    ) -> None:
-        if isinstance(choices, (str, bytes)) or not isinstance(choices, (Sequence, np.ndarray)) or not len(choices):
-            raise invalid("choices", "a list of at least one value", choices, InvalidSpace)
-        choices = tuple(plain(c) for c in choices)
-        seen: set[Any] = set()
-        for choice in choices:
-            inner = next((leaf for leaf in leaves_of(choice) if isinstance(leaf, Parameter)), None)
-            if inner is not None:
-                expected = "values; a parameter of its own goes beside it, with when={...: the choice it belongs to}"
-                raise invalid("choices", expected, f"a {type(inner).__name__}", InvalidSpace)
-            if value_key(choice) in seen:
-                raise invalid("choices", "distinct values", f"{choice!r} twice", InvalidSpace)
-            seen.add(value_key(choice))
-        if any(isinstance(c, float) and math.isnan(c) for c in choices):
-            raise invalid("choices", "no NaN", choices, InvalidSpace)
-        values = dict(choices=choices, static=bool(static), shape=shape, when=when, default=default)
-        for name, value in {**values, "prior": prior}.items():
-            object.__setattr__(self, name, value)
-        self._finish()
-        if self.static and self.shape:
-            raise invalid("shape", "() for a static parameter", self.shape, InvalidSpace)
-
-    @property
-    def cells(self) -> int:
-        return len(self.choices)
-
-    @property
-    def delivers(self) -> str | None:
-        if all(isinstance(c, bool) for c in self.choices):
-            return "bool"
-        if not all(isinstance(c, numbers.Real) and not isinstance(c, bool) for c in self.choices):
-            return None
-        return "int" if all(isinstance(c, numbers.Integral) for c in self.choices) else "float"
-
-    def unresolved(self) -> InvalidArgument | None:
-        if self.static or self.delivers in (None, "bool"):
-            return None
-        if self.delivers == "int":
-            bad = [c for c in self.choices if abs(int(c)) >= 2**31]
-            advice = "integers that int32 can hold (static=True keeps Python values)"
-            return invalid("choices", advice, bad, InvalidSpace) if bad else None
-        narrow = [np.float32(c) if abs(c) <= _HUGE else np.float32(np.inf) for c in self.choices]
-        bad = [c for c, f in zip(self.choices, narrow) if not np.isfinite(f) or (f == 0.0) != (c == 0.0)]
-        if bad or len(set(narrow)) < len(narrow):
-            advice = "numbers that float32 can hold and tell apart (static=True keeps Python values)"
-            return invalid("choices", advice, bad or self.choices, InvalidSpace)
-        return None
-
-
-class Choice(_Listed):
-    """One of a list of unordered values of any kind.
-
-    Inside jit, numbers and booleans are themselves (int32, the unit's float type, bool), and of any other list the
-    objective sees the int32 index: ``[sgd, adam][hp["opt"]]`` is `jhpo.switch`. Outside, it is the value itself. A
-    list that mixes numbers with other values is seen by its index.
-
-    With ``static=True`` it is a Python value inside the objective too (a depth, an architecture): members are
-    grouped by it, one compilation a group.
-
-    >>> Choice(["sgd", "adam"]).cells
-    2
-    """
-
-    kind: ClassVar[str] = "choice"
-    categorical: ClassVar[bool] = True
-
-
-class Ordinal(_Listed):
-    """One of a list of values whose order means something; numbers are numbers inside jit, others an index.
-
-    >>> Ordinal([16, 32, 64, 128]).delivers
-    'int'
-    """
-
-    kind: ClassVar[str] = "ordinal"
-
-
-KINDS: dict[str, type[Parameter]] = {"Float": Float, "Int": Int, "Choice": Choice, "Ordinal": Ordinal}
-
-
-def from_json(data: dict[str, Any], named: bool = False) -> Parameter:
-    """The parameter that `Parameter.to_json` described.
-
-    Args:
-      data: what `to_json` gave.
-      named: choices that are no plain values become their names, for those who only read.
-
-    Raises:
-      InvalidSpace: an unknown type, or a choice that is no plain value.
-
-    >>> from_json(Int(1, 9, log=True).to_json()).key == Int(1, 9, log=True).key
-    True
-    """
-    kind = data.get("type")
-    if kind not in KINDS:
-        raise invalid("type", f"one of {sorted(KINDS)}", kind, InvalidSpace)
-    fields = {k: from_plain(v, named) for k, v in data.items() if k != "type"}
-    if "when" in fields:
-        fields["when"] = {parent: list(values) for parent, values in fields["when"]}
-    return KINDS[kind](**fields)

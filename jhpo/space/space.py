@@ -5,28 +5,29 @@ from __future__ import annotations
 import functools
 import hashlib
 import itertools
-import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike, DTypeLike
 
 from jhpo.errors import InvalidSpace, check_integer, invalid
 from jhpo.lifetimes import Held
-from jhpo.space import codec
+from jhpo.pytrees import HP as HP
+from jhpo.space import codec, finite, stored
 from jhpo.space import host_codec as host
 from jhpo.space import outline as rows
-from jhpo.space.layout import Layout
+from jhpo.space.layout import Constraint, Layout
+from jhpo.space.listed import Choice as Choice
+from jhpo.space.listed import Listed
+from jhpo.space.listed import Ordinal as Ordinal
 from jhpo.space.outline import Outline
 from jhpo.space.outlining import exact_outline
-from jhpo.space.parameters import Choice, Float, Int, Ordinal, Parameter, from_json
-
-HP = Any
-# Spaces with at most this many cells are enumerated to count their distinct points exactly.
-MAX_ENUMERATED = 100_000
+from jhpo.space.parameters import Float as Float
+from jhpo.space.parameters import Int as Int
+from jhpo.space.parameters import Parameter as Parameter
 
 
 @jax.tree_util.register_pytree_node_class
@@ -53,7 +54,7 @@ class Space(Layout):
     'sgd'
     """
 
-    def __init__(self, tree: HP, constraints: Sequence[Callable[[HP], Any]] = ()) -> None:
+    def __init__(self, tree: HP, constraints: Sequence[Constraint] = ()) -> None:
         is_leaf = lambda x: isinstance(x, Parameter)  # noqa: E731
         paths, self.treedef = jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_leaf)
         if not paths:
@@ -69,13 +70,11 @@ class Space(Layout):
         if len(set(self.names)) < len(self.names):
             raise invalid("space", "distinct dotted names", self.names, InvalidSpace)
         self.parameters: tuple[Parameter, ...] = tuple(leaf for _, leaf in paths)
-        if callable(constraints) or not all(callable(c) for c in constraints):
-            raise invalid("constraints", "a list of functions of the hyperparameters", constraints, InvalidSpace)
-        self.constraints = tuple(constraints)
+        self.constraints = codec.checked_constraints(constraints)
         self.conditions = codec.resolve_conditions(self.names, self.parameters)
         self.order = codec.condition_order(self.names, self.conditions)
         self._layout()
-        choices = (c for p in self.parameters for c in getattr(p, "choices", ()))
+        choices = (c for p in self.parameters if isinstance(p, Listed) for c in p.choices)
         self._has_functions = bool(self.constraints) or any(callable(c) for c in choices)
         self._key = (self.names, tuple(p.key for p in self.parameters), self.treedef, self.constraints)
 
@@ -86,7 +85,7 @@ class Space(Layout):
         self.dim = int(starts[-1])
         self.slices = tuple(slice(int(a), int(b)) for a, b in itertools.pairwise(starts))
 
-        def spread(f: Callable[[Parameter], Any], dtype: Any) -> np.ndarray:
+        def spread(f: Callable[[Parameter], Any], dtype: DTypeLike) -> np.ndarray:
             out = np.array(np.repeat(np.array([f(p) for p in self.parameters]), sizes), dtype)
             out.setflags(write=False)
             return out
@@ -94,7 +93,6 @@ class Space(Layout):
         self.cells = spread(lambda p: p.cells, np.int32)
         self.categorical = spread(lambda p: p.categorical, np.bool_)
         self.static_mask = spread(lambda p: p.static, np.bool_)
-        self.default = np.full(self.dim, 0.5)
         self.default = host.default_units(self)
         self.default.setflags(write=False)
 
@@ -113,10 +111,9 @@ class Space(Layout):
         return (), Held(self, unique=self._has_functions)
 
     @classmethod
-    def tree_unflatten(cls, structure: Held, _: Any) -> Space:
+    def tree_unflatten(cls, structure: Held, _: object) -> Space:
         """The same object."""
-        space: Space = structure()
-        return space
+        return structure()
 
     # -- structure ------------------------------------------------------------------------------------------
 
@@ -148,27 +145,15 @@ class Space(Layout):
     @functools.cached_property
     def cardinality(self) -> float:
         """Number of distinct points (inactive coordinates and constraints considered where the space is small)."""
-        if (self.cells == 0).any():
-            return math.inf
-        total = math.prod(int(c) for c in self.cells)
-        return float(total if total > MAX_ENUMERATED else len(self.enumerate()))
+        return finite.cardinality(self)
 
     def enumerate(self) -> np.ndarray:
         """Every distinct feasible point of a finite space, ``float[n, d]``.
 
         Raises:
-          InvalidSpace: the space is continuous or has more than `MAX_ENUMERATED` cells.
+          InvalidSpace: the space is continuous or has more than 100,000 cells.
         """
-        total = math.prod(int(c) for c in self.cells)
-        if not 0 < total <= MAX_ENUMERATED:
-            raise invalid("space", f"a finite space of at most {MAX_ENUMERATED} points", self, InvalidSpace)
-        index = np.stack(np.unravel_index(np.arange(total), tuple(int(c) for c in self.cells)), axis=-1)
-        units = host.canonical_cells(self, index.astype(np.int32), np.dtype(jnp.result_type(float)))
-        units = np.unique(units, axis=0)
-        if not self.constraints:
-            return units
-        with jax.ensure_compile_time_eval():  # also where a program that uses the space is being traced
-            return units[np.asarray((self.unit_constraint(jnp.asarray(units)) >= 0).all(axis=-1))]
+        return finite.points(self)
 
     # -- unit coordinates (traceable) -----------------------------------------------------------------------
 
@@ -176,7 +161,7 @@ class Space(Layout):
         """Cell of each discrete coordinate, ``float[..., d]`` to ``int32[..., d]``; 0 where continuous."""
         return codec.batched(lambda u: rows.cell_index(self.outline, u), unit)
 
-    def from_index(self, index: jax.Array, dtype: Any = None) -> jax.Array:
+    def from_index(self, index: jax.Array, dtype: DTypeLike | None = None) -> jax.Array:
         """Cell centres, ``int32[..., d]`` to ``float[..., d]``; 0.5 where continuous."""
         dtype = jnp.result_type(float) if dtype is None else dtype
         return codec.batched(lambda i: rows.cell_centre(self.outline, i, dtype), index)
@@ -220,7 +205,7 @@ class Space(Layout):
         """``float[..., c]`` of unit rows, also where parameters are static."""
         return codec.batched(lambda u: codec.unit_constraint(self, u), unit)
 
-    def sample_unit(self, key: jax.Array, n: int, dtype: Any = None) -> jax.Array:
+    def sample_unit(self, key: jax.Array, n: int, dtype: DTypeLike | None = None) -> jax.Array:
         """``float[n, d]`` random unit rows: priors respected, infeasible rows drawn again (at most 64 times)."""
         n = check_integer("n", n)
         return codec.sample(self, key, n, jnp.result_type(float) if dtype is None else dtype)
@@ -239,7 +224,7 @@ class Space(Layout):
         """Rows grouped by the values of the static parameters: ``[(values by name, row numbers), ...]``."""
         return host.static_groups(self, np.asarray(units))
 
-    def decode(self, unit: Any, exact: Mapping[str, Any] | None = None) -> HP:
+    def decode(self, unit: ArrayLike, exact: Mapping[str, Any] | None = None) -> HP:
         """One unit row as host values: strings and numbers in the tree's shape, inactive parameters absent.
 
         Args:
@@ -285,14 +270,10 @@ class Space(Layout):
 
     def to_json(self) -> str:
         """The space as JSON text, by which storage knows it again."""
-        parameters = [{"name": n, **p.to_json()} for n, p in zip(self.names, self.parameters)]
-        tree = jax.tree_util.tree_unflatten(self.treedef, list(range(len(self.names))))
-        constraints = [getattr(c, "__qualname__", type(c).__name__) for c in self.constraints]
-        data = {"version": 1, "parameters": parameters, "tree": host.plain_tree(tree), "constraints": constraints}
-        return json.dumps(data, sort_keys=True)
+        return stored.space_to_json(self)
 
     @classmethod
-    def from_json(cls, text: str, constraints: Sequence[Callable[[HP], Any]] = (), *, named: bool = False) -> Space:
+    def from_json(cls, text: str, constraints: Sequence[Constraint] = (), *, named: bool = False) -> Space:
         """The space that `to_json` wrote; its constraint functions have to be given again.
 
         Args:
@@ -303,19 +284,7 @@ class Space(Layout):
         Raises:
           InvalidSpace: not such a text, an opaque choice, or another number of constraints.
         """
-        try:
-            data = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise invalid("text", "the JSON of a space", text[:80], InvalidSpace) from error
-        if not isinstance(data, dict) or data.get("version") != 1:
-            raise invalid("text", "the JSON of a space, version 1", str(data)[:80], InvalidSpace)
-        if data["tree"] is None:
-            expected = "dicts, lists and tuples (give the space itself for other pytrees)"
-            raise invalid("tree", expected, None, InvalidSpace)
-        if len(data["constraints"]) != len(constraints):
-            raise invalid("constraints", f"the functions {data['constraints']}", list(constraints), InvalidSpace)
-        leaves = [from_json({k: v for k, v in p.items() if k != "name"}, named) for p in data["parameters"]]
-        return cls(host.grow_tree(data["tree"], leaves), constraints)
+        return cls(stored.tree_from_json(text, len(constraints), named), constraints)
 
     def fingerprint(self) -> str:
         """Short digest of `to_json`."""
@@ -327,16 +296,4 @@ class Space(Layout):
 
     def diff(self, other: Space) -> list[str]:
         """What differs in ``other``, a sentence each; empty if nothing does."""
-        mine = dict(zip(self.names, (p.to_json() for p in self.parameters)))
-        theirs = dict(zip(other.names, (p.to_json() for p in other.parameters)))
-        out = [f"{n}: removed" for n in mine if n not in theirs] + [f"{n}: added" for n in theirs if n not in mine]
-        for name in (n for n in mine if n in theirs and mine[n] != theirs[n]):
-            fields = sorted(set(mine[name]) | set(theirs[name]))
-            changes = [f for f in fields if mine[name].get(f) != theirs[name].get(f)]
-            out += [f"{name}: {f} was {mine[name].get(f)}, now {theirs[name].get(f)}" for f in changes]
-        if len(self.constraints) != len(other.constraints):
-            out.append(f"constraints: were {len(self.constraints)}, now {len(other.constraints)}")
-        return out
-
-
-__all__ = ["HP", "Choice", "Float", "Int", "Ordinal", "Parameter", "Space"]
+        return stored.differences(self, other)

@@ -52,7 +52,7 @@ def unpack(data: bytes, where: str = "event") -> dict[str, Any]:
     return body
 
 
-def _pack_array(value: Any) -> Any:
+def _pack_array(value: object) -> object:
     if isinstance(value, np.generic):
         return value.item()
     if not isinstance(value, np.ndarray):

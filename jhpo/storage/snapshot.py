@@ -9,6 +9,7 @@ import numpy as np
 
 from jhpo.errors import StorageError
 from jhpo.keys import key_of_data
+from jhpo.pytrees import State
 
 
 class Snapshot(NamedTuple):
@@ -18,12 +19,12 @@ class Snapshot(NamedTuple):
     leaves: list[Any]  # the state's, which may be anything until `state` has checked them
     growths: int | None  # how often its buffers had grown; None in snapshots of earlier versions
 
-    def fits(self, template: Any) -> bool:
+    def fits(self, template: State) -> bool:
         """The buffers of the template are as large as those of the stored state."""
         shapes = [np.shape(_raw(leaf)) for leaf in jax.tree.leaves(template)]
         return shapes == [np.shape(leaf) for leaf in self.leaves]
 
-    def state(self, template: Any) -> Any:
+    def state(self, template: State) -> State:
         """The stored state.
 
         Args:
@@ -38,7 +39,7 @@ class Snapshot(NamedTuple):
         return jax.tree.unflatten(treedef, [_like(*pair) for pair in zip(wanted, self.leaves)])
 
 
-def dump_state(state: Any, units: np.ndarray, growths: int) -> bytes:
+def dump_state(state: State, units: np.ndarray, growths: int) -> bytes:
     """A strategy's state, the unit rows ``float[n, d]`` it asked for last, and how often its buffers have grown."""
     from flax import serialization  # flax takes half a second to import: only those who store pay
 
@@ -66,7 +67,7 @@ def read_snapshot(data: bytes) -> Snapshot:
     return Snapshot(units, leaves, growths)
 
 
-def _like(leaf: Any, stored: Any) -> Any:
+def _like(leaf: jax.Array, stored: object) -> Any:
     raw = _raw(leaf)
     if not isinstance(stored, np.ndarray) or stored.shape != np.shape(raw) or stored.dtype != raw.dtype:
         got = f"{getattr(stored, 'dtype', type(stored).__name__)}{getattr(stored, 'shape', '')}"
@@ -74,10 +75,10 @@ def _like(leaf: Any, stored: Any) -> Any:
     return key_of_data(stored, leaf) if _is_key(leaf) else stored
 
 
-def _raw(leaf: Any) -> Any:
+def _raw(leaf: jax.Array) -> jax.Array | jax.ShapeDtypeStruct:
     """A leaf, or the data of a key."""
     return jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf
 
 
-def _is_key(leaf: Any) -> bool:
+def _is_key(leaf: jax.Array) -> bool:
     return bool(jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key))

@@ -11,6 +11,8 @@ from jhpo.errors import StorageError
 from jhpo.strategies import REGISTRY, strategy_class
 from jhpo.strategies.base import Strategy, static_field, strategy
 
+Spec = Any  # plain data, as it comes from storage: anything until it has been looked at
+
 
 def strategy_spec(described: Strategy) -> dict[str, Any]:
     """Plain data from which an equal strategy can be made; unregistered classes are kept by name only.
@@ -25,7 +27,7 @@ def strategy_spec(described: Strategy) -> dict[str, Any]:
     return {"strategy": name or f"{cls.__module__}:{cls.__qualname__}", "options": options}
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Spec:
     if isinstance(value, Strategy):
         return strategy_spec(value)
     if value is None or isinstance(value, (bool, int, float, str)):
@@ -44,7 +46,7 @@ def _plain(value: Any) -> Any:
     return {"object": type(value).__qualname__}
 
 
-def make_from_spec(spec: Any) -> Strategy:
+def make_from_spec(spec: Spec) -> Strategy:
     """The strategy that `strategy_spec` described.
 
     Raises:
@@ -62,7 +64,7 @@ def make_from_spec(spec: Any) -> Strategy:
         raise StorageError(f"the stored strategy {name!r} cannot be made: {error}") from error
 
 
-def _value(data: Any) -> Any:
+def _value(data: Spec) -> object:
     if isinstance(data, list):
         return tuple(_value(v) for v in data)
     if isinstance(data, dict):
@@ -90,7 +92,7 @@ class StrategyElsewhere(Strategy):
         """A number of members, for what is laid out before anything is asked for."""
         return 1
 
-    def init(self, space: Any, key: Any) -> Any:
+    def init(self, space: object, key: object) -> None:
         """Nothing to begin with.
 
         Raises:
@@ -99,7 +101,7 @@ class StrategyElsewhere(Strategy):
         raise StorageError(f"the study's strategy {self.name!r} is needed here: give it as Study.load(..., strategy=)")
 
 
-def readable_strategy(spec: Any) -> Strategy:
+def readable_strategy(spec: Spec) -> Strategy:
     """The strategy that `strategy_spec` described, or a stand-in where it cannot be made here.
 
     >>> readable_strategy({"strategy": "mine:Hill", "options": {}}).name

@@ -1,10 +1,8 @@
-"""The append-only log in a database: SQLite in WAL mode as the embedded default, through SQLAlchemy Core."""
+"""The append-only log in a database, through SQLAlchemy Core."""
 
 from __future__ import annotations
 
 import os
-import pathlib
-import sqlite3
 import time
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
@@ -16,15 +14,13 @@ from sqlalchemy.exc import SQLAlchemyError
 from jhpo.errors import StorageError
 from jhpo.storage import schema
 from jhpo.storage.codec import GENESIS, Entry, digest, follow, link, pack, unpack
+from jhpo.storage.database import HEAD, make_engine, make_tables, new_file, short, sqlite_path
 from jhpo.storage.files import check_file, create_file, file_identity
 
-_BUSY_SECONDS = 60.0  # how long to wait for another writer
 _CREATION_LOCK = 0x6A68706F  # "jhpo": PostgreSQL's lock for those who would create the tables at once
 _SNAPSHOTS_KEPT = 2  # the newest, and one more in case that one is damaged
 
-_IS_HEAD = schema.meta.c.key == "head"
-_HEAD = sa.select(schema.meta.c.value).where(_IS_HEAD)
-_SET_HEAD = schema.meta.update().where(_IS_HEAD)
+_SET_HEAD = schema.meta.update().where(schema.meta.c.key == "head")
 _ADD = schema.log.insert()
 _COLUMNS = schema.log.c
 _NEWS = (
@@ -52,7 +48,7 @@ class SqlLog:
         self._file: tuple[int, int] | None = None
         self.seq, self._chain = 0, GENESIS
         if self._path is not None and check_file(self._path, create):
-            create_file(self._path, _new_file)
+            create_file(self._path, new_file)
             check_file(self._path, create=False)
         self._connect()
         with self._explained("open"):
@@ -68,11 +64,11 @@ class SqlLog:
     def _connect(self) -> None:
         self._pid = os.getpid()
         try:
-            self.engine = _engine(self._target, self._path, self.read_only)
+            self.engine = make_engine(self._target, self._path, self.read_only)
             self.connection = self.engine.connect()
             self._file = None if self._path is None else file_identity(self._path)
         except (SQLAlchemyError, ImportError) as error:
-            raise StorageError(f"cannot open {self.url}: {_short(error)}") from error
+            raise StorageError(f"cannot open {self.url}: {short(error)}") from error
 
     def _check_format(self, create: bool) -> None:
         """Look before anything is written: a foreign or newer database stays as it is, to the byte."""
@@ -89,7 +85,7 @@ class SqlLog:
 
     def _create(self) -> None:
         with self._exclusive():
-            _make_tables(self.connection)
+            make_tables(self.connection)
 
     def _check_version(self) -> None:
         meta = self._meta()
@@ -115,7 +111,7 @@ class SqlLog:
                 if connection.dialect.name == "postgresql":
                     connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_CREATION_LOCK)))
                 if connection.dialect.name != "sqlite" and sa.inspect(connection).has_table(schema.meta.name):
-                    connection.execute(_HEAD.with_for_update())
+                    connection.execute(HEAD.with_for_update())
                 yield
         finally:
             connection.execution_options(jhpo_write=False)
@@ -151,7 +147,7 @@ class SqlLog:
                 chain = follow(chain, seq, row)
                 events.append(Entry(seq, row[1], unpack(row[2], f"log row {seq}")))
                 seq += 1
-            head = self.connection.execute(_HEAD).scalar_one_or_none()
+            head = self.connection.execute(HEAD).scalar_one_or_none()
         if head != f"{seq}:{chain.hex()}":
             raise StorageError(
                 f"{self.url}: the log ends at row {seq}, the recorded end is {str(head).split(':')[0]}: "
@@ -209,7 +205,7 @@ class SqlLog:
                 with connection.execution_options(jhpo_write=True).begin():
                     _set_pulse(connection, worker, period)
         except SQLAlchemyError as error:
-            raise StorageError(f"cannot write {self.url}: {_short(error)}") from error
+            raise StorageError(f"cannot write {self.url}: {short(error)}") from error
 
     def withdraw(self, worker: str) -> None:
         """`worker` no longer works on anything."""
@@ -266,81 +262,11 @@ class SqlLog:
             if self.connection.in_transaction():
                 self.connection.rollback()
             raise StorageError(
-                f"cannot {doing} {self.url}: {_short(error)}. Everything acknowledged before is safe"
+                f"cannot {doing} {self.url}: {short(error)}. Everything acknowledged before is safe"
             ) from error
-
-
-def sqlite_path(url: sa.URL) -> pathlib.Path | None:
-    """The file behind a SQLite URL, None for another database.
-
-    >>> str(sqlite_path(sa.make_url("sqlite:///runs/study.db")))
-    'runs/study.db'
-    """
-    if url.get_backend_name() != "sqlite":
-        return None
-    if not url.database or url.database == ":memory:":
-        raise StorageError("storage: expected a SQLite file; leave storage out for a study in memory")
-    return pathlib.Path(url.database)
-
-
-def _make_tables(connection: sa.Connection) -> None:
-    """A log without events, unless somebody else was faster."""
-    schema.metadata.create_all(connection, checkfirst=True)
-    if connection.execute(_HEAD).scalar_one_or_none() is None:
-        values = {"application": "jhpo", "format": str(schema.FORMAT), "head": f"0:{GENESIS.hex()}"}
-        connection.execute(schema.meta.insert(), [{"key": k, "value": v} for k, v in values.items()])
 
 
 def _set_pulse(connection: sa.Connection, worker: str, period: float) -> None:
     table, row = schema.pulse, {"time": time.time(), "period": period}
     if not connection.execute(table.update().where(table.c.worker == worker).values(row)).rowcount:
         connection.execute(table.insert(), row | {"worker": worker})
-
-
-def _new_file(path: pathlib.Path) -> None:
-    """A SQLite file with the tables of a study, closed and on the disk."""
-    path.touch(exist_ok=False)
-    engine = _engine(sa.URL.create("sqlite"), path, False)
-    try:
-        with engine.connect() as connection:
-            connection.connection.driver_connection.execute("PRAGMA journal_mode=WAL")  # type: ignore[union-attr]
-            with connection.execution_options(jhpo_write=True).begin():
-                _make_tables(connection)
-    except SQLAlchemyError as error:
-        raise StorageError(f"cannot create a file in {path.parent}: {_short(error)}") from error
-    finally:
-        engine.dispose()
-
-
-def _engine(url: sa.URL, path: pathlib.Path | None, read_only: bool) -> sa.Engine:
-    if path is None:
-        return sa.create_engine(url, isolation_level="READ COMMITTED")
-    options: dict[str, Any] = {"timeout": _BUSY_SECONDS, "check_same_thread": False}
-    # as a URI, quoted by pathlib; `rw` opens what is there and never makes a file
-    mode = "mode=rw"
-    if read_only:
-        # without a write-ahead log beside it, a file in a read-only folder can only be opened as immutable
-        wal = path.with_name(path.name + "-wal")
-        immutable = not os.access(path.parent, os.W_OK) and not wal.exists()
-        mode = "immutable=1" if immutable else "mode=ro"
-    target = f"{path.absolute().as_uri()}?{mode}"
-    # connected here, as a path is no URL to be quoted and parsed
-    engine = sa.create_engine(url, creator=lambda: sqlite3.connect(target, uri=True, **options))
-
-    @sa.event.listens_for(engine, "connect")
-    def prepare(connection: Any, record: Any) -> None:
-        connection.isolation_level = None  # transactions begin where `begin` below says, not where the driver guesses
-        connection.execute("PRAGMA synchronous=FULL")  # acknowledged means on the disk, power cut included
-
-    @sa.event.listens_for(engine, "begin")
-    def begin(connection: sa.Connection) -> None:
-        write = connection.get_execution_options().get("jhpo_write", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
-
-    return engine
-
-
-def _short(error: Exception) -> str:
-    """The database's own words, without SQLAlchemy's statement and link."""
-    original = getattr(error, "orig", None)
-    return str(original if original is not None else error).splitlines()[0]

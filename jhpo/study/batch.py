@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jhpo.evaluation.evaluators import Evaluator, make_evaluator
+from jhpo.evaluation.evaluators import Evaluator, Objective, make_evaluator
 from jhpo.evaluation.population import Population
 from jhpo.strategies.base import Evaluation, Request
 from jhpo.study import events
@@ -139,7 +139,7 @@ def _measure_waiting(
                 append(events.Tell(some[kept], pack_evaluation(part), time.time()))
 
 
-def trained_states(study: Book, objective: Any, ids: Sequence[int], metric: str | None = None) -> list[Any]:
+def trained_states(study: Book, objective: Objective, ids: Sequence[int], metric: str | None = None) -> list[Any]:
     """The trained states of some trials, trained once more from their keys in the layout that measured them."""
     layout = stored_layout(study, None, None)
     metric = metric or study.history.layouts.get("population", {}).get("metric")

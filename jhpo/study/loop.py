@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 
 from jhpo.errors import SpaceExhausted, check_integer, invalid
-from jhpo.evaluation.evaluators import Evaluator, make_evaluator
+from jhpo.evaluation.evaluators import Evaluator, Objective, make_evaluator
 from jhpo.evaluation.executors import HostObjective
 from jhpo.evaluation.executors.host import Pool, check_request
 from jhpo.evaluation.executors.tasks import Task
@@ -25,7 +24,7 @@ from jhpo.trial import Trial
 
 def optimize(
     study: Book,
-    objective: Any,
+    objective: Objective,
     budget: int | None = None,
     *,
     generations: int | None = None,

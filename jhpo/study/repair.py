@@ -12,8 +12,9 @@ import numpy as np
 from jhpo.errors import StorageError
 from jhpo.storage import storage_url
 from jhpo.storage.codec import Entry, digest, unpack
+from jhpo.storage.database import sqlite_path
 from jhpo.storage.schema import FORMAT
-from jhpo.storage.sql import SqlLog, sqlite_path
+from jhpo.storage.sql import SqlLog
 from jhpo.study.events import Ask, Attach, Batch, Begin, Enqueue, Event, Repair, Results, Tell, body_of, read_event
 from jhpo.study.fold import Fold
 from jhpo.study.header import read_begin, restore

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from jhpo.errors import check_integer
+from jhpo.evaluation.evaluators import Objective
+from jhpo.pytrees import State
 from jhpo.report import frame, page
 from jhpo.report.importance import importance
 from jhpo.report.trials import Trials
@@ -16,6 +18,10 @@ from jhpo.study.book import Book
 from jhpo.study.loop import optimize
 from jhpo.training.serialize import serializable
 from jhpo.trial import Trial
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import plotly.graph_objects as go
 
 
 class Study(Book):
@@ -51,7 +57,7 @@ class Study(Book):
     (True, 3)
     """
 
-    def states(self, objective: Any, trials: Sequence[Trial | int], *, metric: str | None = None) -> list[Any]:
+    def states(self, objective: Objective, trials: Sequence[Trial | int], *, metric: str | None = None) -> list[State]:
         """Trained states of some trials (``study.top(5)``), made again from their keys; None for host objectives.
 
         Each is the state that was measured: it is trained in a program of the same width, and a `UserWarning` says so
@@ -70,11 +76,11 @@ class Study(Book):
         """The columns of all trials, which frames, figures and reports are made from."""
         return Trials(self.space, self.history.table, self.direction, self.history.header, self.history.stops)
 
-    def to_frame(self) -> Any:
+    def to_frame(self) -> pd.DataFrame:
         """All trials as a pandas DataFrame: ``id``, ``value``, ``state``, ``param_<name>``, ..."""
         return frame.to_frame(self.trials)
 
-    def plot(self, kind: str = "history") -> Any:
+    def plot(self, kind: str = "history") -> go.Figure:
         """A plotly figure: "history", "parallel", "slice", "edf" or "importance"."""
         return frame.plot(self.trials, kind)
 

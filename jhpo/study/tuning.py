@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import Unpack
 
 from jhpo.errors import check_integer, check_number, invalid
+from jhpo.evaluation.evaluators import Objective
+from jhpo.search.minimize import maximize, minimize
+from jhpo.search.options import SearchOptions
+from jhpo.search.result import Result
 from jhpo.space.space import Space
 from jhpo.strategies import make_strategy
 from jhpo.strategies.base import Strategy
 from jhpo.training.metrics import direction_of
-
-if TYPE_CHECKING:
-    from jhpo.search.result import Result
 
 DIRECTIONS = ("minimize", "maximize")
 
@@ -41,7 +42,7 @@ class Tuning:
     1.0
     """
 
-    objective: Any
+    objective: Objective
     space: Space
     strategy: Strategy | str | None = None
     budget: int | None = None
@@ -70,13 +71,13 @@ class Tuning:
         if self.target is not None:
             check_number("target", self.target)
 
-    def run(self, **options: Any) -> Result:
+    def run(self, strategy: Strategy | None = None, **options: Unpack[SearchOptions]) -> Result:
         """Search in memory: `jhpo.minimize` or `jhpo.maximize`, whose options (``seed``, ``budget``, ...) these are."""
-        from jhpo.search.minimize import maximize, minimize
-
-        strategy = make_strategy(self.strategy) if isinstance(self.strategy, str) else self.strategy
-        given = {"strategy": strategy, "metric": self.metric, "replicates": self.replicates, "target": self.target}
+        if strategy is None:
+            strategy = make_strategy(self.strategy) if isinstance(self.strategy, str) else self.strategy
+        given = SearchOptions(metric=self.metric, replicates=self.replicates, target=self.target)
         if self.budget is not None:
             given["budget"] = self.budget
         search = minimize if self.direction == "minimize" else maximize
-        return search(self.objective, self.space, **{**given, **options})
+        given.update(options)
+        return search(self.objective, self.space, strategy, **given)

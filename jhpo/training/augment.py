@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +12,7 @@ import jax.numpy as jnp
 from jhpo.errors import invalid
 from jhpo.kernels.trees import Number
 from jhpo.lifetimes import structured
-from jhpo.training.networks import Adapted, Extra, Model, Params, as_model
+from jhpo.training.networks import Adapted, AnyModel, Extra, Model, Params, as_model
 from jhpo.training.trainable import HP
 
 
@@ -23,7 +22,7 @@ class _Augmented(Adapted):
     """A model whose inputs are changed while it is trained."""
 
     model: Model
-    change: Callable[[Any, jax.Array, jax.Array], jax.Array]
+    change: Callable[[HP, jax.Array, jax.Array], jax.Array]
 
     def init(self, hp: HP, key: jax.Array, x: jax.Array) -> tuple[Params, Extra]:
         """See `jhpo.training.networks.Model.init`."""
@@ -39,7 +38,7 @@ class _Augmented(Adapted):
         return self.model.apply(hp, params, extra, x, key, train)
 
 
-def augmented(model: Any, change: Callable[[Any, jax.Array, jax.Array], jax.Array]) -> Model:
+def augmented(model: AnyModel, change: Callable[[HP, jax.Array, jax.Array], jax.Array]) -> Model:
     """A model for `jhpo.supervised` whose training batches go through ``change(hp, key, x)``, and others do not.
 
     Written as a fixed random number times a strength (as `add_noise` and `shift_images` are), a change has a

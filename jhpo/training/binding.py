@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeGuard, TypeVar
+from typing import Any, NamedTuple, ParamSpec, TypeGuard, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +12,10 @@ import jax.numpy as jnp
 from jhpo.kernels import trees
 from jhpo.kernels.singular import defined_at_zeros
 from jhpo.training.trainable import HP, ImplicitTrainable, State, Trainable, evaluate_state, horizon_steps
+from jhpo.training.values import Delegate
 
-F = TypeVar("F", bound=Callable[..., Any])
+P = ParamSpec("P")
+Out = TypeVar("Out")
 
 
 class Training(NamedTuple):
@@ -25,12 +27,14 @@ class Training(NamedTuple):
     steps: int
 
 
-class Partly:
+class Partly(Delegate):
     """A trainable as a function of some leaves of its hyperparameters (a list); the others are held fixed."""
+
+    _inner: Trainable
 
     def __init__(self, inner: Trainable, hp: HP, wrt: tuple[bool, ...]) -> None:
         leaves, treedef = jax.tree.flatten(hp)
-        self._inner = inner
+        super().__init__(inner)
         self.start = [leaf for leaf, chosen in zip(leaves, wrt) if chosen]
 
         def rebuild(moving: list[jax.Array]) -> HP:
@@ -60,21 +64,19 @@ class Partly:
     def evaluate(self, moving: list[jax.Array], state: State) -> jax.Array | dict[str, jax.Array]:
         return self._inner.evaluate(self.rebuild(moving), state)
 
-    def __getattr__(self, name: str) -> Any:
-        """What else the trainable offers."""
-        value = getattr(self._inner, name)
+    def _offered(self, name: str, value: Any) -> Any:
         return (lambda moving, *args: value(self.rebuild(moving), *args)) if name == "train_loss" else value
 
 
-def relaxed(function: F) -> F:
+def relaxed(function: Callable[P, Out]) -> Callable[P, Out]:
     """The function under JAX's ordinary promotion: derivatives of optax's code mix integer counters with floats."""
 
     @functools.wraps(function)
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> Out:
         with jax.numpy_dtype_promotion("standard"):
             return function(*args, **kwargs)
 
-    return wrapped  # type: ignore[return-value]
+    return wrapped
 
 
 def bind(trainable: Trainable, key: jax.Array, horizon: float = 1.0, metric: str | None = None) -> Training:

@@ -18,6 +18,8 @@ from jhpo.kernels.trees import Number
 from jhpo.training.binding import relaxed
 
 Schedule = Callable[[Number], Number]
+# when, and by how much from then on: a dict, or pairs, as a dict cannot hold traced boundaries
+Boundaries = Mapping[Any, Number] | Iterable[tuple[Number, Number]]
 
 
 def _not_zero(x: Number) -> jax.Array:
@@ -110,7 +112,7 @@ def cosine_decay_schedule(
     return schedule
 
 
-def join_schedules(schedules: Sequence[Schedule], boundaries: Sequence[Any]) -> Schedule:
+def join_schedules(schedules: Sequence[Schedule], boundaries: Sequence[Number]) -> Schedule:
     """See `optax.join_schedules`.
 
     >>> rate = jax.jit(lambda at: join_schedules([lambda t: 1.0, lambda t: 0.1 * t], [at])(5))
@@ -187,7 +189,7 @@ def sgdr_schedule(cosine_kwargs: Iterable[Mapping[str, Any]]) -> Schedule:
     return join_schedules(cycles, ends[:-1])
 
 
-def _pairs(given: Any) -> list[tuple[Any, Any]]:
+def _pairs(given: Boundaries | None) -> list[tuple[Number, Number]]:
     """Boundaries and scales from a dict, or from pairs, whose boundaries may be traced (a dict cannot hold them)."""
     pairs = list(given.items() if isinstance(given, Mapping) else given or ())
     for _, scale in pairs:
@@ -196,7 +198,7 @@ def _pairs(given: Any) -> list[tuple[Any, Any]]:
     return pairs
 
 
-def piecewise_constant_schedule(init_value: Number, boundaries_and_scales: Any = None) -> Schedule:
+def piecewise_constant_schedule(init_value: Number, boundaries_and_scales: Boundaries | None = None) -> Schedule:
     """See `optax.piecewise_constant_schedule`; traced boundaries come as pairs ``[(boundary, scale), ...]``.
 
     >>> rate = jax.jit(lambda at: piecewise_constant_schedule(1.0, [(at, 0.1)])(5))
@@ -216,7 +218,7 @@ def piecewise_constant_schedule(init_value: Number, boundaries_and_scales: Any =
 
 
 def piecewise_interpolate_schedule(
-    interpolate_type: str, init_value: Number, boundaries_and_scales: Any = None
+    interpolate_type: str, init_value: Number, boundaries_and_scales: Boundaries | None = None
 ) -> Schedule:
     """See `optax.piecewise_interpolate_schedule`; traced boundaries come as pairs ``[(boundary, scale), ...]``."""
     if interpolate_type not in ("linear", "cosine"):
@@ -240,7 +242,7 @@ def piecewise_interpolate_schedule(
     return schedule
 
 
-def _whole(x: Any) -> Any:
+def _whole(x: Number) -> Number:
     return int(x) if is_concrete(x) else jnp.floor(x)
 
 

@@ -5,17 +5,18 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import jax
 
 from jhpo.errors import InvalidArgument
 from jhpo.lifetimes import structured
+from jhpo.pytrees import Params, State, Tree
 from jhpo.training.trainable import HP
 
 _SWITCHES = ("train", "training", "is_training", "deterministic", "inference")
 
-Params = Any  # a pytree of arrays, trained
 Extra = Any  # a pytree of what is carried beside them
 Module = Any  # of equinox
 
@@ -23,7 +24,7 @@ Module = Any  # of equinox
 class Same:
     """An object as structure of a program: equal to itself alone, so that arrays in it are never compared."""
 
-    def __init__(self, value: Any) -> None:
+    def __init__(self, value: Module) -> None:
         self.value = value
 
 
@@ -36,17 +37,17 @@ class EquinoxModel:
     the trained parameters, the others and those of `equinox.nn.State` are carried along.
     """
 
-    source: Any  # `Same` for a module, else a function
+    source: Same | Callable[..., Module]
     takes: str  # "" for a module, "key" or "hp, key" for a function
 
     def _parts(self, hp: HP, key: jax.Array) -> tuple[Any, Any, Any, Any]:
         """Trained arrays, other arrays (None elsewhere), what is no array, and the state or None."""
         import equinox as eqx
 
-        if self.takes:
-            made = self.source(hp, key=key) if self.takes == "hp, key" else self.source(key=key)
-        else:
+        if isinstance(self.source, Same):
             made = self.source.value
+        else:
+            made = self.source(hp, key=key) if self.takes == "hp, key" else self.source(key=key)
         module, state = made if isinstance(made, tuple) else (made, None)
         if not isinstance(module, eqx.Module) or not (state is None or isinstance(state, eqx.nn.State)):
             raise InvalidArgument(
@@ -92,7 +93,7 @@ class EquinoxModel:
         takes_key = "key" in names
         keys = jax.random.split(key, len(x)) if takes_key else None
 
-        def one(x: jax.Array, key: Any, state: Any) -> Any:
+        def one(x: jax.Array, key: jax.Array | None, state: State) -> tuple[jax.Array, State]:
             given = flags | ({"key": key} if takes_key else {}) | ({} if state is None else {"state": state})
             out = module(x, **given)
             if state is not None:
@@ -114,7 +115,7 @@ class EquinoxModel:
         return module if state is None else (module, state)
 
 
-def _but_rates(module: Module, chosen: Any) -> Any:
+def _but_rates(module: Module, chosen: Callable[[object], bool]) -> Tree:
     """Which leaves are chosen; never the rate of a Dropout, a hyperparameter that is made again with the module."""
     import equinox as eqx
 
@@ -122,7 +123,7 @@ def _but_rates(module: Module, chosen: Any) -> Any:
     return jax.tree.map(lambda x: not rates(x) and chosen(x), module, is_leaf=rates)
 
 
-def _layers(module: Module, kind: Any) -> list[Any]:
+def _layers(module: Module, kind: type) -> list[Module]:
     leaves = jax.tree.leaves(module, is_leaf=lambda x: isinstance(x, kind))
     return [x for x in leaves if isinstance(x, kind)]
 
@@ -133,7 +134,7 @@ def _has_state(module: Module) -> bool:
     return bool(_layers(module, eqx.nn.StateIndex))
 
 
-def _axis(module: Module) -> Any:
+def _axis(module: Module) -> Hashable:
     """The name of the batch axis that the module's BatchNorm layers use."""
     import equinox as eqx
 

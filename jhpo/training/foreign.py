@@ -11,19 +11,19 @@ import numpy as np
 
 from jhpo.errors import invalid
 from jhpo.lifetimes import Form, structured
-from jhpo.training.values import pack, release
+from jhpo.training.values import Delegate, pack, release
 
 
 @functools.partial(structured, meta=["value"])
 class Constant:
     """A hashable object as structure of a pytree: compared by equality, compiled into the program."""
 
-    def __init__(self, value: Any) -> None:
+    def __init__(self, value: object) -> None:
         try:
             hash(value)
         except TypeError as error:
             raise invalid("objective", "a hashable object or a registered pytree", value) from error
-        self.value = value
+        self.value: Any = value
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Constant) and self.value == other.value
@@ -74,16 +74,10 @@ _PACKING: dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]] = {
 }
 
 
-class Wrapped:
+class Wrapped(Delegate):
     """An object of the user's with all that it offers, and another way of being a pytree."""
 
-    def __init__(self, inner: Any) -> None:
-        self._inner = inner
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") or name == "_inner":
-            raise AttributeError(name)
-        value = getattr(self._inner, name)
+    def _offered(self, name: str, value: Any) -> Any:
         return _PACKING[name](value) if name in _PACKING and callable(value) else value
 
 

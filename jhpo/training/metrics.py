@@ -33,6 +33,10 @@ class Metric:
     task: str | None = None  # the kind of targets it needs
 
 
+# a name, names, or functions of (outputs, targets) by name
+Wanted = str | Sequence[str] | Mapping[str, str | Callable[..., Any] | Metric] | None
+
+
 def rows(function: Callable[..., Any], *, higher_is_better: bool | None = None) -> Metric:
     """A measure of rows: ``function(outputs, targets)`` is a value for each row, and the mean is taken.
 
@@ -101,7 +105,7 @@ NAMES = {name: "maximize" if found.higher else "minimize" for name, (found, _) i
 """Every name, and the direction it is tuned in."""
 
 
-def named(names: Any, metric: str, task: str | None) -> dict[str, Metric]:
+def named(names: Wanted, metric: str, task: str | None) -> dict[str, Metric]:
     """Measures from what a user hands over: a name, names, or a dict of names and functions.
 
     Args:
@@ -121,7 +125,7 @@ def named(names: Any, metric: str, task: str | None) -> dict[str, Metric]:
     return {str(name): _one(f"metrics: {name}", given, task) for name, given in names.items() if name != "loss"}
 
 
-def _one(where: str, given: Any, task: str | None) -> Metric:
+def _one(where: str, given: object, task: str | None) -> Metric:
     if isinstance(given, Metric):
         return given
     if callable(given):

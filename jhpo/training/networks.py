@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from jhpo.errors import invalid
 from jhpo.lifetimes import structured
+from jhpo.pytrees import Params as Params
 from jhpo.training.equinox import EquinoxModel, Same
 from jhpo.training.trainable import HP
 
@@ -23,9 +24,9 @@ _EVAL_FLAGS = ("deterministic", "use_running_average", "inference")
 _OTHER_STREAMS = 0x0DD5
 
 
-Params = Any  # a pytree of arrays, trained
 Extra = Any  # a pytree of what is carried beside them: batch statistics
 Module = Any  # of flax or equinox
+AnyModel = Any  # what `as_model` takes: modules of three libraries, functions that make them, a pair of functions
 
 
 class Model(Protocol):
@@ -57,7 +58,7 @@ class Adapted:
 class LinenModel:
     """A linen module, or a function of the hyperparameters that returns one."""
 
-    source: Any
+    source: Module | Callable[[HP], Module]
     from_hp: bool
 
     def _module(self, hp: HP) -> Module:
@@ -83,7 +84,7 @@ class LinenModel:
         outputs, changed = call(rngs=rngs, mutable=list(extra))
         return outputs, {**extra, **changed}
 
-    def trained(self, hp: HP, params: Params, extra: Extra) -> Any:
+    def trained(self, hp: HP, params: Params, extra: Extra) -> Module:
         """The module bound to its variables: ``bound(x)`` where it has no switches, ``bound(x, train=False)``."""
         return self._module(hp).bind({"params": params, **extra})
 
@@ -97,7 +98,7 @@ class NnxModel:
     drops the computation of what is never read.
     """
 
-    source: Any
+    source: Callable[..., Module]
     takes_hp: bool
 
     def _module(self, hp: HP, key: jax.Array) -> Module:
@@ -108,7 +109,7 @@ class NnxModel:
         rngs = nnx.Rngs(others, params=params, dropout=dropout)
         return self.source(hp, rngs=rngs) if self.takes_hp else self.source(rngs=rngs)
 
-    def _parts(self, module: Module) -> tuple[Any, Any]:
+    def _parts(self, module: Module) -> tuple[Params, Extra]:
         from flax import nnx
 
         from jhpo.training.nnx import Given
@@ -135,7 +136,7 @@ class NnxModel:
         outputs = module(x)
         return outputs, nnx.to_pure_dict(self._parts(module)[1])
 
-    def _filled(self, module: Module, params: Params, extra: Extra) -> Any:
+    def _filled(self, module: Module, params: Params, extra: Extra) -> Module:
         from flax import nnx
 
         for part, values in zip(self._parts(module), (params, extra)):
@@ -143,7 +144,7 @@ class NnxModel:
             nnx.update(module, part)
         return module
 
-    def trained(self, hp: HP, params: Params, extra: Extra) -> Any:
+    def trained(self, hp: HP, params: Params, extra: Extra) -> Module:
         """The nnx module with its trained values, in evaluation mode."""
         module = self._filled(self._module(hp, jax.random.key(0)), params, extra)
         module.eval()
@@ -168,12 +169,12 @@ class FunctionModel:
         """See `Model.apply`."""
         return self.call(params, x), extra
 
-    def trained(self, hp: HP, params: Params, extra: Extra) -> Any:
+    def trained(self, hp: HP, params: Params, extra: Extra) -> Callable[[jax.Array], jax.Array]:
         """``apply`` with the trained parameters."""
         return functools.partial(self.call, params)
 
 
-def as_model(model: Any) -> Model:
+def as_model(model: AnyModel) -> Model:
     """The adapter for what a user handed over.
 
     Raises:

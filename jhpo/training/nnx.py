@@ -27,7 +27,13 @@ class Dropout(nnx.Dropout):
         super().__init__(0.0, **options)
         self.given = Given(jax.numpy.asarray(rate, jax.numpy.result_type(float)))
 
-    def __call__(self, inputs: jax.Array, *, deterministic: bool | None = None, rngs: Any = None) -> jax.Array:
+    def __call__(
+        self,
+        inputs: jax.Array,
+        *,
+        deterministic: bool | None = None,
+        rngs: nnx.Rngs | nnx.RngStream | jax.Array | None = None,
+    ) -> jax.Array:
         """``inputs`` with elements dropped."""
         off = self.deterministic if deterministic is None else deterministic
         if off:

@@ -11,11 +11,10 @@ import jax.numpy as jnp
 
 from jhpo.errors import check_integer, check_number, is_concrete
 from jhpo.kernels.trees import Number
+from jhpo.pytrees import Params
 
 if TYPE_CHECKING:
     import optax
-
-Params = Any
 
 
 class Chosen(NamedTuple):
@@ -51,7 +50,7 @@ def update(
     import optax  # late: it takes longer to import than all of jhpo
 
     # line searches insist that their function takes every further argument
-    def again(p: Params, *_: Any, obj_fn: Any = None, grad_fn: Any = None) -> jax.Array:
+    def again(p: Params, *_: object, obj_fn: object = None, grad_fn: object = None) -> jax.Array:
         return loss(p)
 
     extra = {"value": value, "grad": grads, "value_fn": again, "obj_fn": again, "grad_fn": jax.grad(again)}

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -13,12 +13,15 @@ from jhpo.errors import check_integer, invalid
 from jhpo.training.arguments import batch_sizes, checked_data, lengths
 from jhpo.training.measures import error_rate as error_rate
 from jhpo.training.measures import squared_error as squared_error
-from jhpo.training.metrics import Metric, as_tuples, check_whole, named
-from jhpo.training.networks import as_model
+from jhpo.training.metrics import Wanted, as_tuples, check_whole, named
+from jhpo.training.networks import AnyModel, Params, as_model
 from jhpo.training.targets import Labels, check_labels
 from jhpo.training.task import Supervised as Supervised
 from jhpo.training.task import SupervisedState as SupervisedState
 from jhpo.training.trainable import HP
+
+if TYPE_CHECKING:
+    import optax
 
 Pair = tuple[Any, Any]  # inputs [n, ...] and targets [n, ...], anything that NumPy takes for an array
 
@@ -38,12 +41,12 @@ _LOSSES: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
 
 
 def supervised(
-    model: Any,
-    tx: Callable[[HP], Any],
+    model: AnyModel,
+    tx: Callable[[HP], optax.GradientTransformation],
     loss: str | Callable[..., Any] = "classification",
     *,
-    train: tuple[Any, Any],
-    valid: tuple[Any, Any],
+    train: Pair,
+    valid: Pair,
     batch_size: int | Callable[[HP], Any] | None = 64,
     max_batch_size: int | None = None,
     steps: int | Callable[[HP], Any] | None = None,
@@ -51,12 +54,12 @@ def supervised(
     max_steps: int | None = None,
     independent_batches: bool = False,
     seed: int = 0,
-    penalty: Callable[[HP, Any], Any] | None = None,
-    metrics: str | Sequence[str] | Mapping[str, str | Callable[..., Any] | Metric] | None = None,
+    penalty: Callable[[HP, Params], Any] | None = None,
+    metrics: Wanted = None,
     metric: str = "loss",
     ignore: int | None = None,
     eval_batch: int = 1024,
-    eval_params: Callable[[Any, Any], Any] | None = None,
+    eval_params: Callable[[Any, Params], Params] | None = None,
 ) -> Supervised:
     """A Trainable for supervised learning.
 

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jhpo.errors import InvalidArgument, invalid
+from jhpo.pytrees import Params
 from jhpo.space.categories import choices_of
 from jhpo.training.optimisers import Chosen
 
 if TYPE_CHECKING:
     import optax
 
+Option = TypeVar("Option")
 _NUMBERS = (bool, int, float, np.number, np.bool_)
 
 
-def switch(category: Any, options: Mapping[Any, Any] | Sequence[Any]) -> Any:
+def switch(category: object, options: Mapping[Any, Option] | Sequence[Option]) -> Option:
     """The option that a hyperparameter chooses.
 
     ``{"sgd": a, "adam": b}[hp["opt"]]`` for a category that is traced: members of one program can differ in it. Under
@@ -61,7 +63,7 @@ def switch(category: Any, options: Mapping[Any, Any] | Sequence[Any]) -> Any:
     )
 
 
-def _look_up(category: Any, named: dict[Any, Any], numbers: bool) -> Any:
+def _look_up(category: object, named: dict[Any, Any], numbers: bool) -> Any:
     """The option of a value that is known while the program is written."""
     if isinstance(category, Hashable) and category in named:
         return named[category]
@@ -70,7 +72,7 @@ def _look_up(category: Any, named: dict[Any, Any], numbers: bool) -> Any:
     raise invalid("category", f"one of {list(named)}", category)
 
 
-def _check_known(category: Any, keys: list[Any], by_key: bool, numbers: bool) -> None:
+def _check_known(category: object, keys: list[Any], by_key: bool, numbers: bool) -> None:
     """A choice of the space has an option for each of its values, in their order where that matters."""
     known = choices_of(category)
     if known is None:
@@ -110,7 +112,7 @@ def _select(index: jax.Array, values: list[Any]) -> Any:
     return _common(index, [functools.partial(_itself, v) for v in values])
 
 
-def _itself(value: Any) -> Any:
+def _itself(value: Option) -> Option:
     return value
 
 
@@ -135,10 +137,10 @@ def _one_of(index: jax.Array, options: list[Any]) -> optax.GradientTransformatio
     """The chosen transformation; the states of the others stay as they were initialised."""
     import optax
 
-    def init(params: Any) -> Chosen:
+    def init(params: Params) -> Chosen:
         return Chosen(index, tuple(option.init(params) for option in options))
 
-    def update(updates: Any, state: Chosen, params: Any = None, **extra: Any) -> tuple[Any, Chosen]:
+    def update(updates: Params, state: Chosen, params: Params = None, **extra: Any) -> tuple[Params, Chosen]:
         def branch(place: int) -> Callable[[], Any]:
             def compute() -> Any:
                 with jax.numpy_dtype_promotion("standard"):  # optax raises floats to integer powers

@@ -255,9 +255,10 @@ def _like(hp: HP, params: Params) -> HP:
     if not floats:
         return hp
 
-    def cast(x: Any) -> Any:
+    def cast(x: object) -> object:
         # a static value (a string, a function, a Python number) stays what it is
-        array = isinstance(x, (jax.Array, np.ndarray, np.generic))
-        return jnp.asarray(x, floats[0]) if array and jnp.issubdtype(x.dtype, jnp.floating) else x
+        if not isinstance(x, (jax.Array, np.ndarray, np.generic)) or not jnp.issubdtype(x.dtype, jnp.floating):
+            return x
+        return jnp.asarray(x, floats[0])
 
     return jax.tree.map(cast, hp)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jhpo.errors import InvalidArgument, check_number, invalid
-
-HP = Any
-State = Any
+from jhpo.pytrees import HP as HP
+from jhpo.pytrees import State as State
 
 
 @runtime_checkable

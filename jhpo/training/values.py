@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import jax
@@ -12,9 +12,8 @@ import numpy as np
 
 from jhpo.errors import invalid
 from jhpo.lifetimes import Structured, structured
+from jhpo.pytrees import HP, State
 
-HP = Any
-State = Any
 _TAKE_HP = ("init", "step", "evaluate", "train_loss")
 
 
@@ -23,7 +22,7 @@ _TAKE_HP = ("init", "step", "evaluate", "train_loss")
 class Value:
     """A Python value in the place of a leaf."""
 
-    value: Any
+    value: Hashable
 
 
 def is_integer(x: object) -> bool:
@@ -45,7 +44,7 @@ def hold(hp: HP, chosen: Callable[[Any], bool], what: str = "hp") -> HP:
       InvalidArgument: a chosen leaf cannot be hashed.
     """
 
-    def leaf(path: jax.tree_util.KeyPath, x: Any) -> Any:
+    def leaf(path: jax.tree_util.KeyPath, x: object) -> object:
         if not chosen(x):
             return x
         x = x.item() if isinstance(x, np.generic) else x
@@ -76,8 +75,8 @@ def release(hp: HP) -> HP:
 def without(hp: HP) -> HP:
     """The tree with 0 for numbers that were held, and None for everything else that was: a gradient's parts."""
 
-    def leaf(x: Any) -> Any:
-        if not _is_value(x):
+    def leaf(x: object) -> object:
+        if not isinstance(x, Value):
             return x
         return jax.numpy.zeros(()) if isinstance(x.value, (int, float)) else None
 
@@ -88,17 +87,27 @@ def _is_value(x: object) -> bool:
     return isinstance(x, Value)
 
 
-@functools.partial(structured, data=["inner"])
-class Releasing(Structured):
-    """A trainable of hyperparameters some of which are held: its functions see the values themselves."""
+class Delegate:
+    """An object that offers all that another one offers, some of it in another form."""
 
     def __init__(self, inner: object) -> None:
-        self.inner = inner
+        self._inner: Any = inner
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") or name == "inner":
+        if name.startswith("__") or name == "_inner":  # not there while an instance is copied
             raise AttributeError(name)
-        value = getattr(self.inner, name)
+        return self._offered(name, getattr(self._inner, name))
+
+    def _offered(self, name: str, value: Any) -> Any:
+        """What stands for an attribute of the inner object."""
+        return value
+
+
+@functools.partial(structured, data=["_inner"])
+class Releasing(Delegate, Structured):
+    """A trainable of hyperparameters some of which are held: its functions see the values themselves."""
+
+    def _offered(self, name: str, value: Any) -> Any:
         if name in _TAKE_HP or (name == "steps" and callable(value)):
             return lambda hp, *args: value(release(hp), *args)
         return value

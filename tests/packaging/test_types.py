@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
+import inspect
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import jhpo
+from jhpo.search.options import Options, SearchOptions
 
 ROOT = Path(__file__).parents[2]
 USE = """
@@ -18,17 +21,28 @@ from typing import assert_type
 
 space = jhpo.Space({"x": jhpo.Float(0.0, 1.0)})
 study = jhpo.Study(space, jhpo.PSO(8))
+data = ([0.0], [0.0])
 assert_type(space, jhpo.Space)
 assert_type(study, jhpo.Study)
 assert_type(jhpo.PSO(population=8), jhpo.PSO)
 assert_type(jhpo.BayesOpt(), jhpo.BayesOpt)
 assert_type(jhpo.minimize(lambda hp: 0.0, space), jhpo.Result)
+assert_type(jhpo.maximize(lambda hp: 0.0, space, seed=1), jhpo.Result)
+assert_type(jhpo.Tuning(lambda hp: 0.0, space).run(seed=1, budget=8), jhpo.Result)
+assert_type(study.space.dim, int)
+assert_type(study.best.value, float)
+assert_type(jhpo.switch(1, {"a": 1.0, "b": 2.0}), float)
 assert_type(jhpo.hypergrad(lambda hp: 0.0, {"x": 1.0}, jax.random.key(0)).value, jax.Array)
 """
 WRONG = {
     "jhpo.PSO(populatoin=3)": 'Unexpected keyword argument "populatoin" for "PSO"',
     "jhpo.minimise": 'Module has no attribute "minimise"',
     'jhpo.Float("0", 1.0)': 'Argument 1 to "Float" has incompatible type',
+    "jhpo.minimize(3, space)": 'Argument 1 to "minimize" has incompatible type',
+    "jhpo.maximize(lambda hp: 0.0, space, seeed=1)": 'Unexpected keyword argument "seeed" for "maximize"',
+    "study.optimize(lambda hp: 0.0, bugdet=3)": 'Unexpected keyword argument "bugdet"',
+    "jhpo.Tuning(lambda hp: 0.0, space).run(sede=1)": 'Unexpected keyword argument "sede" for "run"',
+    'jhpo.supervised("linear", lambda hp: None, train=3, valid=data)': 'Argument "train" to "supervised"',
     "jhpo.Study(3)": 'Argument 1 to "Study" has incompatible type',
 }
 
@@ -44,6 +58,15 @@ def test_every_public_name_is_declared_for_type_checkers() -> None:
         for name in line.names:
             found = getattr(jhpo, str(name.asname))
             assert found.__name__ in (name.name, f"{line.module}.{name.name}")
+
+
+def test_options_that_are_handed_on_are_those_of_a_search() -> None:
+    """One list for `Tuning.run`, one as a record, one as arguments: they name and mean the same."""
+    record = {field.name: field.type for field in dataclasses.fields(Options)}
+    assert record == {name: text.__forward_arg__ for name, text in SearchOptions.__annotations__.items()}
+    for search in (jhpo.minimize, jhpo.maximize):
+        arguments = dict(list(inspect.signature(search).parameters.items())[3:])
+        assert {name: argument.annotation for name, argument in arguments.items()} == record
 
 
 @pytest.mark.package

@@ -228,6 +228,8 @@ def test_every_integer_is_its_own_centre(low: int, count: int, at: int, step: in
         (lambda: Space({"a": Float(0.0, 1.0), "b": Int(0, 1, when={"a": 0.5})}), "single discrete parameter"),
         (lambda: Space({"a": Float(0.0, 1.0, default=7.0)}), "a: expected a number in"),
         (lambda: Space({"a": Float(0.0, 1.0)}, constraints=lambda hp: hp["a"]), "constraints"),
+        (lambda: Space({"a": Float(0.0, 1.0)}, constraints=[lambda a, b: a]), "functions of one argument"),  # type: ignore[misc, list-item]
+        (lambda: Space({"a": Int(0, 1)}, constraints=[lambda hp: hp["a"] <= 1]).enumerate(), "high - low, not low <="),
         (lambda: Space.from_json("{}"), "JSON of a space"),
         (lambda: Space.from_json("not json"), "JSON of a space"),
     ],

@@ -10,12 +10,14 @@ from typing import Any, Protocol
 
 import jax
 import numpy as np
+from jax.typing import ArrayLike
 
 from jhpo.errors import InvalidArgument, check_integer, check_number, invalid
 from jhpo.evaluation.executors.processes import ProcessPool
 from jhpo.evaluation.executors.tasks import Call, Task
 from jhpo.evaluation.executors.threads import ThreadPool
 from jhpo.evaluation.measures import measure_constraints, trial_seeds
+from jhpo.pytrees import HP
 from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation, Request
 from jhpo.training.metrics import NAMES
@@ -29,7 +31,7 @@ class Pool(Protocol):
 
     workers: int
 
-    def submit(self, params: Any, seed: int) -> Task:
+    def submit(self, params: HP, seed: int) -> Task:
         """Start an evaluation as soon as a worker is free."""
         ...
 
@@ -170,7 +172,12 @@ class HostEvaluator:
         return Evaluation(value=values.mean(axis=0), constraint=constraint, variance=variance)
 
     def states(
-        self, units: np.ndarray, ids: np.ndarray, root: jax.Array, values: Any = None, horizons: Any = 1.0
+        self,
+        units: np.ndarray,
+        ids: np.ndarray,
+        root: jax.Array,
+        values: ArrayLike | None = None,
+        horizons: ArrayLike = 1.0,
     ) -> list[Any]:
         """Host objectives have no trained states: None for every row."""
         return [None] * len(units)

@@ -17,6 +17,7 @@ from typing import Any
 from jhpo.errors import InvalidArgument
 from jhpo.evaluation.executors.tasks import Call, Task, call
 from jhpo.evaluation.outcome import Outcome, failure
+from jhpo.pytrees import HP
 
 # The first import of a user's module (JAX, a data set) may take long; it does not count as evaluation time.
 _START_SECONDS = 300.0
@@ -37,7 +38,7 @@ class ProcessPool:
         for _ in range(workers):
             threading.Thread(target=self._manage, name="jhpo-manager", daemon=True).start()
 
-    def submit(self, params: Any, seed: int) -> Task:
+    def submit(self, params: HP, seed: int) -> Task:
         """Start an evaluation as soon as a process is free."""
         task = Task(params, seed)
         self._queue.put(task)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from jhpo.errors import invalid
 from jhpo.evaluation.outcome import Outcome, failure, judge
+from jhpo.pytrees import HP
 from jhpo.training.metrics import measure
 
 _LONGEST_REASON = 2000
@@ -17,7 +18,7 @@ _LONGEST_REASON = 2000
 class Task:
     """An evaluation that was submitted; `result` waits for its outcome."""
 
-    def __init__(self, params: Any, seed: int) -> None:
+    def __init__(self, params: HP, seed: int) -> None:
         self.params, self.seed = params, seed
         self.started: float | None = None  # on the monotonic clock
         self._done = threading.Event()
@@ -60,7 +61,7 @@ class Call(NamedTuple):
     metric: str | None  # the name of a measure of the (outputs, targets) that it returns, or None
 
 
-def call(fn: Callable[..., Any], how: Call, params: Any, seed: int) -> Outcome:
+def call(fn: Callable[..., Any], how: Call, params: HP, seed: int) -> Outcome:
     """Evaluate; an exception of any kind becomes a failure that names it and where it came from."""
     try:
         value = fn(params, seed) if how.takes_seed else fn(params)
@@ -75,7 +76,7 @@ def call(fn: Callable[..., Any], how: Call, params: Any, seed: int) -> Outcome:
         return failure(f"{type(error).__name__}: {error}{where}"[:_LONGEST_REASON])
 
 
-def _measured(metric: str, value: Any) -> Any:
+def _measured(metric: str, value: object) -> object:
     """A pair (outputs, targets) becomes its measure, alone or as the "value" of a dict; a number is one already."""
     if isinstance(value, dict) and "value" in value:
         return {**value, "value": _measured(metric, value["value"])}

@@ -10,6 +10,7 @@ from typing import Any
 
 from jhpo.evaluation.executors.tasks import Call, Task, call
 from jhpo.evaluation.outcome import failure
+from jhpo.pytrees import HP
 
 
 class ThreadPool:
@@ -29,7 +30,7 @@ class ThreadPool:
     def _start(self, target: Callable[[], None]) -> None:
         threading.Thread(target=target, name="jhpo-worker", daemon=True).start()
 
-    def submit(self, params: Any, seed: int) -> Task:
+    def submit(self, params: HP, seed: int) -> Task:
         """Start an evaluation as soon as a thread is free."""
         task = Task(params, seed)
         self._queue.put(task)

@@ -1,0 +1,89 @@
+"""How a database is opened: SQLite in WAL mode as the embedded default, others by their URL."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import sqlite3
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.exc import SQLAlchemyError
+
+from jhpo.errors import StorageError
+from jhpo.storage import schema
+from jhpo.storage.codec import GENESIS
+
+_BUSY_SECONDS = 60.0  # how long to wait for another writer
+HEAD = sa.select(schema.meta.c.value).where(schema.meta.c.key == "head")
+
+
+def sqlite_path(url: sa.URL) -> pathlib.Path | None:
+    """The file behind a SQLite URL, None for another database.
+
+    >>> str(sqlite_path(sa.make_url("sqlite:///runs/study.db")))
+    'runs/study.db'
+    """
+    if url.get_backend_name() != "sqlite":
+        return None
+    if not url.database or url.database == ":memory:":
+        raise StorageError("storage: expected a SQLite file; leave storage out for a study in memory")
+    return pathlib.Path(url.database)
+
+
+def make_tables(connection: sa.Connection) -> None:
+    """A log without events, unless somebody else was faster."""
+    schema.metadata.create_all(connection, checkfirst=True)
+    if connection.execute(HEAD).scalar_one_or_none() is None:
+        values = {"application": "jhpo", "format": str(schema.FORMAT), "head": f"0:{GENESIS.hex()}"}
+        connection.execute(schema.meta.insert(), [{"key": k, "value": v} for k, v in values.items()])
+
+
+def new_file(path: pathlib.Path) -> None:
+    """A SQLite file with the tables of a study, closed and on the disk."""
+    path.touch(exist_ok=False)
+    engine = make_engine(sa.URL.create("sqlite"), path, False)
+    try:
+        with engine.connect() as connection:
+            connection.connection.driver_connection.execute("PRAGMA journal_mode=WAL")  # type: ignore[union-attr]
+            with connection.execution_options(jhpo_write=True).begin():
+                make_tables(connection)
+    except SQLAlchemyError as error:
+        raise StorageError(f"cannot create a file in {path.parent}: {short(error)}") from error
+    finally:
+        engine.dispose()
+
+
+def make_engine(url: sa.URL, path: pathlib.Path | None, read_only: bool) -> sa.Engine:
+    """Connections to a database; `path` is its file if it is SQLite's."""
+    if path is None:
+        return sa.create_engine(url, isolation_level="READ COMMITTED")
+    options: dict[str, Any] = {"timeout": _BUSY_SECONDS, "check_same_thread": False}
+    # as a URI, quoted by pathlib; `rw` opens what is there and never makes a file
+    mode = "mode=rw"
+    if read_only:
+        # without a write-ahead log beside it, a file in a read-only folder can only be opened as immutable
+        wal = path.with_name(path.name + "-wal")
+        immutable = not os.access(path.parent, os.W_OK) and not wal.exists()
+        mode = "immutable=1" if immutable else "mode=ro"
+    target = f"{path.absolute().as_uri()}?{mode}"
+    # connected here, as a path is no URL to be quoted and parsed
+    engine = sa.create_engine(url, creator=lambda: sqlite3.connect(target, uri=True, **options))
+
+    @sa.event.listens_for(engine, "connect")
+    def prepare(connection: sqlite3.Connection, record: object) -> None:
+        connection.isolation_level = None  # transactions begin where `begin` below says, not where the driver guesses
+        connection.execute("PRAGMA synchronous=FULL")  # acknowledged means on the disk, power cut included
+
+    @sa.event.listens_for(engine, "begin")
+    def begin(connection: sa.Connection) -> None:
+        write = connection.get_execution_options().get("jhpo_write", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+    return engine
+
+
+def short(error: Exception) -> str:
+    """The database's own words, without SQLAlchemy's statement and link."""
+    original = getattr(error, "orig", None)
+    return str(original if original is not None else error).splitlines()[0]
