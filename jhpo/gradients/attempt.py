@@ -20,14 +20,14 @@ from jhpo.gradients.probe import probe_program
 from jhpo.gradients.report import Diagnostics, Hypergradient, in_units, number
 from jhpo.gradients.spec import HP, Estimate, Spec
 from jhpo.gradients.trust import check_result, doubts, no_derivative, solve_doubts
-from jhpo.kernels.chaos import TRUSTED
+from jhpo.kernels.lyapunov import TRUSTED
 from jhpo.lifetimes import Executable
 from jhpo.training.tracing import objective_errors
 from jhpo.training.trainable import Trainable
 from jhpo.training.values import without
 
 # Growth of the norms up to which a training is sound whatever else is unknown. That of reverse mode is the exponent;
-# forward mode's may be up to two or three less, see `jhpo.kernels.chaos.forward_growth`.
+# forward mode's may be up to two or three less, see `jhpo.kernels.lyapunov.forward_growth`.
 SURELY = {"reverse": TRUSTED, "truncated": TRUSTED, "forward": TRUSTED / 2}
 
 

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 from jhpo.errors import invalid
 from jhpo.gradients.spec import HP, METHODS, SOLVERS, Estimate, Spec
 from jhpo.kernels import trees
-from jhpo.kernels.chaos import backward_growth, forward_growth
 from jhpo.kernels.implicit import (
     Product,
     Solution,
@@ -18,6 +17,7 @@ from jhpo.kernels.implicit import (
     neumann,
     nystrom,
 )
+from jhpo.kernels.lyapunov import backward_growth, forward_growth
 from jhpo.kernels.perturbed import Smoothing, perturbed_gradient
 from jhpo.kernels.singular import defined_at_zeros, without_huge
 from jhpo.kernels.unroll import forward_value_and_grad, marked_unroll, read_leaves, reverse_value_and_grad, unroll

@@ -8,7 +8,7 @@ import numpy as np
 
 from jhpo.gradients.facts import Facts
 from jhpo.gradients.spec import Spec
-from jhpo.kernels.chaos import TRUSTED, USABLE
+from jhpo.kernels.lyapunov import TRUSTED, USABLE
 from jhpo.kernels.unroll import reverse_bytes
 
 # Levels of rematerialisation tried: a fourth one saves memory only from thousands of steps on.

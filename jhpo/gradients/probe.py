@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from jhpo.gradients.spec import HP, Spec
 from jhpo.kernels import trees
-from jhpo.kernels.chaos import chaos, hyper_direction
+from jhpo.kernels.lyapunov import hyper_direction, tangent_growth
 from jhpo.lifetimes import programs
 from jhpo.training.binding import Partly, bind, differentiable, relaxed
 from jhpo.training.trainable import State, Trainable
@@ -38,7 +38,7 @@ def probe(trainable: Trainable, hp: HP, key: jax.Array, spec: Spec) -> Probe:
         return trees.split_floats(state)[0], state
 
     _, tangent, state = jax.jvp(start, (floats,), (direction,), has_aux=True)
-    out = chaos(run.step, hp, direction, state, tangent, run.steps)
+    out = tangent_growth(run.step, hp, direction, state, tangent, run.steps)
     return Probe(run.evaluate(hp, out.state), out.exponent, out.growth)
 
 

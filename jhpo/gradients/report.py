@@ -10,8 +10,8 @@ import jax
 import numpy as np
 
 from jhpo.gradients.spec import HP
-from jhpo.kernels.chaos import TRUSTED, USABLE
 from jhpo.kernels.internals import is_traced
+from jhpo.kernels.lyapunov import TRUSTED, USABLE
 
 
 class Hypergradient(NamedTuple):
@@ -43,7 +43,7 @@ class Diagnostics:
       names, size: of the hyperparameters that were differentiated, and how many numbers they hold.
       steps: length of the training.
       exponent: chaos exponent Lambda; 0 where nothing grows, None if it was not measured. Read off the norms over time
-        (see `jhpo.kernels.chaos`); by a tangent of its own where these left doubts.
+        (see `jhpo.kernels.lyapunov`); by a tangent of its own where these left doubts.
       growth: ``float[steps]``, of that tangent, log of its growth in every step; None where there was no need.
       stationary: gradient norm of the training loss at the end over that at the start (implicit).
       norms: ``float[steps]``, over time: |dE/dw_t| (reverse, truncated: of the window) or |dw_t/dhp| (forward);

@@ -35,7 +35,7 @@ class Estimate(NamedTuple):
     value: jax.Array  # float[]
     grad: HP  # like hp; zeros at leaves that are no floats or held fixed
     norms: jax.Array | None = None  # float[steps], norm of dE/dw_t (reverse, truncated) or of dw_t/dhp (forward)
-    growth: jax.Array | None = None  # float[], what the norms tell of the chaos exponent (see `jhpo.kernels.chaos`)
+    growth: jax.Array | None = None  # float[], what the norms tell of the chaos exponent (see `jhpo.kernels.lyapunov`)
     error: HP | None = None  # like hp: standard error (pes, es_single)
     stationary: jax.Array | None = None  # float[], |grad of train_loss| at the end over that at the start (implicit)
     residual: jax.Array | None = None  # float[], |H x - v| / |v| (implicit)

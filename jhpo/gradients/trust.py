@@ -11,7 +11,7 @@ from jhpo.gradients.facts import Facts
 from jhpo.gradients.plan import CONVERGED, Findings, trusted_steps
 from jhpo.gradients.spec import HP, Estimate, Spec
 from jhpo.kernels import trees
-from jhpo.kernels.chaos import TRUSTED
+from jhpo.kernels.lyapunov import TRUSTED
 
 
 def check_result(hp: HP, facts: Facts, spec: Spec, found: Findings, out: Estimate) -> None:

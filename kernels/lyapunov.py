@@ -1,8 +1,8 @@
-"""How chaotic a training is: the exponent by which a small change of the state grows over all steps."""
+"""The Lyapunov exponent of a training: how much a small change of its state grows over all steps."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,16 +10,15 @@ from jax import lax
 
 from jhpo.kernels import trees
 from jhpo.kernels.shapes import Array, Float, Key
+from jhpo.kernels.trees import Tree
 from jhpo.kernels.unroll import Step
-
-Tree = Any
 
 # Lambda up to which a gradient through the unroll is taken at its word, and up to which it still has a direction
 # after clipping and averaging over seeds (digits networks, 729 steps: sound trainings stay below 1).
 TRUSTED, USABLE = 5.0, 15.0
 
 
-class Chaos(NamedTuple):
+class TangentGrowth(NamedTuple):
     """Growth of one tangent through a training."""
 
     exponent: jax.Array  # float[], Lambda = sum_t log |J_t v_t|; +inf where the state stopped being finite
@@ -27,13 +26,13 @@ class Chaos(NamedTuple):
     state: Tree  # w_T
 
 
-def chaos(step: Step, hp: Tree, direction: Tree, state: Tree, tangent: Tree, steps: int) -> Chaos:
-    """Lambda = sum_t log |J_t v_t|, with v_t the normalised tangent carried through the training.
+def tangent_growth(step: Step, hp: Tree, direction: Tree, state: Tree, tangent: Tree, steps: int) -> TangentGrowth:
+    """Lambda = sum_t log |J_t v_t|, the sum of the finite-time Lyapunov exponents of the steps.
 
-    J_t is the Jacobian of the step in the state. The tangent starts as what the hyperparameters do to the state:
-    the first change that ``direction`` makes (``tangent`` at the initial state, or that of the first steps if it is
-    zero), because a random change of an optimiser's second moments is larger than any a hyperparameter makes.
-    exp(Lambda) bounds, to leading order, by how much a gradient through the unroll grows on its way back.
+    v_t is the normalised tangent that is carried through the training, and J_t the Jacobian of the step in the state.
+    The tangent starts as what the hyperparameters do to the state: the first change that ``direction`` makes
+    (``tangent`` at the initial state, or that of the first steps if it is zero), because a random change of an
+    optimiser's second moments is larger than any a hyperparameter makes. exp(Lambda) bounds, to leading order, by how much a gradient through the unroll grows on its way back.
 
     Args:
       step: ``step(hp, state, t) -> state``.
@@ -42,13 +41,14 @@ def chaos(step: Step, hp: Tree, direction: Tree, state: Tree, tangent: Tree, ste
       steps: T.
 
     >>> import jax.numpy as jnp
-    >>> run = chaos(lambda hp, w, t: w - hp * w, jnp.float32(2.2), [jnp.ones(())], jnp.float32(1), [jnp.zeros(())], 50)
+    >>> one, zero = [jnp.ones(())], [jnp.zeros(())]
+    >>> run = tangent_growth(lambda hp, w, t: w - hp * w, jnp.float32(2.2), one, jnp.float32(1), zero, 50)
     >>> round(float(run.exponent / 49), 4)
     0.1823
     """
     floats, rebuild_hp = trees.split_floats(hp)
 
-    def turn(carry: tuple[Tree, list[jax.Array]], t: jax.Array) -> tuple[tuple[Tree, list[jax.Array]], Any]:
+    def turn(carry: tuple[Tree, list[jax.Array]], t: jax.Array) -> tuple[tuple[Tree, list[jax.Array]], jax.Array]:
         state, v = carry
         leaves, rebuild = trees.split_floats(state)
         started = trees.norm(v) > 0
@@ -64,13 +64,13 @@ def chaos(step: Step, hp: Tree, direction: Tree, state: Tree, tangent: Tree, ste
         v = [jnp.where(usable, m / jnp.where(usable, size, 1.0).astype(m.dtype), x) for m, x in zip(moved, v)]
         # a tangent that vanished (dead units) or overflowed keeps its last direction; its log is recorded as it is
         grown = jnp.where(jnp.isnan(size), jnp.inf, jnp.log(jnp.maximum(size, jnp.finfo(size.dtype).tiny)))
-        # without a tangent there is no growth, but a derivative that is no number at zero change is none at all
+        # without a tangent there is no growth yet; NaN all the same means that the step has no derivative here
         return (new, v), jnp.where(started | jnp.isnan(size), grown, jnp.zeros_like(grown))
 
     size = trees.norm(tangent)
     start = [t / jnp.where(size > 0, size, jnp.ones_like(size)).astype(t.dtype) for t in tangent]
     (state, _), growth = lax.scan(turn, (state, start), jnp.arange(steps, dtype=jnp.int32))
-    return Chaos(jnp.sum(growth), growth, state)
+    return TangentGrowth(jnp.sum(growth), growth, state)
 
 
 def backward_growth(norms: Float[Array, "t"]) -> Float[Array, ""]:
