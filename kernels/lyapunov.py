@@ -32,7 +32,8 @@ def tangent_growth(step: Step, hp: Tree, direction: Tree, state: Tree, tangent: 
     v_t is the normalised tangent that is carried through the training, and J_t the Jacobian of the step in the state.
     The tangent starts as what the hyperparameters do to the state: the first change that ``direction`` makes
     (``tangent`` at the initial state, or that of the first steps if it is zero), because a random change of an
-    optimiser's second moments is larger than any a hyperparameter makes. exp(Lambda) bounds, to leading order, by how much a gradient through the unroll grows on its way back.
+    optimiser's second moments is larger than any a hyperparameter makes. exp(Lambda) bounds, to leading order, by how
+    much a gradient through the unroll grows on its way back.
 
     Args:
       step: ``step(hp, state, t) -> state``.
