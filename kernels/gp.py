@@ -1,4 +1,4 @@
-"""Exact Gaussian process regression with masks: likelihood with its closed-form gradient, fit, posterior, row append.
+"""Exact Gaussian process regression with masks: the posterior, what it predicts, one more row. `gp_fit` fits it.
 
 Notation: N rows of a padded buffer of which those with ``mask`` count; theta float[d + 3] the logarithms of d
 lengthscales, the activity gap's lengthscale, the output scale (variance) and the noise variance. Targets are expected
@@ -11,25 +11,17 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from jhpo.kernels import lbfgs
 from jhpo.kernels.covariance import (
     Categorical,
     Points,
     Profile,
-    all_terms,
     cross,
     cross_distances,
-    distances,
     matern52,
     slope_row,
 )
-from jhpo.kernels.numerics import cholesky_inverse, jittered_cholesky_inverse, triangle_gram
-
-# A fit ends where no derivative of the log posterior by the logarithm of a parameter is larger.
-_FIT_TOLERANCE = 1e-2
-_LOG_2PI = float(np.log(2 * np.pi))
+from jhpo.kernels.numerics import jittered_cholesky_inverse
 
 
 class Parameters(NamedTuple):
@@ -38,15 +30,6 @@ class Parameters(NamedTuple):
     weights: jax.Array  # float[d + 1], 1 / lengthscale^2, the last for the activity gap
     scale: jax.Array  # float[], prior variance
     noise: jax.Array  # float[], variance of the noise
-
-
-class Prior(NamedTuple):
-    """Independent normal priors on theta and a box around it; see `default_prior`."""
-
-    mean: jax.Array  # float[d + 3]
-    deviation: np.ndarray  # float[d + 3]
-    lower: np.ndarray  # float[d + 3]
-    upper: np.ndarray  # float[d + 3]
 
 
 class Data(NamedTuple):
@@ -78,158 +61,26 @@ def unpack(theta: jax.Array) -> Parameters:
     return Parameters(jnp.exp(-2.0 * theta[:-2]), jnp.exp(theta[-2]), jnp.exp(theta[-1]))
 
 
-def default_prior(d: int, dtype: jnp.dtype, count: int | jax.Array | None = None) -> Prior:
-    """Weakly informative priors that scale with the dimension.
-
-    Args:
-        d: columns of the points. dtype: of theta. count: coordinates, where some columns are padding; d by default.
-
-    Lengthscales LogNormal(sqrt(2) + log(d)/2, sqrt(3)) (Hvarfner et al. 2024, "Vanilla Bayesian optimization performs
-    great in high dimensions"), output scale LogNormal(0, 1), both at the mode of the parameter's own density, which
-    shifts the mean of its logarithm by -deviation^2. The logarithm of the noise is Normal(-9, 2): with the usual
-    LogNormal(-4, 1) a deterministic function keeps a noise of a tenth of its spread and is never exploited to the end,
-    while two dozen noisy values outweigh the wide tail of this one. The floor of the noise keeps the factorisation
-    sound: 1e-6 in float64, 1e-4 in float32.
-    """
-    floor = 1e-6 if np.dtype(dtype).itemsize >= 8 else 1e-4
-    length = 0.5 * jnp.log(jnp.asarray(d if count is None else count, dtype)) + float(np.sqrt(2) - 3.0)
-    mean = jnp.concatenate([jnp.full((d,), length), jnp.asarray([0.0, 0.0, -9.0], dtype)])
-    deviation = [np.sqrt(3)] * d + [1.0, 1.0, 2.0]
-    lower = np.log([0.025] * d + [0.1, 0.05, floor])
-    upper = np.log([50.0] * d + [50.0, 20.0, 1.0])
-    return Prior(mean, *(np.asarray(v, np.dtype(dtype)) for v in (deviation, lower, upper)))
-
-
-def _correlation(terms: jax.Array, weights: jax.Array, profile: Profile) -> tuple[jax.Array, jax.Array]:
-    """Profile and its derivative at ``terms . weights``: float[N, N] each."""
-    r2 = distances(terms, weights)
-    return jax.jvp(profile, (r2,), (jnp.ones_like(r2),))
-
-
-def _covariance(correlation: jax.Array, p: Parameters, variance: jax.Array, mask: jax.Array) -> jax.Array:
+def covariance(correlation: jax.Array, p: Parameters, variance: jax.Array, mask: jax.Array) -> jax.Array:
+    """Of the told values, float[N, N]; unit rows where masked out."""
     pair = mask[:, None] & mask[None, :]
     diagonal = jnp.where(mask, p.noise + variance, 1.0)
     return jnp.where(pair, p.scale * correlation, 0.0) + jnp.diag(diagonal)
 
 
-def _terms(data: Data, categorical: Categorical) -> jax.Array:
-    return all_terms(_clean(data.points, data.mask), categorical)
-
-
-def _clean(points: Points, mask: jax.Array) -> Points:
+def clean(points: Points, mask: jax.Array) -> Points:
     """Padding at the centre of the cube, so that nothing in it can reach a result, NaN included."""
     return points._replace(x=jnp.where(mask[:, None], points.x, 0.5))
-
-
-def _likelihood(theta: jax.Array, terms: jax.Array, data: Data, profile: Profile) -> tuple[jax.Array, jax.Array]:
-    """Negative log marginal likelihood and its gradient.
-
-    With dL/dK = (K^-1 - a a^T) / 2 (Rasmussen and Williams 2006, eq. 5.9): one Cholesky factor, three matrix products,
-    no automatic differentiation.
-    """
-    p = unpack(theta)
-    y = jnp.where(data.mask, data.y, 0.0)
-    variance = jnp.where(data.mask, data.variance, 0.0)
-    c, slope = _correlation(terms, p.weights, profile)
-    root = cholesky_inverse(_covariance(c, p, variance, data.mask))
-    white = root @ y
-    alpha = white @ root
-    count = jnp.sum(data.mask, dtype=y.dtype)
-    # rows of padding are those of the identity: they add log(1) and y = 0
-    value = 0.5 * jnp.sum(white * white) - jnp.sum(jnp.log(jnp.diagonal(root))) + 0.5 * _LOG_2PI * count
-    outer = 0.5 * (triangle_gram(root) - alpha[:, None] * alpha[None, :])
-    pair = data.mask[:, None] & data.mask[None, :]
-    outer = jnp.where(pair, outer, 0.0)
-    by_weight = terms.reshape(terms.shape[0], -1) @ (outer * slope).reshape(-1)
-    lengths = -2.0 * p.weights * p.scale * by_weight
-    scale = p.scale * jnp.sum(outer * c)
-    noise = p.noise * jnp.sum(jnp.diagonal(outer))
-    return value, jnp.concatenate([lengths, scale[None], noise[None]])
-
-
-def negative_log_likelihood(
-    theta: jax.Array, data: Data, categorical: Categorical, profile: Profile = matern52
-) -> jax.Array:
-    """Negative log marginal likelihood, float[]; its gradient with respect to theta is the closed form.
-
-    Args:
-        theta: float[d + 3], see the top of the file. data: N rows, N a power of two. categorical: bool[d].
-    """
-    terms = _terms(data, categorical)
-
-    @jax.custom_vjp
-    def value(t: jax.Array) -> jax.Array:
-        return _likelihood(t, terms, data, profile)[0]
-
-    value.defvjp(lambda t: _likelihood(t, terms, data, profile), lambda grad, g: (g * grad,))
-    return value(theta)
-
-
-def objective(data: Data, prior: Prior, categorical: Categorical, profile: Profile = matern52) -> lbfgs.ValueAndGrad:
-    """The function a fit minimises: theta to the negative log posterior density (up to a constant) and its gradient."""
-    terms = _terms(data, categorical)
-
-    def value_and_grad(theta: jax.Array) -> tuple[jax.Array, jax.Array]:
-        value, grad = _likelihood(theta, terms, data, profile)
-        z = (theta - prior.mean) / prior.deviation
-        return value + 0.5 * jnp.sum(z * z), grad + z / prior.deviation
-
-    return value_and_grad
-
-
-def fit(
-    starts: jax.Array,
-    data: Data,
-    prior: Prior,
-    categorical: Categorical,
-    *,
-    iterations: int,
-    profile: Profile = matern52,
-) -> tuple[jax.Array, jax.Array]:
-    """The most probable theta from several starts, one after the other.
-
-    Starts run under `jax.lax.map` and not `jax.vmap`: batched factorisations inside a loop are what XLA's CPU thread
-    pool has been seen to hang on, and one after the other is as fast there.
-
-    Args:
-        starts: float[s, d + 3]. data: N rows, N a power of two. iterations: of L-BFGS, per start.
-
-    Returns:
-        ``(theta[d + 3], value[])``; the first start if nothing finite was met.
-    """
-    return most_probable(objective(data, prior, categorical, profile), starts, prior, iterations)
-
-
-def most_probable(
-    target: lbfgs.ValueAndGrad, starts: jax.Array, prior: Prior, iterations: int
-) -> tuple[jax.Array, jax.Array]:
-    """Where the target is lowest within the prior's box, and the value there; see `fit`."""
-
-    def one(theta: jax.Array) -> tuple[jax.Array, jax.Array]:
-        lower, upper = jnp.asarray(prior.lower), jnp.asarray(prior.upper)
-        result = lbfgs.minimize(
-            target,
-            theta,
-            lower,
-            upper,
-            iterations=iterations,
-            tolerance=_FIT_TOLERANCE,
-        )
-        return result.x, result.value
-
-    thetas, values = jax.lax.map(one, starts)
-    best = jnp.argmin(jnp.where(jnp.isfinite(values), values, jnp.inf))
-    return thetas[best], values[best]
 
 
 def condition(theta: jax.Array, data: Data, categorical: Categorical, profile: Profile = matern52) -> Posterior:
     """The posterior for given parameters; the factorisation adds jitter only if it fails without."""
     p = unpack(theta)
-    points = _clean(data.points, data.mask)
+    points = clean(data.points, data.mask)
     y = jnp.where(data.mask, data.y, 0.0)
     variance = jnp.where(data.mask, data.variance, 0.0)
     c = cross(points, points, p.weights, categorical, profile)
-    root, _ = jittered_cholesky_inverse(_covariance(c, p, variance, data.mask), p.scale)
+    root, _ = jittered_cholesky_inverse(covariance(c, p, variance, data.mask), p.scale)
     return Posterior(points, y, jnp.asarray(data.mask), p, root, (root @ y) @ root)
 
 

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jhpo.kernels import gp, lbfgs
+from jhpo.kernels import gp, gp_fit, lbfgs
 from jhpo.kernels.covariance import JETS, Categorical, Profile, all_terms, distances, matern52
 from jhpo.kernels.numerics import cholesky_inverse, jittered_cholesky_inverse, triangle_gram
 
@@ -31,12 +31,12 @@ class Slopes(NamedTuple):
     mask: jax.Array  # bool[S, d], the derivatives that count
 
 
-def default_prior(d: int, dtype: jnp.dtype, count: int | jax.Array | None = None) -> gp.Prior:
-    """That of `gp.default_prior` and, as the last parameter of d + 4, the noise of the slopes."""
-    plain = gp.default_prior(d, dtype, count)
+def default_prior(d: int, dtype: jnp.dtype, count: int | jax.Array | None = None) -> gp_fit.Prior:
+    """That of `gp_fit.default_prior` and, as the last parameter of d + 4, the noise of the slopes."""
+    plain = gp_fit.default_prior(d, dtype, count)
     more = (_NOISE_DEVIATION, plain.lower[-1], _NOISE_MOST)
     mean = jnp.append(plain.mean, jnp.asarray(_NOISE_MEAN, plain.mean.dtype))
-    return gp.Prior(mean, *(np.append(a, np.asarray(b, a.dtype)) for a, b in zip(plain[1:], more)))
+    return gp_fit.Prior(mean, *(np.append(a, np.asarray(b, a.dtype)) for a, b in zip(plain[1:], more)))
 
 
 def rows_for(points: int, slopes: int, d: int) -> int:
@@ -106,7 +106,7 @@ def _targets(theta: jax.Array, data: gp.Data, slopes: Slopes) -> jax.Array:
 
 
 def objective(
-    data: gp.Data, slopes: Slopes, prior: gp.Prior, categorical: Categorical, profile: Profile = matern52
+    data: gp.Data, slopes: Slopes, prior: gp_fit.Prior, categorical: Categorical, profile: Profile = matern52
 ) -> lbfgs.ValueAndGrad:
     """theta float[d + 4] to the negative log posterior density (up to a constant) and its gradient.
 
@@ -138,14 +138,14 @@ def fit(
     starts: jax.Array,
     data: gp.Data,
     slopes: Slopes,
-    prior: gp.Prior,
+    prior: gp_fit.Prior,
     categorical: Categorical,
     *,
     iterations: int,
     profile: Profile = matern52,
 ) -> jax.Array:
-    """The most probable theta, float[d + 4], from several starts float[s, d + 4]; see `gp.fit`."""
-    return gp.most_probable(objective(data, slopes, prior, categorical, profile), starts, prior, iterations)[0]
+    """The most probable theta, float[d + 4], from several starts float[s, d + 4]; see `gp_fit.fit`."""
+    return gp_fit.most_probable(objective(data, slopes, prior, categorical, profile), starts, prior, iterations)[0]
 
 
 def condition(

@@ -10,7 +10,7 @@ import scipy.stats
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, Matern, WhiteKernel
 
-from jhpo.kernels import covariance, gp
+from jhpo.kernels import covariance, gp, gp_fit
 from jhpo.kernels.covariance import Points
 
 D = 3
@@ -50,7 +50,7 @@ def test_posterior_and_likelihood_against_scikit_learn(x64, name):
         posterior = gp.condition(jnp.asarray(THETA), data, CONTINUOUS, profile)
         single = jax.vmap(lambda q: gp.predict(posterior, Points(q), CONTINUOUS, profile))(queries)
         together = gp.joint(posterior, Points(queries), CONTINUOUS, profile)
-        return single, together, gp.negative_log_likelihood(jnp.asarray(THETA), data, CONTINUOUS, profile)
+        return single, together, gp_fit.negative_log_likelihood(jnp.asarray(THETA), data, CONTINUOUS, profile)
 
     (mean, variance), (joint_mean, joint), value = compute(data, queries)
     expected, covariances = model.predict(queries, return_cov=True)
@@ -69,7 +69,7 @@ def test_likelihood_against_the_normal_density(x64):
     variance = np.where(data.mask, np.linspace(0.01, 0.5, 32), 7.0)
     gram = SCALE * Matern(LENGTHS, nu=2.5)(data.points.x[:n]) + np.diag(NOISE + variance[:n])
     expected = scipy.stats.multivariate_normal(np.zeros(n), gram).logpdf(data.y[:n])
-    value = gp.negative_log_likelihood(THETA, data._replace(variance=variance), CONTINUOUS)
+    value = gp_fit.negative_log_likelihood(THETA, data._replace(variance=variance), CONTINUOUS)
     np.testing.assert_allclose(-value, expected, rtol=1e-9)
 
 
@@ -89,8 +89,8 @@ def test_likelihood_gradient(x64):
     data = data._replace(points=Points(data.points.x.copy(), np.arange(64 * D).reshape(64, D) % 5 != 0))
     data.points.x[:, 1] = (np.floor(3 * data.points.x[:, 1]) + 0.5) / 3  # a category of three
     categorical = np.array([False, True, False])
-    value = jax.jit(lambda theta: gp.negative_log_likelihood(theta, data, categorical))
-    grad = jax.jit(jax.grad(lambda theta: gp.negative_log_likelihood(theta, data, categorical)))
+    value = jax.jit(lambda theta: gp_fit.negative_log_likelihood(theta, data, categorical))
+    grad = jax.jit(jax.grad(lambda theta: gp_fit.negative_log_likelihood(theta, data, categorical)))
     for seed in range(3):
         theta = THETA + np.random.default_rng(seed).normal(0, 0.3, THETA.size)
         automatic = jax.grad(plain_likelihood)(theta, data, categorical)
@@ -107,7 +107,7 @@ def test_padding_changes_nothing(x64):
     def compute(data):
         posterior = gp.condition(jnp.asarray(THETA), data, CONTINUOUS)
         predicted = jax.vmap(lambda q: gp.predict(posterior, Points(q), CONTINUOUS))(queries)
-        value, grad = jax.value_and_grad(gp.negative_log_likelihood)(jnp.asarray(THETA), data, CONTINUOUS)
+        value, grad = jax.value_and_grad(gp_fit.negative_log_likelihood)(jnp.asarray(THETA), data, CONTINUOUS)
         return jnp.concatenate([*predicted, value[None], grad])
 
     cases = ((32, 0.0), (32, 1e6), (64, 1e6), (64, np.nan))
@@ -136,9 +136,9 @@ def test_fit_finds_the_relevant_dimensions(x64):
     y = np.sin(8 * x[:, 0]) + 0.1 * random.normal(size=64)
     y = (y - y.mean()) / y.std()
     data = gp.Data(Points(x), y, np.zeros(64), np.ones(64, bool))
-    prior = gp.default_prior(D, jnp.float64)
+    prior = gp_fit.default_prior(D, jnp.float64)
     starts = np.stack([prior.mean, prior.mean + 0.5])
-    theta, value = jax.jit(lambda s: gp.fit(s, data, prior, CONTINUOUS, iterations=60))(starts)
+    theta, value = jax.jit(lambda s: gp_fit.fit(s, data, prior, CONTINUOUS, iterations=60))(starts)
     lengths = np.exp(theta[:D])
     assert lengths[0] < 0.5 and lengths[0] < 0.3 * lengths[1:].min()
     assert 0.003 < float(np.exp(theta[-1])) < 0.06

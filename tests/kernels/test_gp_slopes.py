@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.gaussian_process.kernels import RBF, Matern
 
-from jhpo.kernels import gp, gp_slopes, warp
+from jhpo.kernels import gp, gp_fit, gp_slopes, warp
 from jhpo.kernels.covariance import JETS, PROFILES, Points, all_terms
 
 D, N, S = 3, 16, 8
@@ -103,7 +103,7 @@ def test_gradient_of_the_fit(x64, name):
 def test_the_likelihood_is_a_density_of_the_derivatives(x64):
     """Other lengthscales scale the slopes: the objective has to be the density of the data, not of what is modelled."""
     data, slopes = make_data()
-    flat = gp.Prior(*(np.zeros(D + 4), np.full(D + 4, 1e9), np.full(D + 4, -9.0), np.full(D + 4, 9.0)))
+    flat = gp_fit.Prior(*(np.zeros(D + 4), np.full(D + 4, 1e9), np.full(D + 4, -9.0), np.full(D + 4, 9.0)))
     objective = gp_slopes.objective(data, slopes, flat, CONTINUOUS)
     clean, known = gp_slopes.cleaned(data, slopes)
     terms, counts = all_terms(clean.points, CONTINUOUS), np.asarray(known.mask)
@@ -179,9 +179,9 @@ def test_slopes_are_worth_many_values(x64):
     """Fitted to the same points, the error with slopes is a fraction of that without."""
     data, slopes = make_data(8)
     queries = np.random.default_rng(1).random((200, D))
-    prior, plain = gp_slopes.default_prior(D, jnp.float64), gp.default_prior(D, jnp.float64)
+    prior, plain = gp_slopes.default_prior(D, jnp.float64), gp_fit.default_prior(D, jnp.float64)
     theta = gp_slopes.fit(jnp.asarray(prior.mean)[None], data, slopes, prior, CONTINUOUS, iterations=60)
-    alone, _ = gp.fit(jnp.asarray(plain.mean)[None], data, plain, CONTINUOUS, iterations=60)
+    alone, _ = gp_fit.fit(jnp.asarray(plain.mean)[None], data, plain, CONTINUOUS, iterations=60)
     errors = []
     for posterior in (gp_slopes.condition(theta, data, slopes, CONTINUOUS), gp.condition(alone, data, CONTINUOUS)):
         mean = jax.vmap(lambda q, p=posterior: gp.predict(p, Points(q), CONTINUOUS)[0])(queries)

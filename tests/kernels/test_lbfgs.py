@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.optimize
 
-from jhpo.kernels import gp, lbfgs
+from jhpo.kernels import gp, gp_fit, lbfgs
 from jhpo.kernels.covariance import Points
 
 
@@ -42,13 +42,13 @@ def test_rosenbrock_in_a_box(x64, upper):
 def test_twenty_likelihoods(x64):
     """Fits of random data sets: never worse than SciPy by more than 1e-6, and stationary."""
     n, d = 32, 3
-    prior = gp.default_prior(d, jnp.float64)
+    prior = gp_fit.default_prior(d, jnp.float64)
     categorical = np.zeros(d, bool)
     start = jnp.asarray(prior.mean)
 
     def problem(x, y):
         data = gp.Data(Points(x), y, jnp.zeros(n), jnp.ones(n, bool))
-        return gp.objective(data, prior, categorical)
+        return gp_fit.objective(data, prior, categorical)
 
     @jax.jit
     def solve(x, y):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import jhpo
-from jhpo.kernels import gp
+from jhpo.kernels import gp, gp_fit
 from jhpo.kernels.covariance import Points, matern52
 from jhpo.strategies.base import Evaluation
 from jhpo.strategies.bayes import candidates as pools
@@ -80,7 +80,7 @@ def pending_model(rows: np.ndarray, worlds: int) -> tuple[modelling.Model, jax.A
     history, _ = past.record(history, jnp.int32(0), told, 0, 0)
     history = past.add_pending(history, jnp.arange(16, 20), jnp.asarray(rows[16:20]))
     surrogate = modelling.Surrogate(exact_ground(PLANE), matern52, "none", 20, 256, worlds)
-    theta = jnp.asarray(gp.default_prior(2, jnp.float64).mean)[None]
+    theta = jnp.asarray(gp_fit.default_prior(2, jnp.float64).mean)[None]
     build = jax.jit(lambda h: fitting.build(surrogate, h, theta, jnp.bool_(True), jax.random.key(0)))
     return *build(history), history
 
@@ -113,7 +113,7 @@ def test_without_points_under_way_all_worlds_are_one(x64: None, rows: np.ndarray
     scores = []
     for worlds in (1, 8):
         surrogate = modelling.Surrogate(exact_ground(PLANE), matern52, "none", 20, 256, worlds)
-        theta = jnp.asarray(gp.default_prior(2, jnp.float64).mean)[None]
+        theta = jnp.asarray(gp_fit.default_prior(2, jnp.float64).mean)[None]
         model, _ = fitting.build(surrogate, history, theta, jnp.bool_(True), jax.random.key(0))
         search = pools.Search(exact_ground(PLANE), matern52, 64, 2, 8)
         scores.append(searching.score(search, model, Points(jnp.array([0.31, 0.29]))))

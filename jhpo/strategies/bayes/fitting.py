@@ -7,7 +7,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from jhpo.kernels import gp, gp_slopes
+from jhpo.kernels import gp, gp_fit, gp_slopes
 from jhpo.kernels.covariance import Points
 from jhpo.strategies.bayes.history import FAILED, OBSERVED, PENDING, History
 from jhpo.strategies.bayes.model import Model, Surrogate, feasible_rows, imagine, slopes, targets
@@ -62,7 +62,7 @@ def build(
 
 
 def _fitted(
-    theta: jax.Array, prior: gp.Prior, rows: int, refit: jax.Array, fit: Callable[[jax.Array], jax.Array]
+    theta: jax.Array, prior: gp_fit.Prior, rows: int, refit: jax.Array, fit: Callable[[jax.Array], jax.Array]
 ) -> jax.Array:
     """The parameters that ``fit`` finds, or the last ones."""
     starts = jnp.stack([theta, jnp.asarray(prior.mean)]) if rows <= _TWO_STARTS else theta[None]
@@ -73,11 +73,11 @@ def _process(
     surrogate: Surrogate, theta: jax.Array, data: gp.Data, refit: jax.Array, key: jax.Array
 ) -> tuple[jax.Array, gp.Posterior]:
     ground, profile = surrogate.ground, surrogate.profile
-    prior = gp.default_prior(ground.dim, data.y.dtype, ground.count)
+    prior = gp_fit.default_prior(ground.dim, data.y.dtype, ground.count)
 
     def fit(starts: jax.Array) -> jax.Array:
         some = _fit_rows(key, data, surrogate.fit_rows)
-        return gp.fit(starts, some, prior, ground.categorical, iterations=surrogate.iterations, profile=profile)[0]
+        return gp_fit.fit(starts, some, prior, ground.categorical, iterations=surrogate.iterations, profile=profile)[0]
 
     theta = _fitted(theta, prior, data.y.shape[0], refit, fit)
     return theta, gp.condition(theta, data, ground.categorical, profile)

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jhpo.errors import invalid
-from jhpo.kernels import gp, gp_slopes
+from jhpo.kernels import gp_fit, gp_slopes
 from jhpo.kernels.loops import in_turn
 from jhpo.kernels.numerics import exact_products
 from jhpo.space.space import Space
@@ -143,7 +143,7 @@ class BayesOpt(BayesOptions, Strategy):
 
     def _begin(self, space: Space | None, ground: Ground, key: jax.Array) -> BayesState:
         dtype, d, c = default_dtype(), ground.dim, self.constraints
-        prior = (gp_slopes if self.gradients else gp).default_prior(d, dtype, ground.count)
+        prior = (gp_slopes if self.gradients else gp_fit).default_prior(d, dtype, ground.count)
         zero = jnp.zeros((), jnp.int32)
         return BayesState(
             space=space,
