@@ -278,6 +278,37 @@ class Programs:
             del self._entries[key]
 
 
+class Remembered:
+    """A function of the structure, shapes and dtypes of its arguments alone, asked once for each.
+
+    Structure refers to the user's objects weakly, as in `Programs`, so that nothing lives longer for being known.
+
+    >>> sizes = Remembered(lambda x: x.size)
+    >>> sizes(np.zeros(3)), sizes(np.ones(3)), len(sizes)
+    (3, 3, 1)
+    """
+
+    def __init__(self, function: Callable[..., Any], most: int = 64) -> None:
+        functools.update_wrapper(self, function)
+        self._function, self._most = function, most
+        self._known: OrderedDict[Any, Any] = OrderedDict()
+
+    def __call__(self, *args: Any) -> Any:
+        """The function's value."""
+        with weakly():
+            leaves, treedef = jax.tree.flatten(args)
+        at = (treedef, tuple((np.shape(x), jnp.result_type(x)) for x in leaves), jnp.result_type(float))
+        if at not in self._known:
+            self._known[at] = self._function(*args)
+            if len(self._known) > self._most:
+                self._known.popitem(last=False)
+        return self._known[at]
+
+    def __len__(self) -> int:
+        """Values known at present."""
+        return len(self._known)
+
+
 def programs(*static: str, most: int = 64) -> Callable[[Callable[..., Any]], Programs]:
     """Decorator: `Programs` of a function with these static arguments."""
     return lambda function: Programs(function, static, most)

@@ -144,9 +144,9 @@ class TrialTable:
             self.extra[name].resize(self.size)
         self.extra[name].array[ids] = values
 
-    def done(self) -> np.ndarray:
-        """``bool[size]``: told, whether complete or failed."""
-        return self.state.array >= TrialState.COMPLETE
+    def done(self, ids: np.ndarray | slice = slice(None)) -> np.ndarray:
+        """``bool[k]``: which of some trials, or of all, are told, whether complete or failed."""
+        return self.state.array[ids] >= TrialState.COMPLETE
 
     def in_state(self, state: TrialState) -> np.ndarray:
         """Ids of the trials in `state`, ascending."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -31,6 +32,42 @@ def named_bytes(jaxpr: Jaxpr, name: str) -> int:
     """
     named = (e for e in equations(jaxpr) if e.primitive.name == SAVED_NAME and e.params["name"] == name)
     return trees.num_bytes([shape_of(v) for e in named for v in e.outvars])
+
+
+def numbers_computed(jaxpr: Jaxpr) -> float:
+    """How many numbers a traced program computes, products and sums of a contraction counted one by one.
+
+    Loops count for every trip, branches for the longest one. Infinity where nobody can tell: loops that end when a
+    condition says so, callbacks to the host, and whatever else has effects.
+
+    >>> import jax.numpy as jnp
+    >>> numbers_computed(jax.make_jaxpr(lambda x: jax.lax.map(jnp.sin, x) + 1.0)(jnp.zeros(8)).jaxpr)
+    16.0
+    >>> numbers_computed(jax.make_jaxpr(lambda x: jax.lax.while_loop(lambda x: x < 9, lambda x: 2 * x, x))(1).jaxpr)
+    inf
+    """
+    return math.inf if jaxpr.effects else float(sum(_computed(eqn) for eqn in jaxpr.eqns))
+
+
+def _computed(eqn: JaxprEqn) -> float:
+    name, params = eqn.primitive.name, eqn.params
+    if name == "while" or "callback" in name:
+        return math.inf
+    inner = [x for x in jax.tree.leaves(list(params.values()), is_leaf=_is_program) if _is_program(x)]
+    if inner:
+        costs = [numbers_computed(getattr(x, "jaxpr", x)) for x in inner]
+        return float(params["length"] * sum(costs)) if name == "scan" else max(costs)
+    made = sum(_size(v) for v in eqn.outvars)
+    if name == "dot_general":
+        (contracted, _), _ = params["dimension_numbers"]
+        return float(2 * made * math.prod(shape_of(eqn.invars[0]).shape[i] for i in contracted))
+    if name == "conv_general_dilated":
+        return float(2 * made * _size(eqn.invars[1]))
+    return float(max([made, *(_size(v) for v in eqn.invars)]))
+
+
+def _size(variable: Any) -> int:
+    return math.prod(shape_of(variable).shape)
 
 
 def replaced(program: ClosedJaxpr, rule: Callable[[JaxprEqn], Callable[..., jax.Array] | None]) -> ClosedJaxpr:

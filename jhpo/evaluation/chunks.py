@@ -108,6 +108,7 @@ class Chunks:
         self.notices: list[str] = []
         self.timings: dict[int, float] = {}
         self.compile_seconds = 0.0
+        self.limited = self.fixed or self.measure or self.memory is not None  # the caller said how many at once
         self._preferred: int | None = None
         self.programs: dict[tuple[Any, ...], Executable] = {}
 

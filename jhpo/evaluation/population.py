@@ -123,8 +123,12 @@ class Population:
             parts.append(self.chunks.run(self._program(static, request, root), units[rows], ids[rows]))
         order = np.argsort(np.concatenate([rows for _, rows in groups]), kind="stable")
         result = jax.tree.map(lambda *xs: np.concatenate(xs)[order], *parts)
-        self._warned = self._warned or warn_of_switches(result.value, lambda i: self.space.decode(units[i]))
+        self.warn(units, result.value)
         return result
+
+    def warn(self, units: np.ndarray, value: np.ndarray) -> None:
+        """Say, once, what JAX's debugging switches mean for members ``float[n, d]`` and their values ``float[n]``."""
+        self._warned = self._warned or warn_of_switches(value, lambda i: self.space.decode(units[i]))
 
     @without_switches
     def states(
@@ -207,7 +211,7 @@ class Population:
             shapes = jax.eval_shape(state, unit)
         return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(shapes))
 
-    def _on_devices(self) -> Trainable:
+    def on_devices(self) -> Trainable:
         """The trainable with its arrays on the devices, moved there once."""
         if self._placed is None:
             everywhere = jax.sharding.NamedSharding(self.mesh, jax.sharding.PartitionSpec())
@@ -216,7 +220,7 @@ class Population:
 
     def _program(self, static: StaticValues, request: Request, root: jax.Array) -> Program:
         def place(units: np.ndarray, ids: np.ndarray) -> tuple[Any, ...]:
-            return (self._on_devices(), self.space, *self._spread(units, ids), root)
+            return (self.on_devices(), self.space, *self._spread(units, ids), root)
 
         def compile_it(arguments: tuple[Any, ...], options: dict[str, str] | None) -> Executable:
             with objective_errors():

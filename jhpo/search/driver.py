@@ -13,8 +13,9 @@ import numpy as np
 
 from jhpo.errors import StorageError
 from jhpo.kernels.internals import float_precision
+from jhpo.kernels.loops import apart
 from jhpo.keys import init_key, key_of_data, strategy_key
-from jhpo.lifetimes import Programs
+from jhpo.lifetimes import Programs, Remembered
 from jhpo.space.space import Space
 from jhpo.storage.snapshot import Snapshot
 from jhpo.strategies.base import Evaluation, Request, Strategy
@@ -25,7 +26,7 @@ _FOREVER = 2**31
 _MOST_GROWTHS = 48  # doublings of a buffer: more than any memory holds
 
 
-def _turn(
+def turn(
     strategy: Strategy,
     space: Any,
     state: Any,
@@ -43,14 +44,17 @@ def _turn(
     def learn() -> Any:
         return strategy.tell(state, units, result)
 
-    fresh = _structure(jax.eval_shape(start)) == _structure(state)
-    state = jax.lax.cond(first, start, learn) if fresh else learn()
-    return strategy.ask(state, strategy_key(root, generation))
+    @apart  # by the same instructions in every program
+    def ask(fresh: bool) -> tuple[jax.Array, Any]:
+        now = jax.lax.cond(first, start, learn) if fresh else learn()
+        return strategy.ask(now, strategy_key(root, generation))
+
+    return ask(_structure(jax.eval_shape(start)) == _structure(state))
 
 
 # of each kind, in the whole process: a program of a Bayesian search has about a thousand memory maps
 _MOST = 12
-_turn_program = Programs(_turn, most=_MOST)
+_turn_program = Programs(turn, most=_MOST)
 _init_program = Programs(lambda strategy, space, root: strategy.init(space, init_key(root)), most=_MOST)
 _tell_program = Programs(lambda strategy, state, units, result: strategy.tell(state, units, result), most=_MOST)
 _ask_program = Programs(
@@ -69,8 +73,12 @@ _absorb_program = Programs(lambda strategy, state, units, result: strategy.absor
 
 def blank_state(strategy: Strategy, space: Any, root: jax.Array) -> Any:
     """Zeros in the structure of the strategy's state; compiles and runs nothing."""
-    shapes = jax.eval_shape(lambda: strategy.init(space, init_key(root)))
-    return blank(shapes)
+    return blank(_first_shapes(strategy, space, root))
+
+
+@Remembered
+def _first_shapes(strategy: Strategy, space: Any, root: jax.Array) -> Any:
+    return jax.eval_shape(lambda: strategy.init(space, init_key(root)))
 
 
 def blank(shapes: Any) -> Any:
@@ -130,6 +138,19 @@ class Driver:
         if self.strategy.host_float64:
             stack.enter_context(float_precision(True))
         return stack
+
+    @property
+    def whole(self) -> bool:
+        """The strategy works on the space's own columns, without padding."""
+        return self._columns == self._dim
+
+    def stretch(self, generation: int) -> int:
+        """How many generations from the given one on belong to one phase; 0 where a phase begins with it."""
+        return min((b for b in self._boundaries if b >= generation), default=_FOREVER) - generation
+
+    def blank_state(self) -> Any:
+        """Zeros in the structure of the strategy's first state."""
+        return blank_state(self.strategy, self.space, self.root)
 
     @property
     def place(self) -> Place:
@@ -250,7 +271,7 @@ class Driver:
             units = np.pad(units, [(0, 0), (0, missing)], constant_values=0.5)
             grad = None if result.grad is None else np.pad(result.grad, [(0, 0), (0, missing)])
             result = result._replace(grad=grad)
-        return np.asarray(units, dtype), _as_dtype(result, dtype)
+        return np.asarray(units, dtype), as_dtype(result, dtype)
 
     def _rows(self, asked: jax.Array) -> np.ndarray:
         """The space's columns."""
@@ -300,7 +321,7 @@ class Driver:
         self._thread.start()
 
 
-def _as_dtype(result: Evaluation, dtype: Any) -> Evaluation:
+def as_dtype(result: Evaluation, dtype: Any) -> Evaluation:
     """A result as NumPy arrays of the strategy's dtype (masks stay boolean)."""
     return Evaluation(
         *(None if x is None else np.asarray(x, np.bool_ if f == "mask" else dtype) for f, x in result._asdict().items())

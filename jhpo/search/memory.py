@@ -8,10 +8,14 @@ import numpy as np
 
 from jhpo.errors import invalid
 from jhpo.evaluation.evaluators import Evaluator, Objective, blank_result, make_evaluator
+from jhpo.evaluation.population import Population
+from jhpo.search.blocks import Blocks
+from jhpo.search.cuts import Cut, next_cut
 from jhpo.search.driver import Driver
+from jhpo.search.generations import Told, minimised_result
 from jhpo.search.meter import Meter
 from jhpo.search.options import Options
-from jhpo.search.record import Record, Rows, ranked
+from jhpo.search.record import Record, Rows, evaluations_of
 from jhpo.search.result import Origin, Result
 from jhpo.search.starts import Starts, parts, proposals, read_starts
 from jhpo.search.stopping import exhausted
@@ -62,31 +66,44 @@ class MemorySearch:
         if type(strategy).grow is Strategy.grow:  # without growing buffers the budget may be told
             strategy = strategy.prepare(options.budget)
         self.driver = Driver(strategy, space, self.root)
-        self.record = Record(sign)
-        self._budget = options.budget
+        self.record = Record(sign, options.keep)
+        self._blocks: Blocks | None = None
+        if Blocks.possible(self.driver, self.evaluator):
+            assert isinstance(self.evaluator, Population)
+            self._blocks = Blocks(self.driver, self.evaluator, sign, keep=options.keep)
         self._limit = strategy.max_evaluations(space)
-        self._blank = blank_result(strategy, space, options.replicates)
-        self._last: tuple[np.ndarray, Evaluation] | None = None  # what the strategy is told next
+        self._budget = options.budget
+        self._blank = self._masked(
+            blank_result(strategy, space, options.replicates), np.ones(strategy.population, bool)
+        )
+        self._told: Told | None = None  # what the strategy learns next
 
     def run(self, starts: Starts | None) -> Result:
         """Search until a rule holds."""
         stopped = None if starts is None else self._begin(starts)
         while stopped is None:
-            stopped = self._generation()
-        made, exact = self.record.evaluations_made(), {} if starts is None else dict(enumerate(starts.exact))
-        order = ranked(made, self.sign)
-        summary = self.meter.summary(stopped)
-        first = int(order[0]) if len(order) else None
+            cut = self._block()
+            stopped = self._generation() if cut is None else cut.stopped
+            if stopped is None and self._limit is not None and self.record.evaluations >= self._limit:
+                stopped = f"exhausted: {exhausted(self._limit)}"
+        return self._result(stopped, {} if starts is None else dict(enumerate(starts.exact)))
+
+    def _result(self, stopped: str, exact: dict[int, dict[str, Any]]) -> Result:
+        leader = self.record.leader
+        assert leader is not None
+        summary, found = self.meter.summary(stopped), len(leader.ids) > 0
         return Result(
-            best=None if first is None else self.space.decode(made.units[first], exact.get(first)),
-            value=float("nan") if first is None else float(made.value[first]),
-            history=made,
+            best=self.space.decode(leader.units[0], exact.get(int(leader.numbers[0]))) if found else None,
+            value=float(np.asarray(leader.result.value)[0]) if found else float("nan"),
+            history=evaluations_of(self.record.rows()),
             stopped=stopped,
             seconds=summary.seconds,
             compile_seconds=summary.compile_seconds,
             space=self.space,
-            _origin=Origin(self.driver, self._last, self.evaluator, self.root),
-            _ranked=order,
+            keep=self.record.keep,
+            _origin=Origin(self.driver, self._told, self.evaluator, self.root),
+            _leader=evaluations_of(leader),
+            _sign=self.sign,
             _exact=exact,
         )
 
@@ -95,44 +112,76 @@ class MemorySearch:
         driver = self.driver
         units = starts.units if starts.whole else starts.completed(proposals(driver, len(starts.units)))
         request, ids = driver.started(), np.arange(len(units), dtype=np.uint32)
-        measured = self.evaluator.evaluate(units, ids, self.root, request._replace(horizon=1.0))
-        self.record.add(Rows(units, measured, ids, -1, 1.0))
+        whole = request._replace(horizon=1.0)
+        if self._blocks is None:
+            measured = self.evaluator.evaluate(units, ids, self.root, whole)
+        else:
+            measured = self._blocks.evaluate(units, ids, whole)
+        self.record.add(_rows(units, measured, ids, 0, -1, 1.0))
         if request.horizon == 1.0:
-            for rows, told in parts(units, self._signed(measured), driver.strategy.population):
+            every = np.ones(len(units), np.bool_)
+            for rows, told in parts(
+                units, minimised_result(measured, self.sign, every, np), driver.strategy.population
+            ):
                 driver.absorb(rows, told)
         if self._limit is not None:
             self._limit += len(units)  # they are none of the points the strategy goes through
         return self.meter.report(self.record.evaluations, 0, self.record.best, whole=False)
 
+    @property
+    def _room(self) -> int:
+        """Evaluations that may still be made."""
+        most = self._budget if self._limit is None else min(self._budget, self._limit)
+        return most - self.record.evaluations
+
+    def _block(self) -> Cut | None:
+        """Several generations in one program; None where the host has something to do between them."""
+        driver, record = self.driver, self.record
+        if self._blocks is None or (self._told is None and driver.state is not None):
+            return None
+        cut = next_cut(
+            self._blocks, self.meter, driver.place, self._told,
+            room=self._room, trial=record.evaluations, best=record.best,
+        )  # fmt: skip
+        if cut is not None:
+            driver.place, self._told = cut.block.place, cut.block.told
+            record.add_kept(cut.everything(), cut.leaders(), cut.evaluations)
+            self.meter.hear(cut.progress, cut.horizon == 1.0)
+        return cut
+
+    def _masked(self, result: Evaluation, there: np.ndarray) -> Evaluation:
+        """The result with a mask, for strategies that take any rows: as in a study, so that they do the same."""
+        return result._replace(mask=there) if self.driver.strategy.steady else result
+
     def _generation(self) -> str | None:
         """Ask, evaluate, and say whether to stop."""
         driver, record = self.driver, self.record
-        if self._last is not None:
-            units = driver.turn(*self._last)
+        if self._told is not None:
+            units = driver.turn(*self._told)
         else:
             units = driver.turn(None, self._blank) if driver.state is None else driver.ask()
-        most = self._budget if self._limit is None else min(self._budget, self._limit)
-        taken = min(most - record.evaluations, len(units))
+        taken = min(self._room, len(units))
         streams = driver.evaluation_ids(record.evaluations + np.arange(len(units)))[:taken]
         request = driver.request
-        measured = self.evaluator.evaluate(units[:taken], streams, self.root, request)
-        self._last = (units, _padded(self._signed(measured), len(units)))
-        record.add(Rows(units[:taken], measured, streams, driver.generation - 1, request.horizon))
-        stopped = self.meter.report(record.evaluations, driver.generation, record.best, request.horizon == 1.0)
-        if stopped is None and self._limit is not None and record.evaluations >= self._limit:
-            return f"exhausted: {exhausted(self._limit)}"
-        return stopped
+        if self._blocks is None:
+            measured = self.evaluator.evaluate(units[:taken], streams, self.root, request)
+        else:
+            measured = self._blocks.evaluate(units[:taken], streams, request, rows=len(units))
+        there = np.arange(len(units)) < taken
+        seen = minimised_result(_padded(measured, len(units)), self.sign, there, np)
+        self._told = Told(units, self._masked(seen, there))
+        record.add(_rows(units[:taken], measured, streams, record.evaluations, driver.generation - 1, request.horizon))
+        return self.meter.report(record.evaluations, driver.generation, record.best, request.horizon == 1.0)
 
-    def _signed(self, result: Evaluation) -> Evaluation:
-        """The result as the strategy sees it: to be minimised."""
-        if self.sign > 0:
-            return result
-        grad = None if result.grad is None else -result.grad
-        return result._replace(value=-result.value, grad=grad)
+
+def _rows(units: np.ndarray, result: Evaluation, ids: np.ndarray, first: int, generation: int, horizon: float) -> Rows:
+    n = len(units)
+    numbers, generations = first + np.arange(n), np.full(n, generation, np.int32)
+    return Rows(units, result, np.asarray(ids), numbers, generations, np.full(n, horizon))
 
 
 def _padded(result: Evaluation, n: int) -> Evaluation:
-    """Rows that were not evaluated any more count as failed."""
+    """With further rows, of members that were not evaluated any more."""
     missing = n - len(result.value)
     if not missing:
         return result

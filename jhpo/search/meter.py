@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -116,14 +117,60 @@ class Meter:
             best: lowest feasible value of whole trainings, NaN before there is one.
             whole: they complete a generation whose members were trained to the end.
         """
-        self.evaluations = evaluations
-        if whole:
-            self.bests.append(best)
-        seconds = self.seconds
-        if self._listener is not None:
-            new, spent = evaluations - self._before, compile_seconds() - self._compiled
-            self._listener(Update(evaluations, new, self.sign * best, generation, seconds, spent))
-        return self.rules.check(Progress(evaluations, generation, seconds, best, self.bests))
+        progress = Progress(evaluations, generation, self.seconds, best, self.bests)
+        self.hear([progress], whole)
+        return self.rules.check(progress)
+
+    @property
+    def seconds_left(self) -> float:
+        """Wall time that the rules allow; infinity without one about it."""
+        return math.inf if self.rules.seconds is None else max(self.rules.seconds - self.seconds, 0.0)
+
+    def foresee(
+        self, made: np.ndarray, generation: int, best: float, lowest: np.ndarray, whole: bool
+    ) -> tuple[list[Progress], str | None]:
+        """How the search stands after each of some generations, up to the first in which a rule holds.
+
+        Nothing is reported: see `hear`.
+
+        Args:
+            made: ``int[g]``, evaluations since the last report after each of them.
+            generation: generations asked for before them.
+            best: lowest feasible value of whole trainings before them, NaN before there is one.
+            lowest: ``float[g]``, that of each of them, infinite where there is none.
+            whole: their members are trained to the end.
+
+        Returns:
+            A `Progress` a generation, and the sentence of the rule.
+        """
+        after = np.fmin.accumulate(np.concatenate([[best], np.where(np.isfinite(lowest) & whole, lowest, np.nan)]))[1:]
+        bests, progress, stopped = list(self.bests), [], None
+        for k, (n, now) in enumerate(zip(made.tolist(), after.tolist())):
+            if whole:
+                bests.append(now)
+            # time passes for all of them together
+            seconds = self.seconds if k == len(made) - 1 else 0.0
+            progress.append(Progress(self.evaluations + n, generation + k + 1, seconds, now, bests))
+            stopped = self.rules.check(progress[-1])
+            if stopped is not None:
+                break
+        return progress, stopped
+
+    def hear(self, progress: Sequence[Progress], whole: bool) -> None:
+        """Some generations are finished and kept: tell the callback of each.
+
+        Args:
+            progress: after each of them.
+            whole: they were trained to the end.
+        """
+        seconds, spent = self.seconds, compile_seconds() - self._compiled
+        for each in progress:
+            self.evaluations = each.evaluations
+            if whole:
+                self.bests.append(each.best)
+            if self._listener is not None:
+                new = each.evaluations - self._before
+                self._listener(Update(each.evaluations, new, self.sign * each.best, each.generations, seconds, spent))
 
     def report_start(self, generation: int) -> str | None:
         """Before anything runs: a study that goes on may have nothing left to do."""

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 
 from jhpo.evaluation.evaluators import Objective
+from jhpo.search.keep import Keep
 from jhpo.search.memory import search
 from jhpo.search.meter import Callback
 from jhpo.search.options import Options
@@ -35,6 +36,7 @@ def minimize(
     tolerance: float | None = None,
     callback: Callback | None = None,
     start: Sequence[Any] | dict[str, Any] | None = None,
+    keep: Keep = "all",
 ) -> Result:
     """Search for the hyperparameters with the lowest value.
 
@@ -53,6 +55,11 @@ def minimize(
         best) if it takes two arguments.
       start: points to evaluate first, which the strategy then learns from: dicts of host values, all or some of them
         (``{"lr": 0.1}``); the strategy chooses the others. They count towards the budget.
+      keep: "all" keeps every trial; "values" every value, and the hyperparameters of the best trial alone; "best" the
+        best trial of each generation, so that the memory of a search does not grow with its evaluations.
+
+    Generations of a plain function that take little time run many at once in one program, for up to a quarter of a
+    second; results do not depend on that, and the callback hears of each of them afterwards.
 
     Returns:
       A `Result`.
@@ -71,7 +78,7 @@ def minimize(
     options = Options(
         budget=budget, key=key, seed=seed, replicates=replicates, metric=metric, chunk=chunk, devices=devices,
         generations=generations, seconds=seconds, target=target, patience=patience, tolerance=tolerance,
-        callback=callback, start=start,
+        callback=callback, start=start, keep=keep,
     )  # fmt: skip
     return search(objective, space, strategy, "minimize", options)
 
@@ -95,6 +102,7 @@ def maximize(
     tolerance: float | None = None,
     callback: Callback | None = None,
     start: Sequence[Any] | dict[str, Any] | None = None,
+    keep: Keep = "all",
 ) -> Result:
     """`minimize` with the sign turned: values, ``target`` and the result are those of the objective itself.
 
@@ -108,6 +116,6 @@ def maximize(
     options = Options(
         budget=budget, key=key, seed=seed, replicates=replicates, metric=metric, chunk=chunk, devices=devices,
         generations=generations, seconds=seconds, target=target, patience=patience, tolerance=tolerance,
-        callback=callback, start=start,
+        callback=callback, start=start, keep=keep,
     )  # fmt: skip
     return search(objective, space, strategy, "maximize", options)

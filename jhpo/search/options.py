@@ -10,6 +10,7 @@ import jax
 
 from jhpo.errors import check_integer
 from jhpo.keys import check_key, root_key
+from jhpo.search.keep import Keep, check_keep
 from jhpo.search.meter import Callback
 from jhpo.search.stopping import StopRules
 
@@ -60,9 +61,11 @@ class Options:
     tolerance: float | None = None
     callback: Callback | None = None
     start: Sequence[Any] | dict[str, Any] | None = None
+    keep: Keep = "all"
 
     def __post_init__(self) -> None:
         check_integer("budget", self.budget)
+        check_keep(self.keep)
         self.rules(1.0)
 
     def rules(self, sign: float) -> StopRules:

@@ -6,71 +6,104 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jhpo.search.keep import Keep
 from jhpo.search.result import Evaluations
 from jhpo.strategies.base import Evaluation
-from jhpo.trial import best_first, successes
+from jhpo.trial import successes
 
 
 class Rows(NamedTuple):
-    """Some trials that were evaluated together."""
+    """Some trials."""
 
-    units: np.ndarray  # float[n, d]
-    result: Evaluation  # in the user's own sign
+    units: np.ndarray  # float[n, d], or float[0, d] where they are not kept
+    result: Evaluation  # float[n, ...], in the user's own sign
     ids: np.ndarray  # uint32[n], from which the evaluation keys were made
-    generation: int  # -1 for starting points
-    horizon: float  # share of the training
+    numbers: np.ndarray  # int64[n], of the trials
+    generation: np.ndarray  # int32[n], -1 for starting points
+    horizon: np.ndarray  # float[n], share of the training
+
+    def at(self, places: Any) -> Rows:
+        """Some of them."""
+        result = Evaluation(*(None if x is None else np.asarray(x)[places] for x in self.result))
+        columns = (self.ids, self.numbers, self.generation, self.horizon)
+        return Rows(self.units[places], result, *(x[places] for x in columns))
+
+    def best(self, sign: float) -> Rows:
+        """The best success alone, the earlier one where they are equal; nothing where there is none."""
+        value = np.asarray(self.result.value)
+        good = successes(np.isfinite(value), self.result.constraint, self.horizon)
+        return self.at(good[np.argmin(sign * value[good])][None] if len(good) else slice(0, 0))
 
 
 class Record:
-    """All evaluations so far, and the best of them.
+    """All evaluations so far, or what was asked to be kept of them, and the best of them.
 
     Args:
         sign: 1.0 where values are minimised, -1.0 where they are maximised.
+        keep: what to keep of what is added.
     """
 
-    def __init__(self, sign: float) -> None:
-        self.sign = sign
+    def __init__(self, sign: float, keep: Keep = "all") -> None:
+        self.sign, self.keep = sign, keep
         self.evaluations = 0
         self.best = np.nan  # lowest feasible value of a whole training, in the sense of a minimisation
         self._rows: list[Rows] = []
+        self.leader: Rows | None = None  # the best trial alone, or no row
 
     def add(self, rows: Rows) -> None:
-        """More trials; their numbers follow those that are there."""
-        self._rows.append(rows)
-        self.evaluations += len(rows.units)
-        if rows.horizon < 1.0:
-            return
-        value = self.sign * np.asarray(rows.result.value)
-        good = successes(np.isfinite(value), rows.result.constraint, np.ones(len(value)))
-        if len(good):
-            self.best = float(np.fmin(self.best, value[good].min()))
+        """Trials that were evaluated together, all of them."""
+        best = rows.best(self.sign)
+        best = best if len(best.ids) else rows.at(slice(0, 1))
+        kept = {"all": rows, "values": rows._replace(units=rows.units[:0]), "best": best}[self.keep]
+        self.add_kept(kept, best, len(rows.ids))
 
-    def evaluations_made(self) -> Evaluations:
-        """Everything, as arrays."""
-        rows = self._rows
-        value = np.concatenate([np.asarray(r.result.value) for r in rows])
-        return Evaluations(
-            units=np.concatenate([r.units for r in rows]),
-            value=np.where(np.isfinite(value), value, np.nan),
-            constraint=self._joined("constraint"),
-            variance=self._joined("variance"),
-            ids=np.concatenate([np.asarray(r.ids, np.uint32) for r in rows]),
-            generation=np.concatenate([np.full(len(r.units), r.generation, np.int32) for r in rows]),
-            horizon=np.concatenate([np.full(len(r.units), r.horizon) for r in rows]),
-        )
+    def add_kept(self, kept: Rows, contenders: Rows, evaluations: int) -> None:
+        """Trials of which somebody else chose what is kept.
 
-    def _joined(self, field: str) -> np.ndarray | None:
-        """A column that some of the rows may lack (a host function can leave its constraints out): NaN there."""
-        parts = [getattr(r.result, field) for r in self._rows]
-        there: Any = next((p for p in parts if p is not None), None)
-        if there is None:
-            return None
-        blank = np.full((1, *there.shape[1:]), np.nan, there.dtype)
-        return np.concatenate(
-            [np.repeat(blank, len(r.units), axis=0) if p is None else np.asarray(p) for r, p in zip(self._rows, parts)]
-        )
+        Args:
+            kept: those rows.
+            contenders: rows with units, the best trial among them.
+            evaluations: how many trials they were chosen from.
+        """
+        self.evaluations += evaluations
+        self._rows.append(kept)
+        both = contenders if self.leader is None else _joined([self.leader, contenders])
+        self.leader = both.best(self.sign)
+        if len(self.leader.ids) and self.leader.horizon[0] == 1.0:
+            self.best = float(self.sign * self.leader.result.value[0])
+
+    def rows(self) -> Rows:
+        """Everything that was kept."""
+        return _joined(self._rows)
 
 
-def ranked(made: Evaluations, sign: float) -> np.ndarray:
-    """``int64[m]``: numbers of the successes, best first."""
-    return best_first(successes(np.isfinite(made.value), made.constraint, made.horizon), sign * made.value)
+def evaluations_of(rows: Rows) -> Evaluations:
+    """Trials as a user sees them."""
+    value = np.asarray(rows.result.value)
+    return Evaluations(
+        units=rows.units if len(rows.units) == len(value) else None,
+        value=np.where(np.isfinite(value), value, np.nan),
+        constraint=rows.result.constraint,
+        variance=rows.result.variance,
+        ids=np.asarray(rows.ids, np.uint32),
+        generation=np.asarray(rows.generation, np.int32),
+        horizon=rows.horizon,
+        number=rows.numbers,
+    )
+
+
+def _joined(rows: list[Rows]) -> Rows:
+    columns = [np.concatenate([r[k] for r in rows]) for k in (0, 2, 3, 4, 5)]
+    return Rows(columns[0], Evaluation(*(_column(rows, name) for name in Evaluation._fields)), *columns[1:])
+
+
+def _column(rows: list[Rows], name: str) -> Any:
+    """A column that some of the rows may lack (a host function can leave its constraints out): NaN there."""
+    parts = [getattr(r.result, name) for r in rows]
+    there: Any = next((p for p in parts if p is not None), None)
+    if there is None:
+        return None
+    blank = np.full((1, *there.shape[1:]), np.nan, there.dtype)
+    return np.concatenate(
+        [np.repeat(blank, len(r.ids), axis=0) if p is None else np.asarray(p) for r, p in zip(rows, parts)]
+    )

@@ -13,23 +13,26 @@ from jhpo.errors import JhpoError, check_integer
 from jhpo.evaluation.evaluators import Evaluator
 from jhpo.evaluation.population import Population
 from jhpo.search.driver import Driver
+from jhpo.search.keep import Keep
 from jhpo.space.distinct import first_distinct
 from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation
 from jhpo.training.objective import Objective
 from jhpo.training.serialize import serializable
+from jhpo.trial import best_first, successes
 
 
 class Evaluations(NamedTuple):
-    """Every evaluation in the order of the trial ids."""
+    """The evaluations that were kept, in the order of the trials."""
 
-    units: np.ndarray  # float[m, d]
+    units: np.ndarray | None  # float[m, d]; None where values alone were kept
     value: np.ndarray  # float[m], in the user's own sign; NaN where the trial failed
     constraint: np.ndarray | None  # float[m, c], feasible where >= 0
     variance: np.ndarray | None  # float[m], of value, from replicates
     ids: np.ndarray  # uint32[m], from which the evaluation keys were made
     generation: np.ndarray  # int32[m], -1 for starting points
     horizon: np.ndarray  # float[m], share of the training: values of different shares do not compare
+    number: np.ndarray  # int64[m], of the trials: 0, 1, 2, ... where all are kept
 
 
 class Top(NamedTuple):
@@ -45,7 +48,7 @@ class Origin(NamedTuple):
     """What a result was made with; it stays in the process of the search."""
 
     driver: Driver
-    last: tuple[np.ndarray, Evaluation] | None  # results the strategy was not told of yet
+    last: tuple[Any, Evaluation] | None  # units and results the strategy was not told of yet
     evaluator: Evaluator
     root: jax.Array
 
@@ -58,11 +61,12 @@ class Result:
       best: decoded hyperparameters of the best feasible trial of the longest training evaluated, or None if every
         trial failed or violated a constraint (where `Study.best` raises).
       value: its value, NaN where there is none.
-      history: every evaluation, as arrays.
+      history: every evaluation, or those that ``keep`` names, as arrays.
       stopped: the sentence that says why the search ended.
       seconds: wall time, compilation included.
       compile_seconds: the part of it that was spent tracing and compiling.
       space: the space that was searched.
+      keep: what was kept: "all", "values" or "best".
     """
 
     best: Any
@@ -72,8 +76,10 @@ class Result:
     seconds: float
     compile_seconds: float
     space: Space
+    keep: Keep
     _origin: Origin | None = dataclasses.field(repr=False)
-    _ranked: np.ndarray = dataclasses.field(repr=False)  # numbers of the successes, best first
+    _leader: Evaluations = dataclasses.field(repr=False)  # the best success alone, or none
+    _sign: float = dataclasses.field(repr=False)  # -1.0 where it was maximised
     _exact: dict[int, dict[str, Any]] = dataclasses.field(repr=False)  # numbers as they were given, by trial
     _trained: dict[int, Any] = dataclasses.field(repr=False, default_factory=dict)  # states made so far, by trial
 
@@ -90,7 +96,7 @@ class Result:
         """What another process of yours can use: all but programs and the objective."""
         known = self._trained
         if self._origin is not None and not _trains(self._origin.evaluator):
-            known = dict.fromkeys(range(len(self.history.value)))
+            known = dict.fromkeys(self.history.number.tolist())
         return self.__dict__ | {"_origin": None, "_trained": dict(known)}
 
     def top(self, k: int = 5, states: bool = True) -> list[Top]:
@@ -101,32 +107,42 @@ class Result:
 
         Raises:
           InvalidArgument: k is no positive integer.
-          JhpoError: a state that the pickled result does not hold.
+          JhpoError: a state that the pickled result does not hold, or more trials than the best of a search that
+            kept no others.
         """
         check_integer("k", k)
-        rows = first_distinct(self.space, self.history.units, self._ranked, k)
-        trained = self._states(rows) if states and len(rows) else [None] * len(rows)
-        values = (float(v) for v in self.history.value[rows])
-        return [Top(self._params(r), value, int(r), s) for r, value, s in zip(rows, values, trained)]
+        if k > 1 and self.keep != "all":
+            raise JhpoError(
+                f"keep={self.keep!r} kept the hyperparameters of the best trial alone: top(1) gives it, and a search "
+                f'with keep="all" the {k} best'
+            )
+        of = self.history if self.keep == "all" else self._leader
+        assert of.units is not None
+        order = best_first(successes(np.isfinite(of.value), of.constraint, of.horizon), self._sign * of.value)
+        rows = first_distinct(self.space, of.units, order, k)
+        trained = self._states(of, rows) if states and len(rows) else [None] * len(rows)
+        numbers, values = of.number[rows].tolist(), of.value[rows].tolist()
+        return [
+            Top(self.space.decode(of.units[row], self._exact.get(number)), value, number, state)
+            for row, number, value, state in zip(rows, numbers, values, trained)
+        ]
 
-    def _states(self, rows: np.ndarray) -> list[Any]:
+    def _states(self, of: Evaluations, rows: np.ndarray) -> list[Any]:
+        numbers = of.number[rows].tolist()
         if self._origin is not None:
-            of = self.history
+            assert of.units is not None
             made = self._origin.evaluator.states(
                 of.units[rows], of.ids[rows], self._origin.root, of.value[rows], of.horizon[rows]
             )
-            self._trained.update(zip(map(int, rows), serializable(made)))
+            self._trained.update(zip(numbers, serializable(made)))
             return list(made)
-        missing = [int(r) for r in rows if int(r) not in self._trained]
+        missing = [n for n in numbers if n not in self._trained]
         if missing:
             raise JhpoError(
                 f"the trained states of trials {missing} stayed where the search ran: call top({len(rows)}) there "
                 "before pickling the result, or top(..., states=False) here"
             )
-        return [self._trained[int(r)] for r in rows]
-
-    def _params(self, row: int) -> Any:
-        return self.space.decode(self.history.units[row], self._exact.get(int(row)))
+        return [self._trained[n] for n in numbers]
 
 
 def _trains(evaluator: Evaluator) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -12,6 +12,8 @@ import numpy as np
 
 from jhpo.evaluation.evaluators import Evaluator, Objective, make_evaluator
 from jhpo.evaluation.population import Population
+from jhpo.search.blocks import Blocks
+from jhpo.search.cuts import Cut, next_cut
 from jhpo.strategies.base import Evaluation, Request
 from jhpo.study import events
 from jhpo.study.book import Book
@@ -19,6 +21,7 @@ from jhpo.study.events import Append, Results
 from jhpo.study.follower import Mark
 from jhpo.study.header import float64
 from jhpo.study.ledger import NextRows
+from jhpo.study.watch import Watch
 
 _ALL = 2**31  # more rows than any generation has
 
@@ -32,13 +35,19 @@ class Plan(NamedTuple):
     after: Mark  # where the strategy stands then
 
 
-def evaluate_generation(study: Book, evaluator: Evaluator, left: Callable[[], int | None]) -> bool:
+def evaluate_generation(
+    study: Book, evaluator: Evaluator, blocks: Blocks | None, left: Callable[[], int | None]
+) -> bool:
     """Evaluate and store what is left of the open generation, or the next one; True if that completes it."""
     plan = _plan(study, left)
     if plan is None:
         return False
     begin = time.time()
-    result = evaluator.evaluate(plan.rows.units, plan.rows.key_ids(), study.root, plan.request)
+    todo = plan.rows
+    if blocks is None:
+        result = evaluator.evaluate(todo.units, todo.key_ids(), study.root, plan.request)
+    else:
+        result = blocks.evaluate(todo.units, todo.key_ids(), plan.request, rows=todo.rows, member=todo.member)
     results = pack_evaluation(result)
     ledger = study.ledger
     with ledger.transaction() as append:
@@ -58,6 +67,57 @@ def evaluate_generation(study: Book, evaluator: Evaluator, left: Callable[[], in
             )
         )  # fmt: skip
     return rows.member + len(rows.units) == rows.rows
+
+
+def blocks_of(study: Book, evaluator: Evaluator) -> Blocks | None:
+    """What runs many generations in one program, where that can be done."""
+    driver = study.ledger.driver
+    if float64() != study.history.header["x64"] or not Blocks.possible(driver, evaluator):
+        return None
+    assert isinstance(evaluator, Population)
+    return Blocks(driver, evaluator, study.sign)
+
+
+def evaluate_block(study: Book, blocks: Blocks, watch: Watch) -> Cut | None:
+    """Evaluate and store many generations at once; None where one generation has to be looked at by itself."""
+    ledger = study.ledger
+    with ledger.lock:
+        study.refresh()
+        history = ledger.history
+        if history.waiting or history.running or history.handed < len(history.members):
+            return None
+        follower, closing = ledger.follower(), history.closing()
+        if len(closing.others) or len(closing.expected):
+            return None
+        seq, trial, place, told = ledger.log.seq, history.table.size, follower.mark().place, follower.learning(history)
+        room = min(room for room in (_ALL, watch.left(), ledger.points_left()) if room is not None)
+    begin = time.time()
+    cut = next_cut(blocks, watch, place, told, room=room, trial=trial, best=watch.best()) if room > 0 else None
+    if cut is None:
+        return None
+    with ledger.transaction() as append:
+        if ledger.log.seq != seq:
+            return None  # somebody else added to the study meanwhile: what comes next may be something else
+        keep_layout(study, blocks.evaluator, append)
+        for event in _batches(cut, begin):
+            append(event)
+        ledger.restore(Mark(cut.block.place, np.asarray(cut.block.told.units)))
+    return cut
+
+
+def _batches(cut: Cut, begin: float) -> Iterator[events.Batch]:
+    """The events of a block's generations."""
+    made, end, rows = cut.block.made, time.time(), cut.rows
+    assert made is not None
+    for k in range(len(made.rows)):
+        first, count = cut.trial + k * rows, min(rows, cut.evaluations - k * rows)
+        result = jax.tree.map(lambda x, k=k, count=count: x[k, :count], made.result)
+        streams = made.streams[k, :count]
+        usual = np.array_equal(streams, first + np.arange(count))
+        yield events.Batch(
+            cut.generation + k, rows, 0, first, made.units[k, :count], pack_evaluation(result), begin, end,
+            None if usual else streams, cut.horizon,
+        )  # fmt: skip
 
 
 def _plan(study: Book, left: Callable[[], int | None]) -> Plan | None:
@@ -81,7 +141,7 @@ def _same(a: NextRows, b: NextRows) -> bool:
     return plain and np.array_equal(a.units, b.units) and np.array_equal(a.key_ids(), b.key_ids())
 
 
-def evaluate_waiting(study: Book, evaluator: Evaluator, left: Callable[[], int | None]) -> bool:
+def evaluate_waiting(study: Book, evaluator: Evaluator, blocks: Blocks | None, left: Callable[[], int | None]) -> bool:
     """Evaluate trials that wait in the queue (enqueued, or lost by workers); False if there are none."""
     ledger = study.ledger
     with ledger.lock:
@@ -98,7 +158,7 @@ def evaluate_waiting(study: Book, evaluator: Evaluator, left: Callable[[], int |
         return False
     attempts = study.history.table.attempt.array[np.asarray(ids)].copy()
     try:
-        _measure_waiting(study, evaluator, request, ids, attempts)
+        _measure_waiting(study, evaluator, blocks, request, ids, attempts)
     except BaseException:
         give_back(study, dict(zip(ids, attempts.tolist())))
         raise
@@ -119,7 +179,12 @@ def _still_mine(study: Book, trial_id: int, attempt: int) -> bool:
 
 
 def _measure_waiting(
-    study: Book, evaluator: Evaluator, request: Request, ids: Sequence[int], attempts: np.ndarray
+    study: Book,
+    evaluator: Evaluator,
+    blocks: Blocks | None,
+    request: Request,
+    ids: Sequence[int],
+    attempts: np.ndarray,
 ) -> None:
     ledger = study.ledger
     # trials of an earlier phase keep its horizon, enqueued ones are trained to the end
@@ -128,7 +193,11 @@ def _measure_waiting(
         these = table.horizon.array[rows] == horizon
         some = rows[these]
         streams = table.streams(some).astype(np.uint32)
-        result = evaluator.evaluate(table.unit.array[some], streams, study.root, request._replace(horizon=horizon))
+        units, wanted = table.unit.array[some], request._replace(horizon=horizon)
+        if blocks is None:
+            result = evaluator.evaluate(units, streams, study.root, wanted)
+        else:
+            result = blocks.evaluate(units, streams, wanted)
         with ledger.transaction() as append:
             keep_layout(study, evaluator, append)
             kept = np.asarray([_still_mine(study, int(i), int(a)) for i, a in zip(some, attempts[these])])

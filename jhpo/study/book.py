@@ -340,7 +340,7 @@ class Book:
     def evaluations(self) -> int:
         """Finished trials, failed ones included."""
         with self._ledger.lock:
-            return int(self.history.table.done().sum())
+            return self.history.finished
 
     @property
     def failures(self) -> list[Trial]:

@@ -12,7 +12,7 @@ from jhpo.errors import StorageError
 from jhpo.storage.codec import Entry
 from jhpo.study import events
 from jhpo.study.events import KINDS, Event, Results, body_of, read_event
-from jhpo.trial import TrialState, TrialTable
+from jhpo.trial import TrialState, TrialTable, successes
 
 _MAX_ROWS = 2**24  # no generation is larger; a damaged number must not allocate memory
 _FAULTS = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError)  # of a body of another form
@@ -54,6 +54,8 @@ class Fold:
         self.closings: deque[Closing] = deque()
         self.waiting: list[int] = []  # ids in the order in which they are to be handed out
         self.running: set[int] = set()
+        self.finished = 0  # trials that were told, failed ones included
+        self._extremes = {1.0: np.nan, -1.0: np.nan}  # see `lowest`
         self._others: list[np.ndarray] = []
         self._added: list[int] = []  # foreign trials since the last closing
         self._apply: dict[type[Event], Callable[[Any], None]] = {
@@ -86,11 +88,15 @@ class Fold:
         """What closing the open generation now would tell the strategy (generation -1: before the first)."""
         told = np.zeros(len(self.members), np.bool_)
         there = self.members >= 0
-        told[there] = self.table.done()[self.members[there]]
+        told[there] = self.table.done(self.members[there])
         others = np.concatenate(self._others) if self._others else np.empty(0, np.int64)
         mine = (self.table.generation.array[others] == self.opened - 1) & (self.table.member.array[others] >= 0)
         added = np.asarray(self._added, np.int64)
-        return Closing(self.opened - 1, self.members.copy(), told, others[~mine], added[~self.table.done()[added]])
+        return Closing(self.opened - 1, self.members.copy(), told, others[~mine], added[~self.table.done(added)])
+
+    def lowest(self, sign: float) -> float:
+        """Lowest feasible value of a whole training times `sign`; NaN where the longest so far is no whole one."""
+        return self._extremes[sign]
 
     def _open(self, rows: int) -> None:
         if not 0 < rows <= _MAX_ROWS:
@@ -155,6 +161,8 @@ class Fold:
                 if len(extra) != len(ids):
                     raise ValueError(f"{extra.shape} of {name} for {len(ids)} trials")
                 table.set_extra(name, ids, extra)
+        self.finished += len(ids)
+        self._compare(ids)
         if self.running or self.waiting:
             finished = set(ids.tolist())
             self.running -= finished
@@ -162,6 +170,16 @@ class Fold:
             for trial_id in finished:
                 table.worker.pop(trial_id, None)
         self._others.append(ids)
+
+    def _compare(self, ids: np.ndarray) -> None:
+        """Take note of the best of trials that were told."""
+        table = self.table
+        constraint = table.extra["constraint"].array[ids] if "constraint" in table.extra else None
+        there = successes(table.state.array[ids] == TrialState.COMPLETE, constraint, table.horizon.array[ids])
+        if len(there) and table.horizon.array[ids[there[0]]] == 1.0:
+            value = table.value.array[ids[there]]
+            for sign, lowest in ((1.0, value.min()), (-1.0, -value.max())):
+                self._extremes[sign] = float(np.fmin(self._extremes[sign], lowest))
 
     def _add_foreign(self, event: events.Enqueue | events.Attach) -> np.ndarray:
         units = _units(event.units, self.dim)

@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jhpo.errors import StorageError
 from jhpo.kernels.internals import float_precision
-from jhpo.search.driver import Driver, Place
+from jhpo.search.driver import Driver, Place, as_dtype
+from jhpo.search.generations import Told
 from jhpo.search.starts import proposals
 from jhpo.space.space import Space
 from jhpo.storage.snapshot import dump_state, read_snapshot
@@ -90,6 +92,17 @@ class Follower:
         self.catch_up(history)
         self._turn(history.closing(), history.table)
         return self.units
+
+    def learning(self, history: Fold) -> Told | None:
+        """What closing the open generation would tell the strategy; None before the first."""
+        closing = history.closing()
+        if closing.generation < 0:
+            return None
+        with float_precision(self._x64):
+            result = self._evaluation(np.where(closing.told, closing.members, -1), history.table)
+            dtype = jnp.result_type(float)
+            units = np.asarray(self._told_units(closing, history.table), dtype)
+        return Told(units, as_dtype(result, dtype))
 
     def _turn(self, closing: Closing, table: TrialTable) -> None:
         with float_precision(self._x64):

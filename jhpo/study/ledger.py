@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 import numpy as np
 
 from jhpo.errors import SpaceExhausted, StorageError, check_integer
+from jhpo.search.driver import Driver
 from jhpo.search.stopping import exhausted
 from jhpo.storage import Entry, EventLog
 from jhpo.storage.worker import worker_name
@@ -91,9 +92,16 @@ class Ledger:
                     # what was planned never happened: the strategy steps back, the columns are read anew
                     self._follower.restore(mark)
                     self._stale = True
+                    with suppress(StorageError):  # what made the transaction fail is said; reading may fail later
+                        self._sync()
                 raise
             if self.history.opened > opened and time.monotonic() - self._snapshot_time > SNAPSHOT_SECONDS:
                 self.checkpoint()
+
+    @property
+    def driver(self) -> Driver:
+        """What runs the strategy."""
+        return self._follower.driver
 
     def restore(self, mark: Mark) -> None:
         """Put the strategy back to a mark of `Follower.mark`."""
@@ -101,12 +109,13 @@ class Ledger:
 
     def _sync(self) -> None:
         """Apply what other processes appended."""
+        history = self.history
         if self._stale:
             self.log.rewind()
-            self.history = Fold(self._follower.space.dim)
-            self._stale = False
+            history = Fold(self._follower.space.dim)
         for entry in self.log.read():
-            self.history.apply(entry)
+            history.apply(entry)
+        self.history, self._stale = history, False
 
     def refresh(self) -> None:
         """See what other processes have done since."""
@@ -218,8 +227,9 @@ class Ledger:
         """
         history, follower = self.history, self.follower()
         limit = follower.strategy.max_evaluations(follower.space)
-        if limit is not None:
-            n = min(n, limit - int((history.table.generation.array >= 0).sum()))
+        left = self.points_left()
+        if limit is not None and left is not None:
+            n = min(n, left)
             if n <= 0 and not some:
                 raise SpaceExhausted(exhausted(limit))
         if n <= 0:
@@ -231,6 +241,11 @@ class Ledger:
             return self._rows(0, 0)
         units = follower.open(history)
         return self._rows(0, min(n, len(units)))
+
+    def points_left(self) -> int | None:
+        """Points that a finite search has not handed out yet; None where there is no end."""
+        limit = self._follower.strategy.max_evaluations(self._follower.space)
+        return None if limit is None else limit - int((self.history.table.generation.array >= 0).sum())
 
     def _rows(self, member: int, count: int) -> NextRows:
         """Rows of the generation in which the strategy is."""

@@ -8,6 +8,7 @@ from collections.abc import Collection
 
 import numpy as np
 
+from jhpo.search.cuts import Cut
 from jhpo.search.meter import Callback, Meter
 from jhpo.search.stopping import StopRules
 from jhpo.study.book import Book
@@ -35,16 +36,21 @@ class Watch(Meter):
     def best(self) -> float:
         """Lowest value of whole trainings in the sense of a minimisation, NaN if there is none."""
         with self._study.ledger.lock:
-            table = self._study.history.table
-            ids = table.successes()
-            if not len(ids) or table.horizon.array[ids[0]] < 1.0:
-                return np.nan
-            return float((self.sign * table.value.array[ids]).min())
+            return self._study.history.lowest(self.sign)
 
     def check(self, ended: bool = True) -> str | None:
         """After a batch of results (`ended`: it completed a generation): report it, and say whether to stop."""
         history = self._study.history
         return self.report(self._study.evaluations, history.opened, self.best(), ended and history.horizon == 1.0)
+
+    def check_cut(self, cut: Cut) -> str | None:
+        """After generations that were stored together: report each, and say whether to stop."""
+        whole = self.evaluations + cut.evaluations == self._study.evaluations
+        if not whole:  # others told results meanwhile, which the rules have not seen
+            self.hear(cut.progress, cut.horizon == 1.0)
+            return cut.stopped or self.check(False)
+        self.hear(cut.progress, cut.horizon == 1.0)
+        return cut.stopped
 
     def check_time(self) -> str | None:
         """While nothing finishes: only the clock can end the search."""

@@ -24,6 +24,8 @@ class objective_errors:
     ) -> None:
         if error is None or isinstance(error, JhpoError) or not isinstance(error, Exception):
             return
+        if isinstance(error, (jax.errors.JaxRuntimeError, MemoryError)):
+            return  # of the compiler and the machine
         hint = ""
         if isinstance(error, (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError)):
             hint = _remedy(error)

@@ -42,13 +42,13 @@ def test_an_interrupted_study_says_so_and_goes_on(tmp_path):
 
     with jhpo.Study(SPACE, GREEDY, tmp_path / "a.db") as study:
         with pytest.raises(KeyboardInterrupt):
-            study.optimize(objective, budget=64, callback=stop_at)
-        assert study.evaluations == 24 and study.history.stops[-1] == "interrupted"
+            study.optimize(objective, budget=400, callback=stop_at)
+        assert 24 <= study.evaluations < 400 and study.history.stops[-1] == "interrupted"
         assert len(study.ledger.log.load_snapshots()) == 1
     whole = jhpo.Study(SPACE, GREEDY)
-    whole.optimize(objective, budget=64)
+    whole.optimize(objective, budget=400)
     with jhpo.Study.load(tmp_path / "a.db") as study:
-        study.optimize(objective, budget=64)
+        study.optimize(objective, budget=400)
         assert_same(study, whole)
 
 
@@ -64,7 +64,7 @@ def test_failed_members_are_kept_with_a_reason_and_a_failed_generation_is_surviv
     assert math.isfinite(lost.best.value)
 
 
-def test_one_compilation_of_the_objective_and_one_of_the_strategy(count_compilations):
+def test_one_compilation_of_the_objective_and_the_strategy_together(count_compilations):
     strategy = jhpo.Greedy(11)
     space = jhpo.Space({"u": jhpo.Float(-1.0, 1.0)})
 
@@ -73,7 +73,7 @@ def test_one_compilation_of_the_objective_and_one_of_the_strategy(count_compilat
 
     with count_compilations() as first:
         jhpo.Study(space, strategy, seed=0).optimize(parabola, budget=110)
-    assert sorted(first.names) == ["jit(evaluate_program)", "jit(_turn)"] or first.total == 2, first.names
+    assert first.names == ["jit(block_program)"]
     with count_compilations() as second:
         jhpo.Study(space, jhpo.Greedy(11), seed=1).optimize(parabola, budget=110)
     assert second.total == 0, second.names

@@ -1,0 +1,175 @@
+"""Many generations in one program, where an evaluation takes less time than coming back to the host after it."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jhpo.evaluation.chunks import is_out_of_memory
+from jhpo.evaluation.cost import is_cheap
+from jhpo.evaluation.evaluators import Evaluator
+from jhpo.evaluation.population import Population
+from jhpo.search.driver import Driver, Place
+from jhpo.search.generations import Made, Told, alone_program, block_program
+from jhpo.search.keep import Keep
+from jhpo.strategies.base import Evaluation, Request, Strategy
+from jhpo.switches import switches_off
+from jhpo.training.tracing import objective_errors
+
+BLOCK_SECONDS = 0.25  # a block takes no longer, so that progress, Ctrl-C and limits of time stay prompt
+_FASTER = 8  # a block has at most so many times the generations of the one before it, whose time is known
+_NUMBERS = 2**22  # that a block keeps for the host
+_FEW, _MOST = 4, 1024  # generations in a block, the few also where they take eight times the numbers
+
+
+class Block(NamedTuple):
+    """Some generations, and where they lead."""
+
+    place: Place  # of the strategy afterwards: it has asked for the last of them
+    told: Told  # the last of them
+    made: Made | None  # all rows; None where the best are kept alone
+    leaders: Made  # the best row of each generation
+    lowest: np.ndarray  # float[g], feasible value of that row, to be minimised; infinite where there is none
+
+
+class Blocks:
+    """Runs generations of a search in blocks.
+
+    The results do not depend on the lengths of the blocks: one program of a variable number of trips runs them all.
+
+    Args:
+        driver: the strategy; it stays where it is.
+        evaluator: of the search, one for which `possible` holds.
+        sign: 1.0 to minimise, -1.0 to maximise.
+        keep: which rows come back to the host.
+    """
+
+    def __init__(self, driver: Driver, evaluator: Population, sign: float, *, keep: Keep = "all") -> None:
+        self.driver, self.evaluator, self.keep = driver, evaluator, keep
+        self._sign = sign
+        self._count, self._each = 1, 0.0  # generations of the last block, and seconds that one of them took
+        self._failed = False
+
+    @staticmethod
+    def possible(driver: Driver, evaluator: Evaluator) -> bool:
+        """The strategy asks the host nothing between two generations, and an evaluation is cheap."""
+        strategy = driver.strategy
+        if type(strategy).grow is not Strategy.grow or strategy.host_float64 or not driver.whole:
+            return False
+        return is_cheap(evaluator, strategy.population, driver.root, Request(strategy.needs_grad))
+
+    def length(self, place: Place, rows: int, room: int, seconds: float) -> int:
+        """Generations to run now: 0 where the host has something to do first.
+
+        Args:
+            place: where the strategy stands.
+            rows: of a generation.
+            room: evaluations that the budget allows.
+            seconds: that the search may still take.
+        """
+        if self._failed:
+            return 0
+        most = 1
+        if self._each:
+            within = int(min(BLOCK_SECONDS, seconds) / self._each)
+            most = max(min(self._most(rows), within, _FASTER * self._count), 1)
+        return min(most, -(-room // rows), self.driver.stretch(place.generation))
+
+    def run(self, place: Place, told: Told | None, count: int, room: int, trial: int, target: float) -> Block | None:
+        """Generations from `place` on, none of which opens another phase; None where memory is too short for it.
+
+        Args:
+            place: where the strategy stands.
+            told: results it has not learned from; None before the first generation.
+            count: how many generations at most, at least one.
+            room: evaluations that the budget allows, so that the last generation may count in part.
+            trial: the first one's number.
+            target: a value, to be minimised, after which there is no further generation; -inf for none.
+        """
+        driver, evaluator, first = self.driver, self.evaluator, place.state is None
+        with driver.precision():
+            state = driver.blank_state() if first else place.state
+            request = driver.strategy.request(state)
+            told = self._blank(request) if told is None else told
+            rows = len(told.units)
+            moving = jax.device_put((state, told, np.bool_(first), driver.root))
+            numbers = (
+                np.uint32(place.generation), np.uint32(trial), np.int32(count), np.int32(min(room, 2**31 - 1)),
+                np.float32(self._sign), np.float32(target),
+            )  # fmt: skip
+            arguments = (driver.strategy, driver.space, evaluator.on_devices(), evaluator.space, *moving, *numbers)
+            try:
+                with objective_errors():
+                    program = block_program.compile(
+                        *arguments,
+                        rows=rows, most=self._most(rows), request=request, replicates=evaluator.replicates,
+                        masked=driver.strategy.steady, keep=self.keep,
+                    )  # fmt: skip
+                begin = time.perf_counter()
+                done, state, told, out = jax.block_until_ready(program(*arguments))
+            except (jax.errors.JaxRuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                self._failed = True
+                warnings.warn("no memory for many generations in one program: they run one by one now", stacklevel=2)
+                return None
+            done = int(done)
+            self._count, self._each = done, max((time.perf_counter() - begin) / done, 1e-6)
+            made, leaders, lowest = jax.tree.map(lambda x: np.asarray(x)[:done], out)
+        seen = leaders if made is None else made
+        if seen.units is not None:
+            evaluator.warn(seen.units.reshape(-1, evaluator.space.dim), seen.result.value.reshape(-1))
+        return Block(Place(state, place.generation + done, place.growths), told, made, leaders, lowest)
+
+    def evaluate(
+        self, units: np.ndarray, ids: np.ndarray, request: Request, *, rows: int | None = None, member: int = 0
+    ) -> Evaluation:
+        """Some rows of a generation as a block evaluates them, to the last bit; NumPy arrays.
+
+        Args:
+            units: ``float[k, d]``.
+            ids: ``uint32[k]``.
+            request: what is wanted.
+            rows: of the whole generation; the strategy's population if None.
+            member: place of the first row in it.
+        """
+        population, dtype = self.evaluator, jnp.result_type(float)
+        n = self.driver.strategy.population if rows is None else rows
+        parts = []
+        for start in range(0, len(units), n):
+            take = np.clip(np.arange(n) - member + start, 0, len(units) - 1)
+            arguments = (population.on_devices(), population.space, np.asarray(units[take], dtype), ids[take])
+            with switches_off(), objective_errors():
+                result = alone_program(
+                    *arguments, self.driver.root, request=request, replicates=population.replicates
+                )  # fmt: skip
+            kept = slice(member, member + min(n, len(units) - start))
+            parts.append(jax.tree.map(lambda x, kept=kept: np.asarray(x)[kept], result))
+        result = jax.tree.map(lambda *xs: np.concatenate(xs), *parts)
+        population.warn(units, result.value)
+        return result
+
+    def _most(self, rows: int) -> int:
+        """Generations whose rows there is room for."""
+        width = self.evaluator.space.dim + 3
+        kept = width + {"all": rows * width, "values": 3 * rows, "best": 0}[self.keep]
+        return max(min(_NUMBERS // kept, _MOST), min(8 * _NUMBERS // kept, _FEW), 1)
+
+    def _blank(self, request: Request) -> Told:
+        """Something of the structure of what is told, for the program that starts with the first generation."""
+        n, space, dtype = self.driver.strategy.population, self.evaluator.space, jnp.result_type(float)
+        return Told(
+            np.zeros((n, space.dim), dtype),
+            Evaluation(
+                value=np.zeros(n, dtype),
+                grad=np.zeros((n, space.dim), dtype) if request.grad else None,
+                constraint=np.zeros((n, space.num_constraints), dtype) if space.has_constraints else None,
+                variance=np.zeros(n, dtype) if self.evaluator.replicates > 1 else None,
+                mask=np.ones(n, np.bool_) if self.driver.strategy.steady else None,
+            ),
+        )

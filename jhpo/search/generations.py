@@ -1,0 +1,146 @@
+"""Generations as a program: ask, evaluate, tell, over and over, and what of it comes back to the host."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jhpo.evaluation.members import evaluate_units
+from jhpo.kernels.loops import apart
+from jhpo.keys import trial_keys
+from jhpo.lifetimes import programs
+from jhpo.search.driver import turn
+from jhpo.search.keep import Keep
+from jhpo.space.space import Space
+from jhpo.strategies.base import Evaluation, Request, Strategy, feasible_value
+
+
+class Told(NamedTuple):
+    """What the strategy learns next: the last generation and its results."""
+
+    units: Any  # float[n, d]
+    result: Evaluation  # to be minimised, NaN where a member failed or does not count
+
+
+class Made(NamedTuple):
+    """r rows of each of g generations as they were evaluated, in the user's own sign."""
+
+    units: Any  # float[g, r, d], None where values alone are kept
+    result: Evaluation  # float[g, r, ...]
+    rows: Any  # int32[g, r], places in the generation
+    streams: Any  # uint32[g, r], ids from which the evaluation keys were made
+
+
+def _evaluation(trainable: Any, space: Space, request: Request, replicates: int) -> Callable[..., Any]:
+    """The evaluation of a generation: in every program the same instructions, and their results computed once."""
+
+    @apart
+    def evaluate(_: None, units: jax.Array, keys: jax.Array) -> tuple[jax.Array, Evaluation]:
+        return units, evaluate_units(trainable, space, units, keys, request, replicates)
+
+    return evaluate
+
+
+@programs("request", "replicates", most=12)
+def alone_program(
+    trainable: Any,
+    space: Space,
+    units: jax.Array,
+    ids: jax.Array,
+    root: jax.Array,
+    *,
+    request: Request,
+    replicates: int,
+) -> Evaluation:
+    """One generation without the strategy."""
+    return _evaluation(trainable, space, request, replicates)(None, units, trial_keys(root, ids))[1]
+
+
+@programs("rows", "most", "request", "replicates", "masked", "keep", most=12)
+def block_program(
+    strategy: Strategy,
+    bound: Any,
+    trainable: Any,
+    space: Space,
+    state: Any,
+    told: Told,
+    first: jax.Array,
+    root: jax.Array,
+    generation: jax.Array,
+    trial: jax.Array,
+    count: jax.Array,
+    room: jax.Array,
+    sign: jax.Array,
+    target: jax.Array,
+    *,
+    rows: int,
+    most: int,
+    request: Request,
+    replicates: int,
+    masked: bool,
+    keep: Keep,
+) -> tuple[jax.Array, Any, Told, Any]:
+    """Up to ``count`` generations: how many it were, where they lead, and their rows; those of later ones stay zero."""
+    place = jnp.arange(rows, dtype=jnp.int32)
+    evaluate = _evaluation(trainable, space, request, replicates)
+
+    def one(done: jax.Array, state: Any, told: Told) -> tuple[Any, Told, tuple[Made | None, Made, jax.Array]]:
+        number = generation + done.astype(jnp.uint32)
+        units, state = turn(strategy, bound, state, told.units, told.result, first & (done == 0), root, number)
+        ids = trial + done.astype(jnp.uint32) * rows + place.astype(jnp.uint32)
+        streams = strategy.evaluation_ids(state, ids)
+        units, result = evaluate(None, units, trial_keys(root, streams))
+        counts = place < room - done * rows  # the budget may end within a generation
+        seen = minimised_result(result, sign, counts)
+        value, violation = feasible_value(seen)
+        value = jnp.where(violation > 0, jnp.inf, value)
+        made = Made(units, result, place, jnp.asarray(streams, jnp.uint32))
+        leader = jax.tree.map(lambda x: x[jnp.argmin(value)[None]], made)
+        kept = {"all": made, "values": made._replace(units=None), "best": None}[keep]
+        seen = seen._replace(mask=jnp.ones(rows, jnp.bool_)) if masked else seen
+        return state, Told(units, seen), (kept, leader, value.min())
+
+    def goes_on(carry: Any) -> jax.Array:
+        done, _, _, _, best = carry
+        return (done < count) & ~(best <= target.astype(best.dtype))
+
+    def body(carry: Any) -> Any:
+        done, state, told, out, best = carry
+        state, told, new = one(done, state, told)
+        out = jax.tree.map(lambda all, x: all.at[done].set(x), out, new)
+        return done + 1, state, told, out, jnp.minimum(best, new[2])
+
+    shapes = jax.eval_shape(one, jnp.int32(0), state, told)[2]
+    out = jax.tree.map(lambda x: jnp.zeros((most, *x.shape), x.dtype), shapes)
+    best = jnp.full((), jnp.inf, shapes[2].dtype)
+    done, state, told, out, _ = jax.lax.while_loop(goes_on, body, (jnp.int32(0), state, told, out, best))
+    return done, state, told, out
+
+
+def minimised_result(result: Evaluation, sign: Any, counts: Any, xp: ModuleType = jnp) -> Evaluation:
+    """The result as a strategy sees it: to be minimised, NaN where a member failed or does not count.
+
+    Args:
+        result: in the user's own sign.
+        sign: 1.0 to minimise, -1.0 to maximise.
+        counts: ``bool[n]``.
+        xp: NumPy on the host.
+    """
+
+    def seen(x: Any, there: Any, turned: bool = False) -> Any:
+        if x is None:
+            return None
+        x = xp.asarray(x)
+        there = xp.asarray(there).reshape(-1, *[1] * (x.ndim - 1))
+        return xp.where(there, xp.asarray(sign, x.dtype) * x if turned else x, xp.asarray(xp.nan, x.dtype))
+
+    return result._replace(
+        value=seen(result.value, xp.isfinite(result.value) & counts, True),
+        grad=seen(result.grad, counts, True),
+        constraint=seen(result.constraint, counts),
+        variance=seen(result.variance, counts),
+    )
