@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jhpo.gradients.dependence import derivative
 from jhpo.gradients.estimators import estimate
 from jhpo.gradients.spec import HP, Spec
 from jhpo.kernels import trees
@@ -48,7 +50,8 @@ def value_and_unit_grad(
       metric, static: see `jhpo.Population`.
 
     Returns:
-      ``float[]`` and ``float[d]``. A failed training gives NaN, never an error.
+      ``float[]`` and ``float[d]``. A failed training gives NaN, never an error; an evaluation without a derivative
+      gives zeros, and a warning while it is traced.
 
     >>> import jhpo
     >>> space = jhpo.Space({"x": jhpo.Float(0.0, 2.0)})
@@ -66,6 +69,7 @@ def value_and_unit_grad(
 
     if continuous.size == 0:
         return _trained(run, to_hp(inner)), jnp.zeros_like(unit)
+    _warn_of_flat_evaluations(run, to_hp(inner))
     if method == "auto":
         method = "forward" if run.steps and continuous.size <= 2 else "reverse"
     if method == "forward":
@@ -77,6 +81,16 @@ def value_and_unit_grad(
         _, pull = jax.vjp(lambda x: trees.split_floats(to_hp(x))[0], inner)
         value, (grad,) = out.value, pull(_floats_of(out.grad, to_hp(inner)))
     return value, jnp.zeros_like(unit).at[continuous].set(grad.astype(unit.dtype))
+
+
+def _warn_of_flat_evaluations(run: Training, hp: HP) -> None:
+    """Say, while a program is traced, that its gradients will all be zero."""
+    if not any(derivative(lambda both: run.evaluate(*both), (hp, run.init(hp))).smooth):
+        warnings.warn(
+            "the evaluation has no derivative (an error rate, a rounding, a sign): every gradient is zero, and a "
+            "strategy of gradients stays where it starts; choose a smooth metric, or a strategy without gradients",
+            stacklevel=2,
+        )
 
 
 def _trained(run: Training, hp: HP) -> jax.Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import warnings
 
@@ -12,7 +13,7 @@ import optax
 import pytest
 
 import jhpo
-from jhpo.gradients import Spec, estimate
+from jhpo.gradients import Spec, attempt, estimate
 from jhpo.gradients.dependence import derivative, names_of, reaches
 from jhpo.gradients.facts import facts_of
 from jhpo.gradients.plan import Findings, choose
@@ -177,6 +178,35 @@ def test_auto_averages_seeds_where_training_is_random_and_mildly_chaotic(x64):
     clipped = single * np.minimum(1, np.median(np.abs(single)) / np.abs(single))
     np.testing.assert_allclose(grad["lr"], clipped.mean(), rtol=1e-9)
     np.testing.assert_allclose(diagnostics.agreement, abs(np.sign(single).mean()), rtol=1e-9)
+
+
+@dataclasses.dataclass(frozen=True)
+class Rising:
+    """Sound, with norms that rise as a chaotic training's do: what is added to w grows with the time."""
+
+    steps: int = 40
+
+    def init(self, hp, key):
+        return jnp.zeros(())
+
+    def step(self, hp, w, t):
+        return w + hp["lr"] * ((t + 1.0) / self.steps) ** hp["power"]
+
+    def evaluate(self, hp, w):
+        return w
+
+
+def test_a_probe_settles_doubts_once_for_all_trainings_of_a_structure(monkeypatch):
+    probes = []
+    program = attempt.probe_program
+    monkeypatch.setattr(attempt, "probe_program", lambda *args: probes.append(1) or program(*args))
+    run = lambda lr, power: jhpo.hypergrad(Rising(), {"lr": lr, "power": power}, KEY, wrt=["lr"]).diagnostics  # noqa: E731
+    assert 1.0 < run(0.1, 0.5).exponent < 2.5 and not probes  # norms that rise with t^1.5
+    first = run(0.1, 4.0)
+    assert len(probes) == 1 and first.method == "forward" and first.exponent == 0.0 and first.growth.shape == (40,)
+    again = run(0.2, 4.1)
+    assert len(probes) == 1 and abs(again.exponent) < 1.0 and again.growth is None and again.trusted
+    assert run(0.1, 9.0).method == "forward" and len(probes) == 2  # the norms have grown since
 
 
 def test_rules_of_auto_by_themselves():

@@ -138,3 +138,11 @@ def test_implicit_names_what_does_not_move_the_optimum():
     with pytest.warns(UserWarning, match="has not converged"):
         jhpo.hypergrad(Ridge(steps=3), hp, KEY, method="implicit", wrt=["log_l2"])
     assert jhpo.hypergrad(Ridge(), hp, KEY).diagnostics.method == "forward"  # converged, but the rate is asked for
+
+
+def test_a_polish_by_gradients_says_that_there_are_none():
+    space = jhpo.Space({"x": jhpo.Float(-1.0, 1.0)})
+    chain = jhpo.Chain(jhpo.PSO(4), jhpo.HyperGradient(2, starts=1), evaluations=4)
+    search = lambda key: jhpo.run(chain, lambda hp: jnp.round(4.0 * hp["x"]), space, 3, key)  # noqa: E731
+    with pytest.warns(UserWarning, match="the evaluation has no derivative .*choose a smooth metric"):
+        jax.eval_shape(search, KEY)
