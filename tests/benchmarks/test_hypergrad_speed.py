@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from benchmarks.hypergrad_speed import calls, once
 
 
@@ -11,5 +13,6 @@ def test_calls_by_hand_and_through_the_library_agree() -> None:
     assert set(line["ms"]) == {"reverse", "forward", "hypergrad"} and line["ratio"] > 0
 
 
+@pytest.mark.slow
 def test_first_calls_take_time() -> None:
     assert once("hand forward", 3, 2) > 0
