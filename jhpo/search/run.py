@@ -13,9 +13,10 @@ from jhpo.evaluation.members import evaluate_units
 from jhpo.kernels.internals import is_traced
 from jhpo.keys import init_key, strategy_key, trial_keys
 from jhpo.lifetimes import programs
+from jhpo.search.keep import Keep, check_keep
 from jhpo.search.starts import completed, parts, read_starts
 from jhpo.space.space import Space
-from jhpo.strategies.base import Strategy
+from jhpo.strategies.base import Evaluation, Strategy, feasible_value
 from jhpo.switches import switches_off, warn_inside_a_program
 from jhpo.training.metrics import check_direction
 from jhpo.training.objective import as_trainable, check_arguments
@@ -23,9 +24,12 @@ from jhpo.training.trainable import Trainable
 
 
 class Trace(NamedTuple):
-    """Everything that was evaluated; generations first, members second. Rows are trials in the order of their ids."""
+    """What was evaluated; generations first, members second. Rows are trials in the order of their ids.
 
-    units: jax.Array  # float[generations, n, d]
+    Where the best are kept alone, n is 1: the best trial of each generation.
+    """
+
+    units: jax.Array | None  # float[generations, n, d]; None where values alone are kept
     value: jax.Array  # float[generations, n], NaN or +-inf where the member failed
     constraint: jax.Array | None = None  # float[generations, n, c]
     variance: jax.Array | None = None  # float[generations, n]
@@ -40,6 +44,7 @@ def run(
     *,
     replicates: int = 1,
     start: Sequence[Any] | dict[str, Any] | None = None,
+    keep: Keep = "all",
 ) -> tuple[Any, Trace | tuple[Trace, ...]]:
     """A study as a pure function: the same arguments give the same trace, on the host or inside other programs.
 
@@ -56,6 +61,8 @@ def run(
       replicates: evaluations of every member with different keys; the strategy sees mean and variance.
       start: points to evaluate first, which the strategy then learns from: dicts of host values, all or some of them;
         the strategy chooses the others. Their trials have the first ids.
+      keep: what the trace holds: "all"; "values" without the points; "best", the best trial of each generation alone,
+        so that a billion evaluations need the memory of one generation.
 
     Returns:
       The strategy's last state, and the trace. A strategy in phases of different sizes (a chain) gives a tuple of
@@ -86,12 +93,23 @@ def run(
     if is_traced(key):
         warn_inside_a_program("run")
     with switches_off():
-        return _run(strategy, trainable, space, key, given, generations=generations, replicates=replicates)
+        return _run(
+            strategy, trainable, space, key, given,
+            generations=generations, replicates=replicates, keep=check_keep(keep),
+        )  # fmt: skip
 
 
-@programs("generations", "replicates")
+@programs("generations", "replicates", "keep")
 def _run(
-    strategy: Strategy, trainable: Any, space: Space, key: jax.Array, given: Any, *, generations: int, replicates: int
+    strategy: Strategy,
+    trainable: Any,
+    space: Space,
+    key: jax.Array,
+    given: Any,
+    *,
+    generations: int,
+    replicates: int,
+    keep: Keep,
 ) -> tuple[Any, Trace | tuple[Trace, ...]]:
     segments = strategy.segments(generations)
     # the most points any phase asks for decides the buffers: a bound is enough, so count generously
@@ -105,7 +123,7 @@ def _run(
         units = completed(strategy, state, given, key)
         keys = trial_keys(key, jnp.arange(evaluated, dtype=jnp.uint32))
         result = evaluate_units(trainable, space, units, keys, request._replace(horizon=1.0), replicates)
-        alone = Trace(units, result.value, result.constraint, result.variance)
+        alone = _kept(keep, units, result)
         traces.append(jax.tree.map(lambda x: x[None], alone))
         for rows, told in parts(units, result, strategy.population, jnp) if request.horizon == 1.0 else ():
             state = strategy.absorb(state, rows, told)
@@ -127,9 +145,19 @@ def _run(
             keys = trial_keys(key, strategy.evaluation_ids(state, ids))
             result = evaluate_units(trainable, space, units, keys, request, replicates)
             state = strategy.tell(state, units, result)
-            return state, Trace(units, result.value, result.constraint, result.variance)
+            return state, _kept(keep, units, result)
 
         state, trace = jax.lax.scan(generation, state, jnp.arange(asked, asked + length, dtype=jnp.uint32))
         traces.append(trace)
         asked, evaluated = asked + length, evaluated + length * rows
     return state, traces[0] if len(traces) == 1 else tuple(traces)
+
+
+def _kept(keep: Keep, units: jax.Array, result: Evaluation) -> Trace:
+    """What is kept of a generation."""
+    made = Trace(units, result.value, result.constraint, result.variance)
+    if keep == "best":
+        value, violation = feasible_value(result)
+        row = jnp.argmin(jnp.where(violation > 0, jnp.inf, value))[None]
+        return jax.tree.map(lambda x: x[row], made)
+    return made._replace(units=None) if keep == "values" else made

@@ -101,3 +101,14 @@ def test_bad_arguments() -> None:
         jhpo.run(PSO(8), lambda hp: jnp.ones((2,)) * hp["x"], SPACE, 3, key)
     with pytest.raises(InvalidSpace):
         Space({})
+
+
+def test_what_is_kept() -> None:
+    _, whole = jhpo.run(PSO(12), objective, SPACE, 9, jax.random.key(1))
+    _, values = jhpo.run(PSO(12), objective, SPACE, 9, jax.random.key(1), keep="values")
+    _, best = jhpo.run(PSO(12), objective, SPACE, 9, jax.random.key(1), keep="best")
+    assert values.units is None and best.units.shape == (9, 1, 2) and best.value.shape == (9, 1)
+    np.testing.assert_allclose(values.value, whole.value, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(best.value[:, 0], whole.value.min(axis=1), rtol=1e-5, atol=1e-7)
+    with pytest.raises(InvalidArgument, match="keep: expected one of 'all', 'values', 'best'"):
+        jhpo.run(PSO(12), objective, SPACE, 9, jax.random.key(1), keep="some")
