@@ -32,7 +32,7 @@ test-lowest:
 	$(MAKE) test VENV=.venv-lowest CONSTRAINTS=constraints-lowest.txt
 
 test-slow: install
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m "slow or exact"
 
 # needs no install: PYTHON has JAX for the accelerator, flax and optax
 accelerator:

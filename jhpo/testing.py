@@ -86,17 +86,26 @@ def rollout(strategy: Strategy, space: Space, key: jax.Array, mode: jax.Array) -
     return jax.lax.scan(generation, state, jnp.arange(GENERATIONS, dtype=jnp.uint32))
 
 
+def turn(strategy: Strategy, space: Space, state: State, key: jax.Array, g: jax.Array) -> tuple[State, jax.Array]:
+    """One generation by itself: the state after it, and its points."""
+    units, state = strategy.ask(state, strategy_key(key, g))
+    result, _ = _evaluate(strategy, space, units, jnp.int32(FINE), g)
+    return strategy.tell(state, units, result), units
+
+
+# one program each for all checks of a strategy
 _program = jax.jit(rollout)
 _vmapped = jax.jit(jax.vmap(rollout, in_axes=(None, None, 0, None)))
+_turn = jax.jit(turn)
 
 
 def _run(strategy: Strategy, space: Space, seed: int, mode: int = FINE) -> tuple[State, Rollout]:
     return _program(strategy, space, jax.random.key(seed), np.int32(mode))
 
 
-def check_points(strategy: Strategy) -> None:
+def check_points(strategy: Strategy, spaces: tuple[Space, ...] = (PLAIN, MIXED)) -> None:
     """Points have the promised shape and dtype and lie in the unit cube, whatever the space."""
-    for space in (PLAIN, MIXED):
+    for space in spaces:
         _, out = _run(strategy, space, 0)
         assert out.units.shape == (GENERATIONS, strategy.population, space.dim), out.units.shape
         assert out.units.dtype == default_dtype(), out.units.dtype
@@ -135,17 +144,10 @@ def check_vmap(strategy: Strategy) -> None:
 def check_loop(strategy: Strategy) -> None:
     """A loop of compiled steps equals the scan."""
     key, sized = jax.random.key(4), strategy.prepare(GENERATIONS * strategy.population)
-
-    @jax.jit
-    def step(strategy: Strategy, state: State, key: jax.Array, g: jax.Array) -> tuple[State, jax.Array]:
-        units, state = strategy.ask(state, strategy_key(key, g))
-        result, _ = _evaluate(strategy, PLAIN, units, jnp.int32(FINE), g)
-        return strategy.tell(state, units, result), units
-
     state = jax.jit(lambda s, k: s.init(PLAIN, init_key(k)))(sized, key)
     told = []
     for g in range(2):
-        state, units = step(sized, state, key, np.uint32(g))
+        state, units = _turn(sized, PLAIN, state, key, np.uint32(g))
         told.append(np.asarray(units))
     np.testing.assert_allclose(np.stack(told), np.asarray(_run(strategy, PLAIN, 4)[1].units)[:2], atol=5e-3)
 
@@ -179,9 +181,9 @@ def check_serialization(strategy: Strategy) -> None:
     data = [np.asarray(jax.random.key_data(x) if k else x) for x, k in zip(leaves, is_key)]
     read = serialization.msgpack_restore(serialization.msgpack_serialize({str(i): x for i, x in enumerate(data)}))
     back = [jax.random.wrap_key_data(read[str(i)]) if k else read[str(i)] for i, k in enumerate(is_key)]
-    ask = jax.jit(lambda s, st, k: s.ask(st, k)[0])
-    first = ask(sized, state, jax.random.key(1))
-    second = ask(sized, jax.tree.unflatten(treedef, back), jax.random.key(1))
+    key, g = jax.random.key(1), np.uint32(GENERATIONS)
+    _, first = _turn(sized, PLAIN, state, key, g)
+    _, second = _turn(sized, PLAIN, jax.tree.unflatten(treedef, back), key, g)
     np.testing.assert_array_equal(np.asarray(first), np.asarray(second))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import platform
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,16 +18,26 @@ from tests import shapes
 shapes.install()
 
 # most of a test's time is compilation: quick code generation here and in the processes that tests start (the long
-# campaigns, `make test-slow`, run what users run), and programs kept from one run to the next
+# campaigns and promises about bits, `make test-slow`, run what users run), and programs kept from one run to the next
 QUICK = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+# fused multiply-adds, which this code generator places differently from one program to another, came after AVX
+if platform.machine() in ("x86_64", "AMD64"):
+    QUICK += " --xla_cpu_max_isa=AVX"
 CACHE = Path(__file__).parents[1] / ".pytest_cache" / "programs"
 
 
+# a process may have 65,530 memory maps on Linux; a program takes three to six, and a megabyte with them
+MAPS, MOST_MAPS = Path("/proc/self/maps"), 6_000
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    if config.option.markexpr != "slow":
+    if not config.option.markexpr.startswith("slow"):
         os.environ["XLA_FLAGS"] = f"{QUICK} {os.environ.get('XLA_FLAGS', '')}"  # the last word is the caller's
     jax.config.update("jax_compilation_cache_dir", str(CACHE))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+    gc.set_threshold(100_000, 20, 50)  # tracing makes many objects and few circles
 
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -72,10 +83,11 @@ def counting() -> Iterator[Compilations]:
 
 @pytest.fixture(scope="module", autouse=True)
 def forget_programs() -> Iterator[None]:
-    """Each file's programs are dropped after it: thousands in one process use up the memory maps it may have."""
+    """Files share what they compile, until a process holds too many programs."""
     yield
-    jax.clear_caches()
-    gc.collect()
+    if not MAPS.exists() or MAPS.read_bytes().count(b"\n") > MOST_MAPS:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture

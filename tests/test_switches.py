@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import jax
 import jax.numpy as jnp
@@ -52,14 +52,15 @@ def test_every_registered_strategy_is_here() -> None:
     assert set(STRATEGIES) == set(jhpo.strategies.REGISTRY)
 
 
-def searches() -> list:
-    """Every strategy under every switch; a model fitted operation by operation is slow."""
+def under_switches(names: Iterable[str]) -> pytest.MarkDecorator:
+    """These strategies under every switch; a model fitted operation by operation is slow."""
     slow = {("bayes", "jax_disable_jit")}
-    pairs = [(name, switch) for name in STRATEGIES for switch in SWITCHES]
-    return [pytest.param(*pair, marks=pytest.mark.slow) if pair in slow else pair for pair in pairs]
+    pairs = [(name, switch) for name in names for switch in SWITCHES]
+    cases = [pytest.param(*pair, marks=pytest.mark.slow) if pair in slow else pair for pair in pairs]
+    return pytest.mark.parametrize(("name", "switch"), cases, indirect=["switch"])
 
 
-@pytest.mark.parametrize(("name", "switch"), searches(), indirect=["switch"])
+@under_switches(STRATEGIES)
 def test_minimize_and_study_run_as_without(name: str, switch: str) -> None:
     strategy = STRATEGIES[name]
     budget = 12 if name in ("hypergradient", "chain") else 2 * max(strategy.population, 3)
@@ -75,7 +76,7 @@ def test_minimize_and_study_run_as_without(name: str, switch: str) -> None:
     assert study.best is not None and np.isfinite(study.best.value)
 
 
-@pytest.mark.parametrize("name", ["pso", "cmaes", "de", "bayes"])
+@under_switches(["pso", "cmaes", "de", "bayes"])
 def test_ask_tell_and_run(name: str, switch: str) -> None:
     strategy = STRATEGIES[name]
     state = strategy.init(SPACE, jax.random.key(0))

@@ -47,9 +47,8 @@ def test_a_broken_part_is_recorded_and_the_later_ones_run(tmp_path, kind):
             )
         if name == "accelerator.py":
             text = text.replace("HERE.parent\n", f"Path({str(ROOT)!r})\n").replace("GRACE = 10.0", "GRACE = 0.5")
-            text = text.replace(
-                '"populations": Part("accelerator_speed", 90)', '"populations": Part("accelerator_speed", 4)'
-            )
+            if kind == "hangs":
+                text = text.replace('Part("accelerator_speed", 90)', 'Part("accelerator_speed", 4)')
         (tmp_path / name).write_text(text)
     done, lines = run(tmp_path, "--parts", "populations", "device", script=tmp_path / "accelerator.py")
     assert done.returncode == 1

@@ -70,6 +70,7 @@ def test_a_search_compiles_the_objective_and_the_strategy_once(count_compilation
     def fresh(hp):
         return (hp["x"] - 0.3) ** 2 + hp["y"] ** 2
 
+    jax.clear_caches()
     jhpo.minimize(objective, SPACE, RandomSearch(9), budget=9)  # whatever JAX compiles for its own housekeeping
     with count_compilations() as seen:
         jhpo.minimize(fresh, SPACE, PSO(9), budget=90)

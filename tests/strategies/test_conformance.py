@@ -10,7 +10,7 @@ from jhpo.strategies import REGISTRY, strategy_class
 
 BASELINES = {"random", "sobol", "grid"}  # they do not learn
 OPTIONS: dict[str, dict] = {name: {"population": 12} for name in REGISTRY} | {
-    "bayes": {"batch": 4},
+    "bayes": {"batch": 4, "candidates": 128, "starts": 2, "fit_iterations": 8, "search_iterations": 8},
     "chain": {"search": "pso(population=12)", "polish": "hypergradient(population=2)"},
 }
 
@@ -38,7 +38,7 @@ DOUBLE = [pytest.param(n, marks=pytest.mark.slow) if n == "bayes" else n for n i
 
 @pytest.mark.parametrize("name", DOUBLE)
 def test_points_in_float64(name: str, x64: None) -> None:
-    testing.check_points(instance(name))
+    testing.check_points(instance(name), (testing.MIXED,))
 
 
 def test_a_strategy_that_breaks_a_promise_is_caught() -> None:

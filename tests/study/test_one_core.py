@@ -114,6 +114,7 @@ def assert_one_search(result, study, summary):
             _ = study.best
 
 
+@pytest.mark.exact
 @pytest.mark.parametrize("direction", ["minimize", "maximize"])
 @pytest.mark.parametrize("name", SEARCHES)
 def test_a_search_in_memory_and_a_study_are_one(name, direction):
