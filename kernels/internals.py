@@ -8,13 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import jax
 from jax.experimental.compilation_cache import compilation_cache
 from jax.experimental.xla_metadata import set_xla_metadata
-from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Primitive, jaxpr_as_fun
 from jax.interpreters import partial_eval
+
+if TYPE_CHECKING:
+    from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Primitive
+else:  # words of annotations: jax.extend imports Pallas, which takes a fifth as long as all of jhpo
+    ClosedJaxpr = Jaxpr = JaxprEqn = Primitive = Any
 
 __all__ = [
     "COMPILING",
@@ -34,6 +38,7 @@ __all__ = [
     "runnable",
     "shape_of",
     "unfused",
+    "with_constants",
 ]
 
 Outputs = TypeVar("Outputs")
@@ -71,6 +76,8 @@ def shape_of(variable: Any) -> jax.ShapeDtypeStruct:
 
 def is_literal(variable: object) -> bool:
     """An equation's input that is a number written into the program."""
+    from jax.extend.core import Literal
+
     return isinstance(variable, Literal)
 
 
@@ -81,7 +88,16 @@ def runnable(program: ClosedJaxpr) -> Callable[..., list[jax.Array]]:
     >>> runnable(jax.make_jaxpr(jnp.cos)(0.0))(0.0)[0].item()
     1.0
     """
+    from jax.extend.core import jaxpr_as_fun
+
     return jaxpr_as_fun(program)
+
+
+def with_constants(program: ClosedJaxpr, constants: Sequence[Any]) -> ClosedJaxpr:
+    """The traced program with other values of the arrays that it closes over."""
+    from jax.extend import core
+
+    return core.ClosedJaxpr(program.jaxpr, constants)
 
 
 def needed(program: Jaxpr, wanted: Sequence[bool]) -> list[bool]:

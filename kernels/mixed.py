@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 
-from jhpo.kernels.internals import ClosedJaxpr, runnable
+from jhpo.kernels.internals import runnable, with_constants
 
 Tree = Any
 
@@ -81,7 +81,7 @@ def mixed_value_and_grad(fun: Callable[..., Any], has_aux: bool = False) -> Call
 
         def call(point: Tree) -> Any:
             inner, (consts, leaves) = point
-            out = runnable(ClosedJaxpr(closed.jaxpr, consts))(*jax.tree.leaves(inner), *leaves)
+            out = runnable(with_constants(closed, consts))(*jax.tree.leaves(inner), *leaves)
             return jax.tree.unflatten(jax.tree.structure(shape), out)
 
         scalar = (lambda point: call(point)[0]) if has_aux else call

@@ -41,3 +41,13 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(jhpo.InvalidArgument, match="folder: expected one that can be made"):
         jhpo.use_compilation_cache(tmp_path / "file" / "inside")
+
+
+def test_a_study_imports_no_more_than_it_needs():
+    """Half of the time that `import jhpo` takes is what these would add."""
+    program = "import sys, jax; import jhpo; jhpo.Study, jhpo.PSO; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    loaded = set(done.stdout.split())
+    assert "jhpo.study.study" in loaded
+    assert not loaded & {"jhpo.gradients", "jax.extend", "optax", "flax", "sqlalchemy", "pandas", "rich", "optuna"}

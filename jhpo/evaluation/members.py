@@ -9,7 +9,6 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from jhpo.devices import over_devices
-from jhpo.gradients.units import value_and_unit_grad
 from jhpo.keys import trial_keys
 from jhpo.lifetimes import programs
 from jhpo.space.declared import value_key
@@ -49,6 +48,8 @@ def _member(
 ) -> tuple[jax.Array, jax.Array | None]:
     """Value and, if requested, gradient of one member: ``float[]``, ``float[d]``, of the unit's dtype."""
     if request.grad:
+        from jhpo.gradients.units import value_and_unit_grad  # a third of the import of a Study, for few of them
+
         value, grad = value_and_unit_grad(
             trainable, space, unit, key, horizon=request.horizon, metric=metric, static=static.values
         )

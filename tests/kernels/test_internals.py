@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 from jax.ad_checkpoint import checkpoint_name
+from jax.extend import core
 
 from jhpo.kernels import internals
 from jhpo.kernels.programs import equations, replaced
@@ -71,15 +72,15 @@ def test_programs_run_as_functions() -> None:
     program = jax.make_jaxpr(lambda x, y: (x + y, jnp.float32(2) * y))(1.0, 2.0)
     assert [float(v) for v in jax.jit(internals.runnable(program))(1.0, 2.0)] == [3.0, 4.0]
     row = jnp.arange(2.0)
-    other = internals.ClosedJaxpr(jax.make_jaxpr(lambda x: x + row)(1.0).jaxpr, [jnp.ones(2)])
+    other = internals.with_constants(jax.make_jaxpr(lambda x: x + row)(1.0), [jnp.ones(2)])
     assert internals.runnable(other)(1.0)[0].tolist() == [2.0, 2.0]
 
 
 def test_equations_are_exchanged_in_programs() -> None:
     """Breaks `jhpo.kernels.programs.replaced`, on which `wide_sums` and `defined_at_zeros` stand."""
     program = jax.make_jaxpr(jax.jit(jnp.sin))(0.0)
-    assert isinstance(program, internals.ClosedJaxpr) and isinstance(program.jaxpr, internals.Jaxpr)
-    assert all(isinstance(e, internals.JaxprEqn) for e in equations(program.jaxpr))
+    assert isinstance(program, core.ClosedJaxpr) and isinstance(program.jaxpr, core.Jaxpr)
+    assert all(isinstance(e, core.JaxprEqn) for e in equations(program.jaxpr))
     changed = replaced(program, lambda e: jnp.cos if e.primitive.name == "sin" else None)
     assert internals.runnable(changed)(0.0)[0] == 1.0
 
