@@ -50,6 +50,21 @@ def safe_sqrt(x: Float[Array, "*s"] | float) -> Float[Array, "*s"]:
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1.0)), 0.0)
 
 
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1, 2))
+def held(x: Float[Array, "*s"], low: float, high: float) -> Float[Array, "*s"]:
+    """``x`` within bounds that only rounding leaves: the derivative passes there too.
+
+    >>> held(jnp.asarray(1.5), 0.0, 1.0).tolist(), jax.grad(held)(1.5, 0.0, 1.0).tolist()
+    (1.0, 1.0)
+    """
+    return jnp.clip(x, low, high)
+
+
+@held.defjvp
+def _held_jvp(low: float, high: float, primals: tuple[Any], tangents: tuple[Any]) -> tuple[jax.Array, jax.Array]:
+    return held(primals[0], low, high), tangents[0]
+
+
 def log1mexp(x: Float[Array, "*s"] | float) -> Float[Array, "*s"]:
     """``log(1 - exp(-x))`` for ``x > 0`` without cancellation (Maechler, 2012).
 

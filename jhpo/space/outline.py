@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
+from jhpo.kernels.numerics import held
 from jhpo.space.cells import Array, LogCells, log_centre, log_index
 
 
@@ -109,7 +110,7 @@ def cell_centre(outline: Outline, index: jax.Array, dtype: DTypeLike) -> jax.Arr
 
 def snap(outline: Outline, unit: jax.Array) -> jax.Array:
     """Discrete coordinates to cell centres; the gradient of continuous ones passes."""
-    clipped = unit + jax.lax.stop_gradient(jnp.clip(unit, 0.0, 1.0) - unit)
+    clipped = held(unit, 0.0, 1.0)
     if outline.cells is None:
         return clipped
     discrete = jnp.asarray(outline.cells) > 0

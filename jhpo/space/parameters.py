@@ -15,6 +15,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from jhpo.errors import InvalidArgument, InvalidSpace, invalid
+from jhpo.kernels.numerics import held
 from jhpo.space.declared import conditions_of, finite, plain, prior_of, shape_of, to_plain, value_key
 from jhpo.space.log_table import log_table
 
@@ -179,7 +180,7 @@ class Float(Parameter):
                 out = jax.nn.sigmoid(z)
             case _:
                 out = z
-        return out + jax.lax.stop_gradient(jnp.clip(out, self.low, self.high) - out)
+        return held(out, self.low, self.high)
 
     def unit(self, value: ArrayLike, xp: ModuleType = jnp) -> Any:
         """Values to ``float[...]`` in [0, 1]."""
