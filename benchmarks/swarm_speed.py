@@ -56,7 +56,7 @@ def step(rule: swarm.Rule, c: swarm.Coefficients, s: swarm.Swarm, key: jax.Array
     value = objective(s.position)
     improved = value < s.merit
     merit = jnp.where(improved, value, s.merit)
-    return swarm.remember(rule, s, rows, s.position, improved, merit, merit.min() < s.merit.min()), None
+    return swarm.remember(rule, s, rows, s.position, improved, merit), None
 
 
 @functools.partial(jax.jit, static_argnames=("rule", "generations"), donate_argnums=2)

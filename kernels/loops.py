@@ -40,12 +40,17 @@ def apart(f: F) -> F:
     return wrapper  # type: ignore[return-value]
 
 
+def width(n: int) -> int:
+    """How many of n rows `abreast` puts side by side."""
+    return math.gcd(n, _ABREAST)
+
+
 def abreast(n: int, *arrays: jax.Array) -> tuple[jax.Array, ...]:
     """Arrays for n rows with up to 16 rows side by side: ``[n, d]`` to ``[n / k, k d]``, the same row-major numbers.
 
     What is the same for all rows, ``[1, d]``, is repeated for those side by side; ``[1, 1]`` stays.
     """
-    k = math.gcd(n, _ABREAST)
+    k = width(n)
     return tuple(
         a.reshape(n // k, -1) if a.shape[0] == n else jnp.tile(a, (1, k)) if a.shape[1] > 1 else a for a in arrays
     )
@@ -94,6 +99,35 @@ def most(count: jax.Array) -> jax.Array:
 @most.def_vmap
 def _most_of_a_batch(size: int, batched: list[bool], count: jax.Array) -> tuple[jax.Array, bool]:
     return (jnp.max(count) if batched[0] else count), False
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def seldom(f: Callable[..., Any], due: jax.Array, carry: Any, *others: Any) -> Any:
+    """``f(carry, *others)`` if it is due, else the carry: for what happens now and then to large arrays.
+
+    A loop of one turn or none: a `lax.cond` copies what it hands on, and works both ways under vmap; this leaves the
+    carry where it is, and works if one of a batch has to. Derivatives are those of the `lax.cond`.
+
+    >>> seldom(lambda x, y: x + y, jnp.asarray(True), jnp.ones(2), jnp.ones(2)).tolist()
+    [2.0, 2.0]
+    """
+
+    def turn(state: tuple[jax.Array, Any]) -> tuple[jax.Array, Any]:
+        # what the loop does not change XLA would compute before it, whether it is due or not
+        now, held = jax.lax.optimization_barrier((state[0], others))
+        return jnp.zeros_like(now), f(state[1], *held)
+
+    return jax.lax.while_loop(lambda state: state[0], turn, (due, carry))[1]
+
+
+@seldom.defjvp
+def _seldom_jvp(f: Callable[..., Any], primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
+    due, carry, *others = primals
+    return jax.jvp(
+        lambda carry, *others: jax.lax.cond(due, f, lambda carry, *_: carry, carry, *others),
+        (carry, *others),
+        tangents[1:],
+    )
 
 
 def wide_sums(f: F) -> F:

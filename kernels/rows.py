@@ -37,3 +37,13 @@ def put(a: jax.Array, rows: Rows, new: jax.Array) -> jax.Array:
     if isinstance(rows, Window):
         return lax.dynamic_update_slice_in_dim(a, new, rows.start, 0)
     return new if rows is None else a.at[rows].set(new, unique_indices=True)
+
+
+def take_abreast(a: jax.Array, rows: Rows, k: int) -> jax.Array:
+    """Those n rows of float[m, d], k of them side by side: float[n / k, k d].
+
+    A window begins at a multiple of its length, and k divides that; m as well.
+    """
+    if isinstance(rows, Window):
+        return take(a.reshape(-1, k * a.shape[1]), window(rows.start // k, len(rows.rows) // k))
+    return take(a, rows).reshape(-1, k * a.shape[1])

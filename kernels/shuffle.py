@@ -27,7 +27,10 @@ def _hash(x: jax.Array, salt: jax.Array) -> jax.Array:
 
 
 def permuted(
-    key: Key[Array, ""], position: Int[Array, "*s"], n: int, number: Int[Array, ""] | UInt[Array, ""] | int = 0
+    key: Key[Array, ""],
+    position: Int[Array, "*s"],
+    n: int | jax.Array,
+    number: Int[Array, ""] | UInt[Array, ""] | int = 0,
 ) -> Int[Array, "*s"]:
     """Images of ``position`` under a random permutation of ``range(n)``: the swap-or-not shuffle.
 
@@ -37,7 +40,7 @@ def permuted(
     Args:
       key: a sequence of permutations.
       position: ``int32[...]`` in [0, n).
-      n: number of elements, 1 <= n <= 2**31 - 1.
+      n: number of elements, 1 <= n <= 2**31 - 1; may be traced, ``int32[]``.
       number: ``uint32[]``, which permutation of the sequence.
 
     Returns:
@@ -51,7 +54,7 @@ def permuted(
     # the seed is the same for the whole sequence, so that a training loop need not hash the key at every step
     first = jnp.asarray(number, jnp.uint32) * jnp.uint32(2 * ROUNDS)
     rounds = scramble(first + jnp.arange(2 * ROUNDS, dtype=jnp.uint32), seeds(key, 1)[0])
-    size = jnp.uint32(n)
+    size = jnp.asarray(n).astype(jnp.uint32)
 
     x = position.astype(jnp.uint32)
     for r in range(ROUNDS):

@@ -6,11 +6,14 @@
 
 from __future__ import annotations
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jhpo.kernels import counter_random
+from jhpo.kernels.loops import apart
 
 TOPOLOGIES = ("global", "ring", "vonneumann", "random", "informants")
 
@@ -37,45 +40,52 @@ def _drawn(counter: jax.Array, active: jax.Array | int, seed: jax.Array) -> jax.
     return counter_random.scale(counter_random.scramble(counter, seed), active)
 
 
-def best_of(candidates: jax.Array, ids: jax.Array, merit: jax.Array) -> jax.Array:
-    """``int32[n]``: the best among each particle and its candidates ``int32[n, k]``."""
+def best_of(candidates: jax.Array, ids: jax.Array, merit: jax.Array, there: jax.Array | None = None) -> jax.Array:
+    """``int32[n]``: the best among each particle and its candidates ``int32[k, n]``, or those that are ``there``."""
     best, least = ids, merit[ids]
-    for slot in range(candidates.shape[1]):  # a handful of informants
-        other = candidates[:, slot]
+    for slot, other in enumerate(candidates):  # a handful of informants
         better = merit[other] < least
+        if there is not None:
+            better = better & there[slot]
         best, least = jnp.where(better, other, best), jnp.where(better, merit[other], least)
     return best
 
 
-def informed_by(targets: jax.Array, merit: jax.Array) -> jax.Array:
-    """``int32[m]``: the best of those that chose to inform each particle, and itself.
+def informants_of(ids: jax.Array, active: jax.Array | int, mean: int, seed: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Informants of each particle in Clerc's standard swarms, where every particle informs ``mean`` others at random.
 
-    ``targets`` is int32[m, k]: whom each particle informs (Clerc's standard swarms). A particle may be informed by
-    none or by many, so the graph is turned round by two scatters and no m x m matrix.
+    A particle is then informed by none or by many, nearly as often as Poisson's law says: that number is drawn here, up
+    to three deviations above its mean, and so many informants. Nobody has to be asked whom he informs.
+
+    Returns:
+      ``int32[k, n]`` candidates, and ``bool[k, n]``, which of them inform.
     """
-    m, k = targets.shape
-    ids = jnp.arange(m, dtype=jnp.int32)
-    to, sender, sent = targets.reshape(-1), jnp.repeat(ids, k), jnp.repeat(merit, k)
-    least = merit.at[to].min(sent)
-    nobody = jnp.int32(m)
-    best = jnp.full((m,), nobody).at[to].min(jnp.where(sent == least[to], sender, nobody))
-    return jnp.where((merit <= least) | (best == nobody), ids, best)
+    slots = mean + math.ceil(3 * math.sqrt(mean))
+    words = _words(slots + 1, ids, seed)
+    terms = np.cumsum([0.0] + [math.log(mean / k) for k in range(1, slots)]) - mean
+    fewer = np.exp(terms).cumsum()  # probability of at most 0, 1, ... informants
+    more = counter_random.unit(words[slots])[None, :] >= jnp.asarray(fewer, jnp.float32)[:, None]
+    return counter_random.scale(words[:slots], active), more
+
+
+@apart
+def _words(count: int, ids: jax.Array, seed: jax.Array) -> jax.Array:
+    """``uint32[count, n]`` of the stream: rows of many particles, which a CPU computes several at a time."""
+    row = jnp.arange(count, dtype=jnp.uint32)[:, None]
+    return counter_random.scramble(ids.astype(jnp.uint32)[None, :] * np.uint32(count) + row, seed)
 
 
 def leaders(
     topology: str, ids: jax.Array, merit: jax.Array, active: jax.Array | int, informants: int, seed: jax.Array
 ) -> jax.Array:
-    """``int32[n]``: the best informant of the particles ``ids``, themselves included.
+    """``int32[n]``: the best informant of the particles ``ids``, themselves included; "global" is no graph to ask.
 
     >>> import jax.numpy as jnp
     >>> merit, ids = jnp.array([5.0, 1.0, 4.0, 3.0, 2.0]), jnp.arange(5, dtype=jnp.int32)
     >>> leaders("ring", ids, merit, 5, 2, jnp.zeros(2, jnp.uint32)).tolist()
     [1, 1, 1, 4, 4]
     """
-    if topology == "global":
-        return jnp.broadcast_to(jnp.argmin(merit).astype(jnp.int32), ids.shape)
     if topology == "informants":
-        # the neighbours of everyone, in one long row
-        targets = _drawn(jnp.arange(merit.shape[0] * informants, dtype=jnp.uint32), active, seed)
-        return informed_by(targets.reshape(-1, informants), merit)[ids]
-    return best_of(neighbours(topology, ids, active, informants, seed), ids, merit)
+        candidates, there = informants_of(ids, active, informants, seed)
+        return best_of(candidates, ids, merit, there)
+    return best_of(neighbours(topology, ids, active, informants, seed).T, ids, merit)

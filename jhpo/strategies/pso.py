@@ -2,42 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 
 from jhpo.errors import check_integer, check_number, invalid
-from jhpo.kernels import swarm
-from jhpo.kernels.rows import Rows, put, take, window
+from jhpo.kernels import counter_random, swarm
+from jhpo.kernels.loops import seldom
+from jhpo.kernels.rows import Rows, take, window
 from jhpo.kernels.topology import TOPOLOGIES
 from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation, Strategy, default_dtype, feasible_value, static_field, strategy
-from jhpo.strategies.swarms import PRESETS, better, check_stability, lead, merit_of, one_of, owners, places, thrown
+from jhpo.strategies.swarm_memory import (
+    SPREAD,
+    PSOState,
+    absorbed,
+    best_of,
+    bound,
+    competing,
+    learned,
+    noisy,
+    plain,
+    restarted,
+)
+from jhpo.strategies.swarms import PRESETS, check_stability, one_of, places
 
 RESTARTS = ("grow", "same", "none")
 SMALL_BUDGET = 500  # evaluations below which forty particles hardly move
-SPREAD = 1e-12  # widest extent of a swarm, in units of the cube, that counts as collapsed
-
-
-class PSOState(NamedTuple):
-    """m = particles * max_growth rows; the first ``active`` of them take part."""
-
-    space: Space  # static
-    swarm: swarm.Swarm  # particles in the unit cube, float[m, d] each
-    value: jax.Array  # float[m], of each particle's best, +inf before the first success; a running mean with noise
-    violation: jax.Array  # float[m], how far that is from feasible: 0 if it is, +inf before the first success
-    seen: jax.Array  # float[m], evaluations in value; float[0] without noise
-    scatter: jax.Array  # float[2], with noise: sum of squared deviations of the re-evaluations, and their number
-    rows: jax.Array  # int32[n], the particles asked for last, where they are no block: of a cso swarm; else int32[0]
-    again: jax.Array  # bool[n], which of them were asked for their best again; bool[0] without noise
-    active: jax.Array  # int32[], particles taking part
-    turn: jax.Array  # int32[], asks since the last restart
-    stale: jax.Array  # int32[], tells since the swarm's best improved
-    best_unit: jax.Array  # float[d], best of the earlier swarms
-    best_value: jax.Array  # float[], its value
-    best_violation: jax.Array  # float[], +inf if there is none
-    restarts: jax.Array  # int32[], so far
+_LOOKED_AT = 16  # particles that tell at once that a swarm has not collapsed
+_PLACES, _RESTART = 1, 2  # what else a generation's key is folded with
 
 
 @strategy
@@ -168,19 +162,23 @@ class PSO(Strategy):
         return self._particles * (self.max_growth if self.restart == "grow" else 1)
 
     def init(self, space: Space, key: jax.Array) -> PSOState:
-        dtype, n, m = default_dtype(), self.population, self._rows
+        dtype, n, m, first = default_dtype(), self.population, self._rows, self._particles
         k_place, k_swarm = jax.random.split(key)
         noisy_rows, asked = (m, n) if self.noisy else (0, 0)
+        # rows of larger swarms lie outside of the cube, where nobody is
+        outside = jnp.full((m - first, space.dim), -1, dtype)
+        start = jnp.concatenate([places(space, k_place, first, dtype, even=True), outside])
+        created = swarm.create(self.rule, k_swarm, start, 0.0, 1.0)
         return PSOState(
             space=space,
-            swarm=swarm.create(self.rule, k_swarm, places(space, k_place, m, dtype, even=True), 0.0, 1.0),
+            swarm=created._replace(failures=jnp.zeros_like(created.failures)),  # counted from the first move
             value=jnp.full((m,), jnp.inf, dtype),
             violation=jnp.full((m,), jnp.inf, dtype),
             seen=jnp.zeros((noisy_rows,), dtype),
             scatter=jnp.zeros((2,), dtype),
             rows=jnp.arange(n if self._competing else 0, dtype=jnp.int32),
             again=jnp.zeros((asked,), bool),
-            active=jnp.asarray(self._particles, jnp.int32),
+            active=jnp.asarray(first, jnp.int32),
             turn=jnp.zeros((), jnp.int32),
             stale=jnp.zeros((), jnp.int32),
             best_unit=jnp.asarray(space.default_unit(), dtype),
@@ -190,130 +188,59 @@ class PSO(Strategy):
         )
 
     def ask(self, state: PSOState, key: jax.Array) -> tuple[jax.Array, PSOState]:
-        k_move, k_lost, k_restart = jax.random.split(key, 3)
         if self.restart != "none":
-            # a loop of one turn or none: a cond copies the arrays of the swarm, and under vmap makes every restart
-            state, _ = jax.lax.while_loop(
-                lambda carry: carry[1],
-                lambda carry: (self._restarted(carry[0], k_restart), jnp.zeros((), bool)),
-                (state, self._exhausted(state)),
-            )
+            stuck, near = self._stuck(state), self._near(state)
+            state = seldom(_restarted, stuck | near, state, stuck, key)
         n, old = self.population, state.swarm
         blocks = state.active // n
         fresh = state.turn < blocks  # the first round evaluates the places where the particles start
         block = state.turn % blocks
-        stalled = old.stalled & (block == 0)  # informants change between two rounds, not within one
+        # informants change between two rounds, not within one
+        old = old._replace(stalled=old.stalled & (block == 0))
         rows: Any  # a block of particles, or the losers of a generation of pairs
         moved, rows, x, velocity = swarm.move(
             self.rule,
             self._coefficients(old.position.dtype),
-            old._replace(stalled=stalled),
-            k_move,
+            old,
+            key,
             generation=jnp.maximum(state.turn // blocks - 1, 0),
             block=(n, block, state.active),
         )
         if self._competing:
             rows = jnp.where(fresh, block * n + jnp.arange(n, dtype=jnp.int32), rows)
-        x = jnp.where(fresh, take(old.position, rows), x)
-        velocity = jnp.where(fresh, take(old.velocity, rows), velocity)
-        lost = ~fresh & jnp.isinf(take(state.violation, rows))
-        x, velocity = jax.lax.cond(lost.any(), thrown, lambda x, v, *_: (x, v), x, velocity, lost, k_lost)
+        new = fresh | jnp.isinf(take(state.violation, rows))
+        x, velocity = seldom(_started, new.any(), (x, velocity), self, state, rows, new, fresh, key)
         units, again = x, state.again
         if self.noisy:
-            again = ~fresh & ~lost & self._uncertain(state, rows)
+            again = ~new & self._uncertain(state, rows)
             units = jnp.where(again[:, None], take(old.best, rows), x)
             x = jnp.where(again[:, None], take(old.position, rows), x)
             velocity = jnp.where(again[:, None], take(old.velocity, rows), velocity)
-        kept = old._replace(
-            links=jnp.where(fresh, old.links, moved.links),
-            exemplar=jnp.where(fresh, old.exemplar, moved.exemplar),
-            failures=jnp.where(fresh, old.failures, moved.failures),
-        )
-        placed = swarm.placed(kept, rows, x, velocity)
+        placed = swarm.placed(moved, rows, x, velocity)
         asked = rows if self._competing else state.rows
         return units, state._replace(swarm=placed, rows=asked, again=again, turn=state.turn + 1)
 
     def tell(self, state: PSOState, units: jax.Array, result: Evaluation) -> PSOState:
         value, violation = (a.astype(state.value.dtype) for a in feasible_value(result))
         rows = self._asked(state)
-        old_value, old_violation = take(state.value, rows), take(state.violation, rows)
-        improved = better(violation, value, old_violation, old_value)
-        if self._competing:  # its memory is where the particles are; one whose result is pending stays where it was
-            improved = jnp.ones_like(improved) if result.mask is None else result.mask
-            units = jnp.where(improved[:, None], units, take(state.swarm.best, rows))
-        new_value, new_violation = value, violation
-        count, scatter = state.seen, state.scatter
-        if self.noisy:
-            seen = take(count, rows)
-            repeated = state.again & jnp.isfinite(violation)
-            improved = improved & ~state.again
-            delta = jnp.where(repeated, value - old_value, 0)
-            mean = old_value + delta / (seen + 1)
-            squares = (delta * jnp.where(repeated, value - mean, 0)).sum()
-            scatter = scatter + jnp.stack([squares, repeated.sum().astype(delta.dtype)])
-            count = put(count, rows, jnp.where(improved, 1, seen + repeated.astype(seen.dtype)))
-            new_value = jnp.where(repeated, mean, value)
-            new_violation = jnp.where(repeated, jnp.maximum(old_violation, violation), violation)
-            written = improved | repeated
-        else:
-            written = improved
-        best_value, best_violation = lead(state.value, state.violation)
-        values = put(state.value, rows, jnp.where(written, new_value, old_value))
-        violations = put(state.violation, rows, jnp.where(written, new_violation, old_violation))
-        gained = (improved & better(violation, value, best_violation, best_value)).any()
-        merit = merit_of(values, violations, result.constraint)
-        memory = swarm.remember(self.rule, state.swarm, rows, units, improved, merit, gained)
-        begins = (state.turn - 1) % (state.active // self.population) == 0
-        memory = memory._replace(stalled=memory.stalled & (begins | state.swarm.stalled))
         if self._competing:
-            memory = memory._replace(position=memory.best)
-        waited = jnp.asarray(True) if result.mask is None else result.mask.any()
-        return state._replace(
-            swarm=memory,
-            value=values,
-            violation=violations,
-            seen=count,
-            scatter=scatter,
-            stale=jnp.where(gained, 0, state.stale + waited.astype(jnp.int32)),
-        )
+            told = competing(state, rows, units, value, violation, result.mask)
+        elif self.noisy:
+            state, told = noisy(state, rows, units, value, violation)
+        else:
+            told = plain(state, rows, units, value, violation)
+        return learned(self.rule, self.population, state, rows, told, result)
 
     def absorb(self, state: PSOState, units: jax.Array, result: Evaluation) -> PSOState:
         """Late results go to their particles; other points replace the worst personal bests that they beat."""
-        value, violation = (a.astype(state.value.dtype) for a in feasible_value(result))
-        old, units = state.swarm, units.astype(state.swarm.best.dtype)
-        m, k = self._rows, min(units.shape[0], self._particles)
-        own = owners(old.position, units)
-        mine = jnp.zeros((m,), bool).at[own].set(True, mode="drop")
-        worst = jnp.lexsort(
-            (-state.value, -state.violation, mine | (jnp.arange(m, dtype=jnp.int32) >= state.active))
-        ).astype(jnp.int32)
-        given = jnp.lexsort((value, violation))[:k]  # best first
-        row = jnp.where(own[given] < m, own[given], worst[:k])
-        turn = jnp.arange(k, dtype=jnp.int32)
-        first = jnp.full((m,), jnp.int32(k)).at[row].min(turn)[row] == turn
-        wins = first & better(violation[given], value[given], state.violation[row], state.value[row])
-        at = jnp.where(wins, row, m)  # out of range: dropped
-        write = lambda a, new: a.at[at].set(new, mode="drop")  # noqa: E731
-        values, violations = write(state.value, value[given]), write(state.violation, violation[given])
-        best = write(old.best, units[given])
-        changed = old._replace(best=best, merit=merit_of(values, violations, result.constraint))
-        if self._competing:
-            changed = changed._replace(position=best)
-        seen = write(state.seen, jnp.ones((k,), state.seen.dtype)) if self.noisy else state.seen
-        return state._replace(swarm=changed, value=values, violation=violations, seen=seen)
+        return absorbed(self.rule, self._particles, state, units, result)
 
     def best(self, state: PSOState) -> tuple[jax.Array, jax.Array]:
         """Best point so far, ``float[d]``, and its value (+inf if nothing succeeded).
 
         With noise the upper bound mean + s / sqrt(count) decides, and is the value.
         """
-        value = self._bound(state, 1.0)
-        row = jnp.argmin(jnp.where(state.violation == state.violation.min(), value, jnp.inf))
-        mine = better(state.violation[row], value[row], state.best_violation, state.best_value)
-        return (
-            jnp.where(mine, state.swarm.best[row], state.best_unit),
-            jnp.where(mine, value[row], state.best_value),
-        )
+        return best_of(state)
 
     def _asked(self, state: PSOState) -> Rows:
         """The particles asked for last: cso's losers, the whole swarm where that is all it has, or a block."""
@@ -326,17 +253,10 @@ class PSO(Strategy):
         names = swarm.Coefficients._fields
         return swarm.Coefficients(*(jnp.asarray(getattr(self, name), dtype) for name in names))
 
-    def _bound(self, state: PSOState, side: float) -> jax.Array:
-        """Values, or with noise their confidence bound on one side."""
-        if not self.noisy:
-            return state.value
-        spread = jnp.sqrt(state.scatter[0] / jnp.maximum(state.scatter[1], 1))
-        return state.value + side * spread / jnp.sqrt(jnp.maximum(state.seen, 1))
-
     def _uncertain(self, state: PSOState, rows: Rows) -> jax.Array:
         """``bool[n]``: the feasible bests with the lowest lower bounds, on average the share of a block."""
         feasible = take(state.violation, rows) == 0
-        lower = jnp.where(feasible, take(self._bound(state, -1.0), rows), jnp.inf)
+        lower = jnp.where(feasible, take(bound(state, -1.0), rows), jnp.inf)
         share = jnp.asarray(self.reevaluate * self.population, lower.dtype)
         due = jnp.floor((state.turn + 1).astype(lower.dtype) * share) - jnp.floor(
             state.turn.astype(lower.dtype) * share
@@ -344,41 +264,59 @@ class PSO(Strategy):
         rank = jnp.argsort(jnp.argsort(lower)).astype(lower.dtype)
         return (rank < due) & jnp.isfinite(lower)
 
-    def _exhausted(self, state: PSOState) -> jax.Array:
-        """Collapsed to a point (of the dtype's resolution), or nothing gained for long."""
-        x, dtype = state.swarm.position, state.swarm.position.dtype
-        there = (jnp.arange(x.shape[0], dtype=jnp.int32) < state.active)[:, None]
-        extent = jnp.where(there, x, -jnp.inf).max(axis=0) - jnp.where(there, x, jnp.inf).min(axis=0)
-        collapsed = (extent <= SPREAD).all()
+    def _begun(self, state: PSOState) -> jax.Array:
+        """``bool[]``: the swarm has moved, and some particle succeeded."""
+        return (state.turn > state.active // self.population) & jnp.isfinite(state.swarm.least)
+
+    def _stuck(self, state: PSOState) -> jax.Array:
+        """``bool[]``: nothing was gained for long."""
+        d, dtype = state.swarm.position.shape[1], state.swarm.position.dtype
+        if self.noisy:  # a mean that no longer falls says nothing
+            return jnp.zeros((), bool)
         blocks = (state.active // self.population).astype(dtype)
-        wait = 10 + 30 * x.shape[1] / state.active.astype(dtype)
+        wait = 10 + 30 * d / state.active.astype(dtype)
         stuck = state.stale.astype(dtype) >= blocks * jnp.asarray(self.patience, dtype) * wait
         if self.schedule == "linear":  # the search narrows at the end of the schedule, not before
             stuck = stuck & (state.turn.astype(dtype) >= blocks * jnp.asarray(self.horizon, dtype))
-        if self.noisy:  # a mean that no longer falls says nothing
-            stuck = jnp.zeros_like(stuck)
-        begun = state.turn > state.active // self.population
-        return begun & (collapsed | stuck) & jnp.isfinite(state.violation).any()
+        return stuck & self._begun(state)
 
-    def _restarted(self, state: PSOState, key: jax.Array) -> PSOState:
-        m, dtype = self._rows, state.swarm.position.dtype
-        unit, value = self.best(state)
-        feasible = jnp.minimum(state.best_violation, state.violation.min())
-        k_place, k_swarm = jax.random.split(key)
-        nothing = jnp.full((m,), jnp.inf, dtype)
-        return state._replace(
-            swarm=swarm.create(self.rule, k_swarm, places(state.space, k_place, m, dtype, even=False), 0.0, 1.0),
-            value=nothing,
-            violation=nothing,
-            seen=jnp.zeros_like(state.seen),
-            active=jnp.minimum(2 * state.active, m).astype(jnp.int32),
-            turn=jnp.zeros((), jnp.int32),
-            stale=jnp.zeros((), jnp.int32),
-            best_unit=unit,
-            best_value=value,
-            best_violation=feasible,
-            restarts=state.restarts + 1,
-        )
+    def _near(self, state: PSOState) -> jax.Array:
+        """``bool[]``: the first particles lie so near to each other that the swarm may have collapsed."""
+        few = state.swarm.position[: min(self._particles, _LOOKED_AT)]
+        return (few.max(axis=0) - few.min(axis=0) <= SPREAD).all() & self._begun(state)
+
+
+def _restarted(state: PSOState, stuck: jax.Array, key: jax.Array) -> PSOState:
+    return restarted(state, jax.random.fold_in(key, _RESTART), stuck)
+
+
+def _started(
+    moved: tuple[jax.Array, jax.Array],
+    strategy: PSO,
+    state: PSOState,
+    rows: Rows,
+    new: jax.Array,
+    fresh: jax.Array,
+    key: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+    """Places and velocities where particles that know nothing begin: at first evenly spread, later anywhere.
+
+    Args:
+      moved: float[n, d] each, of the particles that know something.
+      new: bool[n], which of them know nothing.
+      fresh: bool[], this is the first round of a swarm; later, those that still have failed rest where they are thrown.
+    """
+    x, velocity = moved
+    k_place, k_velocity = jax.random.split(jax.random.fold_in(key, _PLACES))
+    place = places(state.space, k_place, x.shape[0], x.dtype, even=False)
+    begin = swarm.launch(strategy.rule, counter_random.seeds(k_velocity, 1)[0], place, 0.0, 1.0)
+    begin = jnp.where(fresh, begin, 0)
+    # a given point that a competing particle has taken for its own is its place
+    stands = fresh & (state.restarts == 0)
+    stands = stands | (fresh & jnp.isfinite(take(state.violation, rows))) if strategy._competing else stands[None]
+    place = jnp.where(stands[:, None], take(state.swarm.position, rows), place)
+    begin = jnp.where(stands[:, None], take(state.swarm.velocity, rows), begin)
+    return jnp.where(new[:, None], place, x), jnp.where(new[:, None], begin, velocity)
 
 
 def swarm_for(evaluations: int | None) -> PSO:

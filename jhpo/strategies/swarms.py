@@ -69,19 +69,22 @@ def better(violation: jax.Array, value: jax.Array, than_violation: jax.Array, th
     return (violation < than_violation) | ((violation == than_violation) & (value < than_value))
 
 
-def lead(value: jax.Array, violation: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Value and violation of the best particle, float[] each."""
-    least = violation.min()
-    return jnp.where(violation == least, value, jnp.inf).min(), least
-
-
 def merit_of(value: jax.Array, violation: jax.Array, constraint: jax.Array | None) -> jax.Array:
-    """One number a particle, lower is better: its value, or its rank by Deb's rules where there are constraints."""
+    """One number a particle, lower is better: its value, or one that orders by Deb's rules where there are constraints.
+
+    That one is made of bits: a feasible value falls among the negative numbers, a violation among the positive ones,
+    each without the last two bits of its mantissa. Nothing has to be sorted.
+    """
     if constraint is None or constraint.shape[-1] == 0:
         return jnp.where(violation == 0, value, jnp.inf)
-    order = jnp.lexsort((value, violation))
-    rank = jnp.zeros_like(value).at[order].set(jnp.arange(value.shape[0], dtype=value.dtype), unique_indices=True)
-    return jnp.where(jnp.isinf(violation), jnp.inf, rank)
+    unsigned, bits = (jnp.uint32, 32) if value.dtype == jnp.float32 else (jnp.uint64, 64)
+    sign, quarter = (unsigned(1 << (bits - k)) for k in (1, 4))
+    value, lack = (lax.bitcast_convert_type(a + jnp.zeros((), a.dtype), unsigned) for a in (value, violation))
+    rising = jnp.where(value >= sign, ~value, value | sign)  # as an integer, it orders as the value does
+    feasible = ~((rising >> unsigned(2)) + quarter)
+    infeasible = (lack >> unsigned(2)) + unsigned(2) * quarter
+    number = lax.bitcast_convert_type(jnp.where(violation == 0, feasible, infeasible), violation.dtype)
+    return jnp.where(jnp.isinf(violation), jnp.inf, number)
 
 
 def places(space: Space, key: jax.Array, m: int, dtype: jnp.dtype, even: bool) -> jax.Array:
@@ -95,12 +98,6 @@ def places(space: Space, key: jax.Array, m: int, dtype: jnp.dtype, even: bool) -
     if even and space.dim <= MAX_DIM:
         return sobol(jnp.zeros((), jnp.uint32), m, space.dim, jax.random.bits(key, (space.dim,), jnp.uint32), dtype)
     return counter_random.uniform(counter_random.seeds(key, 1)[0], (m, space.dim), dtype)
-
-
-def thrown(x: jax.Array, v: jax.Array, lost: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Particles that never succeeded get a new place, and rest."""
-    place = counter_random.uniform(counter_random.seeds(key, 1)[0], x.shape, x.dtype)
-    return jnp.where(lost[:, None], place, x), jnp.where(lost[:, None], 0, v)
 
 
 def owners(position: jax.Array, units: jax.Array) -> jax.Array:

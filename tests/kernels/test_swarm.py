@@ -39,10 +39,9 @@ def search(f, rule, c, key, low, high, generations, n=N, d=D):
         value = jnp.where(jnp.isfinite(value), value, jnp.inf)
         old = s.merit if rows is None else s.merit[rows]
         improved = value < old
-        kept = value if rule.motion == "compete" else jnp.where(improved, value, old)
-        merit = kept if rows is None else s.merit.at[rows].set(kept)
+        merit = value if rule.motion == "compete" else jnp.where(improved, value, old)
         where = s.position if rows is None else s.position[rows]
-        return swarm.remember(rule, s, rows, where, improved, merit, merit.min() < s.merit.min())
+        return swarm.remember(rule, s, rows, where, improved, merit)
 
     def generation(s, kg):
         s, rows, x, v = swarm.move(rule, c, s, kg[0], low, high, generation=kg[1])
@@ -214,7 +213,7 @@ def test_a_million_particles_take_less_than_a_gibibyte():
         s = swarm.placed(*swarm.move(rule, c, s, key))
         value = largest(s.position)
         merit = jnp.minimum(s.merit, value)
-        return swarm.remember(rule, s, None, s.position, value < s.merit, merit, merit.min() < s.merit.min())
+        return swarm.remember(rule, s, None, s.position, value < s.merit, merit)
 
     used = jax.jit(step, donate_argnums=0).lower(swarms, jax.random.key(1)).compile().memory_analysis()
     total = used.argument_size_in_bytes + used.temp_size_in_bytes + used.output_size_in_bytes - used.alias_size_in_bytes
@@ -229,7 +228,8 @@ def test_positions_stay_inside(bounds, motion):
     assert (x >= -2).all() and (x <= 3).all()
     low, high = jnp.float32(0), jnp.float32(1)
     far = jnp.full((3, 2), 0.5, jnp.float32), jnp.array([[1e30, -1e30], [7.25, -7.25], [0.75, -0.75]], jnp.float32)
-    moved, _ = swarm.inside(swarm.Rule(bounds=bounds), *far, low.reshape(1, 1), high.reshape(1, 1))
+    box = swarm.Box(low.reshape(1, 1), high.reshape(1, 1))
+    moved, _ = swarm.inside(swarm.Rule(bounds=bounds), *far, box)
     assert ((moved >= 0) & (moved <= 1)).all()
     expected = {"absorb": [1.0, 0.0], "reflect": [0.75, 0.25], "periodic": [0.25, 0.75]}[bounds]
     np.testing.assert_allclose(moved[2], expected)
@@ -259,14 +259,23 @@ def test_inertia_schedules():
     assert 0.45 <= random <= 0.9
 
 
-def test_informants_are_those_that_chose_to_inform():
-    rng = np.random.default_rng(0)
-    merit = rng.permutation(30).astype(np.float32)
-    targets = rng.integers(0, 30, (30, 3)).astype(np.int32)
-    got = np.asarray(topology.informed_by(jnp.asarray(targets), jnp.asarray(merit)))
-    for j in range(30):
-        senders = [i for i in range(30) if j in targets[i]] + [j]
-        assert got[j] == min(senders, key=lambda i: merit[i])
+def test_a_particle_has_as_many_informants_as_if_each_informed_three():
+    n = 20_000
+    ids = jnp.arange(n, dtype=jnp.int32)
+    who, there = topology.informants_of(ids, n, 3, jnp.array([1, 2], jnp.uint32))
+    assert ((who >= 0) & (who < n)).all() and len(np.unique(who[0])) > 0.6 * n
+    got = np.bincount(np.asarray(there).sum(axis=0), minlength=10) / n
+    expected = np.bincount(np.bincount(np.random.default_rng(0).integers(0, n, 3 * n), minlength=n), minlength=10) / n
+    np.testing.assert_allclose(got, expected[: len(got)], atol=0.015)
+
+
+def test_the_leader_is_the_best_of_those_who_inform():
+    merit, ids = np.random.default_rng(0).permutation(30).astype(np.float32), np.arange(30, dtype=np.int32)
+    seed = jnp.array([5, 6], jnp.uint32)
+    who, there = map(np.asarray, topology.informants_of(jnp.asarray(ids), 30, 3, seed))
+    got = topology.leaders("informants", jnp.asarray(ids), jnp.asarray(merit), 30, 3, seed)
+    for i in range(30):
+        assert got[i] == min([*who[:, i][there[:, i]], i], key=lambda j: merit[j])
 
 
 @pytest.mark.parametrize(("graph", "degree"), [("ring", 2), ("vonneumann", 4)])

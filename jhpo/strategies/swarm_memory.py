@@ -1,0 +1,192 @@
+"""The state of a particle swarm, and what it keeps of results: plain, noisy, competing, or given by others."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jhpo.kernels import swarm
+from jhpo.kernels.loops import apart
+from jhpo.kernels.rows import Rows, put, take
+from jhpo.space.space import Space
+from jhpo.strategies.base import Evaluation, feasible_value
+from jhpo.strategies.swarms import better, merit_of, owners
+
+SPREAD = 1e-12  # widest extent of a swarm, in units of the cube, that counts as collapsed
+
+
+class PSOState(NamedTuple):
+    """m = particles * max_growth rows; the first ``active`` of them take part, and are written when first asked for."""
+
+    space: Space  # static
+    swarm: swarm.Swarm  # particles in the unit cube, float[m, d] each
+    value: jax.Array  # float[m], of each particle's best, +inf before the first success; a running mean with noise
+    violation: jax.Array  # float[m], how far that is from feasible: 0 if it is, +inf before the first success
+    seen: jax.Array  # float[m], evaluations in value; float[0] without noise
+    scatter: jax.Array  # float[2], with noise: sum of squared deviations of the re-evaluations, and their number
+    rows: jax.Array  # int32[n], the particles asked for last, where they are no block: of a cso swarm; else int32[0]
+    again: jax.Array  # bool[n], which of them were asked for their best again; bool[0] without noise
+    active: jax.Array  # int32[], particles taking part
+    turn: jax.Array  # int32[], asks since the last restart
+    stale: jax.Array  # int32[], tells since the swarm's best improved
+    best_unit: jax.Array  # float[d], best of the earlier swarms
+    best_value: jax.Array  # float[], its value
+    best_violation: jax.Array  # float[], +inf if there is none
+    restarts: jax.Array  # int32[], so far
+
+
+class Told(NamedTuple):
+    """What a generation of n particles is worth to them."""
+
+    units: jax.Array  # float[n, d]
+    improved: jax.Array  # bool[n], the particle's memory moves there
+    value: jax.Array  # float[n], of the memory from now on
+    violation: jax.Array  # float[n], likewise
+
+
+def plain(state: PSOState, rows: Rows, units: jax.Array, value: jax.Array, violation: jax.Array) -> Told:
+    """A particle remembers its best."""
+    return Told(units, *_better_ones(None, take(state.value, rows), take(state.violation, rows), value, violation))
+
+
+@apart  # so that the arrays of all particles are not read any more when they are written, and need no copy
+def _better_ones(
+    _: None, old_value: jax.Array, old_violation: jax.Array, value: jax.Array, violation: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    improved = better(violation, value, old_violation, old_value)
+    return improved, jnp.where(improved, value, old_value), jnp.where(improved, violation, old_violation)
+
+
+def competing(
+    state: PSOState, rows: Rows, units: jax.Array, value: jax.Array, violation: jax.Array, mask: jax.Array | None
+) -> Told:
+    """A particle's memory is where it is; one whose result is pending stays where it was."""
+    there = jnp.ones(value.shape, bool) if mask is None else mask
+    return Told(
+        jnp.where(there[:, None], units, take(state.swarm.best, rows)),
+        there,
+        jnp.where(there, value, take(state.value, rows)),
+        jnp.where(there, violation, take(state.violation, rows)),
+    )
+
+
+def noisy(
+    state: PSOState, rows: Rows, units: jax.Array, value: jax.Array, violation: jax.Array
+) -> tuple[PSOState, Told]:
+    """Values of bests that were asked for again are running means."""
+    found = plain(state, rows, units, value, violation)
+    old_value, seen = take(state.value, rows), take(state.seen, rows)
+    repeated = state.again & jnp.isfinite(violation)
+    improved = found.improved & ~state.again
+    delta = jnp.where(repeated, value - old_value, 0)
+    mean = old_value + delta / (seen + 1)
+    squares = (delta * jnp.where(repeated, value - mean, 0)).sum()
+    old_violation = take(state.violation, rows)
+    told = Told(
+        units,
+        improved,
+        jnp.where(repeated, mean, jnp.where(improved, value, old_value)),
+        jnp.where(repeated, jnp.maximum(old_violation, violation), jnp.where(improved, violation, old_violation)),
+    )
+    return state._replace(
+        scatter=state.scatter + jnp.stack([squares, repeated.sum().astype(delta.dtype)]),
+        seen=put(state.seen, rows, jnp.where(improved, 1, seen + repeated.astype(seen.dtype))),
+    ), told
+
+
+def learned(rule: swarm.Rule, population: int, state: PSOState, rows: Rows, told: Told, result: Evaluation) -> PSOState:
+    """The state after a generation."""
+    merit = merit_of(told.value, told.violation, result.constraint)
+    revised = state.seen.size > 0
+    memory = swarm.remember(rule, state.swarm, rows, told.units, told.improved, merit, revised=revised)
+    gained = ~memory.stalled
+    begins = (state.turn - 1) % (state.active // population) == 0
+    memory = memory._replace(stalled=memory.stalled & (begins | state.swarm.stalled))
+    if rule.motion == "compete":
+        memory = memory._replace(position=put(memory.position, rows, told.units))
+    waited = jnp.asarray(True) if result.mask is None else result.mask.any()
+    return state._replace(
+        swarm=memory,
+        value=put(state.value, rows, told.value),
+        violation=put(state.violation, rows, told.violation),
+        stale=jnp.where(gained, 0, state.stale + waited.astype(jnp.int32)),
+    )
+
+
+def absorbed(rule: swarm.Rule, particles: int, state: PSOState, units: jax.Array, result: Evaluation) -> PSOState:
+    """Late results go to their particles; other points replace the worst personal bests that they beat.
+
+    At most as many as the first swarm has ``particles``.
+    """
+    value, violation = (a.astype(state.value.dtype) for a in feasible_value(result))
+    old, units = state.swarm, units.astype(state.swarm.best.dtype)
+    m, k = state.value.shape[0], min(units.shape[0], particles)
+    own = owners(old.position, units)
+    mine = jnp.zeros((m,), bool).at[own].set(True, mode="drop")
+    idle = mine | (jnp.arange(m, dtype=jnp.int32) >= state.active)
+    worst = jnp.lexsort((-state.value, -state.violation, idle)).astype(jnp.int32)
+    given = jnp.lexsort((value, violation))[:k]  # best first
+    row = jnp.where(own[given] < m, own[given], worst[:k])
+    turn = jnp.arange(k, dtype=jnp.int32)
+    first = jnp.full((m,), jnp.int32(k)).at[row].min(turn)[row] == turn
+    wins = first & better(violation[given], value[given], state.violation[row], state.value[row])
+    at = jnp.where(wins, row, m)  # out of range: dropped
+
+    def write(a: jax.Array, new: jax.Array) -> jax.Array:
+        return a.at[at].set(new, mode="drop")
+
+    best = write(old.best, units[given])
+    merit = write(old.merit, merit_of(value[given], violation[given], result.constraint))
+    leader = swarm.first_least(merit)
+    changed = old._replace(best=best, merit=merit, leader=leader, least=merit[leader])
+    if rule.motion == "compete":
+        changed = changed._replace(position=best)
+    seen = write(state.seen, jnp.ones((k,), state.seen.dtype)) if state.seen.size else state.seen
+    return state._replace(
+        swarm=changed,
+        value=write(state.value, value[given]),
+        violation=write(state.violation, violation[given]),
+        seen=seen,
+    )
+
+
+def bound(state: PSOState, side: float) -> jax.Array:
+    """``float[m]``: values, or with noise their confidence bound on one side."""
+    if not state.seen.size:
+        return state.value
+    spread = jnp.sqrt(state.scatter[0] / jnp.maximum(state.scatter[1], 1))
+    return state.value + side * spread / jnp.sqrt(jnp.maximum(state.seen, 1))
+
+
+def best_of(state: PSOState) -> tuple[jax.Array, jax.Array]:
+    """Best point so far, ``float[d]``, and its value (+inf if nothing succeeded): with noise the upper bound."""
+    value = bound(state, 1.0)
+    row = jnp.argmin(jnp.where(state.violation == state.violation.min(), value, jnp.inf))
+    mine = better(state.violation[row], value[row], state.best_violation, state.best_value)
+    return jnp.where(mine, state.swarm.best[row], state.best_unit), jnp.where(mine, value[row], state.best_value)
+
+
+def restarted(state: PSOState, key: jax.Array, sure: jax.Array) -> PSOState:
+    """Another swarm, of twice as many particles if there are rows for them, which keeps the best of the last.
+
+    It begins if ``sure``, or if the last one has collapsed.
+    """
+    m = state.value.shape[0]
+    over = sure | swarm.collapsed(state.swarm.position, state.active, SPREAD)
+    unit, value = best_of(state)
+    other = state._replace(
+        swarm=swarm.forgotten(state.swarm, key),
+        value=jnp.full_like(state.value, jnp.inf),
+        violation=jnp.full_like(state.violation, jnp.inf),
+        seen=jnp.zeros_like(state.seen),
+        active=jnp.minimum(2 * state.active, m).astype(jnp.int32),
+        turn=jnp.zeros_like(state.turn),
+        stale=jnp.zeros_like(state.stale),
+        best_unit=unit,
+        best_value=value,
+        best_violation=jnp.minimum(state.best_violation, state.violation.min()),
+        restarts=state.restarts + 1,
+    )
+    return jax.tree.map(lambda new, old: new if new is old else jnp.where(over, new, old), other, state)

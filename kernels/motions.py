@@ -1,0 +1,160 @@
+"""How particles move: one function a motion, from what it knows to the next velocities.
+
+Notation: m particles, n of them moved at once, d dimensions. x position, v velocity, p best position of a particle,
+l best position among its informants, r uniform in [0, 1) and drawn for every particle and dimension, w inertia,
+c1 cognitive and c2 social coefficient.
+
+  attract   w v + c1 r1 (p - x) + c2 r2 (l - x)                        Clerc & Kennedy 2002; SPSO-2006
+  sphere    w v + x' - x, x' in the ball around G = mean(x, x + c1 (p - x), x + c2 (l - x)) through x, the direction
+            uniform, the distance U(0, 1) |x - G|                      SPSO-2011, Clerc 2012, eqs. 3.8-3.12
+  informed  w v + c2 mean_k r_k (p_k - x) over all informants k        FIPS, Mendes, Kennedy & Neves 2004
+  exemplar  w v + c2 r (p_f(d) - x), one informant f(d) per dimension  CLPSO, Liang et al. 2006
+  compete   loser of a random pair: w r1 v + c2 r2 (x_winner - x) + c1 r3 (mean x - x)    CSO, Cheng & Jin 2015
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jhpo.kernels import topology
+from jhpo.kernels.bounds import Box, limited, rebound, shortest
+from jhpo.kernels.loops import abreast, apart, most, width
+from jhpo.kernels.rows import Rows, take, take_abreast, window
+from jhpo.kernels.swarm_parts import R1, R2, R3, Coefficients, Draw, Rule, Swarm
+
+
+class Moving(NamedTuple):
+    """What a motion knows of the n particles that move."""
+
+    rule: Rule
+    c: Coefficients  # the inertia being that of this generation
+    draw: Draw
+    within: Box
+    swarm: Swarm  # of all m
+    rows: Rows  # those that move
+    ids: jax.Array  # int32[n], the same rows as numbers
+    active: jax.Array | int  # int32[], the first so many rows take part
+    winners: jax.Array | None  # int32[n], who beat each of them, where particles compete
+
+    @property
+    def x(self) -> jax.Array:
+        """float[n, d]: where they stand."""
+        return take(self.swarm.position, self.rows)
+
+    def way(self, to: jax.Array) -> jax.Array:
+        """From where the particles stand."""
+        return shortest(self.rule, self.within, to - self.x)
+
+    def kept(self) -> jax.Array:
+        """The velocity after a rebound."""
+        return rebound(self.rule, self.x, take(self.swarm.velocity, self.rows), self.within)
+
+    def limited(self, v: jax.Array) -> jax.Array:
+        """Velocities within the clamp."""
+        return limited(v, self.within, self.c.clamp)
+
+    def leaders(self) -> jax.Array:
+        """``int32[n]``, or ``int32[1]`` where all follow the same."""
+        if self.rule.graph == "global":
+            return self.swarm.leader[None]
+        return topology.leaders(
+            self.rule.graph, self.ids, self.swarm.merit, self.active, self.rule.informants, self.swarm.links
+        )
+
+
+def attract(m: Moving) -> jax.Array:
+    """To its own best and to that of its best informant."""
+    k = width(len(m.ids))
+    guide = _guide(m.rule, m.swarm, m.rows, m.ids, m.leaders())
+    (guide,) = abreast(len(m.ids), guide)
+    return _attract((m.rule, k), m.c, m.draw, m.within, m.swarm, m.rows, guide).reshape(-1, m.swarm.best.shape[1])
+
+
+@apart
+def _guide(rule: Rule, swarm: Swarm, rows: Rows, ids: jax.Array, lead: jax.Array) -> jax.Array:
+    """Where a particle's best informant was best; where it is itself if that pulls nowhere."""
+    there = swarm.best.at[lead].get(mode="promise_in_bounds", wrap_negative_indices=False)
+    return jnp.where((lead == ids)[:, None], take(swarm.position, rows), there) if rule.solo else there
+
+
+@apart
+def _attract(
+    static: tuple[Rule, int], c: Coefficients, draw: Draw, within: Box, swarm: Swarm, rows: Rows, guide: jax.Array
+) -> jax.Array:
+    """Particles side by side, as many as said; read where they lie in the swarm."""
+    rule, k = static
+    x, v, p = (take_abreast(a, rows, k) for a in (swarm.position, swarm.velocity, swarm.best))
+    within = Box(*abreast(k, *within)) if k > 1 else within
+    r1, r2 = draw.pair(x.shape, x.dtype)
+    v = c.inertia * rebound(rule, x, v, within)
+    to_own, to_guide = (shortest(rule, within, to - x) for to in (p, guide))
+    return limited(v + c.cognitive * r1 * to_own + c.social * r2 * to_guide, within, c.clamp)
+
+
+def sphere(m: Moving) -> jax.Array:
+    """Into a ball around the mean of three places, which knows no axes."""
+    lead, c = m.leaders(), m.c
+    to_own, to_lead = m.way(take(m.swarm.best, m.rows)), m.way(m.swarm.best[lead])
+    both = (c.cognitive * to_own + c.social * to_lead) / 3
+    centre = jnp.where((lead == m.ids)[:, None], c.cognitive * to_own / 2, both)
+    direction = m.draw.normal(R1, m.x.shape, m.x.dtype)
+    length = jnp.sqrt(_dot(direction))
+    radius = jnp.sqrt(_dot(centre)) * m.draw.uniform(R2, (m.x.shape[0], 1), m.x.dtype)
+    return m.limited(c.inertia * m.kept() + (centre + direction * (radius / jnp.where(length > 0, length, 1))))
+
+
+def _dot(a: jax.Array) -> jax.Array:
+    return (a * a).sum(axis=-1, keepdims=True)
+
+
+def informed(m: Moving) -> jax.Array:
+    """To the bests of all informants, their mean."""
+    swarm, x = m.swarm, m.x
+    others = topology.neighbours(m.rule.graph, m.ids, m.active, m.rule.informants, swarm.links)
+    total, count = jnp.zeros_like(x), jnp.zeros((x.shape[0], 1), x.dtype)
+    for slot in range(others.shape[1]):  # a handful of informants
+        row = others[:, slot]
+        there = jnp.isfinite(swarm.merit[row])[:, None].astype(x.dtype)
+        total = total + there * m.draw.uniform(R1, x.shape, x.dtype, slot) * m.way(swarm.best[row])
+        count = count + there
+    return m.limited(m.c.inertia * m.kept() + m.c.social * (total / jnp.maximum(count, 1)))
+
+
+def exemplar(m: Moving) -> jax.Array:
+    """To the bests of other particles, another one for every dimension."""
+    columns = jnp.arange(m.x.shape[1], dtype=jnp.int32)[None]
+    guide = m.swarm.best[take(m.swarm.exemplar, m.rows), columns]
+    r = m.draw.uniform(R1, m.x.shape, m.x.dtype)
+    return m.limited(m.c.inertia * m.kept() + m.c.social * r * m.way(guide))
+
+
+def compete(m: Moving) -> jax.Array:
+    """To the winner of the pair and to the middle of the swarm."""
+    r1, r2, r3 = (m.draw.uniform(stream, m.x.shape, m.x.dtype) for stream in (R1, R2, R3))
+    to_winner, to_mean = m.way(m.swarm.position[m.winners]), m.way(_mean(m))
+    return m.limited(m.c.inertia * r1 * m.kept() + m.c.social * r2 * to_winner + m.c.cognitive * r3 * to_mean)
+
+
+def _mean(m: Moving) -> jax.Array:
+    """``float[1, d]``: the middle of the active particles, as many at a time as move."""
+    position, n, active = m.swarm.position, len(m.ids), m.active
+    if isinstance(active, int):
+        return position.mean(axis=0, keepdims=True)
+
+    def part(i: jax.Array, total: jax.Array) -> jax.Array:
+        rows = window(i * n, n)
+        there = rows.start + jnp.arange(n, dtype=jnp.int32) < active
+        return total + jnp.where(there[:, None], take(position, rows), 0).sum(axis=0, keepdims=True)
+
+    zero = jnp.zeros((1, position.shape[1]), position.dtype)
+    return lax.fori_loop(0, most(-(-active // n)), part, zero) / active.astype(position.dtype)
+
+
+MOTIONS: dict[str, Callable[[Moving], jax.Array]] = {
+    f.__name__: f for f in (attract, sphere, informed, exemplar, compete)
+}

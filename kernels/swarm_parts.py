@@ -1,0 +1,80 @@
+"""What a swarm is made of: the rule that shapes its program, coefficients, particles, and their random numbers."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jhpo.kernels import counter_random
+
+SCHEDULES = ("constant", "linear", "random")
+GENERATORS = ("counter", "threefry")
+
+# streams of one generation; a normal and a uniform share none
+R1, R2, R3, TURN, WHO, LINKS = range(6)
+STREAMS = 6
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """What shapes the program: static, hashable."""
+
+    motion: str = "attract"  # one of MOTIONS
+    graph: str = "informants"  # one of topology.TOPOLOGIES
+    bounds: str = "absorb"  # one of BOUNDS
+    schedule: str = "constant"  # of the inertia, one of SCHEDULES
+    informants: int = 3  # drawn by each particle, where the graph is random
+    solo: bool = True  # a particle that is its own best informant feels no social pull (SPSO-2006)
+    generator: str = "counter"  # one of GENERATORS; threefry is slower, for comparison
+
+
+class Coefficients(NamedTuple):
+    """float[] each, traced."""
+
+    inertia: jax.Array
+    cognitive: jax.Array
+    social: jax.Array
+    inertia_end: jax.Array  # where a linear schedule ends
+    horizon: jax.Array  # generations a linear schedule takes
+    clamp: jax.Array  # largest velocity in widths of the box; inf for none
+
+
+class Swarm(NamedTuple):
+    """m particles. A compete swarm's memory is its position: ``best`` equals ``position``."""
+
+    position: jax.Array  # float[m, d], within the bounds
+    velocity: jax.Array  # float[m, d]; for absorbing bounds before the rebound, which the next move applies
+    best: jax.Array  # float[m, d], best position each particle has seen
+    merit: jax.Array  # float[m], of best
+    leader: jax.Array  # int32[], the row of the best merit
+    least: jax.Array  # float[], that merit
+    links: jax.Array  # uint32[2], stream from which the random graph follows
+    stalled: jax.Array  # bool[], the last generation did not improve the best: draw a new graph
+    exemplar: jax.Array  # int32[m, d] for the exemplar motion, else int32[0, d]
+    failures: jax.Array  # int32[m] for the exemplar motion, else int32[0]: moves since a particle improved
+
+
+class Draw(NamedTuple):
+    """Random numbers of one generation; from the words unless there is a key for threefry."""
+
+    words: jax.Array  # uint32[STREAMS, 2]
+    key: jax.Array | None
+
+    def uniform(self, stream: int, shape: tuple[int, ...], dtype: Any, part: int = 0) -> jax.Array:
+        if self.key is None:
+            seed = self.words[stream] if part == 0 else self.words[stream] ^ np.uint32(0x632BE59B * part % 2**32)
+            return counter_random.uniform(seed, shape, dtype)
+        return jax.random.uniform(jax.random.fold_in(jax.random.fold_in(self.key, stream), part), shape, dtype)
+
+    def pair(self, shape: tuple[int, ...], dtype: Any) -> tuple[jax.Array, jax.Array]:
+        if self.key is None:
+            return counter_random.uniform_pair(self.words[R1], shape, dtype)
+        return self.uniform(R1, shape, dtype), self.uniform(R2, shape, dtype)
+
+    def normal(self, stream: int, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+        if self.key is None:
+            return counter_random.normal(self.words[stream], shape, dtype)
+        return jax.random.normal(jax.random.fold_in(self.key, stream), shape, dtype)
