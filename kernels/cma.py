@@ -1,4 +1,4 @@
-"""CMA-ES as array functions: learning rates, a Gaussian with its adaptation, the margin of discrete coordinates.
+"""CMA-ES as array functions: learning rates, and a Gaussian with its adaptation.
 
 Notation (Hansen 2016, "The CMA evolution strategy: a tutorial", arXiv:1604.00772; equation numbers from there):
     d  coordinates     l  members of a generation (lambda)     m  mean     s  step size (sigma)     C  covariance
@@ -16,11 +16,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.special import ndtr, ndtri
 
 _HIGH = jax.lax.Precision.HIGHEST
-# Ranks of so many members come from all pairs: under vmap faster than sorting many short rows.
-_PAIRS = 64
 # How many are inside is judged from so many draws on.
 _ENOUGH_DRAWS = 64
 
@@ -212,37 +209,6 @@ def reflected(x: jax.Array) -> jax.Array:
     return jnp.minimum(t, 2.0 - t)
 
 
-def ahead(value: jax.Array, violation: jax.Array | None, other: jax.Array, its: jax.Array | None) -> jax.Array:
-    """``bool[n, m]``: the second generation's member m is better than the first one's n, by violation, then value.
-
-    Args:
-      value, violation: float[n], of the members compared; violations None where there are none.
-      other, its: float[m], of those that may be better.
-    """
-    better = other[None, :] < value[:, None]
-    if violation is None or its is None:
-        return better
-    return (its[None, :] < violation[:, None]) | ((its[None, :] == violation[:, None]) & better)
-
-
-def ranks(value: jax.Array, violation: jax.Array | None) -> jax.Array:
-    """``int32[n]``: how many members are better, equal ones in their order."""
-    n = value.shape[0]
-    if n > _PAIRS:
-        order = jnp.argsort(value) if violation is None else jnp.lexsort((value, violation))
-        return jnp.zeros((n,), jnp.int32).at[order].set(jnp.arange(n, dtype=jnp.int32))
-    rows = jnp.arange(n, dtype=jnp.int32)
-    better = ahead(value, violation, value, violation)
-    equal = ~better & ~better.T & (rows[None, :] < rows[:, None])
-    return (better | equal).sum(axis=1, dtype=jnp.int32)
-
-
-def category_weights(chosen: jax.Array, weights: jax.Array, categories: int) -> jax.Array:
-    """``float[d, k]``: summed weights ``float[m]`` of the members that had each category, ``chosen`` int32[m, d]."""
-    onehot = jax.nn.one_hot(chosen, categories, dtype=weights.dtype)
-    return jnp.einsum("m,mdk->dk", weights, onehot, precision=_HIGH)
-
-
 def sums(g: Gaussian, x: jax.Array, weights: jax.Array, adapted: np.ndarray) -> Sums:
     """What members say.
 
@@ -310,57 +276,3 @@ def _factors(cov: jax.Array) -> tuple[jax.Array, jax.Array]:
         root = jnp.sqrt(cov)
         return root, 1.0 / root
     return factor(cov)
-
-
-def margin(g: Gaussian, low: jax.Array, high: jax.Array, discrete: np.ndarray, alpha: jax.Array) -> Gaussian:
-    """Keep every discrete coordinate able to leave its cell (Hamano et al. 2022, "CMA-ES with margin").
-
-    Args:
-      g: the distribution.
-      low, high: float[d], edges of the cell that holds the mean; -inf or inf where there is no neighbour.
-      discrete: bool[d], static: the coordinates concerned.
-      alpha: float[], least probability of leaving, 1 / (d l) in the paper.
-
-    In an outer cell the mean moves towards the edge; in an inner one mean and deviation are set so that each
-    neighbour has at least alpha / 2.
-    """
-    least = alpha / 2.0
-    deviation = deviations(g)
-    reach = deviation * ndtri(1.0 - alpha)
-    mean = jnp.where(jnp.isinf(low) & ~jnp.isinf(high), jnp.maximum(g.mean, high - reach), g.mean)
-    mean = jnp.where(jnp.isinf(high) & ~jnp.isinf(low), jnp.minimum(mean, low + reach), mean)
-
-    inner = ~jnp.isinf(low) & ~jnp.isinf(high)
-    a, b = jnp.where(inner, low, 0.0), jnp.where(inner, high, 1.0)
-    below, above = ndtr((a - g.mean) / deviation), ndtr((g.mean - b) / deviation)
-    short = inner & ((below < least) | (above < least))
-    p, q = jnp.maximum(below, least), jnp.maximum(above, least)
-    middle = 1.0 - below - above
-    spare = (1.0 - p - q - middle) / (p + q + middle - 3.0 * least)  # what was added is taken back in proportion
-    p, q = p + spare * (p - least), q + spare * (q - least)
-    u, v = ndtri(1.0 - p), ndtri(1.0 - q)  # (mean - a) / deviation and (b - mean) / deviation
-    wanted = (b - a) / (u + v)
-    on = jnp.asarray(discrete)
-    fix = short & on
-    return g._replace(
-        mean=jnp.where(on, jnp.where(fix, a + u * wanted, mean), g.mean),
-        scale=jnp.where(fix, g.scale * wanted / deviation, g.scale),
-    )
-
-
-def spread_categories(table: jax.Array, target: jax.Array, rate: jax.Array, least: jax.Array) -> jax.Array:
-    """Category probabilities after one generation, each kept above ``least`` (Hamano et al. 2024, CatCMA, eqs. 9, 18).
-
-    Args:
-      table: float[d, k], rows that sum to 1; zeros stand for categories that do not exist.
-      target: float[d, k], weight of the members that had each category: rows that sum to 1, or to 0 to learn nothing.
-      rate: float[], learning rate. least: float[], smaller than 1 / k.
-    """
-    exists = table > 0
-    moved = table + rate * (target - target.sum(axis=1, keepdims=True) * table)
-    count = exists.sum(axis=1, keepdims=True).astype(table.dtype)
-    floor = jnp.minimum(least, 0.5 / count)
-    raised = jnp.where(exists, jnp.maximum(moved, floor), 0.0)
-    above = raised - jnp.where(exists, floor, 0.0)
-    room = (1.0 - floor * count) / jnp.maximum(above.sum(axis=1, keepdims=True), float(np.finfo(table.dtype).tiny))
-    return jnp.where(exists, floor + above * room, 0.0)

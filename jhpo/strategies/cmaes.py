@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,10 +11,14 @@ import numpy as np
 
 from jhpo.errors import check_integer, check_number, invalid
 from jhpo.kernels import cma
-from jhpo.kernels.loops import most
+from jhpo.kernels.cma_discrete import margin, spread_categories
+from jhpo.kernels.loops import seldom
+from jhpo.kernels.ranks import ranks
 from jhpo.space.cells import edge_of
 from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation, Strategy, default_dtype, feasible_value, static_field, strategy
+from jhpo.strategies.cmaes_members import Members, learned
+from jhpo.strategies.cmaes_runs import CMAESState, another_run, converged, first_table
 
 RESTARTS = ("none", "ipop", "bipop")
 COVARIANCES = ("auto", "full", "diagonal")
@@ -24,53 +28,7 @@ ROUNDS = 20  # times that points outside are drawn again before they are reflect
 WIDE = 0.1  # deviation above which they are: a narrow search beside a bound would reject nearly all of its points
 DIAGONAL_ABOVE = 200  # dimensions
 LARGEST = 2048  # members of a generation that has grown
-
-
-class CMAESState(NamedTuple):
-    """One search distribution, the members of its generation told so far, and the count of restarts."""
-
-    space: Space  # static
-    gauss: cma.Gaussian
-    table: jax.Array  # float[d, k], probabilities of the categories, k = 0 without any
-    asked: jax.Array  # float[n, d], what is learned from the points asked for: themselves, or their unreflected draws
-    rows: jax.Array  # float[b, n, d], members of the last b asks: a ring
-    value: jax.Array  # float[b, n], +inf where failed
-    violation: jax.Array  # float[b, n], as in `feasible_value`
-    rank: jax.Array  # int32[b, n], among those of the same ask
-    slot: jax.Array  # int32[], where the next ask goes: the same for all searches side by side
-    told: jax.Array  # int32[], asks of this generation that were told
-    factor: jax.Array  # int32[], asks of a generation of this run
-    leader: jax.Array  # float[2], violation and value of the generation's best member so far
-    recent: jax.Array  # float[h], best values of the last h generations of this run, a ring
-    done: jax.Array  # bool[], this run has converged: the next ask starts another
-    first_sigma: jax.Array  # float[], step size this run started with
-    doublings: jax.Array  # int32[], of the population by the large runs
-    small: jax.Array  # bool[], this is one of BIPOP's small runs
-    spent: jax.Array  # int32[3], evaluations of the large runs, of the small runs, of this run
-    limit: jax.Array  # int32[], evaluations this run may take
-    best_unit: jax.Array  # float[d]
-    best_value: jax.Array  # float[], +inf before the first success
-    best_violation: jax.Array  # float[]
-
-
-class _Members(NamedTuple):
-    """The ring of asks, to be read; violations are None where nothing is constrained."""
-
-    rows: jax.Array
-    value: jax.Array
-    violation: jax.Array | None
-    rank: jax.Array
-    slot: jax.Array
-
-
-class _Shares(NamedTuple):
-    """Of the positive weights."""
-
-    mass: jax.Array  # float[], their sum: 0 if all members failed
-    categories: jax.Array  # float[d, k], of each category
-
-
-# Conditional steps hand these on untouched: a program that selects or copies them would pay for all they could hold.
+# A conditional step hands these on untouched: a program that selects or copies them would pay for all they could hold.
 _HEAVY = ("asked", "rows", "value", "violation", "rank", "slot")
 
 
@@ -82,29 +40,6 @@ def _without_members(state: CMAESState) -> CMAESState:
 def _with_members(light: CMAESState, state: CMAESState) -> CMAESState:
     heavy: Any = {name: getattr(state, name) for name in _HEAVY}
     return light._replace(**heavy)
-
-
-def _slot(members: _Members, i: jax.Array) -> jax.Array:
-    """Where the ask lies that came ``i`` before the last."""
-    return (members.slot - 1 - i) % members.rank.shape[0]
-
-
-def _ranks_of_all(members: _Members, factor: jax.Array, blocks: jax.Array) -> jax.Array:
-    """int32[b, n]: ranks in the generation of the last ``factor`` asks, of at most ``blocks``; equal ones by age."""
-
-    def two(i: jax.Array, j: jax.Array, rank: jax.Array) -> jax.Array:
-        new, old = _slot(members, i), _slot(members, j)
-        its = (None, None) if members.violation is None else (members.violation[new], members.violation[old])
-        # [old, new]: the newer one is better, and otherwise the older one comes first
-        later = cma.ahead(members.value[old], its[1], members.value[new], its[0])
-        both = j < factor
-        rank = rank.at[new].add(jnp.where(both, (~later).sum(axis=0, dtype=jnp.int32), 0))
-        return rank.at[old].add(jnp.where(both, later.sum(axis=1, dtype=jnp.int32), 0))
-
-    def one(i: jax.Array, rank: jax.Array) -> jax.Array:
-        return jax.lax.fori_loop(i + 1, blocks, lambda j, rank: two(i, j, rank), rank)
-
-    return jax.lax.fori_loop(0, blocks - 1, one, members.rank)
 
 
 @strategy
@@ -173,7 +108,7 @@ class CMAES(Strategy):
         return CMAESState(
             space=space,
             gauss=cma.gaussian(mean, sigma, self._diagonal(space)),
-            table=_first_table(space, dtype),
+            table=first_table(space, dtype),
             asked=jnp.full((n, d), jnp.asarray(0.5, dtype)),
             rows=jnp.full((b, n, d), jnp.asarray(0.5, dtype)),
             value=jnp.full((b, n), infinite),
@@ -198,8 +133,9 @@ class CMAES(Strategy):
     def ask(self, state: CMAESState, key: jax.Array) -> tuple[jax.Array, CMAESState]:
         k_restart, k_normal, k_category = jax.random.split(key, 3)
         if self.restarts != "none":
-            light = _without_members(state)
-            state = _with_members(jax.lax.cond(state.done, self._restart, lambda s, _: s, light, k_restart), state)
+            bipop, sigma = self.restarts == "bipop", jnp.asarray(self.sigma, state.value.dtype)
+            another = functools.partial(another_run, bipop=bipop, asks=self._asks, population=self.population)
+            state = _with_members(seldom(another, state.done, _without_members(state), k_restart, sigma), state)
         space = state.space
         clip = self._clips(state)
         wide = jnp.max(cma.deviations(state.gauss)) > WIDE
@@ -220,7 +156,7 @@ class CMAES(Strategy):
         # what nobody has costs nothing: without constraints a violation says no more than an infinite value
         constrained = result.constraint is not None and result.constraint.shape[-1] > 0
         state = self._remember(state, units, value, violation)
-        rank = cma.ranks(value, violation if constrained else None)
+        rank = ranks(value, violation if constrained else None)
         at, zero = state.slot, jnp.zeros((), jnp.int32)
         state = state._replace(
             rows=jax.lax.dynamic_update_slice(state.rows, state.asked[None], (at, zero, zero)),
@@ -231,7 +167,7 @@ class CMAES(Strategy):
             told=state.told + 1,
             spent=state.spent.at[2].add(self.population),
         )
-        members = _Members(state.rows, state.value, state.violation if constrained else None, state.rank, state.slot)
+        members = Members(state.rows, state.value, state.violation if constrained else None, state.rank, state.slot)
         light = _without_members(state)
         due = state.told >= state.factor
         return _with_members(jax.lax.cond(due, self._adapt, lambda s, _: s, light, members), state)
@@ -294,13 +230,13 @@ class CMAES(Strategy):
         first = (state.doublings == 0) & (state.spent[2] < CLIPPED * state.space.dim)
         return discrete | first
 
-    def _adapt(self, state: CMAESState, members: _Members) -> CMAESState:
+    def _adapt(self, state: CMAESState, members: Members) -> CMAESState:
         space, dtype = state.space, state.gauss.mean.dtype
         adapted = ~space.categorical
         sizes = self.population * np.arange(1, self._asks + 1)
         table = cma.rates(sizes, int(adapted.sum()), self._diagonal(space), dtype)
         r = jax.tree.map(lambda column: column[state.factor - 1], table)
-        said, shares = self._learned(state, members, r)
+        said, shares = learned(space, state.gauss, state.table.shape[1], state.factor, members, r)
         some = shares.mass > 0
         g = jax.tree.map(
             lambda new, old: jnp.where(some, new, old), cma.update(state.gauss, r, said, adapted), state.gauss
@@ -312,15 +248,16 @@ class CMAES(Strategy):
         g = g._replace(
             sigma=jnp.minimum(g.sigma, 1.0 / jnp.sqrt(jnp.max(jnp.where(adapted, cma.variances(g), 0.0)) + 1e-30))
         )
-        discrete, size = (space.cells > 0) & adapted, self._size(state)
+        discrete = (space.cells > 0) & adapted
+        size = (state.factor * self.population).astype(dtype)  # members of a generation of this run
         if discrete.any():
             low, high = _cell_edges(space, g.mean)
-            g = cma.margin(g, low, high, discrete, 1.0 / (space.dim * size))
+            g = margin(g, low, high, discrete, 1.0 / (space.dim * size))
         categories = state.table
         if space.categorical.any():
             freedom = float((space.cells[space.categorical] - 1).sum())
             rate = r.mu_eff / (r.mu_eff + freedom + 2.0)
-            categories = cma.spread_categories(categories, shares.categories, rate, 1.0 / (space.dim * size))
+            categories = spread_categories(categories, shares.categories, rate, 1.0 / (space.dim * size))
         slot = g.generation % state.recent.shape[0]
         recent = state.recent.at[slot].set(state.leader[1])
         state = state._replace(
@@ -330,102 +267,7 @@ class CMAES(Strategy):
             told=jnp.zeros_like(state.told),
             leader=jnp.full_like(state.leader, jnp.inf),
         )
-        return state._replace(done=self._converged(state))
-
-    def _learned(self, state: CMAESState, members: _Members, r: cma.Rates) -> tuple[cma.Sums, _Shares]:
-        """What the generation says, an ask at a time: only asks that take part cost anything."""
-        space, g, dtype = state.space, state.gauss, state.gauss.mean.dtype
-        blocks, asks = most(state.factor), self._asks
-        rank = members.rank if asks == 1 else _ranks_of_all(members, state.factor, blocks)
-
-        def weights(i: jax.Array) -> jax.Array:
-            """float[n]: of the ask i before the last."""
-            at = _slot(members, i)
-            valid = jnp.isfinite(members.value[at]) & (i < state.factor)
-            return jnp.where(valid, cma.weight(r, (rank[at] + 1).astype(dtype)), 0.0)
-
-        def over_all(part: Callable[[jax.Array], Any]) -> Any:
-            first = part(jnp.zeros((), jnp.int32))
-            if asks == 1:
-                return first
-            return jax.lax.fori_loop(1, blocks, lambda i, sum_: jax.tree.map(jnp.add, sum_, part(i)), first)
-
-        mass = over_all(lambda i: jnp.maximum(weights(i), 0.0).sum())
-
-        def said(i: jax.Array) -> tuple[cma.Sums, jax.Array]:
-            w, x = weights(i), members.rows[_slot(members, i)]
-            w = jnp.where(w > 0, w / jnp.where(mass > 0, mass, 1.0), w)
-            width = state.table.shape[1]
-            counts = (
-                cma.category_weights(space.index(x), jnp.maximum(w, 0.0), width) if width else jnp.zeros((0,), dtype)
-            )
-            return cma.sums(g, x, w, ~space.categorical), counts
-
-        sums, categories = over_all(said)
-        return sums, _Shares(mass, categories)
-
-    def _size(self, state: CMAESState) -> jax.Array:
-        """float[]: members of a generation of this run."""
-        return (state.factor * self.population).astype(state.gauss.mean.dtype)
-
-    def _converged(self, state: CMAESState) -> jax.Array:
-        """Hansen (2009), section 2.3: the run cannot improve any more, or the numbers give out."""
-        g, space, dtype = state.gauss, state.space, state.gauss.mean.dtype
-        eps = float(np.finfo(dtype).eps)
-        continuous = jnp.asarray(space.cells == 0)
-        tiny = 1e-12 * state.first_sigma + 4.0 * eps * jnp.abs(g.mean)
-        no_step = jnp.where(continuous, cma.deviations(g) < tiny, True).all() & bool((space.cells == 0).any())
-        # the best values of the last 10 + 30 d / l generations differ by nothing but rounding
-        size, held = self._size(state), state.recent.shape[0]
-        window = (10 + jnp.ceil(30.0 * space.dim / size)).astype(jnp.int32)
-        age = (g.generation - jnp.arange(held, dtype=jnp.int32)) % held
-        recent = age < window
-        highest = jnp.max(jnp.where(recent, state.recent, -jnp.inf))
-        lowest = jnp.min(jnp.where(recent, state.recent, jnp.inf))
-        level = 1e-12 + 4.0 * eps * jnp.abs(jnp.where(jnp.isinf(lowest), 0.0, lowest))
-        no_gain = (g.generation >= window) & (highest - lowest <= level)
-        root = g.root if g.root.ndim == 1 else jnp.diagonal(g.root)
-        stretched = jnp.max(cma.variances(g)) * eps > jnp.min(root) ** 2
-        too_long = g.generation.astype(dtype) > 100.0 + 50.0 * (space.dim + 3.0) ** 2 / jnp.sqrt(size)
-        broken = ~(jnp.isfinite(g.sigma) & jnp.isfinite(g.mean).all() & jnp.isfinite(root).all())
-        return no_step | no_gain | stretched | too_long | broken | (state.spent[2] >= state.limit)
-
-    def _restart(self, state: CMAESState, key: jax.Array) -> CMAESState:
-        """Another run: twice the population, or one of BIPOP's small runs while these have spent less."""
-        k_mean, k_size, k_sigma = jax.random.split(key, 3)
-        dtype = state.gauss.mean.dtype
-        large = state.spent[0] + jnp.where(state.small, 0, state.spent[2])
-        little = state.spent[1] + jnp.where(state.small, state.spent[2], 0)
-        # the first run belongs to neither budget; it is counted as large
-        small = jnp.asarray(self.restarts == "bipop") & (little < large) & (state.doublings > 0)
-        doublings = jnp.where(small, state.doublings, jnp.minimum(state.doublings + 1, self._asks.bit_length() - 1))
-        factor = jnp.exp2(doublings.astype(dtype))
-        u = jax.random.uniform(k_size, (), dtype)
-        factor = jnp.where(small, jnp.maximum(jnp.round((0.5 * factor) ** (u * u)), 1.0), factor)
-        shrunk = jnp.exp(-2.0 * float(np.log(10.0)) * jax.random.uniform(k_sigma, (), dtype))
-        sigma = jnp.asarray(self.sigma, dtype) * jnp.where(small, shrunk, 1.0)
-        most_evaluations = jnp.iinfo(jnp.int32).max
-        return state._replace(
-            gauss=cma.gaussian(state.space.sample_unit(k_mean, 1, dtype)[0], sigma, self._diagonal(state.space)),
-            table=_first_table(state.space, dtype),
-            factor=factor.astype(jnp.int32),
-            recent=jnp.full_like(state.recent, jnp.inf),
-            done=jnp.zeros_like(state.done),
-            first_sigma=sigma,
-            doublings=doublings,
-            small=small,
-            spent=jnp.stack([large, little, jnp.zeros_like(large)]),
-            limit=jnp.where(small, jnp.maximum(large // 2, self.population), most_evaluations),
-        )
-
-
-def _first_table(space: Space, dtype: jnp.dtype) -> jax.Array:
-    """``float[d, k]``: all categories alike; one certain category for coordinates that have none."""
-    width = int(space.cells[space.categorical].max()) if space.categorical.any() else 0
-    if not width:
-        return jnp.zeros((space.dim, 0), dtype)
-    count = np.where(space.categorical, space.cells, 1)
-    return jnp.asarray(np.where(np.arange(width)[None, :] < count[:, None], 1.0 / count[:, None], 0.0), dtype)
+        return state._replace(done=converged(state, size))
 
 
 def _cell_edges(space: Space, mean: jax.Array) -> tuple[jax.Array, jax.Array]:

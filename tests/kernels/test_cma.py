@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from jhpo.kernels import cma
+from jhpo.kernels import cma, cma_discrete, ranks
 
 
 def spd(d: int, seed: int, condition: float = 1e3) -> np.ndarray:
@@ -147,8 +147,8 @@ def test_ranks_follow_violation_then_value_then_place(n: int) -> None:
         order = np.lexsort((value,) if other is None else (value, violation))
         expected = np.empty(n, int)
         expected[order] = np.arange(n)
-        np.testing.assert_array_equal(cma.ranks(value, other), expected)
-    better = cma.ahead(value, violation, value[::-1], violation[::-1])
+        np.testing.assert_array_equal(ranks.ranks(value, other), expected)
+    better = ranks.ahead(value, violation, value[::-1], violation[::-1])
     pairs = [[(b, v) < (c, w) for b, v in zip(violation[::-1], value[::-1])] for c, w in zip(violation, value)]
     np.testing.assert_array_equal(better, pairs)
 
@@ -182,7 +182,7 @@ def test_margin_keeps_the_probability_of_leaving_the_cell(mean: float, x64: None
     cell = int(mean * cells)
     low = -np.inf if cell == 0 else cell / cells
     high = np.inf if cell == cells - 1 else (cell + 1) / cells
-    out = cma.margin(g, jnp.full((2,), low), jnp.full((2,), high), np.array([True, False]), jnp.float64(alpha))
+    out = cma_discrete.margin(g, jnp.full((2,), low), jnp.full((2,), high), np.array([True, False]), jnp.float64(alpha))
     deviation = np.asarray(cma.deviations(out))
     below, above = norm.cdf((low - out.mean[0]) / deviation[0]), norm.sf((high - out.mean[0]) / deviation[0])
     assert below + above >= alpha * (1 - 1e-6)
@@ -194,7 +194,7 @@ def test_margin_keeps_the_probability_of_leaving_the_cell(mean: float, x64: None
 
 def test_margin_leaves_a_wide_distribution_alone() -> None:
     g = cma.gaussian(jnp.full((2,), 0.45), jnp.float32(0.3), False)
-    out = cma.margin(g, jnp.full((2,), 0.4), jnp.full((2,), 0.5), np.array([True, True]), jnp.float32(0.02))
+    out = cma_discrete.margin(g, jnp.full((2,), 0.4), jnp.full((2,), 0.5), np.array([True, True]), jnp.float32(0.02))
     np.testing.assert_array_equal(out.mean, g.mean)
     np.testing.assert_array_equal(out.scale, g.scale)
 
@@ -204,13 +204,13 @@ def test_category_probabilities_follow_the_weights_and_never_die() -> None:
     chosen = jnp.array([[2, 0], [2, 0], [1, 1]], jnp.int32)
     weights, least = jnp.array([0.6, 0.4, 0.0], jnp.float32), jnp.float32(0.01)
     for _ in range(200):
-        table = cma.spread_categories(
-            table, cma.category_weights(chosen, weights, table.shape[1]), jnp.float32(0.3), least
+        table = cma_discrete.spread_categories(
+            table, cma_discrete.category_weights(chosen, weights, table.shape[1]), jnp.float32(0.3), least
         )
     np.testing.assert_allclose(table.sum(axis=1), 1.0, rtol=1e-5)
     np.testing.assert_allclose(table[0], [0.01, 0.01, 0.97, 0.01], atol=1e-4)
     np.testing.assert_allclose(table[1], [0.99, 0.01, 0.0, 0.0], atol=1e-4)
-    same = cma.spread_categories(table, jnp.zeros_like(table), jnp.float32(0.3), least)
+    same = cma_discrete.spread_categories(table, jnp.zeros_like(table), jnp.float32(0.3), least)
     np.testing.assert_allclose(same, table, atol=1e-6)
 
 

@@ -1,0 +1,109 @@
+"""The members of a generation of CMA-ES that takes several asks: a ring of asks, their ranks, what they say.
+
+Only the asks that take part cost anything: loops run over as many as the largest search side by side has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jhpo.kernels import cma
+from jhpo.kernels.cma_discrete import category_weights
+from jhpo.kernels.loops import most, seldom
+from jhpo.kernels.ranks import PAIRS, ahead
+from jhpo.space.space import Space
+
+
+class Members(NamedTuple):
+    """The ring of asks, to be read; violations are None where nothing is constrained."""
+
+    rows: jax.Array  # float[b, n, d]
+    value: jax.Array  # float[b, n], +inf where failed
+    violation: jax.Array | None  # float[b, n]
+    rank: jax.Array  # int32[b, n], among those of the same ask
+    slot: jax.Array  # int32[], where the next ask goes
+
+
+class Shares(NamedTuple):
+    """Of the positive weights."""
+
+    mass: jax.Array  # float[], their sum: 0 if all members failed
+    categories: jax.Array  # float[d, k], of each category
+
+
+def _slot(members: Members, i: jax.Array) -> jax.Array:
+    """Where the ask lies that came ``i`` before the last."""
+    return (members.slot - 1 - i) % members.rank.shape[0]
+
+
+def ranks_of_all(members: Members, factor: jax.Array, blocks: jax.Array) -> jax.Array:
+    """int32[b, n]: ranks in the generation of the last ``factor`` asks, of at most ``blocks``; equal ones by age."""
+    if members.rank.shape[1] > PAIRS:
+        return seldom(_by_sorting, blocks > 1, members.rank, members, factor)
+    return jax.lax.fori_loop(0, blocks - 1, lambda i, rank: _with_older(members, factor, blocks, i, rank), members.rank)
+
+
+def _with_older(members: Members, factor: jax.Array, blocks: jax.Array, i: jax.Array, rank: jax.Array) -> jax.Array:
+    """The ranks once the ask ``i`` before the last has been compared with all older ones."""
+
+    def two(j: jax.Array, rank: jax.Array) -> jax.Array:
+        new, old = _slot(members, i), _slot(members, j)
+        its = (None, None) if members.violation is None else (members.violation[new], members.violation[old])
+        # [old, new]: the newer one is better, and otherwise the older one comes first
+        later = ahead(members.value[old], its[1], members.value[new], its[0])
+        both = j < factor
+        rank = rank.at[new].add(jnp.where(both, (~later).sum(axis=0, dtype=jnp.int32), 0))
+        return rank.at[old].add(jnp.where(both, later.sum(axis=1, dtype=jnp.int32), 0))
+
+    return jax.lax.fori_loop(i + 1, blocks, two, rank)
+
+
+def _by_sorting(rank: jax.Array, members: Members, factor: jax.Array) -> jax.Array:
+    """The same of many members, which pairs would take long."""
+    b, n = rank.shape
+    age = jnp.arange(b, dtype=jnp.int32)[::-1]  # the oldest first
+    slots = _slot(members, age)
+    there = (age < factor)[:, None]
+    keys = [a for a in (members.value, members.violation) if a is not None]
+    keys = [jnp.where(there, a[slots], jnp.inf).reshape(-1) for a in keys]
+    order = jnp.argsort(keys[0]) if len(keys) == 1 else jnp.lexsort(keys)
+    place = jnp.zeros((b * n,), jnp.int32).at[order].set(jnp.arange(b * n, dtype=jnp.int32), unique_indices=True)
+    return rank.at[slots].set(place.reshape(b, n), unique_indices=True)
+
+
+def learned(
+    space: Space, g: cma.Gaussian, categories: int, factor: jax.Array, members: Members, r: cma.Rates
+) -> tuple[cma.Sums, Shares]:
+    """What the generation of the last ``factor`` asks says, an ask at a time; ``categories`` of a coordinate, or 0."""
+    dtype = g.mean.dtype
+    blocks, asks = most(factor), members.rank.shape[0]
+    rank = members.rank if asks == 1 else ranks_of_all(members, factor, blocks)
+
+    def weights(i: jax.Array) -> jax.Array:
+        """float[n]: of the ask i before the last."""
+        at = _slot(members, i)
+        valid = jnp.isfinite(members.value[at]) & (i < factor)
+        return jnp.where(valid, cma.weight(r, (rank[at] + 1).astype(dtype)), 0.0)
+
+    def over_all(part: Callable[[jax.Array], Any]) -> Any:
+        first = part(jnp.zeros((), jnp.int32))
+        if asks == 1:
+            return first
+        return jax.lax.fori_loop(1, blocks, lambda i, sum_: jax.tree.map(jnp.add, sum_, part(i)), first)
+
+    mass = over_all(lambda i: jnp.maximum(weights(i), 0.0).sum())
+
+    def said(i: jax.Array) -> tuple[cma.Sums, jax.Array]:
+        w, x = weights(i), members.rows[_slot(members, i)]
+        w = jnp.where(w > 0, w / jnp.where(mass > 0, mass, 1.0), w)
+        counts = jnp.zeros((0,), dtype)
+        if categories:
+            counts = category_weights(space.index(x), jnp.maximum(w, 0.0), categories)
+        return cma.sums(g, x, w, ~space.categorical), counts
+
+    sums, counts = over_all(said)
+    return sums, Shares(mass, counts)
