@@ -40,9 +40,18 @@ def distinct_below(key: jax.Array, taken: jax.Array, limit: jax.Array) -> jax.Ar
     room = jnp.maximum(limit - taken.shape[1], 1)
     u = jax.random.uniform(key, (taken.shape[0],), jnp.float32)
     draw = jnp.minimum((u * room.astype(jnp.float32)).astype(jnp.int32), room - 1)
-    for skip in jnp.moveaxis(jnp.sort(taken, axis=1), 1, 0):  # k columns: step over each, in ascending order
+    for skip in _ascending(list(taken.T)):  # step over each
         draw = draw + (draw >= skip).astype(jnp.int32)
     return jnp.minimum(draw, limit - 1)
+
+
+def _ascending(columns: list[jax.Array]) -> list[jax.Array]:
+    """A few columns, sorted row by row."""
+    for end in range(len(columns) - 1, 0, -1):
+        for i in range(end):
+            low, high = jnp.minimum(columns[i], columns[i + 1]), jnp.maximum(columns[i], columns[i + 1])
+            columns[i], columns[i + 1] = low, high
+    return columns
 
 
 def cauchy_f(key: jax.Array, location: jax.Array) -> jax.Array:
@@ -151,11 +160,11 @@ def archive_losers(
     place = jnp.where(place < capacity, place, anywhere)
     place = jnp.where(lost & (capacity > 0), place, archive.shape[0])  # out of range: dropped
     # two losers may fall on one entry: the later row wins on every device, by a scatter of row numbers
-    owner = jnp.full((archive.shape[0],), -1, jnp.int32)
-    owner = owner.at[place].max(jnp.arange(lost.shape[0], dtype=jnp.int32), mode="drop")
-    taken = losers[jnp.maximum(owner, 0)]
+    rows = jnp.arange(lost.shape[0], dtype=jnp.int32)
+    owner = jnp.full((archive.shape[0],), -1, jnp.int32).at[place].max(rows, mode="drop")
+    place = jnp.where(owner.at[place].get(mode="fill", fill_value=-1) == rows, place, archive.shape[0])
     filled = jnp.minimum(count + lost.sum(dtype=jnp.int32), capacity)
-    return jnp.where((owner >= 0)[:, None], taken, archive), filled
+    return archive.at[place].set(losers, mode="drop"), filled
 
 
 def shrunk(first: int, last: int, spent: jax.Array, horizon: jax.Array) -> jax.Array:

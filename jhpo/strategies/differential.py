@@ -11,6 +11,8 @@ import numpy as np
 
 from jhpo.errors import check_integer, check_number, invalid
 from jhpo.kernels import differential as de
+from jhpo.kernels.loops import seldom
+from jhpo.kernels.ranks import ranks
 from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation, Strategy, default_dtype, feasible_value, static_field, strategy
 
@@ -154,8 +156,8 @@ class DifferentialEvolution(Strategy):
         value, violation = value.astype(units.dtype), violation.astype(units.dtype)
         target, size = state.target, state.rows.shape[0]
         # of several trials of one member the best one counts
-        order = jnp.lexsort((value, violation)).astype(jnp.int32)
-        rank = jnp.zeros_like(order).at[order].set(jnp.arange(order.shape[0], dtype=jnp.int32))
+        constrained = result.constraint is not None and result.constraint.shape[-1] > 0
+        rank = ranks(value, violation if constrained else None)
         first = jax.ops.segment_min(rank, target, size)[target] == rank
         held, lacking = state.value[target], state.violation[target]
         better = (violation < lacking) | ((violation == lacking) & (value < held))
@@ -184,7 +186,7 @@ class DifferentialEvolution(Strategy):
                 put(success.gain, gain, gained), put(success.f, state.f, gained), put(success.cr, state.cr, gained)
             ),
         )
-        return jax.lax.cond(state.cursor >= state.alive, self._next_sweep, lambda s: s, state)
+        return seldom(_next_sweep, state.cursor >= state.alive, state, self)
 
     def absorb(self, state: DEState, units: jax.Array, result: Evaluation) -> DEState:
         """Given points replace the worst members of the pool that they beat."""
@@ -240,9 +242,9 @@ class DifferentialEvolution(Strategy):
             top = jnp.floor(jax.random.uniform(keys[0], target.shape, rows.dtype) * count).astype(jnp.int32)
             one = de.distinct_below(keys[1], target[:, None], alive)
             two = de.distinct_below(keys[2], jnp.stack([target, one], axis=1), alive + state.archived)
-            donors = jnp.concatenate([rows, state.archive])
             # entries of the archive are numbered after the members alive
-            second = donors[jnp.where(two < alive, two, two - alive + rows.shape[0])]
+            member, entry = jnp.minimum(two, alive - 1), jnp.maximum(two - alive, 0)
+            second = jnp.where((two < alive)[:, None], rows[member], state.archive[entry])
             anchor, first = rows[target], rows[one]
             base = rows[jnp.minimum(top, alive - 1)]
             mutant = anchor + scale * (base - anchor) + scale * (first - second)
@@ -253,27 +255,28 @@ class DifferentialEvolution(Strategy):
         category = de.mutate_categories(k_category, index(base), index(first), index(second), f, space.cells)
         return jnp.where(jnp.asarray(space.categorical)[None, :], space.from_index(category, mutant.dtype), mutant)
 
-    def _next_sweep(self, state: DEState) -> DEState:
-        """Learn from the sweep, sort the pool, and let the worst die."""
-        memory_f, memory_cr, slot = state.memory_f, state.memory_cr, state.slot
-        if self.variant == "lshade":
-            memory_f, memory_cr, slot = de.remember(memory_f, memory_cr, slot, state.success)
-        size = state.rows.shape[0]
-        alive = state.alive
-        if self.variant == "lshade" and self.horizon is not None:
-            alive = jnp.minimum(alive, de.shrunk(size, LEAST, state.spent, jnp.asarray(self.horizon, jnp.int32)))
-        order = jnp.lexsort((state.value, state.violation))
-        living = jnp.arange(size, dtype=jnp.int32) < alive
-        zeros = jnp.zeros_like(state.value)
-        return state._replace(
-            rows=state.rows[order],
-            value=jnp.where(living, state.value[order], jnp.inf),
-            violation=jnp.where(living, state.violation[order], jnp.inf),
-            known=state.known[order],
-            alive=alive,
-            cursor=jnp.zeros_like(state.cursor),
-            memory_f=memory_f,
-            memory_cr=memory_cr,
-            slot=slot,
-            success=de.Success(zeros, zeros, zeros),
-        )
+
+def _next_sweep(state: DEState, strategy: DifferentialEvolution) -> DEState:
+    """Learn from the sweep, sort the pool, and let the worst die."""
+    memory_f, memory_cr, slot = state.memory_f, state.memory_cr, state.slot
+    if strategy.variant == "lshade":
+        memory_f, memory_cr, slot = de.remember(memory_f, memory_cr, slot, state.success)
+    size = state.rows.shape[0]
+    alive = state.alive
+    if strategy.variant == "lshade" and strategy.horizon is not None:
+        alive = jnp.minimum(alive, de.shrunk(size, LEAST, state.spent, jnp.asarray(strategy.horizon, jnp.int32)))
+    order = jnp.lexsort((state.value, state.violation))
+    living = jnp.arange(size, dtype=jnp.int32) < alive
+    zeros = jnp.zeros_like(state.value)
+    return state._replace(
+        rows=state.rows[order],
+        value=jnp.where(living, state.value[order], jnp.inf),
+        violation=jnp.where(living, state.violation[order], jnp.inf),
+        known=state.known[order],
+        alive=alive,
+        cursor=jnp.zeros_like(state.cursor),
+        memory_f=memory_f,
+        memory_cr=memory_cr,
+        slot=slot,
+        success=de.Success(zeros, zeros, zeros),
+    )
