@@ -2,36 +2,26 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 
 from jhpo.errors import check_integer, check_number, invalid
-from jhpo.kernels import counter_random, swarm
+from jhpo.kernels import swarm
 from jhpo.kernels.loops import seldom
 from jhpo.kernels.rows import Rows, take, window
 from jhpo.kernels.topology import TOPOLOGIES
 from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation, Strategy, default_dtype, feasible_value, static_field, strategy
-from jhpo.strategies.swarm_memory import (
-    SPREAD,
-    PSOState,
-    absorbed,
-    best_of,
-    bound,
-    competing,
-    learned,
-    noisy,
-    plain,
-    restarted,
-)
+from jhpo.strategies.swarm_memory import PSOState, absorbed, best_of, bound, competing, learned, noisy, plain
+from jhpo.strategies.swarm_starts import SPREAD, restarted, started
 from jhpo.strategies.swarms import PRESETS, check_stability, one_of, places
 
 RESTARTS = ("grow", "same", "none")
 SMALL_BUDGET = 500  # evaluations below which forty particles hardly move
 _LOOKED_AT = 16  # particles that tell at once that a swarm has not collapsed
-_PLACES, _RESTART = 1, 2  # what else a generation's key is folded with
 
 
 @strategy
@@ -51,6 +41,7 @@ class PSO(Strategy):
       asked for; any other given result replaces the worst personal best that it beats.
     - A swarm that collapsed or stopped improving is started again, twice as large if ``restart="grow"``. The arrays
       keep one shape, so nothing is compiled again.
+    - Derivatives pass through a search in both modes, restarts included (the choices themselves have none).
     - With ``noisy``, a share of each generation goes to the personal bests that look best or are known least
       (lowest mean - s / sqrt(count)); their values are running means.
 
@@ -190,7 +181,7 @@ class PSO(Strategy):
     def ask(self, state: PSOState, key: jax.Array) -> tuple[jax.Array, PSOState]:
         if self.restart != "none":
             stuck, near = self._stuck(state), self._near(state)
-            state = seldom(_restarted, stuck | near, state, stuck, key)
+            state = seldom(restarted, stuck | near, state, stuck, key)
         n, old = self.population, state.swarm
         blocks = state.active // n
         fresh = state.turn < blocks  # the first round evaluates the places where the particles start
@@ -209,7 +200,9 @@ class PSO(Strategy):
         if self._competing:
             rows = jnp.where(fresh, block * n + jnp.arange(n, dtype=jnp.int32), rows)
         new = fresh | jnp.isinf(take(state.violation, rows))
-        x, velocity = seldom(_started, new.any(), (x, velocity), self, state, rows, new, fresh, key)
+        x, velocity = seldom(
+            functools.partial(started, self.rule), new.any(), (x, velocity), state, rows, new, fresh, key
+        )
         units, again = x, state.again
         if self.noisy:
             again = ~new & self._uncertain(state, rows)
@@ -284,39 +277,6 @@ class PSO(Strategy):
         """``bool[]``: the first particles lie so near to each other that the swarm may have collapsed."""
         few = state.swarm.position[: min(self._particles, _LOOKED_AT)]
         return (few.max(axis=0) - few.min(axis=0) <= SPREAD).all() & self._begun(state)
-
-
-def _restarted(state: PSOState, stuck: jax.Array, key: jax.Array) -> PSOState:
-    return restarted(state, jax.random.fold_in(key, _RESTART), stuck)
-
-
-def _started(
-    moved: tuple[jax.Array, jax.Array],
-    strategy: PSO,
-    state: PSOState,
-    rows: Rows,
-    new: jax.Array,
-    fresh: jax.Array,
-    key: jax.Array,
-) -> tuple[jax.Array, jax.Array]:
-    """Places and velocities where particles that know nothing begin: at first evenly spread, later anywhere.
-
-    Args:
-      moved: float[n, d] each, of the particles that know something.
-      new: bool[n], which of them know nothing.
-      fresh: bool[], this is the first round of a swarm; later, those that still have failed rest where they are thrown.
-    """
-    x, velocity = moved
-    k_place, k_velocity = jax.random.split(jax.random.fold_in(key, _PLACES))
-    place = places(state.space, k_place, x.shape[0], x.dtype, even=False)
-    begin = swarm.launch(strategy.rule, counter_random.seeds(k_velocity, 1)[0], place, 0.0, 1.0)
-    begin = jnp.where(fresh, begin, 0)
-    # a given point that a competing particle has taken for its own is its place
-    stands = fresh & (state.restarts == 0)
-    stands = stands | (fresh & jnp.isfinite(take(state.violation, rows))) if strategy._competing else stands[None]
-    place = jnp.where(stands[:, None], take(state.swarm.position, rows), place)
-    begin = jnp.where(stands[:, None], take(state.swarm.velocity, rows), begin)
-    return jnp.where(new[:, None], place, x), jnp.where(new[:, None], begin, velocity)
 
 
 def swarm_for(evaluations: int | None) -> PSO:

@@ -14,8 +14,6 @@ from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation, feasible_value
 from jhpo.strategies.swarms import better, merit_of, owners
 
-SPREAD = 1e-12  # widest extent of a swarm, in units of the cube, that counts as collapsed
-
 
 class PSOState(NamedTuple):
     """m = particles * max_growth rows; the first ``active`` of them take part, and are written when first asked for."""
@@ -166,27 +164,3 @@ def best_of(state: PSOState) -> tuple[jax.Array, jax.Array]:
     row = jnp.argmin(jnp.where(state.violation == state.violation.min(), value, jnp.inf))
     mine = better(state.violation[row], value[row], state.best_violation, state.best_value)
     return jnp.where(mine, state.swarm.best[row], state.best_unit), jnp.where(mine, value[row], state.best_value)
-
-
-def restarted(state: PSOState, key: jax.Array, sure: jax.Array) -> PSOState:
-    """Another swarm, of twice as many particles if there are rows for them, which keeps the best of the last.
-
-    It begins if ``sure``, or if the last one has collapsed.
-    """
-    m = state.value.shape[0]
-    over = sure | swarm.collapsed(state.swarm.position, state.active, SPREAD)
-    unit, value = best_of(state)
-    other = state._replace(
-        swarm=swarm.forgotten(state.swarm, key),
-        value=jnp.full_like(state.value, jnp.inf),
-        violation=jnp.full_like(state.violation, jnp.inf),
-        seen=jnp.zeros_like(state.seen),
-        active=jnp.minimum(2 * state.active, m).astype(jnp.int32),
-        turn=jnp.zeros_like(state.turn),
-        stale=jnp.zeros_like(state.stale),
-        best_unit=unit,
-        best_value=value,
-        best_violation=jnp.minimum(state.best_violation, state.violation.min()),
-        restarts=state.restarts + 1,
-    )
-    return jax.tree.map(lambda new, old: new if new is old else jnp.where(over, new, old), other, state)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jhpo.kernels.internals import shape_of
-from jhpo.kernels.loops import abreast, apart, in_turn, wide_sums
+from jhpo.kernels.loops import abreast, apart, in_turn, seldom, wide_sums
 from jhpo.kernels.programs import equations
 
 
@@ -113,3 +113,28 @@ def test_integers_and_narrow_floats_keep_their_sums() -> None:
         x = jnp.ones((16, 16), dtype)
         program = jax.make_jaxpr(wide_sums(lambda x: jax.lax.reduce_sum_p.bind(x, axes=(0, 1), out_sharding=None)))(x)
         assert _slow_sums(program) == [256]
+
+
+def test_what_happens_seldom_is_done_where_it_is_due_and_has_derivatives():
+    def f(due, x, y):
+        return seldom(lambda x, y: jnp.sin(x) * y, due, x, y)
+
+    due, x, y = jnp.array([True, False, True]), jnp.array([0.5, 1.0, 1.5]), jnp.array([2.0, 3.0, 4.0])
+    expected = jnp.where(due, jnp.sin(x) * y, x)
+    np.testing.assert_allclose(jax.vmap(f)(due, x, y), expected)
+    np.testing.assert_allclose([f(*row) for row in zip(due, x, y)], expected)
+    slopes = jax.vmap(jax.grad(f, argnums=(1, 2)))(due, x, y)
+    np.testing.assert_allclose(slopes[0], jnp.where(due, jnp.cos(x) * y, 1.0), rtol=1e-6)
+    np.testing.assert_allclose(slopes[1], jnp.where(due, jnp.sin(x), 0.0), rtol=1e-6)
+
+
+def test_xla_does_not_work_in_advance_on_what_happens_seldom():
+    """Outside of the loop it would be computed in every generation."""
+
+    def generation(x, i):
+        return seldom(lambda x, i: x + jnp.sin(jnp.arange(1000.0) * i), i < 0, x, i), None
+
+    text = jax.jit(lambda x: jax.lax.scan(generation, x, jnp.arange(9.0))[0]).lower(jnp.zeros(1000)).compile().as_text()
+    assert text.count("sine(") == 1
+    inner = next(part for part in text.split("\n\n") if "sine(" in part)
+    assert "while(" not in inner

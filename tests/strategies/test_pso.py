@@ -16,7 +16,7 @@ from jhpo.keys import init_key, strategy_key
 from jhpo.space.space import Float, Space
 from jhpo.strategies.base import Evaluation
 from jhpo.strategies.pso import PRESETS, PSO
-from jhpo.strategies.swarms import owners
+from jhpo.strategies.swarms import merit_of, owners
 
 ask, tell, absorb = jax.jit(PSO.ask), jax.jit(PSO.tell), jax.jit(PSO.absorb)
 BOX = Space({"x": Float(-1.0, 1.0), "y": Float(-1.0, 1.0)})
@@ -261,3 +261,32 @@ def test_same_key_same_search_and_other_key_another():
     runs = [np.asarray(drive(PSO(10), bowl, 6, seed=s)[1][0]) for s in (3, 3, 4)]
     np.testing.assert_array_equal(runs[0], runs[1])
     assert (runs[0] != runs[2]).any()
+
+
+def test_derivatives_pass_through_a_search_in_both_modes():
+    def mean(inertia):
+        strategy = PSO(5, variant="gbest", inertia=inertia, patience=0.01)
+        state = strategy.init(BOX, jax.random.key(0))
+
+        def generation(state, g):
+            units, state = strategy.ask(state, jax.random.key(g))
+            value = ((units - 0.3) ** 2).sum(axis=-1)
+            return strategy.tell(state, units, Evaluation(value)), value
+
+        state, value = jax.lax.scan(generation, state, jnp.arange(12, dtype=jnp.uint32))
+        return value.mean(), state.restarts
+
+    (_, restarts), slope = jax.jit(jax.value_and_grad(mean, has_aux=True))(0.6)
+    forward = jax.jit(lambda x: jax.jvp(lambda i: mean(i)[0], (x,), (1.0,))[1])(0.6)
+    assert restarts >= 1 and slope != 0
+    np.testing.assert_allclose(slope, forward, rtol=1e-4)
+
+
+def test_a_number_that_orders_by_the_rules_of_constraints():
+    rng = np.random.default_rng(0)
+    value = np.concatenate([rng.normal(size=40), [0.0, 1e30, -1e30, 1e-30, -1e-30]]).astype(np.float32)
+    violation = np.where(np.arange(45) % 3 == 0, rng.exponential(size=45), 0.0).astype(np.float32)
+    violation[5] = np.inf
+    merit = np.asarray(merit_of(jnp.asarray(value), jnp.asarray(violation), jnp.zeros((45, 1))))
+    np.testing.assert_array_equal(np.argsort(merit, kind="stable"), np.lexsort((value, violation)))
+    assert np.isinf(merit[5]) and np.isfinite(np.delete(merit, 5)).all()

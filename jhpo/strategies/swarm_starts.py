@@ -1,0 +1,71 @@
+"""Where the particles of a swarm begin, and how the next swarm follows one that is over."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from jhpo.kernels import counter_random, swarm
+from jhpo.kernels.rows import Rows, take
+from jhpo.strategies.swarm_memory import PSOState, best_of
+from jhpo.strategies.swarms import places
+
+SPREAD = 1e-12  # widest extent of a swarm, in units of the cube, that counts as collapsed
+_PLACES, _RESTART = 1, 2  # what a generation's key is folded with
+
+
+def started(
+    rule: swarm.Rule,
+    moved: tuple[jax.Array, jax.Array],
+    state: PSOState,
+    rows: Rows,
+    new: jax.Array,
+    fresh: jax.Array,
+    key: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+    """Places and velocities where particles that know nothing begin: at first evenly spread, later anywhere.
+
+    Args:
+      rule: of the swarm; static.
+      moved: float[n, d] each, of the particles that know something.
+      state: before the generation.
+      rows: the n particles.
+      new: bool[n], which of them know nothing.
+      fresh: bool[], this is the first round of a swarm; later, those that still have failed rest where they are thrown.
+      key: of the generation.
+    """
+    x, velocity = moved
+    k_place, k_velocity = jax.random.split(jax.random.fold_in(key, _PLACES))
+    place = places(state.space, k_place, x.shape[0], x.dtype, even=False)
+    begin = swarm.launch(rule, counter_random.seeds(k_velocity, 1)[0], place, 0.0, 1.0)
+    begin = jnp.where(fresh, begin, 0)
+    stands = jnp.broadcast_to(fresh & (state.restarts == 0), new.shape)
+    if rule.motion == "compete":  # a given point that a particle has taken for its own is its place
+        stands = stands | (fresh & jnp.isfinite(take(state.violation, rows)))
+    place = jnp.where(stands[:, None], take(state.swarm.position, rows), place)
+    begin = jnp.where(stands[:, None], take(state.swarm.velocity, rows), begin)
+    return jnp.where(new[:, None], place, x), jnp.where(new[:, None], begin, velocity)
+
+
+def restarted(state: PSOState, sure: jax.Array, key: jax.Array) -> PSOState:
+    """Another swarm, of twice as many particles if there are rows for them, which keeps the best of the last.
+
+    It begins if ``sure``, or if the last one has collapsed.
+    """
+    m = state.value.shape[0]
+    over = sure | swarm.collapsed(state.swarm.position, state.active, SPREAD)
+    unit, value = best_of(state)
+    other = state._replace(
+        swarm=swarm.forgotten(state.swarm, jax.random.fold_in(key, _RESTART)),
+        value=jnp.full_like(state.value, jnp.inf),
+        violation=jnp.full_like(state.violation, jnp.inf),
+        seen=jnp.zeros_like(state.seen),
+        active=jnp.minimum(2 * state.active, m).astype(jnp.int32),
+        turn=jnp.zeros_like(state.turn),
+        stale=jnp.zeros_like(state.stale),
+        best_unit=unit,
+        best_value=value,
+        best_violation=jnp.minimum(state.best_violation, state.violation.min()),
+        restarts=state.restarts + 1,
+    )
+    return jax.tree.map(lambda new, old: new if new is old else jnp.where(over, new, old), other, state)
