@@ -61,26 +61,35 @@ __all__ = [
 REFRESH = 7  # CLPSO's refreshing gap: failures after which a particle chooses new exemplars
 
 
-def create(rule: Rule, key: jax.Array, position: jax.Array, low: Any, high: Any) -> Swarm:
-    """A swarm at given positions float[m, d], inside the box [low, high] (scalars or float[d]).
+def create(rule: Rule, key: jax.Array, position: jax.Array, low: Any, high: Any, *, rows: int | None = None) -> Swarm:
+    """A swarm at given positions float[n, d], inside the box [low, high] (scalars or float[d]).
+
+    Velocities are half the way to another uniform point of the box (SPSO-2006), 0 where particles compete. Of ``rows``
+    the others lie idle, outside of the box where nobody is.
 
     Raises:
       ValueError: concrete bounds that are not finite or not in order.
     """
-    m, d = position.shape
-    streams = counter_random.seeds(key, 2)
-    rows = m if rule.motion == "exemplar" else 0
+    n, d = position.shape
+    m = n if rows is None else rows
+    streams, within = counter_random.seeds(key, 2), box(low, high, position.dtype)
+    velocity = launch(rule, streams[0], position, low, high)
+    if m > n:
+        outside = jnp.broadcast_to(2 * within.low - within.high, (m - n, d))
+        position = jnp.concatenate([position, outside])
+        velocity = jnp.pad(velocity, ((0, m - n), (0, 0)))
+    chosen = m if rule.motion == "exemplar" else 0
     return Swarm(
         position=position,
-        velocity=launch(rule, streams[0], position, low, high),
+        velocity=velocity,
         best=position,
         merit=jnp.full((m,), jnp.inf, position.dtype),
         leader=jnp.zeros((), jnp.int32),
         least=jnp.asarray(jnp.inf, position.dtype),
         links=streams[1],
         stalled=jnp.zeros((), bool),
-        exemplar=jnp.zeros((rows, d), jnp.int32) + jnp.arange(rows, dtype=jnp.int32)[:, None],
-        failures=jnp.full((rows,), REFRESH, jnp.int32),
+        exemplar=jnp.zeros((chosen, d), jnp.int32) + jnp.arange(chosen, dtype=jnp.int32)[:, None],
+        failures=jnp.full((chosen,), REFRESH, jnp.int32),
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from jhpo.errors import check_integer, check_number, invalid
 from jhpo.kernels import swarm
@@ -156,10 +157,8 @@ class PSO(Strategy):
         dtype, n, m, first = default_dtype(), self.population, self._rows, self._particles
         k_place, k_swarm = jax.random.split(key)
         noisy_rows, asked = (m, n) if self.noisy else (0, 0)
-        # rows of larger swarms lie outside of the cube, where nobody is
-        outside = jnp.full((m - first, space.dim), -1, dtype)
-        start = jnp.concatenate([places(space, k_place, first, dtype, even=True), outside])
-        created = swarm.create(self.rule, k_swarm, start, 0.0, 1.0)
+        start = places(space, k_place, first, dtype, even=True)
+        created = swarm.create(self.rule, k_swarm, start, 0.0, 1.0, rows=m)
         return PSOState(
             space=space,
             swarm=created._replace(failures=jnp.zeros_like(created.failures)),  # counted from the first move
@@ -183,9 +182,9 @@ class PSO(Strategy):
             stuck, near = self._stuck(state), self._near(state)
             state = seldom(restarted, stuck | near, state, stuck, key)
         n, old = self.population, state.swarm
-        blocks = state.active // n
+        blocks = lax.div(state.active, jnp.int32(n))
         fresh = state.turn < blocks  # the first round evaluates the places where the particles start
-        block = state.turn % blocks
+        block = lax.rem(state.turn, blocks)
         # informants change between two rounds, not within one
         old = old._replace(stalled=old.stalled & (block == 0))
         rows: Any  # a block of particles, or the losers of a generation of pairs
@@ -194,7 +193,7 @@ class PSO(Strategy):
             self._coefficients(old.position.dtype),
             old,
             key,
-            generation=jnp.maximum(state.turn // blocks - 1, 0),
+            generation=jnp.maximum(lax.div(state.turn, blocks) - 1, 0),
             block=(n, block, state.active),
         )
         if self._competing:
@@ -240,7 +239,7 @@ class PSO(Strategy):
         n = self.population
         if self._competing:
             return state.rows
-        return None if self._rows == n else window((state.turn - 1) % (state.active // n) * n, n)
+        return None if self._rows == n else window(lax.rem(state.turn - 1, lax.div(state.active, jnp.int32(n))) * n, n)
 
     def _coefficients(self, dtype: Any) -> swarm.Coefficients:
         names = swarm.Coefficients._fields
@@ -259,14 +258,14 @@ class PSO(Strategy):
 
     def _begun(self, state: PSOState) -> jax.Array:
         """``bool[]``: the swarm has moved, and some particle succeeded."""
-        return (state.turn > state.active // self.population) & jnp.isfinite(state.swarm.least)
+        return (state.turn > lax.div(state.active, jnp.int32(self.population))) & jnp.isfinite(state.swarm.least)
 
     def _stuck(self, state: PSOState) -> jax.Array:
         """``bool[]``: nothing was gained for long."""
         d, dtype = state.swarm.position.shape[1], state.swarm.position.dtype
         if self.noisy:  # a mean that no longer falls says nothing
             return jnp.zeros((), bool)
-        blocks = (state.active // self.population).astype(dtype)
+        blocks = lax.div(state.active, jnp.int32(self.population)).astype(dtype)
         wait = 10 + 30 * d / state.active.astype(dtype)
         stuck = state.stale.astype(dtype) >= blocks * jnp.asarray(self.patience, dtype) * wait
         if self.schedule == "linear":  # the search narrows at the end of the schedule, not before

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from jhpo.kernels import swarm
 from jhpo.kernels.loops import apart
@@ -100,7 +101,7 @@ def learned(rule: swarm.Rule, population: int, state: PSOState, rows: Rows, told
     revised = state.seen.size > 0
     memory = swarm.remember(rule, state.swarm, rows, told.units, told.improved, merit, revised=revised)
     gained = ~memory.stalled
-    begins = (state.turn - 1) % (state.active // population) == 0
+    begins = lax.rem(state.turn - 1, lax.div(state.active, jnp.int32(population))) == 0
     memory = memory._replace(stalled=memory.stalled & (begins | state.swarm.stalled))
     if rule.motion == "compete":
         memory = memory._replace(position=put(memory.position, rows, told.units))
