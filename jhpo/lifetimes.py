@@ -7,147 +7,22 @@ its own, kept in a bounded table under a key that refers to the user's objects w
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import inspect
 import threading
-import types
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jhpo.pytrees import Structure, Tree
+from jhpo.structure import held, hold, weakly
 
-T = TypeVar("T", bound=type)
 _GONE = object()
-
-
-class _Mode(threading.local):
-    """The objects met while structure is taken weakly; None outside of `weakly`."""
-
-    met: list[Any] | None = None
-
-
-_mode = _Mode()
-
-
-@contextlib.contextmanager
-def weakly() -> Iterator[list[Any]]:
-    """Within it, structure refers weakly to the objects in it; they are listed."""
-    before, _mode.met = _mode.met, []
-    try:
-        yield _mode.met
-    finally:
-        _mode.met = before
-
-
-class Held:
-    """A Python object as structure of a pytree, equal to any other that holds an equal object.
-
-    While `Programs` takes a key it holds the object weakly, if the object is one of a kind: a function, a class, an
-    instance that is equal to itself alone. Objects with an equality of their own are values, and are kept.
-    """
-
-    __slots__ = ("_get", "_hash")
-
-    def __init__(self, value: Hashable, unique: bool = False) -> None:
-        self._hash = hash(value)
-        unique = unique or isinstance(value, types.MethodType) or type(value).__eq__ is object.__eq__
-        self._get = _reference(value) if unique else lambda: value
-
-    def __call__(self) -> Any:
-        """The object.
-
-        Raises:
-          ReferenceError: it is gone.
-        """
-        value = self._value()
-        if value is _GONE:
-            raise ReferenceError("the object that this structure was made from is gone")
-        return value
-
-    def _value(self) -> Any:
-        value = self._get()
-        return _GONE if value is None and isinstance(self._get, weakref.ref) else value
-
-    def __eq__(self, other: object) -> bool:
-        if self is other:
-            return True
-        if not isinstance(other, Held) or self._hash != other._hash:
-            return False
-        mine, theirs = self._value(), other._value()
-        return mine is not _GONE and theirs is not _GONE and (mine is theirs or self._same(mine, theirs))
-
-    def _same(self, mine: object, theirs: object) -> bool:
-        return type(mine) is type(theirs) and bool(mine == theirs)  # 1 is neither 1.0 nor True
-
-    def __hash__(self) -> int:
-        return self._hash
-
-
-class Form(Held):
-    """A pytree as structure: equal to any other of its structure, whatever the leaves, and gone with the instance."""
-
-    __slots__ = ()
-
-    def __init__(self, tree: Tree) -> None:
-        self._hash, self._get = hash(jax.tree.structure(tree)), _reference(tree)
-
-    def _same(self, mine: object, theirs: object) -> bool:
-        a: Structure = jax.tree.structure(mine)
-        return bool(a == jax.tree.structure(theirs))
-
-
-def _reference(value: Any) -> Callable[[], Any]:
-    """A weak reference while `weakly`, if the object allows one; otherwise one that keeps it."""
-    if _mode.met is not None:
-        method = isinstance(value, types.MethodType)
-        with contextlib.suppress(TypeError):
-            reference = weakref.WeakMethod(value) if method else weakref.ref(value)
-            _mode.met.append(value.__self__ if method else value)
-            return reference
-    return lambda: value
-
-
-def hold(value: Hashable) -> Structure:
-    """A `Held`; of a tuple, a tuple of them."""
-    return tuple(hold(v) for v in value) if type(value) is tuple else Held(value)
-
-
-def held(structure: Structure) -> Any:
-    """What `hold` was given."""
-    return tuple(held(s) for s in structure) if isinstance(structure, tuple) else structure()
-
-
-class Structured:
-    """Base of pytrees whose structure is weak already."""
-
-
-def structured(cls: T, data: Sequence[str] = (), meta: Sequence[str] = ()) -> T:
-    """Register a class as a pytree of its ``data`` attributes; those of ``meta`` are structure, see `Held`."""
-    data, meta = tuple(data), tuple(meta)
-    keys = [jax.tree_util.GetAttrKey(name) for name in data]
-
-    def flatten(node: object) -> tuple[list[Any], Structure]:
-        return [getattr(node, name) for name in data], tuple(hold(getattr(node, name)) for name in meta)
-
-    def flatten_with_keys(node: object) -> tuple[list[Any], Structure]:
-        children, structure = flatten(node)
-        return list(zip(keys, children)), structure
-
-    def unflatten(structure: Structure, children: Iterable[Any]) -> Any:
-        node: Any = object.__new__(cls)
-        for name, value in (*zip(data, children), *zip(meta, map(held, structure))):
-            object.__setattr__(node, name, value)
-        return node
-
-    jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
-    return cls
 
 
 class Executable:

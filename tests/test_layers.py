@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[1]
 # lowest first: a package imports only its own floor's modules of the same package and what stands on floors below
 FLOORS: list[tuple[str, ...]] = [
     ("jhpo.errors", "jhpo.version", "jhpo.pytrees"),
+    ("jhpo.structure",),
     ("jhpo.lifetimes",),
     ("jhpo.kernels",),
     ("jhpo.keys", "jhpo.trial", "jhpo.devices", "jhpo.switches"),

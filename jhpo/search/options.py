@@ -32,6 +32,7 @@ class SearchOptions(TypedDict, total=False):
     tolerance: float | None
     callback: Callback | None
     start: Sequence[Any] | dict[str, Any] | None
+    keep: Keep
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

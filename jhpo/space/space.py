@@ -14,7 +14,6 @@ import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 
 from jhpo.errors import InvalidSpace, check_integer, invalid
-from jhpo.lifetimes import Held
 from jhpo.pytrees import HP as HP
 from jhpo.space import codec, finite, stored
 from jhpo.space import host_codec as host
@@ -28,6 +27,7 @@ from jhpo.space.outlining import exact_outline
 from jhpo.space.parameters import Float as Float
 from jhpo.space.parameters import Int as Int
 from jhpo.space.parameters import Parameter as Parameter
+from jhpo.structure import Held
 
 
 @jax.tree_util.register_pytree_node_class

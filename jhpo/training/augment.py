@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from jhpo.errors import invalid
 from jhpo.kernels.trees import Number
-from jhpo.lifetimes import structured
+from jhpo.structure import structured
 from jhpo.training.networks import Adapted, AnyModel, Extra, Model, Params, as_model
 from jhpo.training.trainable import HP
 

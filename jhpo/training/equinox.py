@@ -11,8 +11,8 @@ from typing import Any
 import jax
 
 from jhpo.errors import InvalidArgument
-from jhpo.lifetimes import structured
 from jhpo.pytrees import Params, State, Tree
+from jhpo.structure import structured
 from jhpo.training.trainable import HP
 
 _SWITCHES = ("train", "training", "is_training", "deterministic", "inference")

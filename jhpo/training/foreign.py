@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from jhpo.errors import invalid
-from jhpo.lifetimes import Form, structured
+from jhpo.structure import Form, structured
 from jhpo.training.values import Delegate, pack, release
 
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from jhpo.errors import check_integer, invalid
 from jhpo.kernels.counter_random import invert, scramble, seeds, unit
-from jhpo.lifetimes import structured
+from jhpo.structure import structured
 from jhpo.training.networks import Adapted, Extra, Params
 from jhpo.training.trainable import HP
 

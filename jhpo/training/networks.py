@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 
 from jhpo.errors import invalid
-from jhpo.lifetimes import structured
 from jhpo.pytrees import Params as Params
+from jhpo.structure import structured
 from jhpo.training.equinox import EquinoxModel, Same
 from jhpo.training.trainable import HP
 

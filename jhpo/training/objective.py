@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 
 from jhpo.errors import InvalidArgument, invalid
-from jhpo.lifetimes import Structured, structured
 from jhpo.space.space import Space
+from jhpo.structure import Structured, structured
 from jhpo.training.foreign import Bound, Constant, Foreign, Opaque, Wrapped, is_pytree
 from jhpo.training.tracing import ONE_DICT, objective_errors
 from jhpo.training.trainable import HP, Trainable, check_steps, train_and_evaluate

@@ -14,7 +14,7 @@ import numpy as np
 from jhpo.errors import invalid
 from jhpo.kernels.mixed import mixed_value_and_grad
 from jhpo.kernels.shuffle import batch_rows
-from jhpo.lifetimes import Structured, structured
+from jhpo.structure import Structured, structured
 from jhpo.training.metrics import Metric, as_tuples, check_whole, named, named_direction, of_whole
 from jhpo.training.networks import Extra, Model, Params
 from jhpo.training.optimisers import evaluation_params, update
