@@ -13,9 +13,7 @@ import numpy as np
 
 from jhpo.errors import StorageError
 from jhpo.kernels.internals import float_precision
-from jhpo.kernels.loops import apart
-from jhpo.keys import init_key, key_of_data, strategy_key
-from jhpo.lifetimes import Programs, Remembered
+from jhpo.search import turns
 from jhpo.space.space import Space
 from jhpo.storage.snapshot import Snapshot
 from jhpo.strategies.base import Evaluation, Request, Strategy
@@ -24,73 +22,6 @@ from jhpo.switches import switches_off
 # More generations than any study has: the horizon over which a strategy lays out its phases.
 _FOREVER = 2**31
 _MOST_GROWTHS = 48  # doublings of a buffer: more than any memory holds
-
-
-def turn(
-    strategy: Strategy,
-    space: Any,
-    state: Any,
-    units: jax.Array,
-    result: Evaluation,
-    first: jax.Array,
-    root: jax.Array,
-    generation: jax.Array,
-) -> tuple[jax.Array, Any]:
-    """Start or learn, then ask: one program for a whole study (and one more for every size a buffer grows to)."""
-
-    def start() -> Any:
-        return strategy.init(space, init_key(root))
-
-    def learn() -> Any:
-        return strategy.tell(state, units, result)
-
-    @apart  # by the same instructions in every program
-    def ask(fresh: bool) -> tuple[jax.Array, Any]:
-        now = jax.lax.cond(first, start, learn) if fresh else learn()
-        return strategy.ask(now, strategy_key(root, generation))
-
-    return ask(_structure(jax.eval_shape(start)) == _structure(state))
-
-
-# of each kind, in the whole process: a program of a Bayesian search has about a thousand memory maps
-_MOST = 12
-_turn_program = Programs(turn, most=_MOST)
-_init_program = Programs(lambda strategy, space, root: strategy.init(space, init_key(root)), most=_MOST)
-_tell_program = Programs(lambda strategy, state, units, result: strategy.tell(state, units, result), most=_MOST)
-_ask_program = Programs(
-    lambda strategy, state, root, generation: strategy.ask(state, strategy_key(root, generation)), most=_MOST
-)
-_advance_program = Programs(lambda strategy, state: strategy.advance(state), most=_MOST)
-_cross_program = Programs(
-    lambda strategy, state, units, result, root, generation: strategy.ask(
-        strategy.advance(strategy.tell(state, units, result)), strategy_key(root, generation)
-    ),
-    most=_MOST,
-)
-_expect_program = Programs(lambda strategy, state, units, mask: strategy.expect(state, units, mask), most=_MOST)
-_absorb_program = Programs(lambda strategy, state, units, result: strategy.absorb(state, units, result), most=_MOST)
-
-
-def blank_state(strategy: Strategy, space: Any, root: jax.Array) -> Any:
-    """Zeros in the structure of the strategy's state; compiles and runs nothing."""
-    return blank(_first_shapes(strategy, space, root))
-
-
-@Remembered
-def _first_shapes(strategy: Strategy, space: Any, root: jax.Array) -> Any:
-    return jax.eval_shape(lambda: strategy.init(space, init_key(root)))
-
-
-def blank(shapes: Any) -> Any:
-    """Zeros of the shapes and dtypes that `jax.eval_shape` gives."""
-    return jax.tree.map(_zeros, shapes)
-
-
-def _zeros(leaf: Any) -> Any:
-    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        data = jax.eval_shape(jax.random.key_data, leaf)
-        return key_of_data(jnp.zeros(data.shape, data.dtype), leaf)
-    return np.zeros(leaf.shape, leaf.dtype)
 
 
 class Place(NamedTuple):
@@ -150,7 +81,7 @@ class Driver:
 
     def blank_state(self) -> Any:
         """Zeros in the structure of the strategy's first state."""
-        return blank_state(self.strategy, self.space, self.root)
+        return turns.blank_state(self.strategy, self.space, self.root)
 
     @property
     def place(self) -> Place:
@@ -168,10 +99,10 @@ class Driver:
           StorageError: the state does not fit this strategy.
         """
         with self.precision():
-            template = blank_state(self.strategy, self.space, self.root)
+            template = turns.blank_state(self.strategy, self.space, self.root)
             for boundary in sorted(self._boundaries):
                 if boundary < generation:
-                    template = blank(jax.eval_shape(self.strategy.advance, template))
+                    template = turns.blank(jax.eval_shape(self.strategy.advance, template))
             growths = 0
             while growths != snapshot.growths and not (snapshot.growths is None and snapshot.fits(template)):
                 grown = jax.eval_shape(self.strategy.grow, template)
@@ -198,7 +129,7 @@ class Driver:
         with self.precision():
             first = self.state is None
             if first:
-                self.state = blank_state(self.strategy, self.space, self.root)
+                self.state = turns.blank_state(self.strategy, self.space, self.root)
             elif self.generation in self._boundaries:
                 return self._cross(np.asarray(units), result)
             else:
@@ -235,7 +166,7 @@ class Driver:
         with self.precision():
             self._ensure()
             self._make_room()
-            self.state = _absorb_program(self.strategy, self.state, *self._told(units, result))
+            self.state = turns.absorb_program(self.strategy, self.state, *self._told(units, result))
 
     def expect(self, units: np.ndarray, mask: np.ndarray) -> None:
         """Points under way that the strategy did not ask for; ``mask`` is False where a row is padding."""
@@ -243,7 +174,7 @@ class Driver:
             self._ensure()
             self._make_room()
             told, _ = self._told(units, Evaluation(value=np.zeros(len(units))))
-            self.state = _expect_program(self.strategy, self.state, told, mask)
+            self.state = turns.expect_program(self.strategy, self.state, told, mask)
 
     def started(self) -> Request:
         """The request of the phase the strategy is in, begun if it was not."""
@@ -253,16 +184,16 @@ class Driver:
 
     def _ensure(self) -> None:
         if self.state is None:
-            self.state = _init_program(self.strategy, self.space, self.root)
+            self.state = turns.init_program(self.strategy, self.space, self.root)
 
     def _program(self, arguments: tuple[Any, ...]) -> Any:
         """The program compiled ahead for these shapes, or the jitted function that compiles when it has to."""
         if self._thread is None:
-            return _turn_program
-        key = _structure(arguments)
+            return turns.turn_program
+        key = turns.structure(arguments)
         if key == self._compiling:
             self._thread.join()  # it began earlier than a compilation of our own could
-        return self._ahead.get(key, _turn_program)
+        return self._ahead.get(key, turns.turn_program)
 
     def _told(self, units: np.ndarray, result: Evaluation) -> tuple[np.ndarray, Evaluation]:
         """Rows and results with the columns and the dtype of the strategy's programs."""
@@ -283,13 +214,13 @@ class Driver:
             self.growths += 1
 
     def _tell(self, units: np.ndarray, result: Evaluation) -> None:
-        self.state = _tell_program(self.strategy, self.state, *self._told(units, result))
+        self.state = turns.tell_program(self.strategy, self.state, *self._told(units, result))
 
     def _ask(self) -> np.ndarray:
         if self.generation in self._boundaries:
-            self.state, self.growths = _advance_program(self.strategy, self.state), 0
+            self.state, self.growths = turns.advance_program(self.strategy, self.state), 0
         self._make_room()
-        asked, self.state = _ask_program(self.strategy, self.state, self.root, np.uint32(self.generation))
+        asked, self.state = turns.ask_program(self.strategy, self.state, self.root, np.uint32(self.generation))
         self.generation += 1
         return self._rows(asked)
 
@@ -297,7 +228,7 @@ class Driver:
         """From one phase to the next: learn, advance and ask in one program."""
         self._make_room()
         told, number = self._told(units, result), np.uint32(self.generation)
-        asked, self.state = _cross_program(self.strategy, self.state, *told, self.root, number)
+        asked, self.state = turns.cross_program(self.strategy, self.state, *told, self.root, number)
         self.growths = 0
         self.generation += 1
         return self._rows(asked)
@@ -308,13 +239,13 @@ class Driver:
             return
         strategy, space, _, *rest = arguments
         ahead = (strategy, space, jax.eval_shape(strategy.grow, self.state), *rest)
-        key = self._compiling = _structure(ahead)
+        key = self._compiling = turns.structure(ahead)
         if key in self._ahead:
             return
 
         def compile_it() -> None:
             with self.precision():
-                self._ahead[key] = _turn_program.compile(*ahead)
+                self._ahead[key] = turns.turn_program.compile(*ahead)
 
         # no daemon: an interpreter that exits during a compilation would take XLA's threads down with it
         self._thread = threading.Thread(target=compile_it, name="jhpo-compile-ahead")
@@ -326,8 +257,3 @@ def as_dtype(result: Evaluation, dtype: Any) -> Evaluation:
     return Evaluation(
         *(None if x is None else np.asarray(x, np.bool_ if f == "mask" else dtype) for f, x in result._asdict().items())
     )
-
-
-def _structure(arguments: Any) -> Any:
-    leaves, treedef = jax.tree.flatten(arguments)
-    return treedef, tuple((np.shape(x), str(getattr(x, "dtype", type(x)))) for x in leaves)

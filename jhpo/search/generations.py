@@ -13,8 +13,8 @@ from jhpo.evaluation.members import evaluate_units
 from jhpo.kernels.loops import apart
 from jhpo.keys import trial_keys
 from jhpo.lifetimes import programs
-from jhpo.search.driver import turn
 from jhpo.search.keep import Keep
+from jhpo.search.turns import turn
 from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation, Request, Strategy, feasible_value
 

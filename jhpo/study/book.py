@@ -2,154 +2,30 @@
 
 from __future__ import annotations
 
-import os
 import time
-import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, Self
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jhpo.errors import InvalidParameters, JhpoError, StorageError, check_integer, invalid
+from jhpo.errors import InvalidParameters, JhpoError, check_integer, invalid
 from jhpo.evaluation.measures import measure_constraints, trial_seeds
 from jhpo.evaluation.outcome import Outcome, judge
-from jhpo.keys import root_key, trial_key
+from jhpo.keys import trial_key
 from jhpo.space.distinct import first_distinct
-from jhpo.space.space import Space
-from jhpo.storage import Entry, EventLog, MemoryLog, open_log
-from jhpo.storage.codec import pack
-from jhpo.strategies.base import Strategy
-from jhpo.study import events, header
-from jhpo.study.events import Append, Results, body_of
-from jhpo.study.fold import Fold
-from jhpo.study.follower import Follower
-from jhpo.study.ledger import Ledger
+from jhpo.study import events
+from jhpo.study.events import Append, Results
+from jhpo.study.opened import Opened
 from jhpo.study.results import Finished, collect, pack_results
 from jhpo.trial import Trial, TrialState
 
 _MORE_ROWS = 64  # random ones, among which a feasible completion of a partly given point is looked for
 
 
-class Book:
+class Book(Opened):
     """Everything of a `jhpo.Study` but its loop and its reports; see there for the arguments."""
-
-    def __init__(
-        self,
-        space: Space,
-        strategy: Strategy | str = "random",
-        storage: str | os.PathLike[str] | None = None,
-        seed: int = 0,
-        direction: str = "minimize",
-        *,
-        replicates: int = 1,
-        resume: bool = False,
-        lease: float | None = None,
-        max_retry: int = 3,
-    ) -> None:
-        strategy = header.check_arguments(space, strategy, seed, direction, replicates)
-        begin = header.make(space, strategy, seed, direction, replicates)
-        # whatever would be refused is refused before there is a file
-        rehearsal = MemoryLog()
-        self._open(rehearsal, [rehearsal.append(begin.kind, body_of(begin))], space, strategy, lease, max_retry)
-        pack(body_of(begin))
-        log = open_log(storage, create=True)
-        try:
-            with log.write():
-                entries = log.read()
-                if entries and not resume:
-                    how = "continue it (resume=True, --resume), or name another file"
-                    raise StorageError(f"{log.url} holds a study already: {how}")
-                if not entries:
-                    entries = [log.append(begin.kind, body_of(begin))]
-            stored = header.read_begin(entries[0])
-            header.restore(stored, None, strategy, True)
-            header.check_same(stored, begin, space)
-            self._open(log, entries, space, strategy, lease, max_retry)
-            self.warn_of_precision()
-        except BaseException:
-            log.close()
-            raise
-
-    @classmethod
-    def load(
-        cls,
-        storage: str | os.PathLike[str],
-        *,
-        space: Space | None = None,
-        strategy: Strategy | None = None,
-        read_only: bool = False,
-        lease: float | None = None,
-        max_retry: int = 3,
-    ) -> Self:
-        """The study in `storage`; a space with constraints, or a strategy of your own, has to be given again.
-
-        Raises:
-            StorageError: there is none, or it is damaged or too new.
-            ChangedSpace: the given space is not the stored one.
-            InvalidArgument: the given strategy is not the stored one.
-        """
-        self = cls.__new__(cls)
-        log = open_log(storage, create=False, read_only=read_only)
-        try:
-            entries = log.read()
-            if not entries:
-                raise StorageError(f"{log.url} holds no study")
-            found = header.restore(header.read_begin(entries[0]), space, strategy, read_only)
-            self._open(log, entries, *found, lease, max_retry)
-        except BaseException:
-            log.close()
-            raise
-        return self
-
-    def _open(
-        self,
-        log: EventLog,
-        entries: Sequence[Entry],
-        space: Space,
-        strategy: Strategy,
-        lease: float | None,
-        max_retry: int,
-    ) -> None:
-        begin = header.read_begin(entries[0])
-        self.space, self.strategy = space, strategy
-        self.seed, self.direction, self.replicates = begin.seed, begin.direction, begin.replicates
-        self.root = root_key(self.seed)
-        self.sign = 1.0 if self.direction == "minimize" else -1.0
-        follower = Follower(strategy, space, self.root, sign=self.sign, x64=begin.x64, replicates=self.replicates)
-        self._ledger = Ledger(log, entries, follower, lease, max_retry)
-        self._warned = False
-
-    def warn_of_precision(self) -> None:
-        """Say once when JAX objectives would be evaluated in another precision than the study began in."""
-        begun, now = self.history.header["x64"], header.float64()
-        if begun != now and not self._warned:
-            self._warned = True
-            words = {True: "float64 (jax_enable_x64 on)", False: "float32 (jax_enable_x64 off)"}
-            warnings.warn(
-                f"the study began in {words[begun]} and goes on in {words[now]}: JAX objectives give other numbers "
-                "than before; set jax_enable_x64 as it was to continue the same search",
-                stacklevel=3,
-            )
-
-    def checkpoint(self) -> None:
-        """Store the strategy's state, so that the next start need not fold the log."""
-        self._ledger.checkpoint()
-
-    def refresh(self) -> None:
-        """See what other processes have done since."""
-        self._ledger.refresh()
-
-    def close(self) -> None:
-        """Checkpoint and release the storage."""
-        self._ledger.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
 
     # -- ask and tell ---------------------------------------------------------------------------------------
 
@@ -314,16 +190,6 @@ class Book:
             seed = int(trial_seeds(self.root, self.history.table.streams(np.asarray([trial_id])))[0])
         exact = self.history.exact.get(trial_id)
         return self.history.table.trial(trial_id, lambda unit: self.space.decode(unit, exact), seed)
-
-    @property
-    def history(self) -> Fold:
-        """The columns, and what else the log tells; read only."""
-        return self._ledger.history
-
-    @property
-    def ledger(self) -> Ledger:
-        """Transactions on the log, for those who run trials in other ways than `ask` and `tell`."""
-        return self._ledger
 
     def __len__(self) -> int:
         return self.history.table.size
