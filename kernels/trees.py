@@ -15,9 +15,10 @@ Number = jax.Array | float  # traced or not
 
 
 def is_float(leaf: object) -> bool:
-    """Whether a leaf can carry a derivative (a key, an index or a flag cannot)."""
-    dtype = leaf.dtype if hasattr(leaf, "dtype") else jnp.result_type(leaf)
-    return bool(jnp.issubdtype(dtype, jnp.inexact))
+    """Whether a leaf can carry a derivative (a key, an index or a flag cannot, nor a name or a function)."""
+    if not hasattr(leaf, "dtype"):
+        return isinstance(leaf, (float, complex))
+    return bool(jnp.issubdtype(leaf.dtype, jnp.inexact))
 
 
 def num_bytes(tree: Tree) -> int:
