@@ -49,6 +49,7 @@ def assert_same(a: jhpo.Result, b: jhpo.Result) -> None:
     assert (a.best, a.value, a.stopped) == (b.best, b.value, b.stopped)
 
 
+@pytest.mark.exact
 @pytest.mark.parametrize("name", SEARCHES)
 def test_every_length_gives_the_same_search(name, monkeypatch, tmp_path):
     space, objective, strategy, options = SEARCHES[name]
@@ -68,6 +69,7 @@ def test_every_length_gives_the_same_search(name, monkeypatch, tmp_path):
         )
 
 
+@pytest.mark.exact
 @pytest.mark.parametrize("direction", ["minimize", "maximize"])
 @pytest.mark.parametrize(
     "rules", [{"target": 0.01}, {"patience": 3}, {"generations": 7}, {"tolerance": 0.1, "patience": 2}]
@@ -89,6 +91,7 @@ def test_a_rule_ends_the_search_with_its_generation(direction, rules, monkeypatc
     assert [u[:4] for u in heard[0]] == [u[:4] for u in heard[1]]
 
 
+@pytest.mark.exact
 def test_a_study_counts_and_reports_as_a_search_in_memory(tmp_path):
     heard: list = []
     swarm = jhpo.PSO(8, restart="none")  # a search in memory tells its budget to one that restarts
@@ -102,6 +105,7 @@ def test_a_study_counts_and_reports_as_a_search_in_memory(tmp_path):
         assert study.evaluations == len(result.history.value) and study.best.value == result.value
 
 
+@pytest.mark.exact
 def test_what_is_kept():
     every = jhpo.minimize(bowl, BOX, jhpo.PSO(8), budget=197)
     values = jhpo.minimize(bowl, BOX, jhpo.PSO(8), budget=197, keep="values")
