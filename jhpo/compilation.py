@@ -32,7 +32,7 @@ def use_compilation_cache(folder: str | os.PathLike[str] | None = None) -> Path:
       InvalidArgument: the folder cannot be made or written.
 
     >>> import jhpo
-    >>> folder = jhpo.use_compilation_cache("/tmp/programs")  # doctest: +SKIP
+    >>> folder = jhpo.use_compilation_cache("programs")  # doctest: +SKIP
     """
     configured = config.jax_compilation_cache_dir
     if folder is None and configured is not None:

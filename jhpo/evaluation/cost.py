@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
@@ -14,10 +12,10 @@ from jhpo.keys import trial_keys
 from jhpo.lifetimes import Remembered
 from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation, Request
+from jhpo.switches import config
 from jhpo.training.objective import Objective
 from jhpo.training.tracing import objective_errors
 
-_config: Any = jax.config  # its stubs do not know the setting
 # A generation that computes fewer numbers takes less time than a few dozen milliseconds on one core.
 CHEAP_GENERATION = 5e7
 # A member that computes fewer costs no more than what a strategy does about it.
@@ -54,7 +52,7 @@ def is_cheap(evaluator: object, n: int, root: jax.Array, request: Request) -> bo
     if evaluator.space.has_static or evaluator.metric is not None or evaluator.chunks.limited:
         return False
     devices = evaluator.mesh.devices.flat
-    if evaluator.mesh.size > 1 or devices[0] != (_config.jax_default_device or jax.local_devices()[0]):
+    if evaluator.mesh.size > 1 or devices[0] != (config.jax_default_device or jax.local_devices()[0]):
         return False
     work = _work(evaluator.trainable, evaluator.space, root, request, evaluator.replicates)
     return work <= CHEAP_MEMBER or n * work <= CHEAP_GENERATION

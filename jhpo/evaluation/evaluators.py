@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
@@ -74,10 +75,11 @@ def make_evaluator(
 
 def blank_result(strategy: Strategy, space: Space, replicates: int) -> Evaluation:
     """Zeros in the structure every result of this study has, for the program that is compiled before there is one."""
-    n, d, c = strategy.population, space.dim, space.num_constraints
+    n, d, c, dtype = strategy.population, space.dim, space.num_constraints, jnp.result_type(float)
     return Evaluation(
-        value=np.zeros(n, np.float32),
-        grad=np.zeros((n, d), np.float32) if strategy.needs_grad else None,
-        constraint=np.zeros((n, c), np.float32) if space.has_constraints else None,
-        variance=np.zeros(n, np.float32) if replicates > 1 else None,
+        value=np.zeros(n, dtype),
+        grad=np.zeros((n, d), dtype) if strategy.needs_grad else None,
+        constraint=np.zeros((n, c), dtype) if space.has_constraints else None,
+        variance=np.zeros(n, dtype) if replicates > 1 else None,
+        mask=np.ones(n, np.bool_) if strategy.steady else None,
     )

@@ -12,7 +12,7 @@ import numpy as np
 
 from jhpo.evaluation.chunks import is_out_of_memory
 from jhpo.evaluation.cost import is_cheap
-from jhpo.evaluation.evaluators import Evaluator
+from jhpo.evaluation.evaluators import Evaluator, blank_result
 from jhpo.evaluation.population import Population
 from jhpo.search.driver import Driver, Place
 from jhpo.search.generations import Made, Told, alone_program, block_program
@@ -95,7 +95,7 @@ class Blocks:
         with driver.precision():
             state = driver.blank_state() if first else place.state
             request = driver.strategy.request(state)
-            told = self._blank(request) if told is None else told
+            told = self._blank() if told is None else told
             rows = len(told.units)
             moving = jax.device_put((state, told, np.bool_(first), driver.root))
             numbers = (
@@ -160,16 +160,8 @@ class Blocks:
         kept = width + {"all": rows * width, "values": 3 * rows, "best": 0}[self.keep]
         return max(min(_NUMBERS // kept, _MOST), min(8 * _NUMBERS // kept, _FEW), 1)
 
-    def _blank(self, request: Request) -> Told:
+    def _blank(self) -> Told:
         """Something of the structure of what is told, for the program that starts with the first generation."""
-        n, space, dtype = self.driver.strategy.population, self.evaluator.space, jnp.result_type(float)
-        return Told(
-            np.zeros((n, space.dim), dtype),
-            Evaluation(
-                value=np.zeros(n, dtype),
-                grad=np.zeros((n, space.dim), dtype) if request.grad else None,
-                constraint=np.zeros((n, space.num_constraints), dtype) if space.has_constraints else None,
-                variance=np.zeros(n, dtype) if self.evaluator.replicates > 1 else None,
-                mask=np.ones(n, np.bool_) if self.driver.strategy.steady else None,
-            ),
-        )
+        strategy, space = self.driver.strategy, self.evaluator.space
+        units = np.zeros((strategy.population, space.dim), jnp.result_type(float))
+        return Told(units, blank_result(strategy, space, self.evaluator.replicates))

@@ -16,7 +16,7 @@ from jhpo.lifetimes import programs
 from jhpo.search.keep import Keep
 from jhpo.search.turns import turn
 from jhpo.space.space import Space
-from jhpo.strategies.base import Evaluation, Request, Strategy, feasible_value
+from jhpo.strategies.base import Evaluation, Request, Strategy, lowest_feasible
 
 
 class Told(NamedTuple):
@@ -96,13 +96,12 @@ def block_program(
         units, result = evaluate(None, units, trial_keys(root, streams))
         counts = place < room - done * rows  # the budget may end within a generation
         seen = minimised_result(result, sign, counts)
-        value, violation = feasible_value(seen)
-        value = jnp.where(violation > 0, jnp.inf, value)
+        row, lowest = lowest_feasible(seen)
         made = Made(units, result, place, jnp.asarray(streams, jnp.uint32))
-        leader = jax.tree.map(lambda x: x[jnp.argmin(value)[None]], made)
+        leader = jax.tree.map(lambda x: x[row[None]], made)
         kept = {"all": made, "values": made._replace(units=None), "best": None}[keep]
         seen = seen._replace(mask=jnp.ones(rows, jnp.bool_)) if masked else seen
-        return state, Told(units, seen), (kept, leader, value.min())
+        return state, Told(units, seen), (kept, leader, lowest)
 
     def goes_on(carry: Any) -> jax.Array:
         done, _, _, _, best = carry

@@ -73,9 +73,7 @@ class MemorySearch:
             self._blocks = Blocks(self.driver, self.evaluator, sign, keep=options.keep)
         self._limit = strategy.max_evaluations(space)
         self._budget = options.budget
-        self._blank = self._masked(
-            blank_result(strategy, space, options.replicates), np.ones(strategy.population, bool)
-        )
+        self._blank = blank_result(strategy, space, options.replicates)
         self._told: Told | None = None  # what the strategy learns next
 
     def run(self, starts: Starts | None) -> Result:

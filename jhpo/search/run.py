@@ -16,7 +16,7 @@ from jhpo.lifetimes import programs
 from jhpo.search.keep import Keep, check_keep
 from jhpo.search.starts import completed, parts, read_starts
 from jhpo.space.space import Space
-from jhpo.strategies.base import Evaluation, Strategy, feasible_value
+from jhpo.strategies.base import Evaluation, Strategy, lowest_feasible
 from jhpo.switches import switches_off, warn_inside_a_program
 from jhpo.training.metrics import check_direction
 from jhpo.training.objective import as_trainable, check_arguments
@@ -157,7 +157,6 @@ def _kept(keep: Keep, units: jax.Array, result: Evaluation) -> Trace:
     """What is kept of a generation."""
     made = Trace(units, result.value, result.constraint, result.variance)
     if keep == "best":
-        value, violation = feasible_value(result)
-        row = jnp.argmin(jnp.where(violation > 0, jnp.inf, value))[None]
-        return jax.tree.map(lambda x: x[row], made)
+        row, _ = lowest_feasible(result)
+        return jax.tree.map(lambda x: x[row[None]], made)
     return made._replace(units=None) if keep == "values" else made

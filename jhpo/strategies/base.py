@@ -241,3 +241,13 @@ def feasible_value(result: Evaluation, xp: ModuleType = jnp) -> tuple[Floats, Fl
         return value, xp.where(lost, xp.inf, xp.zeros_like(value))
     lacking = xp.where(xp.isnan(result.constraint), xp.inf, xp.maximum(-result.constraint, 0.0))
     return value, xp.where(lost, xp.inf, lacking.sum(axis=-1).astype(value.dtype))
+
+
+def lowest_feasible(result: Evaluation) -> tuple[jax.Array, jax.Array]:
+    """``int32[]`` and ``float[]``: the feasible row of the lowest value, to be minimised, and that value.
+
+    Infinite where no row is feasible; the row is then the first.
+    """
+    value, violation = feasible_value(result)
+    value = jnp.where(violation > 0, jnp.inf, value)
+    return jnp.argmin(value), value.min()

@@ -89,7 +89,12 @@ def evaluate_block(study: Book, blocks: Blocks, watch: Watch) -> Cut | None:
         follower, closing = ledger.follower(), history.closing()
         if len(closing.others) or len(closing.expected):
             return None
-        seq, trial, place, told = ledger.log.seq, history.table.size, follower.mark().place, follower.learning(history)
+        seq, trial, place, told = (
+            ledger.log.seq,
+            history.table.size,
+            follower.mark().place,
+            follower.learning(closing, history),
+        )
         room = min(room for room in (_ALL, watch.left(), ledger.points_left()) if room is not None)
     begin = time.time()
     cut = next_cut(blocks, watch, place, told, room=room, trial=trial, best=watch.best()) if room > 0 else None

@@ -93,9 +93,8 @@ class Follower:
         self._turn(history.closing(), history.table)
         return self.units
 
-    def learning(self, history: Fold) -> Told | None:
+    def learning(self, closing: Closing, history: Fold) -> Told | None:
         """What closing the open generation would tell the strategy; None before the first."""
-        closing = history.closing()
         if closing.generation < 0:
             return None
         with float_precision(self._x64):

@@ -45,11 +45,9 @@ class Watch(Meter):
 
     def check_cut(self, cut: Cut) -> str | None:
         """After generations that were stored together: report each, and say whether to stop."""
-        whole = self.evaluations + cut.evaluations == self._study.evaluations
-        if not whole:  # others told results meanwhile, which the rules have not seen
-            self.hear(cut.progress, cut.horizon == 1.0)
-            return cut.stopped or self.check(False)
         self.hear(cut.progress, cut.horizon == 1.0)
+        if cut.stopped is None and self.evaluations != self._study.evaluations:
+            return self.check(False)  # others told results meanwhile, which the rules have not seen
         return cut.stopped
 
     def check_time(self) -> str | None:
