@@ -1,7 +1,7 @@
-"""Derivatives through a training loop: reverse mode with levels of rematerialisation, truncated, and forward mode.
+"""A training loop whose derivative takes little memory: levels of rematerialisation, or a truncated one.
 
-Notation: w_t the state after t steps, Phi the step, T the number of steps, S the bytes of a state, k the number of
-hyperparameters, E the evaluation. All functions take ``step(hp, state, t) -> state``.
+Notation: w_t the state after t steps, Phi the step, T the number of steps, S the bytes of a state, E the
+evaluation. All functions take ``step(hp, state, t) -> state``.
 """
 
 from __future__ import annotations
@@ -14,10 +14,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jhpo.kernels import trees
-from jhpo.kernels.internals import needed
-from jhpo.kernels.loops import wide_sums
 from jhpo.kernels.mixed import GRADIENT
+from jhpo.kernels.probes import marked, probed, split
 from jhpo.kernels.programs import named_bytes
 from jhpo.kernels.shapes import Array, Float, Int
 from jhpo.kernels.shuffle import ROWS
@@ -83,8 +81,8 @@ def unroll(
         after = step(hp, carry, x[0])
         if x[1] is None:
             return after, None
-        some, put = _split(after, watched)
-        return put(_probed(some, x[1])), None
+        some, put = split(after, watched)
+        return put(probed(some, x[1])), None
 
     if steps == 0:
         return state
@@ -148,36 +146,6 @@ def _blocks(body: Callable[..., Any], carry: Tree, xs: Tree, steps: int, levels:
     return last(carry, tail, steps - count * block) if steps > count * block else carry
 
 
-@jax.custom_vjp
-def _probed(state: Tree, zero: Float[Array, ""]) -> Tree:
-    return state
-
-
-def _probed_forward(state: Tree, zero: jax.Array) -> tuple[Tree, jax.Array]:
-    return state, zero
-
-
-def _probed_backward(zero: jax.Array, cotangent: Tree) -> tuple[Tree, jax.Array]:
-    floats = [c for c in jax.tree.leaves(cotangent) if c.dtype != jax.dtypes.float0 and trees.is_float(c)]
-    size = trees.norm(floats).astype(zero.dtype) if floats else jnp.zeros_like(zero)
-    return cotangent, size
-
-
-_probed.defvjp(_probed_forward, _probed_backward)
-
-
-@jax.custom_jvp
-def _marked(state: Tree) -> tuple[Tree, jax.Array]:
-    return state, jnp.zeros((), jnp.result_type(float))
-
-
-@_marked.defjvp
-def _marked_jvp(primals: tuple[Tree], tangents: tuple[Tree]) -> tuple[Any, Any]:
-    moving = [t for t in jax.tree.leaves(tangents[0]) if t.dtype != jax.dtypes.float0]
-    mark = jnp.zeros((), jnp.result_type(float))
-    return _marked(primals[0]), (tangents[0], trees.norm(moving).astype(mark.dtype) if moving else mark)
-
-
 def marked_unroll(
     step: Step, hp: Tree, state: Tree, steps: int, watched: Sequence[bool] | None = None
 ) -> tuple[Tree, Float[Array, "t"]]:
@@ -192,36 +160,11 @@ def marked_unroll(
     """
 
     def body(state: Tree, t: jax.Array) -> tuple[Tree, jax.Array]:
-        some, put = _split(step(hp, state, t), watched)
-        some, mark = _marked(some)
+        some, put = split(step(hp, state, t), watched)
+        some, mark = marked(some)
         return put(some), mark
 
     return lax.scan(body, state, jnp.arange(steps, dtype=jnp.int32))
-
-
-def read_leaves(evaluate: Callable[[Tree, Tree], jax.Array], hp: Tree, state: Tree) -> list[bool]:
-    """For every leaf of the state: the evaluation depends on it. Norms over time are taken of these.
-
-    An optimiser's memory is left out: its second moments are tiny numbers, dE over a change of them is huge, and what
-    it does to the training arrives at the parameters.
-
-    >>> read_leaves(lambda hp, state: hp * state["w"], 1.0, {"memory": 2.0, "w": 3.0})
-    [False, True]
-    """
-    program = jax.make_jaxpr(evaluate)(hp, state).jaxpr
-    return needed(program, [True] * len(program.outvars))[len(jax.tree.leaves(hp)) :]
-
-
-def _split(tree: Tree, chosen: Sequence[bool] | None) -> tuple[list[Any], Callable[[list[Any]], Tree]]:
-    """The chosen leaves, and the function that puts such leaves back among the others."""
-    leaves, treedef = jax.tree.flatten(tree)
-    chosen = [True] * len(leaves) if chosen is None else chosen
-
-    def put(some: list[Any]) -> Tree:
-        rest = iter(some)
-        return jax.tree.unflatten(treedef, [next(rest) if c else leaf for c, leaf in zip(chosen, leaves)])
-
-    return [leaf for c, leaf in zip(chosen, leaves) if c], put
 
 
 def truncated(step: Step, hp: Tree, state: Tree, steps: int, window: int, levels: int = 0) -> Tree:
@@ -233,103 +176,3 @@ def truncated(step: Step, hp: Tree, state: Tree, steps: int, window: int, levels
     window = min(window, steps)
     before = unroll(step, lax.stop_gradient(hp), lax.stop_gradient(state), steps - window)
     return unroll(step, hp, lax.stop_gradient(before), window, levels, start=steps - window)
-
-
-def reverse_value_and_grad(
-    step: Step,
-    evaluate: Callable[[Tree, Tree], jax.Array],
-    init: Callable[[Tree], Tree],
-    hp: Tree,
-    steps: int,
-    levels: int = 0,
-    *,
-    window: int | None = None,
-    norms: bool = False,
-) -> tuple[Float[Array, ""], Tree, Float[Array, "t"] | None]:
-    """E(w_T) and its gradient by reverse mode.
-
-    Args:
-      step, evaluate, init: ``step(hp, state, t)``, ``evaluate(hp, state) -> scalar``, ``init(hp) -> state``.
-      hp: hyperparameters; leaves that are no floats are held fixed and get a zero gradient.
-      steps, levels: see `unroll`.
-      window: differentiate through the last steps alone (see `truncated`); None for all.
-      norms: also return ``float[T]``, the norm of dE/dw_t for t = 1..T (of the window's steps if there is one), over
-        the leaves that the evaluation reads.
-
-    Returns:
-      The value, the gradient (a tree like hp) and the norms or None.
-    """
-    floats, rebuild = trees.split_floats(hp)
-    covered = steps if window is None else min(window, steps)
-    dtype = jnp.result_type(float)
-    watched = read_leaves(evaluate, hp, jax.eval_shape(init, hp)) if norms else None
-
-    def value(floats: list[jax.Array], probe: jax.Array | None) -> jax.Array:
-        hp = rebuild(floats)
-        state = init(hp)
-        if covered < steps:
-            fixed = lax.stop_gradient(hp)
-            state = lax.stop_gradient(unroll(step, fixed, lax.stop_gradient(state), steps - covered))
-        state = unroll(step, hp, state, covered, levels, start=steps - covered, probe=probe, watched=watched)
-        return evaluate(hp, state)
-
-    if norms:
-        out, (grad, sizes) = wide_sums(jax.value_and_grad(value, argnums=(0, 1)))(floats, jnp.zeros((covered,), dtype))
-        return out, trees.gradient_like(hp, grad), sizes
-    out, grad = wide_sums(jax.value_and_grad(value))(floats, None)
-    return out, trees.gradient_like(hp, grad), None
-
-
-def forward_value_and_grad(
-    fun: Callable[[Tree], Any], hp: Tree, chunk: int = 8, has_marks: bool = False
-) -> tuple[Float[Array, ""], Tree, Float[Array, "t"] | None]:
-    """``fun(hp)`` and its gradient by forward mode: 1 + (1..2) k trainings of time, (1 + chunk) S bytes.
-
-    Args:
-      fun: a scalar function of hp (a whole training and its evaluation).
-      hp: leaves that are no floats are held fixed and get a zero gradient.
-      chunk: how many directions advance together.
-      has_marks: ``fun`` returns ``(scalar, marks)`` with the marks of `marked_unroll`.
-
-    Returns:
-      The value, the gradient (a tree like hp) and ``float[T]``, the norm |dw_t/dhp| over all directions, or None
-      without marks.
-
-    Source: Franceschi, Donini, Frasconi, Pontil, "Forward and reverse gradient-based hyperparameter
-    optimization" (2017).
-
-    >>> import jax.numpy as jnp
-    >>> hp = {"a": jnp.float32(3), "b": jnp.float32(2)}
-    >>> value, grad, _ = forward_value_and_grad(lambda hp: hp["a"] ** 2 * hp["b"], hp)
-    >>> float(value), float(grad["a"]), float(grad["b"])
-    (18.0, 12.0, 9.0)
-    """
-    flat, back = trees.flatten_floats(hp)
-    size = flat.shape[0]
-    marked = fun if has_marks else (lambda hp: (fun(hp), jnp.zeros((0,), flat.dtype)))
-
-    def along(index: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        direction = (jnp.arange(size) == index).astype(flat.dtype)
-        (value, _), (slope, sizes) = jax.jvp(lambda x: marked(back(x)), (flat,), (direction,))
-        return value, slope, sizes
-
-    if size == 0:
-        value, marks = marked(hp)
-        grad, norms = jnp.zeros((0,), flat.dtype), marks
-    elif size == 1:
-        # one direction needs no batch of tangents, whose products are slower
-        value, slope, norms = along(jnp.arange(size)[0])
-        grad = slope[None]
-    elif size <= chunk:
-        value, grad, sizes = jax.vmap(along, out_axes=(None, 0, 0))(jnp.arange(size))
-        norms = jnp.sqrt(jnp.sum(sizes**2, axis=0))
-    else:
-        padded = -(-size // chunk) * chunk
-        rows = jnp.arange(padded).reshape(-1, chunk)
-        values, grads, sizes = lax.map(jax.vmap(along, out_axes=(None, 0, 0)), rows)
-        value, grad = values[0], grads.reshape(-1)[:size]
-        # directions beyond the last one are zero, and so are their sizes
-        norms = jnp.sqrt(jnp.sum(sizes**2, axis=(0, 1)))
-    leaves = trees.split_floats(back(grad.astype(flat.dtype)))[0]
-    grad = trees.gradient_like(hp, leaves)
-    return value, grad, norms if has_marks else None

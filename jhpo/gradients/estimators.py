@@ -19,8 +19,10 @@ from jhpo.kernels.implicit import (
 )
 from jhpo.kernels.lyapunov import backward_growth, forward_growth
 from jhpo.kernels.perturbed import Smoothing, perturbed_gradient
+from jhpo.kernels.probes import read_leaves
 from jhpo.kernels.singular import defined_at_zeros, without_huge
-from jhpo.kernels.unroll import forward_value_and_grad, marked_unroll, read_leaves, reverse_value_and_grad, unroll
+from jhpo.kernels.unroll import marked_unroll, unroll
+from jhpo.kernels.unroll_grad import forward_value_and_grad, reverse_value_and_grad
 from jhpo.lifetimes import programs
 from jhpo.training.binding import Partly, Training, bind, differentiable, has_implicit, relaxed
 from jhpo.training.trainable import ImplicitTrainable, State, Trainable

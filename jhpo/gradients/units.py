@@ -13,7 +13,8 @@ from jhpo.gradients.dependence import derivative
 from jhpo.gradients.estimators import estimate
 from jhpo.gradients.spec import HP, Spec
 from jhpo.kernels import trees
-from jhpo.kernels.unroll import forward_value_and_grad, gradient_bytes, reverse_bytes, unroll
+from jhpo.kernels.unroll import gradient_bytes, reverse_bytes, unroll
+from jhpo.kernels.unroll_grad import forward_value_and_grad
 from jhpo.space.space import Space
 from jhpo.training.binding import Training, bind, differentiable, relaxed
 from jhpo.training.trainable import Trainable

@@ -7,10 +7,8 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from jhpo.search.blocks import Block, Blocks
-from jhpo.search.driver import Place
-from jhpo.search.generations import Made, Told
-from jhpo.search.meter import Meter
+from jhpo.search.blocks import Block
+from jhpo.search.generations import Made
 from jhpo.search.record import Rows
 from jhpo.search.stopping import Progress
 
@@ -51,43 +49,3 @@ class Cut(NamedTuple):
             generation=flat(np.broadcast_to(generation, numbers.shape)),
             horizon=np.full(count, self.horizon),
         )
-
-
-def next_cut(
-    blocks: Blocks, meter: Meter, place: Place, told: Told | None, *, room: int, trial: int, best: float
-) -> Cut | None:
-    """Evaluate the next generations of a search; None where the host has something to do first.
-
-    The strategy and the meter stay where they are: the caller stores what was made, and then moves them.
-
-    Args:
-        blocks: what runs them.
-        meter: of the search.
-        place: where the strategy stands.
-        told: what it learns next; None before the first generation.
-        room: evaluations that the budget allows.
-        trial: number of the first trial.
-        best: lowest feasible value of whole trainings so far, NaN before there is one.
-    """
-    strategy = blocks.driver.strategy
-    rows = strategy.population if told is None else len(told.units)
-    count = blocks.length(place, rows, room, meter.seconds_left)
-    if count < 1:
-        return None
-    target = -np.inf if meter.rules.target is None else meter.rules.target
-    block = blocks.run(place, told, count, room, trial, target)
-    if block is None:
-        return None
-    horizon = strategy.request(block.place.state).horizon
-    progress, stopped = meter.foresee(_ends(block, rows, room), place.generation, best, block.lowest, horizon == 1.0)
-    if len(progress) < len(block.lowest):  # once more, up to the generation with which the search ends
-        block = blocks.run(place, told, len(progress), room, trial, -np.inf)
-        if block is None:
-            return None
-    made = int(_ends(block, rows, room)[-1])
-    return Cut(block, trial, place.generation, rows, made, horizon, progress, stopped)
-
-
-def _ends(block: Block, rows: int, room: int) -> np.ndarray:
-    """``int64[g]``: evaluations in the block after each generation."""
-    return np.minimum((1 + np.arange(len(block.lowest))) * rows, room)

@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 
 from jhpo.errors import invalid
-from jhpo.evaluation.evaluators import Evaluator, Objective, blank_result, make_evaluator
-from jhpo.evaluation.population import Population
-from jhpo.search.blocks import Blocks
-from jhpo.search.cuts import Cut, next_cut
+from jhpo.evaluation.evaluators import Objective, blank_result, make_evaluator
+from jhpo.search.cuts import Cut
 from jhpo.search.driver import Driver
+from jhpo.search.evaluator import SearchEvaluator
 from jhpo.search.generations import Told, minimised_result
 from jhpo.search.meter import Meter
 from jhpo.search.options import Options
@@ -59,7 +58,7 @@ class MemorySearch:
     def __init__(self, objective: Objective, space: Space, strategy: Strategy, sign: float, options: Options) -> None:
         self.space, self.sign, self.root = space, sign, options.root()
         self.meter = Meter(options.rules(sign), options.callback, sign)
-        self.evaluator: Evaluator = make_evaluator(
+        evaluator = make_evaluator(
             objective, space,
             replicates=options.replicates, metric=options.metric, chunk=options.chunk, devices=options.devices,
         )  # fmt: skip
@@ -67,10 +66,7 @@ class MemorySearch:
             strategy = strategy.prepare(options.budget)
         self.driver = Driver(strategy, space, self.root)
         self.record = Record(sign, options.keep)
-        self._blocks: Blocks | None = None
-        if Blocks.possible(self.driver, self.evaluator):
-            assert isinstance(self.evaluator, Population)
-            self._blocks = Blocks(self.driver, self.evaluator, sign, keep=options.keep)
+        self.evaluator = SearchEvaluator(self.driver, evaluator, sign, keep=options.keep)
         self._limit = strategy.max_evaluations(space)
         self._budget = options.budget
         self._blank = blank_result(strategy, space, options.replicates)
@@ -99,7 +95,7 @@ class MemorySearch:
             compile_seconds=summary.compile_seconds,
             space=self.space,
             keep=self.record.keep,
-            _origin=Origin(self.driver, self._told, self.evaluator, self.root),
+            _origin=Origin(self.driver, self._told, self.evaluator.evaluator, self.root),
             _leader=evaluations_of(leader),
             _sign=self.sign,
             _exact=exact,
@@ -110,11 +106,7 @@ class MemorySearch:
         driver = self.driver
         units = starts.units if starts.whole else starts.completed(proposals(driver, len(starts.units)))
         request, ids = driver.started(), np.arange(len(units), dtype=np.uint32)
-        whole = request._replace(horizon=1.0)
-        if self._blocks is None:
-            measured = self.evaluator.evaluate(units, ids, self.root, whole)
-        else:
-            measured = self._blocks.evaluate(units, ids, whole)
+        measured = self.evaluator.evaluate(units, ids, request._replace(horizon=1.0))
         self.record.add(_rows(units, measured, ids, 0, -1, 1.0))
         if request.horizon == 1.0:
             every = np.ones(len(units), np.bool_)
@@ -135,12 +127,11 @@ class MemorySearch:
     def _block(self) -> Cut | None:
         """Several generations in one program; None where the host has something to do between them."""
         driver, record = self.driver, self.record
-        if self._blocks is None or (self._told is None and driver.state is not None):
+        if self._told is None and driver.state is not None:
             return None
-        cut = next_cut(
-            self._blocks, self.meter, driver.place, self._told,
-            room=self._room, trial=record.evaluations, best=record.best,
-        )  # fmt: skip
+        cut = self.evaluator.next_cut(
+            self.meter, driver.place, self._told, room=self._room, trial=record.evaluations, best=record.best
+        )
         if cut is not None:
             driver.place, self._told = cut.block.place, cut.block.told
             record.add_kept(cut.everything(), cut.leaders(), cut.evaluations)
@@ -161,10 +152,7 @@ class MemorySearch:
         taken = min(self._room, len(units))
         streams = driver.evaluation_ids(record.evaluations + np.arange(len(units)))[:taken]
         request = driver.request
-        if self._blocks is None:
-            measured = self.evaluator.evaluate(units[:taken], streams, self.root, request)
-        else:
-            measured = self._blocks.evaluate(units[:taken], streams, request, rows=len(units))
+        measured = self.evaluator.evaluate(units[:taken], streams, request, rows=len(units))
         there = np.arange(len(units)) < taken
         seen = minimised_result(_padded(measured, len(units)), self.sign, there, np)
         self._told = Told(units, self._masked(seen, there))

@@ -12,8 +12,8 @@ import numpy as np
 
 from jhpo.evaluation.evaluators import Evaluator, Objective, make_evaluator
 from jhpo.evaluation.population import Population
-from jhpo.search.blocks import Blocks
-from jhpo.search.cuts import Cut, next_cut
+from jhpo.search.cuts import Cut
+from jhpo.search.evaluator import SearchEvaluator
 from jhpo.strategies.base import Evaluation, Request
 from jhpo.study import events
 from jhpo.study.book import Book
@@ -35,19 +35,14 @@ class Plan(NamedTuple):
     after: Mark  # where the strategy stands then
 
 
-def evaluate_generation(
-    study: Book, evaluator: Evaluator, blocks: Blocks | None, left: Callable[[], int | None]
-) -> bool:
+def evaluate_generation(study: Book, evaluator: SearchEvaluator, left: Callable[[], int | None]) -> bool:
     """Evaluate and store what is left of the open generation, or the next one; True if that completes it."""
     plan = _plan(study, left)
     if plan is None:
         return False
     begin = time.time()
     todo = plan.rows
-    if blocks is None:
-        result = evaluator.evaluate(todo.units, todo.key_ids(), study.root, plan.request)
-    else:
-        result = blocks.evaluate(todo.units, todo.key_ids(), plan.request, rows=todo.rows, member=todo.member)
+    result = evaluator.evaluate(todo.units, todo.key_ids(), plan.request, rows=todo.rows, member=todo.member)
     results = pack_evaluation(result)
     ledger = study.ledger
     with ledger.transaction() as append:
@@ -58,7 +53,7 @@ def evaluate_generation(
                 return False
             plan = again
         ledger.restore(plan.after)
-        keep_layout(study, evaluator, append)
+        keep_layout(study, evaluator.evaluator, append)
         rows = plan.rows
         append(
             events.Batch(
@@ -69,17 +64,16 @@ def evaluate_generation(
     return rows.member + len(rows.units) == rows.rows
 
 
-def blocks_of(study: Book, evaluator: Evaluator) -> Blocks | None:
-    """What runs many generations in one program, where that can be done."""
-    driver = study.ledger.driver
-    if float64() != study.history.header["x64"] or not Blocks.possible(driver, evaluator):
-        return None
-    assert isinstance(evaluator, Population)
-    return Blocks(driver, evaluator, study.sign)
+def search_evaluator(study: Book, evaluator: Evaluator) -> SearchEvaluator:
+    """The evaluator of a study's search."""
+    same = float64() == study.history.header["x64"]  # results in another precision are stored generation by generation
+    return SearchEvaluator(study.ledger.driver, evaluator, study.sign, together=same)
 
 
-def evaluate_block(study: Book, blocks: Blocks, watch: Watch) -> Cut | None:
+def evaluate_block(study: Book, evaluator: SearchEvaluator, watch: Watch) -> Cut | None:
     """Evaluate and store many generations at once; None where one generation has to be looked at by itself."""
+    if not evaluator.together:
+        return None
     ledger = study.ledger
     with ledger.lock:
         study.refresh()
@@ -97,13 +91,13 @@ def evaluate_block(study: Book, blocks: Blocks, watch: Watch) -> Cut | None:
         )
         room = min(room for room in (_ALL, watch.left(), ledger.points_left()) if room is not None)
     begin = time.time()
-    cut = next_cut(blocks, watch, place, told, room=room, trial=trial, best=watch.best()) if room > 0 else None
+    cut = evaluator.next_cut(watch, place, told, room=room, trial=trial, best=watch.best())
     if cut is None:
         return None
     with ledger.transaction() as append:
         if ledger.log.seq != seq:
             return None  # somebody else added to the study meanwhile: what comes next may be something else
-        keep_layout(study, blocks.evaluator, append)
+        keep_layout(study, evaluator.evaluator, append)
         for event in _batches(cut, begin):
             append(event)
         ledger.restore(Mark(cut.block.place, np.asarray(cut.block.told.units)))
@@ -146,7 +140,7 @@ def _same(a: NextRows, b: NextRows) -> bool:
     return plain and np.array_equal(a.units, b.units) and np.array_equal(a.key_ids(), b.key_ids())
 
 
-def evaluate_waiting(study: Book, evaluator: Evaluator, blocks: Blocks | None, left: Callable[[], int | None]) -> bool:
+def evaluate_waiting(study: Book, evaluator: SearchEvaluator, left: Callable[[], int | None]) -> bool:
     """Evaluate trials that wait in the queue (enqueued, or lost by workers); False if there are none."""
     ledger = study.ledger
     with ledger.lock:
@@ -163,7 +157,7 @@ def evaluate_waiting(study: Book, evaluator: Evaluator, blocks: Blocks | None, l
         return False
     attempts = study.history.table.attempt.array[np.asarray(ids)].copy()
     try:
-        _measure_waiting(study, evaluator, blocks, request, ids, attempts)
+        _measure_waiting(study, evaluator, request, ids, attempts)
     except BaseException:
         give_back(study, dict(zip(ids, attempts.tolist())))
         raise
@@ -185,8 +179,7 @@ def _still_mine(study: Book, trial_id: int, attempt: int) -> bool:
 
 def _measure_waiting(
     study: Book,
-    evaluator: Evaluator,
-    blocks: Blocks | None,
+    evaluator: SearchEvaluator,
     request: Request,
     ids: Sequence[int],
     attempts: np.ndarray,
@@ -198,13 +191,9 @@ def _measure_waiting(
         these = table.horizon.array[rows] == horizon
         some = rows[these]
         streams = table.streams(some).astype(np.uint32)
-        units, wanted = table.unit.array[some], request._replace(horizon=horizon)
-        if blocks is None:
-            result = evaluator.evaluate(units, streams, study.root, wanted)
-        else:
-            result = blocks.evaluate(units, streams, wanted)
+        result = evaluator.evaluate(table.unit.array[some], streams, request._replace(horizon=horizon))
         with ledger.transaction() as append:
-            keep_layout(study, evaluator, append)
+            keep_layout(study, evaluator.evaluator, append)
             kept = np.asarray([_still_mine(study, int(i), int(a)) for i, a in zip(some, attempts[these])])
             if kept.all():
                 append(events.Tell(some, pack_evaluation(result), time.time()))

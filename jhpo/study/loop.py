@@ -8,20 +8,20 @@ from collections.abc import Sequence
 import jax
 
 from jhpo.errors import SpaceExhausted, check_integer, invalid
-from jhpo.evaluation.evaluators import Evaluator, Objective, make_evaluator
+from jhpo.evaluation.evaluators import Objective, make_evaluator
 from jhpo.evaluation.executors import HostObjective
 from jhpo.evaluation.executors.host import Pool, check_request
 from jhpo.evaluation.executors.tasks import Task
-from jhpo.search.blocks import Blocks
+from jhpo.search.evaluator import SearchEvaluator
 from jhpo.search.meter import Callback, Summary
 from jhpo.search.stopping import StopRules
 from jhpo.study import events
 from jhpo.study.batch import (
-    blocks_of,
     evaluate_block,
     evaluate_generation,
     evaluate_waiting,
     give_back,
+    search_evaluator,
     stored_layout,
 )
 from jhpo.study.book import Book
@@ -89,7 +89,7 @@ def optimize(
             study.warn_of_precision()
             layout = stored_layout(study, chunk, devices)
             evaluator = make_evaluator(objective, study.space, replicates=study.replicates, metric=metric, **layout)
-            stopped = _on_devices(study, evaluator, blocks_of(study, evaluator), watch)
+            stopped = _on_devices(study, search_evaluator(study, evaluator), watch)
     except SpaceExhausted as error:
         stopped = f"exhausted: {error}"
     except KeyboardInterrupt:
@@ -106,12 +106,12 @@ def _finish(study: Book, watch: Watch, stopped: str) -> Summary:
     return summary
 
 
-def _on_devices(study: Book, evaluator: Evaluator, blocks: Blocks | None, watch: Watch) -> str:
+def _on_devices(study: Book, evaluator: SearchEvaluator, watch: Watch) -> str:
     while True:
         with study.ledger.turns:
-            waited = evaluate_waiting(study, evaluator, blocks, watch.left)
-            cut = None if waited or blocks is None else evaluate_block(study, blocks, watch)
-            ended = not (waited or cut is not None) and evaluate_generation(study, evaluator, blocks, watch.left)
+            waited = evaluate_waiting(study, evaluator, watch.left)
+            cut = None if waited else evaluate_block(study, evaluator, watch)
+            ended = not (waited or cut is not None) and evaluate_generation(study, evaluator, watch.left)
         stopped = watch.check(ended) if cut is None else watch.check_cut(cut)
         if stopped is None and watch.waits():
             stopped = watch.wait()

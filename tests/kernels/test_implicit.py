@@ -16,7 +16,7 @@ from jhpo.kernels.implicit import (
     neumann,
     nystrom,
 )
-from jhpo.kernels.unroll import reverse_value_and_grad
+from jhpo.kernels.unroll_grad import reverse_value_and_grad
 
 
 def spd(n, low=0.5, high=8.0, seed=0):

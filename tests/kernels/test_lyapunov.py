@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from jhpo.kernels.lyapunov import TRUSTED, USABLE, hyper_direction, tangent_growth
-from jhpo.kernels.unroll import reverse_value_and_grad
+from jhpo.kernels.unroll_grad import reverse_value_and_grad
 from tests.kernels.hyper_problems import descent, digits_training
 
 

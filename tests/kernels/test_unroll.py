@@ -12,15 +12,8 @@ from jhpo.kernels.mixed import mixed_grad
 from jhpo.kernels.online import online, window_value_and_grad
 from jhpo.kernels.programs import equations
 from jhpo.kernels.shuffle import batch_rows
-from jhpo.kernels.unroll import (
-    block_length,
-    forward_value_and_grad,
-    gradient_bytes,
-    reverse_bytes,
-    reverse_value_and_grad,
-    truncated,
-    unroll,
-)
+from jhpo.kernels.unroll import block_length, gradient_bytes, reverse_bytes, truncated, unroll
+from jhpo.kernels.unroll_grad import forward_value_and_grad, reverse_value_and_grad
 from tests.kernels.hyper_problems import descent, digits_training
 
 
