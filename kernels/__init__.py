@@ -1,4 +1,4 @@
-"""Pure array functions, arrays in and arrays out: they import jax alone. Imported as ``jhpo.kernels``."""
+"""Pure functions of arrays that import only JAX and NumPy. Import this package as ``jhpo.kernels``."""
 
 if __name__ != "jhpo.kernels":
     raise ImportError(f"import this package as 'jhpo.kernels', not {__name__!r}: that name belongs to others")

@@ -1,4 +1,4 @@
-"""Acquisition functions for minimisation, to be maximised: from a posterior's moments to the worth of a trial."""
+"""Acquisition functions of a posterior's moments; they are maximised, for an objective that is minimised."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def log_probability_of_improvement(mean: jax.Array, variance: jax.Array, best: j
 
 
 def confidence_bound(mean: jax.Array, variance: jax.Array, beta: jax.Array | float) -> jax.Array:
-    """-(mean - beta deviation): the optimistic value of a minimiser, to be maximised; elementwise."""
+    """beta deviation - mean: the negative lower confidence bound, to be maximised; elementwise."""
     return beta * jnp.sqrt(variance) - mean
 
 
@@ -50,8 +50,8 @@ def q_log_expected_improvement(
     """log E[max(best - min_i f_i, 0)] of q points together, by sample average (Ament et al. 2023, sec. 4).
 
     Args:
-        mean: float[q]. covariance: float[q, q]. best: float[]. normals: float[m, q], standard normal draws, best from
-            a low-discrepancy sequence; the same ones for every call make the function deterministic.
+        mean: float[q]. covariance: float[q, q]. best: float[]. normals: float[m, q], standard normal draws, preferably
+            from a low-discrepancy sequence; with the same draws in every call the function is deterministic.
 
     Returns:
         float[]; invariant to the order of the points up to the sampling error.

@@ -1,4 +1,4 @@
-"""What the bounds of a box do to particles: absorb, reflect or periodic, all in closed form."""
+"""How particles are kept within the bounds of a box: absorb, reflect or periodic, all in closed form."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from jhpo.kernels.internals import is_traced
 from jhpo.kernels.swarm_parts import Rule
 
 BOUNDS = ("absorb", "reflect", "periodic")
-REBOUND = -0.5  # an absorbing bound turns the velocity round and halves it
+REBOUND = -0.5  # an absorbing bound reverses and halves the velocity
 
 
 class Box(NamedTuple):
-    """float[1, 1] or float[1, d] each; rows that stand side by side have them repeated."""
+    """Bounds, float[1, 1] or float[1, d] each; repeated along the axis where several rows are joined into one."""
 
     low: jax.Array
     high: jax.Array
 
 
 def box(low: Any, high: Any, dtype: Any) -> Box:
-    """Bounds that are scalars or float[d].
+    """A `Box` from bounds that are scalars or float[d].
 
     Raises:
       ValueError: concrete bounds that are not finite or not in order.
@@ -36,7 +36,7 @@ def box(low: Any, high: Any, dtype: Any) -> Box:
 
 
 def shortest(rule: Rule, within: Box, delta: jax.Array) -> jax.Array:
-    """The difference of two places as the shortest way between them."""
+    """The difference of two positions; with periodic bounds the shortest one."""
     if rule.bounds != "periodic":
         return delta
     width = within.high - within.low
@@ -44,7 +44,7 @@ def shortest(rule: Rule, within: Box, delta: jax.Array) -> jax.Array:
 
 
 def rebound(rule: Rule, x: jax.Array, v: jax.Array, within: Box) -> jax.Array:
-    """The velocity with which a particle leaves an absorbing bound."""
+    """The velocity after an absorbing bound: reversed and halved if the particle is at the bound and moves outwards."""
     if rule.bounds != "absorb":
         return v
     outward = ((x <= within.low) & (v < 0)) | ((x >= within.high) & (v > 0))
@@ -64,12 +64,12 @@ def inside(rule: Rule, x: jax.Array, v: jax.Array, within: Box) -> tuple[jax.Arr
 
 
 def limited(v: jax.Array, within: Box, clamp: jax.Array) -> jax.Array:
-    """Velocities no larger than ``clamp`` widths of the box."""
+    """Velocities clipped to ``clamp`` times the width of the box."""
     limit = clamp * (within.high - within.low)
     return clip(v, -limit, limit)
 
 
 def clip(a: jax.Array, low: jax.Array, high: jax.Array) -> jax.Array:
-    """As `jnp.clip`, a NaN staying one, by comparisons: the maximum of IEEE 754-2019 takes four instructions."""
+    """As `jnp.clip`, NaN included, but by comparisons: the maximum of IEEE 754-2019 takes four instructions."""
     a = jnp.where(a <= low, low, a)
     return jnp.where(a >= high, high, a)

@@ -4,8 +4,8 @@ Notation (Hansen 2016, "The CMA evolution strategy: a tutorial", arXiv:1604.0077
     d  coordinates     l  members of a generation (lambda)     m  mean     s  step size (sigma)     C  covariance
     A  its Cholesky factor     z ~ N(0, I)     y = A z     x = m + s * scale * y, scale from the margin (else 1)
 
-Instead of C^{-1/2} stands the inverse of the Cholesky factor (Krause, Arbones & Igel 2016): the same norms, no
-eigendecomposition, and nothing but products and one loop over columns, batched or not.
+The inverse of the Cholesky factor takes the place of C^{-1/2} (Krause, Arbones & Igel 2016): it gives the same norms
+without an eigendecomposition, by products and one loop over columns, batched or not.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ import jax.numpy as jnp
 import numpy as np
 
 _HIGH = jax.lax.Precision.HIGHEST
-# How many are inside is judged from so many draws on.
+# The share of draws inside the cube is judged from this number of draws on.
 _ENOUGH_DRAWS = 64
 
 
 class Rates(NamedTuple):
-    """What follows from the size of a generation: scalars, or rows of a table of sizes."""
+    """Weights and learning rates for one size of a generation (scalars), or for several (rows of a table)."""
 
     middle: jax.Array  # float[], logarithm of the rank whose weight is 0
     attract: jax.Array  # float[], factor of the positive weights, which sum to 1
@@ -37,15 +37,15 @@ class Rates(NamedTuple):
 
 
 class Sums(NamedTuple):
-    """What a generation, or a part of it, says about the distribution; parts add up."""
+    """Weighted sums over a generation or a part of it; the sums of parts add up to those of the generation."""
 
-    step: jax.Array  # float[d], of the positive weights
-    outer: jax.Array  # float[d, d] or float[d], weighted outer products, those of negative weights scaled
+    step: jax.Array  # float[d], weighted steps, positive weights only
+    outer: jax.Array  # float[d, d] or float[d], weighted outer products, negative weights rescaled
     minus: jax.Array  # float[], sum of the negative weights
 
 
 class Gaussian(NamedTuple):
-    """The search distribution and its memory. A diagonal one keeps vectors for cov, root and inverse."""
+    """The search distribution and its evolution paths. If it is diagonal, cov, root and inverse are vectors."""
 
     mean: jax.Array  # float[d]
     sigma: jax.Array  # float[], step size
@@ -65,7 +65,7 @@ def rates(sizes: np.ndarray, dim: int, diagonal: bool, dtype: np.dtype) -> Rates
     Args:
       sizes: int[k], members of a generation, at least 2.
       dim: number of adapted coordinates.
-      diagonal: learn faster, as fewer numbers are learned (Ros & Hansen 2008).
+      diagonal: use faster rates, as there are fewer entries to learn (Ros & Hansen 2008).
       dtype: of the result.
 
     >>> r = rates(np.array([10]), 10, False, np.dtype("float32"))
@@ -101,7 +101,7 @@ def weight(r: Rates, rank: jax.Array) -> jax.Array:
 
 
 def gaussian(mean: jax.Array, sigma: jax.Array, diagonal: bool) -> Gaussian:
-    """An isotropic start: ``mean`` float[d], ``sigma`` float[]."""
+    """An isotropic `Gaussian` with ``mean`` float[d] and step size ``sigma`` float[]."""
     one = jnp.ones_like(mean)
     eye = one if diagonal else jnp.eye(mean.shape[0], dtype=mean.dtype)
     zero = jnp.zeros_like(mean)
@@ -112,7 +112,7 @@ def gaussian(mean: jax.Array, sigma: jax.Array, diagonal: bool) -> Gaussian:
 def factor(cov: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Cholesky factor and its inverse, float[d, d] each; pivots are floored, so the result is always finite.
 
-    Column by column in plain products: it vmaps without entering LAPACK, whose threads fight with XLA's.
+    Column by column in plain products: under vmap no LAPACK is called, whose threads compete with XLA's.
 
     >>> A, inverse = factor(jnp.array([[4.0, 2.0], [2.0, 5.0]]))
     >>> A.tolist(), (inverse @ A).tolist()
@@ -158,19 +158,19 @@ def sample(g: Gaussian, key: jax.Array, n: int) -> jax.Array:
 
 
 class _Drawing(NamedTuple):
-    """Members that are being drawn."""
+    """Carry of the loop of `sample_inside`."""
 
     x: jax.Array  # float[n, d]
     lost: jax.Array  # bool[n], rows that are outside
     found: jax.Array  # int32[], draws that were inside
-    turn: jax.Array  # int32[]
+    turn: jax.Array  # int32[], rounds so far
 
 
 def sample_inside(g: Gaussian, key: jax.Array, n: int, rounds: jax.Array) -> jax.Array:
-    """``float[n, d]`` draws; those outside of [0, 1] give way to others, of at most ``rounds`` times n more.
+    """``float[n, d]`` draws; rows outside [0, 1] are redrawn, in at most ``rounds`` rounds of n draws.
 
-    Where so few are inside that the rounds could not suffice, as in many dimensions, drawing ends at once, and what is
-    still outside is returned as it is.
+    If so few draws are inside that the rounds cannot suffice, as in many dimensions, redrawing stops early. Rows that
+    are still outside are returned as they are.
     """
     rows = jnp.arange(n, dtype=jnp.int32)
 
@@ -179,7 +179,7 @@ def sample_inside(g: Gaussian, key: jax.Array, n: int, rounds: jax.Array) -> jax
 
     def again(c: _Drawing) -> _Drawing:
         fresh = sample(g, jax.random.fold_in(key, c.turn), n)
-        # the first of the fresh rows that are inside takes the first empty place, and so on
+        # the k-th fresh row that is inside replaces the k-th row that is outside
         good = ~outside(fresh)
         nth = jnp.cumsum(good, dtype=jnp.int32) - 1
         source = jnp.zeros((n,), jnp.int32).at[jnp.where(good, nth, n)].set(rows, mode="drop")
@@ -200,7 +200,7 @@ def sample_inside(g: Gaussian, key: jax.Array, n: int, rounds: jax.Array) -> jax
 
 
 def reflected(x: jax.Array) -> jax.Array:
-    """Any real coordinate folded into [0, 1] by mirrors at both ends, in closed form.
+    """Coordinates reflected into [0, 1] at both ends, elementwise and in closed form.
 
     >>> reflected(jnp.array([-0.25, 0.5, 1.25, 7.5])).tolist()
     [0.25, 0.5, 0.75, 0.5]
@@ -210,13 +210,13 @@ def reflected(x: jax.Array) -> jax.Array:
 
 
 def sums(g: Gaussian, x: jax.Array, weights: jax.Array, adapted: np.ndarray) -> Sums:
-    """What members say.
+    """The `Sums` of members.
 
     Args:
       g: the distribution ``x`` was drawn from.
-      x: float[m, d], the points to learn from: draws of `sample`, or where they were moved to.
-      weights: float[m], 0 for members that do not count.
-      adapted: bool[d], static: coordinates the Gaussian describes; the others stay as they are.
+      x: float[m, d], the points to learn from: draws of `sample`, possibly moved to the bounds.
+      weights: float[m], 0 for members to ignore.
+      adapted: bool[d], static: coordinates that the Gaussian adapts; the others do not change.
     """
     n = float(max(int(adapted.sum()), 1))
     y = jnp.where(jnp.asarray(adapted)[None, :], (x - g.mean[None, :]) / (g.sigma * g.scale)[None, :], 0.0)
@@ -236,9 +236,9 @@ def update(g: Gaussian, r: Rates, said: Sums, adapted: np.ndarray) -> Gaussian:
 
     Args:
       g: the distribution before.
-      r: rates of the generation's size.
-      said: by the generation, its positive weights summing to 1.
-      adapted: bool[d], static: coordinates the Gaussian describes.
+      r: rates for the generation's size.
+      said: the sums of the generation; its positive weights sum to 1.
+      adapted: bool[d], static: coordinates that the Gaussian adapts.
     """
     dtype = g.mean.dtype
     n = float(max(int(adapted.sum()), 1))

@@ -1,4 +1,4 @@
-"""CMA-ES where coordinates are discrete: a margin for integers, probabilities for categories."""
+"""CMA-ES with discrete coordinates: a margin for integers, probabilities for categories."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def margin(g: Gaussian, low: jax.Array, high: jax.Array, discrete: np.ndarray, a
     Args:
       g: the distribution.
       low, high: float[d], edges of the cell that holds the mean; -inf or inf where there is no neighbour.
-      discrete: bool[d], static: the coordinates concerned.
+      discrete: bool[d], static: the discrete coordinates.
       alpha: float[], least probability of leaving, 1 / (d l) in the paper.
 
     In an outer cell the mean moves towards the edge; in an inner one mean and deviation are set so that each
-    neighbour has at least alpha / 2.
+    neighbour has a probability of at least alpha / 2.
     """
     least = alpha / 2.0
     deviation = deviations(g)
@@ -57,7 +57,7 @@ def spread_categories(table: jax.Array, target: jax.Array, rate: jax.Array, leas
 
     Args:
       table: float[d, k], rows that sum to 1; zeros stand for categories that do not exist.
-      target: float[d, k], weight of the members that had each category: rows that sum to 1, or to 0 to learn nothing.
+      target: float[d, k], weight of the members that had each category; rows sum to 1, or to 0 for no update.
       rate: float[], learning rate. least: float[], smaller than 1 / k.
     """
     exists = table > 0

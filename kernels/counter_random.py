@@ -3,10 +3,10 @@
 A stream is two 32-bit words, made from a JAX key. Element ``i`` of a stream is a keyed bijection of the 32-bit
 integers at ``i``: a Weyl step, then three rounds of xor-shift and multiplication with the constants of Wellons'
 ``triple32`` (bias .021, https://github.com/skeeto/hash-prospector), with a key word before the first and the second
-round. It is integer arithmetic alone, so that a seed gives the same bits on every device, alone and under ``vmap``.
+round. It uses integer arithmetic only, so a seed gives the same bits on every device, with and without ``vmap``.
 
-Nothing is stored: XLA computes the numbers in registers inside the consumer's loop. This is a generator for
-search and simulation; it is no cipher, and one stream holds at most 2**32 numbers.
+Nothing is stored: XLA computes the numbers in registers inside the consumer's loop. The generator is meant for
+search and simulation, not for cryptography; a stream holds at most 2**32 numbers.
 """
 
 from __future__ import annotations
@@ -23,14 +23,12 @@ from jhpo.kernels.shapes import Array, Float, Int, Key, UInt
 
 _WEYL = np.uint32(0x9E3779B9)  # 2**32 / golden ratio, odd: a bijection that spreads small counters
 _ROUNDS = tuple(np.uint32(c) for c in (0xED5AD4BB, 0xAC4C1B51, 0x31848BAB))
-_SECOND = np.array([0x6A09E667, 0xBB67AE85], np.uint32)  # turns a seed into that of the low words of a double
-_THIRD = np.array([0x3C6EF372, 0xA54FF53A], np.uint32)  # turns a seed into that of the second double of a pair
+_SECOND = np.array([0x6A09E667, 0xBB67AE85], np.uint32)  # xor with a seed: the seed of the low words of doubles
+_THIRD = np.array([0x3C6EF372, 0xA54FF53A], np.uint32)  # xor with a seed: the seed of the second doubles of pairs
 
 
 def seeds(key: Key[Array, ""], streams: int) -> UInt[Array, "streams 2"]:
-    """Independent streams of a key: ``uint32[streams, 2]``.
-
-    Any of JAX's key types will do: the words come from ``jax.random.bits``.
+    """Seeds of independent streams, ``uint32[streams, 2]``, from a key of any of JAX's implementations.
 
     >>> import jax
     >>> seeds(jax.random.key(0), 3).shape
@@ -40,7 +38,7 @@ def seeds(key: Key[Array, ""], streams: int) -> UInt[Array, "streams 2"]:
 
 
 def bits(seed: UInt[Array, "2"], shape: tuple[int, ...]) -> UInt[Array, "..."]:
-    """``uint32[shape]``, the element with row-major number i being the stream's i-th word.
+    """``uint32[shape]``: the element with row-major index i is the stream's i-th word.
 
     Args:
       seed: uint32[2].
@@ -51,8 +49,8 @@ def bits(seed: UInt[Array, "2"], shape: tuple[int, ...]) -> UInt[Array, "..."]:
     """
     if math.prod(shape) > 2**32:
         raise ValueError(f"shape: expected at most 2**32 elements, got {shape}")
-    # the seed enters before the axes are joined: what remains independent of it is one short vector for each axis,
-    # so that a compiler moving constants out of a loop cannot store a word for every element
+    # the seed is added before the axes are broadcast together: only one short vector per axis is independent of it,
+    # so XLA cannot hoist an array with a word per element out of a loop
     counter, stride = jnp.broadcast_to(seed[0], (1,) * len(shape)), 1
     for axis in reversed(range(len(shape))):
         place = jnp.arange(shape[axis], dtype=jnp.uint32) * np.uint32(stride % 2**32)
@@ -62,7 +60,7 @@ def bits(seed: UInt[Array, "2"], shape: tuple[int, ...]) -> UInt[Array, "..."]:
 
 
 def scramble(counter: UInt[Array, "*s"], seed: UInt[Array, "2"]) -> UInt[Array, "*s"]:
-    """The stream's words at given counters: ``uint32[...]`` to ``uint32[...]``, different ones at different ones."""
+    """The stream's words at given counters, ``uint32[...]``; different counters have different words."""
     return _mix(counter + seed[0], seed[1])
 
 
@@ -94,17 +92,17 @@ def uniform(seed: UInt[Array, "2"], shape: tuple[int, ...], dtype: DTypeLike = j
 
 def unit(words: UInt[Array, "*s"]) -> Float[Array, "*s"]:
     """``float32[...]`` in [0, 1): the upper 24 bits of words."""
-    # through int32, which every processor converts in one instruction
+    # via int32, whose conversion to float is one instruction on every processor
     return (words >> np.uint32(8)).astype(jnp.int32).astype(jnp.float32) * np.float32(2.0**-24)
 
 
 def uniform_pair(
     seed: UInt[Array, "2"], shape: tuple[int, ...], dtype: DTypeLike = jnp.float32
 ) -> tuple[jax.Array, jax.Array]:
-    """Two ``float[shape]`` in (0, 1), independent of each other, for the price of one in float32.
+    """Two independent ``float[shape]`` in (0, 1), in float32 for the cost of one.
 
-    There they are the halves of one word: odd multiples of 2**-17, which is fine enough to weigh two pulls, not to
-    place a point. In float64 they are as fine as those of `uniform`.
+    In float32 they are the halves of one word, odd multiples of 2**-17: fine enough for the weights of two attractions,
+    too coarse for positions. In float64 they are as fine as those of `uniform`.
 
     >>> import jax
     >>> a, b = uniform_pair(seeds(jax.random.key(0), 1)[0], (1000, 10))
@@ -124,7 +122,7 @@ def normal(seed: UInt[Array, "2"], shape: tuple[int, ...], dtype: DTypeLike = jn
 
 
 def invert(u: Float[Array, "*s"]) -> Float[Array, "*s"]:
-    """Standard normal numbers from those that `uniform` or `unit` made: quantiles at the middles of their cells."""
+    """Standard normal numbers from the output of `uniform` or `unit`: the quantiles at the centres of its cells."""
     half = jnp.asarray(2.0**-25 if u.dtype == jnp.float32 else 2.0**-54, u.dtype)
     centred = 2 * (u - jnp.asarray(0.5, u.dtype) + half)
     return jnp.asarray(math.sqrt(2.0), u.dtype) * lax.erf_inv(centred)
@@ -136,9 +134,9 @@ def integers(seed: UInt[Array, "2"], shape: tuple[int, ...], below: jax.Array | 
 
 
 def scale(words: UInt[Array, "*s"], below: jax.Array | int) -> Int[Array, "*s"]:
-    """``int32[...]``: floor(word below / 2**32), which takes words to [0, below) without a division.
+    """``int32[...]`` in [0, below): floor(word * below / 2**32), without a division.
 
-    The product has 64 bits: it is put together from those of the halves.
+    The 64-bit product is assembled from the products of 16-bit halves.
     """
     half, mask, below = np.uint32(16), np.uint32(0xFFFF), jnp.asarray(below, jnp.uint32)
     high, low, by_high, by_low = words >> half, words & mask, below >> half, below & mask

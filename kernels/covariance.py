@@ -1,12 +1,12 @@
-"""Covariances of Gaussian processes on mixed and conditional spaces, written for one pair of points.
+"""Covariance functions on mixed and conditional spaces, written for one pair of points.
 
 Notation: x, z float[d] points of the unit cube (discrete coordinates at their cell centres, inactive ones at their
 default); r2 the squared distance after scaling; a profile maps r2 to a correlation in (0, 1].
 
-The distance is a sum of one term a coordinate: (x_j - z_j)^2 where the order matters, [x_j != z_j] (Hamming) for an
-unordered choice, and one term more that counts the coordinates active in only one of the points. Each is the squared
-distance of an embedding (x_j itself; a one-hot code over sqrt(2); the activity as 0 or 1), so every profile that is
-positive definite on Euclidean space stays so here.
+The squared distance is a sum of one term per coordinate, (x_j - z_j)^2 if the coordinate is ordered and [x_j != z_j]
+(Hamming) for an unordered choice, and a last term that counts the coordinates active in only one of the points. Each is
+the squared distance of an embedding (x_j itself; a one-hot code over sqrt(2); the activity as 0 or 1), so every profile
+that is positive definite on Euclidean space is so here.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ import numpy as np
 from jhpo.kernels.numerics import safe_sqrt
 
 Profile = Callable[[jax.Array], jax.Array]
-# bool[d], True where the coordinate is an unordered choice; None where none is
+# bool[d], True where the coordinate is an unordered choice; None if there is none
 Categorical = np.ndarray | jax.Array | None
-# Distances from so many points on are summed a coordinate at a time.
+# From this number of points on, distances are summed one coordinate at a time.
 _MANY = 16
 
 
@@ -89,7 +89,7 @@ def _rbf_jet(r2: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
 
 
 PROFILES: dict[str, Profile] = {"matern12": matern12, "matern32": matern32, "matern52": matern52, "rbf": rbf}
-# c, c' and c'' at r2 of the profiles whose paths have derivatives that are continuous themselves
+# functions that return c, c' and c'' at r2, for the profiles whose paths are continuously differentiable
 JETS: dict[Profile, Callable[[jax.Array], tuple[jax.Array, jax.Array, jax.Array]]] = {
     matern52: _matern52_jet,
     rbf: _rbf_jet,
@@ -97,12 +97,12 @@ JETS: dict[Profile, Callable[[jax.Array], tuple[jax.Array, jax.Array, jax.Array]
 
 
 def some(categorical: Categorical) -> bool:
-    """There may be unordered choices: what is not known before the program runs counts as one."""
+    """Whether there may be unordered choices; a traced array counts as yes."""
     return bool(categorical.any()) if isinstance(categorical, np.ndarray) else categorical is not None
 
 
 def pair_terms(x: Points, z: Points, categorical: Categorical) -> jax.Array:
-    """Unscaled squared distances of one pair, a term a coordinate and a last one for activity.
+    """Unscaled terms of the squared distance of one pair: one per coordinate, and a last one for activity.
 
     Args:
         x, z: single points, ``x.x`` float[d].
@@ -136,9 +136,9 @@ def squared_distance(x: Points, z: Points, weights: jax.Array, categorical: Cate
 
 
 def all_terms(points: Points, categorical: Categorical) -> jax.Array:
-    """`pair_terms` of every pair among n points: float[d + 1, n, n], made once and reused by every step of a fit.
+    """`pair_terms` of every pair among n points: float[d + 1, n, n], computed once and reused by every step of a fit.
 
-    The pairs come last: what a step does with the terms are products of one row, and those are fast along them.
+    The pairs are the last axes because a step multiplies the terms by a row of weights, which is fast in this layout.
     """
     row = jax.vmap(lambda x, z: pair_terms(x, z, categorical), in_axes=(None, 0), out_axes=1)
     return jax.vmap(row, in_axes=(0, None), out_axes=1)(points, points)
@@ -167,7 +167,7 @@ def cross_distances(x: Points, z: Points, weights: jax.Array, categorical: Categ
             return r2
         return r2 + jnp.where(x.active[:, j][:, None] != z.active[:, j][None, :], weights[-1], 0.0)
 
-    # a coordinate at a time, along the pairs: sums over the few coordinates of each pair are ten times slower on a CPU
+    # one coordinate at a time, for all pairs: summing over the coordinates of each pair is ten times slower on a CPU
     empty = jnp.zeros((x.x.shape[0], z.x.shape[0]), jnp.result_type(x.x, weights))
     return jax.lax.fori_loop(0, x.x.shape[1], one, empty)
 

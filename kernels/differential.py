@@ -2,7 +2,7 @@
 
 Notation:
     N  members alive (the first N rows of a pool, sorted from best to worst)     x_i  target of a trial
-    F  scale factor     CR  crossover rate     p  share of the pool that counts as best     A  archive of losers
+    F  scale factor     CR  crossover rate     p  fraction of the pool that counts as best     A  archive of losers
 
 rand/1/bin: Storn & Price 1997. current-to-pbest/1 and the archive: Zhang & Sanderson 2009 (JADE). Memory and the
 shrinking population: Tanabe & Fukunaga 2014 (L-SHADE), equation numbers from there.
@@ -20,11 +20,11 @@ MEMORY_LEAST_F = 1e-3  # a scale factor of 0 would only copy
 
 
 class Success(NamedTuple):
-    """What the trials of one sweep gained, a row a target."""
+    """Improvements of one sweep, one row per target."""
 
-    gain: jax.Array  # float[N], by how much the target was improved, 0 if it was not
-    f: jax.Array  # float[N], with which scale factor
-    cr: jax.Array  # float[N], with which crossover rate
+    gain: jax.Array  # float[N], improvement over the target, 0 if there was none
+    f: jax.Array  # float[N], the scale factor used
+    cr: jax.Array  # float[N], the crossover rate used
 
 
 def distinct_below(key: jax.Array, taken: jax.Array, limit: jax.Array) -> jax.Array:
@@ -40,7 +40,7 @@ def distinct_below(key: jax.Array, taken: jax.Array, limit: jax.Array) -> jax.Ar
     room = jnp.maximum(limit - taken.shape[1], 1)
     u = jax.random.uniform(key, (taken.shape[0],), jnp.float32)
     draw = jnp.minimum((u * room.astype(jnp.float32)).astype(jnp.int32), room - 1)
-    for skip in _ascending(list(taken.T)):  # step over each
+    for skip in _ascending(list(taken.T)):  # skip over each taken row
         draw = draw + (draw >= skip).astype(jnp.int32)
     return jnp.minimum(draw, limit - 1)
 
@@ -55,9 +55,9 @@ def _ascending(columns: list[jax.Array]) -> list[jax.Array]:
 
 
 def cauchy_f(key: jax.Array, location: jax.Array) -> jax.Array:
-    """``float[n]`` scale factors from Cauchy(location, 0.1), redrawn if not positive, cut at 1 (eq. 2).
+    """``float[n]`` scale factors from Cauchy(location, 0.1), redrawn if not positive, clipped at 1 (eq. 2).
 
-    The redraw is exact: the law given that it is positive, by its inverse distribution function.
+    Instead of redrawing, the distribution conditioned on being positive is sampled by its inverse.
 
     >>> f = cauchy_f(jax.random.key(0), jnp.full((1000,), 0.5))
     >>> bool((f > 0).all()), bool((f <= 1).all())
@@ -70,19 +70,19 @@ def cauchy_f(key: jax.Array, location: jax.Array) -> jax.Array:
 
 
 def normal_cr(key: jax.Array, location: jax.Array) -> jax.Array:
-    """``float[n]`` crossover rates from N(location, 0.1) cut to [0, 1] (eq. 1); a negative location is terminal: 0."""
+    """``float[n]`` crossover rates from N(location, 0.1) clipped to [0, 1] (eq. 1); 0 if the location is negative."""
     value = location + 0.1 * jax.random.normal(key, location.shape, location.dtype)
     return jnp.where(location < 0, 0.0, jnp.clip(value, 0.0, 1.0))
 
 
 def bounced(mutant: jax.Array, base: jax.Array) -> jax.Array:
-    """Coordinates outside [0, 1] halfway between the base and the bound it crossed; never outside, never NaN."""
+    """The mutant with coordinates outside [0, 1] moved halfway between the base and the bound; never NaN."""
     inside = jnp.where(mutant < 0, 0.5 * base, jnp.where(mutant > 1, 0.5 * (1.0 + base), mutant))
     return jnp.where(jnp.isfinite(inside), inside, base)
 
 
 def crossover(key: jax.Array, target: jax.Array, mutant: jax.Array, cr: jax.Array) -> jax.Array:
-    """Binomial crossover, ``float[n, d]``: each coordinate from the mutant with probability ``cr``, one for certain."""
+    """Binomial crossover, ``float[n, d]``: each coordinate is the mutant's with probability ``cr``, one always."""
     k_mask, k_one = jax.random.split(key)
     n, d = target.shape
     one = jax.random.randint(k_one, (n,), 0, d, jnp.int32)
@@ -94,9 +94,10 @@ def crossover(key: jax.Array, target: jax.Array, mutant: jax.Array, cr: jax.Arra
 def mutate_categories(
     key: jax.Array, base: jax.Array, first: jax.Array, second: jax.Array, f: jax.Array, cells: np.ndarray
 ) -> jax.Array:
-    """``int32[n, d]`` categories of the mutant: a difference of unordered values has no size, only a presence.
+    """``int32[n, d]`` categories of the mutant.
 
-    Where the two donors differ, the base's category gives way to a random one with probability ``f``.
+    Unordered values have no difference to scale. Where the two donors differ, the base's category is replaced by a
+    random one with probability ``f``.
 
     Args:
       base, first, second: int32[n, d], categories. f: float[n]. cells: int[d], static, their number.
@@ -116,12 +117,12 @@ def lehmer(values: jax.Array, weights: jax.Array) -> jax.Array:
 def remember(
     memory_f: jax.Array, memory_cr: jax.Array, slot: jax.Array, success: Success
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """One entry of the memory becomes the mean of what succeeded (Algorithm 1); unchanged if nothing did.
+    """Write the weighted means of the successes to one entry of the memory (Algorithm 1); unchanged without successes.
 
     Args:
       memory_f, memory_cr: float[h]; a rate of -1 is terminal (all successes had a rate of 0).
       slot: int32[], the entry to write.
-      success: the sweep's gains; only ratios of gains matter, so their scale is taken out first.
+      success: the sweep's gains; they are divided by the largest, as only their ratios matter.
 
     Returns:
       The two memories and the next slot. Never NaN, whatever the gains.
@@ -144,7 +145,7 @@ def remember(
 def archive_losers(
     archive: jax.Array, count: jax.Array, capacity: jax.Array, losers: jax.Array, lost: jax.Array, u: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Add the replaced targets to the archive; when it is full they overwrite random entries.
+    """Add the replaced targets to the archive; once it is full they overwrite random entries.
 
     Args:
       archive: float[a, d]. count: int32[], entries in use. capacity: int32[], at most a.
@@ -159,7 +160,7 @@ def archive_losers(
     anywhere = jnp.minimum((u * capacity.astype(u.dtype)).astype(jnp.int32), capacity - 1)
     place = jnp.where(place < capacity, place, anywhere)
     place = jnp.where(lost & (capacity > 0), place, archive.shape[0])  # out of range: dropped
-    # two losers may fall on one entry: the later row wins on every device, by a scatter of row numbers
+    # two losers may be assigned one entry: scatter-max of row numbers lets the later row win on every device
     rows = jnp.arange(lost.shape[0], dtype=jnp.int32)
     owner = jnp.full((archive.shape[0],), -1, jnp.int32).at[place].max(rows, mode="drop")
     place = jnp.where(owner.at[place].get(mode="fill", fill_value=-1) == rows, place, archive.shape[0])

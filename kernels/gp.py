@@ -1,8 +1,8 @@
-"""Exact Gaussian process regression with masks: the posterior, what it predicts, one more row. `gp_fit` fits it.
+"""Exact Gaussian process regression on masked rows: conditioning, prediction, appending a row. `gp_fit` fits it.
 
-Notation: N rows of a padded buffer of which those with ``mask`` count; theta float[d + 3] the logarithms of d
-lengthscales, the activity gap's lengthscale, the output scale (variance) and the noise variance. Targets are expected
-standardised, so the prior mean is zero.
+Notation: N rows of a padded buffer, real where ``mask`` is True; theta float[d + 3], the logarithms of d lengthscales,
+the lengthscale of the activity term, the output scale (variance) and the noise variance. Targets have to be
+standardised, as the prior mean is zero.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from jhpo.kernels.numerics import jittered_cholesky_inverse
 class Parameters(NamedTuple):
     """theta in natural units."""
 
-    weights: jax.Array  # float[d + 1], 1 / lengthscale^2, the last for the activity gap
+    weights: jax.Array  # float[d + 1], 1 / lengthscale^2, the last for the activity term
     scale: jax.Array  # float[], prior variance
     noise: jax.Array  # float[], variance of the noise
 
@@ -38,17 +38,17 @@ class Data(NamedTuple):
     points: Points  # N rows
     y: jax.Array  # float[N], standardised; anything where mask is False
     variance: jax.Array  # float[N], known noise variance in the units of y squared, on top of the learned noise
-    mask: jax.Array  # bool[N], the rows that count
+    mask: jax.Array  # bool[N], False in padding rows
 
 
 class Posterior(NamedTuple):
-    """A conditioned process: enough to predict with matrix products alone.
+    """A conditioned process; predictions need matrix products only.
 
-    ``y`` and ``alpha`` may have a leading axis: several worlds, which differ in the targets alone.
+    ``y`` and ``alpha`` may have a leading axis: several worlds (fantasies), which differ in the targets only.
     """
 
     points: Points
-    y: jax.Array  # float[N] or float[worlds, N]; more rows follow where there are slopes, here and below
+    y: jax.Array  # float[N] or float[worlds, N]; with slopes there are more than N rows, here and below
     mask: jax.Array  # bool[N]
     parameters: Parameters
     root: jax.Array  # float[N, N], R with R K R^T = I (the inverse Cholesky factor); unit rows where masked out
@@ -57,19 +57,19 @@ class Posterior(NamedTuple):
 
 
 def unpack(theta: jax.Array) -> Parameters:
-    """Logarithms to natural units."""
+    """The parameters in natural units from theta, their logarithms."""
     return Parameters(jnp.exp(-2.0 * theta[:-2]), jnp.exp(theta[-2]), jnp.exp(theta[-1]))
 
 
 def covariance(correlation: jax.Array, p: Parameters, variance: jax.Array, mask: jax.Array) -> jax.Array:
-    """Of the told values, float[N, N]; unit rows where masked out."""
+    """Covariance float[N, N] of the observed values, noise included; rows of the identity where masked out."""
     pair = mask[:, None] & mask[None, :]
     diagonal = jnp.where(mask, p.noise + variance, 1.0)
     return jnp.where(pair, p.scale * correlation, 0.0) + jnp.diag(diagonal)
 
 
 def clean(points: Points, mask: jax.Array) -> Points:
-    """Padding at the centre of the cube, so that nothing in it can reach a result, NaN included."""
+    """The points with padding rows set to the centre of the cube, so that a NaN there reaches no result."""
     return points._replace(x=jnp.where(mask[:, None], points.x, 0.5))
 
 
@@ -85,7 +85,7 @@ def condition(theta: jax.Array, data: Data, categorical: Categorical, profile: P
 
 
 def _cross_rows(posterior: Posterior, queries: Points, categorical: Categorical, profile: Profile) -> jax.Array:
-    """Covariances float[m, N] of points with the rows, 0 at padding (else variances turn negative)."""
+    """Covariances float[m, N] of queries with the rows; 0 at padding, otherwise variances would turn negative."""
     weights, points, slopes = posterior.parameters.weights, posterior.points, posterior.slopes
     r2 = cross_distances(queries, points, weights, categorical)
     if slopes is None:
@@ -120,15 +120,15 @@ def predict(
 
 
 def means(posterior: Posterior, queries: Points, categorical: Categorical, profile: Profile = matern52) -> jax.Array:
-    """Means float[m] at m points, of one world."""
+    """Posterior means float[m] at m points, for a posterior with a single world."""
     return _cross_rows(posterior, queries, categorical, profile) @ posterior.alpha
 
 
 def whiten(posterior: Posterior, queries: Points, categorical: Categorical, profile: Profile = matern52) -> jax.Array:
-    """Rows float[m, N] whose products are what the data explain of the prior's covariance.
+    """Rows float[m, N], ``root @ k`` of each query: their inner products are what the data take off the covariance.
 
-    The variance at point i is ``scale - sum(rows[i]**2)``, the means are ``rows @ (root @ y)``. `append` leaves all
-    but one column as it is, see `extend`.
+    The variance at point i is ``scale - sum(rows[i]**2)``, the means are ``rows @ (root @ y)``. `append` changes only
+    one column, see `extend`.
     """
     return _cross_rows(posterior, queries, categorical, profile) @ posterior.root.T
 
@@ -154,9 +154,9 @@ def extend(
 
 
 def left_out(posterior: Posterior) -> jax.Array:
-    """What the process says wrongly about each row from all others: y - mean without it, float[N], 0 at padding.
+    """Leave-one-out residuals float[N]: y minus the mean predicted from all other rows; 0 at padding.
 
-    In closed form, alpha_i / (K^-1)_ii (Rasmussen and Williams 2006, eq. 5.12). Of one world.
+    In closed form, alpha_i / (K^-1)_ii (Rasmussen and Williams 2006, eq. 5.12), for a single world.
     """
     wrong = posterior.alpha / jnp.sum(posterior.root * posterior.root, axis=0)
     return jnp.where(posterior.mask, wrong, 0.0)

@@ -16,7 +16,7 @@ from jhpo.kernels.covariance import Categorical, Profile, all_terms, distances, 
 from jhpo.kernels.gp import Data, clean, covariance, unpack
 from jhpo.kernels.numerics import cholesky_inverse, triangle_gram
 
-# A fit ends where no derivative of the log posterior by the logarithm of a parameter is larger.
+# A fit ends when no derivative of the log posterior with respect to theta exceeds this.
 _FIT_TOLERANCE = 1e-2
 _LOG_2PI = float(np.log(2 * np.pi))
 
@@ -34,14 +34,16 @@ def default_prior(d: int, dtype: jnp.dtype, count: int | jax.Array | None = None
     """Weakly informative priors that scale with the dimension.
 
     Args:
-        d: columns of the points. dtype: of theta. count: coordinates, where some columns are padding; d by default.
+        d: columns of the points. dtype: of theta. count: the number of coordinates, if some columns are padding; d by
+            default.
 
-    Lengthscales LogNormal(sqrt(2) + log(d)/2, sqrt(3)) (Hvarfner et al. 2024, "Vanilla Bayesian optimization performs
-    great in high dimensions"), output scale LogNormal(0, 1), both at the mode of the parameter's own density, which
-    shifts the mean of its logarithm by -deviation^2. The logarithm of the noise is Normal(-9, 2): with the usual
-    LogNormal(-4, 1) a deterministic function keeps a noise of a tenth of its spread and is never exploited to the end,
-    while two dozen noisy values outweigh the wide tail of this one. The floor of the noise keeps the factorisation
-    sound: 1e-6 in float64, 1e-4 in float32.
+    Lengthscales are LogNormal(sqrt(2) + log(d)/2, sqrt(3)) (Hvarfner et al. 2024, "Vanilla Bayesian optimization
+    performs great in high dimensions"); the mean of their logarithm is lowered by the variance 3, so that the mode is
+    that of the density of the lengthscale itself. The logarithms of the activity lengthscale and of the output scale
+    are Normal(0, 1). The logarithm of the noise is Normal(-9, 2): with the usual LogNormal(-4, 1) the noise of a
+    deterministic function stays at a tenth of its spread and the optimum is never refined, while two dozen noisy values
+    outweigh the wide tail of this one. A lower bound of the noise, 1e-6 in float64 and 1e-4 in float32, keeps the
+    factorisation well conditioned.
     """
     floor = 1e-6 if np.dtype(dtype).itemsize >= 8 else 1e-4
     length = 0.5 * jnp.log(jnp.asarray(d if count is None else count, dtype)) + float(np.sqrt(2) - 3.0)
@@ -63,10 +65,9 @@ def _terms(data: Data, categorical: Categorical) -> jax.Array:
 
 
 def _likelihood(theta: jax.Array, terms: jax.Array, data: Data, profile: Profile) -> tuple[jax.Array, jax.Array]:
-    """Negative log marginal likelihood and its gradient.
+    """Negative log marginal likelihood and its gradient, in closed form.
 
-    With dL/dK = (K^-1 - a a^T) / 2 (Rasmussen and Williams 2006, eq. 5.9): one Cholesky factor, three matrix products,
-    no automatic differentiation.
+    dL/dK = (K^-1 - a a^T) / 2 (Rasmussen and Williams 2006, eq. 5.9): one Cholesky factor and three matrix products.
     """
     p = unpack(theta)
     y = jnp.where(data.mask, data.y, 0.0)
@@ -76,7 +77,7 @@ def _likelihood(theta: jax.Array, terms: jax.Array, data: Data, profile: Profile
     white = root @ y
     alpha = white @ root
     count = jnp.sum(data.mask, dtype=y.dtype)
-    # rows of padding are those of the identity: they add log(1) and y = 0
+    # padding rows are those of the identity with y = 0: they add nothing
     value = 0.5 * jnp.sum(white * white) - jnp.sum(jnp.log(jnp.diagonal(root))) + 0.5 * _LOG_2PI * count
     outer = 0.5 * (triangle_gram(root) - alpha[:, None] * alpha[None, :])
     pair = data.mask[:, None] & data.mask[None, :]
@@ -107,7 +108,7 @@ def negative_log_likelihood(
 
 
 def objective(data: Data, prior: Prior, categorical: Categorical, profile: Profile = matern52) -> lbfgs.ValueAndGrad:
-    """The function a fit minimises: theta to the negative log posterior density (up to a constant) and its gradient."""
+    """The function a fit minimises: the negative log posterior density of theta, up to a constant, and its gradient."""
     terms = _terms(data, categorical)
 
     def value_and_grad(theta: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -127,16 +128,16 @@ def fit(
     iterations: int,
     profile: Profile = matern52,
 ) -> tuple[jax.Array, jax.Array]:
-    """The most probable theta from several starts, one after the other.
+    """The maximum a posteriori theta, by L-BFGS from several starts.
 
-    Starts run under `jax.lax.map` and not `jax.vmap`: batched factorisations inside a loop are what XLA's CPU thread
-    pool has been seen to hang on, and one after the other is as fast there.
+    Starts run under `jax.lax.map`, not `jax.vmap`: batched factorisations inside a loop have made XLA's CPU thread
+    pool hang, and sequential ones are as fast there.
 
     Args:
         starts: float[s, d + 3]. data: N rows, N a power of two. iterations: of L-BFGS, per start.
 
     Returns:
-        ``(theta[d + 3], value[])``; the first start if nothing finite was met.
+        ``(theta[d + 3], value[])``; the first start if no value was finite.
     """
     return most_probable(objective(data, prior, categorical, profile), starts, prior, iterations)
 
@@ -144,7 +145,7 @@ def fit(
 def most_probable(
     target: lbfgs.ValueAndGrad, starts: jax.Array, prior: Prior, iterations: int
 ) -> tuple[jax.Array, jax.Array]:
-    """Where the target is lowest within the prior's box, and the value there; see `fit`."""
+    """The minimiser of ``target`` within the prior's box and its value; see `fit`."""
 
     def one(theta: jax.Array) -> tuple[jax.Array, jax.Array]:
         lower, upper = jnp.asarray(prior.lower), jnp.asarray(prior.upper)

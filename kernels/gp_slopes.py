@@ -1,10 +1,10 @@
 """Gaussian process regression on values and derivatives.
 
 Solak et al. (2003), "Derivative observations in Gaussian process models of dynamic systems". Notation as in `gp`;
-besides the N rows of values there are the derivatives by the d coordinates at S of the N points, the slopes. They are
-modelled in scaled coordinates, u = x / lengthscale, as lengthscale times derivative, so that all of them have the same
-prior variance. A posterior has the values first, then the slopes point by point, then padding up to P rows, a power
-of two; `gp.predict`, `gp.whiten`, `gp.extend` and `gp.append` take it as any other.
+besides the N rows of values there are slopes: the derivatives with respect to the d coordinates at S of the N points.
+They are modelled in scaled coordinates, u = x / lengthscale, as lengthscale times derivative, so that all have the same
+prior variance. The rows of a posterior are the values, then the slopes point by point, then padding up to P rows, a
+power of two; `gp.predict`, `gp.whiten`, `gp.extend` and `gp.append` accept it like any other.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from jhpo.kernels import gp, gp_fit, lbfgs
 from jhpo.kernels.covariance import JETS, Categorical, Profile, all_terms, distances, matern52
 from jhpo.kernels.numerics import cholesky_inverse, jittered_cholesky_inverse, triangle_gram
 
-# The logarithm of the slopes' noise variance, as a share of their prior variance: Normal, and its upper bound.
+# Normal prior of the logarithm of the slopes' noise variance relative to their prior variance, and its upper bound.
 _NOISE_MEAN, _NOISE_DEVIATION, _NOISE_MOST = float(np.log(0.01)), 2.0, float(np.log(100.0))
 
 
@@ -28,11 +28,11 @@ class Slopes(NamedTuple):
 
     rows: jax.Array  # int32[S], which points
     grad: jax.Array  # float[S, d], of the targets by the unit coordinates; anything where mask is False
-    mask: jax.Array  # bool[S, d], the derivatives that count
+    mask: jax.Array  # bool[S, d], False for derivatives to ignore
 
 
 def default_prior(d: int, dtype: jnp.dtype, count: int | jax.Array | None = None) -> gp_fit.Prior:
-    """That of `gp_fit.default_prior` and, as the last parameter of d + 4, the noise of the slopes."""
+    """The prior of `gp_fit.default_prior` with one more parameter, the noise of the slopes: d + 4 in all."""
     plain = gp_fit.default_prior(d, dtype, count)
     more = (_NOISE_DEVIATION, plain.lower[-1], _NOISE_MOST)
     mean = jnp.append(plain.mean, jnp.asarray(_NOISE_MEAN, plain.mean.dtype))
@@ -40,7 +40,7 @@ def default_prior(d: int, dtype: jnp.dtype, count: int | jax.Array | None = None
 
 
 def rows_for(points: int, slopes: int, d: int) -> int:
-    """P, the power of two that holds so many values and slopes.
+    """P, the number of rows: the power of two that holds the values and slopes.
 
     >>> rows_for(32, 32, 3), rows_for(64, 40, 11)
     (128, 512)
@@ -53,8 +53,8 @@ def gram(
 ) -> jax.Array:
     """Correlations of values and slopes, float[N + S d, N + S d].
 
-    With t = u - v, and c, c', c'' the profile and its derivatives at |t|^2, those of a slope at u with a value at v are
-    2 c' t_i, those of slopes at u and v -2 c' [i = j] - 4 c'' t_i t_j.
+    With t = u - v, and c, c', c'' the profile and its derivatives at |t|^2: a slope at u and a value at v have
+    2 c' t_i, slopes at u and v have -2 c' [i = j] - 4 c'' t_i t_j.
 
     Args:
         x: float[N, d]. terms: float[d + 1, N, N], see `all_terms`. index: int32[S]. weights: float[d + 1].
@@ -71,23 +71,23 @@ def gram(
 
 
 def cleaned(data: gp.Data, slopes: Slopes) -> tuple[gp.Data, Slopes]:
-    """The data and slopes with padding from which nothing reaches a result, NaN included."""
+    """The data and slopes with neutral padding, so that a NaN there reaches no result."""
     mask = jnp.asarray(data.mask)
-    points = data.points._replace(x=jnp.where(mask[:, None], data.points.x, 0.5))
+    points = gp.clean(data.points, mask)
     clean = gp.Data(points, jnp.where(mask, data.y, 0.0), jnp.where(mask, data.variance, 0.0), mask)
     counted = slopes.mask & mask[slopes.rows][:, None]
     return clean, Slopes(slopes.rows, jnp.where(counted, slopes.grad, 0.0), counted)
 
 
 def padded(values: jax.Array, slopes: jax.Array) -> jax.Array:
-    """N values ``[N]`` and slopes ``[S, d]`` as ``[P]``, see `rows_for`."""
+    """Values ``[N]`` and slopes ``[S, d]`` as one padded vector ``[P]``, see `rows_for`."""
     total = rows_for(values.shape[0], *slopes.shape)
     rows = jnp.concatenate([values, slopes.reshape(-1)])
     return jnp.concatenate([rows, jnp.zeros((total - rows.shape[0],), rows.dtype)])
 
 
 def noisy_covariance(theta: jax.Array, data: gp.Data, slopes: Slopes, terms: jax.Array, profile: Profile) -> jax.Array:
-    """float[P, P], noise included; the rows of padding are those of the identity."""
+    """Covariance float[P, P] of values and slopes, noise included; padding rows are those of the identity."""
     p, noise = gp.unpack(theta[:-1]), jnp.exp(theta[-1])
     # the prior variance of a slope is -2 c'(0): 5/3 for Matern-5/2, 1 for the RBF
     steep = -2.0 * JETS[profile](jnp.zeros((), theta.dtype))[1]
@@ -100,7 +100,7 @@ def noisy_covariance(theta: jax.Array, data: gp.Data, slopes: Slopes, terms: jax
 
 
 def _targets(theta: jax.Array, data: gp.Data, slopes: Slopes) -> jax.Array:
-    """float[P]: values, and derivatives times lengthscales."""
+    """float[P]: values, then derivatives times lengthscales."""
     lengths = jnp.exp(theta[: slopes.grad.shape[1]])
     return padded(data.y, slopes.grad * lengths[None, :])
 
@@ -108,11 +108,11 @@ def _targets(theta: jax.Array, data: gp.Data, slopes: Slopes) -> jax.Array:
 def objective(
     data: gp.Data, slopes: Slopes, prior: gp_fit.Prior, categorical: Categorical, profile: Profile = matern52
 ) -> lbfgs.ValueAndGrad:
-    """theta float[d + 4] to the negative log posterior density (up to a constant) and its gradient.
+    """The function a fit minimises: the negative log posterior density of theta float[d + 4] and its gradient.
 
-    With z the targets and a = K^-1 z, the likelihood changes by (K^-1 - a a^T) / 2 for a change of K (Rasmussen and
-    Williams 2006, eq. 5.9) and by a for one of z: what is differentiated automatically is the making of K and z, never
-    the factorisation. Scaled slopes are l times the derivatives, hence the log l of each one that counts.
+    With z the targets and a = K^-1 z, the derivative of the likelihood with respect to K is (K^-1 - a a^T) / 2
+    (Rasmussen and Williams 2006, eq. 5.9) and that with respect to z is a. So autodiff covers the construction of K and
+    z, not the factorisation. The change of variables to scaled slopes adds log l for each slope that is not masked.
     """
     data, slopes = cleaned(data, slopes)
     terms = all_terms(data.points, categorical)
@@ -144,7 +144,7 @@ def fit(
     iterations: int,
     profile: Profile = matern52,
 ) -> jax.Array:
-    """The most probable theta, float[d + 4], from several starts float[s, d + 4]; see `gp_fit.fit`."""
+    """The maximum a posteriori theta float[d + 4] from starts float[s, d + 4]; see `gp_fit.fit`."""
     return gp_fit.most_probable(objective(data, slopes, prior, categorical, profile), starts, prior, iterations)[0]
 
 
@@ -154,7 +154,7 @@ def condition(
     """The posterior for given parameters; the factorisation adds jitter only if it fails without.
 
     Args:
-        theta: float[d + 4]. data: N rows. slopes: at S of them. categorical: bool[d]; their slopes must not count.
+        theta: float[d + 4]. data: N rows. slopes: at S of them. categorical: bool[d]; slopes there must be masked out.
     """
     data, slopes = cleaned(data, slopes)
     p = gp.unpack(theta[:-1])

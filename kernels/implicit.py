@@ -1,4 +1,4 @@
-"""Hypergradients at an optimum, without the way that led there: conjugate gradients, Neumann series, Nystrom.
+"""Implicit hypergradients at an optimum, and linear solvers: conjugate gradients, Neumann series, Nystrom.
 
 Notation: L(hp, w) the training loss, w its minimiser, E(hp, w) the evaluation, H = d2L/dw2 (+ damping), v = dE/dw.
 dE/dhp = E_hp - L_{hp,w} H^-1 v (implicit function theorem).
@@ -25,7 +25,7 @@ class Solution(NamedTuple):
 
     x: Tree
     residual: Float[Array, ""]  # |H x - v| / |v|
-    negative: Bool[Array, ""]  # a direction of negative curvature was met: H is no Hessian of a minimum
+    negative: Bool[Array, ""]  # negative curvature was found: H is not the Hessian at a minimum
     products: Int[Array, ""]  # Hessian products spent
 
 
@@ -36,9 +36,9 @@ def conjugate_gradient(
     damping: Float[Array, ""] | float = 0.0,
     tolerance: Float[Array, ""] | float = 0.0,
 ) -> Solution:
-    """H x = v by conjugate gradients: exact in n iterations in exact arithmetic, for positive definite H.
+    """Solves H x = v by conjugate gradients: exact after n iterations in exact arithmetic, for positive definite H.
 
-    Stops moving at negative curvature (flagged), at the relative ``tolerance`` and when the residual is zero.
+    x stops changing at negative curvature (flagged), at the relative ``tolerance`` and when the residual is zero.
     Source: Hestenes and Stiefel (1952).
 
     >>> import jax.numpy as jnp
@@ -80,7 +80,8 @@ def neumann(
 ) -> Solution:
     """x = a sum_{i=0}^{K} (I - a H)^i v, whose error is (I - a H)^{K+1} H^-1 v; K = ``iterations`` products.
 
-    Converges for 0 < a < 2 / lambda_max; at the optimum it is what K + 1 unrolled steps of gradient descent give.
+    Converges for 0 < a < 2 / lambda_max; at the optimum it equals differentiating K + 1 unrolled steps of gradient
+    descent.
     Source: Lorraine, Vicol, Duvenaud, "Optimizing millions of hyperparameters by implicit differentiation" (2020).
     """
     damped = lambda p: trees.axpy(damping, p, product(p))  # noqa: E731
@@ -100,8 +101,8 @@ def neumann(
 def nystrom(product: Product, v: Tree, key: Key[Array, ""], rank: int, damping: Float[Array, ""] | float) -> Solution:
     """(H + damping)^-1 v with H replaced by its best approximation in the range of H times ``rank`` random vectors.
 
-    Exact when H has that rank. Two passes of ``rank`` products; the eigenvalues enter by their absolute value, so
-    that negative curvature is taken as curvature instead of breaking the solve. Memory: ``rank`` vectors.
+    Exact when H has that rank. Two passes of ``rank`` products. Absolute values of the eigenvalues are used, so that
+    negative curvature does not break the solve. Memory: ``rank`` vectors.
     Source: Hataya and Yamada, "Nystrom method for accurate and scalable implicit differentiation" (2023), with a
     Gaussian sketch and a Rayleigh-Ritz step instead of sampled columns (Halko, Martinsson, Tropp 2011, algorithm 5.3).
     """
@@ -116,7 +117,7 @@ def nystrom(product: Product, v: Tree, key: Key[Array, ""], rank: int, damping: 
     along = vectors.T @ flat
     rho = jnp.asarray(damping, flat.dtype)
     x = vectors @ (along / (jnp.abs(values) + rho))
-    if rank < flat.shape[0]:  # what the basis misses has damping for its only curvature
+    if rank < flat.shape[0]:  # outside the span of the basis the only curvature is the damping
         x = x + (flat - vectors @ along) / rho
     noise = jnp.finfo(flat.dtype).eps * rank * jnp.max(jnp.abs(values))
     damped = lambda p: trees.axpy(damping, p, product(p))  # noqa: E731
@@ -125,7 +126,7 @@ def nystrom(product: Product, v: Tree, key: Key[Array, ""], rank: int, damping: 
 
 
 def largest_eigenvalue(product: Product, like: Tree, key: Key[Array, ""], iterations: int = 20) -> Float[Array, ""]:
-    """Largest |eigenvalue| of a symmetric operator, from below, by power iteration."""
+    """Lower bound of the largest |eigenvalue| of a symmetric operator, by power iteration."""
     floats, rebuild = trees.split_floats(like)
 
     def turn(x: list[jax.Array], _: None) -> tuple[list[jax.Array], jax.Array]:
@@ -150,12 +151,12 @@ def implicit_value_and_grad(
     params: Tree,
     solve: Callable[[Product, Tree], Solution],
 ) -> tuple[Float[Array, ""], Tree, Solution]:
-    """E and dE/dhp = E_hp - L_{hp,w} H^-1 E_w at ``params``, taken for a minimiser of ``train_loss(hp, .)``.
+    """E and dE/dhp = E_hp - L_{hp,w} H^-1 E_w at ``params``, assuming they minimise ``train_loss(hp, .)``.
 
     Args:
-      train_loss, evaluate: scalar functions of (hp, params); hyperparameters that do not enter ``train_loss`` or
-        ``evaluate`` get a zero gradient here whatever they do elsewhere: the caller has to refuse them.
-      hp: leaves that are no floats are held fixed.
+      train_loss, evaluate: scalar functions of (hp, params). A hyperparameter that enters neither gets a zero gradient,
+        even if it matters elsewhere (a learning rate): the caller has to reject it.
+      hp: leaves that are not floats are held fixed.
       solve: ``solve(product, v)``, one of this module's solvers.
 
     >>> import jax.numpy as jnp, functools

@@ -1,7 +1,7 @@
-"""What this package uses of JAX beyond what JAX promises to keep: all of it here, and a test for each.
+"""All uses of JAX that its compatibility policy does not cover.
 
-JAX's public functions are used where they are needed. The names here may move or change their meaning with any release
-of JAX; `tests/kernels/test_internals.py` says of each what of jhpo breaks with it.
+These names may move or change their meaning in any release of JAX. `tests/kernels/test_internals.py` has a test for
+each and says what in jhpo breaks without it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from jax.interpreters import partial_eval
 
 if TYPE_CHECKING:
     from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Primitive
-else:  # words of annotations: jax.extend imports Pallas, which takes a fifth as long as all of jhpo
+else:  # used in annotations only: jax.extend imports Pallas, which takes a fifth as long as all of jhpo
     ClosedJaxpr = Jaxpr = JaxprEqn = Primitive = Any
 
 __all__ = [
@@ -43,19 +43,19 @@ __all__ = [
 
 Outputs = TypeVar("Outputs")
 
-# Names of operations in a traced program.
+# Names of primitives in a jaxpr.
 SUM = "reduce_sum"  # `jnp.sum`
 SAVED_NAME = "name"  # `jax.ad_checkpoint.checkpoint_name`
-NO_FORWARD = "custom_lin"  # left where forward mode met a `jax.custom_vjp`; it cannot be compiled
-# Those whose inner programs mean what they would mean outside (a Pallas kernel's do not).
+NO_FORWARD = "custom_lin"  # forward mode through a `jax.custom_vjp`; it cannot be compiled
+# Primitives whose inner jaxprs have ordinary semantics (that of a Pallas kernel does not).
 TRANSPARENT = ("scan", "while", "cond", "jit", "pjit", "checkpoint", "remat2", "closed_call", "custom_linear_solve")
 
-# How the names of `jax.monitoring` begin that tell of time spent tracing, compiling and fetching compiled programs.
+# Prefixes of the `jax.monitoring` events for time spent tracing, compiling and loading compiled programs.
 COMPILING = ("/jax/core/compile/", "/jax/compilation_cache/cache_retrieval_time_sec")
 
 
 def is_traced(x: object) -> bool:
-    """``x`` stands for a value that a program will compute: it has a shape and a dtype and no numbers yet.
+    """Whether ``x`` is a tracer: a value with a shape and a dtype, but no numbers yet.
 
     >>> import jax.numpy as jnp
     >>> is_traced(jnp.zeros(2)), jax.eval_shape(lambda x: jnp.full((), is_traced(x)), 1.0).shape
@@ -65,7 +65,7 @@ def is_traced(x: object) -> bool:
 
 
 def forget_cache_choice() -> None:
-    """Let JAX read the configuration of its compilation cache again: it does so once, when it first compiles."""
+    """Makes JAX read the configuration of its compilation cache again; it reads it once, when it first compiles."""
     compilation_cache.reset_cache()
 
 
@@ -75,14 +75,14 @@ def shape_of(variable: Any) -> jax.ShapeDtypeStruct:
 
 
 def is_literal(variable: object) -> bool:
-    """An equation's input that is a number written into the program."""
+    """Whether an input of an equation is a literal, a number written into the jaxpr."""
     from jax.extend.core import Literal
 
     return isinstance(variable, Literal)
 
 
 def runnable(program: ClosedJaxpr) -> Callable[..., list[jax.Array]]:
-    """The function of a traced program: the leaves of its arguments in, the leaves of its results out.
+    """A jaxpr as a function from the leaves of its arguments to the list of the leaves of its results.
 
     >>> import jax.numpy as jnp
     >>> runnable(jax.make_jaxpr(jnp.cos)(0.0))(0.0)[0].item()
@@ -94,14 +94,14 @@ def runnable(program: ClosedJaxpr) -> Callable[..., list[jax.Array]]:
 
 
 def with_constants(program: ClosedJaxpr, constants: Sequence[Any]) -> ClosedJaxpr:
-    """The traced program with other values of the arrays that it closes over."""
+    """The jaxpr with other values for the arrays that it closes over."""
     from jax.extend import core
 
     return core.ClosedJaxpr(program.jaxpr, constants)
 
 
 def needed(program: Jaxpr, wanted: Sequence[bool]) -> list[bool]:
-    """For every input of a traced program: some wanted output needs it.
+    """For each input of a jaxpr, whether some wanted output depends on it (dead code elimination).
 
     >>> program = jax.make_jaxpr(lambda x, y: (x + 1, x * y))(1.0, 2.0)
     >>> needed(program.jaxpr, [True, False]), needed(program.jaxpr, [False, True])
@@ -111,12 +111,12 @@ def needed(program: Jaxpr, wanted: Sequence[bool]) -> list[bool]:
 
 
 def unfused(outputs: Outputs) -> Outputs:
-    """The results of a call of a jitted function, which XLA's CPU code then computes in a loop of their own."""
+    """The outputs of a call of a jitted function, marked so that XLA:CPU does not fuse the call into its caller."""
     return set_xla_metadata(outputs, inlineable="false")
 
 
 def float_precision(double: bool) -> AbstractContextManager[None]:
-    """A context in which floating-point numbers are float64 by default, or float32; in this thread alone.
+    """A context in which the default float dtype is float64, or float32; affects this thread only.
 
     >>> import jax.numpy as jnp
     >>> with float_precision(double=True):

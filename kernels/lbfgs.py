@@ -1,4 +1,4 @@
-"""Box-constrained L-BFGS as a flat state machine: one value and gradient an iteration, no inner loops."""
+"""Box-constrained L-BFGS as a flat state machine: one value and gradient per iteration, no inner loops."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from jhpo.kernels.shapes import Array, Float
 
 ValueAndGrad = Callable[[jax.Array], tuple[jax.Array, jax.Array]]
 
-# Sufficient decrease (Armijo) and the smallest curvature, relative to |s||y|, worth remembering.
+# Sufficient decrease (Armijo), and the smallest curvature relative to |s||y| of a pair that is kept.
 _ARMIJO = 1e-4
 _CURVATURE = 1e-10
 
 
 class LBFGSState(NamedTuple):
-    """Where one minimisation stands: p parameters, m remembered pairs."""
+    """State of one minimisation: p parameters, m stored pairs."""
 
     x: jax.Array  # float[p], best point so far, inside the box
-    value: jax.Array  # float[], at x; inf while nothing finite was seen
+    value: jax.Array  # float[], at x; inf before the first finite value
     grad: jax.Array  # float[p], at x
     direction: jax.Array  # float[p], of the search from x
-    step: jax.Array  # float[], the length tried next
+    step: jax.Array  # float[], the step length tried next
     fresh: jax.Array  # bool[], no accepted step since the memory was cleared
     s: jax.Array  # float[m, p], steps, oldest first, zero rows while unused
     y: jax.Array  # float[m, p], gradient differences
@@ -32,10 +32,10 @@ class LBFGSState(NamedTuple):
 
 
 class LBFGSResult(NamedTuple):
-    """The end of a minimisation."""
+    """Result of a minimisation."""
 
     x: jax.Array  # float[p]
-    value: jax.Array  # float[], at x; not finite only if no finite value was met
+    value: jax.Array  # float[], at x; not finite only if no value was finite
     grad: jax.Array  # float[p]
     residual: jax.Array  # float[], largest |x - clip(x - grad)|: 0 at a stationary point of the box
 
@@ -89,7 +89,7 @@ def _aim(state: LBFGSState, lower: Float[Array, "d"], upper: Float[Array, "d"]) 
 
 
 def start(x: Float[Array, "d"], lower: Float[Array, "d"], upper: Float[Array, "d"], memory: int) -> LBFGSState:
-    """State before anything was evaluated; the first `iterate` evaluates the start, clipped to the box, itself."""
+    """The initial state; the first `iterate` evaluates ``x``, clipped to the box."""
     empty = jnp.zeros((memory, x.shape[0]), x.dtype)
     return LBFGSState(
         x=jnp.clip(x, lower, upper),
@@ -107,7 +107,7 @@ def start(x: Float[Array, "d"], lower: Float[Array, "d"], upper: Float[Array, "d
 def iterate(
     value_and_grad: ValueAndGrad, state: LBFGSState, lower: Float[Array, "d"], upper: Float[Array, "d"]
 ) -> LBFGSState:
-    """Try one point: accept it and aim anew, or shrink the step. Non-finite values are rejected."""
+    """Try one point: accept it and compute a new direction, or shrink the step. Non-finite values are rejected."""
     trial = jnp.clip(state.x + state.step * state.direction, lower, upper)
     value, grad = value_and_grad(trial)
     moved = trial - state.x
@@ -147,8 +147,8 @@ def minimize(
         x: float[p], the start; clipped to the box.
         lower, upper: float[p], bounds, possibly infinite.
         iterations: evaluations after the first one.
-        memory: remembered pairs.
-        tolerance: the search ends where no entry of ``x - clip(x - grad)`` or no step is larger; under vmap, once all
+        memory: stored pairs.
+        tolerance: the search ends once no entry of ``x - clip(x - grad)`` or no step is larger; under vmap, once all
             have ended.
 
     >>> f = jax.value_and_grad(lambda x: jnp.sum((x - jnp.array([0.5, 2.0])) ** 2))

@@ -1,8 +1,8 @@
-"""Loops that a CPU runs at full width, and no longer than they have to.
+"""Control over the loops that XLA generates, mostly on the CPU: fusion, vector width, batching.
 
-XLA makes nested loops of an elementwise computation, one for every axis of its result, and LLVM vectorises the
-innermost. Rows of 20 numbers are taken four at a time, or one by one; rows of a few hundred as many at a time as the
-processor can. Reshaping is not enough: XLA fuses a reshape into the loop beside it, and is back at short rows.
+XLA:CPU turns an elementwise computation into nested loops, one per axis of its result, and LLVM vectorises the
+innermost. With rows of 20 numbers it uses vectors of four or none, with rows of a few hundred the full width of the
+processor. A reshape alone does not help: XLA fuses it into the neighbouring loop, which has short rows again.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from jhpo.kernels.internals import SUM, JaxprEqn, runnable, shape_of, unfused
 from jhpo.kernels.programs import replaced
 
 F = TypeVar("F", bound=Callable[..., Any])
-_ABREAST = 16  # as many float32 as the widest registers hold
-_SLOW_SUMS = range(128, 8193)  # sizes: smaller ones take no time, of larger ones XLA makes many at once
+_ABREAST = 16  # float32 numbers in the widest registers
+_SLOW_SUMS = range(128, 8193)  # sizes: smaller sums take no time, larger ones XLA vectorises itself
 
 
 def apart(f: F) -> F:
-    """``f`` in a loop of its own on the CPU, fused neither with what comes before nor with what follows.
+    """``f`` compiled on the CPU without fusion into its producers or consumers.
 
-    Its values are then computed once, however many read them, and by the same instructions in every program. The first
-    argument of ``f`` is static.
+    Its outputs are then computed once, however many consumers there are, and by the same instructions in every program.
+    The first argument of ``f`` is static.
     """
     call = jax.jit(f, static_argnums=0)
 
     @functools.wraps(f)
     def wrapper(*args: Any) -> Any:
-        # XLA does not fuse over the edge of a call; elsewhere rows are no loops
+        # XLA:CPU does not fuse across a call; other platforms need no such help
         alone, together = (functools.partial(g, *args[:1]) for g in (call, f))
         return jax.lax.platform_dependent(*args[1:], cpu=lambda *x: unfused(alone(*x)), default=together)
 
@@ -41,14 +41,14 @@ def apart(f: F) -> F:
 
 
 def width(n: int) -> int:
-    """How many of n rows `abreast` puts side by side."""
+    """The number of rows, of n, that `abreast` joins into one."""
     return math.gcd(n, _ABREAST)
 
 
 def abreast(n: int, *arrays: jax.Array) -> tuple[jax.Array, ...]:
-    """Arrays for n rows with up to 16 rows side by side: ``[n, d]`` to ``[n / k, k d]``, the same row-major numbers.
+    """Arrays reshaped from ``[n, d]`` to ``[n / k, k d]``, with k = `width` (n) consecutive rows joined into one.
 
-    What is the same for all rows, ``[1, d]``, is repeated for those side by side; ``[1, 1]`` stays.
+    An array ``[1, d]``, shared by all rows, is tiled k times; ``[1, 1]`` is returned as it is.
     """
     k = width(n)
     return tuple(
@@ -57,10 +57,10 @@ def abreast(n: int, *arrays: jax.Array) -> tuple[jax.Array, ...]:
 
 
 def in_turn(f: F) -> F:
-    """``f`` whose batches a CPU works off one row after the other, instead of all of them in lockstep.
+    """``f`` whose batches under vmap a CPU computes one row after another, instead of in lockstep.
 
-    For programs of loops that end when they have converged: in lockstep every row lasts as long as the slowest, and the
-    rows together do not fit into the caches. Every row gets what it gets alone, bit for bit.
+    For functions with loops that run until convergence: in lockstep every row takes as long as the slowest, and the
+    rows together do not fit into the caches. Every row gets the same bits as without vmap.
     """
     call = jax.custom_batching.custom_vmap(f)
 
@@ -88,10 +88,10 @@ def in_turn(f: F) -> F:
 
 @jax.custom_batching.custom_vmap
 def most(count: jax.Array) -> jax.Array:
-    """``int32[]``: the count itself; under vmap the greatest of a batch, the same for all and itself not batched.
+    """``int32[]``: the count itself; under vmap the largest count of the batch, as an unbatched value.
 
-    For the bounds of a loop whose body leaves out what a row has not: the loop is then as long as the longest, and
-    nothing has to be selected after every turn.
+    For the bound of a loop whose body masks iterations beyond a row's own count: with an unbatched bound, vmap need not
+    add a select of the whole carry after every iteration.
     """
     return count
 
@@ -103,17 +103,17 @@ def _most_of_a_batch(size: int, batched: list[bool], count: jax.Array) -> tuple[
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def seldom(f: Callable[..., Any], due: jax.Array, carry: Any, *others: Any) -> Any:
-    """``f(carry, *others)`` if it is due, else the carry: for what happens now and then to large arrays.
+    """``f(carry, *others)`` if it is due, else the carry: for rare updates of large arrays.
 
-    A loop of one turn or none: a `lax.cond` copies what it hands on, and works both ways under vmap; this leaves the
-    carry where it is, and works if one of a batch has to. Derivatives are those of the `lax.cond`.
+    A while loop of at most one iteration. A `lax.cond` copies its operands and computes both branches under vmap; the
+    loop updates the carry in place, and under vmap runs only if some row is due. Derivatives are those of `lax.cond`.
 
     >>> seldom(lambda x, y: x + y, jnp.asarray(True), jnp.ones(2), jnp.ones(2)).tolist()
     [2.0, 2.0]
     """
 
     def turn(state: tuple[jax.Array, Any]) -> tuple[jax.Array, Any]:
-        # what the loop does not change XLA would compute before it, whether it is due or not
+        # otherwise XLA would hoist what is loop-invariant and compute it even if it is not due
         now, held = jax.lax.optimization_barrier((state[0], others))
         return jnp.zeros_like(now), f(state[1], *held)
 
@@ -131,11 +131,11 @@ def _seldom_jvp(f: Callable[..., Any], primals: tuple[Any, ...], tangents: tuple
 
 
 def wide_sums(f: F) -> F:
-    """``f`` whose sums over all of a small matrix a CPU makes 16 numbers at a time instead of one by one.
+    """``f`` with vectorised full sums of small arrays on the CPU: 16 numbers at a time instead of one by one.
 
-    Such a sum is the derivative of a scalar that multiplies a matrix: of a learning rate, in every step of a backward
-    pass. XLA adds the 2,048 numbers of a 64 x 32 matrix in two halves, each one number after the other: 2 us, a tenth
-    of a training step of such a network. By columns it takes 0.2 us.
+    Such a sum is the derivative with respect to a scalar that multiplies a matrix, like a learning rate in every step
+    of a backward pass. XLA adds the 2,048 numbers of a 64 x 32 matrix in two sequential halves: 2 us, a tenth of a
+    training step of such a network. By columns it takes 0.2 us.
 
     >>> float(wide_sums(jax.grad(lambda rate, x: (rate * x).sum()))(2.0, jnp.ones((20, 10))))
     200.0
@@ -165,5 +165,5 @@ def _sum_on_any_platform(x: jax.Array) -> jax.Array:
 def _sum_by_columns(x: jax.Array) -> jax.Array:
     x = x.reshape(-1)
     x = jnp.pad(x, (0, -x.size % _ABREAST)).reshape(_ABREAST, -1)
-    # without the barrier XLA makes one sum of the two
+    # without the barrier XLA merges the two sums into one
     return jnp.sum(jax.lax.optimization_barrier(jnp.sum(x, axis=0)))

@@ -13,15 +13,15 @@ from jhpo.kernels.shapes import Array, Float, Key
 from jhpo.kernels.trees import Tree
 from jhpo.kernels.unroll import Step
 
-# Lambda up to which a gradient through the unroll is taken at its word, and up to which it still has a direction
-# after clipping and averaging over seeds (digits networks, 729 steps: sound trainings stay below 1).
+# Lambda up to which a gradient through the unroll is trusted, and up to which its direction is still useful after
+# clipping and averaging over seeds (digits networks, 729 steps: stable trainings stay below 1).
 TRUSTED, USABLE = 5.0, 15.0
 
 
 class TangentGrowth(NamedTuple):
     """Growth of one tangent through a training."""
 
-    exponent: jax.Array  # float[], Lambda = sum_t log |J_t v_t|; +inf where the state stopped being finite
+    exponent: jax.Array  # float[], Lambda = sum_t log |J_t v_t|; +inf if the state became non-finite
     growth: jax.Array  # float[T], log |J_t v_t|; 0 while no tangent exists yet
     state: Tree  # w_T
 
@@ -29,11 +29,11 @@ class TangentGrowth(NamedTuple):
 def tangent_growth(step: Step, hp: Tree, direction: Tree, state: Tree, tangent: Tree, steps: int) -> TangentGrowth:
     """Lambda = sum_t log |J_t v_t|, the sum of the finite-time Lyapunov exponents of the steps.
 
-    v_t is the normalised tangent that is carried through the training, and J_t the Jacobian of the step in the state.
-    The tangent starts as what the hyperparameters do to the state: the first change that ``direction`` makes
-    (``tangent`` at the initial state, or that of the first steps if it is zero), because a random change of an
-    optimiser's second moments is larger than any a hyperparameter makes. exp(Lambda) bounds, to leading order, by how
-    much a gradient through the unroll grows on its way back.
+    v_t is the normalised tangent that is carried through the training, and J_t the Jacobian of the step with respect to
+    the state. The tangent starts as the effect of the hyperparameters on the state (``tangent`` at the initial state,
+    or the change that ``direction`` makes in the first steps if that is zero), because a random change of an
+    optimiser's second moments would be larger than any effect of a hyperparameter. exp(Lambda) bounds, to leading
+    order, the growth of a gradient on its way back through the unroll.
 
     Args:
       step: ``step(hp, state, t) -> state``.
@@ -63,9 +63,9 @@ def tangent_growth(step: Step, hp: Tree, direction: Tree, state: Tree, tangent: 
         size = trees.norm(moved)
         usable = (size > 0) & jnp.isfinite(size)
         v = [jnp.where(usable, m / jnp.where(usable, size, 1.0).astype(m.dtype), x) for m, x in zip(moved, v)]
-        # a tangent that vanished (dead units) or overflowed keeps its last direction; its log is recorded as it is
+        # a tangent that vanished (dead units) or overflowed keeps its last direction; the log of its norm is recorded
         grown = jnp.where(jnp.isnan(size), jnp.inf, jnp.log(jnp.maximum(size, jnp.finfo(size.dtype).tiny)))
-        # without a tangent there is no growth yet; NaN all the same means that the step has no derivative here
+        # no growth before there is a tangent, but a NaN even then means that the step has no derivative here
         return (new, v), jnp.where(started | jnp.isnan(size), grown, jnp.zeros_like(grown))
 
     size = trees.norm(tangent)
@@ -75,7 +75,7 @@ def tangent_growth(step: Step, hp: Tree, direction: Tree, state: Tree, tangent: 
 
 
 def backward_growth(norms: Float[Array, "t"]) -> Float[Array, ""]:
-    """What Lambda is, read off |dE/dw_t| of reverse mode: log of the greatest over that at the end, at least 0.
+    """Lambda estimated from |dE/dw_t| of reverse mode: the log of the largest norm over the last, at least 0.
 
     >>> float(backward_growth(jnp.array([4.0, 2.0, 1.0])) / jnp.log(2.0))
     2.0
@@ -85,12 +85,12 @@ def backward_growth(norms: Float[Array, "t"]) -> Float[Array, ""]:
 
 
 def forward_growth(norms: Float[Array, "t"]) -> Float[Array, ""]:
-    """What Lambda is, roughly, read off |dw_t/dhp| of forward mode; at least 0.
+    """A rough estimate of Lambda from |dw_t/dhp| of forward mode; at least 0.
 
-    A sound training adds to dw/dhp in every step and grows it in proportion to the time, so that growth beyond this is
-    taken: from the first derivative to the greatest, and, at the rate of the whole training, over the last three
-    quarters and the last half. In a chaotic training the first steps' derivatives outgrow what later ones add: there
-    the result is below Lambda, by up to half the logarithm of the steps.
+    In a stable training every step adds to dw/dhp, which then grows linearly in time, so only growth beyond that
+    counts: the largest of that from the first derivative to the maximum, and those over the last three quarters and the
+    last half, extrapolated to the whole training. In a chaotic training the derivatives of the first steps outgrow
+    later ones; there the estimate is below Lambda by up to half the logarithm of the number of steps.
 
     >>> steps = jnp.arange(1.0, 101.0)
     >>> round(float(forward_growth(steps)), 4), round(float(forward_growth(steps * jnp.exp(0.1 * steps))), 4)
@@ -108,7 +108,7 @@ def forward_growth(norms: Float[Array, "t"]) -> Float[Array, ""]:
 
 
 def hyper_direction(key: Key[Array, ""], hp: Tree) -> list[jax.Array]:
-    """A random direction for the floating leaves of hp, in proportion to their size."""
+    """A random direction for the floating leaves of hp, each entry scaled by its absolute value (1 if it is 0)."""
     floats = trees.split_floats(hp)[0]
     noise = trees.normal_like(key, floats)
     return [n * jnp.where(f == 0, jnp.ones_like(f), jnp.abs(f)) for n, f in zip(noise, floats)]

@@ -14,8 +14,8 @@ from jhpo.kernels.internals import runnable, with_constants
 
 Tree = Any
 
-# Name of inner gradients, by which rematerialisation can keep them: all that a backward pass needs of the step's own
-# gradient, as the Hessian product computes what else it needs anyway.
+# `checkpoint_name` of inner gradients, for rematerialisation policies. Nothing else of the inner gradient has to be
+# saved, as the Hessian product recomputes the rest anyway.
 GRADIENT = "jhpo.kernels.mixed.gradient"
 
 
@@ -34,9 +34,9 @@ def _identity_jvp(primals: tuple[Tree, Tree], tangents: tuple[Tree, Tree]) -> tu
 def _hessian_product(loss: Callable[[Tree], jax.Array], point: Tree, vector: Tree) -> Tree:
     """H v as a linear map that is its own transpose, so that reverse mode runs jvp-of-grad instead of grad-of-grad.
 
-    `custom_linear_solve` is the public operation for "a linear map with a given transpose": with the identity as
-    its system, its `solve` may be any symmetric map. It batches under vmap, and its transpose is the same `solve`.
-    A derivative in the point would differentiate the system alone, so the system refuses it.
+    `custom_linear_solve` is JAX's public way to define a linear map with a given transpose: with the identity as
+    matvec, ``solve`` may be any symmetric map. It supports vmap, and its transpose is the same ``solve``.
+    A derivative with respect to the point would differentiate the matvec only, so the matvec raises.
     """
 
     def product(_: object, direction: Tree) -> Tree:
@@ -46,16 +46,16 @@ def _hessian_product(loss: Callable[[Tree], jax.Array], point: Tree, vector: Tre
 
 
 def mixed_value_and_grad(fun: Callable[..., Any], has_aux: bool = False) -> Callable[..., Any]:
-    """`jax.value_and_grad` with respect to the first argument, made for being differentiated once more.
+    """`jax.value_and_grad` with respect to the first argument, efficient when differentiated once more.
 
     Differentiating a training step needs the product of the inner Hessian with a vector. Reverse mode over
-    ``jax.grad`` stores every intermediate of both passes of the inner gradient; because the Hessian is symmetric,
-    the same product is the directional derivative of the gradient, which stores nothing. Both `jax.jvp` (forward
-    hypergradients) and `jax.vjp` (reverse) of the result work, and so do ``vmap`` and ``jit``.
+    ``jax.grad`` saves every residual of both passes of the inner gradient; because the Hessian is symmetric,
+    the same product is the directional derivative of the gradient, which saves none. The result supports `jax.jvp`
+    (forward hypergradients), `jax.vjp` (reverse), ``vmap`` and ``jit``.
 
     Args:
       fun: ``fun(params, *args) -> scalar`` (or ``(scalar, aux)``); hyperparameters may be closed over.
-      has_aux: whether ``fun`` returns ``(scalar, aux)``, such as new batch statistics.
+      has_aux: whether ``fun`` returns ``(scalar, aux)``; aux may be new batch statistics, for example.
 
     Returns:
       A function with the arguments of ``fun`` that returns ``(value, grad)``, or ``((value, aux), grad)``.
@@ -75,7 +75,7 @@ def mixed_value_and_grad(fun: Callable[..., Any], has_aux: bool = False) -> Call
     """
 
     def wrapped(params: Tree, *args: Any) -> Any:
-        # every array the function sees, closed over or not, becomes an argument: the derivative rule is traced later
+        # closed-over arrays become arguments too: the derivative rule is traced later, perhaps in another trace
         closed, shape = jax.make_jaxpr(fun, return_shape=True)(params, *args)
         others = (closed.consts, jax.tree.leaves(args))
 
@@ -85,14 +85,14 @@ def mixed_value_and_grad(fun: Callable[..., Any], has_aux: bool = False) -> Call
             return jax.tree.unflatten(jax.tree.structure(shape), out)
 
         scalar = (lambda point: call(point)[0]) if has_aux else call
-        # the value is a plain function of its inputs: its derivative, if it is used at all, needs no second order
+        # the value has ordinary derivatives, which are of first order
         return call((params, others)), checkpoint_name(_gradient(scalar, params, others), GRADIENT)
 
     return wrapped
 
 
 def _gradient(scalar: Callable[[Tree], jax.Array], params: Tree, others: Tree) -> Tree:
-    """Gradient of ``scalar((params, others))`` in params, with the symmetric rule for its derivative."""
+    """Gradient of ``scalar((params, others))`` with respect to params, differentiated by `_hessian_product`."""
 
     @jax.custom_jvp
     def gradient(point: Tree) -> Tree:
@@ -102,7 +102,7 @@ def _gradient(scalar: Callable[[Tree], jax.Array], params: Tree, others: Tree) -
         fixed, treedef = jax.tree.flatten(primals[0])
         moving = jax.tree.leaves(tangents[0], is_leaf=_is_zero)
         rows = len(jax.tree.leaves(primals[0][0]))
-        # the product is over the parameters and whatever else is perturbed: a batch, say, stays a constant
+        # differentiate with respect to the parameters and to other inputs with a tangent; a batch has none
         where = [i for i, tangent in enumerate(moving) if i < rows or not _is_zero(tangent)]
 
         def restricted(leaves: list[jax.Array]) -> jax.Array:
@@ -117,7 +117,7 @@ def _gradient(scalar: Callable[[Tree], jax.Array], params: Tree, others: Tree) -
 
 
 def mixed_grad(fun: Callable[..., Any], has_aux: bool = False) -> Callable[..., Any]:
-    """`jax.grad` made for being differentiated once more; see `mixed_value_and_grad`.
+    """`jax.grad`, efficient when differentiated once more; see `mixed_value_and_grad`.
 
     Returns ``grad``, or ``(grad, aux)`` with ``has_aux``, as `jax.grad` does.
 
@@ -139,7 +139,7 @@ def _is_zero(leaf: object) -> bool:
 
 
 def _instantiate(tangents: list[Any]) -> list[jax.Array]:
-    """Symbolic zeros as arrays that depend, for the transposition, on a tangent that is not zero."""
+    """Tangents with symbolic zeros as arrays of zeros that depend on a non-zero tangent, as transposition requires."""
     source = jnp.asarray(next(t for t in tangents if not _is_zero(t))).reshape(-1)[0]
 
     def zeros(like: Any) -> jax.Array:

@@ -1,4 +1,4 @@
-"""How particles move: one function a motion, from what it knows to the next velocities.
+"""How particles move: one function per motion, which returns the next velocities.
 
 Notation: m particles, n of them moved at once, d dimensions. x position, v velocity, p best position of a particle,
 l best position among its informants, r uniform in [0, 1) and drawn for every particle and dimension, w inertia,
@@ -29,37 +29,37 @@ from jhpo.kernels.swarm_parts import R1, R2, R3, Coefficients, Draw, Rule, Swarm
 
 
 class Moving(NamedTuple):
-    """What a motion knows of the n particles that move."""
+    """Arguments of a motion of n particles."""
 
     rule: Rule
-    c: Coefficients  # the inertia being that of this generation
+    c: Coefficients  # with the inertia of this generation
     draw: Draw
     within: Box
-    swarm: Swarm  # of all m
-    rows: Rows  # those that move
+    swarm: Swarm  # all m particles
+    rows: Rows  # the rows that move
     ids: jax.Array  # int32[n], the same rows as numbers
-    active: jax.Array | int  # int32[], the first so many rows take part
-    winners: jax.Array | None  # int32[n], who beat each of them, where particles compete
+    active: jax.Array | int  # int32[], only the first ``active`` rows take part
+    winners: jax.Array | None  # int32[n], the winner of each particle's pair (compete)
 
     @property
     def x(self) -> jax.Array:
-        """float[n, d]: where they stand."""
+        """float[n, d]: their positions."""
         return take(self.swarm.position, self.rows)
 
     def way(self, to: jax.Array) -> jax.Array:
-        """From where the particles stand."""
+        """float[n, d]: the displacement from the particles' positions to ``to``."""
         return shortest(self.rule, self.within, to - self.x)
 
     def kept(self) -> jax.Array:
-        """The velocity after a rebound."""
+        """float[n, d]: the velocities after a rebound."""
         return rebound(self.rule, self.x, take(self.swarm.velocity, self.rows), self.within)
 
     def limited(self, v: jax.Array) -> jax.Array:
-        """Velocities within the clamp."""
+        """Velocities clipped to the clamp."""
         return limited(v, self.within, self.c.clamp)
 
     def leaders(self) -> jax.Array:
-        """``int32[n]``, or ``int32[1]`` where all follow the same."""
+        """Best informant of each particle, ``int32[n]``; ``int32[1]`` if all follow the same."""
         if self.rule.graph == "global":
             return self.swarm.leader[None]
         return topology.leaders(
@@ -68,7 +68,7 @@ class Moving(NamedTuple):
 
 
 def attract(m: Moving) -> jax.Array:
-    """To its own best and to that of its best informant."""
+    """Towards the particle's own best and that of its best informant."""
     k = width(len(m.ids))
     guide = _guide(m.rule, m.swarm, m.rows, m.ids, m.leaders())
     (guide,) = abreast(len(m.ids), guide)
@@ -77,7 +77,7 @@ def attract(m: Moving) -> jax.Array:
 
 @apart
 def _guide(rule: Rule, swarm: Swarm, rows: Rows, ids: jax.Array, lead: jax.Array) -> jax.Array:
-    """Where a particle's best informant was best; where it is itself if that pulls nowhere."""
+    """The best position of each particle's best informant; with ``solo`` its own position if it leads itself."""
     there = swarm.best.at[lead].get(mode="promise_in_bounds", wrap_negative_indices=False)
     return jnp.where((lead == ids)[:, None], take(swarm.position, rows), there) if rule.solo else there
 
@@ -86,7 +86,7 @@ def _guide(rule: Rule, swarm: Swarm, rows: Rows, ids: jax.Array, lead: jax.Array
 def _attract(
     static: tuple[Rule, int], c: Coefficients, draw: Draw, within: Box, swarm: Swarm, rows: Rows, guide: jax.Array
 ) -> jax.Array:
-    """Particles side by side, as many as said; read where they lie in the swarm."""
+    """`attract` on k rows joined into one (see `abreast`), read from the swarm without a copy."""
     rule, k = static
     x, v, p = (take_abreast(a, rows, k) for a in (swarm.position, swarm.velocity, swarm.best))
     within = Box(*abreast(k, *within)) if k > 1 else within
@@ -97,7 +97,7 @@ def _attract(
 
 
 def sphere(m: Moving) -> jax.Array:
-    """Into a ball around the mean of three places, which knows no axes."""
+    """Into a ball around the mean of three points; rotation-invariant."""
     lead, c = m.leaders(), m.c
     to_own, to_lead = m.way(take(m.swarm.best, m.rows)), m.way(m.swarm.best[lead])
     both = (c.cognitive * to_own + c.social * to_lead) / 3
@@ -113,7 +113,7 @@ def _dot(a: jax.Array) -> jax.Array:
 
 
 def informed(m: Moving) -> jax.Array:
-    """To the bests of all informants, their mean."""
+    """Towards the bests of all informants, averaged."""
     swarm, x = m.swarm, m.x
     others = topology.neighbours(m.rule.graph, m.ids, m.active, m.rule.informants, swarm.links)
     total, count = jnp.zeros_like(x), jnp.zeros((x.shape[0], 1), x.dtype)
@@ -126,7 +126,7 @@ def informed(m: Moving) -> jax.Array:
 
 
 def exemplar(m: Moving) -> jax.Array:
-    """To the bests of other particles, another one for every dimension."""
+    """Towards the bests of other particles, another one for each dimension."""
     columns = jnp.arange(m.x.shape[1], dtype=jnp.int32)[None]
     guide = m.swarm.best[take(m.swarm.exemplar, m.rows), columns]
     r = m.draw.uniform(R1, m.x.shape, m.x.dtype)
@@ -134,14 +134,14 @@ def exemplar(m: Moving) -> jax.Array:
 
 
 def compete(m: Moving) -> jax.Array:
-    """To the winner of the pair and to the middle of the swarm."""
+    """Towards the winner of the pair and the mean of the swarm."""
     r1, r2, r3 = (m.draw.uniform(stream, m.x.shape, m.x.dtype) for stream in (R1, R2, R3))
     to_winner, to_mean = m.way(m.swarm.position[m.winners]), m.way(_mean(m))
     return m.limited(m.c.inertia * r1 * m.kept() + m.c.social * r2 * to_winner + m.c.cognitive * r3 * to_mean)
 
 
 def _mean(m: Moving) -> jax.Array:
-    """``float[1, d]``: the middle of the active particles, as many at a time as move."""
+    """``float[1, d]``: the mean position of the active particles, summed n at a time."""
     position, n, active = m.swarm.position, len(m.ids), m.active
     if isinstance(active, int):
         return position.mean(axis=0, keepdims=True)

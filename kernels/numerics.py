@@ -1,4 +1,4 @@
-"""Numerics the Gaussian process rests on: tails of the normal law, and the inverse of a Cholesky factor."""
+"""Numerics for Gaussian processes: tails of the normal distribution, and the inverse of a Cholesky factor."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ F = TypeVar("F", bound=Callable[..., Any])
 # Depth of the continued fraction for Mills' ratio in float64 and in float32; from 4 on its error is 6e-13 and 3e-8.
 _TERMS, _TERMS_32 = 24, 12
 _TAIL = -4.0
-# Blocks of so many rows are eliminated column by column (LAPACK's own threads fight with XLA's for the cores and were
-# seen to take 100 times longer, or for ever); the halves of the second number of rows follow one another in a loop, so
-# that the programs of large matrices stay small.
+# Blocks of _LEAF rows are eliminated column by column (LAPACK's threads compete with XLA's for the cores, which can
+# take 100 times as long, or hang). The two halves of a block of _LOOPED rows are computed in a loop, so that the
+# programs of large matrices stay small.
 _LEAF, _LOOPED = 32, 128
-# Triangles of at most so many rows are multiplied whole: halving them saves next to nothing.
+# Triangles of at most _WHOLE rows are multiplied whole: splitting them saves next to nothing.
 _WHOLE = 128
 _LOG_2PI = float(np.log(2 * np.pi))
 
 
 def exact_products(f: F) -> F:
-    """``f`` whose matrix products, those of its derivatives included, have the full precision of their dtype.
+    """``f`` whose matrix products, including those of its derivatives, have the full precision of their dtype.
 
-    By default a GPU rounds the factors of a float32 product to 10 bits (TF32), a TPU to 7 (bfloat16). A network can
-    stand that; the Cholesky factor of a covariance cannot. On a CPU nothing changes.
+    By default a GPU rounds the factors of a float32 product to 10 bits (TF32), a TPU to 7 (bfloat16). That is fine for
+    a network, but not for the Cholesky factor of a covariance. On a CPU nothing changes.
 
     >>> "HIGHEST" in str(jax.make_jaxpr(exact_products(lambda a: a @ a))(jnp.eye(2)))
     True
@@ -52,7 +52,7 @@ def safe_sqrt(x: Float[Array, "*s"] | float) -> Float[Array, "*s"]:
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1, 2))
 def held(x: Float[Array, "*s"], low: float, high: float) -> Float[Array, "*s"]:
-    """``x`` within bounds that only rounding leaves: the derivative passes there too.
+    """``clip(x, low, high)`` with derivative 1 everywhere, for bounds that ``x`` exceeds by rounding only.
 
     >>> held(jnp.asarray(1.5), 0.0, 1.0).tolist(), jax.grad(held)(1.5, 0.0, 1.0).tolist()
     (1.0, 1.0)
@@ -95,10 +95,11 @@ def _cdf(u: jax.Array) -> jax.Array:
 
 @jax.custom_jvp
 def log_h(u: Float[Array, "*s"] | float) -> Float[Array, "*s"]:
-    """log(phi(u) + u Phi(u)): the logarithm of expected improvement in units of the deviation.
+    """log(phi(u) + u Phi(u)): the logarithm of expected improvement in units of the standard deviation.
 
-    The tail uses ``h(-x) = phi(x) T / (x + T)`` with T the continued fraction of Mills' ratio: no cancellation, where
-    the erfcx form of Ament et al. (2023, "Unexpected improvements to expected improvement", eq. 9) switches twice.
+    The tail uses ``h(-x) = phi(x) T / (x + T)`` with T the continued fraction of Mills' ratio, which has no
+    cancellation and one switch; the erfcx form of Ament et al. (2023, "Unexpected improvements to expected
+    improvement", eq. 9) has two.
 
     Args:
         u: float of any shape; finite results down to ``-1e5`` in float32.
@@ -128,7 +129,7 @@ def _log_h_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[j
 
 @jax.custom_jvp
 def log_ndtr(u: Float[Array, "*s"] | float) -> Float[Array, "*s"]:
-    """log Phi(u), the log of the normal distribution function, finite with its derivative far into the tail."""
+    """log Phi(u), the log of the normal distribution function; value and derivative are finite far into the tail."""
     tail = u < _TAIL
     x = jnp.where(tail, -u, 4.0)
     body = jnp.where(tail, 0.0, u)
@@ -147,9 +148,9 @@ def _log_ndtr_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tupl
 
 
 def _eliminate(matrix: jax.Array) -> jax.Array:
-    """Inverse of the factor of one block: elimination in place, a rank-one update a column.
+    """Inverse of the Cholesky factor of one block: elimination in place, one rank-one update per column.
 
-    Left of the column that is next stands what the rows of the inverse have become, from it on what is left of A.
+    Columns to the left of the current one hold the rows of the inverse so far, the others what remains of A.
     """
     n = matrix.shape[-1]
     rows = jnp.arange(n, dtype=jnp.int32)
@@ -164,15 +165,15 @@ def _eliminate(matrix: jax.Array) -> jax.Array:
         return kept + share * jnp.where(here[None, :], 1.0, row)
 
     inverse = jnp.tril(jax.lax.fori_loop(0, n, column, matrix))
-    # a failed pivot leaves NaN in what follows it, but not in what is above
+    # a failed pivot makes the rows below it NaN, but not those above
     return inverse + jnp.where(jnp.isfinite(inverse[-1, -1]), 0.0, jnp.nan).astype(matrix.dtype)
 
 
 def cholesky_inverse(matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:
     """The inverse R of the Cholesky factor, R A R^T = I; NaN where the matrix is not positive definite.
 
-    No LAPACK and no triangular solves: blocks of 32 are eliminated, everything above is recursive halving with matrix
-    products. What follows (posteriors, gradients) needs no solves either; log det(A) is ``-2 sum(log(diag(R)))``.
+    No LAPACK and no triangular solves: blocks of 32 rows are eliminated, larger matrices are halved recursively with
+    matrix products. Posteriors and gradients need no solves either; log det(A) is ``-2 sum(log(diag(R)))``.
 
     Args:
         matrix: float[n, n], symmetric, n a power of two.
@@ -194,7 +195,7 @@ def cholesky_inverse(matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:
     if n == _LOOPED:
 
         def one(i: jax.Array, halves: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
-            first = halves[1]  # zero before there is one, so that nothing is taken off the upper half
+            first = halves[1]  # zero in the first iteration, so that nothing is subtracted from the upper half
             below = corner @ first.T
             return first, cholesky_inverse(jnp.where(i == 0, upper, lower) - below @ below.T), below
 
@@ -212,7 +213,7 @@ def triangle_gram(root: Float[Array, "n n"]) -> Float[Array, "n n"]:
     For the R of `cholesky_inverse` this is the inverse of its matrix.
 
     Args:
-        root: float[n, n]; what lies above its diagonal must be zero.
+        root: float[n, n], zero above the diagonal.
 
     >>> triangle_gram(jnp.array([[0.5, 0.0], [-0.25, 0.5]])).tolist()
     [[0.3125, -0.125], [-0.125, 0.25]]
@@ -229,10 +230,10 @@ def triangle_gram(root: Float[Array, "n n"]) -> Float[Array, "n n"]:
 def jittered_cholesky_inverse(
     matrix: Float[Array, "n n"], scale: Float[Array, ""]
 ) -> tuple[Float[Array, "n n"], Float[Array, ""]]:
-    """`cholesky_inverse` with as much jitter as it needs.
+    """`cholesky_inverse` with the smallest sufficient jitter.
 
-    0, 1e-8, 1e-6, 1e-4 (times ``scale``, and never below the dtype's resolution) are added to the diagonal until the
-    factor is finite.
+    The first of 0, 1e-8, 1e-6, 1e-4 (times ``scale``, and not below the dtype's resolution) that makes the factor
+    finite is added to the diagonal.
 
     Args:
         matrix: float[n, n]. scale: float[], the size of the diagonal.

@@ -17,13 +17,13 @@ Tree = Any
 
 
 class OnlineResult(NamedTuple):
-    """A training whose hyperparameters moved with it; W = T // window."""
+    """Result of `online`; W = T // window."""
 
     hp: Tree  # the hyperparameters at the end
     state: Tree  # the training state at the end
     values: jax.Array  # float[W], the loss after each window
     path: Tree  # like hp with a leading axis W: the values used in each window
-    grads: Tree  # like hp with a leading axis W: the gradients that moved them
+    grads: Tree  # like hp with a leading axis W: the gradient after each window
 
 
 def window_value_and_grad(
@@ -35,7 +35,7 @@ def window_value_and_grad(
     start: jax.Array,
     window: int,
 ) -> tuple[jax.Array, Tree, Tree]:
-    """Value, gradient and next state of one window: the state before it counts as a constant.
+    """Value, gradient and next state of one window; the state before it is held constant.
 
     With one step and plain gradient descent this is -grad f(w_{t+1}) . grad f(w_t).
     """
@@ -62,14 +62,14 @@ def online(
     steps: int,
     window: int = 1,
 ) -> OnlineResult:
-    """Train for ``steps`` steps and move the hyperparameters after every window of them.
+    """Train for ``steps`` steps and update the hyperparameters after every ``window`` of them.
 
     Costs about one training plus a gradient of ``loss`` per window, and the memory of one window. The gradient is
-    greedy: it sees ``window`` steps ahead, so that rates settle lower than the best constant ones.
+    greedy: it looks ``window`` steps ahead, so that learning rates end up below the best constant ones.
 
     Args:
       step: ``step(hp, state, t) -> state``.
-      loss: ``loss(hp, state, t) -> scalar``, judged after each window (a validation batch, or the next training one).
+      loss: ``loss(hp, state, t) -> scalar`` after each window (on a validation batch, or on the next training batch).
       update: ``update(grad, memory, hp) -> (hp, memory)``, one outer step.
       hp, state, memory: trees at the start.
       steps, window: T and the length of a window, which has to divide T.

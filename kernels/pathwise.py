@@ -1,6 +1,6 @@
-"""Whole functions drawn from a Gaussian process posterior, cheap to evaluate anywhere: pathwise conditioning.
+"""Functions drawn from a Gaussian process posterior by pathwise conditioning, cheap to evaluate anywhere.
 
-A sample of the prior is a sum of random cosine features; a correction by the data turns it into one of the posterior
+A sample of the prior is a sum of random cosine features; an update by the data turns it into one of the posterior
 (Matheron's rule; Wilson et al. 2020, "Efficiently sampling functions from Gaussian process posteriors", eq. 13).
 """
 
@@ -15,7 +15,7 @@ import numpy as np
 from jhpo.kernels import gp
 from jhpo.kernels.covariance import PROFILES, Points, Profile, cross
 
-# Degrees of freedom of the multivariate t that is the spectral density of each profile; infinite for a normal.
+# Degrees of freedom of the multivariate t that is the spectral density of each profile; None for a normal.
 _FREEDOM = {"matern12": 1, "matern32": 3, "matern52": 5, "rbf": None}
 
 
@@ -24,16 +24,16 @@ class Paths(NamedTuple):
 
     frequencies: jax.Array  # float[F, e]
     phases: jax.Array  # float[F]
-    weights: jax.Array  # float[S, F], of the cosines
-    update: jax.Array  # float[S, N], of the covariances with the rows
+    weights: jax.Array  # float[S, F], weights of the cosines
+    update: jax.Array  # float[S, N], weights of the covariances with the rows
 
 
 class Choices(NamedTuple):
-    """Which coordinates are unordered choices, and among how many."""
+    """Which coordinates are unordered choices, and their numbers of categories."""
 
     categorical: np.ndarray | jax.Array  # bool[d]
     cells: np.ndarray | jax.Array  # int32[d], numbers of categories
-    most: int  # no coordinate has more
+    most: int  # the largest of them, or more
 
 
 def embed(points: Points, weights: jax.Array, choices: Choices | None) -> jax.Array:
@@ -58,7 +58,7 @@ def embed(points: Points, weights: jax.Array, choices: Choices | None) -> jax.Ar
 
 
 def _prior(paths: Paths, embedded: jax.Array) -> jax.Array:
-    """Prior part of each path: float[S, n]."""
+    """Prior term of each path at n points: float[S, n]."""
     return paths.weights @ jnp.cos(paths.frequencies @ embedded.T + paths.phases[:, None])
 
 
@@ -72,12 +72,12 @@ def draw(
     kernel: str = "matern52",
     features: int = 512,
 ) -> Paths:
-    """Independent functions from the posterior of the noise-free function.
+    """Independent samples of the noise-free function from its posterior.
 
     Args:
-        posterior: conditioned on N rows; the worlds it may have get their share of the functions.
+        posterior: conditioned on N rows; if it has several worlds, the samples are divided among them.
         noise: float[N], total noise variance of each row.
-        count: S, how many. features: F; the error of the prior's covariance falls as 1 / sqrt(F).
+        count: S, number of samples. features: F; the error of the prior's covariance falls as 1 / sqrt(F).
     """
     dtype = posterior.y.dtype
     p = posterior.parameters

@@ -1,4 +1,4 @@
-"""Gradients of a smoothed training by antithetic perturbations: PES, ES-Single and truncated evolution strategies."""
+"""Gradients of a smoothed loss by antithetic perturbations: PES, ES-Single and truncated evolution strategies."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ KINDS = ("pes", "es_single", "truncated")
 
 
 class Smoothing(NamedTuple):
-    """How hyperparameters are perturbed, and what a perturbation tells."""
+    """How hyperparameters are perturbed, and which estimator is used."""
 
     sigma: jax.Array | float  # standard deviation of the noise, in units of scale
     scale: jax.Array | None = None  # float[k], the unit of each hyperparameter; None for 1
@@ -28,10 +28,10 @@ class Smoothing(NamedTuple):
 
 
 class Particles(NamedTuple):
-    """N antithetic pairs of trainings on their way."""
+    """State of N antithetic pairs of trainings."""
 
     states: Tree  # like a state with leading axes [2, N]: the trainings with + and with - the noise
-    noise: jax.Array  # float[N, k], sum of the perturbations a pair has seen, in units of sigma * scale
+    noise: jax.Array  # float[N, k], sum of the perturbations of a pair so far, in units of sigma * scale
     t: jax.Array  # int32[], steps done
 
 
@@ -54,17 +54,18 @@ def perturbed_window(
     window: int,
     smoothing: Smoothing,
 ) -> tuple[Float[Array, "2 n"], Float[Array, "n k"], Particles]:
-    """One window of every pair, its estimates of the gradient, and the pairs after it.
+    """Advance every pair by one window, and estimate the gradient of its loss.
 
-    ``pes`` perturbs anew in every window and weighs the loss by all the noise a pair has seen; ``es_single`` keeps
-    the noise of the first window; both are unbiased for the smoothed sum of the windows' losses. ``truncated`` weighs
-    by the window's own noise and forgets what earlier hyperparameters did: it is biased, and here for comparison.
+    ``pes`` draws new noise in every window and weights the loss by the sum of a pair's noise so far; ``es_single``
+    keeps the noise of the first window; both are unbiased for the smoothed sum of the windows' losses. ``truncated``
+    weights by the window's own noise and ignores the effect of earlier noise: it is biased, and provided for
+    comparison.
 
     Args:
       step, loss: ``step(hp, state, t) -> state``; ``loss(hp, state, t) -> scalar`` after the window's last step.
       current: the pairs.
       key: for the noise.
-      window: steps.
+      window: number of steps.
       smoothing: the noise.
 
     Returns:
@@ -119,12 +120,12 @@ def perturbed_gradient(
       steps, window: T and the length of a window; W = T // window of them are run.
       pairs: N, antithetic pairs of trainings.
       smoothing: the noise.
-      weights: ``float[W]``, what each of the W windows' losses counts; None for 1 each. (0, ..., 0, 1) makes it the
-        gradient of the loss at the end.
+      weights: ``float[W]``, weights of the W windows' losses; None for 1 each. (0, ..., 0, 1) gives the gradient of
+        the final loss.
 
     Returns:
       The weighted sum of losses (mean over pairs), the gradient and its standard error, trees like hp. Pairs
-      that failed (NaN or infinite) are left out; if all failed, the gradient is NaN.
+      that failed (NaN or infinite) are ignored; if all failed, the gradient is NaN.
     """
     windows = steps // window
     flat, back = trees.flatten_floats(hp)
@@ -135,7 +136,7 @@ def perturbed_gradient(
         current, total, estimate = carry
         key, weight = x
         values, one, current = perturbed_window(step, loss, hp, current, key, window=window, smoothing=smoothing)
-        counts = weight != 0  # a window that does not count must not spoil the sum with its NaN
+        counts = weight != 0  # 0 * NaN would be NaN
         total = total + jnp.where(counts, weight * jnp.mean(values.astype(flat.dtype), axis=0), 0)
         estimate = estimate + jnp.where(counts, weight * one, jnp.zeros_like(one))
         return (current, total, estimate), None

@@ -1,4 +1,4 @@
-"""Reading and rewriting traced programs."""
+"""Inspecting and rewriting jaxprs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jhpo.kernels.internals import SAVED_NAME, TRANSPARENT, ClosedJaxpr, Jaxpr, 
 
 
 def equations(jaxpr: Jaxpr) -> Iterator[JaxprEqn]:
-    """All equations of a traced program, those of the programs within it as well."""
+    """All equations of a jaxpr, including those of nested jaxprs."""
     for eqn in jaxpr.eqns:
         yield eqn
         for inner in jax.tree.leaves(list(eqn.params.values()), is_leaf=_is_program):
@@ -22,7 +22,7 @@ def equations(jaxpr: Jaxpr) -> Iterator[JaxprEqn]:
 
 
 def named_bytes(jaxpr: Jaxpr, name: str) -> int:
-    """Bytes of what `jax.ad_checkpoint.checkpoint_name` calls by a name.
+    """Bytes of all values that `jax.ad_checkpoint.checkpoint_name` gives a name.
 
     >>> import jax, jax.numpy as jnp
     >>> from jax.ad_checkpoint import checkpoint_name
@@ -35,10 +35,10 @@ def named_bytes(jaxpr: Jaxpr, name: str) -> int:
 
 
 def numbers_computed(jaxpr: Jaxpr) -> float:
-    """How many numbers a traced program computes, products and sums of a contraction counted one by one.
+    """A cost estimate: the numbers a jaxpr computes, with every multiplication and addition of a contraction.
 
-    Loops count for every trip, branches for the longest one. Infinity where nobody can tell: loops that end when a
-    condition says so, callbacks to the host, and whatever else has effects.
+    Scans count every iteration, conditionals their most expensive branch. Infinity if the cost is unknown: while loops,
+    callbacks to the host and other effects.
 
     >>> import jax.numpy as jnp
     >>> numbers_computed(jax.make_jaxpr(lambda x: jax.lax.map(jnp.sin, x) + 1.0)(jnp.zeros(8)).jaxpr)
@@ -71,15 +71,15 @@ def _size(variable: Any) -> int:
 
 
 def replaced(program: ClosedJaxpr, rule: Callable[[JaxprEqn], Callable[..., jax.Array] | None]) -> ClosedJaxpr:
-    """A traced program with some equations replaced, within its loops and branches as well.
+    """A jaxpr with some equations replaced by function calls, within loops and branches too.
 
     Args:
-      program: what `jax.make_jaxpr` returns.
-      rule: for an equation of one output None, or the function that takes its place: the same inputs, an output of the
-        same shape and dtype.
+      program: the result of `jax.make_jaxpr`.
+      rule: maps an equation with one output to None, or to a function that replaces it: the same inputs, an output of
+        the same shape and dtype.
 
     Returns:
-      The program with calls of the functions; programs without such an equation stay the same objects.
+      The new jaxpr; it is ``program`` itself, and nested jaxprs are themselves, if nothing in them is replaced.
 
     >>> import jax.numpy as jnp
     >>> from jhpo.kernels.internals import runnable
@@ -88,12 +88,12 @@ def replaced(program: ClosedJaxpr, rule: Callable[[JaxprEqn], Callable[..., jax.
     >>> runnable(program)(jnp.zeros(1))[0].tolist(), runnable(changed)(jnp.zeros(1))[0].tolist()
     ([0.0], [1.0])
     """
-    seen: dict[int, Any] = {}  # a function that is called often stays one function
+    seen: dict[int, Any] = {}  # a nested jaxpr that is used often is rewritten once
 
     def within(program: Any) -> Any:
         if id(program) not in seen:
             inner = getattr(program, "jaxpr", program)
-            if inner is not program:  # closed: a program with its constants
+            if inner is not program:  # a ClosedJaxpr
                 changed = within(inner)
                 seen[id(program)] = program if changed is inner else program.replace(jaxpr=changed)
             else:

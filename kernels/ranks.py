@@ -1,20 +1,20 @@
-"""Ranks of members by violation, then value, then age."""
+"""Ranks of members by constraint violation, then value, then position."""
 
 from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
 
-# Ranks of so many members come from all pairs: under vmap faster than sorting many short rows.
+# Up to this number of members all pairs are compared: under vmap faster than sorting many short rows.
 PAIRS = 64
 
 
 def ahead(value: jax.Array, violation: jax.Array | None, other: jax.Array, its: jax.Array | None) -> jax.Array:
-    """``bool[n, m]``: the second generation's member m is better than the first one's n, by violation, then value.
+    """``bool[n, m]``: whether member m of the second group is better than member n of the first.
 
     Args:
-      value, violation: float[n], of the members compared; violations None where there are none.
-      other, its: float[m], of those that may be better.
+      value, violation: float[n], of the first group; violations are None without constraints.
+      other, its: float[m], values and violations of the second group.
     """
     better = other[None, :] < value[:, None]
     if violation is None or its is None:
@@ -23,7 +23,7 @@ def ahead(value: jax.Array, violation: jax.Array | None, other: jax.Array, its: 
 
 
 def ranks(value: jax.Array, violation: jax.Array | None) -> jax.Array:
-    """``int32[n]``: how many members are better, equal ones in their order."""
+    """``int32[n]``: the number of members that are better; of equal ones, those before."""
     n = value.shape[0]
     if n > PAIRS:
         order = jnp.argsort(value) if violation is None else jnp.lexsort((value, violation))

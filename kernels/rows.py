@@ -1,4 +1,4 @@
-"""Some rows of an array, read and written: neighbouring ones, any distinct ones, or all."""
+"""Reading and writing some rows of an array: consecutive ones, any distinct ones, or all."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from jax import lax
 
 
 class Window(NamedTuple):
-    """Neighbouring rows, which are read and written at the speed of a copy."""
+    """Consecutive rows, which are read and written at the speed of a copy."""
 
     start: jax.Array  # int32[]
-    rows: np.ndarray  # bool[n], their number alone matters
+    rows: np.ndarray  # bool[n], used for its length only
 
 
-Rows = Window | jax.Array | None  # some neighbouring rows, some rows int32[n], all rows in order
+Rows = Window | jax.Array | None  # consecutive rows, any rows int32[n], all rows in order
 
 
 def window(start: Any, count: int) -> Window:
@@ -26,23 +26,23 @@ def window(start: Any, count: int) -> Window:
 
 
 def take(a: jax.Array, rows: Rows) -> jax.Array:
-    """Those rows of an array."""
+    """The given rows of an array, ``[n, ...]``."""
     if isinstance(rows, Window):
         return lax.dynamic_slice_in_dim(a, rows.start, len(rows.rows))
     return a if rows is None else a[rows]
 
 
 def put(a: jax.Array, rows: Rows, new: jax.Array) -> jax.Array:
-    """The array with those rows replaced; they are distinct."""
+    """The array with the given rows, which are distinct, replaced by ``new``."""
     if isinstance(rows, Window):
         return lax.dynamic_update_slice_in_dim(a, new, rows.start, 0)
     return new if rows is None else a.at[rows].set(new, unique_indices=True)
 
 
 def take_abreast(a: jax.Array, rows: Rows, k: int) -> jax.Array:
-    """Those n rows of float[m, d], k of them side by side: float[n / k, k d].
+    """The given n rows of float[m, d], with k rows joined into one: float[n / k, k d].
 
-    A window begins at a multiple of its length, and k divides that; m as well.
+    A window has to start at a multiple of its length; k has to divide the length and m.
     """
     if isinstance(rows, Window):
         return take(a.reshape(-1, k * a.shape[1]), window(rows.start // k, len(rows.rows) // k))

@@ -1,8 +1,8 @@
-"""Words for the shapes of arrays in annotations: ``Float[Array, "n d"]`` is a floating array of n rows and d columns.
+"""Array shapes in annotations: ``Float[Array, "n d"]`` is a floating-point array with n rows and d columns.
 
-Equal letters within a signature are equal lengths, ``""`` is a scalar, ``"..."`` any shape. To Python and to type
-checkers such an annotation is a `jax.Array` with a remark. While the tests run, `tests/shapes.py` reads the remarks
-and checks every call of a kernel against them, with jaxtyping; users of the package need no jaxtyping and pay nothing.
+Equal names within a signature are equal lengths, ``""`` is a scalar, ``"..."`` any shape. For Python and for type
+checkers the annotation is a `jax.Array` with metadata. In the tests `tests/shapes.py` checks every call of a kernel
+against it with jaxtyping; users of the package neither need jaxtyping nor pay for the checks.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A random permutation that is evaluated where it is needed, in O(1) memory: the order of the training data."""
+"""Random permutations evaluated pointwise in O(1) memory, for the order of the training data."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from jax.ad_checkpoint import checkpoint_name
 from jhpo.kernels.counter_random import scramble, seeds
 from jhpo.kernels.shapes import Array, Int, Key, UInt
 
-# An element that no round swaps stays in place, and two neighbours that every round treats alike stay neighbours: with
-# 12 rounds 1 in 4,096 of either beside what chance gives, which no minibatch notices (the tests measure both). Secrecy,
-# which this is not for, takes several times log2(n) rounds.
+# An element that no round swaps stays in place, and two neighbours that every round treats alike stay neighbours. With
+# 12 rounds either happens to 1 in 4,096 more than by chance, too few to matter in minibatches (the tests measure both).
+# Cryptographic use, which this is not meant for, needs several times log2(n) rounds.
 ROUNDS = 12
 
-# Name of the rows of batches, by which rematerialisation can keep them: small beside what finding them again costs.
+# `checkpoint_name` of the rows of batches, for rematerialisation policies: small, but expensive to recompute.
 ROWS = "jhpo.kernels.shuffle.rows"
 
 
 def _hash(x: jax.Array, salt: jax.Array) -> jax.Array:
-    """32 mixed bits of ``x`` and ``salt``: the finaliser of MurmurHash3."""
+    """32-bit hash of ``x`` and ``salt``: the finaliser of MurmurHash3."""
     x = x ^ salt
     for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
         x = (x ^ (x >> jnp.uint32(shift))) * jnp.uint32(factor)
@@ -34,14 +34,14 @@ def permuted(
 ) -> Int[Array, "*s"]:
     """Images of ``position`` under a random permutation of ``range(n)``: the swap-or-not shuffle.
 
-    Every round pairs x with (k - x) mod n and swaps the pair if a hashed bit of its larger element says so; this is
+    Every round pairs x with (k - x) mod n and swaps the pair depending on a hashed bit of its larger element; this is
     a bijection whatever the bits are. The whole permutation is never built, so a batch costs O(batch).
 
     Args:
-      key: a sequence of permutations.
+      key: determines a sequence of permutations.
       position: ``int32[...]`` in [0, n).
       n: number of elements, 1 <= n <= 2**31 - 1; may be traced, ``int32[]``.
-      number: ``uint32[]``, which permutation of the sequence.
+      number: ``uint32[]``, index of the permutation in the sequence.
 
     Returns:
       ``int32[...]``, distinct for distinct positions.
@@ -51,7 +51,7 @@ def permuted(
     >>> sorted(permuted(jax.random.key(0), jnp.arange(5), 5).tolist())
     [0, 1, 2, 3, 4]
     """
-    # the seed is the same for the whole sequence, so that a training loop need not hash the key at every step
+    # the seed does not depend on the number, so that a training loop need not hash the key at every step
     first = jnp.asarray(number, jnp.uint32) * jnp.uint32(2 * ROUNDS)
     rounds = scramble(first + jnp.arange(2 * ROUNDS, dtype=jnp.uint32), seeds(key, 1)[0])
     size = jnp.asarray(n).astype(jnp.uint32)
@@ -71,11 +71,12 @@ def batch_positions(
 ) -> tuple[jax.Array, jax.Array]:
     """Epoch and positions of the rows of batch ``t``: ``uint32[]``, ``int32[batch]``.
 
-    An epoch has ``n // batch`` batches; the rows that are left over differ from one epoch to the next.
+    An epoch has ``n // batch`` batches; the rows left over differ from one epoch to the next.
 
     Args:
+      t: index of the batch. n: number of rows.
       batch: its size, in [1, n].
-      most: length of the result where the size is traced, ``int32[]``; the batch's rows are repeated to fill it.
+      most: length of the result if the size is traced, ``int32[]``; the batch's rows are repeated to fill it.
     """
     t, size = jnp.asarray(t, jnp.int32), jnp.asarray(batch, jnp.int32)
     per_epoch = jnp.int32(n) // size
@@ -85,10 +86,10 @@ def batch_positions(
 
 
 def batch_rows(key: jax.Array, t: jax.Array, n: int, batch: int | jax.Array, most: int | None = None) -> jax.Array:
-    """Rows of minibatch ``t`` of a run through the data in a fresh random order each epoch: ``int32[batch]``.
+    """Rows of minibatch ``t``, ``int32[batch]``; every epoch visits the data in a new random order.
 
-    The rows follow from the key and ``t`` alone, so that a batch can be made again at any time. With ``most``, see
-    `batch_positions`, the first ``batch`` of the result are those of a batch of a fixed size.
+    The rows depend on the key and ``t`` only, so that a batch can be recomputed at any time. With ``most``, see
+    `batch_positions`, the first ``batch`` of the result equal those without it.
 
     >>> epoch = jnp.concatenate([batch_rows(jax.random.key(1), t, 6, 2) for t in jnp.arange(3)])
     >>> sorted(epoch.tolist())

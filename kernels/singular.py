@@ -1,12 +1,12 @@
 """Derivatives at exact zeros, where the chain rule as written multiplies zero by infinity.
 
-The second moment of a weight that no data reach, the norm of updates that are all zero: a square root at exactly zero,
-of something whose own derivative is zero there. Its derivative is zero, but the chain rule gives 0 * infinity, NaN. So
-does a division by zero whose quotient a `where` throws away. Both come of optimisers, whose code is not ours to change;
-so the traced program gets square roots (and powers, quotients, logarithms) with a rule of their own.
+Optimisers take square roots at exactly zero: of the second moment of a weight that no data reach, of the norm of
+updates that are all zero. The argument's own derivative is zero there, so the derivative is zero, but the chain rule
+gives 0 * infinity, NaN. So does a division by zero whose quotient a `where` discards. The code of optimisers cannot be
+changed, so square roots (and powers, quotients, logarithms) in the jaxpr are replaced by ones with their own rules.
 
-In reverse mode, which has to be linear, the rule is a slope that is huge instead of infinite: times zero it is zero. In
-forward mode the rule sees the tangent: zero stays zero, anything else is infinite, as it should be.
+In reverse mode, which has to be linear, the slope is huge instead of infinite, so that zero times it is zero. In
+forward mode the rule sees the tangent: zero stays zero, anything else becomes infinite, as it should.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from jhpo.kernels.internals import JaxprEqn, Primitive, is_literal, runnable, sh
 from jhpo.kernels.programs import replaced
 
 Tree = Any
-Pair = tuple[jax.Array, ...]  # of the operation's inputs, or of their tangents
+Pair = tuple[jax.Array, ...]  # the inputs of an operation, or their tangents
 
 
 def defined_at_zeros(f: Callable[..., Any], forward: bool = False) -> Callable[..., Any]:
     """``f`` with the same values, whose derivative is 0 where the chain rule gives 0 times infinity.
 
     Args:
-      f: a function of trees; their arrays become arguments of its program, other leaves (a Python number, a string, a
-        function) stay what they are.
-      forward: made for `jax.jvp`, where an infinite derivative stays infinite. Otherwise made for `jax.vjp`, where it
+      f: a function of trees. Array leaves are traced; other leaves (a Python number, a string, a function) are passed
+        as they are.
+      forward: for use under `jax.jvp`, where an infinite derivative stays infinite. Otherwise for `jax.vjp`, where it
         is finite and huge: see `without_huge`.
 
     >>> size = lambda x: jnp.sqrt(jnp.sum(x**2))
@@ -64,7 +64,7 @@ def defined_at_zeros(f: Callable[..., Any], forward: bool = False) -> Callable[.
 
 
 def without_huge(grad: Tree) -> Tree:
-    """A gradient by reverse mode with infinity where a square root at zero had a weight: nothing sound is as large."""
+    """A reverse-mode gradient with its huge entries, which come from a root at zero that moves, set to infinity."""
 
     def entry(g: jax.Array) -> jax.Array:
         if not trees.is_float(g) or jnp.finfo(g.dtype).bits < 32:
@@ -76,12 +76,12 @@ def without_huge(grad: Tree) -> Tree:
 
 
 def _steepest(dtype: DTypeLike) -> float:
-    """The slope that stands for that of a square root at 0: the root's own at the smallest number."""
+    """The slope used for a square root at 0: that at the smallest normal number."""
     return 0.5 / float(jnp.finfo(dtype).tiny) ** 0.5
 
 
 def _away(x: jax.Array, power: float, positive: bool = False) -> jax.Array:
-    """x with a small number in place of zeros (and, for what has no value below zero, of negative numbers)."""
+    """x with zeros replaced by a small number; with ``positive`` negative numbers too."""
     return jnp.where(x <= 0 if positive else x == 0, jnp.asarray(float(jnp.finfo(x.dtype).tiny) ** power, x.dtype), x)
 
 
@@ -98,7 +98,7 @@ def _cube_root_slope(x: jax.Array) -> jax.Array:
 
 
 def _infinite_unless_still(tangent: jax.Array, x: jax.Array, dx: jax.Array) -> jax.Array:
-    """A tangent that is infinite where x is zero and moves; squares that underflow move by next to nothing."""
+    """The tangent, infinite where x is zero and its tangent is not negligible (as that of an underflowing square)."""
     limit = 1e-12 * _steepest(x.dtype) if jnp.finfo(x.dtype).bits >= 32 else 0.0
     moves = (x == 0) & (jnp.abs(tangent) > jnp.asarray(limit, x.dtype))
     return jnp.where(moves, jnp.sign(dx) * jnp.asarray(jnp.inf, x.dtype), tangent)
@@ -107,7 +107,7 @@ def _infinite_unless_still(tangent: jax.Array, x: jax.Array, dx: jax.Array) -> j
 def _unary(
     primitive: Primitive, slope: Callable[[jax.Array], jax.Array], forward: bool, **params: Any
 ) -> Callable[..., jax.Array]:
-    """``primitive`` with a slope of ours."""
+    """``primitive`` with a custom slope."""
 
     @jax.custom_jvp
     def function(x: jax.Array) -> jax.Array:
@@ -164,7 +164,7 @@ def _arc(primitive: Primitive, forward: bool, **params: Any) -> Callable[..., ja
     def rule(primals: Pair, tangents: Pair) -> tuple[jax.Array, jax.Array]:
         (y, x), (dy, dx) = primals, tangents
         square = jnp.square(x) + jnp.square(y)
-        # at the origin there is no direction to turn from: what moves there is as undefined as it was
+        # the angle has no derivative at the origin: NaN if something moves there
         inverse = 1 / (_away(square, 1.0) if forward else _away(square, 0.5))
         tangent = x * inverse * dy - y * inverse * dx
         if forward:
@@ -184,9 +184,8 @@ def _unsigned_infinity(slope: Callable[[jax.Array], jax.Array]) -> Callable[...,
     return lambda primitive, **params: _unary(primitive, slope, False, **params)
 
 
-# How an operation gets its rule, by its name: `make(primitive, **params)`. Values that are infinite themselves (a
-# division by zero) are the training's business: their derivative matters only where a `where` throws them away, which
-# forward mode does by itself.
+# `make(primitive, **params)` by the name of the primitive. If a value is infinite itself (a division by zero), its
+# derivative matters only if a `where` discards the value; forward mode needs no rule for that.
 FORWARD_RULES: dict[str, Callable[..., Any]] = {
     "sqrt": lambda p, **kw: _unary(p, _root_slope, True, **kw),
     "cbrt": lambda p, **kw: _unary(p, _cube_root_slope, True, **kw),
@@ -211,7 +210,7 @@ def _replacement(rules: dict[str, Callable[..., Any]], equation: JaxprEqn) -> Ca
         return None
     if name == "integer_pow" and equation.params["y"] >= 0:
         return None
-    # a constant is no zero that is met on the way
+    # literals are not zeros that arise during training
     if name == "div" and is_literal(equation.invars[1]):
         return None
     if name == "pow" and is_literal(equation.invars[0]):

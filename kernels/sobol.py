@@ -74,9 +74,12 @@ def _power(base: int, exponent: int, poly: int, degree: int) -> int:
 def direction_numbers(dim: int) -> np.ndarray:
     """``uint32[dim, 32]`` direction numbers.
 
-    Dimension 0 is van der Corput's sequence, the others follow the recurrence of Bratley and Fox (1988, Algorithm
-    659) with odd initial numbers drawn from a fixed generator: with a random scramble on top their exact choice
-    matters little, and no table has to be shipped.
+    Dimension 0 is the van der Corput sequence; the others follow the recurrence of Bratley and Fox (1988, Algorithm
+    659) with odd initial numbers drawn from a generator with a fixed seed. With a random scramble on top their exact
+    choice matters little, and no table has to be shipped.
+
+    Raises:
+      ValueError: ``dim`` is not in [1, `MAX_DIM`].
     """
     if not 1 <= dim <= MAX_DIM:
         raise ValueError(f"dim: expected an integer in [1, {MAX_DIM}], got {dim}")
@@ -141,5 +144,5 @@ def sobol(
     points = jax.lax.reduce(terms, np.uint32(0), jax.lax.bitwise_xor, (2,))
     if seed is not None:
         points = _reverse_bits(_hash_owen(_reverse_bits(points), jnp.asarray(seed, jnp.uint32)[None]))
-    # 24 bits are what float32 holds below one
+    # float32 resolves 24 bits below one
     return (points >> 8).astype(dtype) * jnp.asarray(2.0**-24, dtype)

@@ -1,4 +1,4 @@
-"""When a swarm converges: the spectral radius of the second moments of a particle around a fixed attractor."""
+"""Convergence of swarms: the spectral radius of a particle's second moments around a fixed attractor."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import numpy as np
 
 
 def spectral_radius(inertia: float, pull: float, variance: float, inertia_variance: float = 0.0) -> float:
-    """Largest modulus of the eigenvalues that carry E[x_t^2], E[x_t x_{t-1}], E[x_{t-1}^2] one step on.
+    """Spectral radius of the map from E[x_t^2], E[x_t x_{t-1}], E[x_{t-1}^2] to the same moments one step later.
 
-    The particle follows x' = (1 + w - phi) x - w x_prev with random w and phi, drawn anew each time. Below 1 its
-    variance dies out; at 1 or above it diverges (order-2 stability; Poli 2009, doi:10.1109/TEVC.2008.2011744).
+    The particle follows x' = (1 + w - phi) x - w x_prev with w and phi drawn independently in each step. Below 1 its
+    variance converges to 0; at 1 or above it diverges (order-2 stability; Poli 2009, doi:10.1109/TEVC.2008.2011744).
 
     Args:
       inertia: mean of w.
@@ -42,7 +42,7 @@ def moments(motion: str, cognitive: float, social: float, informants: int) -> tu
     if motion == "sphere":  # centre x - 2c/3 x, and a point at radius U(0, 1) |x - centre| around it
         pull = (cognitive + social) / 3.0
         return pull, pull**2 / 3.0
-    if motion == "informed":  # the social pull shared by the informants
+    if motion == "informed":  # the social pull is the mean over the informants
         return social / 2.0, social**2 / (12.0 * informants)
     if motion == "exemplar":
         return social / 2.0, social**2 / 12.0

@@ -1,8 +1,8 @@
-"""One particle swarm, many members of its family: how particles move, are kept inside, and remember.
+"""Particle swarm optimisation in its variants: creating a swarm, moving particles, updating their bests.
 
-m particles, n of them moved at once, d dimensions; `motions` says how each motion changes a velocity v, and x <- x + v
-follows for all of them. ``merit`` is float[m], lower is better, +inf where there is nothing to tell: the values
-themselves, or a number made of values and violations where there are constraints.
+m particles, n of them moved at once, d dimensions. The motions of `motions` compute the next velocities v; then
+x <- x + v. ``merit`` is float[m], lower is better, +inf before the first success: the values themselves, or a number
+computed from values and violations if there are constraints.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ REFRESH = 7  # CLPSO's refreshing gap: failures after which a particle chooses n
 def create(rule: Rule, key: jax.Array, position: jax.Array, low: Any, high: Any, *, rows: int | None = None) -> Swarm:
     """A swarm at given positions float[n, d], inside the box [low, high] (scalars or float[d]).
 
-    Velocities are half the way to another uniform point of the box (SPSO-2006), 0 where particles compete. Of ``rows``
-    the others lie idle, outside of the box where nobody is.
+    Args:
+      rows: m; rows beyond the first n are idle and lie outside the box. n if None.
 
     Raises:
       ValueError: concrete bounds that are not finite or not in order.
@@ -94,9 +94,9 @@ def create(rule: Rule, key: jax.Array, position: jax.Array, low: Any, high: Any,
 
 
 def launch(rule: Rule, seed: jax.Array, position: jax.Array, low: Any, high: Any) -> jax.Array:
-    """``float[n, d]``, the first velocities of particles at ``position`` float[n, d].
+    """``float[n, d]``, the initial velocities of particles at ``position`` float[n, d].
 
-    Half the way to another uniform point of the box (SPSO-2006), 0 where particles compete.
+    Half the way to a uniform point of the box (SPSO-2006); 0 for the compete motion.
     """
     low, high = box(low, high, position.dtype)
     if rule.motion == "compete":
@@ -106,7 +106,7 @@ def launch(rule: Rule, seed: jax.Array, position: jax.Array, low: Any, high: Any
 
 
 def forgotten(swarm: Swarm, key: jax.Array) -> Swarm:
-    """The swarm before anything was told: positions, velocities and bests mean nothing until they are written anew."""
+    """The swarm without merits and with a new graph; positions, velocities and bests have to be written again."""
     ids = jnp.arange(swarm.exemplar.shape[0], dtype=jnp.int32)[:, None]
     return swarm._replace(
         merit=jnp.full_like(swarm.merit, jnp.inf),
@@ -130,21 +130,21 @@ def move(
     generation: Any = 0,
     block: tuple[int, Any, Any] | None = None,
 ) -> tuple[Swarm, Rows, jax.Array, jax.Array]:
-    """Where the particles go next, inside [low, high] for every finite state; `placed` writes it.
+    """The next positions, inside [low, high] for every finite state, and velocities; `placed` writes them.
 
     Args:
-      rule: what to compute; static.
+      rule: static.
       c: coefficients.
-      swarm: before; its arrays may be donated.
+      swarm: before the move; its arrays may be donated.
       key: JAX key of this generation.
       low, high: the box, scalars or float[d].
       generation: since the start of the inertia schedule.
-      block: (n, number, active) to move the number-th n of the first ``active`` rows only; a compete swarm moves
-        the n losers of n pairs whatever the number. None moves all (the better half of a compete swarm stays).
+      block: (n, number, active) moves only rows ``number * n`` to ``(number + 1) * n`` of the first ``active``; a
+        compete swarm moves the losers of n random pairs instead. None moves all rows (half of a compete swarm).
 
     Returns:
-      The swarm with its positions and velocities as they were; the rows that move; their next positions and
-      velocities, float[n, d] each.
+      The swarm, its positions and velocities unchanged; the rows that move; their next positions and velocities,
+      float[n, d] each.
     """
     m, d = swarm.position.shape
     within = box(low, high, swarm.position.dtype)
@@ -171,7 +171,7 @@ def move(
 def _inside(
     static: tuple[Rule, int], position: jax.Array, rows: Rows, v: jax.Array, within: Box
 ) -> tuple[jax.Array, jax.Array]:
-    """`inside`, of particles that stand side by side, as many as said."""
+    """`inside`, on k rows joined into one."""
     rule, k = static
     x, v = take_abreast(position, rows, k), v.reshape(-1, k * v.shape[1])
     within = Box(*abreast(k, *within)) if k > 1 else within
@@ -179,14 +179,14 @@ def _inside(
 
 
 def numbers(rows: Rows, m: int) -> jax.Array:
-    """``int32[n]``, the rows of m as numbers."""
+    """``int32[n]``, the given rows of m as numbers."""
     if isinstance(rows, Window):
         return rows.start + jnp.arange(len(rows.rows), dtype=jnp.int32)
     return jnp.arange(m, dtype=jnp.int32) if rows is None else rows
 
 
 def placed(swarm: Swarm, rows: Rows, position: jax.Array, velocity: jax.Array) -> Swarm:
-    """The swarm with these rows at other positions, and with other velocities, float[n, d] each."""
+    """The swarm with new positions and velocities, float[n, d] each, in the given rows."""
     return swarm._replace(position=put(swarm.position, rows, position), velocity=put(swarm.velocity, rows, velocity))
 
 
@@ -200,14 +200,14 @@ def remember(
     *,
     revised: bool = False,
 ) -> Swarm:
-    """What the particles keep of a generation.
+    """The swarm with its bests and merits updated by the results of a generation.
 
     Args:
-      rows: as `move` gave them.
+      rows: from `move`.
       position: float[n, d], where they were evaluated.
-      improved: bool[n], it is better than what the particle knew (a compete swarm keeps its positions anyway).
-      merit: float[n], of these rows' memories from now on.
-      revised: a merit may be worse than it was, because it is a mean.
+      improved: bool[n], whether the position replaces the particle's best (in a compete swarm it always does).
+      merit: float[n], the new merits of these rows.
+      revised: whether a merit may have become worse, as running means can.
     """
     competes = rule.motion == "compete"
     keep = jnp.ones_like(improved) if competes else improved
@@ -229,20 +229,20 @@ def remember(
 
 
 def first_least(a: jax.Array) -> jax.Array:
-    """``int32[]``, as `jnp.argmin` of float[m]: in two passes, because XLA makes argmin one number at a time."""
+    """``int32[]``, `jnp.argmin` of float[m] in two passes, because XLA's argmin is not vectorised."""
     m = a.shape[0]
     return jnp.where(a == a.min(), jnp.arange(m, dtype=jnp.int32), m - 1).min()
 
 
 def collapsed(position: jax.Array, active: jax.Array, spread: float) -> jax.Array:
-    """``bool[]``: the first ``active`` rows of float[m, d] lie within ``spread`` of each other in every coordinate."""
+    """``bool[]``: whether the first ``active`` rows of float[m, d] span at most ``spread`` in every coordinate."""
     there = (jnp.arange(position.shape[0], dtype=jnp.int32) < active)[:, None]
     low, high = jnp.where(there, position, jnp.inf).min(axis=0), jnp.where(there, position, -jnp.inf).max(axis=0)
     return (high - low <= spread).all()
 
 
 def needed(rule: Rule) -> int:
-    """The fewest particles the rule makes sense with."""
+    """The smallest number of particles that the rule is defined for."""
     if rule.motion == "compete" or rule.graph == "global":
         return 2
     if rule.graph in ("random", "informants"):
@@ -251,17 +251,17 @@ def needed(rule: Rule) -> int:
 
 
 def inertia_at(rule: Rule, c: Coefficients, generation: Any, draw: Draw) -> jax.Array:
-    """``float[]``, the share of its velocity that a particle keeps in this generation."""
+    """``float[]``, the inertia of this generation by the rule's schedule."""
     if rule.schedule == "linear":
         done = jnp.clip(jnp.asarray(generation).astype(c.horizon.dtype) / c.horizon, 0, 1)
         return c.inertia + (c.inertia_end - c.inertia) * done
-    if rule.schedule == "random":  # one draw a generation, U(w/2, w)
+    if rule.schedule == "random":  # one draw per generation, U(w/2, w)
         return c.inertia * (1 - draw.uniform(TURN, (1,), c.inertia.dtype)[0] / 2)
     return c.inertia
 
 
 def _choose_exemplars(swarm: Swarm, draw: Draw, ids: jax.Array, rows: Rows, active: Any) -> Swarm:
-    """CLPSO: a particle that failed REFRESH times draws, for every dimension, whom it learns from."""
+    """CLPSO: a particle that failed REFRESH times draws a new exemplar for every dimension."""
     n, d = ids.shape[0], swarm.position.shape[1]
     dtype = swarm.position.dtype
     size = jnp.asarray(active, jnp.int32)
@@ -271,7 +271,7 @@ def _choose_exemplars(swarm: Swarm, draw: Draw, ids: jax.Array, rows: Rows, acti
     rival = jnp.where(swarm.merit[second] < swarm.merit[first], second, first)
     own = jnp.broadcast_to(ids[:, None], (n, d))
     chosen = jnp.where(draw.uniform(TURN, (n, d), dtype) < learn[:, None], rival, own)
-    # nobody to learn from: one random dimension follows another particle
+    # if all exemplars are the particle itself, one random dimension follows another particle
     at, other = (counter_random.integers(draw.words[s], (n,), b) for s, b in ((WHO, d), (LINKS, size - 1)))
     other = lax.rem(ids + 1 + other, jnp.broadcast_to(size, ids.shape))
     alone = (chosen == own).all(axis=1)

@@ -1,4 +1,4 @@
-"""What a swarm is made of: the rule that shapes its program, coefficients, particles, and their random numbers."""
+"""Types of a swarm: the static rule, the coefficients, the particles, and their random numbers."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from jhpo.kernels import counter_random
 SCHEDULES = ("constant", "linear", "random")
 GENERATORS = ("counter", "threefry")
 
-# streams of one generation; a normal and a uniform share none
+# random streams of one generation
 R1, R2, R3, TURN, WHO, LINKS = range(6)
 STREAMS = 6
 
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """What shapes the program: static, hashable."""
+    """Static, hashable options that determine the program."""
 
     motion: str = "attract"  # one of MOTIONS
     graph: str = "informants"  # one of topology.TOPOLOGIES
     bounds: str = "absorb"  # one of BOUNDS
     schedule: str = "constant"  # of the inertia, one of SCHEDULES
-    informants: int = 3  # drawn by each particle, where the graph is random
+    informants: int = 3  # per particle, if the graph is random
     solo: bool = True  # a particle that is its own best informant feels no social pull (SPSO-2006)
     generator: str = "counter"  # one of GENERATORS; threefry is slower, for comparison
 
 
 class Coefficients(NamedTuple):
-    """float[] each, traced."""
+    """Coefficients of the velocity update, float[] each, traced."""
 
     inertia: jax.Array
     cognitive: jax.Array
@@ -43,25 +43,25 @@ class Coefficients(NamedTuple):
 
 
 class Swarm(NamedTuple):
-    """m particles. A compete swarm's memory is its position: ``best`` equals ``position``."""
+    """State of m particles. In a compete swarm ``best`` equals ``position``."""
 
     position: jax.Array  # float[m, d], within the bounds
-    velocity: jax.Array  # float[m, d]; for absorbing bounds before the rebound, which the next move applies
-    best: jax.Array  # float[m, d], best position each particle has seen
+    velocity: jax.Array  # float[m, d]; with absorbing bounds before the rebound, which the next move applies
+    best: jax.Array  # float[m, d], best position of each particle
     merit: jax.Array  # float[m], of best
-    leader: jax.Array  # int32[], the row of the best merit
+    leader: jax.Array  # int32[], the row with the best merit
     least: jax.Array  # float[], that merit
-    links: jax.Array  # uint32[2], stream from which the random graph follows
-    stalled: jax.Array  # bool[], the last generation did not improve the best: draw a new graph
+    links: jax.Array  # uint32[2], random stream of the graph
+    stalled: jax.Array  # bool[], the last generation did not improve the best: a new graph is due
     exemplar: jax.Array  # int32[m, d] for the exemplar motion, else int32[0, d]
     failures: jax.Array  # int32[m] for the exemplar motion, else int32[0]: moves since a particle improved
 
 
 class Draw(NamedTuple):
-    """Random numbers of one generation; from the words unless there is a key for threefry."""
+    """Random numbers of one generation."""
 
-    words: jax.Array  # uint32[STREAMS, 2]
-    key: jax.Array | None
+    words: jax.Array  # uint32[STREAMS, 2], seeds of `counter_random`
+    key: jax.Array | None  # used instead of the words by the threefry generator
 
     def uniform(self, stream: int, shape: tuple[int, ...], dtype: Any, part: int = 0) -> jax.Array:
         if self.key is None:

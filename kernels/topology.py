@@ -1,7 +1,7 @@
-"""Who informs whom in a swarm: graphs over particles, and the best informant of each.
+"""Topologies: graphs over the particles of a swarm, and the best informant of each.
 
-``merit`` is float[m], lower is better, +inf for a particle that has nothing to tell. Of the m rows only the first
-``active`` take part. Ties go to the lower number, but a particle never prefers another of equal merit to itself.
+``merit`` is float[m], lower is better, +inf for a particle without a success. Only the first ``active`` of the m rows
+take part. Ties go to the lower number, but a particle never prefers another of equal merit to itself.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ TOPOLOGIES = ("global", "ring", "vonneumann", "random", "informants")
 
 
 def neighbours(topology: str, ids: jax.Array, active: jax.Array | int, informants: int, seed: jax.Array) -> jax.Array:
-    """``int32[n, k]``: the informants of the particles ``ids``, themselves left out.
+    """``int32[n, k]``: the informants of the particles ``ids``, without themselves.
 
-    ring: the two beside it (k = 2). vonneumann: four on a twisted torus with floor(sqrt(active)) columns, defined
-    for every number of particles. random: ``informants`` drawn from the stream ``seed``, independent for each.
+    ring: the two neighbours (k = 2). vonneumann: four on a twisted torus with floor(sqrt(active)) columns, defined
+    for every number of particles. random: ``informants`` draws from the stream ``seed``, independent for each.
     """
     active = jnp.asarray(active, jnp.int32)
     if topology == "ring":
@@ -41,7 +41,7 @@ def _drawn(counter: jax.Array, active: jax.Array | int, seed: jax.Array) -> jax.
 
 
 def best_of(candidates: jax.Array, ids: jax.Array, merit: jax.Array, there: jax.Array | None = None) -> jax.Array:
-    """``int32[n]``: the best among each particle and its candidates ``int32[k, n]``, or those that are ``there``."""
+    """``int32[n]``: the best of each particle and its candidates ``int32[k, n]``, of those only where ``there``."""
     best, least = ids, merit[ids]
     for slot, other in enumerate(candidates):  # a handful of informants
         better = merit[other] < least
@@ -54,11 +54,11 @@ def best_of(candidates: jax.Array, ids: jax.Array, merit: jax.Array, there: jax.
 def informants_of(ids: jax.Array, active: jax.Array | int, mean: int, seed: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Informants of each particle in Clerc's standard swarms, where every particle informs ``mean`` others at random.
 
-    A particle is then informed by none or by many, nearly as often as Poisson's law says: that number is drawn here, up
-    to three deviations above its mean, and so many informants. Nobody has to be asked whom he informs.
+    The number of a particle's informants is then nearly Poisson distributed. So it is drawn from that distribution, up
+    to three standard deviations above the mean, and the informants uniformly: no graph has to be built.
 
     Returns:
-      ``int32[k, n]`` candidates, and ``bool[k, n]``, which of them inform.
+      ``int32[k, n]`` candidates, and ``bool[k, n]``, which of them are informants.
     """
     slots = mean + math.ceil(3 * math.sqrt(mean))
     words = _words(slots + 1, ids, seed)
@@ -70,7 +70,7 @@ def informants_of(ids: jax.Array, active: jax.Array | int, mean: int, seed: jax.
 
 @apart
 def _words(count: int, ids: jax.Array, seed: jax.Array) -> jax.Array:
-    """``uint32[count, n]`` of the stream: rows of many particles, which a CPU computes several at a time."""
+    """``uint32[count, n]`` of the stream; the particles are the last axis, along which a CPU vectorises."""
     row = jnp.arange(count, dtype=jnp.uint32)[:, None]
     return counter_random.scramble(ids.astype(jnp.uint32)[None, :] * np.uint32(count) + row, seed)
 
@@ -78,7 +78,7 @@ def _words(count: int, ids: jax.Array, seed: jax.Array) -> jax.Array:
 def leaders(
     topology: str, ids: jax.Array, merit: jax.Array, active: jax.Array | int, informants: int, seed: jax.Array
 ) -> jax.Array:
-    """``int32[n]``: the best informant of the particles ``ids``, themselves included; "global" is no graph to ask.
+    """``int32[n]``: the best of each particle and its informants, for every topology but "global".
 
     >>> import jax.numpy as jnp
     >>> merit, ids = jnp.array([5.0, 1.0, 4.0, 3.0, 2.0]), jnp.arange(5, dtype=jnp.int32)

@@ -1,4 +1,4 @@
-"""Vectors that are pytrees: the floating leaves of a tree, their dot products, norms and flat form."""
+"""Pytrees as vectors: the floating-point leaves of a tree, their dot products, norms and flat form."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Number = jax.Array | float  # traced or not
 
 
 def is_float(leaf: object) -> bool:
-    """Whether a leaf can carry a derivative (a key, an index or a flag cannot, nor a name or a function)."""
+    """Whether a leaf is differentiable: not a key, integer, bool, string or function."""
     if not hasattr(leaf, "dtype"):
         return isinstance(leaf, (float, complex))
     return bool(jnp.issubdtype(leaf.dtype, jnp.inexact))
@@ -31,7 +31,7 @@ def num_bytes(tree: Tree) -> int:
 
 
 def split_floats(tree: Tree) -> tuple[list[jax.Array], Callable[[list[jax.Array]], Tree]]:
-    """The floating leaves of a tree, and the function that puts such leaves back among the others.
+    """The floating-point leaves of a tree, and a function that rebuilds the tree from such leaves.
 
     >>> import jax.numpy as jnp
     >>> floats, rebuild = split_floats({"lr": jnp.float32(0.1), "opt": jnp.int32(2)})
@@ -49,9 +49,9 @@ def split_floats(tree: Tree) -> tuple[list[jax.Array], Callable[[list[jax.Array]
 
 
 def flatten_floats(tree: Tree) -> tuple[jax.Array, Callable[[jax.Array], Tree]]:
-    """One vector of all floating leaves, and the function back to the tree.
+    """The floating-point leaves as one vector, and a function from such a vector to the tree.
 
-    The vector has the widest dtype among the leaves; each leaf gets its own dtype back.
+    The vector has the widest dtype among the leaves; the function restores the dtype of each leaf.
     """
     floats, rebuild = split_floats(tree)
     shapes = [leaf.shape for leaf in floats]
@@ -67,7 +67,7 @@ def flatten_floats(tree: Tree) -> tuple[jax.Array, Callable[[jax.Array], Tree]]:
 
 
 def gradient_like(tree: Tree, floats: list[jax.Array]) -> Tree:
-    """A gradient of the tree's shape: the given arrays at its floating leaves, zeros elsewhere."""
+    """A gradient with the tree's structure: the given arrays at its floating-point leaves, zeros elsewhere."""
     rest = iter(floats)
     return jax.tree.map(lambda leaf: next(rest) if is_float(leaf) else jnp.zeros(jnp.shape(leaf)), tree)
 
@@ -89,12 +89,12 @@ def norm(a: Tree) -> jax.Array:
 
 
 def axpy(c: jax.Array | float, x: Tree, y: Tree) -> Tree:
-    """``c x + y``."""
+    """``c * x + y``, in the dtypes of x."""
     return jax.tree.map(lambda u, v: jnp.asarray(c, u.dtype) * u + v, x, y)
 
 
 def scaled(c: jax.Array | float, x: Tree) -> Tree:
-    """``c x``."""
+    """``c * x``, in the dtypes of x."""
     return jax.tree.map(lambda u: jnp.asarray(c, u.dtype) * u, x)
 
 

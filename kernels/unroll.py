@@ -23,13 +23,13 @@ from jhpo.kernels.shuffle import ROWS
 Tree = Any
 Step = Callable[[Tree, Tree, jax.Array], Tree]
 
-# What recomputing a step keeps of its first pass. Its own gradient is all that another pass would give beyond what the
-# Hessian product computes anyway, and the rows of its batch are few numbers that many operations find.
+# What is saved of a step that is recomputed in the backward pass: the inner gradient, as the Hessian product recomputes
+# the rest anyway, and the rows of the batch, which are few numbers but expensive to compute.
 _KEEP = jax.checkpoint_policies.save_only_these_names(GRADIENT, ROWS)
 
 
 def block_length(steps: int, levels: int) -> int:
-    """Steps in one block of the outermost of ``levels`` loops: near T^((L-1)/L), a divisor of T where one is near.
+    """Steps per block of the outermost of ``levels`` loops: about T^((L-1)/L), a divisor of T if there is one near.
 
     >>> block_length(729, 2), block_length(729, 3), block_length(200, 2)
     (27, 81, 20)
@@ -57,13 +57,13 @@ def unroll(
       step: ``step(hp, state, t) -> state``, t an int32.
       hp, state: trees of arrays.
       steps: T, a Python integer.
-      levels: L. 0 stores what the steps' backward pass needs, T (S + residuals) bytes. 1 stores the inner gradients
-        of all steps where they are made by `mixed_grad`, and 2 T^(1/2) states, from which updates alone recompute the
-        others; all T states where they are not. L >= 2 stores about L T^(1/L) states and T^(1/L) inner gradients, and
+      levels: L. 0 saves the residuals of all steps, T (S + residuals) bytes. 1 saves the inner gradients of all steps
+        and 2 T^(1/2) states, from which the other states are recomputed by applying the updates, if the step uses
+        `mixed_grad`; otherwise all T states. L >= 2 saves about L T^(1/L) states and T^(1/L) inner gradients, and
         recomputes each step L times.
-      start: the number of the first step.
-      probe: ``float[T]`` of zeros or None. Its cotangent is the norm of dE/dw_t after every step (reverse only).
-      watched: the leaves of the state that this norm is of (see `read_leaves`); None for all.
+      start: index of the first step.
+      probe: ``float[T]`` of zeros or None. Its cotangent is the norm of dE/dw_t after every step (reverse mode only).
+      watched: for each leaf of the state, whether this norm includes it (see `read_leaves`); None for all.
 
     Returns:
       w_T.
@@ -95,18 +95,18 @@ def unroll(
 
 
 def gradient_bytes(step: Step, hp: Tree, state: Tree) -> int:
-    """Bytes of what one step computes by `jhpo.kernels.mixed.mixed_grad`: read off the traced program."""
+    """Bytes of the gradients that one step computes with `jhpo.kernels.mixed.mixed_grad`, from its jaxpr."""
     return named_bytes(jax.make_jaxpr(step)(hp, state, jnp.int32(0)).jaxpr, GRADIENT)
 
 
 def reverse_bytes(steps: int, levels: int, state: int, gradients: int, residuals: int = 0) -> int:
-    """Bytes that the backward pass of `unroll` keeps.
+    """Bytes saved for the backward pass of `unroll`.
 
     Args:
       steps, levels: see `unroll`.
       state: bytes of a state.
       gradients: see `gradient_bytes`.
-      residuals: bytes that one step keeps for its own backward pass.
+      residuals: bytes that one step saves for its own backward pass.
 
     >>> reverse_bytes(100, 0, 12, 4, 20), reverse_bytes(100, 1, 12, 4, 20), reverse_bytes(100, 2, 12, 4, 20)
     (2024, 724, 324)
@@ -124,12 +124,12 @@ def reverse_bytes(steps: int, levels: int, state: int, gradients: int, residuals
 
 
 def _recomputed(body: Callable[..., Any], carry: Tree, xs: Tree) -> Tree:
-    """A scan whose backward pass keeps the carry of every step, and what `_KEEP` says."""
+    """A scan that saves the carry of every step, and what `_KEEP` says, for its backward pass."""
     return lax.scan(jax.checkpoint(body, prevent_cse=False, policy=_KEEP), carry, xs)[0]
 
 
 def _blocks(body: Callable[..., Any], carry: Tree, xs: Tree, steps: int, levels: int) -> Tree:
-    """A scan of blocks whose backward pass keeps a carry for every block, and with one level what `_KEEP` says."""
+    """A scan of blocks that saves the carry of every block for its backward pass, with one level also `_KEEP`."""
     block = block_length(steps, max(levels, 2))
     count = steps // block
 
@@ -141,7 +141,7 @@ def _blocks(body: Callable[..., Any], carry: Tree, xs: Tree, steps: int, levels:
     blocks = jax.tree.map(lambda x: x[: count * block].reshape(count, block, *x.shape[1:]), xs)
     carry, _ = lax.scan(lambda c, x: (remat(c, x, block), None), carry, blocks)
     tail = jax.tree.map(lambda x: x[count * block :], xs)
-    # outside a loop the compiler could merge the recomputation with the first pass: forbid it here
+    # outside of a loop XLA could merge the recomputation with the first pass by CSE
     last = jax.checkpoint(inner, static_argnums=(2,), prevent_cse=True, policy=keep)
     return last(carry, tail, steps - count * block) if steps > count * block else carry
 
@@ -149,9 +149,9 @@ def _blocks(body: Callable[..., Any], carry: Tree, xs: Tree, steps: int, levels:
 def marked_unroll(
     step: Step, hp: Tree, state: Tree, steps: int, watched: Sequence[bool] | None = None
 ) -> tuple[Tree, Float[Array, "t"]]:
-    """As `unroll`, beside ``float[T]`` zeros whose tangents in forward mode are |dw_t| after every step.
+    """The result of `unroll`, and ``float[T]`` zeros whose forward-mode tangents are |dw_t| after every step.
 
-    The norm is of the ``watched`` leaves of the state (see `read_leaves`), of all if None.
+    The norm is over the ``watched`` leaves of the state (see `read_leaves`), over all if None.
 
     >>> import jax, jax.numpy as jnp
     >>> run = lambda lr: marked_unroll(lambda hp, w, t: w - hp * w, lr, jnp.float32(1.0), 3)[1]
@@ -168,10 +168,10 @@ def marked_unroll(
 
 
 def truncated(step: Step, hp: Tree, state: Tree, steps: int, window: int, levels: int = 0) -> Tree:
-    """The state after ``steps`` steps, whose derivative goes back through the last ``window`` of them alone.
+    """The state after ``steps`` steps, whose derivative goes back through the last ``window`` of them only.
 
-    Cheap in memory and biased: a window too short prefers rates too small (Wu, Ren, Liao, Grosse 2018, "Understanding
-    short-horizon bias in stochastic meta-optimization").
+    Cheap in memory, but biased: a short window favours small learning rates (Wu, Ren, Liao, Grosse 2018,
+    "Understanding short-horizon bias in stochastic meta-optimization").
     """
     window = min(window, steps)
     before = unroll(step, lax.stop_gradient(hp), lax.stop_gradient(state), steps - window)

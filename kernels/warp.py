@@ -1,4 +1,4 @@
-"""What the objective's values become before a Gaussian process sees them: robust, standardised, failures included."""
+"""Transformations of objective values into targets of a Gaussian process: robust and standardised."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ _TINY = 1e-30
 
 
 def masked_rank(y: Float[Array, "n"], mask: Bool[Array, "n"]) -> Int[Array, "n"]:
-    """Rank (0 the smallest) of each row among those with ``mask``; rows without come last. float[n] to int32[n]."""
+    """Rank int32[n] of each row (0 is the smallest) among those with ``mask``; rows without come last."""
     order = jnp.argsort(jnp.where(mask, y, jnp.inf))
     return jnp.zeros(y.shape, jnp.int32).at[order].set(jnp.arange(y.shape[0], dtype=jnp.int32))
 
 
 def standardize(y: Float[Array, "n"], mask: Bool[Array, "n"]) -> tuple[Float[Array, "n"], Float[Array, ""]]:
-    """Zero mean and unit deviation over the rows with ``mask``; zeros elsewhere and for constant values.
+    """Values with zero mean and unit deviation over the rows with ``mask``; zeros elsewhere and for constant values.
 
-    Scaled by the largest magnitude first, so that values of 1e+-12 and beyond neither overflow nor vanish.
+    They are divided by the largest magnitude first, so that values of 1e+-12 and beyond neither overflow nor underflow.
 
     Returns:
-        ``(z[n], scale[])``: ``scale`` is the deviation that was divided by, 1 for constant values.
+        ``(z[n], scale[])``; ``scale`` is the standard deviation, 1 for constant values.
 
     >>> z, scale = standardize(jnp.array([2.0, 4.0, 9.0]), jnp.array([True, True, False]))
     >>> z.tolist(), float(scale)
@@ -36,19 +36,18 @@ def standardize(y: Float[Array, "n"], mask: Bool[Array, "n"]) -> tuple[Float[Arr
     mean = jnp.sum(y) / count
     centred = jnp.where(mask, y - mean, 0.0)
     deviation = jnp.sqrt(jnp.sum(centred * centred) / count)
-    # below a few units of rounding the values are constant, and noise must not be blown up
+    # a deviation of a few rounding errors means constant values: do not amplify the noise
     flat = deviation <= 8 * float(np.finfo(y.dtype).eps)
     divisor = jnp.where(flat, 1.0, deviation)
     return jnp.where(flat, 0.0, centred / divisor), jnp.where(flat, 1.0, divisor * size)
 
 
 def tame(y: Float[Array, "n"], mask: Bool[Array, "n"]) -> tuple[Float[Array, "n"], Float[Array, "n"]]:
-    """Values of any size in units of the better half's own spread, about the median, with far ones drawn in.
+    """Values relative to the median in units of the better half's spread, with outliers compressed.
 
-    One huge value among small ones takes their digits when all are divided by one scale. So the unit is a typical
-    distance of the better half from the median, and what lies further away than any model can use grows by its
-    logarithm only: beyond 30 units among the better ones, beyond 100 (float32) or 10,000 (float64) among the worse.
-    Differences that are rounding alone become zero.
+    Dividing by a scale that one huge value dominates would cost the small ones their precision. So the unit is the
+    typical distance of the better half from the median, and outliers grow logarithmically: beyond 30 units among the
+    better values, beyond 100 (float32) or 10,000 (float64) among the worse. Differences within rounding become zero.
 
     Args:
         y: float[n]. mask: bool[n].
@@ -81,7 +80,7 @@ def tame(y: Float[Array, "n"], mask: Bool[Array, "n"]) -> tuple[Float[Array, "n"
 
 
 def stray(y: Float[Array, "n"], mask: Bool[Array, "n"]) -> Bool[Array, "n"]:
-    """bool[n]: values that lie a thousand times further above the median than the typical value above it.
+    """bool[n]: whether a value is a thousand times further above the median than the typical value above it.
 
     >>> stray(jnp.array([1.0, 2.0, 3.0, 5.0, 1e30]), jnp.ones(5, bool)).tolist()
     [False, False, False, False, True]
@@ -94,14 +93,14 @@ def stray(y: Float[Array, "n"], mask: Bool[Array, "n"]) -> Bool[Array, "n"]:
 
 
 def _middle(count: jax.Array) -> jax.Array:
-    """Index of the lower one of the middle values."""
+    """Index of the lower median of ``count`` sorted values."""
     return (jnp.maximum(count, 1) - 1) // 2
 
 
 def half_log(y: Float[Array, "n"], mask: Bool[Array, "n"]) -> tuple[Float[Array, "n"], Float[Array, "n"]]:
-    """Values worse than the median compressed by a logarithm, smoothly: median + s log(1 + (y - median) / s).
+    """Values worse than the median compressed to median + s log(1 + (y - median) / s).
 
-    The purpose of `half_rank`, for values with gradients: a function of the value alone whose derivative is continuous.
+    Serves the purpose of `half_rank` for values with gradients: it is differentiable, with a continuous derivative.
 
     Args:
         y: float[n]. mask: bool[n].
@@ -115,22 +114,22 @@ def half_log(y: Float[Array, "n"], mask: Bool[Array, "n"]) -> tuple[Float[Array,
     """
     count = jnp.sum(mask, dtype=y.dtype)
     rank = masked_rank(y, mask).astype(y.dtype)
-    # the middle of the two middle values, as else the best two of four, if close, would press all others flat
+    # the mean of the two middle values: with the lower one, the best two of four, if close, would set a tiny spread
     middle = mask & (jnp.abs(rank - (count - 1.0) / 2.0) <= 0.5)
     median = jnp.sum(jnp.where(middle, y, 0.0)) / jnp.maximum(jnp.sum(middle, dtype=y.dtype), 1.0)
     gap = jnp.where(mask, jnp.minimum(y - median, 0.0), 0.0)
     above = jnp.where(mask, jnp.maximum(y - median, 0.0), 0.0)
     spread = jnp.sqrt(jnp.sum(gap * gap) / jnp.maximum(count, 1.0))
-    # a better half of equal values has no spread of its own
+    # a better half of equal values has no spread
     spread = jnp.maximum(jnp.where(spread > 0, spread, jnp.sqrt(jnp.mean(above * above))), _TINY)
     above = above / spread
     return jnp.where(above > 0, median + spread * jnp.log1p(above), y), 1.0 / (1.0 + above)
 
 
 def half_rank(y: Float[Array, "n"], mask: Bool[Array, "n"]) -> Float[Array, "n"]:
-    """Values worse than the median replaced by normal quantiles of their rank; those better untouched.
+    """Values worse than the median replaced by normal quantiles of their ranks; better values are unchanged.
 
-    The spread of the better half sets that of the worse one, so a few huge values neither flatten the rest nor bend
+    The spread of the worse half is that of the better half, so a few huge values neither flatten the rest nor distort
     the model (Song et al. 2024, "The Vizier Gaussian process bandit algorithm", sec. 4.1, for minimisation).
 
     Args:
@@ -148,7 +147,7 @@ def half_rank(y: Float[Array, "n"], mask: Bool[Array, "n"]) -> Float[Array, "n"]
     good = gap <= 0
     middle = jnp.floor((count - 1.0) / 2.0)
     spread = jnp.sqrt(jnp.sum(jnp.where(good, gap * gap, 0.0)) / jnp.maximum(middle, 1.0))
-    # a better half of equal values has no spread of its own
+    # a better half of equal values has no spread
     spread = jnp.where(spread > 0, spread, jnp.sqrt(jnp.sum(gap * gap) / jnp.maximum(count, 1.0)))
     lowest = jnp.max(jnp.where(mask & good, rank, 0.0))
     quantile = (jnp.append(rank, lowest) + 0.5) / jnp.maximum(count, 1.0)
