@@ -1,4 +1,4 @@
-"""What is tuned: parameters, their scales and conditions, and the conversion between units and values.
+"""Search spaces: parameters, their scales and conditions, and the conversion between unit points and values.
 
 May import the base modules (`errors`, `keys`) and kernels, nothing else of jhpo.
 """

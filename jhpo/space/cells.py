@@ -1,8 +1,8 @@
-"""Which value of a discrete parameter a unit coordinate means: decided here alone, for traced and for host code.
+"""Cells: which value of a discrete parameter a unit coordinate stands for, for traced and host code alike.
 
-The decision is made in float32 and integers, operations that NumPy and every device carry out alike. A unit coordinate
-counts in steps of 2^-24, the finest that float32 has everywhere in [0, 1]. Cells of equal width follow from one
-product. Those of logarithmic integers are looked up in a `log_table`, with linear interpolation between its nodes.
+Cells are computed in float32 and integers, with operations on which NumPy and every device agree. A unit coordinate
+is resolved in steps of 2^-24, the spacing that float32 has everywhere in [0, 1]. Cells of equal width need one product;
+those of logarithmic integers are looked up in a `log_table`, with linear interpolation between its nodes.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from jax.typing import DTypeLike
 from jhpo.space.log_table import NODE, POINT, STEPS, log_table
 from jhpo.space.parameters import Int, Parameter
 
-Array = Any  # NumPy's on the host, JAX's inside a program: the same code serves both
+Array = Any  # a NumPy array on the host, a JAX array in traced code
 
 
 class LogCells(NamedTuple):
-    """The cells of a logarithmic integer as arrays, which may be longer than its table."""
+    """The cells of a logarithmic integer as arrays, padded if several are stacked."""
 
     starts: Array  # int32[s], the first steps of the lowest values, then 2^24 at least once
-    nodes: Array | None  # int32[65537], see `log_table`; None if the starts are all there is
+    nodes: Array | None  # int32[65537], see `log_table`; None if the starts cover all values
     known: Array  # int32[], number of values whose start is known
     count: Array  # int32[], number of values
 
 
 def log_cells(parameter: Int) -> LogCells:
-    """The arrays of one parameter, as NumPy's."""
+    """The `LogCells` of one parameter, as NumPy arrays."""
     table = log_table(parameter.low, parameter.high)
     starts = np.append(table.starts, np.int32(STEPS))
     return LogCells(starts, table.nodes, np.int32(len(table.starts)), np.int32(parameter.cells))
@@ -43,7 +43,7 @@ def _interpolated(nodes: Array, step: Array) -> Array:
 
 
 def log_index(cells: LogCells, unit: Array, xp: ModuleType) -> Array:
-    """Number of the value that unit coordinates in [0, 1] mean: ``float32[...]`` to ``int32[...]``."""
+    """Index of the value at unit coordinates in [0, 1]: ``float32[...]`` to ``int32[...]``."""
     step = xp.minimum(xp.floor(unit * np.float32(STEPS)), np.float32(STEPS - 1)).astype(np.int32)
     starts = xp.asarray(cells.starts)
     index = (_search(starts, step, "right", xp) - 1).astype(np.int32)
@@ -55,7 +55,7 @@ def log_index(cells: LogCells, unit: Array, xp: ModuleType) -> Array:
 
 
 def _first_step(cells: LogCells, index: Array, xp: ModuleType) -> Array:
-    """The first step that means the value number ``index``, which may be one more than the last."""
+    """The first step of the cell ``index``, which may be one beyond the last cell."""
     starts = xp.asarray(cells.starts)
     exact = starts[xp.minimum(index, cells.known)]
     if cells.nodes is None:
@@ -70,7 +70,7 @@ def _first_step(cells: LogCells, index: Array, xp: ModuleType) -> Array:
 
 
 def log_centre(cells: LogCells, index: Array, dtype: DTypeLike, xp: ModuleType) -> Array:
-    """Unit coordinates in the middle of the cells: ``int32[...]`` to ``dtype[...]``."""
+    """Unit coordinates of the cell centres: ``int32[...]`` to ``dtype[...]``."""
     dtype = np.dtype(dtype)
     first, after = (_first_step(cells, index + np.int32(k), xp) for k in (0, 1))
     return ((first + after) // np.int32(2)).astype(dtype) / dtype.type(STEPS)
@@ -83,7 +83,7 @@ def _search(table: Array, wanted: Array, side: Literal["left", "right"], xp: Mod
 
 
 def index_of(parameter: Parameter, unit: Array, xp: ModuleType = jnp) -> Array:
-    """Number of the value that unit coordinates mean: ``float[...]`` to ``int32[...]``, alike for NumPy and JAX.
+    """Index of the value at unit coordinates: ``float[...]`` to ``int32[...]``, equal in NumPy and JAX.
 
     >>> index_of(Int(1, 4), np.array([0.0, 0.26, 1.0]), np).tolist()
     [0, 1, 3]
@@ -96,7 +96,7 @@ def index_of(parameter: Parameter, unit: Array, xp: ModuleType = jnp) -> Array:
 
 
 def centre_of(parameter: Parameter, index: Array, dtype: DTypeLike, xp: ModuleType = jnp) -> Array:
-    """Unit coordinates in the middle of the cells, ``int32[...]`` to ``dtype[...]``: the inverse of `index_of`."""
+    """Unit coordinates of the cell centres, ``int32[...]`` to ``dtype[...]``: the inverse of `index_of`."""
     index = xp.clip(xp.asarray(index), 0, parameter.cells - 1).astype(np.int32)
     dtype = np.dtype(dtype)
     if isinstance(parameter, Int) and parameter.log:
@@ -105,7 +105,7 @@ def centre_of(parameter: Parameter, index: Array, dtype: DTypeLike, xp: ModuleTy
 
 
 def edge_of(parameter: Parameter, index: Array, dtype: DTypeLike, xp: ModuleType = jnp) -> Array:
-    """Unit coordinates at which the cells begin: ``int32[...]`` to ``dtype[...]``; the number of cells gives 1."""
+    """Unit coordinates of the lower edges of cells: ``int32[...]`` to ``dtype[...]``; 1 for the number of cells."""
     dtype = np.dtype(dtype)
     index = xp.clip(xp.asarray(index), 0, parameter.cells).astype(np.int32)
     if isinstance(parameter, Int) and parameter.log:

@@ -1,4 +1,4 @@
-"""How a space's unit rows become values and back, traced: written for one row, vmapped by `batched`."""
+"""Traced conversion between unit points and hyperparameters, written for one row and vmapped by `batched`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from jhpo.space.outline import canonical, cell_index, draw
 from jhpo.space.parameters import Float, Int, Parameter
 
 Out = TypeVar("Out")
-# Rounds in which infeasible random rows are drawn again.
+# Rounds in which infeasible random rows are redrawn.
 REJECTION_ROUNDS = 64
 
 
@@ -40,7 +40,7 @@ def path_name(path: tuple[Any, ...]) -> str:
 
 
 def batched(row: Callable[[jax.Array], Out], x: ArrayLike) -> Out:
-    """Apply a function of one row ``[d]`` to ``[..., d]``, leading dimensions kept on every output leaf."""
+    """Applies a function of one row ``[d]`` to ``[..., d]``; output leaves keep the leading dimensions."""
     array = jnp.asarray(x)
     for _ in range(array.ndim - 1):
         row = jax.vmap(row)
@@ -51,7 +51,7 @@ def batched(row: Callable[[jax.Array], Out], x: ArrayLike) -> Out:
 
 
 def _find_parent(names: tuple[str, ...], child: str, parent: str) -> int:
-    """A parent is looked for beside its child first, then by its full name."""
+    """Index of a parent, searched among the siblings of the child first, then by its full name."""
     scope = child.rpartition(".")[0]
     for candidate in (f"{scope}.{parent}" if scope else parent, parent):
         if candidate in names:
@@ -68,7 +68,7 @@ def cell_values(parameter: Parameter) -> list[Any]:
 
 
 def resolve_conditions(names: tuple[str, ...], parameters: tuple[Parameter, ...]) -> tuple[tuple[Condition, ...], ...]:
-    """Every parameter's conditions with parents found and allowed values turned into tables."""
+    """The conditions of each parameter, with parents as indices and allowed values as boolean tables."""
     out = []
     for name, parameter in zip(names, parameters):
         mine = []
@@ -88,7 +88,7 @@ def resolve_conditions(names: tuple[str, ...], parameters: tuple[Parameter, ...]
 
 
 def condition_order(names: tuple[str, ...], conditions: tuple[tuple[Condition, ...], ...]) -> tuple[int, ...]:
-    """Parameter numbers, parents before children."""
+    """Indices of the parameters, parents before children."""
     order: list[int] = []
     left = list(range(len(names)))
     while left:
@@ -104,7 +104,7 @@ def condition_order(names: tuple[str, ...], conditions: tuple[tuple[Condition, .
 
 
 def decode_traced(space: Layout, unit: jax.Array, static: dict[str, Any]) -> HP:
-    """``float[..., d]`` to the hyperparameter tree; static values stay the Python values they are."""
+    """Hyperparameters of ``float[..., d]``; static parameters have the Python values in ``static``."""
     traced = iter(batched(lambda u: _traced_leaves(space, u), unit))
     leaves = [static[n] if p.static else next(traced) for n, p in zip(space.names, space.parameters)]
     for parameter, leaf in zip(space.parameters, leaves):
@@ -114,7 +114,7 @@ def decode_traced(space: Layout, unit: jax.Array, static: dict[str, Any]) -> HP:
 
 
 def _traced_leaves(space: Layout, unit: jax.Array) -> list[jax.Array]:
-    """``float[d]`` to the values of the parameters that are not static."""
+    """Values of the parameters that are not static, from ``float[d]``."""
     unit = canonical(space.outline, unit)
     index = cell_index(space.outline, unit) if space.cells.any() else None
     leaves = []
@@ -135,13 +135,13 @@ def _traced_leaves(space: Layout, unit: jax.Array) -> list[jax.Array]:
 
 
 def _table(parameter: Parameter, dtype: DTypeLike) -> np.ndarray:
-    """The values of a listed parameter as the objective sees them."""
+    """The values of a listed parameter as an array of the dtype that the objective gets."""
     kind = {"bool": np.bool_, "int": np.int32, "float": dtype}[parameter.delivers or "float"]
     return np.array(cell_values(parameter), kind)
 
 
 def encode_traced(space: Layout, hp: HP) -> jax.Array:
-    """The inverse of `decode_traced`, leading batch dimensions allowed on every leaf."""
+    """``float[..., d]`` of hyperparameters, the inverse of `decode_traced`; leaves may have leading dimensions."""
     leaves = space.treedef.flatten_up_to(hp)
     dtype = jnp.result_type(float)
     parts = []
@@ -169,14 +169,14 @@ def encode_traced(space: Layout, hp: HP) -> jax.Array:
 
 
 def checked_constraints(constraints: object) -> tuple[Constraint, ...]:
-    """Functions of one argument, or `InvalidSpace`."""
+    """The constraint functions as a tuple; raises `InvalidSpace` unless each takes one argument."""
     if not isinstance(constraints, Sequence) or not all(callable(c) for c in constraints):
         raise invalid("constraints", "a list of functions of the hyperparameters", constraints, InvalidSpace)
     for function in constraints:
         try:
             signature = inspect.signature(function)
         except ValueError:
-            continue  # a builtin that does not tell
+            continue  # a builtin without a signature
         try:
             signature.bind(None)
         except TypeError as error:
@@ -186,7 +186,7 @@ def checked_constraints(constraints: object) -> tuple[Constraint, ...]:
 
 
 def constraint(space: Layout, hp: HP) -> jax.Array:
-    """``float[c]`` of one tree."""
+    """Constraint values ``float[c]`` of one tree of hyperparameters."""
     dtype = jnp.result_type(float)
     values = [jnp.ravel(jnp.asarray(c(hp))) for c in space.constraints]
     if any(v.dtype == bool for v in values):
@@ -196,13 +196,13 @@ def constraint(space: Layout, hp: HP) -> jax.Array:
 
 
 def static_combinations(space: Layout) -> list[dict[str, Any]]:
-    """All values the static parameters can take together."""
+    """All combinations of the values of static parameters."""
     named = [(n, cell_values(p)) for n, p in zip(space.names, space.parameters) if p.static]
     return [dict(zip([n for n, _ in named], values)) for values in itertools.product(*(v for _, v in named))]
 
 
 def unit_constraint(space: Layout, unit: jax.Array) -> jax.Array:
-    """``float[c]`` of one row; with static parameters, of the combination the row selects."""
+    """Constraint values ``float[c]`` of one row, whose static parameters may be traced."""
     if not space.constraints:
         return jnp.zeros((0,), jnp.result_type(float))
     if not space.static_mask.any():
@@ -218,7 +218,7 @@ def unit_constraint(space: Layout, unit: jax.Array) -> jax.Array:
 
 
 def sample(space: Layout, key: jax.Array, n: int, dtype: DTypeLike) -> jax.Array:
-    """``float[n, d]``: uniform or prior draws, infeasible rows drawn again a bounded number of times."""
+    """``float[n, d]`` draws, uniform or from priors; infeasible rows are redrawn up to `REJECTION_ROUNDS` times."""
     first = draw(space.outline, key, n, dtype)
     if not space.constraints:
         return first

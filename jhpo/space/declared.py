@@ -1,4 +1,4 @@
-"""What the declaration of a parameter may contain: checks of its fields, their identity, and their form in JSON."""
+"""Fields of a parameter's declaration: checks, identity, and JSON form."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from jhpo.errors import InvalidSpace, invalid
 
 
 def plain(value: Any) -> Any:
-    """NumPy scalars as the Python values they hold, also inside tuples, lists and dicts."""
+    """The value with NumPy scalars replaced by Python values, inside tuples, lists and dicts too."""
     if isinstance(value, np.generic):
         return value.item()
     if type(value) in (tuple, list):
@@ -50,7 +50,7 @@ def value_key(value: object) -> tuple[Any, ...]:
 
 
 def stable_name(value: object) -> str:
-    """A name for a value that JSON cannot hold, the same in every process: never an address.
+    """A name for a value that JSON cannot hold; the same in every process, without addresses.
 
     >>> stable_name(math.sqrt), stable_name(float)
     ('math.sqrt', 'builtins.float')
@@ -66,7 +66,7 @@ def stable_name(value: object) -> str:
 
 
 def finite(name: str, value: object) -> float:
-    """A finite real number as a float, or InvalidSpace."""
+    """A finite real number as a float; raises InvalidSpace otherwise."""
     value = plain(value)
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise invalid(name, "a real number", value, InvalidSpace)
@@ -106,7 +106,7 @@ def prior_of(prior: object) -> tuple[float, float] | None:
 
 
 def to_plain(value: object) -> Any:
-    """A value as JSON, with a mark on what JSON cannot give back."""
+    """A value as JSON, with markers for what JSON cannot represent."""
     if value is None or type(value) in (str, bool):
         return value
     if isinstance(value, enum.Enum):
@@ -125,7 +125,7 @@ def to_plain(value: object) -> Any:
 
 
 class Named:
-    """Stands for a choice of which the storage knows the name alone; two of one name are two choices."""
+    """Placeholder for a choice of which only the name is stored; two with the same name are two choices."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -135,7 +135,7 @@ class Named:
 
 
 def from_plain(value: Any, named: bool = False) -> Any:
-    """The value that `to_plain` described; with `named`, the name of a value that JSON does not hold."""
+    """The value from the result of `to_plain`; with ``named``, values that JSON cannot hold become `Named`."""
     if isinstance(value, dict):
         if "tuple" in value:
             return tuple(from_plain(v, named) for v in value["tuple"])

@@ -7,25 +7,25 @@ import numpy as np
 from jhpo.lifetimes import Programs
 from jhpo.space.space import Space
 
-_BLOCK = 1024  # rows made canonical at once: one shape, one program
+_BLOCK = 1024  # rows per call: one shape, one program
 
 _canonical = Programs(lambda space, units: space.canonical(units))
 
 
 def first_distinct(space: Space, units: np.ndarray, order: np.ndarray, k: int) -> np.ndarray:
-    """The first ``k`` numbers of ``order`` whose rows are different points, or all there are.
+    """The first ``k`` entries of ``order`` whose rows are different points, or fewer if there are no more.
 
-    Rows that mean the same hyperparameters are one point: the same cells, and inactive coordinates left out of
-    account. Continuous coordinates are compared in float32, in which they are evaluated.
+    Rows with the same hyperparameters are one point: the same cells, inactive coordinates ignored. Continuous
+    coordinates are compared in float32, in which they are evaluated.
 
     Args:
       space: of the rows.
       units: ``float[n, d]``.
-      order: ``int[m]``, row numbers, the preferred ones first.
-      k: how many are wanted.
+      order: ``int[m]``, row numbers, preferred ones first.
+      k: the number of rows wanted.
 
     Returns:
-      ``int64[<= k]``.
+      ``int64[<= k]`` row numbers.
 
     >>> from jhpo import Choice
     >>> space = Space({"kind": Choice(["a", "b"])})

@@ -1,4 +1,4 @@
-"""The points of a space that has finitely many."""
+"""Counting and enumerating the points of a finite space."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def points(space: Layout) -> np.ndarray:
     units = np.unique(canonical_cells(space, index.astype(np.int32), np.dtype(jnp.result_type(float))), axis=0)
     if not space.constraints:
         return units
-    with jax.ensure_compile_time_eval():  # also where a program that uses the space is being traced
+    with jax.ensure_compile_time_eval():  # this may run during tracing
         values = batched(lambda u: unit_constraint(space, u), jnp.asarray(units))
         return units[np.asarray((values >= 0).all(axis=-1))]
 
 
 def canonical_cells(space: Layout, index: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
-    """``int32[n, d]`` cells of a finite space to ``dtype[n, d]``: centres, inactive coordinates at their default."""
+    """Canonical points ``dtype[n, d]`` of cells ``int32[n, d]``: centres, inactive coordinates at their default."""
     units = np.empty(index.shape, dtype)
     on: dict[int, np.ndarray] = {}
     for i in space.order:

@@ -1,4 +1,4 @@
-"""How a space's unit rows become host values and back; NumPy alone, but for constraints."""
+"""Conversion between unit points and host values, in NumPy except for constraints."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from jhpo.space.parameters import Float, Int, Parameter
 
 
 def host_values(parameter: Parameter, unit: np.ndarray) -> Any:
-    """Host value of a parameter's unit coordinates: a scalar, or nested lists / an array for shapes."""
+    """Host value of a parameter's unit coordinates: a scalar, or an array or nested lists if it has a shape."""
     if isinstance(parameter, Float):
         a, b = parameter.ends
         z = np.asarray(a + np.asarray(unit, np.float64) * (b - a))
@@ -48,7 +48,7 @@ def host_values(parameter: Parameter, unit: np.ndarray) -> Any:
 
 
 def host_active(space: Layout, unit: np.ndarray) -> list[bool]:
-    """Which parameters' conditions hold."""
+    """For each parameter, whether its conditions hold."""
     on: dict[int, bool] = {}
     for i in space.order:
         on[i] = all(
@@ -62,7 +62,7 @@ _ABSENT = object()
 
 
 def _prune(tree: HP) -> HP:
-    """Absent leaves leave their dict; in lists and tuples their place holds None."""
+    """The tree without absent leaves: removed from dicts, None in lists and tuples."""
     if isinstance(tree, dict):
         return {k: _prune(v) for k, v in tree.items() if v is not _ABSENT}
     if isinstance(tree, (list, tuple)) and not hasattr(tree, "_fields"):
@@ -79,7 +79,7 @@ def exact_values(space: Layout, params: HP) -> dict[str, Any]:
 
 
 def decode_host(space: Layout, unit: np.ndarray, exact: Mapping[str, Any]) -> HP:
-    """One row ``float[d]`` to host values; those of ``exact`` as they are."""
+    """Host values of one row ``float[d]``; values in ``exact`` take precedence."""
     if unit.shape != (space.dim,):
         raise invalid("unit", f"an array of shape ({space.dim},)", unit.shape, InvalidParameters)
     on = host_active(space, unit)
@@ -95,7 +95,7 @@ def decode_host(space: Layout, unit: np.ndarray, exact: Mapping[str, Any]) -> HP
 
 
 def flatten_host(space: Layout, params: HP) -> dict[str, Any]:
-    """Values by dotted name, from the tree's shape or from a flat mapping of dotted names."""
+    """Values by dotted name, from a tree or from a flat mapping of dotted names."""
     if isinstance(params, dict) and params and all(k in space.names for k in params):
         return dict(params)
     names = set(space.names)
@@ -125,7 +125,7 @@ def _takes_none(space: Layout, name: str) -> bool:
 
 
 def encode_value(name: str, parameter: Parameter, value: object) -> np.ndarray:
-    """Host value to unit coordinates ``float64[size]``."""
+    """Unit coordinates ``float64[size]`` of a host value."""
     if isinstance(parameter, (Float, Int)):
         try:
             array = np.asarray(value, np.float64)
@@ -133,7 +133,7 @@ def encode_value(name: str, parameter: Parameter, value: object) -> np.ndarray:
             raise invalid(name, f"a number in [{parameter.low}, {parameter.high}]", value, InvalidParameters) from error
         if array.shape != parameter.shape:
             raise invalid(name, f"an array of shape {parameter.shape}", array.shape, InvalidParameters)
-        # a bound that went through float32 is that bound
+        # accept bounds that were rounded to float32
         low, high = (
             b + s * float(np.spacing(np.float32(abs(b)))) if isinstance(parameter, Float) else b
             for b, s in ((parameter.low, -1.0), (parameter.high, 1.0))
@@ -154,7 +154,7 @@ def encode_value(name: str, parameter: Parameter, value: object) -> np.ndarray:
         item = plain(item)
         if value_key(item) in keys:
             return keys[value_key(item)]
-        # JSON and NumPy lose int/float and tuple/list distinctions: an equal number is the same choice
+        # JSON and NumPy lose the distinctions int/float and tuple/list: an equal number is the same choice
         for i, v in enumerate(values):
             both = isinstance(v, numbers.Number) and isinstance(item, numbers.Number)
             if both and not isinstance(v, bool) and not isinstance(item, bool) and v == item:
@@ -177,7 +177,7 @@ def _ravel_items(name: str, parameter: Parameter, value: Any) -> list[Any]:
 
 
 def encode_host(space: Layout, params: HP, fill: np.ndarray | None) -> np.ndarray:
-    """Host values to ``float64[d]``."""
+    """Unit point ``float64[d]`` of host values; see `Space.encode`."""
     given = flatten_host(space, params)
     unit = space.default.copy() if fill is None else np.array(fill, np.float64)
     for name, value in given.items():
@@ -186,7 +186,7 @@ def encode_host(space: Layout, params: HP, fill: np.ndarray | None) -> np.ndarra
         at = space.names.index(name)
         unit[space.slices[at]] = encode_value(name, space.parameters[at], value)
     if fill is None:
-        # whether a child is needed is known only once its parents are
+        # whether a child is required can only be decided if its parents are given
         known = [all(space.names[p] in given for p, _ in c) for c in space.conditions]
         on = host_active(space, unit)
         lacking = [n for n, a, k in zip(space.names, on, known) if a and k and n not in given]
@@ -196,10 +196,9 @@ def encode_host(space: Layout, params: HP, fill: np.ndarray | None) -> np.ndarra
 
 
 def encode_some(space: Layout, params: HP) -> np.ndarray:
-    """``float64[d]`` of some host values, NaN where nothing is given.
+    """Unit point ``float64[d]`` of some host values, NaN where nothing is given.
 
-    A value that matters only under a condition brings its parents with it: those not given take the first value
-    under which it does.
+    Parents of a conditional value that are not given take the first value under which its condition holds.
     """
     given = flatten_host(space, params)
     unit = encode_host(space, params, np.full(space.dim, np.nan))
@@ -219,7 +218,7 @@ def encode_some(space: Layout, params: HP) -> np.ndarray:
 
 
 def validate_host(space: Layout, params: HP) -> None:
-    """A complete and feasible point, or `InvalidParameters`."""
+    """Raises `InvalidParameters` unless ``params`` is a complete and feasible point."""
     unit = encode_host(space, params, None)
     given = flatten_host(space, params)
     extra = [n for n, on in zip(space.names, host_active(space, unit)) if not on and n in given]
@@ -232,7 +231,7 @@ def validate_host(space: Layout, params: HP) -> None:
 
 
 def default_units(space: Layout) -> np.ndarray:
-    """``float64[d]`` of the declared defaults; the middle of the scale, snapped, for the others."""
+    """Unit point ``float64[d]`` of the declared defaults; parameters without one are in the middle of their scale."""
     unit = np.full(space.dim, 0.5)
     for name, parameter, where in zip(space.names, space.parameters, space.slices):
         if parameter.default is not None:
@@ -249,7 +248,7 @@ def default_units(space: Layout) -> np.ndarray:
 
 
 def static_groups(space: Layout, units: np.ndarray) -> list[tuple[dict[str, Any], np.ndarray]]:
-    """Row numbers by the values of the static parameters, in the order of the values."""
+    """Values of the static parameters and the rows that have them, one pair per group; see `Space.static_groups`."""
     named = [(n, p, w) for n, p, w in zip(space.names, space.parameters, space.slices) if p.static]
     if not named:
         return [({}, np.arange(len(units)))]

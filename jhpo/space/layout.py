@@ -1,4 +1,4 @@
-"""What the codecs know of a space: its parameters, where they lie in the unit row, and on what they depend."""
+"""The data of a space that the codecs need: parameters, their coordinates, and their conditions."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from jhpo.space.outline import Outline
 from jhpo.space.parameters import Parameter
 
 Constraint = Callable[[HP], ArrayLike]  # feasible where every number is >= 0
-# (parent parameter's number, allowed cells of it as a boolean table)
+# (index of the parent parameter, boolean table of its allowed cells)
 Condition = tuple[int, tuple[bool, ...]]
 
 
 class Layout:
-    """Base of `Space`: plain attributes alone, so that the codecs need not know the space itself.
+    """Base of `Space` with plain attributes, so that the codecs need not import the space itself.
 
-    How a hyperparameter travels: a strategy proposes a unit row ``float[d]``. `outline.canonical` snaps its discrete
-    coordinates to the centres of their cells and resets inactive ones. `codec.decode_traced` turns the row into the
-    tree of values that the objective sees inside jit; `host_codec.decode_host` turns the same row into what a person
-    sees. Which cell a coordinate lies in is decided by `cells.index_of` alone, in float32 and integers, so that both
-    decide alike. The way back is `encode_traced` and `encode_host`, by `cells.centre_of`.
+    From a point to hyperparameters: a strategy proposes a unit row ``float[d]``. `outline.canonical` snaps its discrete
+    coordinates to the centres of their cells and resets inactive ones. `codec.decode_traced` converts the row to the
+    tree of traced values that the objective gets inside jit; `host_codec.decode_host` converts it to host values. Both
+    find the cell of a coordinate as `cells.index_of` does, in float32 and integers, so that they agree. The inverses
+    are `encode_traced` and `encode_host`, by `cells.centre_of`.
     """
 
     names: tuple[str, ...]  # dotted, in the order of the tree's leaves
     parameters: tuple[Parameter, ...]
     treedef: Structure
     conditions: tuple[tuple[Condition, ...], ...]  # of each parameter
-    order: tuple[int, ...]  # parameter numbers, parents before children
+    order: tuple[int, ...]  # indices of parameters, parents before children
     dim: int  # coordinates of a unit row
     slices: tuple[slice, ...]  # of each parameter in the row
     cells: np.ndarray  # int32[d], number of values of a coordinate, 0 where it is continuous
@@ -38,4 +38,4 @@ class Layout:
     static_mask: np.ndarray  # bool[d], a Python value inside the objective
     default: np.ndarray  # float64[d], the unit row of the declared defaults
     constraints: tuple[Constraint, ...]
-    outline: Outline  # the tables above as arrays, for rows inside programs
+    outline: Outline  # the tables above as arrays, for traced code

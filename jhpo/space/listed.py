@@ -1,4 +1,4 @@
-"""Parameters that take one of a list of values of any kind: unordered choices, and ordinals."""
+"""Parameters with a list of values of any kind: unordered choices, and ordinals."""
 
 from __future__ import annotations
 
@@ -83,12 +83,17 @@ class Listed(Parameter):
 class Choice(Listed):
     """One of a list of unordered values of any kind.
 
-    Inside jit, numbers and booleans are themselves (int32, the unit's float type, bool), and of any other list the
-    objective sees the int32 index: ``[sgd, adam][hp["opt"]]`` is `jhpo.switch`. Outside, it is the value itself. A
-    list that mixes numbers with other values is seen by its index.
+    Host code gets the value itself. Inside jit, a list of numbers or of bools gives the number (int32 or the default
+    float) or the bool; any other list, mixed ones included, gives the int32 index, which `jhpo.switch` takes.
 
-    With ``static=True`` it is a Python value inside the objective too (a depth, an architecture): members are
-    grouped by it, one compilation a group.
+    Args:
+      choices: distinct values, at least one.
+      static: pass the Python value to the objective inside jit too (a depth, an architecture); members are grouped by
+        it, with one compilation per group.
+      shape, when, default, prior: as for `Float`.
+
+    Raises:
+      InvalidSpace: no values, equal ones, NaN, a parameter among them, or a static choice with a shape.
 
     >>> Choice(["sgd", "adam"]).cells
     2
@@ -99,7 +104,9 @@ class Choice(Listed):
 
 
 class Ordinal(Listed):
-    """One of a list of values whose order means something; numbers are numbers inside jit, others an index.
+    """One of a list of ordered values. Numbers are numbers inside jit, other values their int32 index.
+
+    Arguments and errors are those of `Choice`.
 
     >>> Ordinal([16, 32, 64, 128]).delivers
     'int'

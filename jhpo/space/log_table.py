@@ -1,7 +1,7 @@
-"""The cells of logarithmic integers: tables made in float64, looked up in integers.
+"""Tables of the cells of logarithmic integers, computed in float64 and looked up in integers.
 
-A unit coordinate counts in steps of 2^-24, the finest that float32 has everywhere in [0, 1]. A table has the first step
-of each of the lowest values, and beyond them the value at each of 65,536 nodes, in fixed point.
+A unit coordinate is resolved in steps of 2^-24, the spacing that float32 has everywhere in [0, 1]. A table has the
+first step of each of the lowest values, and for the others the value at each of 65,537 nodes, in fixed point.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import NamedTuple
 import numpy as np
 
 STEPS = 2**24  # of a unit coordinate
-EXACT = 4096  # values whose cells begin at exact steps
+EXACT = 4096  # largest number of values whose first steps are stored
 NODE = 256  # steps between two nodes
-POINT = 7  # binary digits after the point of a node's value
+POINT = 7  # fractional bits of a node's value
 
 
 class LogTable(NamedTuple):
@@ -27,7 +27,7 @@ class LogTable(NamedTuple):
 
 
 def _position(low: int, high: int) -> tuple[float, float]:
-    """The outer edges of the first and the last cell, in logarithms."""
+    """Logarithms of the outer edges of the first and the last cell."""
     return math.log(low - 0.5), math.log(high + 0.5)
 
 
@@ -42,7 +42,7 @@ def log_table(low: int, high: int) -> LogTable:
     count = high - low + 1
 
     def step(offset: np.ndarray) -> np.ndarray:
-        # log1p keeps the differences of neighbouring large integers
+        # log1p resolves the differences of neighbouring large integers
         return np.ceil(np.log1p(offset / (low - 0.5)) / (end - begin) * STEPS)
 
     starts = step(np.arange(min(count, EXACT), dtype=np.float64)).astype(np.int32)

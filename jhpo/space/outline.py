@@ -1,6 +1,6 @@
-"""A space without names, bounds and values: all that unit rows need, as arrays, so that spaces can share programs.
+"""The outline of a space: what unit rows need, as arrays without names, bounds and values. Spaces can share programs.
 
-The functions are written for one row ``float[d]``, and are vmapped where there are more.
+The functions take one row ``float[d]``; vmap them for more.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from jhpo.space.cells import Array, LogCells, log_centre, log_index
 
 
 class LogColumns(NamedTuple):
-    """Coordinates that are logarithmic integers, whose cells differ in width: exactly."""
+    """Cells of the coordinates that are logarithmic integers, by exact tables."""
 
-    column: Array  # int32[l]
+    column: Array  # int32[l], these coordinates
     cells: LogCells  # l of them, stacked
 
 
 class LogCurves(NamedTuple):
-    """The same as formulas, for searches that choose where to go: a cell's edge may be off by a rounding error.
+    """Cells of logarithmic integers by formulas, for proposing points: edges are exact up to rounding.
 
     Cell i of a coordinate lies between ``log(1 + i / low) / span`` and ``log(1 + (i + 1) / low) / span``.
     """
@@ -35,23 +35,23 @@ class LogCurves(NamedTuple):
 
 
 class Conditions(NamedTuple):
-    """On which values of which coordinates others depend."""
+    """The k conditions of a space."""
 
-    parent: Array  # int32[k], coordinate
-    allowed: Array  # bool[k, c], cells of the parent
-    needs: Array  # bool[k, d], coordinates that need it, those that depend on them included
+    parent: Array  # int32[k], coordinate of the parent
+    allowed: Array  # bool[k, c], cells of the parent under which the condition holds
+    needs: Array  # bool[k, d], coordinates with this condition, descendants included
 
 
 class Priors(NamedTuple):
-    """Where random points are drawn: truncated normals."""
+    """Truncated normals from which random points are drawn."""
 
     mean: Array  # float[d]
     deviation: Array  # float[d]
-    given: Array  # bool[d], uniform elsewhere
+    given: Array  # bool[d], whether the coordinate has a prior; uniform otherwise
 
 
 class Outline(NamedTuple):
-    """Arrays that stand for a space. What it lacks is None; columns beyond ``count`` are padding, and stay at 0.5."""
+    """A space as arrays. Fields that do not apply are None; columns beyond ``count`` are padding and stay at 0.5."""
 
     count: Array  # int32[], coordinates of the space
     default: Array  # float[d]
@@ -63,7 +63,7 @@ class Outline(NamedTuple):
 
     @property
     def dim(self) -> int:
-        """Columns, those of padding included."""
+        """Number of columns, padding included."""
         return len(self.default)
 
     @property
@@ -73,7 +73,7 @@ class Outline(NamedTuple):
 
 
 def cell_index(outline: Outline, unit: jax.Array) -> jax.Array:
-    """``float[d]`` to ``int32[d]``, 0 where continuous; `cells.index_of` of every coordinate at once."""
+    """Cells ``int32[d]`` of a row ``float[d]``, 0 where continuous; `cells.index_of` of all coordinates."""
     if outline.cells is None:
         return jnp.zeros(unit.shape, jnp.int32)
     unit = jnp.clip(unit, 0.0, 1.0).astype(jnp.float32)
@@ -91,7 +91,7 @@ def cell_index(outline: Outline, unit: jax.Array) -> jax.Array:
 
 
 def cell_centre(outline: Outline, index: jax.Array, dtype: DTypeLike) -> jax.Array:
-    """``int32[d]`` to ``float[d]``; `cells.centre_of` of every coordinate at once, 0.5 where continuous."""
+    """Centres ``float[d]`` of cells ``int32[d]``, 0.5 where continuous; `cells.centre_of` of all coordinates."""
     if outline.cells is None:
         return jnp.full(index.shape, 0.5, dtype)
     cells = jnp.maximum(jnp.asarray(outline.cells), 1)
@@ -109,7 +109,7 @@ def cell_centre(outline: Outline, index: jax.Array, dtype: DTypeLike) -> jax.Arr
 
 
 def snap(outline: Outline, unit: jax.Array) -> jax.Array:
-    """Discrete coordinates to cell centres; the gradient of continuous ones passes."""
+    """The row with discrete coordinates at cell centres and continuous ones clipped, with derivative 1, to [0, 1]."""
     clipped = held(unit, 0.0, 1.0)
     if outline.cells is None:
         return clipped
@@ -118,7 +118,7 @@ def snap(outline: Outline, unit: jax.Array) -> jax.Array:
 
 
 def active(outline: Outline, unit: jax.Array) -> jax.Array:
-    """``bool[d]``: all conditions hold, those of the parents too."""
+    """``bool[d]``: whether all conditions of the coordinate and of its parents hold."""
     if outline.conditions is None:
         return jnp.ones((outline.dim,), bool)
     parent, allowed, needs = map(jnp.asarray, outline.conditions)
@@ -128,7 +128,7 @@ def active(outline: Outline, unit: jax.Array) -> jax.Array:
 
 
 def canonical(outline: Outline, unit: jax.Array) -> jax.Array:
-    """Snapped, inactive coordinates at their default."""
+    """The snapped row with inactive coordinates at their default."""
     snapped = snap(outline, unit)
     kept: jax.Array | None = (
         None if isinstance(outline.count, np.ndarray) and outline.live.all() else jnp.asarray(outline.live)
@@ -152,7 +152,7 @@ def draw(outline: Outline, key: jax.Array, n: int, dtype: DTypeLike) -> jax.Arra
 
 
 def _uniform(key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike) -> jax.Array:
-    """``dtype[shape]`` in [0, 1): multiples of 2^-24 in float32, twice as many as `jax.random.uniform` has."""
+    """``dtype[shape]`` in [0, 1): in float32 multiples of 2^-24, where `jax.random.uniform` has multiples of 2^-23."""
     if jnp.dtype(dtype).itemsize > 4:
         return jax.random.uniform(key, shape, dtype)
     bits = jax.random.bits(key, shape, jnp.uint32) >> jnp.uint32(8)

@@ -1,4 +1,4 @@
-"""From a space's layout to the arrays of its outline, padded where spaces are to share programs."""
+"""Construction of a space's outline, padded so that spaces can share programs."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from jhpo.space.parameters import Int
 
 
 class Widen(Protocol):
-    """Puts a value for each of the space's coordinates into an array of more columns, the others blank."""
+    """Pads an array with one value per coordinate to the number of columns."""
 
     def __call__(self, values: np.ndarray, blank: float) -> np.ndarray:
-        """``[d]`` to ``[columns]``."""
+        """``[d]`` padded with ``blank`` to ``[columns]``."""
         ...
 
 
 def class_of(n: int, smallest: int, factor: int = 2) -> int:
-    """The least of ``smallest * factor^k`` that is at least ``n``: sizes of padded arrays.
+    """The smallest ``smallest * factor^k`` that is at least ``n``: a size of padded arrays.
 
     >>> class_of(3, 4), class_of(5, 4), class_of(33, 4, 4)
     (4, 8, 64)
@@ -41,11 +41,11 @@ def exact_outline(space: Layout) -> Outline:
 
 
 def padded_outline(space: Layout, columns: int) -> Outline:
-    """The outline in arrays of a few sizes: equal for all spaces of the same kinds of parameters but for the values.
+    """The outline in arrays of a few sizes, the same for all spaces with the same kinds of parameters.
 
     Args:
-      space: what to outline.
-      columns: its columns, at least the space's own.
+      space: the space.
+      columns: number of columns, at least the space's dimension.
     """
     return _outline(space, columns, padded=True)
 
@@ -110,7 +110,7 @@ def _curves(space: Layout, wide: Widen) -> LogCurves | None:
 def _conditions(space: Layout, columns: int, padded: bool) -> Conditions | None:
     if not any(space.conditions):
         return None
-    needed: dict[int, set[tuple[int, tuple[bool, ...]]]] = {}  # by parameter, with those of its parents
+    needed: dict[int, set[tuple[int, tuple[bool, ...]]]] = {}  # conditions by parameter, including its parents'
     for i in space.order:
         own = space.conditions[i]
         needed[i] = set(own).union(*(needed[parent] for parent, _ in own))

@@ -1,4 +1,4 @@
-"""Parameters that are numbers: what a user declares, checked at once, and how each scale maps to [0, 1]."""
+"""Numeric parameters: their declaration, checked at once, and the maps between their scales and [0, 1]."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from jhpo.kernels.numerics import held
 from jhpo.space.declared import conditions_of, finite, plain, prior_of, shape_of, to_plain, value_key
 from jhpo.space.log_table import log_table
 
-# A unit coordinate of float32 has 2^24 steps: enough that each of so many values is as likely as the others.
+# A float32 unit coordinate has 2^24 steps: enough for up to this number of equally likely values.
 MAX_CELLS = 2**20
-# Steps of float32 that a continuous range needs, and what its smallest and largest normal numbers are.
+# The float32 steps that a continuous range must span, and the smallest and largest normal numbers.
 MIN_STEPS = 1024
 TINY, HUGE = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 SCALES = ("linear", "log", "reverse_log", "logit")
@@ -29,10 +29,10 @@ SCALES = ("linear", "log", "reverse_log", "logit")
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Parameter:
-    """What all parameters share: a shape, conditions, a default, a prior on the unit scale."""
+    """Base of all parameters: a shape, conditions, a default, a prior on the unit scale."""
 
     shape: tuple[int, ...] = ()
-    when: Any = None  # as `conditions_of` gives it
+    when: Any = None  # the result of `conditions_of`
     default: object = None
     prior: tuple[float, float] | None = None
 
@@ -48,11 +48,11 @@ class Parameter:
 
     @property
     def delivers(self) -> str | None:
-        """How a listed value reaches the objective: "bool", "int" or "float"; None as its index."""
+        """The type in which a listed value reaches the objective: "bool", "int" or "float"; None for its index."""
         return None
 
     def unresolved(self) -> InvalidArgument | None:
-        """The error if float32 and int32 cannot tell the values apart; the space raises it with the name."""
+        """The error if float32 or int32 cannot resolve the values, else None; the space raises it with the name."""
         return None
 
     @property
@@ -76,7 +76,7 @@ class Parameter:
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """Hashable content, by which two declarations are equal."""
+        """Hashable content; declarations are equal if their keys are."""
         return (type(self).__name__, *(value_key(getattr(self, f.name)) for f in dataclasses.fields(self)))
 
 
@@ -89,13 +89,13 @@ class Float(Parameter):
       log: the same as ``scale="log"``; needs ``low > 0``.
       scale: ``"linear"``, ``"log"``, ``"reverse_log"`` (1 - value is logarithmic: momentum near 1; needs
         ``high < 1``) or ``"logit"`` (needs ``0 < low`` and ``high < 1``).
-      shape: an array of independent values.
-      when: conditions ``{"parent": value or [values]}`` under which the parameter matters.
-      default: the value used while inactive; the middle of the scale if not given.
+      shape: of an array of independent values; a scalar by default.
+      when: conditions ``{"parent": value or [values]}`` under which the parameter is active.
+      default: the value while inactive; the middle of the scale if not given.
       prior: ``(mean, std)`` of a normal on the unit scale, from which random points are drawn.
 
     Raises:
-      InvalidSpace: bounds, scale or condition cannot work.
+      InvalidSpace: invalid bounds, scale or condition.
 
     >>> Float(1e-5, 1e-1, log=True).scale
     'log'
@@ -151,7 +151,7 @@ class Float(Parameter):
         return None
 
     def forward(self, value: Any, xp: ModuleType = jnp) -> Any:
-        """Value to the scale's own coordinate, not yet normalised."""
+        """The value on the parameter's scale (its logarithm, for example), not normalised to [0, 1]."""
         match self.scale:
             case "log":
                 return xp.log(value)
@@ -164,11 +164,11 @@ class Float(Parameter):
 
     @property
     def ends(self) -> tuple[float, float]:
-        """The bounds in the scale's own coordinate."""
+        """The bounds on the parameter's scale."""
         return float(self.forward(self.low, np)), float(self.forward(self.high, np))
 
     def value(self, unit: jax.Array) -> jax.Array:
-        """``float[...]`` in [0, 1] to values; rounding never leaves the bounds, and the gradient passes."""
+        """Values of units ``float[...]`` in [0, 1]; within the bounds despite rounding, and differentiable."""
         a, b = self.ends
         z = a + unit * (b - a)
         match self.scale:
@@ -183,7 +183,7 @@ class Float(Parameter):
         return held(out, self.low, self.high)
 
     def unit(self, value: ArrayLike, xp: ModuleType = jnp) -> Any:
-        """Values to ``float[...]`` in [0, 1]."""
+        """Units ``float[...]`` in [0, 1] of values."""
         a, b = self.ends
         return xp.clip((self.forward(value, xp) - a) / (b - a), 0.0, 1.0)
 
@@ -193,13 +193,13 @@ class Int(Parameter):
     """An integer ``low, low + step, ...`` up to ``high``; inside jit an int32.
 
     Args:
-      low, high: bounds, both included, ``low < high``.
-      step: distance of two values (linear scale only); ``high`` must be reached by it.
+      low, high: inclusive bounds, ``low < high``.
+      step: distance between values (linear scale only); has to divide ``high - low``.
       log: logarithmic cells; needs ``low >= 1``.
       shape, when, default, prior: as for `Float`.
 
     Raises:
-      InvalidSpace: bounds, step or condition cannot work.
+      InvalidSpace: invalid bounds, step or condition.
 
     >>> Int(16, 64, step=16).cells
     4

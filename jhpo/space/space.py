@@ -1,4 +1,4 @@
-"""The search space: a pytree of parameters, and the only place where unit coordinates become hyperparameters."""
+"""The search space: a pytree of parameters, and the conversion between unit points and hyperparameters."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ from jhpo.structure import Held
 class Space(Layout):
     """A search space over any pytree of `Float`, `Int`, `Choice` and `Ordinal`.
 
-    A point of the space is a row of the unit cube, ``float[d]``; `from_unit` turns rows into hyperparameters of
-    the tree's shape. Integers, ordinals and categories take cells of the unit interval and are snapped when
-    decoded. A space is immutable, equal to any other of the same content, and a static pytree node: it can be
-    a part of a traced state, and an equal space never compiles anything again.
+    A point of the space is a row of the unit cube, ``float[d]``; `from_unit` converts rows to hyperparameters with the
+    structure of the tree. The values of integers, ordinals and choices are cells of the unit interval. A space is
+    immutable, equal to any other with the same content, and a static pytree node: it can be a part of a traced state,
+    and equal spaces share compiled programs.
 
     Args:
       tree: nested dicts, lists, tuples (any pytree) with parameters as leaves.
-      constraints: functions of one hyperparameter tree, feasible where every returned number is >= 0.
+      constraints: functions of the hyperparameters, feasible where every returned number is >= 0.
 
     Raises:
-      InvalidSpace: no parameter at all, a leaf that is no parameter, an unknown parent or a cycle of conditions.
+      InvalidSpace: no parameter, a leaf that is not a parameter, an unknown parent or a cycle of conditions.
 
     >>> space = Space({"lr": Float(1e-4, 1e-1, log=True), "opt": Choice(["sgd", "adam"]),
     ...                "b2": Float(0.9, 0.999, when={"opt": "adam"})})
@@ -79,7 +79,7 @@ class Space(Layout):
         self._key = (self.names, tuple(p.key for p in self.parameters), self.treedef, self.constraints)
 
     def _layout(self) -> None:
-        """Where each parameter lies in the unit row, and per-coordinate tables."""
+        """Sets the coordinates of each parameter in the unit row, and the per-coordinate tables."""
         sizes = [p.size for p in self.parameters]
         starts = np.concatenate([[0], np.cumsum(sizes)])
         self.dim = int(starts[-1])
@@ -107,29 +107,29 @@ class Space(Layout):
         return f"Space({inside})"
 
     def tree_flatten(self) -> tuple[tuple[()], Held]:
-        """No leaves; a program for functions of the user's goes with the space, other equal spaces share theirs."""
+        """No leaves; equal spaces share programs, except those that hold functions of the user."""
         return (), Held(self, unique=self._has_functions)
 
     @classmethod
     def tree_unflatten(cls, structure: Held, _: object) -> Space:
-        """The same object."""
+        """The same space."""
         return structure()
 
     # -- structure ------------------------------------------------------------------------------------------
 
     @property
     def has_static(self) -> bool:
-        """Some parameter is a Python value inside the objective, so that members are grouped by it."""
+        """Whether some parameter is static: a Python value inside the objective, by which members are grouped."""
         return bool(self.static_mask.any())
 
     @property
     def has_constraints(self) -> bool:
-        """The space has constraint functions."""
+        """Whether the space has constraint functions."""
         return bool(self.constraints)
 
     @functools.cached_property
     def outline(self) -> Outline:  # type: ignore[override]
-        """What unit rows need of the space, as NumPy arrays."""
+        """The space as NumPy arrays, for traced code."""
         return exact_outline(self)
 
     @functools.cached_property
@@ -137,14 +137,14 @@ class Space(Layout):
         """Number of constraint values of a point."""
         if not self.constraints:
             return 0
-        # a function of its own: JAX remembers what it traced for as long as the function lives
+        # a new function: JAX caches traces for as long as the function lives
         row = jax.ShapeDtypeStruct((self.dim,), jnp.result_type(float))
         shape = jax.eval_shape(lambda unit: self.unit_constraint(unit), row)
         return int(shape.shape[-1])
 
     @functools.cached_property
     def cardinality(self) -> float:
-        """Number of distinct points (inactive coordinates and constraints considered where the space is small)."""
+        """Number of distinct points; conditions and constraints are considered if the space is small."""
         return finite.cardinality(self)
 
     def enumerate(self) -> np.ndarray:
@@ -158,31 +158,34 @@ class Space(Layout):
     # -- unit coordinates (traceable) -----------------------------------------------------------------------
 
     def index(self, unit: jax.Array) -> jax.Array:
-        """Cell of each discrete coordinate, ``float[..., d]`` to ``int32[..., d]``; 0 where continuous."""
+        """Cells ``int32[..., d]`` of rows ``float[..., d]``; 0 where continuous."""
         return codec.batched(lambda u: rows.cell_index(self.outline, u), unit)
 
     def from_index(self, index: jax.Array, dtype: DTypeLike | None = None) -> jax.Array:
-        """Cell centres, ``int32[..., d]`` to ``float[..., d]``; 0.5 where continuous."""
+        """Centres ``float[..., d]`` of cells ``int32[..., d]``; 0.5 where continuous."""
         dtype = jnp.result_type(float) if dtype is None else dtype
         return codec.batched(lambda i: rows.cell_centre(self.outline, i, dtype), index)
 
     def snap(self, unit: jax.Array) -> jax.Array:
-        """Discrete coordinates moved to their cell's centre, continuous ones clipped to [0, 1]."""
+        """Rows ``float[..., d]`` with discrete coordinates at cell centres, continuous ones clipped to [0, 1]."""
         return codec.batched(lambda u: rows.snap(self.outline, u), unit)
 
     def active(self, unit: jax.Array) -> jax.Array:
-        """``bool[..., d]``: the coordinate's conditions hold, so that it matters."""
+        """``bool[..., d]``: whether the coordinate is active, that is, whether its conditions hold."""
         return codec.batched(lambda u: rows.active(self.outline, u), unit)
 
     def canonical(self, unit: jax.Array) -> jax.Array:
-        """Snapped, with inactive coordinates at their default: equal configurations become equal rows."""
+        """Snapped rows with inactive coordinates at their default: equal hyperparameters have equal rows."""
         return codec.batched(lambda u: rows.canonical(self.outline, u), unit)
 
     def from_unit(self, unit: jax.Array, static: dict[str, Any] | None = None) -> HP:
-        """Hyperparameters of unit rows, leading batch dimensions kept: ``float[..., d]`` to a tree.
+        """Hyperparameters of unit rows ``float[..., d]``, a tree whose leaves keep the leading dimensions.
 
-        Floats keep the unit's dtype, integers and category indices are int32. Inactive parameters take their
-        default. A space with static parameters needs their values by name.
+        Floats have the unit's dtype, integers and indices of choices are int32. Inactive parameters have their default.
+
+        Args:
+          unit: ``float[..., d]``.
+          static: values of the static parameters by dotted name.
 
         Raises:
           InvalidSpace: the space has static parameters and ``static`` lacks one.
@@ -194,30 +197,30 @@ class Space(Layout):
         return codec.decode_traced(self, jnp.asarray(unit), static)
 
     def to_unit(self, hp: HP) -> jax.Array:
-        """Unit rows of hyperparameters (traced values: indices for choices), the inverse of `from_unit`."""
+        """Unit rows ``float[..., d]`` of traced hyperparameters (choices as indices), the inverse of `from_unit`."""
         return codec.encode_traced(self, hp)
 
     def constraint(self, hp: HP) -> jax.Array:
-        """``float[c]`` of one hyperparameter tree, feasible where all are >= 0; empty without constraints."""
+        """Constraint values ``float[c]`` of one hyperparameter tree, feasible if all are >= 0; c may be 0."""
         return codec.constraint(self, hp)
 
     def unit_constraint(self, unit: jax.Array) -> jax.Array:
-        """``float[..., c]`` of unit rows, also where parameters are static."""
+        """Constraint values ``float[..., c]`` of unit rows ``float[..., d]``, with static parameters too."""
         return codec.batched(lambda u: codec.unit_constraint(self, u), unit)
 
     def sample_unit(self, key: jax.Array, n: int, dtype: DTypeLike | None = None) -> jax.Array:
-        """``float[n, d]`` random unit rows: priors respected, infeasible rows drawn again (at most 64 times)."""
+        """``float[n, d]`` random unit rows, uniform or from priors; infeasible rows are redrawn at most 64 times."""
         n = check_integer("n", n)
         return codec.sample(self, key, n, jnp.result_type(float) if dtype is None else dtype)
 
     def sample(self, key: jax.Array, n: int) -> HP:
-        """``n`` random hyperparameter trees, stacked."""
+        """``n`` random hyperparameters, a tree whose leaves have a leading axis of length ``n``."""
         return self.from_unit(self.sample_unit(key, n))
 
     # -- host values ----------------------------------------------------------------------------------------
 
     def default_unit(self) -> np.ndarray:
-        """``float64[d]``: every parameter at its default."""
+        """The unit row ``float64[d]`` with every parameter at its default."""
         return self.default.copy()
 
     def static_groups(self, units: np.ndarray) -> list[tuple[dict[str, Any], np.ndarray]]:
@@ -229,17 +232,17 @@ class Space(Layout):
 
         Args:
           unit: ``float[d]``.
-          exact: values by dotted name that stand for those of the row, as `exact` gives them: a number that went
-            through a logarithm comes back with other last digits.
+          exact: values by dotted name that replace those of the row, from `exact`: a number that went through a
+            logarithm differs in its last digits.
         """
         return host.decode_host(self, np.asarray(unit), exact or {})
 
     def exact(self, params: HP) -> dict[str, Any]:
-        """The real numbers among host values, by dotted name: floats, and nested lists of them for arrays."""
+        """The values of `Float` parameters by dotted name: floats, or nested lists of them for arrays."""
         return host.exact_values(self, params)
 
     def encode(self, params: HP, fill: np.ndarray | None = None) -> np.ndarray:
-        """Unit row ``float64[d]`` of host values; what is missing is taken from ``fill``.
+        """Unit row ``float64[d]`` of host values; missing ones are taken from ``fill``, ``float[d]``.
 
         Raises:
           InvalidParameters: an unknown name, a value outside its parameter, a missing active one without ``fill``.
@@ -247,7 +250,9 @@ class Space(Layout):
         return host.encode_host(self, params, fill)
 
     def encode_some(self, params: HP) -> np.ndarray:
-        """Unit row ``float64[d]`` of some host values, NaN where nothing is given (conditions bring their parents).
+        """Unit row ``float64[d]`` of some host values, NaN where nothing is given.
+
+        Parents of a conditional value are set so that its condition holds.
 
         Raises:
           InvalidParameters: an unknown name, a value outside its parameter, or one whose condition does not hold.
@@ -259,7 +264,7 @@ class Space(Layout):
         return host.encode_some(self, params)
 
     def validate(self, params: HP) -> None:
-        """Raise `InvalidParameters` unless ``params`` is a complete point of the space that meets its constraints."""
+        """Raises `InvalidParameters` unless ``params`` is a complete point of the space that meets its constraints."""
         host.validate_host(self, params)
 
     def flat(self, params: HP) -> dict[str, Any]:
@@ -269,17 +274,17 @@ class Space(Layout):
     # -- storage --------------------------------------------------------------------------------------------
 
     def to_json(self) -> str:
-        """The space as JSON text, by which storage knows it again."""
+        """The space as JSON text, which studies store and compare."""
         return stored.space_to_json(self)
 
     @classmethod
     def from_json(cls, text: str, constraints: Sequence[Constraint] = (), *, named: bool = False) -> Space:
-        """The space that `to_json` wrote; its constraint functions have to be given again.
+        """The space from the text of `to_json`; its constraint functions have to be passed again.
 
         Args:
-          text: what `to_json` wrote.
+          text: from `to_json`.
           constraints: as many functions as the space had.
-          named: choices that JSON cannot hold (functions, classes) stand there by name, for those who only read.
+          named: represent choices that JSON cannot hold (functions, classes) by placeholders with their name.
 
         Raises:
           InvalidSpace: not such a text, an opaque choice, or another number of constraints.
@@ -295,5 +300,5 @@ class Space(Layout):
         return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
 
     def diff(self, other: Space) -> list[str]:
-        """What differs in ``other``, a sentence each; empty if nothing does."""
+        """The differences to ``other``, a sentence each; empty if there are none."""
         return stored.differences(self, other)

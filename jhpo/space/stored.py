@@ -1,4 +1,4 @@
-"""The JSON form of a space, by which a study knows it again, and what differs between two of them."""
+"""The JSON form of a space, and the differences between two spaces."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from jhpo.space.layout import Layout
 from jhpo.space.listed import Choice, Ordinal
 from jhpo.space.parameters import Float, Int, Parameter
 
-Json = Any  # what `json.loads` gives
+Json = Any  # a result of `json.loads`
 VERSION = 1
 
 KINDS: dict[str, type[Parameter]] = {"Float": Float, "Int": Int, "Choice": Choice, "Ordinal": Ordinal}
 
 
 def parameter_from_json(data: dict[str, Any], named: bool = False) -> Parameter:
-    """The parameter that `Parameter.to_json` described.
+    """The parameter from the result of `Parameter.to_json`.
 
     Args:
-      data: what `to_json` gave.
-      named: choices that are no plain values become their names, for those who only read.
+      data: from `to_json`.
+      named: represent choices that are not plain values by placeholders with their name.
 
     Raises:
-      InvalidSpace: an unknown type, or a choice that is no plain value.
+      InvalidSpace: an unknown type, or a choice that is not a plain value.
 
     >>> parameter_from_json(Int(1, 9, log=True).to_json()).key == Int(1, 9, log=True).key
     True
@@ -55,8 +55,8 @@ def tree_from_json(text: str, constraints: int, named: bool) -> Tree:
     """The tree of parameters of a stored space, see `Space.from_json`.
 
     Args:
-      text: what `space_to_json` wrote.
-      constraints: how many constraint functions are given for it.
+      text: from `space_to_json`.
+      constraints: number of constraint functions that are given.
       named: see `parameter_from_json`.
     """
     try:
