@@ -1,4 +1,4 @@
-"""Hypergradients: how an estimator is chosen and checked, the estimators themselves, and online tuning.
+"""Hypergradients: the choice and the checks of an estimator, the estimators, and online tuning.
 
 May import `training`, `space`, the base modules and kernels.
 """

@@ -1,7 +1,7 @@
-"""One call of `jhpo.hypergrad`, its arguments checked: choose a method, estimate, judge by what the estimate shows.
+"""One call of `jhpo.hypergrad` with checked arguments: choose a method, estimate, and judge the estimate.
 
-The estimate comes first. The norms over time that it computes beside the gradient tell whether the training was sound
-enough for it; only where they leave doubts does a probe train once more, with a tangent of its own. What it finds is
+The estimate comes first. The norms over time, computed along with the gradient, show whether the training is stable
+enough for the method. Only if they are suspicious does a probe train once more, carrying a tangent. Its finding is
 remembered for trainables of the same structure, so that a loop over hyperparameters pays for it once.
 """
 
@@ -26,13 +26,13 @@ from jhpo.training.tracing import objective_errors
 from jhpo.training.trainable import Trainable
 from jhpo.training.values import without
 
-# Growth of the norms up to which a training is sound whatever else is unknown. That of reverse mode is the exponent;
-# forward mode's may be up to two or three less, see `jhpo.kernels.lyapunov.forward_growth`.
+# Growth of the norms up to which a training is stable without a probe. In reverse mode it is the exponent itself; in
+# forward mode it may be two or three less, see `jhpo.kernels.lyapunov.forward_growth`.
 SURELY = {"reverse": TRUSTED, "truncated": TRUSTED, "forward": TRUSTED / 2}
 
 
 class Call(NamedTuple):
-    """What was asked for, beside the method."""
+    """The arguments of a call, without the method."""
 
     trainable: Trainable
     hp: HP
@@ -41,7 +41,7 @@ class Call(NamedTuple):
     experience: Experience
     limit: int  # bytes of temporary memory
     levels: int | None  # of rematerialisation; None for the fewest that fit
-    check: bool  # probe where norms leave doubts
+    check: bool  # probe if the norms are suspicious
 
 
 class Fit(NamedTuple):
@@ -49,18 +49,18 @@ class Fit(NamedTuple):
 
     spec: Spec
     why: str
-    measured: int | None = None  # temporary bytes of the compiled program, None where the backend does not tell
+    measured: int | None = None  # temporary bytes of the compiled program, None if the backend does not report them
 
 
 class Trial(NamedTuple):
-    """An estimate, not yet judged."""
+    """An estimate that has not been checked."""
 
     fit: Fit
     out: Estimate
 
 
 def automatic(call: Call, spec: Spec) -> Hypergradient:
-    """The estimate by the method that fits what is known of the training."""
+    """The estimate by ``method="auto"``."""
     past = call.experience
     found = probed(call, spec) if past.chaotic and call.facts.forward_step else Findings()
     trial = tried(call, choose(call.facts, spec, found, past.vain is None))
@@ -79,7 +79,7 @@ def automatic(call: Call, spec: Spec) -> Hypergradient:
 
 
 def asked(call: Call, spec: Spec) -> Hypergradient:
-    """The estimate by a method that was asked for."""
+    """The estimate by the requested method."""
     trial = tried(call, Choice(spec, "asked for"))
     return judged(call, trial, examined(call, spec, trial))
 
@@ -96,7 +96,7 @@ def tried(call: Call, choice: Choice) -> Trial:
 
 
 def examined(call: Call, spec: Spec, trial: Trial) -> Findings:
-    """What the norms over time tell of the training; what a probe tells, where they leave doubts.
+    """The chaos exponent from the norms over time, or from a probe if they are suspicious.
 
     Raises:
       UnusableGradient: see `probed`.
@@ -117,7 +117,7 @@ def examined(call: Call, spec: Spec, trial: Trial) -> Findings:
 
 
 def probed(call: Call, spec: Spec) -> Findings:
-    """The chaos exponent by a tangent of its own.
+    """The chaos exponent from a training that carries a tangent.
 
     Raises:
       UnusableGradient: the training fails, or has no derivative and the method is "auto".
@@ -138,13 +138,13 @@ def probed(call: Call, spec: Spec) -> Findings:
     return Findings(
         exponent=float(found.exponent),
         growth=growth,
-        # a method that was asked for may get around it: reverse mode where the bad part has no weight
+        # a requested method may avoid it: in reverse mode the bad part may have a zero cotangent
         broken=int(failed[0]) + 1 if failed.size else None,
     )
 
 
 def judged(call: Call, trial: Trial, found: Findings, notes: tuple[str, ...] = ()) -> Hypergradient:
-    """The estimate with its diagnostics: ``notes``, and the doubts about it.
+    """The checked estimate with its diagnostics, which hold ``notes`` and the doubts about it.
 
     Raises:
       UnusableGradient: the training failed, or the gradient is not finite.
@@ -156,20 +156,20 @@ def judged(call: Call, trial: Trial, found: Findings, notes: tuple[str, ...] = (
 
 
 def with_norms(call: Call, spec: Spec) -> Spec:
-    """With the norms over time, where the method has them."""
+    """The spec with ``norms`` set if the method computes norms over time."""
     return spec._replace(norms=spec.method in SURELY and call.facts.steps > 0)
 
 
 def levels_open(call: Call, spec: Spec) -> tuple[int, ...]:
-    """Levels of rematerialisation that come into question."""
+    """The levels of rematerialisation to try."""
     if spec.method not in ("reverse", "truncated") or call.levels is not None or call.facts.steps == 0:
         return (spec.levels,)
-    # with `mixed_grad` in the steps, one level costs less memory than none and no more time
+    # if the steps use `mixed_grad`, one level needs less memory than none and no more time
     return LEVELS[1:] if call.facts.gradients else LEVELS
 
 
 def _in_vain(out: Estimate) -> str | None:
-    """Why implicit gradients are no use here; "" where training has not converged, None if they are."""
+    """Why implicit gradients cannot be used here; "" if training has not converged, None if they can."""
     assert out.stationary is not None
     if not float(out.stationary) <= CONVERGED:
         return ""
@@ -177,7 +177,7 @@ def _in_vain(out: Estimate) -> str | None:
 
 
 def _fitted(call: Call, choice: Choice) -> tuple[Fit, Executable]:
-    """The fewest levels whose program fits the memory, and the program."""
+    """The spec with the fewest levels whose program fits the memory, and the compiled program."""
     spec, why = with_norms(call, choice.spec), choice.why
     candidates = levels_open(call, spec)
     tried: list[tuple[int, str]] = []
@@ -200,7 +200,7 @@ def _fitted(call: Call, choice: Choice) -> tuple[Fit, Executable]:
 
 
 def too_large(call: Call, spec: Spec, tried: list[tuple[int, str]], listed: bool) -> InvalidArgument:
-    """The error for a memory limit that nothing fits."""
+    """The error for a memory limit that no number of levels fits."""
     every = f" ({', '.join(text for _, text in tried)})" if listed else ""
     return InvalidArgument(
         f"memory: expected at least {min(tried)[0]} bytes for method {spec.method!r}{every}, got {call.limit}; "

@@ -1,4 +1,4 @@
-"""Bad input of `jhpo.hypergrad`: said before anything is compiled, with what to do instead."""
+"""Checks of the arguments of `jhpo.hypergrad` before anything is compiled; the errors say what to do instead."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from jhpo.kernels.internals import is_traced
 from jhpo.training.values import hold, is_integer, is_number, release
 
 _METHODS = ("auto", *(m for m in METHODS if m != "autodiff"))
-# Which methods take which option: one given to another method is an error, not ignored.
+# The methods that take each option; an option for another method is an error.
 _OPTIONS = {
     "levels": ("auto", "reverse", "truncated"),
     "window": ("truncated", "pes", "es_single"),
@@ -32,7 +32,7 @@ _OPTIONS = {
 
 
 def checked_options(method: str, given: dict[str, Any]) -> dict[str, Any]:
-    """The options of a method, each of them checked."""
+    """The options of a method after checking each of them."""
     if method not in _METHODS:
         raise invalid("method", f"one of {_METHODS}", method)
     for name, value in given.items():
@@ -51,9 +51,9 @@ def checked_options(method: str, given: dict[str, Any]) -> dict[str, Any]:
 
 
 def checked_hp(hp: HP) -> HP:
-    """Numbers as arrays with types of their own (a weak type would compile everything again).
+    """Hyperparameters with numbers as strongly typed arrays (a weak type would recompile everything).
 
-    Python's integers stay as they are; what is no number is held, as a part of the program.
+    Python integers stay; leaves that are not numbers become static.
     """
 
     def leaf(name: str, x: Any) -> Any:
@@ -73,13 +73,13 @@ def checked_hp(hp: HP) -> HP:
 
 
 def held_integers(hp: HP, chosen: tuple[bool, ...]) -> tuple[HP, tuple[bool, ...]]:
-    """Python's integers that are not differentiated as parts of the program, and the choice among what is left."""
+    """Hyperparameters with Python integers made static, and ``chosen`` for the remaining leaves."""
     left = tuple(c for c, leaf in zip(chosen, jax.tree.leaves(hp)) if not is_integer(leaf))
     return hold(hp, is_integer), left
 
 
 def checked_key(key: Any) -> jax.Array:
-    """The key, if it is a typed one."""
+    """The key, if it is a typed scalar key; raises otherwise."""
     typed = isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
     if not typed or key.shape != ():
         raise invalid("key", "a key as jax.random.key(0) makes it", key)
@@ -87,7 +87,7 @@ def checked_key(key: Any) -> jax.Array:
 
 
 def chosen_leaves(hp: HP, wrt: Sequence[str] | None) -> tuple[bool, ...]:
-    """Which leaves are differentiated."""
+    """For each leaf of hp, whether it is differentiated."""
     names, leaves = names_of(hp), jax.tree.leaves(hp)
     if wrt is None:
         wanted = [True] * len(names)
@@ -106,7 +106,7 @@ def chosen_leaves(hp: HP, wrt: Sequence[str] | None) -> tuple[bool, ...]:
 
 
 def check_facts(facts: Facts, spec: Spec) -> None:
-    """What the traced program says against the method, before anything is compiled."""
+    """Raises if the jaxpr of the training rules out the method."""
     if spec.method in ("pes", "es_single"):
         if spec.window and facts.steps % spec.window:
             raise invalid("window", f"a divisor of the {facts.steps} steps", spec.window)

@@ -1,4 +1,4 @@
-"""Which hyperparameters reach a result, and which reach it through a derivative: read off the traced program."""
+"""Which hyperparameters a result depends on, and on which differentiably, from the jaxpr."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _used(fun: Callable[..., Any], leaves: list[Any]) -> list[bool]:
 
 
 def reaches(fun: Callable[[HP], Any], hp: HP) -> list[bool]:
-    """For every leaf of hp: the result depends on it. Traces ``fun``, computes nothing.
+    """For each leaf of hp, whether the result depends on it. Traces ``fun`` without computing anything.
 
     >>> reaches(lambda hp: hp["a"] * 2.0, {"a": 1.0, "b": 2.0})
     [True, False]
@@ -42,14 +42,14 @@ def reaches(fun: Callable[[HP], Any], hp: HP) -> list[bool]:
 
 
 class Derivative(NamedTuple):
-    """What a function's derivative is made of."""
+    """How a function can be differentiated."""
 
-    forward: bool  # forward mode knows it: no `jax.custom_vjp` stands in the way
-    smooth: list[bool]  # for every floating leaf: some path to the result has a derivative (a sign has none)
+    forward: bool  # forward mode works: there is no `jax.custom_vjp`
+    smooth: list[bool]  # for each floating-point leaf, whether a path to the result has a derivative (a sign has none)
 
 
 def derivative(fun: Callable[[HP], Any], hp: HP) -> Derivative:
-    """Traces the derivative of ``fun``, computes nothing; without forward mode ``fun`` has to return a scalar.
+    """Traces the derivative of ``fun`` without computing anything; without forward mode ``fun`` must return a scalar.
 
     >>> import jax.numpy as jnp
     >>> derivative(lambda hp: jnp.sign(hp["a"]) * hp["b"], {"a": 1.0, "b": 2.0})
@@ -62,7 +62,7 @@ def derivative(fun: Callable[[HP], Any], hp: HP) -> Derivative:
 
 
 def has_forward_mode(fun: Callable[[HP], Any], hp: HP) -> bool:
-    """`Derivative.forward` alone, for a function of any results."""
+    """`Derivative.forward`, for a function with any results."""
     return _is_forward(_tangents(fun, hp))
 
 
@@ -76,7 +76,7 @@ def _tangents(fun: Callable[[HP], Any], hp: HP) -> Jaxpr:
 
 
 def _is_forward(program: Jaxpr) -> bool:
-    # a backward rule that forward mode met is left in the program as this operation, which cannot be compiled
+    # forward mode leaves a `jax.custom_vjp` in the jaxpr as this primitive, which cannot be compiled
     return all(eqn.primitive.name != NO_FORWARD for eqn in equations(program))
 
 

@@ -1,4 +1,4 @@
-"""Hypergradient estimators on any Trainable, as pure functions: the layer between the kernels and `jhpo.hypergrad`."""
+"""Hypergradient estimators for any Trainable, as pure functions between the kernels and `jhpo.hypergrad`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,16 @@ from jhpo.training.trainable import ImplicitTrainable, State, Trainable
 
 @relaxed
 def estimate(trainable: Trainable, hp: HP, key: jax.Array, spec: Spec) -> Estimate:
-    """Value and gradient of one training by ``spec``; traceable under jit, scan and vmap.
+    """Value and gradient of one training, estimated as ``spec`` says; traceable under jit, scan and vmap.
+
+    Args:
+      trainable: see `jhpo.as_trainable`.
+      hp: hyperparameters, a pytree of numbers and arrays.
+      key: ``key[]`` of the training.
+      spec: the method and its options, static.
+
+    Returns:
+      An `Estimate`: value ``float[]``, grad (a tree like hp), and what the method knows about them.
 
     Raises:
       InvalidArgument: a method or solver that does not exist, or that this trainable does not support.
@@ -80,7 +89,7 @@ def _forward(run: Training, hp: HP, spec: Spec) -> Estimate:
 
 
 def _averaged(trainable: Trainable, hp: HP, key: jax.Array, spec: Spec) -> Estimate:
-    """Mean over keys of gradients clipped to the median norm; the value is that of the key itself."""
+    """Mean over keys of gradients clipped to their median norm; the value is that of ``key``."""
     single = spec._replace(seeds=1)
     others = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(1, spec.seeds, dtype=jnp.uint32))
     data = jnp.concatenate([jax.random.key_data(key)[None], jax.random.key_data(others)])
@@ -113,12 +122,12 @@ def _perturbed(run: Training, hp: HP, key: jax.Array, spec: Spec) -> Estimate:
     noise = jax.random.fold_in(key, jnp.uint32(0x5EED))
 
     def step(hp: HP, state: State, t: jax.Array) -> State:
-        # the kernel starts every pair at one state: the first step puts in the one that the pair's own hp makes
+        # the kernel starts all pairs at one state: the first step replaces it by that of the pair's perturbed hp
         state = jax.lax.cond(t == 0, lambda s: run.init(hp), lambda s: s, state)
         return run.step(hp, state, t) if run.steps else state
 
     steps, window = (run.steps, window) if run.steps else (1, 1)
-    weights = jnp.zeros((steps // window,), flat.dtype).at[-1].set(1.0)  # the evaluation at the end is what counts
+    weights = jnp.zeros((steps // window,), flat.dtype).at[-1].set(1.0)  # only the final evaluation counts
     _, grad, error = perturbed_gradient(
         step,
         lambda hp, state, t: run.evaluate(hp, state),
@@ -170,12 +179,12 @@ def _implicit(trainable: Trainable, run: Training, hp: HP, key: jax.Array, spec:
 
 
 def loss_slope(trainable: ImplicitTrainable, hp: HP, state: State) -> jax.Array:
-    """``float[]``: |grad of train_loss| in the parameters of a state."""
+    """``float[]``: norm of the gradient of train_loss with respect to the parameters of a state."""
     slope = jax.grad(lambda params: trainable.train_loss(hp, params))(trainable.params(state))
     return trees.norm(trees.split_floats(slope)[0])
 
 
 @programs("spec")
 def estimate_program(trainable: Trainable, hp: HP, key: jax.Array, spec: Spec) -> Estimate:
-    """`estimate` as one compiled program for each spec and structure."""
+    """`estimate`, compiled once per spec and structure of its arguments."""
     return estimate(trainable, hp, key, spec)

@@ -1,4 +1,4 @@
-"""What is known of a trainable before its hypergradient is computed, read off its traced program; remembered."""
+"""Facts about a trainable, read from its jaxpr before its hypergradient is computed, and remembered."""
 
 from __future__ import annotations
 
@@ -23,36 +23,36 @@ from jhpo.training.trainable import State, Trainable
 
 
 class Facts(NamedTuple):
-    """Read off the traced program; nothing is computed."""
+    """Properties of a training, read from its jaxpr without computing anything."""
 
     names: tuple[str, ...]  # of the leaves to differentiate
-    size: int  # k, how many numbers they hold
+    size: int  # k, the number of scalars in them
     steps: int  # T
-    used: tuple[bool, ...]  # the leaf reaches the result at all
-    smooth: tuple[bool, ...]  # ... on a path that has a derivative
-    in_loss: tuple[bool, ...]  # ... through train_loss or the evaluation alone; all False without train_loss
-    implicit: bool  # the trainable offers what implicit gradients need
-    forward: bool  # the whole training has a derivative in forward mode (no custom_vjp)
-    forward_step: bool  # ... and so has a step, which is what the chaos exponent takes
-    random: bool  # the key reaches the result
+    used: tuple[bool, ...]  # the result depends on the leaf
+    smooth: tuple[bool, ...]  # ... on a differentiable path
+    in_loss: tuple[bool, ...]  # ... through train_loss or the evaluation itself; all False without train_loss
+    implicit: bool  # the trainable supports implicit gradients
+    forward: bool  # the whole training can be differentiated in forward mode (no custom_vjp)
+    forward_step: bool  # the steps can, which is all that the chaos exponent needs
+    random: bool  # the result depends on the key
     state: int  # S, bytes of a training state
     params: int  # bytes of the trained parameters (0 unless implicit)
-    residuals: int  # bytes one step keeps for its backward pass
-    gradients: int  # bytes of a step's inner gradients, which rematerialisation keeps (see `jhpo.kernels.mixed`)
+    residuals: int  # bytes that one step saves for its backward pass
+    gradients: int  # bytes of a step's inner gradients, which rematerialisation saves (see `jhpo.kernels.mixed`)
 
 
 @dataclasses.dataclass
 class Experience:
-    """What earlier calls found out by computing, for a trainable of this structure and other numbers in it."""
+    """What earlier calls measured for trainables of the same structure, with other numbers in them."""
 
-    # by method: growth read off the norms over that which a tangent of its own had, where both were measured
+    # by method: how much the growth of the norms exceeded the exponent of a probe, where both were measured
     excess: dict[str, float] = dataclasses.field(default_factory=dict)
-    chaotic: bool = False  # the last one was
-    vain: str | None = None  # why implicit gradients were no use; "" if training has not converged
+    chaotic: bool = False  # the last training was
+    vain: str | None = None  # why implicit gradients failed; "" if training had not converged
 
 
 class Known(NamedTuple):
-    """All that is known of a trainable."""
+    """Facts and experience of a trainable."""
 
     facts: Facts
     experience: Experience
@@ -62,10 +62,10 @@ _KNOWN: OrderedDict[Any, Known] = OrderedDict()
 
 
 def known(trainable: Trainable, hp: HP, key: jax.Array, spec: Spec) -> Known:
-    """Facts of a trainable and experience with it, remembered by the structure of the arguments.
+    """Facts about a trainable and experience with it, remembered by the structure of the arguments.
 
     Raises:
-      InvalidArgument: the trainable cannot be traced, or its evaluation is no real scalar.
+      InvalidArgument: the trainable cannot be traced, or its evaluation is not a real scalar.
     """
     with weakly():
         leaves, treedef = jax.tree.flatten((trainable, hp, key))
@@ -81,7 +81,7 @@ def known(trainable: Trainable, hp: HP, key: jax.Array, spec: Spec) -> Known:
 
 
 def facts_of(trainable: Trainable, hp: HP, key: jax.Array, spec: Spec) -> Facts:
-    """The facts alone; see `known`."""
+    """The facts only; see `known`."""
     return known(trainable, hp, key, spec).facts
 
 
@@ -108,7 +108,7 @@ def _read(trainable: Trainable, hp: HP, key: jax.Array, spec: Spec) -> Facts:
         params = trees.num_bytes(like)
         zeros = functools.partial(jax.tree.map, lambda x: jnp.zeros(x.shape, x.dtype))
         loss = derivative(lambda hp: part.train_loss(hp, zeros(like)), start).smooth
-        # the state is made from the fixed hyperparameters: what counts is the evaluation's own use of them
+        # the state comes from fixed hyperparameters: this is the direct dependence of the evaluation on hp
         direct = derivative(lambda hp: run.evaluate(hp, run.init(start)), start).smooth
         in_loss = tuple(a or b for a, b in zip(loss, direct))
     return Facts(
@@ -131,7 +131,7 @@ def _read(trainable: Trainable, hp: HP, key: jax.Array, spec: Spec) -> Facts:
 
 
 def _residual_bytes(run: Training, hp: HP) -> int:
-    """Bytes one step's backward pass needs beside the hyperparameters and the data."""
+    """Bytes of the residuals of one step, without hyperparameters and data."""
     shapes = jax.eval_shape(run.init, hp)
     floats = [i for i, x in enumerate(jax.tree.leaves(shapes)) if trees.is_float(x)]
     t = jax.ShapeDtypeStruct((), jnp.int32)

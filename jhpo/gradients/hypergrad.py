@@ -1,4 +1,4 @@
-"""`hypergrad`: the gradient of a training's result with respect to its hyperparameters, with the right method."""
+"""`hypergrad`: the gradient of the result of a training with respect to its hyperparameters."""
 
 from __future__ import annotations
 
@@ -46,60 +46,61 @@ def hypergrad(
 ) -> Hypergradient:
     """Value of a training and its gradient with respect to the hyperparameters.
 
-    With E the evaluation, w_T the state after T steps of ``step`` from ``init``, the gradient is dE(hp, w_T(hp))/dhp.
-    It is exact for every optax transformation that is built from ``hp`` inside the step (as `jhpo.supervised` does).
+    With E the evaluation and w_T the state after T steps of ``step`` from ``init``, the gradient is
+    dE(hp, w_T(hp))/dhp. It is exact for every optax transformation that is built from ``hp`` inside the step (as
+    `jhpo.supervised` does).
 
-    Methods, their time in trainings, and memory (S the bytes of a state, k how many hyperparameters):
+    Methods, with their time in trainings and their memory (S the bytes of a state, k the number of scalars in hp):
 
     - "forward": 1 + (1..2) k; (1 + k) S, at most nine states. Exact. For one or two hyperparameters.
-    - "reverse": about 3 with one level, 1 more for each further one; T gradients and 2 T^(1/2) S with ``levels=1`` (T S
-      where the step does not use `mixed_grad`), about L T^(1/L) S with L, T (S + residuals) with ``levels=0``.
-    - "truncated": the last ``window`` steps alone. Cheap and biased towards small rates.
-    - "implicit": at the optimum of ``train_loss``; no unroll is kept. Only for hyperparameters of the loss.
-    - "pes", "es_single": 2 ``pairs`` trainings; a gradient of the smoothed loss, also where training is chaotic.
-    - "auto": implicit if all hyperparameters act through the loss and training turns out to have converged; otherwise
-      forward mode for k <= 2 and reverse mode with the fewest levels that fit ``memory`` beyond. Where the chaos
-      exponent Lambda turns out to exceed 5, then up to 15 the same over 8 seeds, clipped to the median norm and
-      averaged; beyond, "pes" (or, for more than 64 hyperparameters, "truncated").
+    - "reverse": about 3 with one level, 1 more for each further level; T gradients and 2 T^(1/2) S with ``levels=1``
+      (T S if the step does not use `mixed_grad`), about L T^(1/L) S with L levels, T (S + residuals) with ``levels=0``.
+    - "truncated": only the last ``window`` steps. Cheap, and biased towards small learning rates.
+    - "implicit": at the optimum of ``train_loss``, without an unroll. Only for hyperparameters of the loss.
+    - "pes", "es_single": 2 ``pairs`` trainings; a gradient of the smoothed loss, even if training is chaotic.
+    - "auto": implicit if all hyperparameters act through the loss and training has converged; otherwise forward mode
+      for k <= 2, and reverse mode with the fewest levels that fit ``memory`` beyond that. If the chaos exponent Lambda
+      is between 5 and 15, the same over 8 seeds, clipped to the median norm and averaged; above 15 "pes" (or
+      "truncated" for more than 64 hyperparameters).
 
-    Lambda is read off norms that come with the gradient. Where they leave doubts, training runs once more with a
-    tangent (about two trainings' time); what that finds is remembered for trainables of the same structure, and asked
-    for again only when the norms have grown since.
+    Lambda is estimated from norms that come with the gradient. If they are suspicious, training runs once more with a
+    tangent, which takes about two trainings. The finding is remembered for trainables of the same structure, and
+    measured again only after the norms have grown.
 
-    Within jit, scan, vmap or any program of your own (``hp``, ``key`` or the trainable's arrays are traced), "auto"
-    takes the training for sound, as there are no numbers to decide by: forward for k <= 2, else reverse, with levels by
-    the memory expected. What types, shapes and the traced program tell is checked all the same; that numbers are finite
-    is not: a failed training gives NaN. Look at ``diagnostics.exponent``, which the program may return.
+    Inside jit, scan or vmap (if ``hp``, ``key`` or the trainable's arrays are traced) there are no values to decide by:
+    "auto" assumes a stable training and uses forward mode for k <= 2, else reverse mode with levels by the expected
+    memory. Types, shapes and the jaxpr are checked as usual; values are not: a failed training gives NaN. Your program
+    may return ``diagnostics.exponent``.
 
     Args:
       trainable: a trainable or plain objective (see `jhpo.as_trainable`).
-      hp: a pytree of numbers and arrays. Names, functions, True and False in it, and integers that ``wrt`` leaves out,
-        reach the trainable as they are.
-      key: ``key[]``, from which everything random follows.
+      hp: a pytree of numbers and arrays. Strings, functions, bools, and Python integers that ``wrt`` leaves out, are
+        static: the trainable gets them as they are.
+      key: ``key[]``, which determines everything random.
       method: one of the above.
       wrt: names of the leaves to differentiate, such as ``["lr", "schedule"]`` (dotted for nested trees); the others
-        are held fixed and get zeros (None if they are no numbers). None for all numbers.
-      memory: bytes of temporary memory the program may use; what the device reports as free if None.
-      horizon: share of the training, in (0, 1].
+        are held fixed and get zeros (None if they are not numbers). None for all numbers.
+      memory: bytes of temporary memory that the program may use; the device's free memory if None.
+      horizon: fraction of the training steps to run, in (0, 1].
       metric: which metric to differentiate if the evaluation returns several.
-      check: train once more where the norms leave doubts, also for a method that was asked for.
+      check: train once more if the norms are suspicious, for a requested method too.
       levels: of rematerialisation; the fewest that fit if None.
-      window: steps; has to divide the training's steps for "pes" and "es_single" (default there: all steps).
+      window: number of steps; has to divide the training's steps for "pes" and "es_single" (default there: all steps).
       solver: "cg" (default), "neumann" or "nystrom".
       iterations: Hessian products of cg (20) and neumann, rank of nystrom.
       damping: added to the Hessian's diagonal.
       pairs: antithetic pairs (32).
       sigma: standard deviation of the perturbations relative to each hyperparameter (0.02; absolute where it is 0).
-      seeds: gradients of so many keys are clipped and averaged; the value is that of ``key``.
+      seeds: number of keys whose gradients are clipped and averaged; the value is that of ``key``.
 
     Returns:
       A `Hypergradient`: value ``float[]``, grad (a tree like hp), diagnostics (print them).
 
     Raises:
-      InvalidArgument: before anything runs: an integer leaf or one without a derivative, an evaluation that is no
+      InvalidArgument: before anything runs: an integer leaf or one without a derivative, an evaluation that is not a
         scalar or has no derivative, implicit gradients of hyperparameters that act only through the optimiser or the
-        initialisation (they are named), options that do not belong to the method, a limit that nothing fits.
-      UnusableGradient: training became NaN, or the gradient did.
+        initialisation (they are named), options of another method, a memory limit that cannot be met.
+      UnusableGradient: the training or the gradient is not finite.
 
     Sources: Griewank (1992) and Chen et al. (2016) for rematerialisation; Kemaev et al. (2025) for mixed mode;
     Franceschi et al. (2017) for forward mode; Lorraine, Vicol, Duvenaud (2020) for implicit gradients; Vicol, Metz,

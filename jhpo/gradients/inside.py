@@ -1,4 +1,4 @@
-"""`jhpo.hypergrad` within a program of the user's own (jit, scan, vmap): decided by shapes, as there are no numbers."""
+"""`jhpo.hypergrad` while it is traced (inside jit, scan or vmap): decisions by shapes, as there are no values."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from jhpo.training.values import without
 def inside(call: Call, spec: Spec) -> Hypergradient:
     """The estimate as a part of the program that is being traced.
 
-    "auto" takes the training for sound. Nothing is measured beforehand and nothing raised afterwards: a training that
-    failed gives NaN, and the exponent in the diagnostics is a traced number.
+    "auto" assumes a stable training. Nothing is measured beforehand and nothing raised afterwards: a failed training
+    gives NaN, and the exponent in the diagnostics is a traced number.
 
     Raises:
-      InvalidArgument: the memory that the method should need is beyond the limit.
+      InvalidArgument: the expected memory of the method exceeds the limit.
     """
     choice = Choice(spec, "asked for")
     if spec.method == "auto":
@@ -32,7 +32,7 @@ def inside(call: Call, spec: Spec) -> Hypergradient:
 
 
 def _fitted(call: Call, choice: Choice) -> Fit:
-    """The fewest levels that should fit the memory."""
+    """The fewest levels whose expected memory is within the limit."""
     spec = with_norms(call, choice.spec)
     candidates = [spec._replace(levels=levels) for levels in levels_open(call, spec)]
     sizes = [expected_bytes(call.facts, s) for s in candidates]

@@ -1,4 +1,4 @@
-"""Hyperparameters that adapt while the training runs: one training, a gradient after every few steps."""
+"""Online tuning: hyperparameters that are updated during a single training."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 
 
 class OnlineTuning(NamedTuple):
-    """A training whose hyperparameters moved with it; W = steps // window."""
+    """Result of `online_tune`; W = steps // window."""
 
     value: jax.Array  # float[], the evaluation at the end
     hp: HP  # the hyperparameters at the end
     state: State  # the trained state
     values: jax.Array  # float[W], the loss after each window
-    path: HP  # like hp with a leading axis W: the values each window was trained with
+    path: HP  # like hp with a leading axis W: the hyperparameters of each window
 
 
 @without_switches
@@ -51,24 +51,27 @@ def online_tune(
     horizon: float = 1.0,
     metric: str | None = None,
 ) -> OnlineTuning:
-    """Train once, and move the hyperparameters after every ``window`` steps by the gradient through these steps.
+    """Train once, and update the hyperparameters after every ``window`` steps with the gradient through these steps.
 
-    Costs one training and, for each window, a gradient of the loss; no search. The gradient is greedy: it sees
-    ``window`` steps ahead, so rates recover from a bad start but end lower than the best constant ones. Tune what
-    matters at the end of training (a schedule, weight decay) with `hypergrad` instead.
+    Costs one training and, for each window, a gradient of the loss; no search. The gradient is greedy: it looks
+    ``window`` steps ahead, so learning rates recover from a bad start but end up below the best constant ones. Tune
+    what matters at the end of training (a schedule, weight decay) with `hypergrad` instead.
 
     Args:
       trainable: a trainable with at least one step.
-      hp: where the hyperparameters start; leaves that are no floats stay.
+      hp: initial hyperparameters; leaves that are not floats stay fixed.
       key: ``key[]`` of the training.
-      outer: the optax transformation that moves them; ``optax.adam(0.02)`` if None and there is a space.
-      space: move in its unit coordinates, through its scales and within its bounds; in hp's own numbers if None.
-      window: steps between two moves; divides the steps.
-      loss: ``loss(hp, state, t) -> float[]`` that is to fall; the evaluation if None (a smaller one costs less).
+      outer: the optax transformation that updates them; ``optax.adam(0.02)`` if None and there is a space.
+      space: update in its unit coordinates, on its scales and within its bounds; in the values of hp if None.
+      window: steps between two updates; divides the steps.
+      loss: ``loss(hp, state, t) -> float[]`` to minimise; the evaluation if None (a cheaper one saves time).
       horizon, metric: see `hypergrad`.
 
+    Returns:
+      An `OnlineTuning` with the final value, hyperparameters and state, and their path.
+
     Raises:
-      InvalidArgument: an argument that cannot work; it is named, before anything is compiled.
+      InvalidArgument: an invalid argument; it is named before anything is compiled.
 
     Source: Baydin, Cornish, Rubio, Schmidt, Wood, "Online learning rate adaptation with hypergradient descent" (2018).
 
@@ -117,7 +120,7 @@ def _of_space(space: Space, hp: HP) -> tuple[jax.Array, dict[str, Any]]:
     """Unit coordinates of the hyperparameters, and the values of the static ones.
 
     Raises:
-      InvalidArgument: they are no point of the space.
+      InvalidArgument: they are not a point of the space.
     """
     plain = release(hp)
     try:
@@ -143,7 +146,7 @@ def _released(loss: Callable[..., Any]) -> Callable[..., Any]:
 
 @functools.cache
 def _default() -> optax.GradientTransformation:
-    """One object, so that equal calls share a program."""
+    """The same object in every call, so that equal calls share a program."""
     import optax  # late: it takes longer to import than all of jhpo
 
     return optax.adam(0.02)

@@ -1,4 +1,4 @@
-"""The rules by which `auto` chooses a method, and the memory that each one should need."""
+"""The rules of ``method="auto"``, and the expected memory of each method."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from jhpo.gradients.spec import Spec
 from jhpo.kernels.lyapunov import TRUSTED, USABLE
 from jhpo.kernels.unroll import reverse_bytes
 
-# Levels of rematerialisation tried: a fourth one saves memory only from thousands of steps on.
+# Levels of rematerialisation to try; a fourth level saves memory only from thousands of steps on.
 LEVELS = (0, 1, 2, 3, 4)
-# Directions up to which forward mode costs less than reverse mode, and at once in one pass of it.
+# Largest k for which forward mode is cheaper than reverse mode, and the directions computed in one pass.
 FORWARD, CHUNK = 2, 8
-# |gradient of the training loss| over its size at the start below which a training counts as converged.
+# A training has converged if the gradient norm of the training loss falls below this fraction of the initial one.
 CONVERGED = 1e-3
-# Hyperparameters up to which an evolution-strategy estimate is worth its variance.
+# Largest k for which the variance of an evolution-strategy estimate is acceptable.
 PERTURBED = 64
 SEEDS = 8
 
 
 class Findings(NamedTuple):
-    """Measured on the training itself; None where it was not."""
+    """What was measured on the training; None if it was not."""
 
     exponent: float | None = None  # chaos exponent Lambda
     growth: np.ndarray | None = None  # float[T], log of the growth of a small change in every step
@@ -31,7 +31,7 @@ class Findings(NamedTuple):
 
 
 def expected_bytes(facts: Facts, spec: Spec) -> int:
-    """Temporary memory a method should need: states, and what backward passes keep."""
+    """Expected temporary memory of a method in bytes: states, and what is saved for backward passes."""
     state, steps = facts.state, facts.steps
     if spec.method in ("reverse", "truncated"):
         steps = min(spec.window, steps) if spec.method == "truncated" else steps
@@ -47,27 +47,27 @@ def expected_bytes(facts: Facts, spec: Spec) -> int:
 
 
 def trusted_steps(growth: np.ndarray, last: bool) -> int:
-    """How many of the first (or last) steps have an exponent that can be trusted."""
+    """The number of first (or last) steps whose exponent is within `TRUSTED`."""
     sums = np.cumsum(growth[::-1] if last else growth)
     beyond = np.flatnonzero(~(sums <= TRUSTED))
     return int(beyond[0]) if beyond.size else len(growth)
 
 
 class Choice(NamedTuple):
-    """A method, and the reason in words; reverse mode's levels are still open."""
+    """A method and the reason in words; the levels of reverse mode are not chosen yet."""
 
     spec: Spec
     why: str
 
 
 def choose(facts: Facts, spec: Spec, found: Findings, implicit: bool = True) -> Choice:
-    """The rules of ``method="auto"``.
+    """The choice of ``method="auto"``.
 
     Args:
       facts: of the trainable.
-      spec: options already fixed.
-      found: what was measured; a training is taken for sound while its exponent is unknown.
-      implicit: gradients at the optimum come into question.
+      spec: options that the user fixed.
+      found: what was measured; a training counts as stable if its exponent is unknown.
+      implicit: whether implicit gradients may be chosen.
     """
     exponent = 0.0 if found.exponent is None else found.exponent
     if facts.steps == 0:

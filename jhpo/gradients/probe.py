@@ -1,4 +1,4 @@
-"""How chaotic a training is, by a tangent of its own: where the norms of an estimate leave doubts."""
+"""The chaos exponent of a training, from a training that carries a tangent."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from jhpo.training.trainable import State, Trainable
 
 
 class Probe(NamedTuple):
-    """One training with a tangent."""
+    """Result of one training with a tangent."""
 
     value: jax.Array  # float[]
     exponent: jax.Array  # float[], Lambda
@@ -25,7 +25,7 @@ class Probe(NamedTuple):
 
 @relaxed
 def probe(trainable: Trainable, hp: HP, key: jax.Array, spec: Spec) -> Probe:
-    """Chaos exponent and value; about two trainings of time, memory of two states."""
+    """Value and chaos exponent of a training; takes about two trainings of time and two states of memory."""
     if spec.wrt is not None:
         part = Partly(trainable, hp, spec.wrt)
         return probe(part, part.start, key, spec._replace(wrt=None))
@@ -44,5 +44,5 @@ def probe(trainable: Trainable, hp: HP, key: jax.Array, spec: Spec) -> Probe:
 
 @programs("spec")
 def probe_program(trainable: Trainable, hp: HP, key: jax.Array, spec: Spec) -> Probe:
-    """`probe` as one compiled program for each spec and structure."""
+    """`probe`, compiled once per spec and structure of its arguments."""
     return probe(trainable, hp, key, spec)

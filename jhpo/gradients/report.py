@@ -1,4 +1,4 @@
-"""What a hypergradient comes with: how it was computed, why so, and whether it can be trusted."""
+"""The result of `jhpo.hypergrad`, with diagnostics: how it was computed, why, and whether it can be trusted."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from jhpo.kernels.lyapunov import TRUSTED, USABLE
 
 
 class Hypergradient(NamedTuple):
-    """Value and gradient of one training, with what is known about them."""
+    """Value and gradient of one training, with diagnostics."""
 
     value: jax.Array  # float[], the evaluation after training
     grad: HP  # like hp; zeros at leaves that are held fixed
@@ -30,9 +30,9 @@ class Hypergradient(NamedTuple):
 )
 @dataclasses.dataclass(frozen=True)
 class Diagnostics:
-    """How a hypergradient was computed; prints as a few lines. A pytree, which a jitted function may return.
+    """How a hypergradient was computed; prints as a few lines. A pytree that a jitted function may return.
 
-    Within a program of the user's own, numbers are traced arrays.
+    Under tracing the numbers are traced arrays.
 
     Attributes:
       method: "reverse", "forward", "truncated", "implicit", "pes" or "es_single".
@@ -40,20 +40,20 @@ class Diagnostics:
       levels: of rematerialisation (reverse and truncated), else None.
       window: steps of the truncated derivative or of a window of perturbations, else None.
       seeds: gradients that were clipped and averaged.
-      names, size: of the hyperparameters that were differentiated, and how many numbers they hold.
+      names, size: of the hyperparameters that were differentiated, and the number of scalars in them.
       steps: length of the training.
-      exponent: chaos exponent Lambda; 0 where nothing grows, None if it was not measured. Read off the norms over time
-        (see `jhpo.kernels.lyapunov`); by a tangent of its own where these left doubts.
-      growth: ``float[steps]``, of that tangent, log of its growth in every step; None where there was no need.
+      exponent: chaos exponent Lambda; 0 if nothing grows, None if it was not measured. Estimated from the norms over
+        time (see `jhpo.kernels.lyapunov`), or measured with a tangent if these were suspicious.
+      growth: ``float[steps]``, log growth of that tangent in every step; None without such a measurement.
       stationary: gradient norm of the training loss at the end over that at the start (implicit).
-      norms: ``float[steps]``, over time: |dE/dw_t| (reverse, truncated: of the window) or |dw_t/dhp| (forward);
-        of what the evaluation reads of the state, which is not the optimiser's memory.
+      norms: ``float[steps]``, |dE/dw_t| over time (reverse, truncated: of the window) or |dw_t/dhp| (forward), over
+        the leaves of the state that the evaluation reads, without the optimiser state.
       error: standard error of the gradient, like hp (pes, es_single).
-      residual, negative: |H x - v| / |v| of the linear solve, and whether negative curvature was met (implicit).
-      agreement: length of the mean of the seeds' directions, 1 if all are the same (seeds > 1).
+      residual, negative: |H x - v| / |v| of the linear solve, and whether there was negative curvature (implicit).
+      agreement: norm of the mean of the seeds' normalised gradients, 1 if all are equal (seeds > 1).
       state_bytes: size S of a training state.
       memory_expected, memory_measured: temporary bytes by formula, and of the compiled program.
-      memory_limit: bytes it had to fit into.
+      memory_limit: bytes that were allowed.
       notes: warnings and remarks, a sentence each.
     """
 
@@ -81,9 +81,9 @@ class Diagnostics:
 
     @property
     def trusted(self) -> bool | jax.Array:
-        """The estimate may be taken at its word: no note casts doubt on it, and training is not chaotic.
+        """Whether the estimate can be trusted: no note casts doubt on it, and training is not chaotic.
 
-        ``bool[]`` where the exponent is an array, to be used as a condition in the program that it is a part of.
+        ``bool[]`` if the exponent is an array, for example as the condition of a `jnp.where`.
         """
         if self.method in ("pes", "es_single"):
             return not self.notes
@@ -144,14 +144,14 @@ def _some(names: tuple[str, ...]) -> str:
 
 
 def number(x: jax.Array | None) -> Any:
-    """A scalar as Python's number, an array as NumPy's; a traced one stays."""
+    """A scalar as a Python number, an array as a NumPy array; tracers and None are returned as they are."""
     if x is None or is_traced(x):
         return x
     return x.item() if x.ndim == 0 else np.asarray(x)
 
 
 def in_units(size: float) -> str:
-    """Bytes as a person reads them.
+    """A number of bytes in readable units.
 
     >>> in_units(10), in_units(3 * 2**20)
     ('10 B', '3.0 MiB')

@@ -1,4 +1,4 @@
-"""What is asked of an estimator, and what it finds."""
+"""The options and the result of an estimator."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SOLVERS = ("cg", "neumann", "nystrom")
 
 
 class Spec(NamedTuple):
-    """How a gradient is to be estimated: Python values, the structure of a program."""
+    """How a gradient is estimated: static Python values."""
 
     method: str = "reverse"
     levels: int = 0  # rematerialisation levels of reverse and truncated
@@ -25,19 +25,19 @@ class Spec(NamedTuple):
     pairs: int = 32  # antithetic pairs of pes and es_single
     sigma: float = 0.02  # their noise, relative to each hyperparameter (absolute where it is zero)
     norms: bool = False  # reverse, truncated, forward: also norms over time
-    seeds: int = 1  # gradients of so many keys, clipped to the median norm and averaged
+    seeds: int = 1  # number of keys whose gradients are clipped to the median norm and averaged
     wrt: tuple[bool, ...] | None = None  # leaves of hp to differentiate; the others are held fixed; None for all
 
 
 class Estimate(NamedTuple):
-    """What an estimator found; every field an array or a tree of arrays."""
+    """Result of an estimator; every field is an array or a tree of arrays."""
 
     value: jax.Array  # float[]
-    grad: HP  # like hp; zeros at leaves that are no floats or held fixed
+    grad: HP  # like hp; zeros at leaves that are not floats or held fixed
     norms: jax.Array | None = None  # float[steps], norm of dE/dw_t (reverse, truncated) or of dw_t/dhp (forward)
-    growth: jax.Array | None = None  # float[], what the norms tell of the chaos exponent (see `jhpo.kernels.lyapunov`)
+    growth: jax.Array | None = None  # float[], chaos exponent estimated from the norms (see `jhpo.kernels.lyapunov`)
     error: HP | None = None  # like hp: standard error (pes, es_single)
     stationary: jax.Array | None = None  # float[], |grad of train_loss| at the end over that at the start (implicit)
     residual: jax.Array | None = None  # float[], |H x - v| / |v| (implicit)
-    negative: jax.Array | None = None  # bool[], negative curvature was met (implicit)
-    agreement: jax.Array | None = None  # float[], |mean of the seeds' directions|, 1 if all are the same (seeds > 1)
+    negative: jax.Array | None = None  # bool[], there was negative curvature (implicit)
+    agreement: jax.Array | None = None  # float[], |mean of the seeds' directions|, 1 if all are equal (seeds > 1)

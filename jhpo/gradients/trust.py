@@ -1,4 +1,4 @@
-"""Whether an estimate can be used at all, and what casts doubt on it."""
+"""Checks of an estimate: errors if it cannot be used, and notes that cast doubt on it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from jhpo.kernels.lyapunov import TRUSTED
 
 
 def check_result(hp: HP, facts: Facts, spec: Spec, found: Findings, out: Estimate) -> None:
-    """Raises UnusableGradient where the value or the gradient is not finite; it says why, and what to do."""
+    """Raises UnusableGradient if the value or the gradient is not finite; it says why, and what to do."""
     if not np.isfinite(out.value):
         raise UnusableGradient(
             f"training: expected a finite value, got {float(out.value)}; try a smaller learning rate, clipped "
@@ -35,7 +35,7 @@ def check_result(hp: HP, facts: Facts, spec: Spec, found: Findings, out: Estimat
 
 
 def doubts(facts: Facts, spec: Spec, found: Findings, out: Estimate) -> list[str]:
-    """Why the estimate may not be what was wanted, a sentence each."""
+    """Reasons to doubt the estimate, a sentence each."""
     notes = unused(facts)
     if spec.method in ("reverse", "forward"):
         notes += _of_unrolling(facts, found)
@@ -53,13 +53,13 @@ def doubts(facts: Facts, spec: Spec, found: Findings, out: Estimate) -> list[str
 
 
 def unused(facts: Facts) -> list[str]:
-    """What to say of hyperparameters that do nothing."""
+    """The note on hyperparameters without an effect."""
     names = [n for n, used in zip(facts.names, facts.used) if not used]
     return [f"{names} do not reach the result: their gradient is zero"] if names else []
 
 
 def no_derivative(where: str) -> str:
-    """What to say of a derivative that is not finite."""
+    """The message about a derivative that is not finite."""
     return (
         f"gradient: not finite {where}, although training is: a square root or a division at exactly zero of "
         "something that the hyperparameters move (keep it away from zero: in an optimiser by eps_root=1e-8, else by "
@@ -87,7 +87,7 @@ def _of_the_optimum(out: Estimate) -> list[str]:
 
 
 def solve_doubts(out: Estimate) -> list[str]:
-    """What casts doubt on the linear solve of implicit gradients."""
+    """Reasons to doubt the linear solve of implicit gradients."""
     if out.negative is not None and bool(out.negative):
         return ["negative curvature: not at a minimum; use damping or solver='nystrom', or 'reverse'"]
     if out.residual is not None and float(out.residual) > 0.1:
@@ -96,6 +96,6 @@ def solve_doubts(out: Estimate) -> list[str]:
 
 
 def _shorter(facts: Facts, found: Findings) -> str:
-    """The share of the training up to which it is sound, as advice."""
+    """Advice on a shorter horizon, up to which the training is not chaotic."""
     steps = 0 if found.growth is None else trusted_steps(found.growth, last=False)
     return f" or horizon={steps / facts.steps:.3g}" if 0 < steps < facts.steps else ""

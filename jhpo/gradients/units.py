@@ -1,4 +1,4 @@
-"""The gradient in a unit row of a space: what a population evaluates for strategies that want gradients."""
+"""Gradients with respect to unit coordinates, which a population evaluates for strategies that need them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from jhpo.space.space import Space
 from jhpo.training.binding import Training, bind, differentiable, relaxed
 from jhpo.training.trainable import Trainable
 
-# Bytes up to which a member keeps all gradients or states of its training: beyond, recomputing costs less than memory.
+# Largest number of bytes for which a member saves all gradients or states; beyond that recomputing is cheaper.
 _STORE = 2**23
 
 
@@ -36,18 +36,16 @@ def value_and_unit_grad(
     metric: str | None = None,
     static: dict[str, Any] | None = None,
 ) -> tuple[jax.Array, jax.Array]:
-    """Value and gradient with respect to a unit row: what a population evaluates for gradient strategies.
+    """Value and gradient with respect to one point of the unit cube.
 
     Args:
       trainable: see `jhpo.as_trainable`.
-      space: turns the row into hyperparameters; discrete coordinates get a zero gradient.
+      space: converts the point to hyperparameters; discrete coordinates get a zero gradient.
       unit: ``float[d]``.
       key: the member's key.
-      horizon: share of the training.
-      method: "auto" chooses by shapes alone, as it is traced for a whole population: forward mode for one or two
-        continuous coordinates, else reverse mode.
-      levels: of rematerialisation; None for one while what that stores is at most 8 MiB, then two, or three
-        where these are too large as well.
+      horizon: fraction of the training steps.
+      method: "auto" is forward mode for one or two continuous coordinates, else reverse mode.
+      levels: of rematerialisation; None for the first of 1 and 2 that saves at most 8 MiB, else 3.
       metric, static: see `jhpo.Population`.
 
     Returns:
@@ -85,7 +83,7 @@ def value_and_unit_grad(
 
 
 def _warn_of_flat_evaluations(run: Training, hp: HP) -> None:
-    """Say, while a program is traced, that its gradients will all be zero."""
+    """Warns during tracing if all gradients will be zero."""
     if not any(derivative(lambda both: run.evaluate(*both), (hp, run.init(hp))).smooth):
         warnings.warn(
             "the evaluation has no derivative (an error rate, a rounding, a sign): every gradient is zero, and a "
