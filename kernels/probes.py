@@ -1,4 +1,4 @@
-"""Norms over a training that come with its derivative: |dE/dw_t| in reverse mode, |dw_t| in forward mode."""
+"""Norms over time, computed along with a derivative: |dE/dw_t| in reverse mode, |dw_t| in forward mode."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Tree = Any
 
 @jax.custom_vjp
 def probed(state: Tree, zero: Float[Array, ""]) -> Tree:
-    """The state itself; in reverse mode ``zero`` gets the norm of the state's cotangent."""
+    """The state; in reverse mode the cotangent of ``zero`` is the norm of the state's cotangent."""
     return state
 
 
@@ -36,7 +36,7 @@ probed.defvjp(_probed_forward, _probed_backward)
 
 @jax.custom_jvp
 def marked(state: Tree) -> tuple[Tree, jax.Array]:
-    """The state itself and a zero, whose tangent in forward mode is the norm of the state's."""
+    """The state, and a zero whose forward-mode tangent is the norm of the state's tangent."""
     return state, jnp.zeros((), jnp.result_type(float))
 
 
@@ -48,10 +48,10 @@ def _marked_jvp(primals: tuple[Tree], tangents: tuple[Tree]) -> tuple[Any, Any]:
 
 
 def read_leaves(evaluate: Callable[[Tree, Tree], jax.Array], hp: Tree, state: Tree) -> list[bool]:
-    """For every leaf of the state: the evaluation depends on it. Norms over time are taken of these.
+    """For each leaf of the state, whether the evaluation depends on it; norms over time are taken over these leaves.
 
-    An optimiser's memory is left out: its second moments are tiny numbers, dE over a change of them is huge, and what
-    it does to the training arrives at the parameters.
+    The optimiser state is left out: second moments are tiny, so derivatives with respect to them are huge, and its
+    effect on the training reaches the parameters anyway.
 
     >>> read_leaves(lambda hp, state: hp * state["w"], 1.0, {"memory": 2.0, "w": 3.0})
     [False, True]
@@ -61,7 +61,7 @@ def read_leaves(evaluate: Callable[[Tree, Tree], jax.Array], hp: Tree, state: Tr
 
 
 def split(tree: Tree, chosen: Sequence[bool] | None) -> tuple[list[Any], Callable[[list[Any]], Tree]]:
-    """The chosen leaves, and the function that puts such leaves back among the others."""
+    """The chosen leaves, and a function that rebuilds the tree from such leaves."""
     leaves, treedef = jax.tree.flatten(tree)
     chosen = [True] * len(leaves) if chosen is None else chosen
 

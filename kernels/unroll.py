@@ -1,4 +1,4 @@
-"""A training loop whose derivative takes little memory: levels of rematerialisation, or a truncated one.
+"""A training loop whose derivative needs little memory: levels of rematerialisation, or truncation.
 
 Notation: w_t the state after t steps, Phi the step, T the number of steps, S the bytes of a state, E the
 evaluation. All functions take ``step(hp, state, t) -> state``.

@@ -1,4 +1,4 @@
-"""Value and gradient of a whole training by its hyperparameters, in reverse and in forward mode.
+"""Value of a whole training and its gradient with respect to the hyperparameters, in reverse and in forward mode.
 
 Notation: w_t the state after t steps, T the number of steps, S the bytes of a state, k the number of hyperparameters,
 E the evaluation.
@@ -35,9 +35,9 @@ def reverse_value_and_grad(
 
     Args:
       step, evaluate, init: ``step(hp, state, t)``, ``evaluate(hp, state) -> scalar``, ``init(hp) -> state``.
-      hp: hyperparameters; leaves that are no floats are held fixed and get a zero gradient.
+      hp: hyperparameters; leaves that are not floats are held fixed and get a zero gradient.
       steps, levels: see `unroll`.
-      window: differentiate through the last steps alone (see `truncated`); None for all.
+      window: differentiate through the last ``window`` steps only (see `truncated`); None for all.
       norms: also return ``float[T]``, the norm of dE/dw_t for t = 1..T (of the window's steps if there is one), over
         the leaves that the evaluation reads.
 
@@ -72,8 +72,8 @@ def forward_value_and_grad(
 
     Args:
       fun: a scalar function of hp (a whole training and its evaluation).
-      hp: leaves that are no floats are held fixed and get a zero gradient.
-      chunk: how many directions advance together.
+      hp: leaves that are not floats are held fixed and get a zero gradient.
+      chunk: number of directions computed together.
       has_marks: ``fun`` returns ``(scalar, marks)`` with the marks of `marked_unroll`.
 
     Returns:
