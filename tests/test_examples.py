@@ -54,7 +54,15 @@ def test_an_example_runs(path: Path, tmp_path_factory: pytest.TempPathFactory) -
     assert run(tmp_path_factory, str(path)).strip(), "an example prints what it found"
 
 
-@pytest.mark.parametrize("path", [p for p in EXAMPLES if tunable(p)], ids=lambda p: p.stem)
+# one of each kind of objective; the networks compile for a while, and as scripts they run above
+COMMANDS = [
+    pytest.param(p, id=p.stem, marks=[] if p.stem in ("digits_mlp", "host_sklearn") else pytest.mark.slow)
+    for p in EXAMPLES
+    if tunable(p)
+]
+
+
+@pytest.mark.parametrize("path", COMMANDS)
 def test_an_example_can_be_tuned_from_the_command_line(path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     out = run(tmp_path_factory, "-m", "jhpo.cli", "tune", str(path), "--budget", "4")
     assert "best: " in out and "evaluations: 4 of 4 done" in out, out

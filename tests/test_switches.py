@@ -52,15 +52,14 @@ def test_every_registered_strategy_is_here() -> None:
     assert set(STRATEGIES) == set(jhpo.strategies.REGISTRY)
 
 
-def under_switches(names: Iterable[str]) -> pytest.MarkDecorator:
-    """These strategies under every switch; a model fitted operation by operation is slow."""
-    slow = {("bayes", "jax_disable_jit")}
+def under_switches(names: Iterable[str], slow: Iterable[tuple[str, str]]) -> pytest.MarkDecorator:
+    """These strategies under every switch, some of the pairs among the slow tests."""
     pairs = [(name, switch) for name in names for switch in SWITCHES]
     cases = [pytest.param(*pair, marks=pytest.mark.slow) if pair in slow else pair for pair in pairs]
     return pytest.mark.parametrize(("name", "switch"), cases, indirect=["switch"])
 
 
-@under_switches(STRATEGIES)
+@under_switches(STRATEGIES, [("bayes", "jax_disable_jit")])  # a model fitted operation by operation
 def test_minimize_and_study_run_as_without(name: str, switch: str) -> None:
     strategy = STRATEGIES[name]
     budget = 12 if name in ("hypergradient", "chain") else 2 * max(strategy.population, 3)
@@ -76,7 +75,11 @@ def test_minimize_and_study_run_as_without(name: str, switch: str) -> None:
     assert study.best is not None and np.isfinite(study.best.value)
 
 
-@under_switches(["pso", "cmaes", "de", "bayes"])
+# operation by operation `minimize` runs them all; NaN and infinity are looked for by the same code
+@under_switches(
+    ["pso", "cmaes", "de", "bayes"],
+    [("bayes", s) for s in SWITCHES[:2]] + [(name, "jax_disable_jit") for name in ("cmaes", "de")],
+)
 def test_ask_tell_and_run(name: str, switch: str) -> None:
     strategy = STRATEGIES[name]
     state = strategy.init(SPACE, jax.random.key(0))

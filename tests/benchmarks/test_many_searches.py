@@ -24,6 +24,6 @@ def test_spaces_of_every_kind_share_a_few_programs() -> None:
 
 
 def test_objectives_are_let_go() -> None:
-    seen, alive = objectives(60, megabytes=4.0)
+    seen, alive = objectives(30, megabytes=8.0)
     assert alive == 0
     assert seen[-1].resident - seen[9].resident < 120  # 200 MiB of arrays were closed over in between

@@ -58,7 +58,9 @@ def warnings_are_errors():
 @pytest.mark.parametrize(
     ("model", "chunk"),
     [
-        pytest.param(model, chunk, id=f"{name}-{chunk}", marks=[pytest.mark.slow] * (name == "nnx" and chunk != 5))
+        pytest.param(
+            model, chunk, id=f"{name}-{chunk}", marks=[pytest.mark.slow] * (chunk != (None if name == "linen" else 5))
+        )
         for name, model in (("linen", Linen()), ("nnx", Nnx))
         for chunk in (None, 5, 8)
     ],

@@ -75,7 +75,7 @@ def test_all_modes_agree_on_the_digits_network_in_float32():
     plain_step = digits_training(tx, grad=jax.grad)[1]
     value, expected, _ = jax.jit(lambda hp: reverse_value_and_grad(plain_step, evaluate, init, hp, steps))(hp)
     scale = np.max(np.abs(expected))
-    for levels in (0, 1, 2, 3):
+    for levels in (1, 2):  # without and with recomputed gradients; all levels agree on small problems above
         other, got, _ = jax.jit(lambda hp, n=levels: reverse_value_and_grad(step, evaluate, init, hp, steps, n))(hp)
         np.testing.assert_allclose(got, expected, atol=1e-5 * scale, rtol=0)
         np.testing.assert_allclose(other, value, rtol=1e-6)

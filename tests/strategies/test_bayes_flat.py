@@ -85,6 +85,7 @@ def lowest(values: jax.Array) -> np.ndarray:
     return np.where(np.isfinite(values), values, np.inf).min(axis=-1)
 
 
+@pytest.mark.slow  # the plateau "box" above is its short form
 def test_a_needle_among_equal_values_in_six_dimensions(x64: None) -> None:
     space = jhpo.Space({"x": jhpo.Float(0.0, 1.0, shape=(6,))})
 

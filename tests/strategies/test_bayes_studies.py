@@ -204,7 +204,7 @@ def test_sizes(q: int) -> None:
 
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="studies take turns on a CPU only")
-@pytest.mark.exact
+@pytest.mark.slow
 def test_studies_that_take_turns_equal_a_study_alone() -> None:
     """Bit for bit, from the first evaluation to the last: no search lasts longer because of its neighbours."""
     space = jhpo.Space({"x": jhpo.Float(0.0, 1.0, shape=(3,))})
