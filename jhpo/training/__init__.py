@@ -1,4 +1,4 @@
-"""What is evaluated: trainables, plain objectives, supervised training of a model, schedules and augmentation.
+"""Objectives: trainables, plain functions, supervised training of a model, schedules and augmentation.
 
 May import `space`, the base modules and kernels.
 """

@@ -1,4 +1,4 @@
-"""Bad input of `jhpo.supervised`: data, batch sizes and lengths, said before anything is compiled."""
+"""Checks of the arguments of `jhpo.supervised` (data, batch sizes, lengths) before anything is compiled."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from jhpo.errors import check_integer, check_number, invalid
 from jhpo.kernels.internals import is_traced
 from jhpo.training.trainable import HP
 
-OfHP = Callable[[HP], jax.Array]  # a number that a hyperparameter decides
+OfHP = Callable[[HP], jax.Array]  # a number as a function of the hyperparameters
 
 
 def batch_sizes(batch_size: int | OfHP | None, most: int | None, n: int) -> tuple[int | OfHP, int]:
-    """The size, an integer or a function, and the largest one."""
+    """The checked batch size, an integer or a function, and the largest one."""
     if callable(batch_size):
         return batch_size, check_integer("max_batch_size", most, high=n)
     if most is not None:
@@ -30,7 +30,7 @@ def batch_sizes(batch_size: int | OfHP | None, most: int | None, n: int) -> tupl
 def lengths(
     steps: int | OfHP | None, epochs: float | OfHP | None, most: int | None, per_epoch: int | None
 ) -> tuple[int | OfHP | None, int]:
-    """Steps (None with epochs) and the largest number of them; ``per_epoch`` is None where it is no constant."""
+    """The checked number of steps (None with epochs) and the largest one; ``per_epoch`` is None if it varies."""
     if epochs is not None and steps is not None:
         raise invalid("epochs", "None beside steps", epochs)
     if epochs is None:

@@ -1,4 +1,4 @@
-"""Augmentation whose strength is a hyperparameter: random changes of the training inputs that have a derivative."""
+"""Augmentation with a tunable strength: random changes of the training inputs, differentiable in the strength."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from jhpo.training.trainable import HP
 @functools.partial(structured, data=["model"], meta=["change"])
 @dataclasses.dataclass(frozen=True)
 class _Augmented(Adapted):
-    """A model whose inputs are changed while it is trained."""
+    """A model with augmentation of its training inputs."""
 
     model: Model
     change: Callable[[HP, jax.Array, jax.Array], jax.Array]
@@ -39,10 +39,17 @@ class _Augmented(Adapted):
 
 
 def augmented(model: AnyModel, change: Callable[[HP, jax.Array, jax.Array], jax.Array]) -> Model:
-    """A model for `jhpo.supervised` whose training batches go through ``change(hp, key, x)``, and others do not.
+    """A model for `jhpo.supervised` with augmentation: ``change(hp, key, x)`` is applied to training batches only.
 
-    Written as a fixed random number times a strength (as `add_noise` and `shift_images` are), a change has a
-    derivative in the strength, and the strength is tuned like any other hyperparameter.
+    A change that multiplies a random number by a strength, as `add_noise` and `shift_images` do, is differentiable with
+    respect to the strength, which can be tuned like any other hyperparameter.
+
+    Args:
+      model: any model that `jhpo.supervised` accepts.
+      change: ``change(hp, key, x) -> x`` of a batch ``[n, ...]``.
+
+    Raises:
+      InvalidArgument: ``change`` is not callable, or ``model`` is not a model.
 
     >>> import jhpo, numpy as np, optax
     >>> line = (lambda key, x: {"w": jnp.zeros((1,))}, lambda p, x: x @ p["w"])
@@ -65,7 +72,15 @@ def add_noise(key: jax.Array, x: jax.Array, strength: Number) -> jax.Array:
 
 
 def shift_images(key: jax.Array, x: jax.Array, strength: Number) -> jax.Array:
-    """Images ``float[n, height, width, ...]`` moved by normal distances of ``strength`` pixels, bilinearly; 0 outside.
+    """Images ``float[n, height, width, ...]`` shifted by normal distances, bilinearly interpolated and 0 outside.
+
+    Args:
+      key: ``key[]``.
+      x: the images.
+      strength: standard deviation of the shift in pixels.
+
+    Raises:
+      InvalidArgument: ``x`` has fewer than three axes.
 
     >>> x = jnp.arange(9.0).reshape(1, 3, 3)
     >>> bool((shift_images(jax.random.key(0), x, 0.0) == x).all())
@@ -77,7 +92,7 @@ def shift_images(key: jax.Array, x: jax.Array, strength: Number) -> jax.Array:
 
     def moved(image: jax.Array, by: jax.Array) -> jax.Array:
         for axis in (0, 1):
-            # rows of a matrix with two entries each: interpolation is a product, and its derivative is one too
+            # a matrix with two entries per row: interpolation and its derivative are matrix products
             n = image.shape[axis]
             places = jnp.arange(n, dtype=x.dtype)
             gap = jnp.abs(places[:, None] + by[axis] - places[None])

@@ -1,4 +1,4 @@
-"""A trainable bound to a key, or to some of its hyperparameters: functions in the form the kernels take."""
+"""A trainable bound to a key, or to some of its hyperparameters, as functions that the kernels take."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Out = TypeVar("Out")
 
 
 class Training(NamedTuple):
-    """A trainable bound to a key: functions of the hyperparameters alone."""
+    """A trainable bound to a key: functions of the hyperparameters only."""
 
     init: Callable[[HP], State]
     step: Callable[[HP, State, jax.Array], State]
@@ -50,12 +50,12 @@ class Partly(Delegate):
 
     @property
     def steps(self) -> int | Callable[[HP], jax.Array]:
-        """As the trainable's, of the moving leaves."""
+        """As the trainable's, as a function of the chosen leaves."""
         steps = self._inner.steps
         return (lambda moving: steps(self.rebuild(moving))) if callable(steps) else steps
 
     def init(self, moving: list[jax.Array], key: jax.Array) -> State:
-        """As the trainable's, of the moving leaves; so are the others."""
+        """As the trainable's, as a function of the chosen leaves; likewise below."""
         return self._inner.init(self.rebuild(moving), key)
 
     def step(self, moving: list[jax.Array], state: State, t: jax.Array) -> State:
@@ -69,7 +69,7 @@ class Partly(Delegate):
 
 
 def relaxed(function: Callable[P, Out]) -> Callable[P, Out]:
-    """The function under JAX's ordinary promotion: derivatives of optax's code mix integer counters with floats."""
+    """The function under JAX's standard dtype promotion: derivatives of optax code mix integer counters with floats."""
 
     @functools.wraps(function)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> Out:
@@ -80,7 +80,7 @@ def relaxed(function: Callable[P, Out]) -> Callable[P, Out]:
 
 
 def bind(trainable: Trainable, key: jax.Array, horizon: float = 1.0, metric: str | None = None) -> Training:
-    """The trainable's functions for one key and share of the training, in the form the kernels take."""
+    """The trainable's functions for one key and horizon, as the kernels take them."""
     limit = trainable.steps if callable(trainable.steps) else None
 
     def step(hp: HP, state: State, t: jax.Array) -> State:
@@ -103,7 +103,7 @@ def differentiable(run: Training, forward: bool = False) -> Training:
 
 
 def has_implicit(trainable: Trainable) -> TypeGuard[ImplicitTrainable]:
-    """The trainable offers what implicit gradients need."""
+    """Whether the trainable supports implicit gradients."""
     return all(callable(getattr(trainable, name, None)) for name in ("train_loss", "params", "with_params"))
 
 

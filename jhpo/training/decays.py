@@ -1,7 +1,7 @@
-"""optax's schedules for traced numbers: peaks, lengths, boundaries and rates that are hyperparameters.
+"""optax's schedules with traced arguments: peaks, lengths, boundaries and rates that are hyperparameters.
 
-optax's own decide in Python whether a length or a peak is zero, which a traced number does not allow. These have the
-same names, arguments and values, and a derivative in every number that moves them smoothly.
+optax's own schedules branch on their arguments in Python, which fails for tracers. These have the same names, arguments
+and values, and are differentiable with respect to every argument on which they depend smoothly.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from jhpo.kernels.trees import Number
 from jhpo.training.binding import relaxed
 
 Schedule = Callable[[Number], Number]
-# when, and by how much from then on: a dict, or pairs, as a dict cannot hold traced boundaries
+# boundaries and scales: a dict, or pairs, as a tracer cannot be a dictionary key
 Boundaries = Mapping[Any, Number] | Iterable[tuple[Number, Number]]
 
 
@@ -38,7 +38,7 @@ def polynomial_schedule(
     transition_steps: Number,
     transition_begin: Number = 0,
 ) -> Schedule:
-    """See `optax.polynomial_schedule`; ``init_value`` throughout where ``transition_steps`` is not positive.
+    """See `optax.polynomial_schedule`; constant at ``init_value`` if ``transition_steps`` is not positive.
 
     >>> rate = jax.jit(lambda steps: polynomial_schedule(1.0, 0.0, 2, steps)(5))
     >>> float(rate(10)), float(rate(0))
@@ -71,7 +71,7 @@ def exponential_decay(
     staircase: bool = False,
     end_value: Number | None = None,
 ) -> Schedule:
-    """See `optax.exponential_decay`; constant where ``transition_steps`` is not positive or ``decay_rate`` is zero.
+    """See `optax.exponential_decay`; constant if ``transition_steps`` is not positive or ``decay_rate`` is zero.
 
     >>> rate = jax.jit(lambda d: exponential_decay(1.0, 10, d)(20))
     >>> float(rate(0.5)), float(rate(0.0))
@@ -178,7 +178,7 @@ def warmup_exponential_decay_schedule(
 
 
 def sgdr_schedule(cosine_kwargs: Iterable[Mapping[str, Any]]) -> Schedule:
-    """See `optax.sgdr_schedule`: cycles of `warmup_cosine_decay_schedule` of traced lengths."""
+    """See `optax.sgdr_schedule`: cycles of `warmup_cosine_decay_schedule`, whose lengths may be traced."""
     cycles, ends, end = [], [], 0
     for cycle in cosine_kwargs:
         cycles.append(warmup_cosine_decay_schedule(**cycle))
@@ -190,7 +190,7 @@ def sgdr_schedule(cosine_kwargs: Iterable[Mapping[str, Any]]) -> Schedule:
 
 
 def _pairs(given: Boundaries | None) -> list[tuple[Number, Number]]:
-    """Boundaries and scales from a dict, or from pairs, whose boundaries may be traced (a dict cannot hold them)."""
+    """Boundaries and scales as pairs, from a dict or from pairs, whose boundaries may be traced."""
     pairs = list(given.items() if isinstance(given, Mapping) else given or ())
     for _, scale in pairs:
         if is_concrete(scale) and scale < 0:
@@ -199,7 +199,7 @@ def _pairs(given: Boundaries | None) -> list[tuple[Number, Number]]:
 
 
 def piecewise_constant_schedule(init_value: Number, boundaries_and_scales: Boundaries | None = None) -> Schedule:
-    """See `optax.piecewise_constant_schedule`; traced boundaries come as pairs ``[(boundary, scale), ...]``.
+    """See `optax.piecewise_constant_schedule`; pass traced boundaries as pairs ``[(boundary, scale), ...]``.
 
     >>> rate = jax.jit(lambda at: piecewise_constant_schedule(1.0, [(at, 0.1)])(5))
     >>> float(rate(6)), round(float(rate(5)), 2)
@@ -220,7 +220,7 @@ def piecewise_constant_schedule(init_value: Number, boundaries_and_scales: Bound
 def piecewise_interpolate_schedule(
     interpolate_type: str, init_value: Number, boundaries_and_scales: Boundaries | None = None
 ) -> Schedule:
-    """See `optax.piecewise_interpolate_schedule`; traced boundaries come as pairs ``[(boundary, scale), ...]``."""
+    """See `optax.piecewise_interpolate_schedule`; pass traced boundaries as pairs ``[(boundary, scale), ...]``."""
     if interpolate_type not in ("linear", "cosine"):
         raise invalid("interpolate_type", "'linear' or 'cosine'", interpolate_type)
     pairs = _pairs(boundaries_and_scales)

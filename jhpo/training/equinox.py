@@ -1,4 +1,4 @@
-"""Equinox modules as models: trained arrays kept apart from everything else, BatchNorm's state, keys of dropout."""
+"""Equinox modules as models: partitioned parameters, BatchNorm state, keys for dropout."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from jhpo.training.trainable import HP
 
 _SWITCHES = ("train", "training", "is_training", "deterministic", "inference")
 
-Extra = Any  # a pytree of what is carried beside them
+Extra = Any  # a pytree of whatever else is carried, besides parameters
 Module = Any  # of equinox
 
 
 class Same:
-    """An object as structure of a program: equal to itself alone, so that arrays in it are never compared."""
+    """A static object that is equal only to itself, so that arrays in it are never compared."""
 
     def __init__(self, value: Module) -> None:
         self.value = value
@@ -31,17 +31,17 @@ class Same:
 @functools.partial(structured, meta=["source", "takes"])
 @dataclasses.dataclass(frozen=True)
 class EquinoxModel:
-    """An equinox module (every member begins with its weights), or a function of ``key`` that makes one.
+    """An equinox module (every member starts from its weights), or a function of ``key`` that returns one.
 
-    The module is made again wherever it is applied, and its arrays are replaced at once: the floating-point ones are
-    the trained parameters, the others and those of `equinox.nn.State` are carried along.
+    The module is constructed again wherever it is applied, and its arrays are replaced at once: the floating-point ones
+    by the trained parameters, the others and those of `equinox.nn.State` by what is carried.
     """
 
     source: Same | Callable[..., Module]
     takes: str  # "" for a module, "key" or "hp, key" for a function
 
     def _parts(self, hp: HP, key: jax.Array) -> tuple[Any, Any, Any, Any]:
-        """Trained arrays, other arrays (None elsewhere), what is no array, and the state or None."""
+        """Trained arrays, other arrays (None elsewhere), static leaves, and the state or None."""
         import equinox as eqx
 
         if isinstance(self.source, Same):
@@ -64,7 +64,7 @@ class EquinoxModel:
         return params, others, static, state
 
     def init(self, hp: HP, key: jax.Array, x: jax.Array) -> tuple[Params, Extra]:
-        """See `Model.init`; the parameters are the module with None for what is not trained."""
+        """See `Model.init`; the parameters are the module with None for leaves that are not trained."""
         params, others, _, state = self._parts(hp, key)
         carried = {"others": jax.tree.leaves(others), "state": jax.tree.leaves(state)}
         return params, {name: leaves for name, leaves in carried.items() if leaves}
@@ -73,7 +73,7 @@ class EquinoxModel:
         import equinox as eqx
 
         _, others, static, state = self._parts(hp, key)
-        # a new State each time: equinox forbids to read one that has been written
+        # a new State each time: equinox does not allow reading one that has been updated
         others, state = (
             jax.tree.unflatten(jax.tree.structure(tree), extra.get(name, []))
             for name, tree in (("others", others), ("state", state))
@@ -83,7 +83,7 @@ class EquinoxModel:
     def apply(
         self, hp: HP, params: Params, extra: Extra, x: jax.Array, key: jax.Array, train: bool
     ) -> tuple[jax.Array, Extra]:
-        """See `Model.apply`; the module takes one example, and the batch is its axis ``axis_name``."""
+        """See `Model.apply`; the module takes one example and is vmapped over the batch."""
         import equinox as eqx
 
         module, state = self._whole(hp, key, params, extra)
@@ -107,7 +107,7 @@ class EquinoxModel:
         return outputs, {**extra, "state": jax.tree.leaves(state)}
 
     def trained(self, hp: HP, params: Params, extra: Extra) -> Any:
-        """The trained module in inference mode, of one example; the pair (module, state) if it has a state."""
+        """The trained module of one example in inference mode; the pair (module, state) if it has a state."""
         import equinox as eqx
 
         module, state = self._whole(hp, jax.random.key(0), params, extra)
@@ -116,7 +116,7 @@ class EquinoxModel:
 
 
 def _but_rates(module: Module, chosen: Callable[[object], bool]) -> Tree:
-    """Which leaves are chosen; never the rate of a Dropout, a hyperparameter that is made again with the module."""
+    """Which leaves are chosen; never a Dropout rate, which is constructed again with the module."""
     import equinox as eqx
 
     rates = lambda x: isinstance(x, eqx.nn.Dropout)  # noqa: E731
@@ -135,7 +135,7 @@ def _has_state(module: Module) -> bool:
 
 
 def _axis(module: Module) -> Hashable:
-    """The name of the batch axis that the module's BatchNorm layers use."""
+    """The batch axis name of the module's BatchNorm layers, "batch" without any."""
     import equinox as eqx
 
     names = {layer.axis_name for layer in _layers(module, eqx.nn.BatchNorm)}

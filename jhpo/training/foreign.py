@@ -1,4 +1,4 @@
-"""Objects of the user's as pytrees: functions, partials, trainables that are no pytrees or another library's."""
+"""The user's objects as pytrees: functions, partials, trainables that are not pytrees or are another library's."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from jhpo.training.values import Delegate, pack, release
 
 @functools.partial(structured, meta=["value"])
 class Constant:
-    """A hashable object as structure of a pytree: compared by equality, compiled into the program."""
+    """A hashable object as a static pytree node, compared by equality."""
 
     def __init__(self, value: object) -> None:
         try:
@@ -33,7 +33,7 @@ class Constant:
 
 
 def is_pytree(value: object) -> bool:
-    """The object has a structure that JAX knows: it is more than a single leaf."""
+    """Whether the object is a registered pytree, not a leaf."""
     return not jax.tree_util.treedef_is_leaf(jax.tree.structure(value))
 
 
@@ -43,18 +43,18 @@ def _is_array(value: object) -> bool:
 
 @functools.partial(structured, data=["call", "arguments"], meta=["treedef"])
 class Bound:
-    """A `functools.partial` whose array arguments are leaves and whose other arguments are structure."""
+    """A `functools.partial` whose array arguments are leaves and whose other arguments are static."""
 
     def __init__(self, function: functools.partial[Any]) -> None:
         leaves, self.treedef = jax.tree.flatten((function.args, dict(function.keywords)))
-        # the leaves of jax.tree_util.Partial are its own choice
+        # jax.tree_util.Partial traces all its leaves
         traced = isinstance(function, jax.tree_util.Partial)
         self.call = Constant(function.func)
         self.arguments = [x if traced or _is_array(x) else Constant(x) for x in leaves]
 
     @property
     def bound(self) -> int:
-        """Number of positional arguments that have a value."""
+        """Number of bound positional arguments."""
         return len(jax.tree.unflatten(self.treedef, self.arguments)[0])
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -63,7 +63,7 @@ class Bound:
         return self.call.value(*first, *args, **{**named, **kwargs})
 
 
-# a state may hold functions and names beside its arrays (an equinox module does): programs carry them as structure
+# a state may contain functions and strings besides arrays, as an equinox module does: they become static
 _PACKING: dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]] = {
     "init": lambda f: lambda hp, key: pack(f(hp, key)),
     "step": lambda f: lambda hp, state, t: pack(f(hp, release(state), t)),
@@ -75,7 +75,7 @@ _PACKING: dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]] = {
 
 
 class Wrapped(Delegate):
-    """An object of the user's with all that it offers, and another way of being a pytree."""
+    """A user's object with all its attributes, but another pytree structure."""
 
     def _offered(self, name: str, value: Any) -> Any:
         return _PACKING[name](value) if name in _PACKING and callable(value) else value
@@ -83,11 +83,11 @@ class Wrapped(Delegate):
 
 @functools.partial(structured, meta=["_inner"])
 class Opaque(Wrapped):
-    """A trainable object that is no pytree, as structure of the compiled program."""
+    """A trainable object that is not a pytree, as a static node."""
 
 
 class _Packed(Form):
-    """A pytree as structure, together with those of its leaves that are no arrays."""
+    """The structure of a pytree, including those of its leaves that are not arrays."""
 
     __slots__ = ()
 
@@ -98,16 +98,16 @@ class _Packed(Form):
 
 @jax.tree_util.register_pytree_node_class
 class Foreign(Wrapped):
-    """A pytree of another library or of the user's own, whose structure a compiled program does not keep alive."""
+    """A pytree of the user or of another library, whose structure is not kept alive by compiled programs."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self._inner(*args, **kwargs)
 
     def tree_flatten(self) -> tuple[list[Any], _Packed]:
-        """Its arrays, and itself as structure."""
+        """Its arrays, and itself as the structure."""
         return jax.tree.leaves(pack(self._inner)), _Packed(self._inner)
 
     @classmethod
     def tree_unflatten(cls, form: _Packed, leaves: Sequence[Any]) -> Foreign:
-        """Another of the same structure."""
+        """An object of the same structure with other leaves."""
         return cls(release(jax.tree.unflatten(jax.tree.structure(pack(form())), leaves)))

@@ -1,4 +1,4 @@
-"""Dropout whose rate is a hyperparameter: flax compares the rate in Python, which a traced number does not allow."""
+"""Dropout with a traced rate; flax branches on the rate in Python, which fails for tracers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from jhpo.kernels.trees import Number
 
 
 def dropout(x: jax.Array, rate: Number, key: jax.Array | None, deterministic: bool = False) -> jax.Array:
-    """Each element is zero with probability ``rate``, and the others are divided by ``1 - rate``.
+    """Dropout: each element is zero with probability ``rate``, the others are divided by ``1 - rate``.
 
     Args:
       x: ``float[...]``.
@@ -26,5 +26,5 @@ def dropout(x: jax.Array, rate: Number, key: jax.Array | None, deterministic: bo
         raise ValueError("dropout: expected a key unless deterministic, got None")
     keep = 1 - jnp.asarray(rate, x.dtype)
     kept = jax.random.uniform(key, x.shape, jnp.promote_types(x.dtype, jnp.float32)) < keep
-    # the divisor of a rate of 1 is harmless: nothing is kept, and the gradient stays finite
+    # with a rate of 1 nothing is kept; the divisor 1 keeps the gradient finite
     return jnp.where(kept, x / jnp.where(keep > 0, keep, jnp.ones_like(keep)), jnp.zeros((), x.dtype))

@@ -10,7 +10,7 @@ from jhpo.training.layers import dropout
 
 
 class Dropout(nn.Module):
-    """As `flax.linen.Dropout`, with a rate that may be tuned: ``Dropout(hp["rate"], deterministic=not train)(x)``.
+    """`flax.linen.Dropout` with a rate that may be traced: ``Dropout(hp["rate"], deterministic=not train)(x)``.
 
     >>> layer = Dropout(0.5, deterministic=True)
     >>> layer.apply({}, jax.numpy.ones(2)).tolist()

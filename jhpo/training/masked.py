@@ -1,4 +1,4 @@
-"""Networks whose width is a hyperparameter within one compiled program: layers of the largest size, masked."""
+"""Networks with a tunable width in one compiled program: layers of the largest width, masked."""
 
 from __future__ import annotations
 
@@ -17,27 +17,30 @@ from jhpo.structure import structured
 from jhpo.training.networks import Adapted, Extra, Params
 from jhpo.training.trainable import HP
 
-# Counters of the weights of a layer: its inputs times this, and the unit.
+# The counter of a weight is input * _MOST_UNITS + unit.
 _MOST_UNITS = 2**16
 
 
 def mask_units(x: jax.Array, width: jax.Array | int, axis: int = -1) -> jax.Array:
-    """Activations whose units from ``width`` on are zero: the layer behaves as if it had ``width`` units.
+    """Activations with units from ``width`` on set to zero, so that the layer behaves as if it had ``width`` units.
 
-    The masked units neither reach the next layer nor get a gradient, so that whatever is trained is the smaller
-    network. Put it after the nonlinearity, and for attention heads or channels on their axis. The initialisation of a
-    layer that follows should be scaled to ``width`` inputs rather than to the padded number (`masked_mlp` does so).
+    Masked units neither reach the next layer nor get a gradient. Apply it after the nonlinearity; for attention heads
+    or channels on their axis. Scale the initialisation of the next layer to ``width`` inputs instead of the padded
+    number, as `masked_mlp` does.
 
     Args:
       x: ``float[..., units, ...]``.
-      width: number of units that live, an integer or a traced ``int32[]``.
+      width: number of units to keep, an integer or a traced ``int32[]``.
       axis: the axis of the units.
+
+    Returns:
+      An array of the shape and dtype of ``x``.
 
     >>> mask_units(jnp.ones((2, 4)), 3).tolist()
     [[1.0, 1.0, 1.0, 0.0], [1.0, 1.0, 1.0, 0.0]]
     """
     units = jax.lax.broadcasted_iota(jnp.int32, x.shape, axis % x.ndim)
-    # a selection and not a product: an infinite activation of a masked unit stays out as well
+    # a select, not a product: an infinite activation of a masked unit must not give NaN
     return jnp.where(units < jnp.asarray(width, jnp.int32), x, jnp.zeros((), x.dtype))
 
 
@@ -47,7 +50,7 @@ class MaskedMLP(Adapted):
     """A multilayer perceptron whose hidden widths are hyperparameters; made by `masked_mlp`."""
 
     widths: tuple[str | int, ...]  # of the hidden layers: a name in hp, or a number
-    largest: tuple[int, ...]  # units that are laid out
+    largest: tuple[int, ...]  # padded widths
     outputs: int
     activation: Callable[[jax.Array], jax.Array]
 
@@ -55,7 +58,7 @@ class MaskedMLP(Adapted):
         return [hp[w] if isinstance(w, str) else w for w in self.widths]
 
     def init(self, hp: HP, key: jax.Array, x: jax.Array) -> tuple[Params, Extra]:
-        """Weights of He's scale for the live inputs; a weight depends on its key and its place, not on the padding."""
+        """He initialisation for the unmasked inputs; a weight depends on key and position, not on the padding."""
         live = [x.shape[-1], *self._live(hp)]
         sizes = [x.shape[-1], *self.largest, self.outputs]
         params = []
@@ -75,7 +78,7 @@ class MaskedMLP(Adapted):
 
 
 def _weights(key: jax.Array, inputs: int, units: int) -> jax.Array:
-    """``float32[inputs, units]``: standard normal numbers of which a smaller layer's are a corner."""
+    """``float32[inputs, units]`` standard normal numbers; those of a smaller layer are its top left corner."""
     rows, columns = (jax.lax.broadcasted_iota(jnp.uint32, (inputs, units), axis) for axis in (0, 1))
     return invert(unit(scramble(rows * jnp.uint32(_MOST_UNITS) + columns, seeds(key, 1)[0])))
 
@@ -86,19 +89,19 @@ def masked_mlp(
     outputs: int,
     activation: Callable[[jax.Array], jax.Array] = jax.nn.relu,
 ) -> MaskedMLP:
-    """A perceptron for `jhpo.supervised` whose members differ in width within one compiled program.
+    """A multilayer perceptron for `jhpo.supervised` with widths that may differ between members of one program.
 
-    A member of width w has the weights, the outputs and the training of the perceptron that is laid out with w units,
-    to the rounding of sums of another length: its padding is never seen.
+    A member of width w has the same weights, outputs and training as a perceptron with w units, up to rounding in sums
+    of a different length.
 
     Args:
       widths: of the hidden layers: names of hyperparameters, or numbers.
-      largest: units laid out, an upper bound for each width.
+      largest: the padded width of each layer, an upper bound of its width.
       outputs: units of the last layer.
       activation: after each hidden layer.
 
     Raises:
-      InvalidArgument: not as many bounds as layers, or sizes below 1.
+      InvalidArgument: ``largest`` and ``widths`` differ in length, or sizes below 1.
 
     >>> import jhpo
     >>> space = jhpo.Space({"lr": jhpo.Float(1e-4, 1.0, log=True), "width": jhpo.Int(2, 64, log=True)})

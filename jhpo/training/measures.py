@@ -1,7 +1,7 @@
-"""Measures of outputs and targets, each equal to scikit-learn's: functions of rows and functions of all rows at once.
+"""Implementations of the metrics, equal to scikit-learn's: functions of rows, and functions of all rows at once.
 
-The same code runs inside ``jit`` on a model's logits and on the host in NumPy. ``live`` is bool like the labels, False
-where a row does not count, or None.
+The same code runs inside ``jit`` on a model's logits and on the host in NumPy. ``live`` is a bool array like the
+labels, False for ignored rows, or None.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def _float(x: Array) -> Any:
 
 
 def _scores(outputs: Array, targets: Array) -> tuple[Array, Array]:
-    """Logits ``float[m, classes]`` and labels ``int[m]`` of all places; one output is the logit of class 1."""
+    """Logits ``float[m, classes]`` and labels ``int[m]``, flattened; a single output is the logit of class 1."""
     if not jnp.issubdtype(targets.dtype, jnp.integer) and targets.dtype != bool:
         raise invalid("targets", "integer labels for this metric", str(targets.dtype))
     xp = _xp(outputs)
@@ -50,13 +50,13 @@ def _live(labels: Array, live: Array | None) -> Array:
 
 
 def _broken(outputs: Array, live: Array) -> Array:
-    """bool[]: a NaN among the outputs that count: the member has failed."""
+    """bool[]: whether there is a NaN among the outputs of live rows, which makes the member fail."""
     xp = _xp(outputs)
     return xp.any(xp.isnan(outputs) & live.reshape(-1, *(1,) * (outputs.ndim - 1)))
 
 
 def _counts(outputs: Array, targets: Array, live: Array | None) -> tuple[Array, Array, Array, Array]:
-    """Of each class: rows rightly predicted, rows that have it, rows predicted; and NaN if there is a NaN, else 0."""
+    """Per class: true positives, support, predictions; and NaN if there is a NaN among the outputs, else 0."""
     xp = _xp(outputs)
     if _is_prediction(outputs, targets):
         predicted, labels = outputs.reshape(-1), targets.reshape(-1)
@@ -70,18 +70,18 @@ def _counts(outputs: Array, targets: Array, live: Array | None) -> tuple[Array, 
     has = (labels.astype(every.dtype)[:, None] == every) & live[:, None]
     says = (predicted.astype(every.dtype)[:, None] == every) & live[:, None]
     dtype = _float(outputs if jnp.issubdtype(outputs.dtype, jnp.floating) else np.zeros(1))
-    # whole numbers are summed as such: float32 stops counting at 2^24
+    # counts are summed as integers: float32 is exact up to 2^24 only
     right, support, predictions = ((x.sum(axis=0).astype(dtype)) for x in (has & says, has, says))
     return right, support, predictions, xp.where(bad, xp.asarray(np.nan, dtype), xp.asarray(0.0, dtype))
 
 
 def _is_prediction(outputs: Array, targets: Array) -> bool:
-    """Labels were predicted, on the host, instead of logits."""
+    """Whether the outputs are predicted labels instead of logits; on the host only."""
     return isinstance(outputs, np.ndarray) and outputs.shape == targets.shape and outputs.dtype.kind in "iub"
 
 
 def _ratio(a: Array, b: Array) -> Array:
-    """a / b, 0 where b is."""
+    """a / b, 0 where b is 0."""
     xp = _xp(a)
     return xp.where(b > 0, a / xp.where(b > 0, b, xp.ones_like(b)), xp.zeros_like(a))
 
@@ -112,18 +112,18 @@ def balanced_accuracy(outputs: Array, targets: Array, live: Array | None) -> Arr
 
 
 def mean_accuracy(outputs: Array, targets: Array, live: Array | None) -> Array:
-    """``float[]``: share of the rows that are predicted rightly."""
+    """``float[]``: fraction of the rows predicted correctly."""
     right, support, _, bad = _counts(outputs, targets, live)
     return _ratio(right.sum(), support.sum()) + bad
 
 
 def mean_error(outputs: Array, targets: Array, live: Array | None) -> Array:
-    """``float[]``: share of the rows that are predicted wrongly."""
+    """``float[]``: fraction of the rows predicted incorrectly."""
     return 1.0 - mean_accuracy(outputs, targets, live)
 
 
 def accuracy(outputs: Array, targets: Array) -> Array:
-    """``float[...]``: 1 where the largest logit is the label's; NaN where a logit is."""
+    """``float[...]``: 1 where the largest logit is the label's, else 0; NaN where a logit is NaN."""
     xp = _xp(outputs)
     scores, labels = _scores(outputs, targets)
     right = (xp.argmax(scores, axis=1).astype(np.int32) == labels.astype(np.int32)).astype(_float(outputs))
@@ -132,12 +132,12 @@ def accuracy(outputs: Array, targets: Array) -> Array:
 
 
 def error_rate(outputs: Array, targets: Array) -> Array:
-    """``float[...]``: 1 where the largest logit is not the label's; NaN where a logit is."""
+    """``float[...]``: 1 where the largest logit is not the label's, else 0; NaN where a logit is NaN."""
     return 1.0 - accuracy(outputs, targets)
 
 
 def _auc_of(scores: Array, positive: Array, live: Array) -> tuple[Array, Array]:
-    """Probability that a positive row has the higher score, ties count half; and whether both kinds occur."""
+    """Probability that a positive row scores higher than a negative one, ties counting half; whether both occur."""
     xp = _xp(scores)
     n, dtype = scores.shape[0], _float(scores)
     order = xp.argsort(xp.where(live, scores, xp.asarray(np.inf, scores.dtype)))
@@ -163,7 +163,7 @@ def _auc_of(scores: Array, positive: Array, live: Array) -> tuple[Array, Array]:
 
 
 def _log_odds(scores: Array) -> Array:
-    """Log odds of each class against all others, float[m, C]: the order of probabilities, without their rounding."""
+    """Log odds of each class against all others, float[m, C]: ordered like probabilities, without their rounding."""
     xp = _xp(scores)
     top = scores.max(axis=1, keepdims=True)
     weight = xp.exp(scores - top)
@@ -174,9 +174,9 @@ def _log_odds(scores: Array) -> Array:
 
 
 def auc(outputs: Array, targets: Array, live: Array | None = None) -> Array:
-    """``float[]``: area under the ROC curve; of more than two classes the mean of each against the rest.
+    """``float[]``: area under the ROC curve; for more than two classes the mean of each class against the rest.
 
-    Only classes with and without rows count; NaN if there are none.
+    Classes without positive or without negative rows are left out; NaN if no class remains.
     """
     xp = _xp(outputs)
     scores, labels = _scores(outputs, targets)
@@ -184,7 +184,7 @@ def auc(outputs: Array, targets: Array, live: Array | None = None) -> Array:
     scores = scores.astype(_float(scores))
     bad = _broken(scores, live)
     if xp is np and (scores >= 0).all() and np.allclose(scores.sum(axis=1), 1.0, atol=1e-4):
-        columns = scores  # probabilities, whose order is what counts
+        columns = scores  # probabilities
     elif scores.shape[1] == 2:
         columns = xp.stack([scores[:, 0] - scores[:, 1], scores[:, 1] - scores[:, 0]], axis=1)
     else:
@@ -213,7 +213,7 @@ def squared_error(outputs: Array, targets: Array) -> Array:
 
 
 def _columns(outputs: Array, targets: Array, live: Array | None) -> tuple[Array, Array, Array, Array]:
-    """Outputs, targets and weights ``float[n, k]``, and the number of rows that count."""
+    """Outputs, targets and weights ``float[n, k]``, and the number of live rows ``float[k]``."""
     outputs, targets = fit_values(outputs, targets)
     outputs, targets = (x.reshape(x.shape[0], -1).astype(_float(x)) for x in (outputs, targets))
     xp = _xp(outputs)
@@ -246,14 +246,14 @@ def mae(outputs: Array, targets: Array, live: Array | None) -> Array:
 
 
 def r2(outputs: Array, targets: Array, live: Array | None = None) -> Array:
-    """``float[]``: share of the variance explained, averaged over the outputs.
+    """``float[]``: coefficient of determination, averaged over the outputs.
 
-    Of a constant target it is 1 for a perfect prediction and 0 for any other; NaN with fewer than two rows.
+    For a constant target it is 1 for a perfect prediction, otherwise 0; NaN with fewer than two rows.
     """
     xp = _xp(outputs)
     outputs, targets, weight, count = _columns(outputs, targets, live)
     first = xp.argmax(weight > 0, axis=0)
-    origin = xp.take_along_axis(targets, first[None, :], axis=0)  # so that constants have no spread by rounding
+    origin = xp.take_along_axis(targets, first[None, :], axis=0)  # so that constants have no variance from rounding
     shifted = (targets - origin) * weight
     spread = (weight * (targets - origin - _ratio(shifted.sum(axis=0), count)[None, :]) ** 2).sum(axis=0)
     wrong = (weight * (outputs - targets) ** 2).sum(axis=0)

@@ -1,7 +1,7 @@
-"""Measures by name: accuracy, F1, AUC, R2 and their kin, each equal to scikit-learn's; and functions of one's own.
+"""Metrics by name (accuracy, F1, AUC, R2, ...), each equal to scikit-learn's, and metrics of your own.
 
-A measure of rows is a value for each row, whose mean is taken (accuracy); a measure of the whole is computed from all
-rows at once (F1, AUC, R2). The same code runs inside ``jit`` on a model's logits and on the host in NumPy.
+A metric of rows has one value per row, of which the mean is taken (accuracy); a metric of the whole is computed from
+all rows at once (F1, AUC, R2). The same code runs inside ``jit`` on a model's logits and on the host in NumPy.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from jhpo.training.measures import Array
 
 @dataclasses.dataclass(frozen=True)
 class Metric:
-    """A measure of outputs and targets; made by `rows` and `whole`, or found by name."""
+    """A metric of outputs and targets; made by `rows` and `whole`, or found by name."""
 
     function: Callable[..., Any]  # rows: (outputs, targets); whole: (outputs, targets, live)
-    whole: bool  # of all rows at once, otherwise a value for each row
-    higher: bool | None  # the higher the better; None if that is not known
-    task: str | None = None  # the kind of targets it needs
+    whole: bool  # computed from all rows at once, otherwise one value per row
+    higher: bool | None  # whether higher is better; None if unknown
+    task: str | None = None  # "classification" or "regression"; None for a function of the user
 
 
 # a name, names, or functions of (outputs, targets) by name
@@ -38,22 +38,28 @@ Wanted = str | Sequence[str] | Mapping[str, str | Callable[..., Any] | Metric] |
 
 
 def rows(function: Callable[..., Any], *, higher_is_better: bool | None = None) -> Metric:
-    """A measure of rows: ``function(outputs, targets)`` is a value for each row, and the mean is taken.
+    """A metric of rows: ``function(outputs, targets)`` returns one value per row, of which the mean is taken.
 
     Args:
       function: of outputs ``[n, ...]`` and targets ``[n, ...]``.
-      higher_is_better: True or False, so that a search in the wrong direction is refused; None if unknown.
+      higher_is_better: True or False, so that a search in the wrong direction raises; None if unknown.
+
+    Raises:
+      InvalidArgument: not a function, or not True, False or None.
     """
     return Metric(_function(function), False, _flag(higher_is_better))
 
 
 def whole(function: Callable[..., Any], *, higher_is_better: bool | None = None) -> Metric:
-    """A measure of the whole validation set: ``function(outputs, targets)`` or ``(outputs, targets, live)``.
+    """A metric of the whole validation set: ``function(outputs, targets)`` or ``(outputs, targets, live)``.
 
     Args:
-      function: of all outputs ``[n, ...]`` and targets ``[n, ...]``; a scalar. ``live`` is bool like the targets, False
-        where a label is ignored; with ``ignore=`` the function has to take it.
-      higher_is_better: True or False, so that a search in the wrong direction is refused; None if unknown.
+      function: of all outputs ``[n, ...]`` and targets ``[n, ...]``; returns a scalar. ``live`` is a bool array like
+        the targets, False where the label is ignored; with ``ignore=`` the function has to take it.
+      higher_is_better: True or False, so that a search in the wrong direction raises; None if unknown.
+
+    Raises:
+      InvalidArgument: not a function, or not True, False or None.
 
     >>> spread = whole(lambda outputs, targets: jnp.std(outputs - targets), higher_is_better=False)
     >>> spread.whole, spread.higher
@@ -78,7 +84,7 @@ _AVERAGES = ("binary", "macro", "micro", "weighted")
 
 
 def _named() -> dict[str, tuple[Metric, Callable[..., Any]]]:
-    """Of every name the measure, and the same as a function of the whole for the host."""
+    """By name, the metric and the same metric as a function of all rows for the host."""
 
     def of_whole(function: Callable[..., Any], higher: bool, task: str) -> tuple[Metric, Callable[..., Any]]:
         return Metric(function, True, higher, task), function
@@ -102,14 +108,14 @@ def _named() -> dict[str, tuple[Metric, Callable[..., Any]]]:
 
 _NAMED = _named()
 NAMES = {name: "maximize" if found.higher else "minimize" for name, (found, _) in _NAMED.items()}
-"""Every name, and the direction it is tuned in."""
+"""The names of all metrics, with the direction in which each is tuned."""
 
 
 def named(names: Wanted, metric: str, task: str | None) -> dict[str, Metric]:
-    """Measures from what a user hands over: a name, names, or a dict of names and functions.
+    """The metrics from the arguments of `jhpo.supervised`.
 
     Args:
-      names: of ``supervised(metrics=)``. metric: the one to tune for, added if it is a known name.
+      names: a name, names, or a dict of names and functions. metric: the one to tune for, added if it is a known name.
       task: "classification", "regression" or None.
 
     Raises:
@@ -140,16 +146,16 @@ def _one(where: str, given: object, task: str | None) -> Metric:
 
 
 def as_tuples(chosen: Mapping[str, Metric]) -> dict[str, tuple[Any, ...]]:
-    """The fields of each, as the structure of a pytree wants them: what is in a plain tuple can be dropped."""
+    """The fields of each metric as a plain tuple, in which `jhpo.structure` can refer to functions weakly."""
     return {name: (m.function, m.whole, m.higher, m.task) for name, m in chosen.items()}
 
 
 def check_whole(chosen: Mapping[str, Metric], targets: jax.Array | np.ndarray, ignore: int | None) -> None:
-    """Refuse what cannot be computed on this validation set, before anything is traced.
+    """Raises before tracing if a metric cannot be computed on this validation set.
 
     Raises:
-      InvalidArgument: AUC of a single class, R2 of a single row, or a function of the whole that does not hear of
-        ignored rows.
+      InvalidArgument: AUC of a single class, R2 of a single row, or a function of the whole that does not take
+        ``live`` although some rows are ignored.
     """
     for name, measure in chosen.items():
         if not measure.whole:
@@ -173,10 +179,10 @@ def _arguments(function: Callable[..., Any]) -> int:
 
 
 def of_whole(name: str, measure: Metric, outputs: Array, targets: Array, live: Array | None) -> Array:
-    """``float[]``: a measure of the whole.
+    """``float[]``: the value of a metric of the whole.
 
     Raises:
-      InvalidArgument: its function returns no scalar.
+      InvalidArgument: its function does not return a scalar.
     """
     if measure.task is not None or _arguments(measure.function) > 2:
         if measure.task is None and live is None:
@@ -190,7 +196,7 @@ def of_whole(name: str, measure: Metric, outputs: Array, targets: Array, live: A
 
 
 def measure(name: str, outputs: ArrayLike, targets: ArrayLike) -> float:
-    """A measure by name on the host: the same number that scikit-learn gives.
+    """The value of a metric by name, on the host; equal to scikit-learn's.
 
     Args:
       name: one of `NAMES`.
@@ -227,16 +233,16 @@ def measure(name: str, outputs: ArrayLike, targets: ArrayLike) -> float:
 
 
 def direction_of(objective: object, metric: str | None = None) -> str | None:
-    """The direction, "minimize" or "maximize", where an objective's measure is known to have one, else None."""
+    """The direction of an objective's metric, "minimize" or "maximize"; None if unknown."""
     known = getattr(objective, "direction_of", None)
     return known(metric) if known is not None else None
 
 
 def check_direction(objective: object, metric: str | None, direction: str) -> None:
-    """Refuse to minimise a score or to maximise an error.
+    """Raises if a score would be minimised or an error maximised.
 
     Raises:
-      InvalidArgument: it says what to do.
+      InvalidArgument: the message says what to do instead.
     """
     known = direction_of(objective, metric)
     if known is None or known == direction:
@@ -249,5 +255,5 @@ def check_direction(objective: object, metric: str | None, direction: str) -> No
 
 
 def named_direction(higher: bool | None) -> str | None:
-    """The direction in words."""
+    """The direction as "maximize" or "minimize"; None if unknown."""
     return None if higher is None else "maximize" if higher else "minimize"

@@ -1,4 +1,4 @@
-"""Models of every kind behind two functions: initialise, and apply. Linen, nnx, equinox, or a pair of functions."""
+"""Adapters for models: linen, nnx, equinox, or a pair of functions, behind ``init`` and ``apply``."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from jhpo.training.trainable import HP
 
 _TRAIN_FLAGS = ("train", "training", "is_training")
 _EVAL_FLAGS = ("deterministic", "use_running_average", "inference")
-# Folded into a member's key for the streams of random numbers that have no key of their own.
+# Folded into a member's key for all other RNG streams.
 _OTHER_STREAMS = 0x0DD5
 
 
-Extra = Any  # a pytree of what is carried beside them: batch statistics
+Extra = Any  # a pytree of whatever else is carried, such as batch statistics
 Module = Any  # of flax or equinox
-AnyModel = Any  # what `as_model` takes: modules of three libraries, functions that make them, a pair of functions
+AnyModel = Any  # an argument of `as_model`: a module of three libraries, a function that makes one, a pair of functions
 
 
 class Model(Protocol):
-    """What `jhpo.supervised` needs of a model."""
+    """The interface of a model for `jhpo.supervised`."""
 
     def init(self, hp: HP, key: jax.Array, x: jax.Array) -> tuple[Params, Extra]:
         """Trained parameters and everything else that is carried (batch statistics)."""
@@ -39,18 +39,18 @@ class Model(Protocol):
     def apply(
         self, hp: HP, params: Params, extra: Extra, x: jax.Array, key: jax.Array, train: bool
     ) -> tuple[jax.Array, Extra]:
-        """Outputs for a batch, and what is carried on."""
+        """Outputs for a batch, and the new ``extra``."""
         ...
 
 
 def call_flags(module: Module, train: bool) -> dict[str, bool]:
-    """The switches that the module's call has, by name."""
+    """The train and eval flags in the signature of the module's call, with their values."""
     names = inspect.signature(type(module).__call__).parameters
     return {n: train for n in _TRAIN_FLAGS if n in names} | {n: not train for n in _EVAL_FLAGS if n in names}
 
 
 class Adapted:
-    """Base of what `as_model` takes as it is: models of our own, and adapters around others."""
+    """Base of models that `as_model` returns as they are."""
 
 
 @functools.partial(structured, meta=["source", "from_hp"])
@@ -77,7 +77,7 @@ class LinenModel:
         """See `Model.apply`."""
         module = self._module(hp)
         call = functools.partial(module.apply, {"params": params, **extra}, x, **call_flags(module, train))
-        # linen takes every stream that has no key of its own, such as a sampler's "noise", from "params"
+        # linen derives every other stream, such as a sampler's "noise", from "params"
         rngs = {"dropout": key, "params": jax.random.fold_in(key, jnp.uint32(_OTHER_STREAMS))}
         if not train or not extra:
             return call(rngs=rngs), extra
@@ -85,7 +85,7 @@ class LinenModel:
         return outputs, {**extra, **changed}
 
     def trained(self, hp: HP, params: Params, extra: Extra) -> Module:
-        """The module bound to its variables: ``bound(x)`` where it has no switches, ``bound(x, train=False)``."""
+        """The module bound to its variables: call ``bound(x)``, or ``bound(x, train=False)`` if it has the flag."""
         return self._module(hp).bind({"params": params, **extra})
 
 
@@ -94,8 +94,8 @@ class LinenModel:
 class NnxModel:
     """A function or class that makes an nnx module from ``rngs``, and from the hyperparameters if it takes them.
 
-    The module is made again wherever it is applied; its fresh parameters are replaced at once, and the compiler
-    drops the computation of what is never read.
+    The module is constructed again wherever it is applied and its parameters are replaced at once; the compiler removes
+    the unused initialisation.
     """
 
     source: Callable[..., Module]
@@ -114,7 +114,7 @@ class NnxModel:
 
         from jhpo.training.nnx import Given
 
-        # keys, and what the constructor got from the hyperparameters, are made again with the module
+        # keys and values from the hyperparameters are constructed again with the module
         _, params, _, extra = nnx.split(module, nnx.Param, (nnx.RngState, Given), ...)
         return params, extra
 
@@ -175,16 +175,16 @@ class FunctionModel:
 
 
 def as_model(model: AnyModel) -> Model:
-    """The adapter for what a user handed over.
+    """The adapter for a user's model.
 
     Raises:
-      InvalidArgument: nothing that can be initialised for every member anew.
+      InvalidArgument: not a model that can be initialised for each member.
     """
     expected = (
         "a flax linen module, a function of hp that returns one, a function or class of rngs that returns an nnx "
         "module, an equinox module or a function of key that returns one, or a pair of functions (init, apply)"
     )
-    equinox = sys.modules.get("equinox")  # who hands over a module of it has imported it
+    equinox = sys.modules.get("equinox")  # imported already if the model is one of its modules
     if equinox is not None:
         parts = model if isinstance(model, tuple) else (model,)
         if isinstance(parts[0], equinox.Module) and all(isinstance(s, equinox.nn.State) for s in parts[1:]):
@@ -195,7 +195,7 @@ def as_model(model: AnyModel) -> Model:
         return FunctionModel(*model)
     if isinstance(model, Adapted):
         return cast(Model, model)
-    from flax import linen, nnx  # only now: models that are plain functions start sooner without it
+    from flax import linen, nnx  # late: plain functions do not need it
 
     if isinstance(model, linen.Module):
         return LinenModel(model, False)
@@ -203,7 +203,7 @@ def as_model(model: AnyModel) -> Model:
         raise invalid("model", "a function or class of rngs, since every member is initialised anew", model)
     if not callable(model) or (isinstance(model, type) and issubclass(model, linen.Module)):
         raise invalid("model", expected, model)
-    # a class of nnx hides the signature of its constructor behind its metaclass
+    # the metaclass of nnx modules hides the signature of the constructor
     made: Any = model
     signature = inspect.signature(functools.partial(made.__init__, None) if isinstance(model, type) else model)
     parameters = signature.parameters.values()

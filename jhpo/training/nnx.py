@@ -12,11 +12,11 @@ from jhpo.training.layers import dropout
 
 
 class Given(nnx.Variable):
-    """A value that a constructor got from the hyperparameters: neither trained nor carried from step to step."""
+    """A value that the constructor got from the hyperparameters: neither trained nor carried between steps."""
 
 
 class Dropout(nnx.Dropout):
-    """As `flax.nnx.Dropout`, with a rate that may be tuned: ``Dropout(hp["rate"], rngs=rngs)``.
+    """`flax.nnx.Dropout` with a rate that may be traced: ``Dropout(hp["rate"], rngs=rngs)``.
 
     >>> layer = Dropout(0.5, deterministic=True)
     >>> layer(jax.numpy.ones(2)).tolist()

@@ -1,4 +1,4 @@
-"""What users hand over, as a trainable: plain functions, partials, objects that are no pytrees."""
+"""Conversion of users' objectives to trainables: plain functions, partials, objects that are not pytrees."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from jhpo.training.trainable import HP, Trainable, check_steps, train_and_evalua
 
 @functools.partial(structured, data=["function"], meta=["key_argument"])
 class Objective(Structured):
-    """A plain function as a trainable of no steps: its state is the member's key."""
+    """A plain function as a trainable without steps, whose state is the member's key."""
 
     steps = 0
 
@@ -32,11 +32,11 @@ class Objective(Structured):
         return key
 
     def step(self, hp: HP, state: jax.Array, t: jax.Array) -> jax.Array:
-        """No step is ever taken; the state stays."""
+        """The state; never called, as there are no steps."""
         return state
 
     def evaluate(self, hp: HP, state: jax.Array) -> Any:
-        """What the function returns."""
+        """The result of the function."""
         call = self.function.value if isinstance(self.function, Constant) else self.function
         if self.key_argument is None:
             found = call(hp)
@@ -48,7 +48,7 @@ class Objective(Structured):
 
 
 def _key_argument(function: Callable[..., Any]) -> str | None:
-    """How the function takes its key: "" as the second argument, a name for a keyword, None not at all."""
+    """How the function takes its key: "" as the second argument, a name as that keyword, None not at all."""
     try:
         parameters = list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):  # built-in functions without a signature take one argument
@@ -65,14 +65,14 @@ def _key_argument(function: Callable[..., Any]) -> str | None:
 
 
 def as_trainable(objective: Trainable | Callable[..., Any]) -> Trainable:
-    """A trainable from whatever a user hands over: a `Trainable`, or a function ``objective(hp[, key])``.
+    """A trainable from a user's objective: a `Trainable`, or a function ``objective(hp)`` or ``objective(hp, key)``.
 
-    Pytrees (`supervised`, `jax.tree_util.Partial`, equinox modules) keep their leaves, and the arrays bound by a
-    `functools.partial` become leaves: they are arguments of the compiled program. Other functions and objects are
-    constants of it, so hand over the same function again to use the same program.
+    The leaves of pytrees (`supervised`, `jax.tree_util.Partial`, equinox modules) and the arrays bound by a
+    `functools.partial` are arguments of the compiled program. Other functions and objects are static: pass the same
+    object again to reuse the program.
 
     Raises:
-      InvalidArgument: neither callable nor a trainable, a wrong number of arguments, or a wrong ``steps``.
+      InvalidArgument: neither callable nor a trainable, a wrong number of arguments, or an invalid ``steps``.
 
     >>> trainable = as_trainable(lambda hp: (hp["x"] - 1.0) ** 2)
     >>> float(train_and_evaluate(trainable, {"x": 3.0}, jax.random.key(0)).value)
@@ -97,10 +97,10 @@ def as_trainable(objective: Trainable | Callable[..., Any]) -> Trainable:
 
 
 def check_arguments(trainable: Trainable, space: Space) -> None:
-    """Refuse a function whose second argument, where the key goes, has the name of a hyperparameter.
+    """Raises if the second argument of a function, which gets the key, has the name of a hyperparameter.
 
     Raises:
-      InvalidArgument: it is meant to be called with the hyperparameters one by one.
+      InvalidArgument: the function expects the hyperparameters as separate arguments.
 
     >>> import jhpo
     >>> space = jhpo.Space({"x": jhpo.Float(0.0, 1.0), "n": jhpo.Int(1, 9)})
@@ -118,10 +118,10 @@ got one of (x, n), where a random key would be taken for the hyperparameter 'n';
 
 
 def check_second_argument(function: Callable[..., Any], space: Space, role: str, bound: int = 0) -> None:
-    """Refuse a second argument (after ``bound`` ones that have a value) with a hyperparameter's name.
+    """Raises if the second argument, after ``bound`` bound ones, has the name of a hyperparameter.
 
     Raises:
-      InvalidArgument: what would be given to it is a ``role``, "key" or "seed".
+      InvalidArgument: the argument would get the ``role``, "key" or "seed".
     """
     try:
         names = list(inspect.signature(function).parameters)[bound:]
@@ -137,7 +137,7 @@ def check_second_argument(function: Callable[..., Any], space: Space, role: str,
 
 
 def check_trainable(objective: Trainable | Callable[..., Any], space: Space, metric: str | None = None) -> Trainable:
-    """`as_trainable`, tried out on the shapes of one member of the space without computing or compiling anything.
+    """`as_trainable`, after tracing one member of the space without computing or compiling anything.
 
     Raises:
       InvalidArgument: the objective cannot be traced or does not return a real scalar; the message says why.

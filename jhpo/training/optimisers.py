@@ -1,4 +1,4 @@
-"""What optax's optimisers ask of a training loop: extra arguments, weights to evaluate, and two that need a drop-in."""
+"""Support for all optax optimisers in a training loop: extra arguments, evaluation parameters, two replacements."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 
 
 class Chosen(NamedTuple):
-    """State of an optimiser that `jhpo.switch` chose."""
+    """State of an optimiser chosen by `jhpo.switch`."""
 
-    which: jax.Array  # int32[], the number of the chosen one
-    states: tuple[Any, ...]  # of every option
+    which: jax.Array  # int32[], index of the chosen one
+    states: tuple[Any, ...]  # of all options
 
 
 class Averaged(NamedTuple):
-    """State of an optimiser whose weights are evaluated in another place than they are trained."""
+    """State of an optimiser that evaluates other parameters than it trains."""
 
-    evaluated: Params  # the weights to evaluate
+    evaluated: Params  # the parameters to evaluate
     steps: jax.Array  # int32[], so far
-    inner: optax.OptState  # state of the optimiser within
+    inner: optax.OptState  # state of the inner optimiser
 
 
 def update(
@@ -40,16 +40,16 @@ def update(
     value: jax.Array,
     loss: Callable[[Params], jax.Array],
 ) -> tuple[Params, Any]:
-    """One update with everything that an optax transformation may ask for, in the types of ``params`` and the state.
+    """Updates and new state of an optax transformation that may take extra arguments; dtypes are kept.
 
     Args:
-      tx: an optax transformation, with extra arguments or without.
-      value: ``float[]``, of the loss at ``params``.
-      loss: the loss on this step's batch: for line searches, estimates of the Hessian, a second gradient.
+      tx: an optax transformation, with or without extra arguments.
+      value: ``float[]``, the loss at ``params``.
+      loss: the loss on this step's batch, for line searches, Hessian estimates and second gradients.
     """
     import optax  # late: it takes longer to import than all of jhpo
 
-    # line searches insist that their function takes every further argument
+    # line searches pass every extra argument to their function
     def again(p: Params, *_: object, obj_fn: object = None, grad_fn: object = None) -> jax.Array:
         return loss(p)
 
@@ -65,7 +65,7 @@ def update(
 
 
 def evaluation_params(opt_state: optax.OptState, params: Params) -> Params:
-    """The weights that the optimiser means to be evaluated: `schedule_free`'s, `averaged`'s; else ``params``."""
+    """The parameters to evaluate: the averages of `schedule_free` and `averaged`, otherwise ``params``."""
     import optax
 
     if isinstance(opt_state, Chosen):
@@ -85,11 +85,14 @@ def evaluation_params(opt_state: optax.OptState, params: Params) -> Params:
 
 
 def averaged(inner: optax.GradientTransformation, decay: Number = 0.99) -> optax.GradientTransformationExtraArgs:
-    """An optimiser whose weights are evaluated at their running mean over the steps.
+    """An optimiser whose evaluation parameters are an exponential moving average over the steps.
 
     Args:
       inner: the optax transformation that trains.
-      decay: of the mean, in [0, 1); a number or traced. The bias towards the first weights is taken out.
+      decay: of the average, in [0, 1); a number or traced. The average is bias-corrected.
+
+    Raises:
+      InvalidArgument: a decay out of range.
 
     >>> import optax
     >>> tx = averaged(optax.sgd(0.5), 0.5)
@@ -103,7 +106,7 @@ def averaged(inner: optax.GradientTransformation, decay: Number = 0.99) -> optax
 
     def follow(steps: jax.Array, mean: Params, params: Params, updates: Params) -> tuple[Params, Params]:
         rate = jnp.asarray(decay, jnp.result_type(float))
-        # weight of the newest: 1 at the first step, 1 - decay in the long run
+        # weight of the newest parameters: 1 at the first step, 1 - decay in the long run
         share = (1 - rate) / (1 - rate ** steps.astype(rate.dtype))
         return jax.tree.map(lambda m, p, u: m + share.astype(p.dtype) * (p + u - m), mean, params, updates), updates
 
@@ -113,12 +116,15 @@ def averaged(inner: optax.GradientTransformation, decay: Number = 0.99) -> optax
 def lookahead(
     fast_optimizer: optax.GradientTransformation, sync_period: Number, slow_step_size: Number
 ) -> optax.GradientTransformationExtraArgs:
-    """`optax.lookahead` for ordinary parameters: its own wants pairs of them, which no model takes.
+    """`optax.lookahead` for ordinary parameters instead of pairs of fast and slow ones.
 
     Args:
-      fast_optimizer: the optax transformation of the fast weights, which are trained.
-      sync_period: steps between two synchronisations, a number or traced.
-      slow_step_size: by how much the slow weights, which are evaluated, then move towards the fast ones.
+      fast_optimizer: the optax transformation of the fast parameters, which are trained.
+      sync_period: steps between synchronisations, a number or traced.
+      slow_step_size: how far the slow parameters, which are evaluated, move towards the fast ones; in [0, 1].
+
+    Raises:
+      InvalidArgument: a ``sync_period`` below 1.
 
     Source: Zhang, Lucas, Hinton, Ba, "Lookahead optimizer: k steps forward, 1 step back" (2019).
     """
@@ -138,11 +144,11 @@ def lookahead(
 
 
 def _evaluated_elsewhere(inner: optax.GradientTransformation, follow: Callable[..., tuple[Params, Params]]) -> Any:
-    """An optimiser with other weights to evaluate.
+    """An optimiser with separate parameters to evaluate.
 
     Args:
       inner: the optax transformation that trains.
-      follow: ``follow(steps, evaluated, params, updates)`` returns the weights to evaluate and the updates.
+      follow: ``follow(steps, evaluated, params, updates)`` returns the parameters to evaluate and the updates.
     """
     import optax
 

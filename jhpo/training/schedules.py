@@ -1,4 +1,4 @@
-"""Schedules, per-layer values and per-example weights as hyperparameters: arrays of a search space, in a few lines."""
+"""Schedules, per-layer values and per-example weights from hyperparameters that are arrays."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def knots(values: ArrayLike, steps: int, kind: str = "linear", log: bool = False
     Args:
       values: ``float[n]``, n >= 1, the hyperparameter; one knot is a constant.
       steps: length of the training.
-      kind: "linear"; "cosine", which is flat at the knots; "cubic", the natural cubic spline (twice differentiable,
-        and it may overshoot: use ``log`` for what has to stay positive).
+      kind: "linear"; "cosine", which is flat at the knots; "cubic", the natural cubic spline, which is twice
+        differentiable but may overshoot (use ``log`` for values that have to stay positive).
       log: interpolate the logarithms of the values.
 
     Returns:
-      A function of the step, of the values' dtype, that optax takes for a learning rate; for other arguments of a
-      transformation see `scheduled`. Steps beyond the ends get the values there.
+      A function of the step with the values' dtype, usable as a learning rate in optax; for other arguments of a
+      transformation see `scheduled`. Steps beyond the ends have the values of the end knots.
 
     Raises:
       InvalidArgument: an argument out of range.
@@ -81,7 +81,7 @@ def knots(values: ArrayLike, steps: int, kind: str = "linear", log: bool = False
 
 
 def _second_derivatives(n: int) -> np.ndarray:
-    """``float[n, n]``: second derivatives of the natural cubic spline at n knots of distance 1, from its values."""
+    """``float[n, n]``: maps values at n unit-spaced knots to second derivatives of the natural cubic spline."""
     if n < 3:
         return np.zeros((n, n))
     inner = 4 * np.eye(n - 2) + np.eye(n - 2, k=1) + np.eye(n - 2, k=-1)
@@ -97,9 +97,16 @@ class ScheduledState(NamedTuple):
 
 
 def scheduled(make: Callable[..., Any], **schedules: Callable[[Any], Any]) -> optax.GradientTransformationExtraArgs:
-    """An optax transformation any of whose arguments follow schedules: momentum, weight decay, a clipping norm.
+    """An optax transformation with arguments that follow schedules: momentum, weight decay, a clipping norm.
 
-    It is built anew in every step with the arguments' current values, so that hypergradients reach the schedules.
+    It is built again in every step with the current values, so that hypergradients reach the schedules.
+
+    Args:
+      make: an optax factory, such as ``optax.adamw``.
+      schedules: by the name of an argument of ``make``, functions of the step.
+
+    Returns:
+      An optax transformation with state `ScheduledState`.
 
     >>> decay = knots(jnp.array([0.0, 0.1]), 100)
     >>> tx = scheduled(optax.adamw, learning_rate=lambda t: 0.01, weight_decay=decay)
@@ -127,7 +134,10 @@ def scheduled(make: Callable[..., Any], **schedules: Callable[[Any], Any]) -> op
 
 
 def layer_names(params: Mapping[str, Any]) -> list[str]:
-    """Names of a model's layers, the topmost keys of its parameters, with their numbers in order.
+    """Names of a model's layers, the top-level keys of its parameters, in natural order of their numbers.
+
+    Raises:
+      InvalidArgument: ``params`` is not a mapping.
 
     >>> layer_names({"Dense_10": 0, "Dense_2": 0, "Out": 0})
     ['Dense_2', 'Dense_10', 'Out']
@@ -138,14 +148,14 @@ def layer_names(params: Mapping[str, Any]) -> list[str]:
 
 
 def per_layer(scale: ArrayLike | HP = None, decay: ArrayLike | None = None) -> optax.GradientTransformation:
-    """Updates ``scale_l u + decay_l p`` for every layer l: learning rates and weight decays of its own.
+    """An optax transformation with a learning rate scale and a weight decay per layer: ``scale_l u + decay_l p``.
 
     Args:
-      scale, decay: ``float[layers]`` in the order of `layer_names`, or a dict by name (then layers that are not in it
-        keep their update); None for 1 and 0.
+      scale, decay: ``float[layers]`` in the order of `layer_names`, or a dict by name (layers that are not in it keep
+        their update); None for 1 and 0.
 
     Raises:
-      InvalidArgument: while traced, if the numbers do not fit the layers.
+      InvalidArgument: during tracing, if the values do not match the layers.
 
     >>> tx = optax.chain(optax.scale_by_adam(), per_layer(jnp.array([1.0, 0.1]), {"Out": 1e-3}), optax.scale(-0.01))
     >>> params = {"In": jnp.ones(2), "Out": jnp.ones(2)}
@@ -180,7 +190,17 @@ def per_layer(scale: ArrayLike | HP = None, decay: ArrayLike | None = None) -> o
 
 
 def indexed(targets: ArrayLike, weighted: bool = True) -> np.ndarray:
-    """Targets ``[n, 2]`` that know which example they belong to, for `example_weights`; -1 where none is weighted.
+    """Targets paired with the index of their example, ``[n, 2]``, for `example_weights`.
+
+    Args:
+      targets: ``[n]``, labels or numbers.
+      weighted: False for rows without a weight, such as validation rows: their index is -1.
+
+    Returns:
+      int32 for integer targets, otherwise float32.
+
+    Raises:
+      InvalidArgument: targets of another shape, or too many for float32 to index.
 
     >>> indexed([7, 3, 5]).tolist(), indexed([1], weighted=False).tolist()
     ([[7, 0], [3, 1], [5, 2]], [[1, -1]])
@@ -198,14 +218,14 @@ def indexed(targets: ArrayLike, weighted: bool = True) -> np.ndarray:
 def example_weights(
     loss: Callable[[jax.Array, jax.Array], jax.Array], weights: Callable[[Any], jax.Array]
 ) -> Callable[[jax.Array, jax.Array, Any], jax.Array]:
-    """A loss for `jhpo.supervised` in which every training example has a weight among the hyperparameters.
+    """A loss for `jhpo.supervised` with a weight for each training example, which is a hyperparameter.
 
     Args:
       loss: ``loss(outputs, targets) -> float[n]``.
       weights: ``weights(hp) -> float[examples]``.
 
     Returns:
-      ``loss(outputs, targets, hp) -> float[n]`` for targets made by `indexed`; validation rows count 1.
+      ``loss(outputs, targets, hp) -> float[n]`` for targets made by `indexed`; rows with index -1 have weight 1.
 
     >>> from jhpo.training.supervised import squared_error
     >>> weighted = example_weights(squared_error, lambda hp: jax.nn.sigmoid(hp["w"]))

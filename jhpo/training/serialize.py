@@ -1,4 +1,4 @@
-"""States as `flax.serialization` knows them: typed random keys as their data, a space as nothing."""
+"""Support of `flax.serialization` for states: typed random keys are stored as their data, a space as nothing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jhpo.training.trainable import State
 
 
 def serializable(states: State) -> State:
-    """`states`, for which ``flax.serialization.to_bytes`` and ``from_bytes`` work from now on.
+    """Returns ``states`` after registering what ``flax.serialization.to_bytes`` and ``from_bytes`` need for them.
 
     >>> from flax import serialization
     >>> state = serializable({"key": jax.random.key(3)})
@@ -36,7 +36,7 @@ def _holds_space(states: State) -> bool:
 
 @functools.cache
 def _register() -> None:
-    from flax import serialization  # flax takes half a second to import: only those who need it pay
+    from flax import serialization  # late: flax takes half a second to import
 
     key = type(jax.random.key(0))
     forms: tuple[tuple[type, Any, Any], ...] = (
@@ -44,5 +44,5 @@ def _register() -> None:
         (Space, lambda space: {}, lambda space, nothing: space),
     )
     for kind, write, read in forms:
-        # another library may have taught flax to write keys already
+        # another library may have registered keys already
         serialization.register_serialization_state(kind, write, read, override=True)

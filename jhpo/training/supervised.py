@@ -1,4 +1,4 @@
-"""A real problem in ten lines: a Trainable from a model, an optax factory, a loss and two sets of data."""
+"""`supervised`: a Trainable from a model, an optax factory, a loss, training and validation data."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from jhpo.training.trainable import HP
 if TYPE_CHECKING:
     import optax
 
-Pair = tuple[Any, Any]  # inputs [n, ...] and targets [n, ...], anything that NumPy takes for an array
+Pair = tuple[Any, Any]  # inputs [n, ...] and targets [n, ...], array-likes
 
 
 def cross_entropy(outputs: jax.Array, targets: jax.Array) -> jax.Array:
-    """``float[...]`` from logits ``float[..., classes]`` and labels ``int[...]``."""
-    # the label's logit by selection: a gather's gradient is a scatter, which no processor likes
+    """Softmax cross-entropy ``float[...]`` of logits ``float[..., classes]`` and labels ``int[...]``."""
+    # select the label's logit: the gradient of a gather would be a scatter, which is slow
     classes = jax.lax.broadcasted_iota(targets.dtype, outputs.shape, outputs.ndim - 1)
     chosen = jnp.where(classes == targets[..., None], outputs, jnp.zeros((), outputs.dtype)).sum(axis=-1)
     return jax.nn.logsumexp(outputs, axis=-1) - chosen
@@ -65,44 +65,47 @@ def supervised(
 
     Args:
       model: a flax linen module; a function of the hyperparameters that returns one; a function or class of ``rngs``
-        (or of ``hp`` and ``rngs``) that returns an nnx module; an equinox module of one example (every member begins
-        with its weights) or a function of ``key`` (or of ``hp`` and ``key``) that returns one, with
+        (or of ``hp`` and ``rngs``) that returns an nnx module; an equinox module of one example (every member starts
+        from its weights) or a function of ``key`` (or of ``hp`` and ``key``) that returns one, with
         ``equinox.nn.make_with_state`` a pair of module and state; a pair ``(init(key, x) -> params,
-        apply(params, x) -> outputs)``; or a `jhpo.masked_mlp`. Dropout and batch normalisation are switched by the
-        module's ``train``, ``deterministic`` or ``use_running_average`` argument (linen) or its modes (nnx).
+        apply(params, x) -> outputs)``; or a `jhpo.masked_mlp`. Dropout and batch normalisation follow the
+        module's ``train``, ``deterministic`` or ``use_running_average`` argument (linen) or its mode (nnx).
       tx: ``tx(hp)`` returns an optax transformation. Those with extra arguments get ``value``, ``grad``, ``value_fn``,
         ``obj_fn`` and ``grad_fn`` of the batch.
       loss: "classification" (softmax cross-entropy of labels 0, 1, ..., metrics "loss" and "error"), "regression"
         (squared error), or a function ``loss(outputs, targets)`` or ``loss(outputs, targets, hp)`` that returns a
         scalar or a value per example.
       train: inputs ``[n, ...]`` and targets ``[n, ...]``; float64 arrays become JAX's default float.
-      valid: the same for the data on which members are compared.
-      batch_size: rows of a minibatch, all of them if None. Batch ``t`` is recomputed from a key and ``t``. A function
-        of the hyperparameters that is at most ``max_batch_size``: every member then computes with so many rows, and
-        those beyond its own size do not count (batch normalisation sees them: they repeat its own).
-      max_batch_size: needed if ``batch_size`` is a function.
+      valid: the same for the validation data, on which members are compared.
+      batch_size: rows of a minibatch, all rows if None, or a function of the hyperparameters that is at most
+        ``max_batch_size``. With a function every member computes with ``max_batch_size`` rows, of which those beyond
+        its own size are masked (batch normalisation sees them; they repeat rows of the batch).
+      max_batch_size: required if ``batch_size`` is a function.
       steps: optimiser steps (200), or a function of the hyperparameters that is at most ``max_steps``.
-      epochs: runs through the training data, in place of steps: a number or a function of the hyperparameters. A run
+      epochs: passes over the training data, instead of steps: a number or a function of the hyperparameters. An epoch
         has as many steps as there are whole batches in the data.
-      max_steps: needed if the number of steps is a function: if ``steps`` or ``epochs`` is one, or ``epochs`` is
-        given and ``batch_size`` is one.
-      independent_batches: every member has batches of its own. By default members share them: comparisons are
+      max_steps: required if the number of steps varies: if ``steps`` or ``epochs`` is a function, or ``epochs`` is
+        given and ``batch_size`` is a function.
+      independent_batches: give every member its own batches. By default members share them: comparisons are
         fairer, and the first layer of all members is one large product.
-      seed: of the common order of the batches.
+      seed: of the shared order of the batches.
       penalty: ``penalty(hp, params)``, a scalar that is added to the training loss.
       metrics: further metrics: names (``jhpo.metrics.NAMES``: "accuracy", "f1", "auc", "r2", ...), or a dict of names
         and functions of (outputs, targets) whose mean over the rows is taken; `jhpo.metrics.whole` makes a function of
         all rows at once.
-      metric: the one to tune for; a known name need not be listed. Scores are maximised: `jhpo.maximize`, or a study's
-        ``direction="maximize"``.
-      ignore: label of rows that do not count, in training and in validation, such as -100 or 255.
-      eval_batch: most validation rows evaluated at once.
-      eval_params: ``eval_params(opt_state, params)``, the weights to evaluate and to hand out. By default those that
-        the optimiser means (`optax.contrib.schedule_free`, `jhpo.optimisers.averaged`, `jhpo.optimisers.lookahead`),
-        else the trained ones.
+      metric: the metric to tune for; a known name need not be listed. Maximise scores with `jhpo.maximize`, or with
+        ``direction="maximize"`` in a study.
+      ignore: label of rows to ignore in training and in validation, such as -100 or 255.
+      eval_batch: largest number of validation rows evaluated at once.
+      eval_params: ``eval_params(opt_state, params)``, the parameters to evaluate and to return. By default the averages
+        of optimisers that have them (`optax.contrib.schedule_free`, `jhpo.optimisers.averaged`,
+        `jhpo.optimisers.lookahead`), otherwise the trained parameters.
+
+    Returns:
+      A `Supervised`, a trainable whose pytree leaves are the data.
 
     Raises:
-      InvalidArgument: an argument that cannot work; it is named.
+      InvalidArgument: an invalid argument; it is named.
 
     >>> import jhpo, numpy as np, optax
     >>> x = np.linspace(-1.0, 1.0, 64)[:, None].astype(np.float32)
@@ -151,7 +154,7 @@ def supervised(
 
 
 def _checked_loss(loss: str | Callable[..., Any]) -> tuple[Callable[..., Any], tuple[str, ...], str | None]:
-    """The function, the metrics that come with it, and the name of the task (None for a function of the user's)."""
+    """The loss function, its metrics, and the name of the task (None for a user's function)."""
     if isinstance(loss, str) and loss in _LOSSES:
         return *_LOSSES[loss], loss
     if isinstance(loss, str) or not callable(loss):
@@ -160,7 +163,7 @@ def _checked_loss(loss: str | Callable[..., Any]) -> tuple[Callable[..., Any], t
 
 
 def _checked_sets(train: Pair, valid: Pair, task: str | None, ignore: int | None) -> tuple[list[Pair], Labels]:
-    """Training and validation data as arrays, and what is known of their labels."""
+    """Training and validation data as arrays, and the checked labels."""
     data = [checked_data(name, pair) for name, pair in (("train", train), ("valid", valid))]
     if ignore is not None and task == "regression":
         raise invalid("ignore", "None for regression, whose targets are no labels", ignore)
@@ -168,6 +171,6 @@ def _checked_sets(train: Pair, valid: Pair, task: str | None, ignore: int | None
     if task == "classification" or ignore is not None:
         labels = check_labels({"train": data[0][1], "valid": data[1][1]}, ignore)
     if task == "classification":
-        # narrow integers cannot count the outputs, wide ones need not be kept
+        # narrow integers may overflow in comparisons with class indices, wide ones are not needed
         data = [(x, y.astype(jnp.int32)) for x, y in data]
     return data, labels

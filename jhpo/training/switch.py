@@ -1,4 +1,4 @@
-"""A traced category as what it stands for: an optimiser, a loss, an activation, a number."""
+"""`switch`: the option that a traced choice selects, such as an optimiser, a loss, an activation, a number."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ _NUMBERS = (bool, int, float, np.number, np.bool_)
 
 
 def switch(category: object, options: Mapping[Any, Option] | Sequence[Option]) -> Option:
-    """The option that a hyperparameter chooses.
+    """The option that a hyperparameter selects.
 
-    ``{"sgd": a, "adam": b}[hp["opt"]]`` for a category that is traced: members of one program can differ in it. Under
-    `vmap` every option is computed for every member, so the cost is that of all of them; with ``static=True`` in the
+    It is ``{"sgd": a, "adam": b}[hp["opt"]]`` for a traced choice, in which members of one program can differ. Under
+    `vmap` every option is computed for every member, so the cost is that of all options. With ``static=True`` in the
     space members are grouped instead, and `switch` is an ordinary look-up.
 
     Args:
-      category: the hyperparameter: ``int32[]``, the index that a `Choice` of names gives inside jit; the number or
-        truth value that a `Choice` of numbers gives; or the Python value itself.
-      options: by choice, in the order of the choices (numbers in any order), or a sequence by index. Optax
-        transformations (any mixture), functions whose results agree in shape, or trees of numbers and arrays.
+      category: the hyperparameter: ``int32[]``, the index of a `Choice` of strings inside jit; the number or bool of a
+        `Choice` of numbers or bools; or the Python value itself.
+      options: a mapping from the choices, in their order (numbers in any order), or a sequence by index. The options
+        are optax transformations (any mixture), functions whose results agree in shape, or trees of numbers and arrays.
 
     Returns:
       An optax transformation whose state holds those of all options, a function, or a tree of arrays.
@@ -64,7 +64,7 @@ def switch(category: object, options: Mapping[Any, Option] | Sequence[Option]) -
 
 
 def _look_up(category: object, named: dict[Any, Any], numbers: bool) -> Any:
-    """The option of a value that is known while the program is written."""
+    """The option of a value that is not traced."""
     if isinstance(category, Hashable) and category in named:
         return named[category]
     if isinstance(category, (int, np.integer)) and not numbers and 0 <= category < len(named):
@@ -73,7 +73,7 @@ def _look_up(category: object, named: dict[Any, Any], numbers: bool) -> Any:
 
 
 def _check_known(category: object, keys: list[Any], by_key: bool, numbers: bool) -> None:
-    """A choice of the space has an option for each of its values, in their order where that matters."""
+    """Raises unless there is an option for each value of the choice, in their order if that matters."""
     known = choices_of(category)
     if known is None:
         return
@@ -84,7 +84,7 @@ def _check_known(category: object, keys: list[Any], by_key: bool, numbers: bool)
 
 
 def _place(category: jax.Array, keys: list[Any]) -> jax.Array:
-    """``int32[]``: which of the numbers it is."""
+    """``int32[]``: index of the number among the keys."""
     table = jnp.asarray(np.asarray(keys).astype(category.dtype))
     if jnp.issubdtype(category.dtype, jnp.floating):
         return jnp.argmin(jnp.abs(table - category)).astype(jnp.int32)
@@ -117,7 +117,7 @@ def _itself(value: Option) -> Option:
 
 
 def _common(index: jax.Array, branches: list[Callable[[], Any]]) -> Any:
-    """`jax.lax.switch`, with the results in the types that all of them have in common."""
+    """`jax.lax.switch` with the results promoted to common dtypes."""
     shapes = [jax.eval_shape(branch) for branch in branches]
     structures = {jax.tree.structure(s) for s in shapes}
     sizes = {tuple(x.shape for x in jax.tree.leaves(s)) for s in shapes}
@@ -134,7 +134,7 @@ def _common(index: jax.Array, branches: list[Callable[[], Any]]) -> Any:
 
 
 def _one_of(index: jax.Array, options: list[Any]) -> optax.GradientTransformationExtraArgs:
-    """The chosen transformation; the states of the others stay as they were initialised."""
+    """The transformation that ``index`` selects; the states of the others stay at their initial values."""
     import optax
 
     def init(params: Params) -> Chosen:

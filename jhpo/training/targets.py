@@ -1,4 +1,4 @@
-"""Targets and what a model puts beside them: labels in range, shapes that fit, rows that do not count."""
+"""Checks of targets against outputs: range of labels, shapes, ignored rows."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from jhpo.kernels.internals import is_traced
 
 
 class Labels(NamedTuple):
-    """What is known of integer labels before anything is traced."""
+    """Properties of integer labels, known before tracing."""
 
-    classes: int | None  # one more than the largest label that counts; None if the labels are traced
-    ignore: int | None  # label of the rows that do not count
+    classes: int | None  # one more than the largest label that is not ignored; None if the labels are traced
+    ignore: int | None  # label of rows to ignore
 
 
 def check_labels(named: dict[str, Any], ignore: int | None) -> Labels:
-    """The range of the labels of every data set.
+    """The `Labels` of several data sets, after checking them.
 
     Args:
       named: "train" and "valid", each an array of labels of any shape.
-      ignore: label of rows that do not count, or None.
+      ignore: label of rows to ignore, or None.
 
     Raises:
-      InvalidArgument: labels that are no integers >= 0, or nothing but ignored ones.
+      InvalidArgument: labels that are not integers >= 0, or only ignored ones.
 
     >>> check_labels({"train": np.array([0, 2, -1])}, ignore=-1)
     Labels(classes=3, ignore=-1)
@@ -59,11 +59,11 @@ def check_labels(named: dict[str, Any], ignore: int | None) -> Labels:
 
 
 def fit_labels(outputs: jax.Array, targets: jax.Array, labels: Labels) -> jax.Array:
-    """Labels of the shape ``outputs.shape[:-1]``, from that shape or one with a last axis of length 1.
+    """Labels in the shape ``outputs.shape[:-1]``, from that shape or one with an extra last axis of length 1.
 
     Raises:
-      InvalidArgument: another shape, fewer than two outputs, or fewer outputs than there are classes. Raised while
-        the program is traced, before anything is compiled.
+      InvalidArgument: another shape, fewer than two outputs, or fewer outputs than classes. Raised during tracing,
+        before anything is compiled.
     """
     wanted = outputs.shape[:-1]
     if outputs.ndim < 2 or outputs.shape[-1] < 2:
@@ -89,10 +89,10 @@ def fit_labels(outputs: jax.Array, targets: jax.Array, labels: Labels) -> jax.Ar
 
 
 def fit_values(outputs: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Outputs and targets of one shape; either may have a last axis of length 1 that the other has not.
+    """Outputs and targets in a common shape; either may have an extra last axis of length 1.
 
     Raises:
-      InvalidArgument: shapes that differ otherwise, which would be broadcast against each other.
+      InvalidArgument: shapes that differ otherwise and would be broadcast against each other.
     """
     if outputs.shape == (*targets.shape, 1):
         outputs = outputs[..., 0]
@@ -104,7 +104,7 @@ def fit_values(outputs: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.A
 
 
 def live_rows(targets: jax.Array, labels: Labels) -> jax.Array | None:
-    """``bool``, like the targets: False where the label is ignored; None where every row counts."""
+    """A bool array like the targets, False where the label is ignored; None if no label is ignored."""
     if labels.ignore is None:
         return None
     return targets != jnp.asarray(labels.ignore, targets.dtype)
@@ -113,11 +113,11 @@ def live_rows(targets: jax.Array, labels: Labels) -> jax.Array | None:
 def mean_of_live(
     name: str, values: ArrayLike, outputs: jax.Array, live: jax.Array | None
 ) -> tuple[jax.Array, jax.Array]:
-    """Mean over the examples that count and their number, ``float[]`` each.
+    """Mean over the live examples and their number, ``float[]`` each.
 
     Args:
-      name: what returned the values, for the message.
-      values: a scalar, which is taken as it is, or a value for each example (or each output of it).
+      name: of the function that returned the values, for the message.
+      values: a scalar, which is returned as it is, or a value for each example (or each output of it).
       outputs: of the model, ``[n, ...]``.
       live: see `live_rows`.
 

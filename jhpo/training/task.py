@@ -1,4 +1,4 @@
-"""The Trainable of supervised learning: minibatches, the loss, a step of the optimiser, the validation."""
+"""The Trainable of supervised learning: minibatches, loss, optimiser step, validation."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 
 
 class SupervisedState(NamedTuple):
-    """What is carried from one training step to the next."""
+    """The training state of a member."""
 
     params: Params  # trained parameters, a pytree
-    extra: Extra  # other collections of the model: batch statistics; empty for most models
+    extra: Extra  # other collections of the model, such as batch statistics; empty for most models
     opt_state: State  # state of tx(hp)
-    key: jax.Array  # key[], the member's own stream: dropout, and its batches if they are independent
+    key: jax.Array  # key[] of the member, for dropout, and for its batches if they are independent
 
 
 _DATA = ("train", "valid", "order", "model")
@@ -46,19 +46,19 @@ _META = (
 @functools.partial(structured, data=_DATA, meta=_META)
 @dataclasses.dataclass(frozen=True, eq=False)
 class Supervised(Structured):
-    """The Trainable that `supervised` makes. Its leaves are the data; the rest is structure, compared by value."""
+    """The Trainable made by `supervised`. Its leaves are the data; the rest is static and compared by value."""
 
     train: Data  # inputs [n, ...], targets [n, ...]
     valid: Data
-    order: jax.Array  # uint32[2], data of the key of the common order of the batches
+    order: jax.Array  # uint32[2], key data for the shared order of the batches
     model: Model
     tx: Callable[[HP], optax.GradientTransformation]
-    task: str | None  # "classification", "regression", or None with a loss of the user's own
+    task: str | None  # "classification", "regression", or None with a user's loss function
     labels: Labels
     loss: Callable[..., jax.Array]
     loss_takes_hp: bool
     penalty: Callable[[HP, Any], jax.Array] | None
-    metrics: tuple[tuple[str, tuple[Any, ...]], ...]  # by name, the fields of a `Metric`: plain tuples refer weakly
+    metrics: tuple[tuple[str, tuple[Any, ...]], ...]  # name and fields of each `Metric`, see `as_tuples`
     metric: str
     batch_size: int | Callable[[HP], jax.Array]  # an integer, or a function of the hyperparameters
     max_batch_size: int
@@ -82,7 +82,7 @@ class Supervised(Structured):
         return jnp.ceil(jnp.asarray(epochs).astype(jnp.float32) * per_epoch)
 
     def _batch_size(self, hp: HP) -> jax.Array:
-        """``int32[]``."""
+        """Batch size of a member, ``int32[]``."""
         if not callable(self.batch_size):
             return jnp.int32(self.batch_size)
         size = jnp.asarray(self.batch_size(hp))
@@ -91,7 +91,7 @@ class Supervised(Structured):
         return jnp.clip(size, 1, self.max_batch_size).astype(jnp.int32)
 
     def init(self, hp: HP, key: jax.Array) -> SupervisedState:
-        """Fresh parameters and optimiser state of one member."""
+        """Initial parameters and optimiser state of one member."""
         init_key, own = jax.random.split(key)
         params, extra = self.model.init(hp, init_key, self.train[0][:1])
         return SupervisedState(params, extra, self._optimiser(hp, params).init(params), own)
@@ -105,7 +105,7 @@ class Supervised(Structured):
         def loss(params: Params) -> tuple[jax.Array, Extra]:
             return self._loss(hp, params, state.extra, (x, y), key, train=True, rows=live)
 
-        # with nothing carried along, no second output of the differentiated function has to be kept
+        # has_aux costs memory in hypergradients: avoid it if there is nothing to carry
         if state.extra:
             (value, extra), grads = mixed_value_and_grad(loss, has_aux=True)(state.params)
         else:
@@ -116,7 +116,7 @@ class Supervised(Structured):
         return SupervisedState(jax.tree.map(jnp.add, state.params, updates), extra, opt_state, state.key)
 
     def evaluate(self, hp: HP, state: SupervisedState) -> dict[str, jax.Array]:
-        """On the validation data: "loss", for classification "error", and the metrics added by the user."""
+        """Metrics on the validation data, ``float[]`` each: "loss", for classification "error", and further ones."""
         params = self._evaluated(state)
         measures = {name: Metric(*fields) for name, fields in self.metrics}
 
@@ -139,7 +139,7 @@ class Supervised(Structured):
         return found
 
     def direction_of(self, metric: str | None = None) -> str | None:
-        """The direction of a metric (the one tuned for if None), "minimize" or "maximize"; None if it is not known."""
+        """The direction of a metric (the tuned one if None), "minimize" or "maximize"; None if it is unknown."""
         name, known = metric or self.metric, dict(self.metrics)
         if name == "loss":
             return "minimize"
@@ -159,9 +159,9 @@ class Supervised(Structured):
         return dataclasses.replace(self, metrics=tuple(known.items()), metric=metric)
 
     def batch(self, key: jax.Array, t: jax.Array, hp: HP = None) -> Data:
-        """Minibatch ``t``: the same for all members, or from the member's own ``key``.
+        """Minibatch ``t``, shared by all members or drawn with the member's ``key``.
 
-        Where the size is a hyperparameter, ``max_batch_size`` rows: those of the batch, and some of them once more.
+        If the size is a hyperparameter there are ``max_batch_size`` rows: those of the batch, repeated.
         """
         n = len(self.train[0])
         if self.batch_size == n:
@@ -182,17 +182,17 @@ class Supervised(Structured):
         return state._replace(params=params)
 
     def train_loss(self, hp: HP, params: Params) -> jax.Array:
-        """Loss on all training data, penalty included: the function whose minimum implicit gradients assume."""
+        """Loss on all training data, penalty included; implicit gradients assume that it is minimised."""
         key = jax.random.key(0)
         _, extra = self.model.init(hp, key, self.train[0][:1])
         return self._loss(hp, params, extra, self.train, key, train=True)[0]
 
     def predict(self, hp: HP, state: SupervisedState, x: jax.Array) -> jax.Array:
-        """Outputs of a trained member; vmap over hp and stacked states for an ensemble."""
+        """Outputs of a trained member for inputs ``[n, ...]``; vmap over hp and stacked states for an ensemble."""
         return self.model.apply(hp, self._evaluated(state), state.extra, x, state.key, False)[0]
 
     def trained_model(self, hp: HP, state: SupervisedState) -> Any:
-        """The model with its trained parameters, to be used or saved without jhpo, in evaluation mode.
+        """The model with its trained parameters in evaluation mode, for use and saving without jhpo.
 
         A linen module bound to its variables (``flax.linen.Module.unbind`` gives both), an nnx module, an equinox
         module (of one example; a pair with its state if it has one), or ``apply`` with the parameters.
@@ -203,7 +203,7 @@ class Supervised(Structured):
         return make(hp, self._evaluated(state), state.extra)
 
     def _evaluated(self, state: SupervisedState) -> Any:
-        """The weights that are evaluated and handed out."""
+        """The parameters that are evaluated and returned."""
         if self.eval_params is not None:
             return self.eval_params(state.opt_state, state.params)
         return evaluation_params(state.opt_state, state.params)
@@ -212,12 +212,12 @@ class Supervised(Structured):
         return self.loss(outputs, targets, hp) if self.loss_takes_hp else self.loss(outputs, targets)
 
     def _fit(self, outputs: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.Array | None]:
-        """Targets in the shape that fits the outputs, and which of them count (None: all)."""
+        """Targets in the shape of the outputs, and a mask of those that are not ignored (None for all)."""
         if self.task == "classification":
             targets = fit_labels(outputs, targets, self.labels)
         live = live_rows(targets, self.labels)
         if live is not None and self.task == "classification":
-            # an ignored label is outside the outputs, and what is computed from it has to stay finite
+            # an ignored label may be out of range, and the loss there has to stay finite
             targets = jnp.where(live, targets, jnp.zeros((), targets.dtype))
         return targets, live
 
@@ -232,7 +232,7 @@ class Supervised(Structured):
         train: bool,
         rows: jax.Array | None = None,
     ) -> tuple[jax.Array, Extra]:
-        """Loss and carried collections; ``rows``, bool[n], are those that belong to the batch, None for all."""
+        """Loss and new collections; ``rows``, bool[n], masks the padding of the batch, None for none."""
         outputs, extra = self.model.apply(hp, params, extra, data[0], key, train)
         targets, live = self._fit(outputs, data[1])
         values = jnp.asarray(self._call_loss(hp, outputs, targets))
@@ -250,13 +250,13 @@ class Supervised(Structured):
 
 
 def _like(hp: HP, params: Params) -> HP:
-    """Hyperparameters in the precision of the parameters, so that a state never changes its type."""
+    """Hyperparameters cast to the dtype of the parameters, so that the dtypes of a state never change."""
     floats = [p.dtype for p in jax.tree.leaves(params) if jnp.issubdtype(p.dtype, jnp.floating)]
     if not floats:
         return hp
 
     def cast(x: object) -> object:
-        # a static value (a string, a function, a Python number) stays what it is
+        # static values (a string, a function, a Python number) are not cast
         if not isinstance(x, (jax.Array, np.ndarray, np.generic)) or not jnp.issubdtype(x.dtype, jnp.floating):
             return x
         return jnp.asarray(x, floats[0])

@@ -1,4 +1,4 @@
-"""What goes wrong while an objective is traced, said in words that help."""
+"""Errors of objectives during tracing, with helpful messages."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ONE_DICT = '; the first argument is the dict of all of them: hp["name"]'
 
 
 class objective_errors:
-    """Context in which an objective is traced: whatever it raises becomes an `InvalidArgument` that says so."""
+    """Context for tracing an objective: exceptions become an `InvalidArgument` with advice."""
 
     def __enter__(self) -> None:
         return None
@@ -25,7 +25,7 @@ class objective_errors:
         if error is None or isinstance(error, JhpoError) or not isinstance(error, Exception):
             return
         if isinstance(error, (jax.errors.JaxRuntimeError, MemoryError)):
-            return  # of the compiler and the machine
+            return  # not the objective's fault
         hint = ""
         if isinstance(error, (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError)):
             hint = _remedy(error)
@@ -49,7 +49,7 @@ _LOOK_UP = (
 )
 
 
-# optimisers of optax that cannot be used as they are, by what they complain of
+# advice for optax optimisers that cannot be used directly, by their error messages
 _OF_OPTIMISERS = {
     "has no attribute 'fast'": (
         "; optax.lookahead wants pairs of parameters: jhpo.optimisers.lookahead takes those of a model"
@@ -62,7 +62,7 @@ _OF_OPTIMISERS = {
 
 
 def _remedy(error: BaseException) -> str:
-    """What to do about code that wants a number where it gets a traced one."""
+    """Advice about code that needs a concrete value but gets a tracer."""
     for frame, _ in traceback.walk_tb(error.__traceback__):
         module = frame.f_globals.get("__name__", "")
         if module.startswith("flax.") and type(frame.f_locals.get("self")).__name__ == "Dropout":
@@ -77,7 +77,7 @@ def _remedy(error: BaseException) -> str:
     return "; a function that is not written in JAX goes through jhpo.host"
 
 
-# code between the user's and the error's place: where an error came from is a line of the user's own
+# libraries skipped when looking for the user's line that raised
 _LIBRARIES = ("jax", "jaxlib", "flax", "optax", "jhpo", "equinox", "contextlib", "functools")
 
 

@@ -1,4 +1,4 @@
-"""What is tuned: the Trainable protocol, and the training and evaluation of one member."""
+"""The Trainable protocol, and the training and evaluation of one member."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from jhpo.pytrees import State as State
 
 @runtime_checkable
 class Trainable(Protocol):
-    """The one set of functions a user writes; any object with these attributes is a trainable.
+    """A training with hyperparameters; any object with these attributes is a trainable.
 
-    ``steps`` is the training length, a Python integer. It may be a function of the hyperparameters instead; then
-    ``max_steps`` is the integer no member exceeds, and members that are done keep their state to the end.
+    ``steps`` is the number of training steps, a Python integer. It may be a function of the hyperparameters; then the
+    integer ``max_steps`` bounds it, and members that are done keep their state.
     ``step`` derives its batch from ``t`` (int32[]) and a key in the state, so that batches are never stored.
     ``evaluate`` returns the value to minimise, a real scalar, or a dict of named real scalars.
 
-    A trainable that is a registered pytree passes its leaves to the compiled program as arguments. Any other
-    object has to be hashable: it is a constant of the program, and another object compiles another program.
+    The leaves of a trainable that is a registered pytree are arguments of the compiled program. Any other object has to
+    be hashable: it is static, and another object compiles another program.
     """
 
     @property
     def steps(self) -> int | Callable[[HP], jax.Array]:
-        """Length of the training, or a function that gives a member's."""
+        """Number of training steps, or a function of the hyperparameters that returns it."""
         ...
 
     def init(self, hp: HP, key: jax.Array) -> State:
-        """Parameters, optimiser state and whatever else is carried, before the first step."""
+        """The state before the first step: parameters, optimiser state and whatever else is carried."""
         ...
 
     def step(self, hp: HP, state: State, t: jax.Array) -> State:
-        """The state after training step ``t``."""
+        """The state after training step ``t``, ``int32[]``."""
         ...
 
     def evaluate(self, hp: HP, state: State) -> jax.Array | dict[str, jax.Array]:
@@ -47,10 +47,10 @@ class Trainable(Protocol):
 
 
 class ImplicitTrainable(Trainable, Protocol):
-    """A trainable that also has what implicit gradients need: the loss of the trained parameters themselves."""
+    """A trainable that supports implicit gradients, with the training loss as a function of the parameters."""
 
     def train_loss(self, hp: HP, params: State) -> jax.Array:
-        """``float[]``, what the training minimises."""
+        """``float[]``, the loss that the training minimises."""
         ...
 
     def params(self, state: State) -> State:
@@ -70,7 +70,7 @@ class Metrics(NamedTuple):
 
 
 def check_steps(trainable: Trainable) -> None:
-    """Raises InvalidArgument if the length of the training is no integer >= 0."""
+    """Raises InvalidArgument if the number of steps is not an integer >= 0."""
     name = "max_steps" if callable(trainable.steps) else "steps"
     value = getattr(trainable, name, None)
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 0:
@@ -83,13 +83,13 @@ def max_steps(trainable: Trainable) -> int:
 
 
 def horizon_steps(trainable: Trainable, horizon: float = 1.0) -> int:
-    """Number of steps for a share of the training, rounded up; a share of 1 is all of it.
+    """Number of steps for a fraction of the training, rounded up.
 
     Raises:
       InvalidArgument: the horizon lies outside (0, 1].
     """
     check_number("horizon", horizon, 0.0, 1.0, open_low=True)
-    # the slack keeps 0.07 * 100 = 7.000000000000001 at 7 steps
+    # 0.07 * 100 = 7.000000000000001 should be 7 steps
     return math.ceil(max_steps(trainable) * horizon * (1.0 - 1e-12))
 
 
@@ -98,8 +98,8 @@ def train(
 ) -> State:
     """The state after ``length`` further steps from step ``start``, as one `lax.scan`.
 
-    ``length`` is a Python integer, ``start`` may be traced, so that training can be paused and continued. With
-    ``steps`` a function of the hyperparameters, steps from ``ceil(horizon * steps(hp))`` on change nothing.
+    ``length`` is a Python integer; ``start`` may be traced, so that training can be paused and continued. If ``steps``
+    is a function of the hyperparameters, steps from ``ceil(horizon * steps(hp))`` on change nothing.
     """
     limit = None
     if callable(trainable.steps):
@@ -116,10 +116,10 @@ def train(
 
 
 def read_metrics(result: object, metric: str | None = None, default: str | None = None) -> Metrics:
-    """What an evaluation returned, as `Metrics`; checked while it is traced, before anything is compiled.
+    """The result of an evaluation as `Metrics`; checked during tracing, before anything is compiled.
 
     Raises:
-      InvalidArgument: not a real scalar or a dict of them, an unknown metric, or several and none named.
+      InvalidArgument: not a real scalar or a dict of them, an unknown metric, or several metrics and none named.
     """
     if not isinstance(result, dict):
         if metric not in (None, "value"):
@@ -144,7 +144,7 @@ def _scalar(name: str, value: object) -> jax.Array:
     real = jnp.issubdtype(array.dtype, jnp.floating) or jnp.issubdtype(array.dtype, jnp.integer)
     if array.shape != () or not real:
         raise InvalidArgument(f"{name}: expected a real scalar, got {array.dtype}{list(array.shape)}")
-    # a weak type or an integer here would change the types of everything downstream; 16-bit values are too coarse
+    # a weak type or an integer would change the dtypes of everything downstream; 16-bit values are too coarse
     wide = jnp.issubdtype(array.dtype, jnp.floating) and array.dtype.itemsize > 4
     return jax.lax.convert_element_type(array, array.dtype if wide else jnp.float32)
 
@@ -155,7 +155,7 @@ def evaluate_state(trainable: Trainable, hp: HP, state: State, metric: str | Non
 
 
 def train_state(trainable: Trainable, hp: HP, key: jax.Array, horizon: float = 1.0) -> State:
-    """The state after initialisation and ``horizon`` (a share in (0, 1]) of the training."""
+    """The state after initialisation and a fraction ``horizon`` in (0, 1] of the training steps."""
     length = horizon_steps(trainable, horizon)
     state = trainable.init(hp, key)
     return train(trainable, hp, state, 0, length, horizon) if length else state
@@ -169,12 +169,12 @@ def train_and_evaluate(
     Args:
       trainable: a `Trainable` (see `jhpo.as_trainable`).
       hp: one hyperparameter tree.
-      key: the member's key, from which everything random follows.
-      horizon: share of the training steps to run, in (0, 1], a Python number.
+      key: the member's key, which determines everything random.
+      horizon: fraction of the training steps to run, in (0, 1], a Python number.
       metric: which metric to minimise if the evaluation returns several.
 
     Raises:
-      InvalidArgument: while traced, if the evaluation is no real scalar or metric is unknown.
+      InvalidArgument: during tracing, if the evaluation is not a real scalar or the metric is unknown.
 
     >>> from jhpo import as_trainable
     >>> value, named = train_and_evaluate(as_trainable(lambda hp, key: hp ** 2), 3.0, jax.random.key(0))

@@ -1,4 +1,4 @@
-"""A whole validation set, a block of rows at a time."""
+"""Evaluation of a whole validation set in blocks of rows."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 Data = tuple[jax.Array, jax.Array]
-Averages = dict[str, tuple[jax.Array, jax.Array]]  # by name, a mean over rows and how many rows it is of: float[] both
+Averages = dict[str, tuple[jax.Array, jax.Array]]  # by name, a mean over rows and the number of rows, float[] each
 
 
 def in_blocks(
@@ -19,14 +19,14 @@ def in_blocks(
     *,
     keep: bool,
 ) -> tuple[dict[str, jax.Array], jax.Array | None]:
-    """Means over all rows, from at most ``block`` of them at once.
+    """Means over all rows, computed in blocks of at most ``block`` rows.
 
     Args:
       outputs_of: the model, ``[b, ...] -> [b, ...]``.
       means: of outputs and targets of a block.
       data: inputs ``[n, ...]`` and targets ``[n, ...]``.
-      block: b, the rows of a block; a last one may have fewer.
-      keep: whether the outputs of all rows are wanted as well.
+      block: b, the rows of a block; the last one may have fewer.
+      keep: whether to return the outputs of all rows.
 
     Returns:
       The means by name, ``float[]``, and the outputs ``[n, ...]`` or None.

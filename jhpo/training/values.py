@@ -1,4 +1,4 @@
-"""Hyperparameters that are no numbers (a name, a function, a depth): structure of a program, not leaves of it."""
+"""Hyperparameters that are not numbers (a string, a function, a depth) as static nodes of a pytree."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ _TAKE_HP = ("init", "step", "evaluate", "train_loss")
 @functools.partial(structured, meta=["value"])
 @dataclasses.dataclass(frozen=True)
 class Value:
-    """A Python value in the place of a leaf."""
+    """A static Python value in the place of a leaf."""
 
     value: Hashable
 
 
 def is_integer(x: object) -> bool:
-    """An integer or a truth value of Python or NumPy, which may be a length or a switch in the user's code."""
+    """Whether it is an integer or a bool of Python or NumPy, which may be a length or a flag in the user's code."""
     return isinstance(x, (bool, int, np.bool_, np.integer))
 
 
 def is_number(x: object) -> bool:
-    """A number or an array; True and False are none: nobody asks for their derivative."""
+    """Whether it is a number or an array; bools are not numbers here, as they have no derivative."""
     if isinstance(x, (bool, np.bool_)):
         return False
     return isinstance(x, (int, float, complex, np.generic, np.ndarray, jax.Array))
 
 
 def hold(hp: HP, chosen: Callable[[Any], bool], what: str = "hp") -> HP:
-    """The tree with its chosen leaves as structure.
+    """The tree with the chosen leaves made static.
 
     Raises:
       InvalidArgument: a chosen leaf cannot be hashed.
@@ -59,12 +59,12 @@ def hold(hp: HP, chosen: Callable[[Any], bool], what: str = "hp") -> HP:
 
 
 def pack(state: State) -> State:
-    """A tree whose leaves are arrays and numbers, everything else in it (functions, names) held."""
+    """The tree with all leaves but arrays and numbers (functions, strings) made static."""
     return hold(state, lambda x: not (is_number(x) or is_integer(x)), "state")
 
 
 def release(hp: HP) -> HP:
-    """The tree with the values that were held in it, as the user's functions expect it.
+    """The inverse of `hold`: the tree with static values as leaves again, as the user's functions expect them.
 
     >>> release({"lr": 0.1, "opt": hold("adam", lambda x: True)})
     {'lr': 0.1, 'opt': 'adam'}
@@ -73,7 +73,7 @@ def release(hp: HP) -> HP:
 
 
 def without(hp: HP) -> HP:
-    """The tree with 0 for numbers that were held, and None for everything else that was: a gradient's parts."""
+    """A gradient's tree with 0 for static numbers and None for other static values."""
 
     def leaf(x: object) -> object:
         if not isinstance(x, Value):
@@ -88,24 +88,24 @@ def _is_value(x: object) -> bool:
 
 
 class Delegate:
-    """An object that offers all that another one offers, some of it in another form."""
+    """A wrapper with all attributes of an object, some of them transformed."""
 
     def __init__(self, inner: object) -> None:
         self._inner: Any = inner
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") or name == "_inner":  # not there while an instance is copied
+        if name.startswith("__") or name == "_inner":  # missing while an instance is being copied
             raise AttributeError(name)
         return self._offered(name, getattr(self._inner, name))
 
     def _offered(self, name: str, value: Any) -> Any:
-        """What stands for an attribute of the inner object."""
+        """The attribute ``name`` of the wrapper, from that of the inner object."""
         return value
 
 
 @functools.partial(structured, data=["_inner"])
 class Releasing(Delegate, Structured):
-    """A trainable of hyperparameters some of which are held: its functions see the values themselves."""
+    """A trainable of hyperparameters with static nodes, whose functions get the values themselves."""
 
     def _offered(self, name: str, value: Any) -> Any:
         if name in _TAKE_HP or (name == "steps" and callable(value)):
