@@ -1,6 +1,6 @@
 """jhpo: hyperparameter optimisation in JAX, for whole populations of models.
 
-Public names are listed once, here, and imported when first used: importing jhpo alone does not even import JAX.
+Public names are imported on first use, so that ``import jhpo`` does not import JAX.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if importlib.util.find_spec("jhpo.kernels") is None:
 from jhpo.strategies import REGISTRY as _REGISTRY
 from jhpo.version import __version__ as __version__
 
-if TYPE_CHECKING:  # what type checkers and editors see
+if TYPE_CHECKING:  # for type checkers and editors
     from jhpo.compilation import use_compilation_cache as use_compilation_cache
     from jhpo.errors import ChangedSpace as ChangedSpace
     from jhpo.errors import InvalidArgument as InvalidArgument
@@ -136,10 +136,10 @@ _PUBLIC_MODULES = {
     "optimisers": "jhpo.training.optimisers",
     "linen": "jhpo.training.linen",
     "nnx": "jhpo.training.nnx",
-}  # modules whose names are reached through them
+}  # public as modules
 
 
-if not TYPE_CHECKING:  # a checker knows all names, and shall complain of others
+if not TYPE_CHECKING:  # otherwise a type checker would accept any name
 
     def __getattr__(name: str) -> Any:
         if name in _PUBLIC_MODULES:

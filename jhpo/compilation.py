@@ -1,4 +1,4 @@
-"""Compiled programs that outlive the process: JAX's persistent compilation cache, for those who ask for it."""
+"""JAX's persistent compilation cache, enabled on request."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from jhpo.switches import config
 
 
 def use_compilation_cache(folder: str | os.PathLike[str] | None = None) -> Path:
-    """Keep compiled programs on the disk from now on, so that the next process need not compile them again.
+    """Keep compiled programs on disk from now on, so that the next process need not compile them again.
 
-    ``jhpo tune`` does so by itself; the library never does unless this is called. It sets JAX's own configuration,
-    for all programs of this process: ``jax_compilation_cache_dir``, and the two thresholds below which JAX does not
-    keep a program (seconds of compilation, bytes), so that every program is kept.
+    ``jhpo tune`` calls it; the library never does. It changes JAX's configuration for all programs of this process:
+    ``jax_compilation_cache_dir``, and the two thresholds (compile time and size) below which JAX does not cache a
+    program, so that all are cached.
 
     Args:
-      folder: where they are kept, made if it is missing. By default the folder that JAX is configured for already
-        (``JAX_COMPILATION_CACHE_DIR``), whose thresholds then stay as they are, otherwise ``jhpo/xla`` in the user's
-        cache folder (``XDG_CACHE_HOME``, or ``~/.cache``). Programs are run as they are found: let nobody whom you do
-        not trust write there.
+      folder: the cache directory, created if it is missing. By default the one that JAX is already configured for
+        (``JAX_COMPILATION_CACHE_DIR``), whose thresholds are not changed, otherwise ``jhpo/xla`` in the user's
+        cache directory (``XDG_CACHE_HOME``, or ``~/.cache``). Cached programs are executed: do not use a directory
+        that people you do not trust can write to.
 
     Returns:
-      The folder.
+      The directory.
 
     Raises:
-      InvalidArgument: the folder cannot be made or written.
+      InvalidArgument: the directory cannot be created or written.
 
     >>> import jhpo
     >>> folder = jhpo.use_compilation_cache("programs")  # doctest: +SKIP

@@ -1,4 +1,4 @@
-"""The population axis over several devices: each takes its rows, and nothing is communicated."""
+"""Sharding of the population axis over devices, without communication."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ AXIS = "members"
 
 
 def member_mesh(devices: Sequence[Any] | None = None) -> Mesh:
-    """A one-dimensional mesh of the devices given, or of all local ones.
+    """A one-dimensional mesh of the given devices, or of all local ones.
 
     Raises:
-      InvalidArgument: no device, one twice, or something that is no JAX device.
+      InvalidArgument: no device, a duplicate, or something that is not a JAX device.
     """
     if isinstance(devices, jax.Device):
         devices = [devices]
@@ -31,18 +31,18 @@ def member_mesh(devices: Sequence[Any] | None = None) -> Mesh:
 
 
 def over_devices(function: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
-    """``function(data, root, units, ids)`` on each device's rows of ``units`` and ``ids``."""
+    """``function(data, root, units, ids)`` with ``units`` and ``ids`` sharded by rows over the mesh."""
     if mesh.size == 1:
         return function
     everywhere, rows = PartitionSpec(), PartitionSpec(AXIS)
-    # there is no communication to check, and the check does not know every operation a model may contain
+    # there is no communication to check, and the check does not support every primitive
     return jax.shard_map(
         function, mesh=mesh, in_specs=(everywhere, everywhere, rows, rows), out_specs=rows, check_vma=False
     )
 
 
 def free_memory(device: jax.Device) -> int:
-    """Bytes that may be used on a device: what it reports as free, or half of the free memory of the host."""
+    """Free bytes on a device as it reports them, otherwise half of the free memory of the host."""
     stats = device.memory_stats() or {}
     if "bytes_limit" in stats:
         return int(stats["bytes_limit"]) - int(stats.get("bytes_in_use", 0))
@@ -50,7 +50,7 @@ def free_memory(device: jax.Device) -> int:
 
 
 def host_memory() -> int:
-    """Bytes of main memory that are free, as far as the operating system tells, otherwise 4 GiB."""
+    """Free bytes of main memory if the operating system reports them, otherwise 4 GiB."""
     import os
 
     names = os.sysconf_names if hasattr(os, "sysconf_names") else {}

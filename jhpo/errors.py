@@ -1,4 +1,4 @@
-"""Errors a user can meet, and the one-line checks that raise them before anything is compiled."""
+"""Public exceptions, and one-line checks of arguments that raise them."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 
 
 class JhpoError(Exception):
-    """Base class of every error jhpo raises on purpose."""
+    """Base class of all errors that jhpo raises on purpose."""
 
 
 class InvalidArgument(JhpoError, ValueError):
-    """An argument has a value that cannot work; the message names it, what was expected and what came."""
+    """An invalid argument; the message names it, what was expected and what it got."""
 
 
 class InvalidSpace(InvalidArgument):
-    """A search space that cannot be searched; the message names the parameter."""
+    """An invalid search space; the message names the parameter."""
 
 
 class InvalidParameters(InvalidArgument):
@@ -24,11 +24,11 @@ class InvalidParameters(InvalidArgument):
 
 
 class SpaceExhausted(JhpoError):
-    """Every distinct point of a finite space has been handed out."""
+    """Every distinct point of a finite space has been proposed."""
 
 
 class ChangedSpace(JhpoError):
-    """A stored study was opened with another search space; the message lists the differences."""
+    """A stored study was opened with a different search space; the message lists the differences."""
 
 
 class StorageError(JhpoError):
@@ -36,11 +36,11 @@ class StorageError(JhpoError):
 
 
 class TrialConflict(JhpoError):
-    """A trial was told twice with different results, or by a worker that had lost it."""
+    """A trial was told two different results, or was told by a worker that had lost it."""
 
 
 class UnknownStrategy(InvalidArgument):
-    """No strategy of that name; the message lists those there are."""
+    """No strategy has that name; the message lists the names."""
 
 
 class OutOfMemory(JhpoError, MemoryError):
@@ -48,7 +48,7 @@ class OutOfMemory(JhpoError, MemoryError):
 
 
 class UnusableGradient(JhpoError, ArithmeticError):
-    """A hypergradient came out as no number, or cannot mean anything; the message says why and what to do instead."""
+    """A hypergradient is not finite; the message says why and what to do instead."""
 
 
 class MissingExtra(JhpoError, ImportError):
@@ -56,7 +56,7 @@ class MissingExtra(JhpoError, ImportError):
 
 
 def invalid(name: str, expected: str, got: object, kind: type[InvalidArgument] = InvalidArgument) -> InvalidArgument:
-    """The one form of an argument error: ``name: expected ..., got ...``.
+    """An argument error in the standard form ``name: expected ..., got ...``.
 
     >>> str(invalid("budget", "an integer >= 1", 0))
     'budget: expected an integer >= 1, got 0'
@@ -65,7 +65,7 @@ def invalid(name: str, expected: str, got: object, kind: type[InvalidArgument] =
 
 
 def is_concrete(value: object) -> bool:
-    """True for a Python or NumPy number: something that can be compared before tracing."""
+    """Whether it is a Python or NumPy number, which can be compared during tracing."""
     return isinstance(value, numbers.Number) and not isinstance(value, complex)
 
 
@@ -81,7 +81,7 @@ def check_integer(name: str, value: object, low: int = 1, high: int | None = Non
 
 
 def check_number(name: str, value: Any, low: float = -math.inf, high: float = math.inf, open_low: bool = False) -> None:
-    """Check a coefficient that may be a tracer: only concrete numbers are compared."""
+    """Raises `InvalidArgument` unless ``value`` is in ``[low, high]``; tracers are not checked."""
     if not is_concrete(value):
         return
     bad = math.isnan(value) or value < low or value > high or (open_low and value == low)

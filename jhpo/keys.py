@@ -1,4 +1,4 @@
-"""Random streams: every key of a study follows from its root key and a counter, so any member can be repeated."""
+"""Random keys: every key of a search is derived from its root key and a counter, so any member can be repeated."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from jax.typing import ArrayLike
 
 from jhpo.errors import check_integer, invalid
 
-SEEDS = 2**32  # seeds are below it, from 0 on
-# Trial ids count up from 0; the strategy draws from two ids no trial can reach.
+SEEDS = 2**32  # seeds are in [0, SEEDS)
+# Trial ids count up from 0; the strategy uses two ids that no trial reaches.
 _STRATEGY = 0xFFFFFFFF
 _INIT = 0xFFFFFFFE
 
 
 def root_key(seed: int) -> jax.Array:
-    """Key from which everything random in a search follows; the same whatever JAX's default generator is.
+    """The root key of a search, ``key[]``; it does not depend on JAX's default PRNG implementation.
 
     Args:
         seed: an integer in [0, 2^32).
 
     Raises:
-        InvalidArgument: another seed.
+        InvalidArgument: the seed is not such an integer.
 
     >>> root_key(-1)
     Traceback (most recent call last):
@@ -34,10 +34,10 @@ def root_key(seed: int) -> jax.Array:
 
 
 def check_key(key: object) -> jax.Array:
-    """A user's own root key: one key of `jax.random.key` or `jax.random.PRNGKey`.
+    """A user's root key after checking it: a single key from `jax.random.key` or `jax.random.PRNGKey`.
 
     Raises:
-        InvalidArgument: something else.
+        InvalidArgument: not such a key.
     """
     dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", None)
     typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
@@ -47,7 +47,7 @@ def check_key(key: object) -> jax.Array:
 
 
 def trial_key(root: jax.Array, trial_id: jax.Array | int) -> jax.Array:
-    """Key of one trial: ``fold_in(root, trial_id)``.
+    """The key of one trial, ``fold_in(root, trial_id)``.
 
     >>> import jax
     >>> a, b = trial_key(jax.random.key(0), 3), jax.random.fold_in(jax.random.key(0), 3)
@@ -58,26 +58,26 @@ def trial_key(root: jax.Array, trial_id: jax.Array | int) -> jax.Array:
 
 
 def trial_keys(root: jax.Array, trial_ids: jax.Array) -> jax.Array:
-    """Keys of many trials: ``uint32[n]`` ids to ``key[n]``."""
+    """Keys ``key[n]`` of trials with ids ``uint32[n]``."""
     return jax.vmap(lambda i: jax.random.fold_in(root, i))(jnp.asarray(trial_ids, jnp.uint32))
 
 
 def strategy_key(root: jax.Array, generation: jax.Array | int) -> jax.Array:
-    """Key with which the strategy asks for ``generation``."""
+    """The key for the strategy's `ask` of a generation."""
     return jax.random.fold_in(jax.random.fold_in(root, jnp.uint32(_STRATEGY)), jnp.asarray(generation, jnp.uint32))
 
 
 def init_key(root: jax.Array) -> jax.Array:
-    """Key with which the strategy makes its first state."""
+    """The key for the strategy's `init`."""
     return jax.random.fold_in(root, jnp.uint32(_INIT))
 
 
 def key_of_data(data: ArrayLike, like: jax.Array | jax.ShapeDtypeStruct) -> jax.Array:
-    """The key with these data and the generator of another one, or of an abstract one.
+    """The key with the given data and the PRNG implementation of another key.
 
     Args:
         data: ``uint32[..., words]``.
-        like: a key, or what `jax.eval_shape` says of one.
+        like: a key, or its abstract value from `jax.eval_shape`.
     """
     impl: Any = None
 

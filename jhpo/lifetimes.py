@@ -1,8 +1,8 @@
-"""Compiled programs that go when the objects go that they were compiled for.
+"""Compiled programs that are released together with the objects that they were compiled for.
 
-`jax.jit` keeps a program for as long as the jitted function lives, and the program keeps what it was made from: an
-objective and all that it closes over. A function of a library lives for ever. So here every program has a function of
-its own, kept in a bounded table under a key that refers to the user's objects weakly.
+`jax.jit` keeps a program as long as the jitted function lives, and the program keeps the objective and everything that
+it closes over. A function in a library is never collected. So here every program has its own jitted function, kept in a
+bounded table under a key that refers to the user's objects weakly.
 """
 
 from __future__ import annotations
@@ -33,29 +33,29 @@ class Executable:
         self._analysis: Any = _GONE
 
     def __call__(self, *arguments: Tree) -> Tree:
-        """Run it; arguments of the structure, shapes and dtypes it was compiled for, static ones left out."""
+        """Run the program; arguments as compiled for, without the static ones."""
         return jax.tree.unflatten(self._output(), self._compiled(jax.tree.leaves(arguments)))
 
     @property
     def output_shardings(self) -> Any:
-        """Of the value's leaves, in its structure."""
+        """Shardings of the output, a tree like it."""
         return jax.tree.unflatten(self._output(), self._compiled.output_shardings)
 
     def __getattr__(self, name: str) -> Any:
-        """What `jax.stages.Compiled` tells of itself, such as ``as_text()``."""
+        """Attributes of `jax.stages.Compiled`, such as ``as_text()``."""
         if name.startswith("_"):
             raise AttributeError(name)
         return getattr(self._compiled, name)
 
     def memory_analysis(self) -> Any:
-        """Bytes the program needs, or None where the backend does not tell."""
+        """Memory that the program needs, or None if the backend does not report it."""
         if self._analysis is _GONE:  # it takes 10 ms
             self._analysis = self._compiled.memory_analysis()
         return self._analysis
 
 
 class _Entry:
-    """One program: a function of its own, so that what JAX remembers of it goes with it."""
+    """One program with its own jitted function, so that JAX's caches of it are released with it."""
 
     def __init__(
         self, function: Callable[..., Tree], treedef: Structure, static: dict[str, Any], anchors: list[Any]
@@ -65,12 +65,12 @@ class _Entry:
         self._made: list[Any] = []
 
         def alone(leaves: list[Any]) -> list[Any]:
-            with weakly() as met:  # JAX remembers structures it meets while it traces, too
+            with weakly() as met:  # JAX also caches structures that it meets during tracing
                 args, kwargs = jax.tree.unflatten(treedef, leaves)
                 out = function(*args, **kwargs, **{name: held(value) for name, value in static.items()})
                 before = len(met)
                 flat, self.output = jax.tree.flatten(out)
-                # objects that the function made, and nobody else keeps
+                # objects created by the function that nothing else refers to
                 known = [reference() for reference in self._watched]
                 self._made = [x for x in met[before:] if not any(x is y for y in known)]
             return flat
@@ -84,15 +84,15 @@ class _Entry:
 
 
 class Programs:
-    """A jitted function whose programs go with the user's objects in their structure, and are bounded in number.
+    """A jitted function with a bounded number of programs, released with the user's objects in their structure.
 
-    Used as `jax.jit` would be. Functions, classes and other objects of their own kind in the structure of the arguments
-    are referred to weakly; programs of other structures go when ``most`` newer ones are in use.
+    Used like `jax.jit`. Functions, classes and other objects without an equality of their own in the structure of the
+    arguments are referred to weakly. The least recently used program is dropped when there are more than ``most``.
 
     Args:
-      function: what to compile; a function of a module, that closes over nothing.
+      function: the function to compile, at the top level of a module, without closure.
       static: names of its static arguments, hashable.
-      most: programs kept.
+      most: largest number of programs kept.
 
     >>> double = Programs(lambda x: 2 * x)
     >>> float(double(3.0))
@@ -108,20 +108,20 @@ class Programs:
         self._lock = threading.RLock()
 
     def __call__(self, *args: Tree, **kwargs: Tree) -> Tree:
-        """The function's value, from a compiled program."""
+        """The result of the function, computed by a compiled program."""
         entry, leaves = self._find(args, kwargs)
         jitted = entry.jitted
         out = jitted(leaves)
         return jax.tree.unflatten(entry.output, out)
 
     def __len__(self) -> int:
-        """Programs kept at present."""
+        """Number of programs kept."""
         with self._lock:
             self._tidy()
             return len(self._entries)
 
     def compile(self, *args: Tree, options: dict[str, str] | None = None, **kwargs: Tree) -> Executable:
-        """The program for arguments of these shapes (arrays, or `jax.ShapeDtypeStruct`), not yet run; kept."""
+        """Compile, without running it, the program for arguments of these shapes (arrays or `jax.ShapeDtypeStruct`)."""
         entry, leaves = self._find(args, kwargs)
         jitted = entry.jitted
         placed = tuple(getattr(x, "sharding", None) for x in leaves)
@@ -154,9 +154,9 @@ class Programs:
 
 
 class Remembered:
-    """A function of the structure, shapes and dtypes of its arguments alone, asked once for each.
+    """A memoised function that depends only on the structure, shapes and dtypes of its arguments.
 
-    Structure refers to the user's objects weakly, as in `Programs`, so that nothing lives longer for being known.
+    Structure refers to the user's objects weakly, as in `Programs`, so that the cache keeps nothing alive.
 
     >>> sizes = Remembered(lambda x: x.size)
     >>> sizes(np.zeros(3)), sizes(np.ones(3)), len(sizes)
@@ -169,7 +169,7 @@ class Remembered:
         self._known: OrderedDict[Any, Any] = OrderedDict()
 
     def __call__(self, *args: Any) -> Any:
-        """The function's value."""
+        """The result of the function."""
         with weakly():
             leaves, treedef = jax.tree.flatten(args)
         at = (treedef, tuple((np.shape(x), jnp.result_type(x)) for x in leaves), jnp.result_type(float))
@@ -180,7 +180,7 @@ class Remembered:
         return self._known[at]
 
     def __len__(self) -> int:
-        """Values known at present."""
+        """Number of results cached."""
         return len(self._known)
 
 

@@ -1,8 +1,7 @@
-"""Python objects as structure of pytrees: compared by content, or referred to weakly where they are one of a kind.
+"""Static Python objects in the structure of pytrees, compared by content, or by identity and then held weakly.
 
-What is structure is compiled into a program, and JAX keeps it as long as the program. While `weakly`, structure refers
-to the user's functions and objects without keeping them, so that `jhpo.lifetimes.Programs` can drop what was compiled
-for them when they go.
+JAX keeps the structure of the arguments of a program as long as the program. Inside `weakly`, structure refers to the
+user's functions and objects weakly, so that `jhpo.lifetimes.Programs` can release programs when those are collected.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ _GONE = object()
 
 
 class _Mode(threading.local):
-    """The objects met while structure is taken weakly; None outside of `weakly`."""
+    """The objects found inside `weakly`; None outside of it."""
 
     met: list[Any] | None = None
 
@@ -33,7 +32,7 @@ _mode = _Mode()
 
 @contextlib.contextmanager
 def weakly() -> Iterator[list[Any]]:
-    """Within it, structure refers weakly to the objects in it; they are listed."""
+    """Context in which structure refers to its objects weakly; yields the list of them."""
     before, _mode.met = _mode.met, []
     try:
         yield _mode.met
@@ -42,10 +41,10 @@ def weakly() -> Iterator[list[Any]]:
 
 
 class Held:
-    """A Python object as structure of a pytree, equal to any other that holds an equal object.
+    """A static Python object in the structure of a pytree, equal to any other that holds an equal object.
 
-    While `Programs` takes a key it holds the object weakly, if the object is one of a kind: a function, a class, an
-    instance that is equal to itself alone. Objects with an equality of their own are values, and are kept.
+    Inside `weakly` it holds the object weakly if that is compared by identity: a function, a class, an instance without
+    an ``__eq__``. Objects with their own ``__eq__`` are values, and are held strongly.
     """
 
     __slots__ = ("_get", "_hash")
@@ -59,7 +58,7 @@ class Held:
         """The object.
 
         Raises:
-          ReferenceError: it is gone.
+          ReferenceError: it has been collected.
         """
         value = self._value()
         if value is _GONE:
@@ -79,14 +78,14 @@ class Held:
         return mine is not _GONE and theirs is not _GONE and (mine is theirs or self._same(mine, theirs))
 
     def _same(self, mine: object, theirs: object) -> bool:
-        return type(mine) is type(theirs) and bool(mine == theirs)  # 1 is neither 1.0 nor True
+        return type(mine) is type(theirs) and bool(mine == theirs)  # 1 equals neither 1.0 nor True here
 
     def __hash__(self) -> int:
         return self._hash
 
 
 class Form(Held):
-    """A pytree as structure: equal to any other of its structure, whatever the leaves, and gone with the instance."""
+    """A static pytree, equal to any other with the same structure whatever the leaves; inside `weakly` held weakly."""
 
     __slots__ = ()
 
@@ -99,7 +98,7 @@ class Form(Held):
 
 
 def _reference(value: Any) -> Callable[[], Any]:
-    """A weak reference while `weakly`, if the object allows one; otherwise one that keeps it."""
+    """Inside `weakly` a weak reference if the object supports one, otherwise a strong one."""
     if _mode.met is not None:
         method = isinstance(value, types.MethodType)
         with contextlib.suppress(TypeError):
@@ -110,21 +109,21 @@ def _reference(value: Any) -> Callable[[], Any]:
 
 
 def hold(value: Hashable) -> Structure:
-    """A `Held`; of a tuple, a tuple of them."""
+    """A `Held`, or for a tuple a tuple of them."""
     return tuple(hold(v) for v in value) if type(value) is tuple else Held(value)
 
 
 def held(structure: Structure) -> Any:
-    """What `hold` was given."""
+    """The inverse of `hold`."""
     return tuple(held(s) for s in structure) if isinstance(structure, tuple) else structure()
 
 
 class Structured:
-    """Base of pytrees whose structure is weak already."""
+    """Base of pytree classes that are registered by `structured`."""
 
 
 def structured(cls: T, data: Sequence[str] = (), meta: Sequence[str] = ()) -> T:
-    """Register a class as a pytree of its ``data`` attributes; those of ``meta`` are structure, see `Held`."""
+    """Registers a class as a pytree; ``data`` attributes are children, ``meta`` attributes are static, see `Held`."""
     data, meta = tuple(data), tuple(meta)
     keys = [jax.tree_util.GetAttrKey(name) for name in data]
 

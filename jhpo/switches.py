@@ -1,8 +1,7 @@
-"""JAX's debugging switches: our programs compile, and may hold NaN and infinity, whatever they say.
+"""JAX's debugging flags ``jax_disable_jit``, ``jax_debug_nans`` and ``jax_debug_infs`` do not apply to jhpo's programs.
 
-A NaN or an infinite value is a failed member and infinity stands for "nothing seen yet", so that ``jax_debug_nans`` and
-``jax_debug_infs`` would stop a sound search; ``jax_disable_jit`` would take hours where a program takes a second. What
-the user calls directly still obeys them.
+A failed member is NaN or infinite, and infinity stands for "no value yet", so the NaN and infinity checks would stop a
+healthy search; without jit a program of a second would take hours. Code that the user calls directly obeys the flags.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ import numpy as np
 
 P = ParamSpec("P")
 Out = TypeVar("Out")
-config: Any = jax.config  # its stubs do not know the switches
+config: Any = jax.config  # its stubs lack the flags
 
 
 def _any_on() -> bool:
@@ -26,7 +25,7 @@ def _any_on() -> bool:
 
 
 def switches_off() -> contextlib.AbstractContextManager[Any]:
-    """A context in which the three switches are off, in this thread alone.
+    """A context in which the three flags are off, in this thread only.
 
     >>> with jax.debug_nans(True), switches_off():
     ...     float(jax.numpy.log(-1.0))
@@ -52,10 +51,10 @@ def without_switches(f: Callable[P, Out]) -> Callable[P, Out]:
 
 
 def warn_of_switches(values: np.ndarray, describe: Callable[[int], Any]) -> bool:
-    """Say once what a switch that is on means here, if it means anything; True if something was said.
+    """Warns about the effect of a flag that is on; returns whether it did.
 
     Args:
-        values: float[n], of the members. describe: the hyperparameters of member i.
+        values: float[n], of the members. describe: returns the hyperparameters of member i.
     """
     if config.jax_disable_jit:
         _warn(
@@ -78,7 +77,7 @@ def warn_of_switches(values: np.ndarray, describe: Callable[[int], Any]) -> bool
 
 
 def warn_inside_a_program(what: str) -> None:
-    """Say that a program of the user's own, which obeys the switches, holds ours, which need not pass them."""
+    """Warns that a program of the user obeys the flags, although jhpo's part of it may hold NaN and infinity."""
     if config.jax_debug_nans or config.jax_debug_infs:
         _warn(
             f"{what}: its results may hold NaN (a failed member) and infinity (nothing seen yet), at which a jit of "

@@ -1,4 +1,4 @@
-"""The conformance suite of the strategies: what every one of them must do, shipped so that yours can be tested too.
+"""The conformance suite for strategies, for those of jhpo and for your own.
 
 >>> import jhpo
 >>> check_strategy(jhpo.RandomSearch(8), learns=False)
@@ -33,22 +33,22 @@ MIXED = Space(
     constraints=[lambda hp: 0.08 - hp["lr"], lambda hp: 1.5 - hp["sched"].sum()],
 )
 
-# What happens to the results of a rollout
+# What is told of the results of a rollout
 FINE, SOME_NAN, SOME_INF, ALL_FAILED_ONCE, CONSTANT = range(5)
 GENERATIONS = 6
 
 
 class Rollout(NamedTuple):
-    """A short search, generations first."""
+    """Trace of a short search; the leading axis is the generation."""
 
     units: jax.Array  # float[g, n, d]
     value: jax.Array  # float[g, n], as told
-    truth: jax.Array  # float[g, n], before anything failed
+    truth: jax.Array  # float[g, n], without failures
     constraint: jax.Array  # float[g, n, c]
 
 
 def quadratic(unit: jax.Array) -> jax.Array:
-    """``float[d]`` to a shifted quadratic with its minimum, 0, at .3, .45, .6, ... (folded into the cube)."""
+    """``float[]``: a quadratic of ``float[d]`` with its minimum 0 at .3, .45, .6, ... (reflected into the cube)."""
     target = 0.3 + 0.15 * jnp.arange(unit.shape[0], dtype=unit.dtype)
     target = jnp.abs((target + 1) % 2 - 1) * 0.8 + 0.1
     return ((unit - target) ** 2).sum()
@@ -72,7 +72,7 @@ def _evaluate(
 
 
 def rollout(strategy: Strategy, space: Space, key: jax.Array, mode: jax.Array) -> tuple[State, Rollout]:
-    """A few generations on the quadratic, as one scan."""
+    """The state after a few generations on the quadratic, and their trace, as one scan."""
     strategy = strategy.prepare(GENERATIONS * strategy.population)
     state = strategy.init(space, init_key(key))
 
@@ -87,13 +87,13 @@ def rollout(strategy: Strategy, space: Space, key: jax.Array, mode: jax.Array) -
 
 
 def turn(strategy: Strategy, space: Space, state: State, key: jax.Array, g: jax.Array) -> tuple[State, jax.Array]:
-    """One generation by itself: the state after it, and its points."""
+    """One generation: the state after it, and its points."""
     units, state = strategy.ask(state, strategy_key(key, g))
     result, _ = _evaluate(strategy, space, units, jnp.int32(FINE), g)
     return strategy.tell(state, units, result), units
 
 
-# one program each for all checks of a strategy
+# shared by all checks of a strategy
 _program = jax.jit(rollout)
 _vmapped = jax.jit(jax.vmap(rollout, in_axes=(None, None, 0, None)))
 _turn = jax.jit(turn)
@@ -104,7 +104,7 @@ def _run(strategy: Strategy, space: Space, seed: int, mode: int = FINE) -> tuple
 
 
 def check_points(strategy: Strategy, spaces: tuple[Space, ...] = (PLAIN, MIXED)) -> None:
-    """Points have the promised shape and dtype and lie in the unit cube, whatever the space."""
+    """Points have the right shape and dtype and lie in the unit cube, in every space."""
     for space in spaces:
         _, out = _run(strategy, space, 0)
         assert out.units.shape == (GENERATIONS, strategy.population, space.dim), out.units.shape
@@ -116,7 +116,7 @@ def check_points(strategy: Strategy, spaces: tuple[Space, ...] = (PLAIN, MIXED))
 
 
 def check_state(strategy: Strategy) -> None:
-    """The state has explicit dtypes and no weak types, so that nothing compiles twice."""
+    """The state has explicit dtypes and no weak types."""
     state = jax.eval_shape(lambda: strategy.prepare(64).init(PLAIN, jax.random.key(0)))
     for path, leaf in jax.tree_util.tree_leaves_with_path(state):
         assert not leaf.weak_type, f"weak type at {jax.tree_util.keystr(path)}"
@@ -125,7 +125,7 @@ def check_state(strategy: Strategy) -> None:
 
 
 def check_seeds(strategy: Strategy) -> None:
-    """The same key gives the same search, another key another one (but for a grid, which is no lottery)."""
+    """Equal keys give equal searches, different keys different ones, except for finite searches such as a grid."""
     first, again, other = (np.asarray(_run(strategy, PLAIN, s)[1].units) for s in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
     if strategy.max_evaluations(PLAIN) is None:
@@ -133,16 +133,16 @@ def check_seeds(strategy: Strategy) -> None:
 
 
 def check_vmap(strategy: Strategy) -> None:
-    """Searches side by side equal searches one after another, but for rounding."""
+    """Searches under vmap equal single searches up to rounding."""
     keys = jax.vmap(jax.random.key)(jnp.arange(3, dtype=jnp.uint32))
     together = np.asarray(_vmapped(strategy, PLAIN, keys, np.int32(FINE))[1].units)
     alone = np.stack([np.asarray(_run(strategy, PLAIN, s)[1].units) for s in range(3)])
-    # a strategy that fits a model turns rounding into other, equally good points later on: the start must agree
+    # a strategy that fits a model amplifies rounding to other, equally good points later: only the start must agree
     np.testing.assert_allclose(together[:, :2], alone[:, :2], atol=5e-3)
 
 
 def check_loop(strategy: Strategy) -> None:
-    """A loop of compiled steps equals the scan."""
+    """A Python loop of jitted generations equals the scan."""
     key, sized = jax.random.key(4), strategy.prepare(GENERATIONS * strategy.population)
     state = jax.jit(lambda s, k: s.init(PLAIN, init_key(k)))(sized, key)
     told = []
@@ -153,7 +153,7 @@ def check_loop(strategy: Strategy) -> None:
 
 
 def check_failures(strategy: Strategy) -> None:
-    """Failed members harm nobody: points stay finite and the search goes on, even after generations that all failed."""
+    """Points stay finite and in the cube when members fail, even if whole generations do."""
     for mode in (SOME_NAN, SOME_INF, ALL_FAILED_ONCE, CONSTANT):
         _, out = _run(strategy, PLAIN, 5, mode)
         units = np.asarray(out.units)
@@ -163,7 +163,7 @@ def check_failures(strategy: Strategy) -> None:
 
 
 def check_recompilation(strategy: Strategy) -> None:
-    """A second call, and a second equal instance, compile nothing."""
+    """A second call with an equal strategy and space compiles nothing."""
     _run(strategy, PLAIN, 6)
     before = _program._cache_size()  # type: ignore[attr-defined]
     leaves, treedef = jax.tree.flatten(strategy)
@@ -173,7 +173,7 @@ def check_recompilation(strategy: Strategy) -> None:
 
 
 def check_serialization(strategy: Strategy) -> None:
-    """A state written as msgpack and read back continues exactly as the state itself."""
+    """A state that was serialised to msgpack and back continues exactly like the original."""
     sized = strategy.prepare(GENERATIONS * strategy.population)
     state, _ = _run(strategy, PLAIN, 8)
     leaves, treedef = jax.tree.flatten(state)
@@ -188,7 +188,7 @@ def check_serialization(strategy: Strategy) -> None:
 
 
 def check_learning(strategy: Strategy) -> None:
-    """Better than random search on a shifted quadratic, in the median of several seeds."""
+    """The search is better than random search on a shifted quadratic, in the median of three seeds."""
     from jhpo.strategies.random import RandomSearch
 
     keys = jax.vmap(jax.random.key)(jnp.arange(3, dtype=jnp.uint32))
@@ -202,7 +202,7 @@ def check_learning(strategy: Strategy) -> None:
 
 
 def check_constraints(strategy: Strategy) -> None:
-    """On a constrained mixed space it finds feasible points."""
+    """The search finds feasible points in a mixed space with constraints."""
     _, out = _run(strategy, MIXED, 9)
     feasible = (np.asarray(out.constraint) >= 0).all(axis=-1)
     assert feasible.any()
@@ -226,12 +226,12 @@ def check_strategy(strategy: Strategy, *, learns: bool = True, skip: tuple[str, 
     """Run every check on a strategy.
 
     Args:
-      strategy: an instance, with a small population.
-      learns: whether it uses what it is told (a random search does not), so that it must beat random search.
+      strategy: an instance with a small population.
+      learns: whether it uses the results it is told, so that it must beat random search.
       skip: names of `CHECKS` that do not apply.
 
     Raises:
-      AssertionError: a check failed; its docstring says what is promised.
+      AssertionError: a check failed; its docstring says what it asserts.
     """
     for name, check in CHECKS.items():
         if name not in skip and (learns or name != "learning"):

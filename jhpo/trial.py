@@ -1,4 +1,4 @@
-"""A trial, and the columns in which a study keeps all of its trials."""
+"""A trial, and the columns that hold all trials of a study."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from jhpo.pytrees import HP
 
 
 class TrialState(enum.IntEnum):
-    """Where a trial is in its life."""
+    """Status of a trial."""
 
-    WAITING = 0  # enqueued, or given back by a lost worker: nobody works on it
-    RUNNING = 1  # handed out
+    WAITING = 0  # in the queue: enqueued, or given back after its worker was lost
+    RUNNING = 1  # handed out to a worker
     COMPLETE = 2  # told a finite value
-    FAILED = 3  # told a failure, with its reason
+    FAILED = 3  # told a failure with its reason
 
 
 DONE = (TrialState.COMPLETE, TrialState.FAILED)
@@ -27,9 +27,9 @@ DONE = (TrialState.COMPLETE, TrialState.FAILED)
 
 @dataclass(frozen=True)
 class Trial:
-    """One evaluation of the objective, as it stood when it was asked for or looked up.
+    """One evaluation of the objective, a copy made when it was asked for or looked up.
 
-    `params` are decoded host values: strings and numbers in the space's shape, inactive parameters absent.
+    `params` are host values: strings and numbers in the space's tree, inactive parameters absent.
     """
 
     id: int
@@ -37,21 +37,21 @@ class Trial:
     status: TrialState
     value: float  # as told, in the study's direction; NaN unless complete
     reason: str  # why it failed; empty otherwise
-    generation: int  # of the strategy; -1 for enqueued and foreign trials
-    attempt: int  # how often it was handed out before
-    seed: int  # 64 bits of randomness, the trial's own unless the strategy fixes its members' randomness
-    horizon: float  # share of the training to run: below 1 in the first phase of a chain
+    generation: int  # of the strategy; -1 for enqueued and absorbed trials
+    attempt: int  # number of earlier attempts
+    seed: int  # 64-bit seed, different for each trial unless the strategy fixes its members' randomness
+    horizon: float  # fraction of the training to run: below 1 in the first phase of a chain
     unit: np.ndarray = field(repr=False, compare=False)  # float64[d], the point of the unit cube
 
     @property
     def state(self) -> TrialState:
-        """The old name of `status`: a state is what was trained (`Study.states`, `Result.top`)."""
+        """Deprecated name of `status`; trained states are in `Study.states` and `Result.top`."""
         warnings.warn("Trial.state is called Trial.status now", DeprecationWarning, stacklevel=2)
         return self.status
 
 
 class Column:
-    """A growing NumPy array: appending a block costs its length."""
+    """A growable NumPy array with amortised constant-time appends."""
 
     def __init__(self, dtype: DTypeLike, width: tuple[int, ...] = (), fill: float = 0) -> None:
         self._fill = fill
@@ -73,9 +73,9 @@ class Column:
 
 
 def feasible(constraint: np.ndarray) -> np.ndarray:
-    """``bool[n]``: which rows of constraint values, ``float[n, c]``, violate none.
+    """``bool[n]``: whether each row of constraint values ``float[n, c]`` is feasible.
 
-    A value is violated below 0, and where it is missing (NaN) among others; nothing speaks against a row without any.
+    A row is infeasible if a value is negative, or if some but not all values are missing (NaN).
 
     >>> feasible(np.array([[0.0, 1.0], [-0.1, 1.0], [np.nan, 1.0], [np.nan, np.nan]])).tolist()
     [True, False, False, True]
@@ -86,13 +86,13 @@ def feasible(constraint: np.ndarray) -> np.ndarray:
 
 
 def successes(complete: np.ndarray, constraint: np.ndarray | None, horizon: np.ndarray) -> np.ndarray:
-    """Numbers of the trials that count as successes, ascending: of studies and of searches in memory alike.
+    """Row numbers of the successful trials, ascending.
 
     Args:
-        complete: ``bool[n]``, measured with a finite value.
-        constraint: ``float[n, c]``, or None where there are no constraints.
-        horizon: ``float[n]``, share of the training; a value after half of it says nothing about one after the whole,
-            so that the longest trainings alone count.
+        complete: ``bool[n]``, whether the value is finite.
+        constraint: ``float[n, c]``, or None without constraints.
+        horizon: ``float[n]``, fraction of the training. Values after different fractions cannot be compared, so only
+            the longest trainings count.
     """
     good = complete if constraint is None else complete & feasible(constraint)
     ids = np.flatnonzero(good)
@@ -100,12 +100,12 @@ def successes(complete: np.ndarray, constraint: np.ndarray | None, horizon: np.n
 
 
 def best_first(ids: np.ndarray, value: np.ndarray) -> np.ndarray:
-    """Trial numbers by their values (to be minimised), the earlier trial first where they are equal."""
+    """``ids`` sorted by value, lowest first; equal values in their order."""
     return ids[np.argsort(value[ids], kind="stable")]
 
 
 class TrialTable:
-    """All trials of a study, a column a property; trial ids are the row numbers."""
+    """All trials of a study in columns; trial ids are the row numbers."""
 
     def __init__(self, dim: int) -> None:
         self.size = 0
@@ -114,10 +114,10 @@ class TrialTable:
         self.state = Column(np.uint8)
         self.generation = Column(np.int32, fill=-1)
         self.member = Column(np.int32, fill=-1)
-        self.attempt = Column(np.uint16)  # how often it was handed out before
-        self.stream = Column(np.int64, fill=-1)  # id its evaluation key was made from, -1 for its own
-        self.horizon = Column(np.float64, fill=1.0)  # share of the training
-        self.lost = Column(np.uint16)  # how often its worker was lost
+        self.attempt = Column(np.uint16)  # number of earlier attempts
+        self.stream = Column(np.int64, fill=-1)  # id from which its evaluation key is derived, -1 for its own
+        self.horizon = Column(np.float64, fill=1.0)  # fraction of the training
+        self.lost = Column(np.uint16)  # number of times its worker was lost
         self.asked = Column(np.float64, fill=np.nan)  # seconds since the epoch
         self.told = Column(np.float64, fill=np.nan)
         self.reason: dict[int, str] = {}
@@ -125,12 +125,12 @@ class TrialTable:
         self.extra: dict[str, Column] = {}  # "grad" [d], "constraint" [c], "cost", "variance"
 
     def columns(self) -> list[Column]:
-        """Every column there is."""
+        """All columns."""
         fixed = [self.unit, self.value, self.state, self.generation, self.member, self.attempt, self.stream]
         return [*fixed, self.horizon, self.lost, self.asked, self.told, *self.extra.values()]
 
     def add(self, count: int) -> slice:
-        """Rows for `count` new trials."""
+        """Adds rows for `count` new trials; returns them."""
         rows = slice(self.size, self.size + count)
         self.size += count
         for column in self.columns():
@@ -138,14 +138,14 @@ class TrialTable:
         return rows
 
     def set_extra(self, name: str, ids: np.ndarray, values: np.ndarray) -> None:
-        """Store further results (float[k] or float[k, m]) of the trials `ids`."""
+        """Stores further results (float[k] or float[k, m]) of the trials `ids`."""
         if name not in self.extra:
             self.extra[name] = Column(np.float64, values.shape[1:], fill=np.nan)
             self.extra[name].resize(self.size)
         self.extra[name].array[ids] = values
 
     def done(self, ids: np.ndarray | slice = slice(None)) -> np.ndarray:
-        """``bool[k]``: which of some trials, or of all, are told, whether complete or failed."""
+        """``bool[k]``: whether each of the trials `ids` is complete or failed."""
         return self.state.array[ids] >= TrialState.COMPLETE
 
     def in_state(self, state: TrialState) -> np.ndarray:
@@ -153,20 +153,20 @@ class TrialTable:
         return np.flatnonzero(self.state.array == state)
 
     def successes(self) -> np.ndarray:
-        """Ids of complete, feasible trials; where trainings differ in length, of the longest ones alone."""
+        """Ids of complete and feasible trials, of those with the longest horizon only."""
         constraint = self.extra["constraint"].array if "constraint" in self.extra else None
         return successes(self.state.array == TrialState.COMPLETE, constraint, self.horizon.array)
 
     def streams(self, ids: np.ndarray) -> np.ndarray:
-        """``int64[k]``: the ids from which the trials' keys are made."""
+        """``int64[k]``: the ids from which the trials' keys are derived."""
         return np.where(self.stream.array[ids] >= 0, self.stream.array[ids], ids)
 
     def ranked(self, sign: float) -> np.ndarray:
-        """`successes`, best first (ties: the earlier trial first)."""
+        """`successes`, best first; of equal values the earlier trial first. `sign` is -1 to maximise."""
         return best_first(self.successes(), sign * self.value.array)
 
     def trial(self, trial_id: int, decode: Callable[[np.ndarray], HP], seed: int) -> Trial:
-        """The trial as it stands."""
+        """The current state of a trial as a `Trial`."""
         return Trial(
             id=trial_id,
             params=decode(self.unit.array[trial_id]),

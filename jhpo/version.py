@@ -1,3 +1,3 @@
-"""The version of this package, where every module may ask for it."""
+"""The version of this package."""
 
 __version__ = "0.1.0"
