@@ -1,4 +1,4 @@
-"""Where a study lives: an append-only log of events with digests, in memory or in a database."""
+"""Storage of studies: an append-only log of events with digests, in memory or in a database."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 def storage_url(storage: str | os.PathLike[str]) -> sa.URL:
-    """A database URL from a URL or from the path of a SQLite file: only a text with ``://`` is a URL.
+    """A database URL from a URL or from the path of a SQLite file; a string is a URL if it contains ``://``.
 
     >>> str(storage_url("study.db")), storage_url("a?b=1%25.db").database
     ('sqlite:///study.db', 'a?b=1%25.db')
     """
-    import sqlalchemy as sa  # loaded only by those who store
+    import sqlalchemy as sa  # late: not needed in memory
 
     if not isinstance(storage, (str, os.PathLike)):
         raise invalid("storage", "a path or a database URL", storage)
@@ -36,13 +36,13 @@ def storage_url(storage: str | os.PathLike[str]) -> sa.URL:
 
 
 def open_log(storage: str | os.PathLike[str] | None, *, create: bool, read_only: bool = False) -> EventLog:
-    """The log at `storage`; None keeps it in memory.
+    """The log at `storage`, in memory if None.
 
     Raises:
         StorageError: see `jhpo.storage.sql.SqlLog`.
     """
     if storage is None:
         return MemoryLog()
-    from jhpo.storage.sql import SqlLog  # SQLAlchemy is loaded only by those who store
+    from jhpo.storage.sql import SqlLog  # late: SQLAlchemy is not needed in memory
 
     return SqlLog(storage_url(storage), create=create, read_only=read_only)

@@ -1,7 +1,7 @@
-"""How an entry becomes bytes and back: msgpack of plain values and little-endian arrays, with a digest and a chain.
+"""Encoding of log entries: msgpack of plain values and little-endian arrays, with a digest and a hash chain.
 
-Nothing here can execute what it reads: msgpack knows numbers, text, bytes, lists and maps only. Sizes are compared
-with the bytes that are there before anything is allocated, so a file that claims a huge array fails at once.
+Nothing that is read can be executed: msgpack has only numbers, text, bytes, lists and maps. Sizes are compared with the
+available bytes before anything is allocated, so a file that claims a huge array fails at once.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 
 from jhpo.errors import StorageError
 
-GENESIS = b"\0" * 16  # the chain value before the first event
+GENESIS = b"\0" * 16  # the chain value before the first entry
 DIGEST_BYTES = 16
 _DTYPES = {"<f4", "<f8", "<i4", "<i8", "<u4", "<u8", "|u1", "|b1"}
 
@@ -23,27 +23,27 @@ _DTYPES = {"<f4", "<f8", "<i4", "<i8", "<u4", "<u8", "|u1", "|b1"}
 class Entry(NamedTuple):
     """One entry of the append-only log: an event as it is stored."""
 
-    seq: int  # 0, 1, 2, ...: its place in the log
+    seq: int  # 0, 1, 2, ...: its position in the log
     kind: str  # "study", "ask", "tell", ...
     body: dict[str, Any]
 
 
 def pack(body: dict[str, Any]) -> bytes:
-    """The bytes of an event's body; NumPy arrays inside it are kept with dtype and shape."""
+    """The bytes of an entry's body; NumPy arrays in it keep dtype and shape."""
     return msgpack.packb(body, use_bin_type=True, default=_pack_array)
 
 
 def unpack(data: bytes, where: str = "event") -> dict[str, Any]:
-    """The body that `pack` wrote.
+    """The inverse of `pack`.
 
     Raises:
-        StorageError: the bytes are not such a body.
+        StorageError: the bytes were not written by `pack`.
 
     >>> unpack(pack({"id": 3, "value": np.zeros(2)}))
     {'id': 3, 'value': array([0., 0.])}
     """
     try:
-        # no extension types are known, so an unknown one raises instead of building an object
+        # extension types raise, instead of building an object
         body = msgpack.unpackb(data, raw=False, strict_map_key=False, object_hook=_unpack_array, ext_hook=_refuse)
     except (ValueError, TypeError, KeyError, RecursionError, msgpack.UnpackException) as error:
         raise StorageError(f"{where}: the stored bytes are not what jhpo writes ({error})") from error
@@ -81,17 +81,21 @@ def _refuse(code: int, data: bytes) -> Any:
 
 
 def digest(seq: int, kind: str, data: bytes) -> bytes:
-    """16 bytes that change with any bit of the row."""
+    """16-byte digest of a row."""
     return hashlib.blake2b(b"%d:%s:" % (seq, kind.encode()) + data, digest_size=DIGEST_BYTES).digest()
 
 
 def link(chain: bytes, row_digest: bytes) -> bytes:
-    """The chain value after a row: depends on every row before it, so none can be dropped, doubled or swapped."""
+    """The chain value after a row, which depends on all rows so far: dropped, doubled or swapped rows are detected."""
     return hashlib.blake2b(chain + row_digest, digest_size=DIGEST_BYTES).digest()
 
 
 def follow(chain: bytes, expected_seq: int, row: tuple[int, str, bytes, bytes, bytes]) -> bytes:
-    """Verify one stored row ``(seq, kind, data, digest, chain)`` and return the chain value after it."""
+    """Verifies a stored row ``(seq, kind, data, digest, chain)`` and returns the chain value after it.
+
+    Raises:
+        StorageError: the row is missing, damaged or out of order.
+    """
     seq, kind, data, row_digest, row_chain = row
     if seq != expected_seq:
         raise StorageError(f"log row {expected_seq} is missing (found row {seq}); run `jhpo repair`")

@@ -1,4 +1,4 @@
-"""How a database is opened: SQLite in WAL mode as the embedded default, others by their URL."""
+"""Opening databases: SQLite in WAL mode by default, others by their URL."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def sqlite_path(url: sa.URL) -> pathlib.Path | None:
 
 
 def make_tables(connection: sa.Connection) -> None:
-    """A log without events, unless somebody else was faster."""
+    """Creates the tables of an empty log, unless another process has done so."""
     schema.metadata.create_all(connection, checkfirst=True)
     if connection.execute(HEAD).scalar_one_or_none() is None:
         values = {"application": "jhpo", "format": str(schema.FORMAT), "head": f"0:{GENESIS.hex()}"}
@@ -40,7 +40,7 @@ def make_tables(connection: sa.Connection) -> None:
 
 
 def new_file(path: pathlib.Path) -> None:
-    """A SQLite file with the tables of a study, closed and on the disk."""
+    """Creates a SQLite file with the tables of a study, closed and synced to disk."""
     path.touch(exist_ok=False)
     engine = make_engine(sa.URL.create("sqlite"), path, False)
     try:
@@ -55,25 +55,25 @@ def new_file(path: pathlib.Path) -> None:
 
 
 def make_engine(url: sa.URL, path: pathlib.Path | None, read_only: bool) -> sa.Engine:
-    """Connections to a database; `path` is its file if it is SQLite's."""
+    """The engine of a database; `path` is its file if it is SQLite."""
     if path is None:
         return sa.create_engine(url, isolation_level="READ COMMITTED")
     options: dict[str, Any] = {"timeout": _BUSY_SECONDS, "check_same_thread": False}
-    # as a URI, quoted by pathlib; `rw` opens what is there and never makes a file
+    # as a URI, quoted by pathlib; `rw` opens an existing file and never creates one
     mode = "mode=rw"
     if read_only:
-        # without a write-ahead log beside it, a file in a read-only folder can only be opened as immutable
+        # a file in a read-only folder without a write-ahead log can only be opened as immutable
         wal = path.with_name(path.name + "-wal")
         immutable = not os.access(path.parent, os.W_OK) and not wal.exists()
         mode = "immutable=1" if immutable else "mode=ro"
     target = f"{path.absolute().as_uri()}?{mode}"
-    # connected here, as a path is no URL to be quoted and parsed
+    # our own creator, as SQLAlchemy would quote and parse the path as a URL
     engine = sa.create_engine(url, creator=lambda: sqlite3.connect(target, uri=True, **options))
 
     @sa.event.listens_for(engine, "connect")
     def prepare(connection: sqlite3.Connection, record: object) -> None:
-        connection.isolation_level = None  # transactions begin where `begin` below says, not where the driver guesses
-        connection.execute("PRAGMA synchronous=FULL")  # acknowledged means on the disk, power cut included
+        connection.isolation_level = None  # `begin` below starts transactions, not the driver
+        connection.execute("PRAGMA synchronous=FULL")  # commits survive a power cut
 
     @sa.event.listens_for(engine, "begin")
     def begin(connection: sa.Connection) -> None:
@@ -84,6 +84,6 @@ def make_engine(url: sa.URL, path: pathlib.Path | None, read_only: bool) -> sa.E
 
 
 def short(error: Exception) -> str:
-    """The database's own words, without SQLAlchemy's statement and link."""
+    """The database's own message, without SQLAlchemy's statement and link."""
     original = getattr(error, "orig", None)
     return str(original if original is not None else error).splitlines()[0]

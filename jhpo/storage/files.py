@@ -1,4 +1,4 @@
-"""The file of a stored study: made whole or not at all, and known again as long as it is open."""
+"""The file of a stored study: atomic creation, and its identity while it is open."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from collections.abc import Callable, Iterator
 
 from jhpo.errors import StorageError
 
-FileIdentity = tuple[int, int]  # device and number on it
+FileIdentity = tuple[int, int]  # device and inode
 
 
 def check_file(path: pathlib.Path, create: bool) -> bool:
-    """True where there is no file yet and one may be made.
+    """Whether the file does not exist and may be created.
 
     Raises:
-        StorageError: what is there is no database, or nothing is there and nothing is to be made.
+        StorageError: the file is not a database, or it does not exist and must not be created.
     """
     if path.is_dir():
         raise StorageError(f"storage: expected a file, got the folder {path}")
@@ -44,14 +44,14 @@ def check_file(path: pathlib.Path, create: bool) -> bool:
 
 
 def create_file(path: pathlib.Path, fill: Callable[[pathlib.Path], None]) -> bool:
-    """Make a file that appears under its name only when it is complete; False if another process was faster.
+    """Creates a file atomically; returns False if another process was faster.
 
     Args:
-        path: where; no file is ever replaced.
-        fill: writes the file under a passing name beside it.
+        path: of the file; an existing file is never replaced.
+        fill: writes the file under a temporary name in the same folder.
 
     Raises:
-        StorageError: it cannot be written.
+        StorageError: the file cannot be written.
     """
     draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
@@ -82,7 +82,7 @@ def _publish(draft: pathlib.Path, path: pathlib.Path) -> bool:
 
 
 def _set_aside(path: pathlib.Path) -> None:
-    """A log left by a file that was moved away would be taken for that of the new file; it may still be wanted."""
+    """Renames the write-ahead log left by a file that was moved away: SQLite would apply it to the new file."""
     number = 1
     while list(path.parent.glob(f"{glob.escape(path.name)}.left{number}-*")):
         number += 1
@@ -94,7 +94,7 @@ def _set_aside(path: pathlib.Path) -> None:
 
 @contextlib.contextmanager
 def _turn(folder: pathlib.Path) -> Iterator[None]:
-    """One process at a time in `folder`; Windows needs none, its `rename` refuses a name that is taken."""
+    """Lock on `folder` for one process at a time; not needed on Windows, where `rename` never replaces a file."""
     if os.name == "nt":
         yield
         return
@@ -109,7 +109,7 @@ def _turn(folder: pathlib.Path) -> Iterator[None]:
 
 
 def _sync_folder(folder: pathlib.Path) -> None:
-    """The name of a new file is on the disk only when its folder is."""
+    """Syncs a folder to disk, and with it the name of a new file."""
     if os.name == "nt":
         return
     descriptor = os.open(folder, os.O_RDONLY)
@@ -120,7 +120,7 @@ def _sync_folder(folder: pathlib.Path) -> None:
 
 
 def file_identity(path: pathlib.Path) -> FileIdentity | None:
-    """What tells this file from another of the same name; None if there is none."""
+    """Device and inode of a file, which distinguish it from another with the same name; None if there is none."""
     try:
         found = path.stat()
     except OSError:

@@ -1,4 +1,4 @@
-"""What a study needs of the place where its events are kept."""
+"""The interface of an event log."""
 
 from __future__ import annotations
 
@@ -10,62 +10,62 @@ from jhpo.storage.codec import Entry
 
 
 class EventLog(Protocol):
-    """An append-only log with exclusive transactions, snapshots of states, and signs of life of its workers."""
+    """An append-only log with exclusive transactions, snapshots of states, and heartbeats of workers."""
 
-    persistent: bool  # what is appended outlives the process
+    persistent: bool  # entries outlive the process
     read_only: bool
-    seq: int  # entries read or appended so far: the place of the next one
+    seq: int  # entries read or appended so far: the position of the next one
 
     @property
     def url(self) -> str | None:
-        """Where it is, for people; None in memory."""
+        """The location, for messages; None in memory."""
         ...
 
     @property
     def identity(self) -> Hashable:
-        """The same for every log of this process that writes to the same place."""
+        """Equal for all logs of this process that write to the same place."""
         ...
 
     def write(self) -> AbstractContextManager[object]:
-        """A transaction: `read` what is new, `append`; all of it durable at the end of the block, or none."""
+        """A transaction in which to `read` and `append`: at the end of the block everything is durable, or nothing."""
         ...
 
     def read(self) -> list[Entry]:
-        """Verified entries that are new since the last call, oldest first."""
+        """Entries added since the last call, verified, oldest first."""
         ...
 
     def rewind(self) -> None:
-        """Let the next `read` begin with the first entry again."""
+        """Makes the next `read` start from the first entry."""
         ...
 
     def append(self, kind: str, body: dict[str, Any]) -> Entry:
-        """Add an entry to the running `write` transaction."""
+        """Adds an entry within a `write` transaction."""
         ...
 
     def save_snapshot(self, generation: int, data: bytes) -> None:
-        """Keep the strategy's state at the start of `generation`."""
+        """Stores the strategy's state at the start of `generation`."""
         ...
 
     def load_snapshots(self) -> list[tuple[int, bytes]]:
-        """Whole snapshots as ``(generation, bytes)``, newest first."""
+        """Intact snapshots as ``(generation, bytes)``, newest first."""
         ...
 
     def announce(self, worker: str, period: float) -> None:
-        """In the running `write` transaction: `worker` is at work, and will `beat` every `period` seconds."""
+        """Registers a worker, which will `beat` every `period` seconds; within a `write` transaction."""
         ...
 
     def beat(self, worker: str, period: float) -> None:
-        """`worker` is still at work; may come from a thread of its own."""
+        """Heartbeat of a worker; may come from another thread."""
         ...
 
     def withdraw(self, worker: str) -> None:
-        """`worker` no longer works on anything."""
+        """Unregisters a worker."""
         ...
 
     def pulses(self) -> dict[str, tuple[float, float]]:
-        """``(time of the last beat, period)`` of every worker that announced itself."""
+        """``(time of the last heartbeat, period)`` of every registered worker."""
         ...
 
     def close(self) -> None:
-        """Release it."""
+        """Releases the log."""
         ...

@@ -1,4 +1,4 @@
-"""The log of a study that is not stored: the same transactions, in memory."""
+"""The event log of a study in memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from jhpo.storage.codec import Entry
 
 
 class MemoryLog:
-    """Keeps nothing but the count: what was appended is already with the one study that uses it."""
+    """Counts entries without keeping them: the only study that uses the log has them already."""
 
     url: str | None = None
     read_only = False
@@ -18,46 +18,46 @@ class MemoryLog:
 
     def __init__(self) -> None:
         self.seq = 0
-        self.identity = object()  # no other log is this one
+        self.identity = object()  # different from every other log's
 
     @contextmanager
     def write(self) -> Iterator[MemoryLog]:
-        """A transaction: exclusive until the end of the block."""
+        """A transaction; nothing to do in memory."""
         yield self
 
     def read(self) -> list[Entry]:
-        """Events that others appended since the last call: there are no others."""
+        """Entries by others: none."""
         return []
 
     def append(self, kind: str, body: dict[str, Any]) -> Entry:
-        """Add an event."""
+        """Adds an entry."""
         event = Entry(self.seq, kind, body)
         self.seq += 1
         return event
 
     def save_snapshot(self, generation: int, data: bytes) -> None:
-        """Nothing to survive."""
+        """Does nothing: there is nothing to resume from."""
 
     def load_snapshots(self) -> list[tuple[int, bytes]]:
-        """Stored snapshots, newest first: none."""
+        """Stored snapshots: none."""
         return []
 
     def rewind(self) -> None:
-        """Nobody could read it again."""
+        """Not possible: entries are not kept."""
         raise AssertionError("a log in memory keeps no entries")
 
     def announce(self, worker: str, period: float) -> None:
-        """There is nobody to tell."""
+        """Does nothing: there are no other workers."""
 
     def beat(self, worker: str, period: float) -> None:
-        """There is nobody to tell."""
+        """Does nothing: there are no other workers."""
 
     def withdraw(self, worker: str) -> None:
-        """There is nobody to tell."""
+        """Does nothing: there are no other workers."""
 
     def pulses(self) -> dict[str, tuple[float, float]]:
-        """Signs of life of other workers: there are none."""
+        """Heartbeats of other workers: none."""
         return {}
 
     def close(self) -> None:
-        """Nothing to release."""
+        """Does nothing."""

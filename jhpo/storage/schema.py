@@ -1,10 +1,10 @@
-"""The tables of a stored study, and the format number that guards them."""
+"""The tables of a stored study, and the format number."""
 
 from __future__ import annotations
 
 import sqlalchemy as sa
 
-# Raised with every change of the tables or the events; `sql.py` refuses what is newer than this.
+# Incremented with every change of the tables or the events; `sql.py` refuses newer formats.
 FORMAT = 1
 OLDEST = 1
 
@@ -32,7 +32,7 @@ log = sa.Table(
     sa.Column("chain", sa.LargeBinary(16), nullable=False),
 )
 
-# Strategy states, a cache of the fold over the log: may be deleted at any time.
+# Strategy states, a cache that may be deleted at any time.
 snapshot = sa.Table(
     "jhpo_snapshot",
     metadata,
@@ -41,12 +41,12 @@ snapshot = sa.Table(
     sa.Column("digest", sa.LargeBinary(16), nullable=False),
 )
 
-# Which processes work on trials, and when they last said so. No part of the log: it may be deleted at any time, and
-# files of earlier versions get it when somebody works on them.
+# Heartbeats of the processes that work on trials. It may be deleted at any time, and is created in files of earlier
+# versions when a worker opens them.
 pulse = sa.Table(
     "jhpo_pulse",
     metadata,
     sa.Column("worker", sa.String(255), primary_key=True),
     sa.Column("time", sa.Float(53), nullable=False),  # seconds since the epoch
-    sa.Column("period", sa.Float(53), nullable=False),  # seconds between two beats; 0 where none come
+    sa.Column("period", sa.Float(53), nullable=False),  # seconds between heartbeats; 0 if there are none
 )

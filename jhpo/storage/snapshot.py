@@ -1,4 +1,4 @@
-"""Strategy states as msgpack through `flax.serialization`: numbers and arrays only, checked against a template."""
+"""Serialisation of strategy states as msgpack by `flax.serialization`, checked against a template when read."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from jhpo.pytrees import State
 
 
 class Snapshot(NamedTuple):
-    """What was stored of a strategy's state."""
+    """A stored state of a strategy."""
 
     units: np.ndarray  # float[n, d], the rows it asked for last
-    leaves: list[Any]  # the state's, which may be anything until `state` has checked them
+    leaves: list[Any]  # leaves of the state; not trusted before `state` has checked them
     growths: int | None  # how often its buffers had grown; None in snapshots of earlier versions
 
     def fits(self, template: State) -> bool:
-        """The buffers of the template are as large as those of the stored state."""
+        """Whether the template has the shapes of the stored state."""
         shapes = [np.shape(_raw(leaf)) for leaf in jax.tree.leaves(template)]
         return shapes == [np.shape(leaf) for leaf in self.leaves]
 
@@ -28,10 +28,10 @@ class Snapshot(NamedTuple):
         """The stored state.
 
         Args:
-            template: a state of the same structure; its shapes and dtypes must be those of the stored one.
+            template: a state with the structure, shapes and dtypes of the stored one.
 
         Raises:
-            StorageError: they are not.
+            StorageError: the template does not match.
         """
         wanted, treedef = jax.tree.flatten(template)
         if len(wanted) != len(self.leaves):
@@ -40,8 +40,14 @@ class Snapshot(NamedTuple):
 
 
 def dump_state(state: State, units: np.ndarray, growths: int) -> bytes:
-    """A strategy's state, the unit rows ``float[n, d]`` it asked for last, and how often its buffers have grown."""
-    from flax import serialization  # flax takes half a second to import: only those who store pay
+    """The bytes of a snapshot.
+
+    Args:
+        state: of the strategy.
+        units: ``float[n, d]``, the unit rows that it asked for last.
+        growths: how often its buffers have grown.
+    """
+    from flax import serialization  # late: flax takes half a second to import
 
     leaves = [np.asarray(jax.random.key_data(x) if _is_key(x) else x) for x in jax.tree.leaves(state)]
     data = {"units": np.asarray(units), "leaves": {str(i): x for i, x in enumerate(leaves)}, "growths": growths}
@@ -49,7 +55,7 @@ def dump_state(state: State, units: np.ndarray, growths: int) -> bytes:
 
 
 def read_snapshot(data: bytes) -> Snapshot:
-    """What `dump_state` wrote.
+    """The snapshot from the bytes of `dump_state`.
 
     Raises:
         StorageError: the bytes are damaged.
@@ -60,7 +66,7 @@ def read_snapshot(data: bytes) -> Snapshot:
         restored = serialization.msgpack_restore(data)
         units, stored, growths = np.asarray(restored["units"]), restored["leaves"], restored.get("growths")
         leaves = [stored[str(i)] for i in range(len(stored))]
-    except Exception as error:  # the bytes may be anything, and so may be what goes wrong
+    except Exception as error:  # arbitrary bytes may raise anything
         raise StorageError(f"a snapshot is unreadable ({type(error).__name__}: {error})") from error
     if units.ndim != 2 or not (growths is None or type(growths) is int):
         raise StorageError("a snapshot has another structure than this strategy's state")

@@ -11,11 +11,11 @@ from jhpo.errors import StorageError
 from jhpo.strategies import REGISTRY, strategy_class
 from jhpo.strategies.base import Strategy, static_field, strategy
 
-Spec = Any  # plain data, as it comes from storage: anything until it has been looked at
+Spec = Any  # plain data from storage, not validated
 
 
 def strategy_spec(described: Strategy) -> dict[str, Any]:
-    """Plain data from which an equal strategy can be made; unregistered classes are kept by name only.
+    """Plain data from which an equal strategy can be made; unregistered classes are stored by name only.
 
     >>> from jhpo.strategies.random import RandomSearch
     >>> strategy_spec(RandomSearch(8))
@@ -47,10 +47,10 @@ def _plain(value: object) -> Spec:
 
 
 def make_from_spec(spec: Spec) -> Strategy:
-    """The strategy that `strategy_spec` described.
+    """The strategy from the result of `strategy_spec`.
 
     Raises:
-        StorageError: it is not a registered one (give it to `Study.load`), or the data is damaged.
+        StorageError: the strategy is not registered (pass it to `Study.load`), or the data are damaged.
     """
     try:
         name, options = spec["strategy"], spec["options"]
@@ -79,7 +79,7 @@ def _value(data: Spec) -> object:
 
 @strategy
 class StrategyElsewhere(Strategy):
-    """Stands for a strategy whose definition is not at hand, for those who only read: it searches nothing.
+    """Placeholder for a strategy whose class is not available, for reading a study; it cannot search.
 
     Args:
         name: as it was stored, ``module:Class`` or a registered name.
@@ -89,11 +89,11 @@ class StrategyElsewhere(Strategy):
 
     @property
     def population(self) -> int:
-        """A number of members, for what is laid out before anything is asked for."""
+        """A nominal number of members."""
         return 1
 
     def init(self, space: object, key: object) -> None:
-        """Nothing to begin with.
+        """Not possible.
 
         Raises:
             StorageError: always.
@@ -102,7 +102,7 @@ class StrategyElsewhere(Strategy):
 
 
 def readable_strategy(spec: Spec) -> Strategy:
-    """The strategy that `strategy_spec` described, or a stand-in where it cannot be made here.
+    """The strategy from the result of `strategy_spec`, or a placeholder if it is not available.
 
     >>> readable_strategy({"strategy": "mine:Hill", "options": {}}).name
     'mine:Hill'
@@ -114,7 +114,7 @@ def readable_strategy(spec: Spec) -> Strategy:
 
 
 def spec_diff(stored: dict[str, Any], given: dict[str, Any]) -> list[str]:
-    """What differs, a sentence each; the module of a class is not part of it (``__main__`` is a file's name too)."""
+    """The differences, a sentence each; modules of classes are ignored, as a script's may be ``__main__``."""
     if stored["strategy"].rpartition(":")[2] != given["strategy"].rpartition(":")[2]:
         return [f"strategy: was {stored['strategy']}, now {given['strategy']}"]
     was, now = stored["options"], given["options"]

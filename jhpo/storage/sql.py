@@ -17,8 +17,8 @@ from jhpo.storage.codec import GENESIS, Entry, digest, follow, link, pack, unpac
 from jhpo.storage.database import HEAD, make_engine, make_tables, new_file, short, sqlite_path
 from jhpo.storage.files import check_file, create_file, file_identity
 
-_CREATION_LOCK = 0x6A68706F  # "jhpo": PostgreSQL's lock for those who would create the tables at once
-_SNAPSHOTS_KEPT = 2  # the newest, and one more in case that one is damaged
+_CREATION_LOCK = 0x6A68706F  # "jhpo": PostgreSQL advisory lock around the creation of tables
+_SNAPSHOTS_KEPT = 2  # the newest, and one more in case it is damaged
 
 _SET_HEAD = schema.meta.update().where(schema.meta.c.key == "head")
 _ADD = schema.log.insert()
@@ -31,12 +31,12 @@ _NEWS = (
 
 
 class SqlLog:
-    """One study's log in the database at `url`; every transaction is exclusive, and durable once it returns.
+    """The log of one study in the database at `url`; every transaction is exclusive, and durable once it returns.
 
-    ``engine`` and ``connection`` are SQLAlchemy's, of this process.
+    ``engine`` and ``connection`` are SQLAlchemy objects of this process.
 
     Raises:
-        StorageError: the database cannot be opened, is not jhpo's, is newer than this jhpo, or is damaged.
+        StorageError: the database cannot be opened, is not jhpo's, has a newer format, or is damaged.
     """
 
     persistent = True
@@ -44,7 +44,7 @@ class SqlLog:
     def __init__(self, url: sa.URL, *, create: bool, read_only: bool = False) -> None:
         self._target, self.read_only = url, read_only
         self._path = sqlite_path(url)
-        self.url = str(self._path) if self._path is not None else url.render_as_string()  # for people: no password
+        self.url = str(self._path) if self._path is not None else url.render_as_string()  # for messages, no password
         self._file: tuple[int, int] | None = None
         self.seq, self._chain = 0, GENESIS
         if self._path is not None and check_file(self._path, create):
@@ -55,7 +55,7 @@ class SqlLog:
             try:
                 self._check_format(create)
                 if self._path is not None and not read_only:
-                    # outside of any transaction, which SQLAlchemy would begin
+                    # not through SQLAlchemy, which would begin a transaction
                     self.connection.connection.driver_connection.execute("PRAGMA journal_mode=WAL")  # type: ignore[union-attr]
             except BaseException:
                 self.close()
@@ -71,7 +71,7 @@ class SqlLog:
             raise StorageError(f"cannot open {self.url}: {short(error)}") from error
 
     def _check_format(self, create: bool) -> None:
-        """Look before anything is written: a foreign or newer database stays as it is, to the byte."""
+        """Checks the database before anything is written, so that a foreign or newer one is not changed."""
         inspector = sa.inspect(self.connection)
         there = set(inspector.get_table_names())
         self.connection.rollback()
@@ -104,7 +104,7 @@ class SqlLog:
 
     @contextmanager
     def _exclusive(self) -> Iterator[None]:
-        """One write transaction: nobody else reads or writes between its first read and its commit."""
+        """One write transaction, exclusive from its first read to its commit."""
         connection = self.connection.execution_options(jhpo_write=True)
         try:
             with connection.begin():
@@ -118,7 +118,7 @@ class SqlLog:
 
     @contextmanager
     def write(self) -> Iterator[SqlLog]:
-        """A transaction: `read` what is new, `append`; all of it durable at the end of the block, or none."""
+        """A transaction in which to `read` and `append`: at the end of the block everything is durable, or nothing."""
         if self.read_only:
             raise StorageError(f"{self.url} was opened read-only")
         self._reconnect_after_fork()
@@ -130,14 +130,14 @@ class SqlLog:
                 yield self
                 if self.seq > self._read_to[0]:
                     self.connection.execute(_SET_HEAD, {"value": f"{self.seq}:{self._chain.hex()}"})
-                self._check_there()  # what goes into a file without a name is not kept
+                self._check_there()  # writes to a deleted file would be lost
         except BaseException:
-            # what others had committed stays read; what this transaction added never happened
+            # keep what others had committed; undo what this transaction added
             self.seq, self._chain = self._read_to
             raise
 
     def read(self) -> list[Entry]:
-        """Verified events that are new since the last call, oldest first."""
+        """Entries added since the last call, verified, oldest first."""
         self._reconnect_after_fork()
         events: list[Entry] = []
         with self._reading():
@@ -158,11 +158,11 @@ class SqlLog:
         return events
 
     def rewind(self) -> None:
-        """Let the next `read` begin with the first event again."""
+        """Makes the next `read` start from the first entry."""
         self.seq, self._chain = 0, GENESIS
 
     def append(self, kind: str, body: dict[str, Any]) -> Entry:
-        """Add an event to the running `write` transaction."""
+        """Adds an entry within a `write` transaction."""
         data = pack(body)
         row_digest = digest(self.seq, kind, data)
         chain = link(self._chain, row_digest)
@@ -175,7 +175,7 @@ class SqlLog:
         return event
 
     def save_snapshot(self, generation: int, data: bytes) -> None:
-        """Keep the strategy's state at the start of `generation`; the two newest stay."""
+        """Stores the strategy's state at the start of `generation`; the two newest are kept."""
         table = schema.snapshot
         with self._explained("write"), self._exclusive():
             self.connection.execute(table.delete().where(table.c.generation == generation))
@@ -186,51 +186,51 @@ class SqlLog:
             self.connection.execute(table.delete().where(table.c.generation < oldest))
 
     def load_snapshots(self) -> list[tuple[int, bytes]]:
-        """Whole snapshots as ``(generation, bytes)``, newest first; damaged ones are left out (they are a cache)."""
+        """Intact snapshots as ``(generation, bytes)``, newest first; damaged ones are ignored, as they are a cache."""
         table = schema.snapshot
         with self._reading():
             rows = self.connection.execute(sa.select(table).order_by(table.c.generation.desc())).all()
         return [(g, data) for g, data, mark in rows if digest(g, "snapshot", data) == mark]
 
     def announce(self, worker: str, period: float) -> None:
-        """In the running `write` transaction: `worker` is at work, and will `beat` every `period` seconds."""
+        """Registers a worker, which will `beat` every `period` seconds; within a `write` transaction."""
         schema.pulse.create(self.connection, checkfirst=True)
         _set_pulse(self.connection, worker, period)
 
     def beat(self, worker: str, period: float) -> None:
-        """`worker` is still at work; for a thread beside the one that uses the study."""
+        """Heartbeat of a worker; may come from another thread."""
         self._check_there()
         try:
-            with self.engine.connect() as connection:  # not that of the study, which may be in a transaction
+            with self.engine.connect() as connection:  # the study's own connection may be in a transaction
                 with connection.execution_options(jhpo_write=True).begin():
                     _set_pulse(connection, worker, period)
         except SQLAlchemyError as error:
             raise StorageError(f"cannot write {self.url}: {short(error)}") from error
 
     def withdraw(self, worker: str) -> None:
-        """`worker` no longer works on anything."""
+        """Unregisters a worker."""
         with self._explained("write"), self._exclusive():
             self.connection.execute(schema.pulse.delete().where(schema.pulse.c.worker == worker))
 
     def pulses(self) -> dict[str, tuple[float, float]]:
-        """``(time of the last beat, period)`` of every worker that announced itself."""
+        """``(time of the last heartbeat, period)`` of every registered worker."""
         with self._reading():
-            there = sa.inspect(self.connection).has_table(schema.pulse.name)  # files of earlier versions have none
+            there = sa.inspect(self.connection).has_table(schema.pulse.name)  # missing in files of earlier versions
             rows = self.connection.execute(sa.select(schema.pulse)).all() if there else []
         return {worker: (beat, period) for worker, beat, period in rows}
 
     def close(self) -> None:
-        """Release the database."""
+        """Releases the database."""
         self.connection.close()
         self.engine.dispose()
 
     @property
     def identity(self) -> Hashable:
-        """The same for every log of this process that writes to the same place."""
+        """Equal for all logs of this process that write to the same place."""
         return self._file if self._file is not None else self.url
 
     def _check_there(self) -> None:
-        """Raises where the file was deleted, moved or replaced since it was opened."""
+        """Raises if the file was deleted, moved or replaced since it was opened."""
         if self._path is not None and file_identity(self._path) != self._file:
             raise StorageError(
                 f"{self.url} was deleted, moved or replaced while it was open: nothing more can be kept in it. "
@@ -239,13 +239,13 @@ class SqlLog:
 
     def _reconnect_after_fork(self) -> None:
         if os.getpid() != self._pid:
-            # a connection must not be used on both sides of a fork; the parent's stays untouched
+            # a connection must not be used on both sides of a fork; the parent keeps it
             self.engine.dispose(close=False)
             self._connect()
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
-        """One consistent view of the database: that of the running transaction, or of one of its own."""
+        """A consistent view of the database: that of the current transaction, or of a new one."""
         inside = self.connection.in_transaction()
         with self._explained("read"):
             try:

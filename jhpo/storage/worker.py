@@ -1,4 +1,4 @@
-"""Who works on a trial: a name for this process, and whether another's process is still there."""
+"""Names of workers, and whether a worker's process is still alive."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ def worker_name() -> str:
 
 
 def on_this_host(worker: str) -> bool:
-    """True where `is_dead` can tell."""
+    """Whether the worker is on this host, so that `is_dead` can tell."""
     host, _, rest = worker.partition("/")
     return host == socket.gethostname() and rest.partition("/")[0].isdecimal()
 
 
 def is_dead(worker: str) -> bool:
-    """True only when the worker's process certainly ended: same host, and no such process any more."""
+    """Whether the worker's process has certainly ended: it is on this host, and the process does not exist."""
     if not on_this_host(worker):
         return False
     _, pid, start = worker.split("/", 2)
@@ -28,16 +28,16 @@ def is_dead(worker: str) -> bool:
     except (ProcessLookupError, OverflowError):
         return True
     except PermissionError:
-        return start != _start(int(pid))  # another user's: the worker itself, or a younger process of that pid
+        return start != _start(int(pid))  # another user's process: the worker, or a later process with the same pid
     return start != _start(int(pid))
 
 
 def _start(pid: int) -> str:
-    """When the process began, in clock ticks since the boot, so that a reused pid is another worker."""
+    """Start time of a process in clock ticks since boot, which distinguishes processes with the same pid."""
     stat = pathlib.Path(f"/proc/{pid}/stat")
     try:
         fields = stat.read_text().rpartition(")")[2].split()
     except OSError:
-        return "?"  # no /proc on this system: the pid alone has to do
-    # a zombie has ended, though its pid is still taken
+        return "?"  # without /proc the pid alone has to do
+    # a zombie has ended, although its pid is still in use
     return "ended" if fields[0] == "Z" else fields[19]
