@@ -1,6 +1,6 @@
-"""Evaluation of whole generations: populations in chunks on devices, host objectives, and what counts as a result.
+"""Evaluation of whole generations: populations in chunks on devices, host objectives, and outcomes.
 
-May import `strategies`, `gradients` and what lies below them.
+May import `strategies`, `gradients` and the layers below them.
 """
 
 from jhpo.evaluation.population import Population as Population

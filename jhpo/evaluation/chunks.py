@@ -1,4 +1,4 @@
-"""How many members a call evaluates: chosen from memory and measurement, kept, and halved when memory runs out."""
+"""Chunks: the number of members per call, chosen by memory or measurement, and halved when memory runs out."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from jhpo.switches import without_switches
 
 logger = logging.getLogger("jhpo.population")
 
-# Bytes of member states a CPU core works on at once: about what stays in its second-level cache, a power of two
-# below and above which members train more slowly (benchmarks/population.py prints the sizes around it).
+# Bytes of member states per call on a CPU core: about the size of its L2 cache, the power of two with the highest
+# throughput (benchmarks/population.py measures the sizes around it).
 CPU_WORKING_SET = 2**20
-# An accelerator needs many small members to be busy; memory analysis has the last word.
+# An accelerator needs many small members to be busy; memory analysis may reduce the chunk further.
 ACCELERATOR_WORKING_SET = 2 * 2**30
 SMALLEST, LARGEST = 16, 4096
-# LLVM's third level compiles a training loop for twice as long as its second, and the program is no faster.
+# LLVM's optimisation level 3 takes twice as long as level 2 for a training loop, and the program is no faster.
 CPU_COMPILER_OPTIONS = {"xla_backend_optimization_level": "2"}
-# Calls under way at once on an accelerator: enough to hide the host's part.
+# Calls dispatched at once on an accelerator: enough to hide the host's work.
 IN_FLIGHT = 2
 
 
@@ -44,7 +44,7 @@ def next_power(n: int) -> int:
 
 
 def preferred_chunk(member_bytes: int, platform: str) -> int:
-    """Members a device should evaluate at once, from the size of a member's state: a power of two.
+    """The preferred number of members per call and device for a given size of a member's state: a power of two.
 
     >>> preferred_chunk(2410 * 3 * 4, "cpu"), preferred_chunk(8, "cpu"), preferred_chunk(10**9, "cpu")
     (32, 4096, 16)
@@ -55,10 +55,10 @@ def preferred_chunk(member_bytes: int, platform: str) -> int:
 
 
 def concurrent_calls(mesh: Mesh) -> int:
-    """Calls a mesh runs side by side: as many as the process has cores if it is a single CPU device.
+    """Calls to run concurrently on a mesh: the number of cores if it is a single CPU device, otherwise 1.
 
-    The products of small models are too small to be split over cores, so XLA trains a chunk on one of them; a
-    chunk for each core, from as many threads, is what keeps the others busy.
+    The matrix products of small models are too small to be split over cores, so XLA runs a chunk on one core. One
+    thread per core with its own chunk keeps all cores busy.
     """
     if mesh.size > 1 or mesh.devices.flat[0].platform != "cpu":
         return 1
@@ -66,32 +66,32 @@ def concurrent_calls(mesh: Mesh) -> int:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """The runtime had no memory left (CPU and accelerators say it in these ways)."""
+    """Whether the error means that memory ran out, on a CPU or an accelerator."""
     text = str(error)
     return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text or "out of memory" in text.lower()
 
 
 class Program(NamedTuple):
-    """A program over rows: its name, how its arguments are made, and how it is traced."""
+    """A program over rows: its name, its arguments, and how to compile it."""
 
-    name: Hashable  # what distinguishes it from the population's other programs
-    place: Callable[[np.ndarray, np.ndarray], tuple[Any, ...]]  # (units, ids) to arguments
-    compile: Callable[..., Executable]  # (arguments, compiler options) to the program
+    name: Hashable  # distinguishes it from the population's other programs
+    place: Callable[[np.ndarray, np.ndarray], tuple[Any, ...]]  # (units, ids) -> arguments
+    compile: Callable[..., Executable]  # (arguments, compiler options) -> compiled program
 
 
 class _Smaller(Exception):
-    """The size was reduced before the program ran: start again."""
+    """The chunk size was reduced before the program ran: retry."""
 
 
 class Chunks:
     """Runs rows through a program of fixed size, padding the last call.
 
     Attributes:
-      size: members a device evaluates at once; None until the first generation is known.
-      widths: sizes of the programs that evaluated something, each once, in that order.
-      notices: every change for lack of memory, a sentence each.
-      programs: compiled, by name and shapes.
-      timings: seconds a member by size, where they were measured.
+      size: members per call and device; None before the first generation.
+      widths: sizes of the programs that were run, each once, in order of first use.
+      notices: reductions for lack of memory, a sentence each.
+      programs: compiled programs by name and shapes.
+      timings: measured seconds per member, by size.
       compile_seconds: time spent tracing and compiling.
     """
 
@@ -108,14 +108,14 @@ class Chunks:
         self.notices: list[str] = []
         self.timings: dict[int, float] = {}
         self.compile_seconds = 0.0
-        self.limited = self.fixed or self.measure or self.memory is not None  # the caller said how many at once
+        self.limited = self.fixed or self.measure or self.memory is not None  # the caller limits the size
         self._preferred: int | None = None
         self.programs: dict[tuple[Any, ...], Executable] = {}
 
     def settle(self, n: int, groups: int, member_bytes: Callable[[], int]) -> None:
         """Choose the size for generations of ``n`` rows in ``groups`` static groups; later calls keep it.
 
-        A first call of few rows does not bind larger ones: the size then grows once.
+        After a first call with few rows the size may grow for larger calls.
         """
         if self.fixed:
             return
@@ -123,11 +123,11 @@ class Chunks:
             platform = self.mesh.devices.flat[0].platform
             self._preferred = max(preferred_chunk(member_bytes(), platform) // self.replicates, 1)
         share = -(-n // self.mesh.size)
-        if groups > 1:  # the groups differ from one generation to the next, a common power of two serves them all
+        if groups > 1:  # group sizes vary between generations: one power of two for all of them
             wanted = min(next_power(-(-share // groups)), self._preferred)
         else:
             calls = -(-share // self._preferred)
-            # as many calls for one core as for another, unless that makes them tiny
+            # the same number of calls for every core, unless that makes them tiny
             even = -(-calls // self.threads) * self.threads
             calls = even if share >= even * SMALLEST else max(calls, min(self.threads, share // SMALLEST))
             wanted = -(-share // calls)
@@ -137,7 +137,7 @@ class Chunks:
 
     @without_switches
     def run(self, program: Program, units: np.ndarray, ids: np.ndarray) -> Tree:
-        """All rows through the program, as NumPy arrays.
+        """The program's results for all rows, as NumPy arrays.
 
         Raises:
           OutOfMemory: a single member does not fit.
@@ -164,7 +164,7 @@ class Chunks:
         self.size = size
 
     def all_rows(self, program: Program, units: np.ndarray, ids: np.ndarray) -> Tree:
-        """All rows through the program at the present size, whatever memory that takes."""
+        """The program's results for all rows with the current chunk size."""
         assert self.size is not None
         if self.size not in self.widths:
             self.widths.append(self.size)
@@ -192,7 +192,7 @@ class Chunks:
 
     @without_switches
     def compiled(self, program: Program, arguments: tuple[Any, ...], check: bool = False) -> Executable:
-        """The program for arguments of these shapes, compiled if it is new; `check` that it fits into memory."""
+        """The program compiled for arguments of these shapes; `check` makes sure that it fits into memory."""
         name = (program.name, *((a.shape, a.dtype) for a in arguments if hasattr(a, "shape")))
         if name not in self.programs:
             begin = time.perf_counter()
@@ -205,7 +205,7 @@ class Chunks:
         return self.programs[name]
 
     def _measure(self, program: Program, units: np.ndarray, ids: np.ndarray) -> None:
-        """Time the chosen size, then smaller and larger ones for as long as they are faster."""
+        """Time the current size, then smaller and larger ones as long as they are faster; keep the fastest."""
         assert self.size is not None
         first, most = self.size, -(-len(units) // self.mesh.size)
         best = self._time(program, units, ids, first)
@@ -240,16 +240,16 @@ class Chunks:
         return self.timings[size]
 
     def _check_memory(self, compiled: Executable) -> None:
-        """Shrink if the compiled program needs more memory than there is.
+        """Reduce the size if the compiled program needs more memory than there is.
 
         Raises:
-          OutOfMemory: it evaluates a single member already.
+          OutOfMemory: the size is 1 already.
         """
         analysis = compiled.memory_analysis()
         if analysis is None:
             return
         assert self.size is not None
-        # calls side by side share the data, which are on the device already: not free, but within a given limit
+        # concurrent calls share the data, which are on the device already: they count only towards a user's limit
         need = self.threads * (analysis.temp_size_in_bytes + analysis.output_size_in_bytes)
         if self.memory:
             need, room = need + analysis.argument_size_in_bytes, self.memory

@@ -1,4 +1,4 @@
-"""What an evaluation costs, read off the traced objective: whether the host is worth coming back to after each one."""
+"""Cost estimate of an evaluation from its jaxpr, to decide whether many generations run in one program."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from jhpo.switches import config
 from jhpo.training.objective import Objective
 from jhpo.training.tracing import objective_errors
 
-# A generation that computes fewer numbers takes less time than a few dozen milliseconds on one core.
+# A generation below this cost takes at most a few dozen milliseconds on one core.
 CHEAP_GENERATION = 5e7
-# A member that computes fewer costs no more than what a strategy does about it.
+# A member below this cost is no more expensive than the strategy's own work for it.
 CHEAP_MEMBER = 2e3
 
 
 @Remembered
 def _work(trainable: Objective, space: Space, root: jax.Array, request: Request, replicates: int) -> float:
-    """Numbers computed for one member."""
+    """Cost of one member, see `numbers_computed`."""
 
     def member(unit: jax.Array, root: jax.Array) -> Evaluation:
         keys = trial_keys(root, jnp.zeros(1, jnp.uint32))
@@ -36,10 +36,10 @@ def _work(trainable: Objective, space: Space, root: jax.Array, request: Request,
 
 
 def is_cheap(evaluator: object, n: int, root: jax.Array, request: Request) -> bool:
-    """Generations of ``n`` members take so little that many of them may run in one program.
+    """Whether generations of ``n`` members are cheap enough to run many of them in one program.
 
-    Those are generations of plain functions without loops of unknown length and without callbacks, on one device: it
-    follows from the traced function alone, so that a search does the same every time.
+    They have to be evaluations of a plain function without while loops and callbacks, on one device. The decision
+    depends on the jaxpr only, not on timings, so that a search is reproducible.
 
     >>> import jhpo
     >>> space = jhpo.Space({"x": jhpo.Float(0.0, 1.0)})

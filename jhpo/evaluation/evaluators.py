@@ -1,4 +1,4 @@
-"""One entry for everything that can be tuned: what evaluates a generation, and the structure of its results."""
+"""The evaluator of an objective, whatever its kind, and the structure of results."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from jhpo.training.trainable import Trainable
 
 
 class Evaluator(Protocol):
-    """Evaluates generations: a `Population` on the devices, or a pool of workers on the host."""
+    """Evaluates generations: a `Population` on devices, or a pool of workers on the host."""
 
     def evaluate(self, units: np.ndarray, ids: np.ndarray, root: jax.Array, request: Request) -> Evaluation:
-        """Results of ``float[n, d]`` unit rows whose keys are made from ``uint32[n]`` ids, as NumPy arrays."""
+        """Results, as NumPy arrays, of unit rows ``float[n, d]`` whose keys are derived from ids ``uint32[n]``."""
         ...
 
     def states(
@@ -32,19 +32,19 @@ class Evaluator(Protocol):
         values: ArrayLike | None = None,
         horizons: ArrayLike = 1.0,
     ) -> list[Any]:
-        """Trained states of a few members, made again from their keys; None where there are none."""
+        """Trained states of a few members, trained again from their keys; None for host objectives."""
         ...
 
 
 class WithEvaluator(Protocol):
-    """An objective that brings its own evaluator, as `jhpo.host` makes them."""
+    """An objective with its own evaluator, such as those of `jhpo.host`."""
 
     def evaluator(self, space: Space, replicates: int = 1) -> Evaluator:
-        """What evaluates its generations."""
+        """The evaluator of its generations."""
         ...
 
 
-# whatever can be tuned: a trainable, a function ``objective(hp)`` or ``objective(hp, key)``, or a host function
+# everything that can be tuned: a trainable, a function ``objective(hp)`` or ``objective(hp, key)``, a host objective
 Objective = Trainable | Callable[..., Any] | WithEvaluator
 
 
@@ -57,10 +57,10 @@ def make_evaluator(
     chunk: int | str | None = None,
     devices: Sequence[jax.Device] | None = None,
 ) -> Evaluator:
-    """The evaluator for an objective: host functions know their own, everything else is a population.
+    """The evaluator of an objective: its own if it has one, otherwise a `Population`.
 
     Raises:
-      InvalidArgument: an objective of no known kind, or an option out of range.
+      InvalidArgument: an unknown kind of objective, or an option out of range.
     """
     check_integer("replicates", replicates)
     if hasattr(objective, "evaluator"):

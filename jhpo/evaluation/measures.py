@@ -1,4 +1,4 @@
-"""Small programs the host side needs for any number of trials: constraint values and integer seeds."""
+"""Small programs for host objectives: constraint values and integer seeds of any number of trials."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _constraint_program = Programs(lambda space, units: space.unit_constraint(units)
 
 @without_switches
 def measure_constraints(space: Space, units: np.ndarray) -> np.ndarray | None:
-    """``float64[n, c]`` values of the space's own constraints, None if it has none."""
+    """Values ``float64[n, c]`` of the space's constraints, None if it has none."""
     if not space.has_constraints:
         return None
     padded = np.pad(units, [(0, _room(len(units)) - len(units)), (0, 0)], mode="edge")
@@ -30,7 +30,7 @@ def measure_constraints(space: Space, units: np.ndarray) -> np.ndarray | None:
 
 @without_switches
 def trial_seeds(root: jax.Array, ids: np.ndarray, replicate: int | None = None) -> np.ndarray:
-    """``uint64[n]``: the key data of ``fold_in(root, id)`` as one number a trial; replicates fold in their number."""
+    """``uint64[n]``: the key data of ``fold_in(root, id)``, with the replicate folded in too, as one integer each."""
     if not len(ids):
         return np.empty(0, np.uint64)
     padded = np.pad(np.asarray(ids, np.uint32), (0, _room(len(ids)) - len(ids)), mode="edge")
@@ -43,5 +43,5 @@ def trial_seeds(root: jax.Array, ids: np.ndarray, replicate: int | None = None) 
 
 
 def _room(count: int) -> int:
-    """The next power of two, so that counts of all sizes share a few compiled programs."""
+    """The next power of two, so that all counts share a few compiled programs."""
     return 1 << (count - 1).bit_length()

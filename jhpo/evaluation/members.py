@@ -1,4 +1,4 @@
-"""Members of a population as pure functions: their values, and their trained states."""
+"""Pure functions for members of a population: their values, and their trained states."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation, Request
 from jhpo.training.trainable import State, Trainable, evaluate_state, train_and_evaluate, train_state
 
-NOTHING_MORE = Request()  # than values, after the whole training
+NOTHING_MORE = Request()  # only values, after the whole training
 
 
 class StaticValues:
-    """Values of the static parameters of one group, by name: hashable, compared by content."""
+    """Values of the static parameters of one group by name, hashable and compared by content."""
 
     def __init__(self, values: dict[str, Any]) -> None:
         self.values = dict(values)
@@ -46,9 +46,9 @@ def _member(
     metric: str | None,
     static: StaticValues,
 ) -> tuple[jax.Array, jax.Array | None]:
-    """Value and, if requested, gradient of one member: ``float[]``, ``float[d]``, of the unit's dtype."""
+    """Value ``float[]`` and, if requested, gradient ``float[d]`` of one member, in the unit's dtype."""
     if request.grad:
-        from jhpo.gradients.units import value_and_unit_grad  # a third of the import of a Study, for few of them
+        from jhpo.gradients.units import value_and_unit_grad  # late: a third of a Study's import time, seldom needed
 
         value, grad = value_and_unit_grad(
             trainable, space, unit, key, horizon=request.horizon, metric=metric, static=static.values
@@ -59,7 +59,7 @@ def _member(
 
 
 def replicated(units: jax.Array, keys: jax.Array, replicates: int) -> tuple[jax.Array, jax.Array]:
-    """Each row and key ``replicates`` times, one after the other; replicate r has the key ``fold_in(key, r)``."""
+    """Each row and key repeated ``replicates`` times in a row; replicate r has the key ``fold_in(key, r)``."""
     if replicates == 1:
         return units, keys
     counts = jnp.arange(replicates, dtype=jnp.uint32)
@@ -83,15 +83,15 @@ def evaluate_units(
 
     Args:
       trainable: a trainable (see `jhpo.as_trainable`).
-      space: turns unit rows into hyperparameters.
+      space: converts unit rows to hyperparameters.
       units: ``float[n, d]``.
-      keys: ``key[n]``, one a member; replicate r of several uses ``fold_in(key, r)``.
-      request: whether gradients are wanted, and the share of the training to run.
-      replicates: evaluations a member. The value is their mean, and ``variance`` the variance of that mean; a member
-        one of whose replicates failed has failed.
+      keys: ``key[n]``, one per member; replicate r of several uses ``fold_in(key, r)``.
+      request: whether to compute gradients, and the fraction of the training to run.
+      replicates: evaluations per member. The value is their mean, and ``variance`` the variance of that mean; a member
+        fails if one of its replicates fails.
       metric: which metric to minimise if the evaluation returns several.
       static: values of the static parameters, the same for all rows.
-      chunk: rows evaluated at once, the others after them in a `lax.map`; all at once if None.
+      chunk: number of rows evaluated at once, chunks one after another in a `lax.map`; all at once if None.
 
     Returns:
       An `Evaluation` of ``units.dtype``: value ``[n]``, grad ``[n, d]`` if requested, constraint ``[n, c]`` if the
@@ -142,7 +142,7 @@ def evaluate_program(
     static: StaticValues,
     mesh: Mesh,
 ) -> Evaluation:
-    """One call: every device evaluates its rows of the chunk, without any communication."""
+    """`evaluate_units` of one chunk, sharded over the devices of the mesh."""
 
     def rows(trainable: Trainable, root: jax.Array, units: jax.Array, ids: jax.Array) -> Evaluation:
         keys = trial_keys(root, ids)
@@ -164,7 +164,7 @@ def state_program(
     static: StaticValues,
     horizon: float,
 ) -> tuple[State, jax.Array]:
-    """Trained states (of replicate 0) and values of the members: the computation of `evaluate_units`, row for row."""
+    """Trained states (of replicate 0) and values of members, by the same computation as `evaluate_units`."""
 
     def member(unit: jax.Array, key: jax.Array) -> tuple[State, jax.Array]:
         hp = space.from_unit(unit, static.values)

@@ -1,4 +1,4 @@
-"""What an objective gave back: a finite number, or a failure with a sentence that says why."""
+"""The outcome of an evaluation: a finite number, or a failure with a reason."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Outcome:
 
 
 def judge(value: object) -> Outcome:
-    """Whatever an objective returned, as an outcome: nothing but one finite real number is a success.
+    """The outcome of whatever an objective returned; only one finite real number, or a dict with it, is a success.
 
     >>> judge(0.5)
     Outcome(value=0.5, reason='', grad=None, constraint=None, cost=None)
@@ -41,11 +41,11 @@ def judge(value: object) -> Outcome:
     else:
         try:
             array = np.asarray(value)
-        except Exception as error:  # noqa: BLE001 a foreign object's conversion may raise anything
+        except Exception as error:  # noqa: BLE001 the conversion of an unknown object may raise anything
             return failure(f"expected a finite number, got {type(value).__name__} ({type(error).__name__})")
         if array.shape not in ((), (1,)):
             return failure(f"expected a finite number, got {type(value).__name__} of shape {array.shape}")
-        # bfloat16 and its kin are numbers too, though NumPy files them under void
+        # NumPy has no kind for bfloat16 and similar dtypes
         numeric = array.dtype.kind in "iuf" or array.dtype.name.startswith(("bfloat", "float"))
         if not numeric:
             return failure(f"expected a finite number, got {type(value).__name__} of {array.dtype}")
@@ -56,7 +56,7 @@ def judge(value: object) -> Outcome:
 
 
 def _numbers(values: object) -> np.ndarray:
-    """``float64[c]``; what is masked, None or text is no number."""
+    """``float64[c]`` of a list of numbers; masked entries become NaN."""
     array = np.atleast_1d(np.ma.filled(np.ma.asarray(values).astype(np.float64), np.nan))
     if np.asarray(values).dtype.kind in "USb" or array.ndim != 1:
         raise ValueError("no list of numbers")
@@ -64,7 +64,7 @@ def _numbers(values: object) -> np.ndarray:
 
 
 def failure(reason: str) -> Outcome:
-    """A failed trial."""
+    """The outcome of a failed trial."""
     return Outcome(math.nan, reason or "failed")
 
 

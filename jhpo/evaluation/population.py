@@ -1,4 +1,4 @@
-"""Evaluation of a whole population: one compiled program for a chunk of members, on one device or on many."""
+"""Evaluation of whole populations by one compiled program for a chunk of members, on one or several devices."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from jhpo.training.values import release
 
 
 class _Members(NamedTuple):
-    """Members of one static group, to be trained once more."""
+    """Members of one static group that are trained again."""
 
     units: np.ndarray  # float[n, d]
     ids: np.ndarray  # uint32[n]
@@ -40,26 +40,26 @@ class _Members(NamedTuple):
 
 
 class Population:
-    """Evaluates populations of any size with one compiled program of a fixed size (one a static group).
+    """Evaluates populations of any size with one compiled program of a fixed size (one per static group).
 
-    A member's result follows from its unit row, its id and the root key alone. It does not depend on the chunk, the
-    other members, their order or the number of devices, but for the rounding of differently shaped products: about
-    1e-6 relative on a short training, growing with the number of steps as all rounding does in training.
+    A member's result depends only on its unit row, its id and the root key. The chunk, the other members, their order
+    and the number of devices change it only by rounding in differently shaped products: about 1e-6 relative on a short
+    training, growing with the number of steps.
 
     Args:
       trainable: a `Trainable` or a plain objective.
-      space: turns unit rows into hyperparameters.
-      replicates: evaluations a member, each with its own key.
-      chunk: members evaluated at once on each device. None chooses from the size of a member's state and the
-        device's memory; "measure" also times neighbouring sizes on the first generation. An integer is taken as it
-        is, and repeats results bit for bit on the same device.
-      devices: JAX devices to spread over; all local ones if None.
+      space: converts unit rows to hyperparameters.
+      replicates: evaluations per member, each with its own key.
+      chunk: members evaluated at once on each device. None chooses by the size of a member's state and the device's
+        memory; "measure" also times neighbouring sizes on the first generation. An integer fixes it, which makes
+        results reproducible bit for bit on the same device.
+      devices: JAX devices to use; all local ones if None.
       metric: which metric to minimise if the evaluation returns several.
-      memory: bytes a device may use; what it reports as free if None.
+      memory: bytes that a device may use; its free memory if None.
 
     Raises:
-      InvalidArgument: an argument out of range; at the first `evaluate`, an objective that cannot be traced or does
-        not return a real scalar, before anything is compiled.
+      InvalidArgument: an argument out of range; at the first `evaluate`, before anything is compiled, an objective
+        that cannot be traced or does not return a real scalar.
       OutOfMemory: not even one member fits. Larger chunks that do not fit are halved, with a warning.
 
     >>> import jhpo
@@ -92,15 +92,15 @@ class Population:
 
     @property
     def layout(self) -> dict[str, int | None]:
-        """What was chosen: members a device evaluates at once (None before the first generation), and devices.
+        """The chunk size (None before the first generation) and the number of devices.
 
-        ``Population(..., chunk=layout["chunk"])`` repeats the results bit for bit on as many of the same devices.
+        ``Population(..., chunk=layout["chunk"])`` reproduces the results bit for bit on as many of the same devices.
         """
         return {"chunk": self.chunks.size, "devices": self.mesh.size}
 
     @property
     def notices(self) -> tuple[str, ...]:
-        """What had to be changed on the way (a smaller chunk for lack of memory), a sentence each."""
+        """Reductions of the chunk for lack of memory, a sentence each."""
         return tuple(self.chunks.notices)
 
     @property
@@ -111,9 +111,9 @@ class Population:
     def evaluate(
         self, units: ArrayLike, ids: ArrayLike, root: jax.Array, request: Request = NOTHING_MORE
     ) -> Evaluation:
-        """Evaluate ``float[n, d]`` unit rows whose keys are made from ``uint32[n]`` ids; NumPy arrays.
+        """Results, as NumPy arrays, of unit rows ``float[n, d]`` whose keys are derived from ids ``uint32[n]``.
 
-        Failed members (NaN or infinite values) leave the others as they are.
+        Failed members have NaN or infinite values and do not affect the others.
         """
         units, ids = self._checked(units, ids)
         groups = self._groups(units)
@@ -127,7 +127,7 @@ class Population:
         return result
 
     def warn(self, units: np.ndarray, value: np.ndarray) -> None:
-        """Say, once, what JAX's debugging switches mean for members ``float[n, d]`` and their values ``float[n]``."""
+        """Warns once about JAX's debugging flags, for members ``float[n, d]`` and their values ``float[n]``."""
         self._warned = self._warned or warn_of_switches(value, lambda i: self.space.decode(units[i]))
 
     @without_switches
@@ -139,17 +139,19 @@ class Population:
         values: ArrayLike | None = None,
         horizons: ArrayLike = 1.0,
     ) -> list[State]:
-        """Trained states of a few members, trained once more from their keys (replicate 0 of several).
+        """Trained states of a few members, trained again from their keys (replicate 0 of several).
 
-        A population keeps no states while it searches: they would cost memory for members nobody asks for. The
-        members are trained in a program as wide as the one that measured them, since products of another shape round
-        differently, and training magnifies the difference.
+        A search does not keep states, to save memory. The members are trained in a program with the same chunk size as
+        they were evaluated with, since products of other shapes round differently and training amplifies that.
 
         Args:
           units, ids, root: as they were evaluated.
-          values: ``float[n]`` as measured, NaN where unknown. A state whose training gives another value is an
-            occasion for other widths that were used, and at last for a warning.
-          horizons: ``float[]`` or ``float[n]``, share of the training each was measured after.
+          values: ``float[n]`` as evaluated, NaN where unknown. If training gives another value, the other chunk sizes
+            that were used are tried; if none gives it, there is a warning.
+          horizons: ``float[]`` or ``float[n]``, fraction of the training after which each was evaluated.
+
+        Returns:
+          A list of n states, in the order of the rows.
         """
         units, ids = self._checked(units, ids)
         known = np.full(len(units), np.nan) if values is None else np.asarray(values, units.dtype)
@@ -168,10 +170,10 @@ class Population:
     def stacked_states(
         self, units: ArrayLike, ids: ArrayLike, root: jax.Array, values: ArrayLike | None = None
     ) -> State:
-        """As `states`, with the members stacked along the first axis of every leaf: an ensemble for `jax.vmap`.
+        """The states of `states`, stacked along a leading axis of every leaf, as an ensemble for `jax.vmap`.
 
         Raises:
-          InvalidArgument: the members belong to several static groups, so their states cannot be stacked.
+          InvalidArgument: the members belong to several static groups, whose states cannot be stacked.
         """
         units, ids = self._checked(units, ids)
         groups = self._groups(units)
@@ -201,7 +203,7 @@ class Population:
         return int(np.prod(self.space.cells[self.space.static_mask], dtype=np.int64)) if self.space.has_static else 1
 
     def _member_bytes(self, unit: np.ndarray) -> int:
-        """Size of a member's state."""
+        """Bytes of a member's state."""
         (static, _), *_ = self._groups(unit[None])
 
         def state(unit: jax.Array) -> State:
@@ -212,7 +214,7 @@ class Population:
         return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(shapes))
 
     def on_devices(self) -> Trainable:
-        """The trainable with its arrays on the devices, moved there once."""
+        """The trainable with its arrays replicated on the devices, transferred once."""
         if self._placed is None:
             everywhere = jax.sharding.NamedSharding(self.mesh, jax.sharding.PartitionSpec())
             self._placed = jax.device_put(self.trainable, everywhere)
@@ -241,7 +243,7 @@ class Population:
         return tuple(jax.device_put(x, members) for x in rows)
 
     def _train(self, members: _Members, known: np.ndarray) -> tuple[State, np.ndarray]:
-        """Stacked states and their values; of the widths that were used, the one that gives the known values."""
+        """Stacked states and their values, with the chunk size that reproduces the known values if there is one."""
         self.chunks.settle(len(known), self._num_groups, lambda: self._member_bytes(members.units[0]))
         states, found = self._train_at(self.chunks.size, members)
         for width in self.chunks.widths[::-1]:
@@ -278,7 +280,7 @@ class Population:
 
 
 def _warn_of_others(known: np.ndarray, found: np.ndarray) -> None:
-    """Say so where a state is not the one that was measured."""
+    """Warns if a state evaluates to another value than was measured."""
     other = np.flatnonzero(np.isfinite(known) & (known != found))
     if len(other):
         worst = other[np.argmax(np.abs(known - found)[other])]

@@ -1,4 +1,4 @@
-"""Objectives that are not JAX programs: run in threads or processes, failures kept as values."""
+"""Executors for objectives outside JAX, in threads or processes; failures become values."""
 
 from jhpo.evaluation.executors.host import HostObjective as HostObjective
 from jhpo.evaluation.executors.host import host as host

@@ -27,7 +27,7 @@ KINDS = ("thread", "process")
 
 
 class Pool(Protocol):
-    """Runs tasks beside each other."""
+    """Runs tasks concurrently."""
 
     workers: int
 
@@ -36,7 +36,7 @@ class Pool(Protocol):
         ...
 
     def close(self) -> None:
-        """Stop the workers; what still runs is given up."""
+        """Stop the workers; running tasks are abandoned."""
         ...
 
 
@@ -55,7 +55,7 @@ class HostObjective:
         """A running pool; close it after use. The function is checked against the space, if one is given.
 
         Raises:
-            InvalidArgument: its second argument, where the seed goes, has the name of a hyperparameter.
+            InvalidArgument: the second argument, which gets the seed, has the name of a hyperparameter.
         """
         if space is not None and self.takes_seed:
             check_second_argument(self.fn, space, "seed")
@@ -63,22 +63,22 @@ class HostObjective:
         return make(self.fn, Call(self.takes_seed, self.metric), self.workers, self.timeout)
 
     def direction_of(self, metric: str | None = None) -> str | None:
-        """The direction of a metric (its own if None), "minimize" or "maximize"; None if there is none."""
+        """The direction of a metric (its own if None), "minimize" or "maximize"; None if it is unknown."""
         name = metric or self.metric
         return NAMES[name] if name in NAMES else None
 
     def with_metric(self, metric: str) -> HostObjective:
-        """The same function, of whose (outputs, targets) another measure is taken.
+        """The same function with another metric of its (outputs, targets).
 
         Raises:
-            InvalidArgument: no measure has that name.
+            InvalidArgument: no metric has that name.
         """
         if metric not in NAMES:
             raise invalid("metric", f"one of {list(NAMES)}", metric)
         return dataclasses.replace(self, metric=metric)
 
     def evaluator(self, space: Space, replicates: int = 1) -> HostEvaluator:
-        """What `minimize` needs to evaluate whole generations."""
+        """The evaluator of whole generations."""
         return HostEvaluator(self, space, replicates)
 
 
@@ -89,26 +89,28 @@ def host(
     timeout: float | None = None,
     metric: str | None = None,
 ) -> HostObjective:
-    """Use a Python function as an objective.
+    """An objective from a Python function that is not written in JAX.
 
-    The function is called as ``fn(params)`` or ``fn(params, seed)``: `params` are decoded host values in the
-    space's shape, `seed` an integer below 2^64 that belongs to the trial. It returns a number, or a dict with
-    ``"value"`` and perhaps ``"constraint"`` (numbers, feasible where >= 0) and ``"cost"``. Exceptions, `sys.exit`,
-    time-outs and anything but a finite number make the trial fail with a reason; the search goes on.
+    The function is called as ``fn(params)`` or ``fn(params, seed)``: `params` are host values in the space's tree,
+    `seed` is an integer below 2^64 for the trial. It returns a number, or a dict with ``"value"`` and optionally
+    ``"constraint"`` (numbers, feasible where >= 0) and ``"cost"``. After an exception, `sys.exit`, a time-out or any
+    result but a finite number, the trial fails with a reason and the search goes on.
 
     Args:
         fn: the objective; for processes a function at the top level of a module.
-        workers: how many evaluations run at once.
-        kind: "thread", or "process" (needed for pure Python work in parallel, and to stop a call that hangs or
-            takes the interpreter down).
-        timeout: seconds for one evaluation. A thread cannot be killed: it is left to itself and replaced.
+        workers: number of evaluations that run at once.
+        kind: "thread", or "process" (to run pure Python code in parallel, and to survive calls that hang or crash
+            the interpreter).
+        timeout: seconds for one evaluation. A thread cannot be killed: it is abandoned and replaced.
+        metric: a name of ``jhpo.metrics.NAMES``; the function may then return ``(outputs, targets)``, predictions
+            first, the arguments of `jhpo.metrics.measure`. Maximise scores with `jhpo.maximize`, or with
+            ``direction="maximize"`` in a study.
 
-        metric: a name of ``jhpo.metrics.NAMES``: then the function may return ``(outputs, targets)`` as well, the
-            arrays that `jhpo.metrics.measure` takes, predictions first. A score needs `jhpo.maximize`, or a study's
-            ``direction="maximize"``.
+    Returns:
+        A `HostObjective`, accepted wherever an objective is.
 
     Raises:
-        InvalidArgument: an argument that cannot work.
+        InvalidArgument: an invalid argument.
 
     >>> import jhpo
     >>> space = jhpo.Space({"x": jhpo.Float(-1.0, 1.0)})
@@ -136,7 +138,7 @@ def _takes_seed(fn: Callable[..., Any]) -> bool:
     try:
         parameters = inspect.signature(fn).parameters.values()
     except (TypeError, ValueError):
-        return False  # a builtin without a signature: it gets the hyperparameters alone
+        return False  # a builtin without a signature gets only the hyperparameters
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     required = [p for p in positional if p.default is p.empty]
     if len(required) > 2 or (not positional and not any(p.kind is p.VAR_POSITIONAL for p in parameters)):
@@ -145,14 +147,14 @@ def _takes_seed(fn: Callable[..., Any]) -> bool:
 
 
 class HostEvaluator:
-    """Whole generations of a host objective."""
+    """The evaluator of a host objective."""
 
     def __init__(self, objective: HostObjective, space: Space, replicates: int) -> None:
         self._objective, self._space, self._replicates = objective, space, replicates
         self._pool: Pool | None = None
 
     def evaluate(self, units: np.ndarray, ids: np.ndarray, root: jax.Array, request: Request) -> Evaluation:
-        """Results of ``float[n, d]`` unit rows; failed ones are NaN."""
+        """Results of unit rows ``float[n, d]``; failed ones are NaN."""
         check_request(request)
         if self._pool is None:
             self._pool = self._objective.pool(self._space)
@@ -188,10 +190,10 @@ class HostEvaluator:
 
 
 def check_request(request: Request) -> None:
-    """A host function has neither gradients nor shorter trainings.
+    """Raises if the strategy requests gradients or a shorter horizon, which a host function does not have.
 
     Raises:
-        InvalidArgument: the strategy needs one of them.
+        InvalidArgument: it does.
     """
     if request.grad:
         raise InvalidArgument("strategy: a host objective needs one without gradients, got one that asks for them")

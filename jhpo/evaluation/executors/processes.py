@@ -1,4 +1,4 @@
-"""A pool of processes: for pure Python work in parallel, and for calls that hang or take their process down."""
+"""A pool of processes, for pure Python code in parallel and for calls that hang or crash the process."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from jhpo.evaluation.executors.tasks import Call, Task, call
 from jhpo.evaluation.outcome import Outcome, failure
 from jhpo.pytrees import HP
 
-# The first import of a user's module (JAX, a data set) may take long; it does not count as evaluation time.
+# Limit for the import of a user's module (JAX, a data set), which does not count as evaluation time.
 _START_SECONDS = 300.0
-# Between the end of a child's pipe and its exit code lies the rest of its end, longer on a machine that is busy.
+# Limit for the time between the end of a child's pipe and its exit code.
 _END_SECONDS = 10.0
 
 
 class ProcessPool:
-    """One manager thread a worker process; a process that hangs is killed and replaced."""
+    """One manager thread per worker process; a process that hangs is killed and replaced."""
 
     def __init__(self, fn: Callable[..., Any], how: Call, workers: int, timeout: float | None) -> None:
         self.workers, self._timeout = workers, timeout
@@ -78,7 +78,7 @@ class ProcessPool:
         worker.kill()
 
     def close(self) -> None:
-        """End the processes; evaluations still running are given up."""
+        """End the processes; running evaluations are abandoned."""
         self._closed.set()
         for _ in range(self.workers):
             self._queue.put(None)
@@ -92,13 +92,13 @@ class _Worker:
     """One child process and the pipe to it."""
 
     def __init__(self, reference: tuple[Any, ...], how: Call) -> None:
-        # spawned, not forked: JAX runs threads, and a fork would copy their locks
+        # spawn, not fork: JAX has threads, and a fork would copy their locks
         context = multiprocessing.get_context("spawn")
         self._pipe, child = context.Pipe()
         self._process = context.Process(target=_serve, args=(child, reference, how), daemon=True)
         try:
             self._process.start()
-        except Exception as error:  # pickling raises whatever the object at hand raises
+        except Exception as error:  # pickling may raise anything
             raise InvalidArgument(f"fn: expected a function that another process can import, got {error}") from error
         child.close()
 
@@ -112,7 +112,7 @@ class _Worker:
             raise InvalidArgument(f"fn: expected a function that a worker process can import; {message}")
 
     def evaluate(self, task: Task, timeout: float | None) -> tuple[Outcome, bool]:
-        """The outcome, and whether the process can go on."""
+        """The outcome, and whether the process is still usable."""
         try:
             self._pipe.send((task.params, task.seed))
             if not self._pipe.poll(timeout):
@@ -123,8 +123,8 @@ class _Worker:
 
     def _end(self) -> str:
         """How the process ended."""
-        # Not `join`: a thread that starts a process reaps all that have ended (`multiprocessing.process._cleanup`),
-        # and until it has noted the exit code, `join` finds no child and returns without one.
+        # Not `join`: a thread that starts a process reaps all ended ones (`multiprocessing.process._cleanup`), and
+        # until it has recorded the exit code, `join` finds no child and returns without one.
         deadline = time.monotonic() + _END_SECONDS
         while (code := self._process.exitcode) is None and time.monotonic() < deadline:
             time.sleep(0.005)
@@ -151,7 +151,7 @@ def _reference(fn: Callable[..., Any]) -> tuple[Any, ...]:
 
 
 def _importable(name: str, path: str) -> bool:
-    """A fresh process would find this very file under the name (`find_spec` would only ask `sys.modules`)."""
+    """Whether a new process would find this file under the name (`find_spec` would only look in `sys.modules`)."""
     specs = (finder.find_spec(name, None) for finder in sys.meta_path if hasattr(finder, "find_spec"))
     return next((spec.origin == path for spec in specs if spec is not None), False)
 
@@ -168,7 +168,7 @@ def _resolve(reference: tuple[Any, ...]) -> Callable[..., Any]:
     found: Any = module
     for part in qualname.split("."):
         found = getattr(found, part)
-    # a decorated or wrapped function: the `HostObjective` in its place knows the function itself
+    # the name may refer to a `HostObjective` made from the function
     return getattr(found, "fn", found)
 
 

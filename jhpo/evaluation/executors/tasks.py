@@ -1,4 +1,4 @@
-"""One evaluation on its way through a pool, and the call that turns whatever happens into an outcome."""
+"""A task in a pool, and the call of a host function that turns exceptions into outcomes."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class Task:
         self._lock = threading.Lock()
 
     def done(self) -> bool:
-        """The outcome is there."""
+        """Whether there is an outcome."""
         return self._done.is_set()
 
     def finish(self, outcome: Outcome | None, error: Exception | None = None) -> bool:
-        """Set the outcome (or the pool's own error) once; False if it was set before."""
+        """Set the outcome, or an error of the pool itself; False if it was set before."""
         with self._lock:
             if self._done.is_set():
                 return False
@@ -44,8 +44,8 @@ class Task:
         return self._done.wait(timeout)
 
     def result(self) -> Outcome:
-        """The outcome; raises if the pool could not run anything at all."""
-        # short waits: a wait without end would keep Ctrl-C from the main thread on some systems
+        """The outcome; raises if the pool could not run the task."""
+        # short waits: on some systems an unlimited wait blocks Ctrl-C
         while not self._done.wait(0.2):
             continue
         if self._error is not None:
@@ -55,14 +55,14 @@ class Task:
 
 
 class Call(NamedTuple):
-    """How a host function is called, and what becomes of what it returns."""
+    """How a host function is called, and how its result is converted."""
 
     takes_seed: bool
-    metric: str | None  # the name of a measure of the (outputs, targets) that it returns, or None
+    metric: str | None  # name of a metric to compute from returned (outputs, targets), or None
 
 
 def call(fn: Callable[..., Any], how: Call, params: HP, seed: int) -> Outcome:
-    """Evaluate; an exception of any kind becomes a failure that names it and where it came from."""
+    """The outcome of a call; an exception becomes a failure with its message and the line that raised it."""
     try:
         value = fn(params, seed) if how.takes_seed else fn(params)
         return judge(value if how.metric is None else _measured(how.metric, value))
@@ -77,7 +77,7 @@ def call(fn: Callable[..., Any], how: Call, params: HP, seed: int) -> Outcome:
 
 
 def _measured(metric: str, value: object) -> object:
-    """A pair (outputs, targets) becomes its measure, alone or as the "value" of a dict; a number is one already."""
+    """The result with a pair (outputs, targets), alone or as the "value" of a dict, replaced by its metric."""
     if isinstance(value, dict) and "value" in value:
         return {**value, "value": _measured(metric, value["value"])}
     if not isinstance(value, (tuple, list)):

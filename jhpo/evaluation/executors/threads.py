@@ -1,4 +1,4 @@
-"""A pool of threads: for objectives that wait or that release the interpreter lock."""
+"""A pool of threads, for objectives that wait or release the GIL."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from jhpo.pytrees import HP
 
 
 class ThreadPool:
-    """Daemon threads; one whose evaluation runs out of time is left to itself and replaced."""
+    """Daemon threads; a thread whose evaluation times out is abandoned and replaced."""
 
     def __init__(self, fn: Callable[..., Any], how: Call, workers: int, timeout: float | None) -> None:
         self.workers, self._fn, self._how, self._timeout = workers, fn, how, timeout
@@ -45,10 +45,10 @@ class ThreadPool:
             with self._lock:
                 self._running.discard(task)
             if not task.finish(outcome):
-                return  # ran out of time: another thread has taken this one's place
+                return  # timed out: another thread has replaced this one
 
     def _watch(self) -> None:
-        """Fail what takes too long."""
+        """Fail tasks that take too long."""
         assert self._timeout is not None
         while not self._closed.wait(min(0.05, self._timeout / 4)):
             now = time.monotonic()
@@ -61,7 +61,7 @@ class ThreadPool:
                     self._start(self._work)
 
     def close(self) -> None:
-        """Stop the threads; evaluations still running are given up."""
+        """Stop the threads; running evaluations are abandoned."""
         self._closed.set()
         for _ in range(self.workers):
             self._queue.put(None)
