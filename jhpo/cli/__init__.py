@@ -1,4 +1,4 @@
-"""The command line: `tune`, `show`, `strategies`, `repair`, and how they print.
+"""The command line: `tune`, `show`, `strategies`, `repair`, and their output.
 
 May import everything.
 """

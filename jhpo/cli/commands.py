@@ -27,11 +27,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-# exit codes, in the order in which a script would ask
+# exit codes
 OK, FAILED, USAGE, STORAGE, CHANGED, INTERRUPTED = 0, 1, 2, 3, 4, 130
-# typer's own errors about the command line; older releases take the class from click, newer ones bring it
+# typer's usage errors; older releases take the class from click, newer ones have their own
 _USAGE_ERROR: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
-# After Ctrl-C a compiled program that is still running is not waited for any longer than this.
+# How long to wait after Ctrl-C for a compiled program that is still running.
 _PATIENCE_SECONDS = 4.0
 
 
@@ -116,7 +116,7 @@ def tune(
         if storage is not None:
             console.print(f"stored in {storage}; look again with: jhpo show {storage}", highlight=False)
         if not study.top(1):
-            raise typer.Exit(FAILED)  # a script must not go on as if there were hyperparameters
+            raise typer.Exit(FAILED)  # so that a script stops if there are no hyperparameters
 
 
 @app.command()
@@ -179,7 +179,7 @@ def repair(storage: Annotated[str, typer.Argument(metavar="STUDY.db", help="a da
 
 
 def _options(texts: list[str]) -> dict[str, Any]:
-    """``NAME=VALUE`` texts; values are Python literals, or text where they are none."""
+    """Options from ``NAME=VALUE`` texts; values are Python literals, otherwise strings."""
     options: dict[str, Any] = {}
     for text in texts:
         name, equals, value = text.partition("=")
@@ -193,7 +193,7 @@ def _options(texts: list[str]) -> dict[str, Any]:
 
 
 def _measured(found: Target, metric: str | None, direction: str | None) -> tuple[Objective, str | None, str]:
-    """The objective, the name of its value, and the direction: the command line's, the metric's own, or the file's."""
+    """The objective, the metric, and the direction, from the command line, the metric or the file, in this order."""
     from jhpo.training.metrics import direction_of
 
     objective, name = found.objective, metric or found.options.get("metric")
@@ -230,7 +230,7 @@ def _farewell(evaluations: int, storage: str | None, again: str) -> str:
 
 @contextlib.contextmanager
 def _signals(again: str, storage: str | None) -> Iterator[None]:
-    """SIGTERM stops like Ctrl-C; a running XLA program is not waited for: finished generations are stored anyway."""
+    """Context in which SIGTERM acts like Ctrl-C, and the process exits even if an XLA program keeps running."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -241,7 +241,7 @@ def _signals(again: str, storage: str | None) -> Iterator[None]:
         raise KeyboardInterrupt
 
     def watch() -> None:
-        # the byte arrives at once, also while the main thread is inside a compiled program and deaf to signals
+        # the byte arrives even while the main thread is inside a compiled program and cannot handle signals
         if os.read(reader, 1) and not over.wait(_PATIENCE_SECONDS):
             sys.stdout.write("\n" + _farewell_without_count(storage, again) + "\n")
             sys.stdout.flush()
@@ -267,14 +267,14 @@ def _farewell_without_count(storage: str | None, again: str) -> str:
 
 
 def _ignore_signals() -> None:
-    """The last lines of a stopping program are not to be cut off by an impatient second Ctrl-C."""
+    """Ignores further Ctrl-C, which would cut off the last lines of output."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def main() -> None:
     """Run the command line; errors become one message and an exit code."""
     try:
-        # outside of its standalone mode, typer hands a raised `typer.Exit` back as a number
+        # without standalone mode, typer returns the code of a raised `typer.Exit`
         code = app(prog_name="jhpo", standalone_mode=False)
     except typer.Exit as stop:
         sys.exit(stop.exit_code)

@@ -1,4 +1,4 @@
-"""What a person sees while a study runs and when it is over."""
+"""Console output: progress while a study runs, and tables of results."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from jhpo.search.meter import Summary, Update
 from jhpo.study.study import Study
 from jhpo.trial import Trial, TrialState
 
-_PLAIN_SECONDS = 5.0  # between two lines where there is no terminal
+_PLAIN_SECONDS = 5.0  # between two lines without a terminal
 _COLUMNS = 6  # parameters shown in the list of the best trials
 
 
 class Bar:
-    """Evaluations, best value so far, models a second, time left; plain lines where there is no terminal."""
+    """Progress bar with evaluations, best value, models per second, time left; plain lines without a terminal."""
 
     def __init__(self, console: Console, budget: int | None, done: int) -> None:
         self._console, self._budget, self._start = console, budget, done
@@ -46,7 +46,7 @@ class Bar:
             self._progress.stop()
 
     def update(self, update: Update) -> None:
-        """Show how far the study is; compilation does not count towards the rate."""
+        """Show the progress; compilation does not count towards the rate."""
         rate = update.new / max(update.seconds - update.compile_seconds, 1e-9)
         left = None if self._budget is None else max(self._budget - update.evaluations, 0)
         eta = "?" if left is None else duration(left / max(rate, 1e-9))
@@ -64,7 +64,7 @@ class Bar:
 
 
 def number(value: float) -> str:
-    """A value for people.
+    """A value as short text.
 
     >>> number(0.12345678), number(float("nan"))
     ('0.123457', '-')
@@ -73,7 +73,7 @@ def number(value: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds for people.
+    """Seconds as short text.
 
     >>> duration(75), duration(0.25)
     ('1 min 15 s', '0.2 s')
@@ -88,7 +88,7 @@ def duration(seconds: float) -> str:
 
 
 def show_value(value: object) -> str:
-    """A hyperparameter for people."""
+    """A hyperparameter as short text."""
     if isinstance(value, float):
         return f"{value:.6g}"
     if hasattr(value, "tolist"):
@@ -97,7 +97,7 @@ def show_value(value: object) -> str:
 
 
 def print_results(console: Console, study: Study, summary: Summary | None = None, k: int = 5) -> None:
-    """Best hyperparameters and value, the best `k` trials, failures, times."""
+    """Prints the best hyperparameters and value, the best `k` trials, failures, times."""
     top = study.top(k)
     if top:
         short = "" if top[0].horizon == 1.0 else f", after {top[0].horizon:g} of the training"
@@ -127,7 +127,7 @@ def print_results(console: Console, study: Study, summary: Summary | None = None
 
 
 def _best_table(study: Study, top: Sequence[Trial], room: int) -> tuple[Table, int]:
-    """The best trials, with as many parameters as fit whole into ``room`` letters; and the number of those."""
+    """A table of the best trials with as many parameters as fit into ``room`` characters, and their number."""
     columns = [("trial", [str(t.id) for t in top]), ("value", [number(t.value) for t in top])]
     values = [study.space.flat(t.params) for t in top]
     for name in study.space.names[:_COLUMNS]:
@@ -144,7 +144,7 @@ def _best_table(study: Study, top: Sequence[Trial], room: int) -> tuple[Table, i
 
 
 def print_failures(console: Console, study: Study) -> None:
-    """How many trials failed, and the most frequent reasons."""
+    """Prints how many trials failed, and the most frequent reasons."""
     table = study.history.table
     failed = table.in_state(TrialState.FAILED)
     if not len(failed):
@@ -159,7 +159,7 @@ def print_failures(console: Console, study: Study) -> None:
 
 
 def print_study(console: Console, study: Study, storage: str, k: int) -> None:
-    """A stored study."""
+    """Prints a summary of a stored study and its results."""
     header, table = study.history.header, study.history.table
     counts = ", ".join(f"{len(table.in_state(s))} {s.name.lower()}" for s in TrialState if len(table.in_state(s)))
     made = time.strftime("%Y-%m-%d %H:%M", time.localtime(header["created"]))

@@ -1,4 +1,4 @@
-"""What a user's file offers for tuning, found by path and name."""
+"""Loading the objective and the space from a user's file."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from jhpo.space.space import Space
 
 
 class Target(NamedTuple):
-    """What to tune."""
+    """An objective and a space to tune."""
 
     objective: Objective
     space: Space
-    options: dict[str, Any]  # defaults the file sets: "direction", "metric", "replicates", ...
+    options: dict[str, Any]  # defaults set by the file: "direction", "metric", "replicates", ...
     name: str
 
 
 class BadFile(InvalidArgument):
-    """The file or the name in it is not something that can be tuned."""
+    """The file, or the name in it, cannot be tuned."""
 
 
 def load_target(text: str) -> Target:
     """The target of ``FILE.py`` or ``FILE.py:NAME``.
 
-    A file offers a `jhpo.Tuning` (by default named ``tuning``), or a `space` together with an `objective`.
+    A file defines a `jhpo.Tuning` (by default named ``tuning``), or a `space` and an `objective`.
 
     Raises:
-        BadFile: no such file or name, or something that cannot be tuned under it.
+        BadFile: no such file or name, or it cannot be tuned.
     """
     path, name = _split(text)
     module = import_file(path)
@@ -63,7 +63,7 @@ def _split(text: str) -> tuple[Path, str]:
 
 
 def import_file(path: Path) -> ModuleType:
-    """The module in a file, with its folder importable as for a script.
+    """Imports a file as a module, with its folder in `sys.path` as for a script.
 
     Raises:
         BadFile: the file cannot be read as Python, or asks to exit while it is imported.
@@ -71,7 +71,7 @@ def import_file(path: Path) -> ModuleType:
     folder = str(path.resolve().parent)
     if folder not in sys.path:
         sys.path.insert(0, folder)
-    # not the bare stem: a file called random.py must not take the place of a library's module
+    # not the bare stem: a file called random.py must not shadow a library's module
     name = f"jhpo_file_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path.resolve())
     assert spec is not None and spec.loader is not None

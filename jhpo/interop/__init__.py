@@ -1,1 +1,1 @@
-"""Other tools' formats; each module needs its tool installed."""
+"""Interoperability with other tools; each module needs its tool installed."""

@@ -1,4 +1,4 @@
-"""Optuna's distributions and jhpo's parameters, one from the other."""
+"""Conversion between Optuna's distributions and jhpo's parameters."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def parameter_of(name: str, distribution: optuna.distributions.BaseDistribution)
 
 
 def distribution_of(name: str, parameter: Parameter) -> optuna.distributions.BaseDistribution:
-    """The Optuna distribution of a scalar jhpo parameter; values Optuna cannot store become their repr.
+    """The Optuna distribution of a scalar jhpo parameter; values that Optuna cannot store become their repr.
 
     >>> distribution_of("width", Int(8, 64, log=True))
     IntDistribution(high=64, log=True, low=8, step=1)
@@ -52,15 +52,15 @@ def distribution_of(name: str, parameter: Parameter) -> optuna.distributions.Bas
 
 
 def plain_choice(value: object) -> str | int | float | None:
-    """A choice as Optuna can store it: what it cannot becomes its repr."""
+    """The choice if Optuna can store it, otherwise its repr."""
     return value if isinstance(value, PLAIN) else repr(value)
 
 
 def direction_of(study: optuna.Study) -> str:
-    """Its single direction.
+    """The direction of a single-objective Optuna study.
 
     Raises:
-        InvalidArgument: it has several objectives.
+        InvalidArgument: the study has several objectives.
     """
     if len(study.directions) != 1:
         raise invalid("study", "a single objective", f"{len(study.directions)} objectives")
@@ -68,6 +68,6 @@ def direction_of(study: optuna.Study) -> str:
 
 
 def value_of(trial: optuna.trial.FrozenTrial) -> float:
-    """What an Optuna trial gave, NaN if it failed or was pruned."""
+    """The value of an Optuna trial, NaN if it failed or was pruned."""
     complete = trial.state == optuna.trial.TrialState.COMPLETE
     return trial.value if complete else float("nan")

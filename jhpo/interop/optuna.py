@@ -1,4 +1,4 @@
-"""Optuna: its studies as jhpo studies and back, and jhpo's strategies as an Optuna sampler."""
+"""Conversion between Optuna's and jhpo's studies, and jhpo's strategies as an Optuna sampler."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from jhpo.trial import TrialState
 
 
 def _scalars(name: str, value: object) -> Iterator[tuple[str, Any]]:
-    """A value, or the entries of an array as ``name[0]``, ``name[1, 2]``."""
+    """Name and value, or for an array the entries as ``name[0]``, ``name[1, 2]``."""
     array = np.asarray(value, object)
     for place in np.ndindex(array.shape):
         item = array[place]
@@ -31,7 +31,7 @@ def space_of(trials: Iterable[optuna.trial.FrozenTrial]) -> Space:
     """The space of Optuna trials that all have the same parameters.
 
     Raises:
-        InvalidArgument: a parameter that only some trials have: the condition is not stored, so give a space.
+        InvalidArgument: only some trials have a parameter; Optuna does not store the condition, so pass a space.
     """
     found: dict[str, Any] = {}
     names: list[set[str]] = []
@@ -51,11 +51,11 @@ def from_optuna(
     storage: str | os.PathLike[str] | None = None,
     seed: int = 0,
 ) -> Study:
-    """A jhpo study that begins with the finished trials of an Optuna study (pruned and failed ones as failures).
+    """A jhpo study that starts with the finished trials of an Optuna study (pruned and failed ones as failures).
 
     Args:
         study: a single-objective ``optuna.Study``.
-        space: what to search; by default the parameters of the trials, if all have the same ones.
+        space: the search space; by default the parameters of the trials, if all have the same ones.
         strategy, storage, seed: see `jhpo.Study`.
 
     Raises:
@@ -83,7 +83,7 @@ def from_optuna(
 def to_optuna(
     study: Study, storage: str | optuna.storages.BaseStorage | None = None, name: str | None = None
 ) -> optuna.Study:
-    """An Optuna study with the finished trials of a jhpo study, for its dashboard and plots.
+    """An Optuna study with the finished trials of a jhpo study, for Optuna's dashboard and plots.
 
     Args:
         study: any jhpo study. Arrays become parameters ``name[i]``.

@@ -26,36 +26,36 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
     from optuna.trial import TrialState as OptunaState
 
-_MOST_ATTEMPTS = 3  # a proposal whose values were not used is made again so often
+_MOST_ATTEMPTS = 3  # times that a proposal whose values were not used is repeated
 
 
 class _Asked(NamedTuple):
-    """What the strategy proposed for one of Optuna's trials."""
+    """The strategy's proposal for one of Optuna's trials."""
 
-    trial: Trial | None  # None where the space is exhausted and the values are random ones
+    trial: Trial | None  # None if the space is exhausted and the values are random
     values: dict[str, Any]  # by name, as proposed
-    used: dict[str, Any]  # by name, as handed to Optuna
+    used: dict[str, Any]  # by name, as returned to Optuna
 
 
 class JhpoSampler(optuna.samplers.BaseSampler):
-    """A jhpo strategy that proposes the trials of an Optuna study.
+    """A jhpo strategy as an Optuna sampler.
 
     The parameters that all trials so far have in common are proposed together; others, and those of the first trial,
-    are drawn at random. With a `space` of your own (scalar parameters, conditions allowed) nothing is left to chance:
-    every suggestion of a name in it gets the proposed value, whatever the kind of suggestion, as long as it may take
-    that value (a float with a step gets the nearest one). Trials the sampler did not propose (of other processes,
-    enqueued ones, those of an earlier sampler) are shown to strategies that can use them. When a finite space has been
-    gone through, the rest is drawn at random. A pickled sampler begins anew from the study's trials.
+    are drawn at random. With a `space` (scalar parameters, conditions allowed) the strategy proposes all of its
+    parameters: a suggestion of any kind gets the proposed value if its distribution contains it (a float with a step
+    gets the nearest one). Trials that the sampler did not propose (from other processes, enqueued, or from an earlier
+    sampler) are absorbed by strategies that support it. After every point of a finite space, further points are random.
+    An unpickled sampler starts again from the study's trials.
 
     Args:
-        strategy: an instance or a registered name; one that learns from values alone.
+        strategy: an instance or a registered name; it must learn from values only.
         space: the space, if it is known beforehand.
-        seed: root of the random streams; together with the number of the trial at which the sampler begins, so that
-            a second sampler of one study proposes other points.
+        seed: root of the random streams, combined with the number of the sampler's first trial, so that a second
+            sampler of a study proposes other points.
 
     Raises:
-        InvalidArgument: a space with arrays or with choices Optuna cannot store, a strategy that needs gradients or
-            shorter trainings; while sampling, a study of several objectives.
+        InvalidArgument: a space with arrays or with choices that Optuna cannot store, a strategy that needs gradients
+            or shorter trainings; while sampling, a study with several objectives.
 
     >>> import jhpo
     >>> optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -79,13 +79,13 @@ class JhpoSampler(optuna.samplers.BaseSampler):
         self._forget()
 
     def _forget(self) -> None:
-        self.inner: Study | None = None  # of the present search space
+        self.inner: Study | None = None  # for the current search space
         self._asked: dict[int, _Asked] = {}  # by Optuna's trial number
-        self._shown: set[int] = set()  # numbers of the trials the strategy knows
+        self._shown: set[int] = set()  # numbers of the trials that the strategy absorbed
         self._known: dict[Any, float] = {}  # values of those trials by their parameters
 
     def __getstate__(self) -> dict[str, Any]:
-        """The arguments; a search under way begins anew from the study's trials."""
+        """The arguments; the search is rebuilt from the study's trials."""
         kept = ("_strategy", "_space", "_seed", "_common", "_random")
         return {name: self.__dict__[name] for name in kept}
 
@@ -95,7 +95,7 @@ class JhpoSampler(optuna.samplers.BaseSampler):
         self._forget()
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, Distribution]:
-        """The distributions proposed together; none with a space of one's own, whose values go out one by one."""
+        """The distributions proposed together; none with a `space`, whose values are returned one by one."""
         if self._space is not None:
             return {}
         with self._lock:
@@ -104,7 +104,7 @@ class JhpoSampler(optuna.samplers.BaseSampler):
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, Distribution]
     ) -> dict[str, Any]:
-        """Values by name."""
+        """The proposed values by name."""
         direction_of(study)
         if not search_space:
             return {}
@@ -116,7 +116,7 @@ class JhpoSampler(optuna.samplers.BaseSampler):
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: Distribution
     ) -> Any:
-        """The proposed value with a space of one's own, a random one for what is not proposed."""
+        """The proposed value for a parameter of the `space`, a random one otherwise."""
         direction_of(study)
         with self._lock:
             if self._space is not None and param_name in self._space.names:
@@ -131,7 +131,7 @@ class JhpoSampler(optuna.samplers.BaseSampler):
             return self._random.sample_independent(study, trial, param_name, param_distribution)
 
     def _propose(self, study: optuna.Study, trial: FrozenTrial, space: Space) -> _Asked:
-        """What the strategy proposes for this trial, the same however often it is called."""
+        """The strategy's proposal for this trial, made once."""
         if self.inner is None or self.inner.space != space:
             self._forget()
             self.inner = Study(space, self._strategy, None, _seed(self._seed, trial.number), direction_of(study))
@@ -144,7 +144,7 @@ class JhpoSampler(optuna.samplers.BaseSampler):
         return self._asked[trial.number]
 
     def _any_point(self, space: Space, number: int) -> HP:
-        """A random point, for when the strategy has no more."""
+        """A random point, used when the strategy has no more."""
         return space.decode(space.sample_unit(jax.random.key(_seed(self._seed, number)), 1)[0])
 
     def _ask(self, inner: Study) -> Trial | None:
@@ -176,7 +176,7 @@ class JhpoSampler(optuna.samplers.BaseSampler):
     def after_trial(
         self, study: optuna.Study, trial: FrozenTrial, state: OptunaState, values: Sequence[float] | None
     ) -> None:
-        """Tell the strategy."""
+        """Tells the strategy the result."""
         with self._lock:
             asked = self._asked.get(trial.number)
             if asked is None or asked.trial is None or self.inner is None:
@@ -189,7 +189,7 @@ class JhpoSampler(optuna.samplers.BaseSampler):
                 else:
                     inner.tell(asked.trial, value)
                 return
-            # fixed or enqueued values were used instead: they are what the result belongs to
+            # fixed or enqueued values were used instead: the result belongs to them
             mine = _own_params(inner, trial)
             if mine is not None:
                 inner.absorb([mine], [math.nan if value is None else value], source="optuna")
@@ -199,7 +199,7 @@ class JhpoSampler(optuna.samplers.BaseSampler):
                 inner.tell(asked.trial, error="Optuna used other values")
 
     def reseed_rng(self) -> None:
-        """New seeds for the values drawn at random; the strategy is shared by all threads and stays as it is."""
+        """New seeds for values drawn at random; the strategy is shared by all threads and is not reseeded."""
         if self._random is not None:
             self._random.reseed_rng()
 
@@ -214,7 +214,7 @@ def _check_strategy(strategy: object) -> None:
 
 
 def _seed(seed: int, number: int) -> int:
-    """A seed for what begins at trial `number`."""
+    """A seed derived from `seed` and the number of a trial."""
     return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
 
 
@@ -223,12 +223,12 @@ def _point(flat: dict[str, Any]) -> Any:
 
 
 def _own_params(inner: Study, trial: FrozenTrial) -> dict[str, Any] | None:
-    """The trial's parameters as a point of the inner space; None if they are none."""
+    """The trial's parameters as a point of the inner space; None if they are not in it."""
     mine = {n: v for n, v in trial.params.items() if n in inner.space.names}
     try:
         inner.space.encode(mine)
     except InvalidParameters:
-        return None  # a trial of another space says nothing about this one
+        return None  # a trial of another space
     return mine
 
 
@@ -237,7 +237,7 @@ def _equal(a: object, b: object) -> bool:
 
 
 def _fit(value: Any, distribution: Distribution) -> Any:
-    """The value as one of `distribution`: of its type, on its grid; None if it lies outside."""
+    """The value converted to the type and grid of `distribution`; None if it lies outside."""
     if isinstance(distribution, optuna.distributions.CategoricalDistribution):
         return next((c for c in distribution.choices if _equal(c, value)), None)
     if isinstance(value, (bool, str)) or value is None or not distribution.low <= value <= distribution.high:

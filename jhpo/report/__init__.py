@@ -1,4 +1,4 @@
-"""Ways to look at trials: data frames, figures, importance of parameters, a page.
+"""Reports on trials: data frames, figures, importance of parameters, an HTML page.
 
 May import `space`, `trial` and the other base modules.
 """

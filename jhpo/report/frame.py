@@ -1,4 +1,4 @@
-"""Ways to look at a study: a data frame, and figures."""
+"""The trials of a study as a data frame and as figures."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def to_frame(trials: Trials) -> pd.DataFrame:
-    """All trials as a DataFrame; inactive parameters are NaN or None.
+    """All trials as a DataFrame, one row per trial; inactive parameters are NaN or None.
 
     Raises:
         MissingExtra: pandas is not installed.
@@ -50,7 +50,7 @@ def to_frame(trials: Trials) -> pd.DataFrame:
 
 
 def best_so_far(trials: Trials) -> np.ndarray:
-    """``float64[trials]``: best value of the longest trainings up to each trial, NaN before there is one."""
+    """``float64[trials]``: the best value up to each trial, of the longest trainings only; NaN before the first."""
     table = trials.table
     value = trials.sign * np.where(
         table.horizon.array == table.horizon.array.max(initial=0.0), table.value.array, np.nan

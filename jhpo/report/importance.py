@@ -1,4 +1,4 @@
-"""Which hyperparameters mattered: PED-ANOVA, from nothing but the trials of a study."""
+"""Importance of hyperparameters by PED-ANOVA, from the trials of a study."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ import numpy as np
 from jhpo.errors import JhpoError, check_number
 from jhpo.report.trials import Trials
 
-# Cells of the grid on which the densities of a continuous coordinate are compared.
+# Number of grid cells on which densities of a continuous coordinate are compared.
 _GRID = 64
 _FEWEST = 8
 
 
 def importance(trials: Trials, quantile: float = 0.1) -> dict[str, float]:
-    """Share of each parameter in how the best trials differ from all others; the shares sum to 1.
+    """Importance of each parameter by name; importances sum to 1.
 
     For each coordinate, the density of the best ``quantile`` of the trials is compared with that of all trials by the
-    Pearson divergence: a parameter whose good values lie where all values lie did not matter. Interactions are not
-    seen, and conditional parameters are judged by the trials in which they were active.
+    Pearson divergence: a parameter whose good values are distributed like all values did not matter. Interactions are
+    ignored; a conditional parameter is judged by the trials in which it was active.
 
-    Where the trials do not differ in value, or the best ones are most of them, every share is zero.
+    If all trials count as good, for example because their values are equal, every importance is zero.
 
     Args:
       trials: columns with at least eight successful trials.
-      quantile: share of trials that count as good, in (0, 1).
+      quantile: fraction of the trials that count as good, in (0, 1].
 
     Raises:
       InvalidArgument: a quantile out of range.
@@ -44,7 +44,7 @@ def importance(trials: Trials, quantile: float = 0.1) -> dict[str, float]:
         raise JhpoError(f"importance needs at least {_FEWEST} successful trials, and there are {len(ids)}")
     space, units = trials.space, trials.table.unit.array[ids]
     value = trials.sign * trials.table.value.array[ids]
-    # equal values are equally good: a constant says nothing of any parameter
+    # equal values are equally good: from constant values nothing can be learned
     good = value <= value[min(max(int(np.ceil(quantile * len(ids))), 2), len(ids)) - 1]
     if good.all():
         return dict.fromkeys(space.names, 0.0)
@@ -62,14 +62,14 @@ def importance(trials: Trials, quantile: float = 0.1) -> dict[str, float]:
 
 
 def _density(unit: np.ndarray, cells: int) -> np.ndarray:
-    """``float64[grid]``, positive with sum 1: counts of few cells, a Gaussian kernel estimate of a continuous line."""
+    """``float64[grid]``, positive with sum 1: counts if there are few cells, otherwise a Gaussian kernel estimate."""
     if 0 < cells <= _GRID:
         counts = np.bincount(np.minimum((unit * cells).astype(int), cells - 1), minlength=cells) + 1.0 / cells
         return counts / counts.sum()
-    # Scott's rule, and no narrower than the grid can show
+    # Scott's rule, but not narrower than the grid
     width = max(1.06 * unit.std() * len(unit) ** -0.2, 1.0 / _GRID)
     centres = (np.arange(_GRID) + 0.5) / _GRID
     kernels = np.exp(-0.5 * ((centres[:, None] - unit[None]) / width) ** 2)
-    # every observation weighs the same, also one at the border whose kernel is cut off there; and a uniform prior
+    # every observation has the same weight, even if its kernel is truncated at the border; plus a uniform prior
     estimate = (kernels / kernels.sum(axis=0)).sum(axis=1) + 1.0 / _GRID
     return estimate / estimate.sum()

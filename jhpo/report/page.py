@@ -1,4 +1,4 @@
-"""A study as one page of HTML: what was searched, the best trials, failures, and every figure."""
+"""A study as one HTML page: settings, the best trials, failures, and all figures."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ table { border-collapse: collapse } td, th { padding: .2em .8em; text-align: lef
 
 
 def write_report(trials: Trials, best: Sequence[Trial], path: str | os.PathLike[str]) -> Path:
-    """Write the page; it needs no network and no other file.
+    """Writes the page, which needs no network and no other file; returns its path.
 
     Args:
-      trials: all of them.
-      best: those to show in a table, best first.
-      path: where the page goes.
+      trials: all trials of the study.
+      best: the trials to show in a table, best first.
+      path: of the page.
 
     Raises:
       MissingExtra: plotly is not installed.
@@ -38,9 +38,9 @@ def write_report(trials: Trials, best: Sequence[Trial], path: str | os.PathLike[
         except JhpoError as error:
             if isinstance(error, ImportError):
                 raise
-            left_out.append(str(error))  # too few trials: the page says so
+            left_out.append(str(error))  # too few trials
             continue
-        # the first figure brings the library along
+        # the first figure includes plotly.js
         figures.append(figure.to_html(full_html=False, include_plotlyjs=not figures))
     parts = [
         f"<!doctype html><meta charset='utf-8'><title>jhpo study</title><style>{_STYLE}</style>",
