@@ -63,6 +63,7 @@ if TYPE_CHECKING:  # for type checkers and editors
     from jhpo.strategies.greedy import Greedy as Greedy
     from jhpo.strategies.grid import GridSearch as GridSearch
     from jhpo.strategies.hypergradient.strategy import HyperGradient as HyperGradient
+    from jhpo.strategies.nsga2 import NSGA2 as NSGA2
     from jhpo.strategies.pso import PSO as PSO
     from jhpo.strategies.random import RandomSearch as RandomSearch
     from jhpo.strategies.sobol import SobolSearch as SobolSearch

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -15,6 +17,7 @@ from jhpo.strategies.base import Evaluation, Request
 from jhpo.switches import config
 from jhpo.training.objective import Objective
 from jhpo.training.tracing import objective_errors
+from jhpo.training.values import Value
 
 # A generation below this cost takes at most a few dozen milliseconds on one core.
 CHEAP_GENERATION = 5e7
@@ -23,12 +26,15 @@ CHEAP_MEMBER = 2e3
 
 
 @Remembered
-def _work(trainable: Objective, space: Space, root: jax.Array, request: Request, replicates: int) -> float:
+def _work(
+    trainable: Objective, space: Space, root: jax.Array, request: Request, replicates: int, metric: Value
+) -> float:
     """Cost of one member, see `numbers_computed`."""
+    wanted: Any = metric.value
 
     def member(unit: jax.Array, root: jax.Array) -> Evaluation:
         keys = trial_keys(root, jnp.zeros(1, jnp.uint32))
-        return evaluate_units(trainable, space, unit, keys, request, replicates)
+        return evaluate_units(trainable, space, unit, keys, request, replicates, metric=wanted)
 
     with objective_errors():
         program = jax.make_jaxpr(member)(jax.ShapeDtypeStruct((1, space.dim), jnp.result_type(float)), root)
@@ -49,10 +55,10 @@ def is_cheap(evaluator: object, n: int, root: jax.Array, request: Request) -> bo
     """
     if not isinstance(evaluator, Population) or not isinstance(evaluator.trainable, Objective):
         return False
-    if evaluator.space.has_static or evaluator.metric is not None or evaluator.chunks.limited:
+    if evaluator.space.has_static or isinstance(evaluator.metric, str) or evaluator.chunks.limited:
         return False
     devices = evaluator.mesh.devices.flat
     if evaluator.mesh.size > 1 or devices[0] != (config.jax_default_device or jax.local_devices()[0]):
         return False
-    work = _work(evaluator.trainable, evaluator.space, root, request, evaluator.replicates)
+    work = _work(evaluator.trainable, evaluator.space, root, request, evaluator.replicates, Value(evaluator.metric))
     return work <= CHEAP_MEMBER or n * work <= CHEAP_GENERATION

@@ -10,7 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from jhpo.errors import check_integer
+from jhpo.errors import check_integer, invalid
+from jhpo.evaluation.members import Described
+from jhpo.objectives import Objectives
 from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation, Request, Strategy
 from jhpo.training.objective import as_trainable
@@ -19,6 +21,11 @@ from jhpo.training.trainable import Trainable
 
 class Evaluator(Protocol):
     """Evaluates generations: a `Population` on devices, or a pool of workers on the host."""
+
+    @property
+    def described(self) -> Described:
+        """Names of several objectives, and the number of measured constraints, as far as they are known."""
+        ...
 
     def evaluate(self, units: np.ndarray, ids: np.ndarray, root: jax.Array, request: Request) -> Evaluation:
         """Results, as NumPy arrays, of unit rows ``float[n, d]`` whose keys are derived from ids ``uint32[n]``."""
@@ -54,6 +61,7 @@ def make_evaluator(
     *,
     replicates: int = 1,
     metric: str | None = None,
+    objectives: Objectives | None = None,
     chunk: int | str | None = None,
     devices: Sequence[jax.Device] | None = None,
 ) -> Evaluator:
@@ -63,23 +71,43 @@ def make_evaluator(
       InvalidArgument: an unknown kind of objective, or an option out of range.
     """
     check_integer("replicates", replicates)
+    if objectives is not None and metric is not None:
+        raise invalid("metric", "None beside directions, whose names choose the values", metric)
     if hasattr(objective, "evaluator"):
+        if objectives is not None:
+            several = getattr(objective, "for_objectives", None)
+            if several is None:
+                raise invalid("objective", "one that can return several values", objective)
+            objective = several(objectives)
         if metric is not None and hasattr(objective, "with_metric"):
             objective = objective.with_metric(metric)
         return objective.evaluator(space, replicates=replicates)
     from jhpo.evaluation.population import Population
 
     trainable = as_trainable(objective)
-    return Population(trainable, space, replicates=replicates, chunk=chunk, devices=devices, metric=metric)
+    wanted = metric if objectives is None else objectives
+    return Population(trainable, space, replicates=replicates, chunk=chunk, devices=devices, metric=wanted)
 
 
-def blank_result(strategy: Strategy, space: Space, replicates: int) -> Evaluation:
-    """Zeros in the structure every result of this study has, for the program that is compiled before there is one."""
-    n, d, c, dtype = strategy.population, space.dim, space.num_constraints, jnp.result_type(float)
+def blank_result(
+    strategy: Strategy, space: Space, replicates: int, objectives: int = 1, measured: int = 0
+) -> Evaluation:
+    """Zeros in the structure every result of this study has, for the program that is compiled before there is one.
+
+    Args:
+      strategy: what proposes.
+      space: where.
+      replicates: evaluations of each member.
+      objectives: how many.
+      measured: number of constraints that an evaluation measures.
+    """
+    n, d, dtype = strategy.population, space.dim, jnp.result_type(float)
+    c, m = space.num_constraints + measured, () if objectives == 1 else (objectives,)
     return Evaluation(
         value=np.zeros(n, dtype),
         grad=np.zeros((n, d), dtype) if strategy.needs_grad else None,
-        constraint=np.zeros((n, c), dtype) if space.has_constraints else None,
-        variance=np.zeros(n, dtype) if replicates > 1 else None,
+        constraint=np.zeros((n, c), dtype) if c else None,
+        variance=np.zeros((n, *m), dtype) if replicates > 1 else None,
         mask=np.ones(n, np.bool_) if strategy.steady else None,
+        values=np.zeros((n, *m), dtype) if m else None,
     )

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from jhpo.devices import over_devices
+from jhpo.errors import InvalidArgument
 from jhpo.keys import trial_keys
 from jhpo.lifetimes import programs
+from jhpo.objectives import Objectives
 from jhpo.space.declared import value_key
 from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation, Request
-from jhpo.training.trainable import State, Trainable, evaluate_state, train_and_evaluate, train_state
+from jhpo.training.tracing import objective_errors
+from jhpo.training.trainable import State, Trainable, Wanted, evaluate_state, train_and_evaluate, train_state
 
 NOTHING_MORE = Request()  # only values, after the whole training
 
@@ -43,19 +46,56 @@ def _member(
     key: jax.Array,
     *,
     request: Request,
-    metric: str | None,
+    metric: Wanted,
     static: StaticValues,
-) -> tuple[jax.Array, jax.Array | None]:
-    """Value ``float[]`` and, if requested, gradient ``float[d]`` of one member, in the unit's dtype."""
+) -> tuple[jax.Array, jax.Array | None, jax.Array | None]:
+    """Value, gradient (if requested) and measured constraints of one member, in the unit's dtype.
+
+    ``float[]`` (``float[m]`` for several objectives), ``float[d]``, ``float[c]``.
+    """
     if request.grad:
+        if describe(trainable, space, metric, static).constraints:
+            raise InvalidArgument("objective: expected no 'constraint' beside gradients, got a dict with one")
+        assert not isinstance(metric, Objectives)  # such strategies are refused earlier
         from jhpo.gradients.units import value_and_unit_grad  # late: a third of a Study's import time, seldom needed
 
         value, grad = value_and_unit_grad(
             trainable, space, unit, key, horizon=request.horizon, metric=metric, static=static.values
         )
-        return value.astype(unit.dtype), grad.astype(unit.dtype)
+        return value.astype(unit.dtype), grad.astype(unit.dtype), None
     hp = space.from_unit(unit, static.values)
-    return train_and_evaluate(trainable, hp, key, request.horizon, metric).value.astype(unit.dtype), None
+    found = train_and_evaluate(trainable, hp, key, request.horizon, metric)
+    constraint = None if found.constraint is None else found.constraint.astype(unit.dtype)
+    return found.value.astype(unit.dtype), None, constraint
+
+
+class Described(NamedTuple):
+    """What an evaluation returns beside numbers."""
+
+    names: tuple[str, ...] | None  # of several objectives; None where they have none
+    constraints: int  # measured ones
+
+
+def describe(trainable: Trainable, space: Space, metric: Wanted, static: StaticValues | None = None) -> Described:
+    """Host question: looked up by tracing one evaluation, without its training; nothing is compiled.
+
+    Raises:
+      InvalidArgument: the evaluation does not return what is wanted.
+    """
+    names: tuple[str, ...] | None = None
+    if static is None:
+        static = StaticValues(space.static_groups(space.default_unit()[None])[0][0]) if space.has_static else NO_STATIC
+
+    def member(unit: jax.Array) -> jax.Array | None:
+        nonlocal names
+        hp = space.from_unit(unit, static.values)
+        found = evaluate_state(trainable, hp, trainable.init(hp, jax.random.key(0)), metric)
+        names = tuple(found.named) or None
+        return found.constraint
+
+    with objective_errors():
+        constraint = jax.eval_shape(member, jax.ShapeDtypeStruct((space.dim,), jnp.result_type(float)))
+    return Described(names, 0 if constraint is None else constraint.shape[0])
 
 
 def replicated(units: jax.Array, keys: jax.Array, replicates: int) -> tuple[jax.Array, jax.Array]:
@@ -75,7 +115,7 @@ def evaluate_units(
     request: Request = NOTHING_MORE,
     replicates: int = 1,
     *,
-    metric: str | None = None,
+    metric: Wanted = None,
     static: StaticValues = NO_STATIC,
     chunk: int | None = None,
 ) -> Evaluation:
@@ -89,13 +129,14 @@ def evaluate_units(
       request: whether to compute gradients, and the fraction of the training to run.
       replicates: evaluations per member. The value is their mean, and ``variance`` the variance of that mean; a member
         fails if one of its replicates fails.
-      metric: which metric to minimise if the evaluation returns several.
+      metric: which metric to minimise if the evaluation returns several, or the objectives if there are several.
       static: values of the static parameters, the same for all rows.
       chunk: number of rows evaluated at once, chunks one after another in a `lax.map`; all at once if None.
 
     Returns:
       An `Evaluation` of ``units.dtype``: value ``[n]``, grad ``[n, d]`` if requested, constraint ``[n, c]`` if the
-      space has any, variance ``[n]`` if there are replicates.
+      space has any or the evaluation measures any (the space's first), variance ``[n]`` if there are replicates, and of
+      several objectives values ``[n, m]`` and variance ``[n, m]``.
 
     >>> import jhpo
     >>> space = jhpo.Space({"x": jhpo.Float(0.0, 2.0)})
@@ -109,23 +150,27 @@ def evaluate_units(
     total = n * replicates
     width = total if chunk is None else min(total, chunk * replicates)
     if width == total:
-        value, grad = members(rows, keys)
+        value, grad, measured = members(rows, keys)
     else:
         padded = -(-total // width) * width
         take = jnp.minimum(jnp.arange(padded), total - 1).reshape(-1, width)
-        value, grad = jax.tree.map(
+        value, grad, measured = jax.tree.map(
             lambda x: x.reshape(padded, *x.shape[2:])[:total],
             jax.lax.map(lambda at: members(rows[at], keys[at]), take),
         )
     variance = None
     if replicates > 1:
-        several = value.reshape(n, replicates)
+        several = value.reshape(n, replicates, *value.shape[1:])
         value, variance = several.mean(axis=1), several.var(axis=1, ddof=1) / replicates
-        grad = None if grad is None else grad.reshape(n, replicates, -1).mean(axis=1)
-    constraint = None
+        grad, measured = (None if x is None else x.reshape(n, replicates, -1).mean(axis=1) for x in (grad, measured))
+    constraint = measured
     if space.has_constraints:
         constraint = jax.vmap(lambda u: space.constraint(space.from_unit(u, static.values)))(units).astype(units.dtype)
-    return Evaluation(value=value, grad=grad, constraint=constraint, variance=variance)
+        constraint = constraint if measured is None else jnp.concatenate([constraint, measured], axis=1)
+    values = None
+    if isinstance(metric, Objectives):
+        values, value = value, jnp.where(jnp.isfinite(value).all(axis=1), value[:, 0], jnp.nan)
+    return Evaluation(value=value, grad=grad, constraint=constraint, variance=variance, values=values)
 
 
 @programs("request", "replicates", "metric", "static", "mesh")
@@ -138,7 +183,7 @@ def evaluate_program(
     *,
     request: Request,
     replicates: int,
-    metric: str | None,
+    metric: Wanted,
     static: StaticValues,
     mesh: Mesh,
 ) -> Evaluation:
@@ -160,16 +205,17 @@ def state_program(
     root: jax.Array,
     *,
     replicates: int,
-    metric: str | None,
+    metric: Wanted,
     static: StaticValues,
     horizon: float,
 ) -> tuple[State, jax.Array]:
-    """Trained states (of replicate 0) and values of members, by the same computation as `evaluate_units`."""
+    """Trained states (of replicate 0) and first values of members, by the same computation as `evaluate_units`."""
 
     def member(unit: jax.Array, key: jax.Array) -> tuple[State, jax.Array]:
         hp = space.from_unit(unit, static.values)
         state = train_state(trainable, hp, key, horizon)
-        return state, evaluate_state(trainable, hp, state, metric).value.astype(unit.dtype)
+        value = evaluate_state(trainable, hp, state, metric).value.astype(unit.dtype)
+        return state, value if value.ndim == 0 else value[0]
 
     rows, keys = replicated(units, trial_keys(root, ids), replicates)
     states, value = jax.vmap(member)(rows, keys)

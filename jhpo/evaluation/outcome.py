@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import numbers
 from dataclasses import dataclass
@@ -9,26 +10,35 @@ from typing import Any
 
 import numpy as np
 
+from jhpo.objectives import RESERVED, Objectives
+
 
 @dataclass(frozen=True)
 class Outcome:
-    """The result of one trial: a finite `value`, or NaN and the `reason` of the failure."""
+    """The result of one trial: a finite `value`, or NaN and the `reason` of the failure.
+
+    Of several objectives `value` is the first one, and NaN where any of them is no number; `values` are all of them.
+    """
 
     value: float
     reason: str = ""
     grad: np.ndarray | None = None  # float[d], with respect to the unit coordinates
     constraint: np.ndarray | None = None  # float[c], feasible where >= 0
     cost: float | None = None
+    values: np.ndarray | None = None  # float[m], NaN where one is no finite number
+    names: tuple[str, ...] | None = None  # of the values
 
 
-def judge(value: object) -> Outcome:
-    """The outcome of whatever an objective returned; only one finite real number, or a dict with it, is a success.
+def judge(value: object, objectives: Objectives | None = None) -> Outcome:
+    """The outcome of whatever an objective returned; only finite real numbers, one per objective, are a success.
 
     >>> judge(0.5)
-    Outcome(value=0.5, reason='', grad=None, constraint=None, cost=None)
+    Outcome(value=0.5, reason='', grad=None, constraint=None, cost=None, values=None, names=None)
     >>> judge("low").reason
     "expected a finite number, got 'low'"
     """
+    if objectives is not None:
+        return _judge_several(value, objectives)
     if isinstance(value, dict):
         return _judge_mapping(value)
     if isinstance(value, (bool, np.bool_, str, bytes)) or value is None or np.ma.is_masked(value):
@@ -72,18 +82,54 @@ def _judge_mapping(value: dict[str, Any]) -> Outcome:
     if "value" not in value:
         return failure(f"expected a number or a dict with 'value', got the keys {sorted(map(str, value))}")
     outcome = judge(value["value"]) if not isinstance(value["value"], dict) else failure("'value' is a dict")
-    unknown = sorted(set(value) - {"value", "constraint", "cost"})
+    unknown = sorted(set(value) - set(RESERVED))
     if outcome.reason or unknown:
         return outcome if outcome.reason else failure(f"expected 'value', 'constraint', 'cost', got {unknown}")
+    return _with_extras(outcome, value)
+
+
+def _judge_several(value: object, objectives: Objectives) -> Outcome:
+    """Several values, as a sequence or a dict, or either as the "value" of a dict of more."""
+    found, names = value, objectives.names
+    if isinstance(value, dict):
+        own = {k: v for k, v in value.items() if k not in RESERVED}
+        if "value" in value and own:
+            return failure(f"expected the values or 'value', got both: {sorted(map(str, value))}")
+        found = value.get("value", own)
+    if isinstance(found, dict):
+        names = tuple(map(str, found)) if names is None else names
+        missing = [name for name in names if name not in found]
+        if missing:
+            return failure(f"expected the values {list(names)}, got {sorted(map(str, found))}")
+        found = [found[name] for name in names]
+    elif isinstance(found, (tuple, list)) or getattr(found, "ndim", 0) == 1:
+        found = list(found)  # type: ignore[call-overload]
+    else:
+        return failure(f"expected {objectives.count} values, one for each direction, got {found!r}"[:300])
+    if len(found) != objectives.count:
+        return failure(f"expected {objectives.count} values, one for each direction, got {len(found)}")
+    each = [
+        judge(one) if not isinstance(one, dict) else failure("expected a finite number, got a dict") for one in found
+    ]
+    values = np.asarray([one.value for one in each])
+    labels = objectives.labels if names is None else names
+    reason = "; ".join(f"{name}: {one.reason}" for name, one in zip(labels, each) if one.reason)
+    outcome = Outcome(math.nan if reason else float(values[0]), reason, values=values, names=names)
+    return _with_extras(outcome, value) if isinstance(value, dict) else outcome
+
+
+def _with_extras(outcome: Outcome, value: dict[str, Any]) -> Outcome:
+    """The outcome with the constraints and the cost of a dict; a failure where they are no numbers."""
     constraint = cost = None
     if "constraint" in value:
         try:
             constraint = _numbers(value["constraint"])
         except (TypeError, ValueError):
-            return failure(f"constraint: expected numbers, got {value['constraint']!r}"[:300])
+            reason = f"constraint: expected numbers, got {value['constraint']!r}"[:300]
+            return dataclasses.replace(outcome, value=math.nan, reason=reason)
     if "cost" in value:
         judged = judge(value["cost"])
         if judged.reason:
-            return failure(f"cost: {judged.reason}")
+            return dataclasses.replace(outcome, value=math.nan, reason=f"cost: {judged.reason}")
         cost = judged.value
-    return Outcome(outcome.value, constraint=constraint, cost=cost)
+    return dataclasses.replace(outcome, constraint=constraint, cost=cost)

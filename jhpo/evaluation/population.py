@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -14,14 +15,22 @@ from numpy.typing import ArrayLike
 from jhpo.devices import member_mesh
 from jhpo.errors import check_integer, invalid
 from jhpo.evaluation.chunks import Chunks, Program
-from jhpo.evaluation.members import NO_STATIC, NOTHING_MORE, StaticValues, evaluate_program, state_program
+from jhpo.evaluation.members import (
+    NO_STATIC,
+    NOTHING_MORE,
+    Described,
+    StaticValues,
+    describe,
+    evaluate_program,
+    state_program,
+)
 from jhpo.lifetimes import Executable
 from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation, Request
 from jhpo.switches import switches_off, warn_of_switches, without_switches
 from jhpo.training.objective import as_trainable, check_arguments
 from jhpo.training.tracing import objective_errors
-from jhpo.training.trainable import State, Trainable
+from jhpo.training.trainable import State, Trainable, Wanted
 from jhpo.training.values import release
 
 
@@ -54,7 +63,7 @@ class Population:
         memory; "measure" also times neighbouring sizes on the first generation. An integer fixes it, which makes
         results reproducible bit for bit on the same device.
       devices: JAX devices to use; all local ones if None.
-      metric: which metric to minimise if the evaluation returns several.
+      metric: which metric to minimise if the evaluation returns several, or the objectives if there are several.
       memory: bytes that a device may use; its free memory if None.
 
     Raises:
@@ -77,7 +86,7 @@ class Population:
         replicates: int = 1,
         chunk: int | str | None = None,
         devices: Sequence[jax.Device] | None = None,
-        metric: str | None = None,
+        metric: Wanted = None,
         memory: int | None = None,
     ) -> None:
         if not isinstance(space, Space):
@@ -97,6 +106,11 @@ class Population:
         ``Population(..., chunk=layout["chunk"])`` reproduces the results bit for bit on as many of the same devices.
         """
         return {"chunk": self.chunks.size, "devices": self.mesh.size}
+
+    @functools.cached_property
+    def described(self) -> Described:
+        """Names of several objectives, and the number of measured constraints; nothing is compiled."""
+        return describe(self.trainable, self.space, self.metric)
 
     @property
     def notices(self) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from jhpo.evaluation.chunks import is_out_of_memory
 from jhpo.evaluation.cost import is_cheap
 from jhpo.evaluation.evaluators import Evaluator, blank_result
 from jhpo.evaluation.population import Population
+from jhpo.objectives import Sign
 from jhpo.search.driver import Driver, Place
 from jhpo.search.generations import Made, Told, alone_program, block_program
 from jhpo.search.keep import Keep
@@ -45,11 +46,11 @@ class Blocks:
     Args:
         driver: the strategy; it stays where it is.
         evaluator: of the search, one for which `possible` holds.
-        sign: 1.0 to minimise, -1.0 to maximise.
+        sign: 1.0 to minimise, -1.0 to maximise; one each where there are several objectives.
         keep: which rows come back to the host.
     """
 
-    def __init__(self, driver: Driver, evaluator: Population, sign: float, *, keep: Keep = "all") -> None:
+    def __init__(self, driver: Driver, evaluator: Population, sign: Sign, *, keep: Keep = "all") -> None:
         self.driver, self.evaluator, self.keep = driver, evaluator, keep
         self._sign = sign
         self._count, self._each = 1, 0.0  # generations of the last block, and seconds that one of them took
@@ -100,14 +101,15 @@ class Blocks:
             moving = jax.device_put((state, told, np.bool_(first), driver.root))
             numbers = (
                 np.uint32(place.generation), np.uint32(trial), np.int32(count), np.int32(min(room, 2**31 - 1)),
-                np.float32(self._sign), np.float32(target),
+                np.asarray(self._sign, np.float32), np.float32(target),
             )  # fmt: skip
             arguments = (driver.strategy, driver.space, evaluator.on_devices(), evaluator.space, *moving, *numbers)
             try:
                 with objective_errors():
                     program = block_program.compile(
                         *arguments,
-                        rows=rows, most=self._most(rows), request=request, replicates=evaluator.replicates,
+                        rows=rows, most=self._most(rows), request=request,
+                        replicates=evaluator.replicates, metric=evaluator.metric,
                         masked=driver.strategy.steady, keep=self.keep,
                     )  # fmt: skip
                 begin = time.perf_counter()
@@ -146,7 +148,8 @@ class Blocks:
             arguments = (population.on_devices(), population.space, np.asarray(units[take], dtype), ids[take])
             with switches_off(), objective_errors():
                 result = alone_program(
-                    *arguments, self.driver.root, request=request, replicates=population.replicates
+                    *arguments, self.driver.root,
+                    request=request, replicates=population.replicates, metric=population.metric,
                 )  # fmt: skip
             kept = slice(member, member + min(n, len(units) - start))
             parts.append(jax.tree.map(lambda x, kept=kept: np.asarray(x)[kept], result))
@@ -154,14 +157,20 @@ class Blocks:
         population.warn(units, result.value)
         return result
 
+    @property
+    def _objectives(self) -> int:
+        return np.size(self._sign)
+
     def _most(self, rows: int) -> int:
         """Generations whose rows there is room for."""
-        width = self.evaluator.space.dim + 3
-        kept = width + {"all": rows * width, "values": 3 * rows, "best": 0}[self.keep]
+        values = self._objectives
+        width = self.evaluator.space.dim + 2 + values
+        kept = width + {"all": rows * width, "values": (2 + values) * rows, "best": 0}[self.keep]
         return max(min(_NUMBERS // kept, _MOST), min(8 * _NUMBERS // kept, _FEW), 1)
 
     def _blank(self) -> Told:
         """Something of the structure of what is told, for the program that starts with the first generation."""
         strategy, space = self.driver.strategy, self.evaluator.space
         units = np.zeros((strategy.population, space.dim), jnp.result_type(float))
-        return Told(units, blank_result(strategy, space, self.evaluator.replicates))
+        measured = self.evaluator.described.constraints
+        return Told(units, blank_result(strategy, space, self.evaluator.replicates, self._objectives, measured))

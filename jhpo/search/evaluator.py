@@ -6,6 +6,7 @@ import numpy as np
 
 from jhpo.evaluation.evaluators import Evaluator
 from jhpo.evaluation.population import Population
+from jhpo.objectives import Sign
 from jhpo.search.blocks import Block, Blocks
 from jhpo.search.cuts import Cut
 from jhpo.search.driver import Driver, Place
@@ -21,13 +22,13 @@ class SearchEvaluator:
     Args:
         driver: the strategy; it stays where it is.
         evaluator: of the objective.
-        sign: 1.0 to minimise, -1.0 to maximise.
+        sign: 1.0 to minimise, -1.0 to maximise; one each where there are several objectives.
         keep: which rows of generations that run together come back to the host.
         together: whether generations may run together at all.
     """
 
     def __init__(
-        self, driver: Driver, evaluator: Evaluator, sign: float, *, keep: Keep = "all", together: bool = True
+        self, driver: Driver, evaluator: Evaluator, sign: Sign, *, keep: Keep = "all", together: bool = True
     ) -> None:
         self.evaluator, self._driver = evaluator, driver
         self._blocks: Blocks | None = None

@@ -17,6 +17,7 @@ from jhpo.search.keep import Keep
 from jhpo.search.turns import turn
 from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation, Request, Strategy, lowest_feasible
+from jhpo.training.trainable import Wanted
 
 
 class Told(NamedTuple):
@@ -35,17 +36,17 @@ class Made(NamedTuple):
     streams: Any  # uint32[g, r], ids from which the evaluation keys were made
 
 
-def _evaluation(trainable: Any, space: Space, request: Request, replicates: int) -> Callable[..., Any]:
+def _evaluation(trainable: Any, space: Space, request: Request, replicates: int, metric: Wanted) -> Callable[..., Any]:
     """The evaluation of a generation: in every program the same instructions, and their results computed once."""
 
     @apart
     def evaluate(_: None, units: jax.Array, keys: jax.Array) -> tuple[jax.Array, Evaluation]:
-        return units, evaluate_units(trainable, space, units, keys, request, replicates)
+        return units, evaluate_units(trainable, space, units, keys, request, replicates, metric=metric)
 
     return evaluate
 
 
-@programs("request", "replicates", most=12)
+@programs("request", "replicates", "metric", most=12)
 def alone_program(
     trainable: Any,
     space: Space,
@@ -55,12 +56,13 @@ def alone_program(
     *,
     request: Request,
     replicates: int,
+    metric: Wanted,
 ) -> Evaluation:
     """One generation without the strategy."""
-    return _evaluation(trainable, space, request, replicates)(None, units, trial_keys(root, ids))[1]
+    return _evaluation(trainable, space, request, replicates, metric)(None, units, trial_keys(root, ids))[1]
 
 
-@programs("rows", "most", "request", "replicates", "masked", "keep", most=12)
+@programs("rows", "most", "request", "replicates", "metric", "masked", "keep", most=12)
 def block_program(
     strategy: Strategy,
     bound: Any,
@@ -81,12 +83,13 @@ def block_program(
     most: int,
     request: Request,
     replicates: int,
+    metric: Wanted,
     masked: bool,
     keep: Keep,
 ) -> tuple[jax.Array, Any, Told, Any]:
     """Up to ``count`` generations: how many it were, where they lead, and their rows; those of later ones stay zero."""
     place = jnp.arange(rows, dtype=jnp.int32)
-    evaluate = _evaluation(trainable, space, request, replicates)
+    evaluate = _evaluation(trainable, space, request, replicates, metric)
 
     def one(done: jax.Array, state: Any, told: Told) -> tuple[Any, Told, tuple[Made | None, Made, jax.Array]]:
         number = generation + done.astype(jnp.uint32)
@@ -125,21 +128,25 @@ def minimised_result(result: Evaluation, sign: Any, counts: Any, xp: ModuleType 
 
     Args:
         result: in the user's own sign.
-        sign: 1.0 to minimise, -1.0 to maximise.
+        sign: 1.0 to minimise, -1.0 to maximise; ``float[m]``, one each, where there are several objectives.
         counts: ``bool[n]``.
         xp: NumPy on the host.
     """
+    signs = xp.asarray(sign)
+    first = signs.reshape(-1)[0]
 
-    def seen(x: Any, there: Any, turned: bool = False) -> Any:
+    def seen(x: Any, there: Any, sign: Any = None) -> Any:
         if x is None:
             return None
         x = xp.asarray(x)
         there = xp.asarray(there).reshape(-1, *[1] * (x.ndim - 1))
-        return xp.where(there, xp.asarray(sign, x.dtype) * x if turned else x, xp.asarray(xp.nan, x.dtype))
+        turned = x if sign is None else sign.astype(x.dtype).reshape((1,) * (x.ndim - sign.ndim) + sign.shape) * x
+        return xp.where(there, turned, xp.asarray(xp.nan, x.dtype))
 
     return result._replace(
-        value=seen(result.value, xp.isfinite(result.value) & counts, True),
-        grad=seen(result.grad, counts, True),
+        value=seen(result.value, xp.isfinite(result.value) & counts, first),
+        values=seen(result.values, counts, signs),
+        grad=seen(result.grad, counts, first),
         constraint=seen(result.constraint, counts),
         variance=seen(result.variance, counts),
     )

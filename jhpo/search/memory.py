@@ -8,6 +8,7 @@ import numpy as np
 
 from jhpo.errors import invalid
 from jhpo.evaluation.evaluators import Objective, blank_result, make_evaluator
+from jhpo.objectives import Objectives, Sign
 from jhpo.search.cuts import Cut
 from jhpo.search.driver import Driver
 from jhpo.search.evaluator import SearchEvaluator
@@ -19,8 +20,9 @@ from jhpo.search.result import Origin, Result
 from jhpo.search.starts import Starts, parts, proposals, read_starts
 from jhpo.search.stopping import exhausted
 from jhpo.space.space import Space
+from jhpo.strategies import for_objectives
 from jhpo.strategies.base import Evaluation, Strategy
-from jhpo.training.metrics import check_direction
+from jhpo.training.metrics import check_direction, check_directions
 
 
 def search(objective: Objective, space: Space, strategy: Strategy | None, direction: str, options: Options) -> Result:
@@ -32,16 +34,30 @@ def search(objective: Objective, space: Space, strategy: Strategy | None, direct
     """
     if not isinstance(space, Space):
         raise invalid("space", "a jhpo.Space", space)
+    objectives = options.objectives
     if strategy is None:
-        from jhpo.strategies.pso import swarm_for
-
-        strategy = swarm_for(options.budget)
+        strategy = _usual(options.budget, objectives)
     if not isinstance(strategy, Strategy):
         raise invalid("strategy", "an instance of a jhpo strategy", strategy)
-    check_direction(objective, options.metric, direction)
+    if objectives is None:
+        check_direction(objective, options.metric, direction)
+    else:
+        check_directions(objective, objectives)
+        strategy = for_objectives(strategy, objectives.count)
     starts = read_starts(space, options.start, options.budget)
     made = MemorySearch(objective, space, strategy, 1.0 if direction == "minimize" else -1.0, options)
     return made.run(starts)
+
+
+def _usual(budget: int, objectives: Objectives | None) -> Strategy:
+    """A strategy for those who name none."""
+    if objectives is None:
+        from jhpo.strategies.pso import swarm_for
+
+        return swarm_for(budget)
+    from jhpo.strategies.nsga2 import NSGA2
+
+    return NSGA2() if budget >= 512 else NSGA2(max(budget // 16 * 2, 8))
 
 
 class MemorySearch:
@@ -51,25 +67,31 @@ class MemorySearch:
         objective: what is evaluated.
         space: where.
         strategy: what proposes.
-        sign: 1.0 to minimise, -1.0 to maximise; what the strategy sees is always minimised.
+        sign: 1.0 to minimise, -1.0 to maximise; what the strategy sees is always minimised. Where there are several
+            objectives the options have theirs.
         options: checked ones.
     """
 
     def __init__(self, objective: Objective, space: Space, strategy: Strategy, sign: float, options: Options) -> None:
-        self.space, self.sign, self.root = space, sign, options.root()
+        self.objectives = options.objectives
+        signs: Sign = sign if self.objectives is None else self.objectives.signs
+        sign = float(np.ravel(signs)[0])
+        self.space, self.sign, self.signs, self.root = space, sign, signs, options.root()
         self.meter = Meter(options.rules(sign), options.callback, sign)
         evaluator = make_evaluator(
             objective, space,
-            replicates=options.replicates, metric=options.metric, chunk=options.chunk, devices=options.devices,
+            replicates=options.replicates, metric=options.metric, objectives=self.objectives,
+            chunk=options.chunk, devices=options.devices,
         )  # fmt: skip
         if type(strategy).grow is Strategy.grow:  # without growing buffers the budget may be told
             strategy = strategy.prepare(options.budget)
         self.driver = Driver(strategy, space, self.root)
         self.record = Record(sign, options.keep)
-        self.evaluator = SearchEvaluator(self.driver, evaluator, sign, keep=options.keep)
+        self.evaluator = SearchEvaluator(self.driver, evaluator, signs, keep=options.keep)
         self._limit = strategy.max_evaluations(space)
         self._budget = options.budget
-        self._blank = blank_result(strategy, space, options.replicates)
+        measured = evaluator.described.constraints
+        self._blank = blank_result(strategy, space, options.replicates, np.size(signs), measured)
         self._told: Told | None = None  # what the strategy learns next
 
     def run(self, starts: Starts | None) -> Result:
@@ -85,7 +107,10 @@ class MemorySearch:
     def _result(self, stopped: str, exact: dict[int, dict[str, Any]]) -> Result:
         leader = self.record.leader
         assert leader is not None
-        summary, found = self.meter.summary(stopped), len(leader.ids) > 0
+        summary, found = self.meter.summary(stopped), len(leader.ids) > 0 and self.objectives is None
+        objectives = self.objectives
+        if objectives is not None:
+            objectives = objectives.named(self.evaluator.evaluator.described.names)
         return Result(
             best=self.space.decode(leader.units[0], exact.get(int(leader.numbers[0]))) if found else None,
             value=float(np.asarray(leader.result.value)[0]) if found else float("nan"),
@@ -95,6 +120,7 @@ class MemorySearch:
             compile_seconds=summary.compile_seconds,
             space=self.space,
             keep=self.record.keep,
+            objectives=objectives,
             _origin=Origin(self.driver, self._told, self.evaluator.evaluator, self.root),
             _leader=evaluations_of(leader),
             _sign=self.sign,
@@ -111,7 +137,7 @@ class MemorySearch:
         if request.horizon == 1.0:
             every = np.ones(len(units), np.bool_)
             for rows, told in parts(
-                units, minimised_result(measured, self.sign, every, np), driver.strategy.population
+                units, minimised_result(measured, self.signs, every, np), driver.strategy.population
             ):
                 driver.absorb(rows, told)
         if self._limit is not None:
@@ -154,7 +180,7 @@ class MemorySearch:
         request = driver.request
         measured = self.evaluator.evaluate(units[:taken], streams, request, rows=len(units))
         there = np.arange(len(units)) < taken
-        seen = minimised_result(_padded(measured, len(units)), self.sign, there, np)
+        seen = minimised_result(_padded(measured, len(units)), self.signs, there, np)
         self._told = Told(units, self._masked(seen, there))
         record.add(_rows(units[:taken], measured, streams, record.evaluations, driver.generation - 1, request.horizon))
         return self.meter.report(record.evaluations, driver.generation, record.best, request.horizon == 1.0)

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 
 from jhpo.evaluation.evaluators import Objective
+from jhpo.objectives import Directions
 from jhpo.search.keep import Keep
 from jhpo.search.memory import search
 from jhpo.search.meter import Callback
@@ -37,8 +38,9 @@ def minimize(
     callback: Callback | None = None,
     start: Sequence[Any] | dict[str, Any] | None = None,
     keep: Keep = "all",
+    directions: Directions | None = None,
 ) -> Result:
-    """Search for the hyperparameters with the lowest value.
+    """Search for the hyperparameters with the lowest value, or for the front of several values.
 
     Args:
       objective: a trainable, a function ``objective(hp)`` or ``objective(hp, key)``, or a `jhpo.host` function.
@@ -57,6 +59,12 @@ def minimize(
         (``{"lr": 0.1}``); the strategy chooses the others. They count towards the budget.
       keep: "all" keeps every trial; "values" every value, and the hyperparameters of the best trial alone; "best" the
         best trial of each generation, so that the memory of a search does not grow with its evaluations.
+      directions: of several objectives: ``["minimize", "maximize"]`` for an objective that returns a tuple or a dict of
+        as many values, or ``{"error": "minimize", "params": "minimize"}`` for one that returns a dict of these and
+        perhaps of more. The strategy has to be one for several (`NSGA2` by default); `Result.pareto` is what is found.
+
+    An objective that measures constraints returns them beside its value: ``{"value": ..., "constraint": [...]}``,
+    numbers that are >= 0 where the trial is feasible.
 
     Generations of a plain function that take little time run many at once in one program, for up to a quarter of a
     second; results do not depend on that, and the callback hears of each of them afterwards.
@@ -78,7 +86,7 @@ def minimize(
     options = Options(
         budget=budget, key=key, seed=seed, replicates=replicates, metric=metric, chunk=chunk, devices=devices,
         generations=generations, seconds=seconds, target=target, patience=patience, tolerance=tolerance,
-        callback=callback, start=start, keep=keep,
+        callback=callback, start=start, keep=keep, directions=directions,
     )  # fmt: skip
     return search(objective, space, strategy, "minimize", options)
 

@@ -8,11 +8,12 @@ from typing import Any, TypedDict
 
 import jax
 
-from jhpo.errors import check_integer
+from jhpo.errors import check_integer, invalid
 from jhpo.keys import check_key, root_key
+from jhpo.objectives import Directions, Objectives, read_directions
 from jhpo.search.keep import Keep, check_keep
 from jhpo.search.meter import Callback
-from jhpo.search.stopping import StopRules
+from jhpo.search.stopping import StopRules, check_rules
 
 
 class SearchOptions(TypedDict, total=False):
@@ -63,11 +64,21 @@ class Options:
     callback: Callback | None = None
     start: Sequence[Any] | dict[str, Any] | None = None
     keep: Keep = "all"
+    directions: Directions | None = None
 
     def __post_init__(self) -> None:
         check_integer("budget", self.budget)
         check_keep(self.keep)
         self.rules(1.0)
+        objectives = self.objectives
+        check_rules(objectives, self.target, self.patience, self.tolerance)
+        if objectives is not None and self.keep != "all":
+            raise invalid("keep", "'all' with several objectives, whose front needs every trial", self.keep)
+
+    @property
+    def objectives(self) -> Objectives | None:
+        """The several objectives; None where there is one."""
+        return read_directions(self.directions)
 
     def rules(self, sign: float) -> StopRules:
         """What ends the search, in the sense of a minimisation; `sign` is -1.0 where it maximises."""

@@ -89,6 +89,7 @@ def evaluations_of(rows: Rows) -> Evaluations:
         generation=np.asarray(rows.generation, np.int32),
         horizon=rows.horizon,
         number=rows.numbers,
+        values=rows.result.values,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -12,6 +13,7 @@ import numpy as np
 from jhpo.errors import JhpoError, check_integer
 from jhpo.evaluation.evaluators import Evaluator
 from jhpo.evaluation.population import Population
+from jhpo.objectives import Objectives, Values, check_single, front, knee
 from jhpo.search.driver import Driver
 from jhpo.search.keep import Keep
 from jhpo.space.distinct import first_distinct
@@ -33,6 +35,9 @@ class Evaluations(NamedTuple):
     generation: np.ndarray  # int32[m], -1 for starting points
     horizon: np.ndarray  # float[m], share of the training: values of different shares do not compare
     number: np.ndarray  # int64[m], of the trials: 0, 1, 2, ... where all are kept
+    values: np.ndarray | None = (
+        None  # float[m, objectives], where there are several; `value` is the first, NaN if failed
+    )
 
 
 class Top(NamedTuple):
@@ -42,6 +47,7 @@ class Top(NamedTuple):
     value: float
     id: int  # trial number
     state: Any  # trained state, None for objectives that have none
+    values: Values = Values(())  # of several objectives; of one the value alone
 
 
 class Origin(NamedTuple):
@@ -59,7 +65,8 @@ class Result:
 
     Attributes:
       best: decoded hyperparameters of the best feasible trial of the longest training evaluated, or None if every
-        trial failed or violated a constraint (where `Study.best` raises).
+        trial failed or violated a constraint (where `Study.best` raises). Several objectives have no best: see `pareto`
+        and `knee`.
       value: its value, NaN where there is none.
       history: every evaluation, or those that ``keep`` names, as arrays.
       stopped: the sentence that says why the search ended.
@@ -67,6 +74,7 @@ class Result:
       compile_seconds: the part of it that was spent tracing and compiling.
       space: the space that was searched.
       keep: what was kept: "all", "values" or "best".
+      objectives: several, with their directions and names; None where there is one.
     """
 
     best: Any
@@ -77,6 +85,7 @@ class Result:
     compile_seconds: float
     space: Space
     keep: Keep
+    objectives: Objectives | None
     _origin: Origin | None = dataclasses.field(repr=False)
     _leader: Evaluations = dataclasses.field(repr=False)  # the best success alone, or none
     _sign: float = dataclasses.field(repr=False)  # -1.0 where it was maximised
@@ -111,6 +120,7 @@ class Result:
             kept no others.
         """
         check_integer("k", k)
+        check_single("top", self.objectives, "pareto() gives the trials that none other dominates")
         if k > 1 and self.keep != "all":
             raise JhpoError(
                 f"keep={self.keep!r} kept the hyperparameters of the best trial alone: top(1) gives it, and a search "
@@ -119,13 +129,68 @@ class Result:
         of = self.history if self.keep == "all" else self._leader
         assert of.units is not None
         order = best_first(successes(np.isfinite(of.value), of.constraint, of.horizon), self._sign * of.value)
-        rows = first_distinct(self.space, of.units, order, k)
+        return self._tops(of, first_distinct(self.space, of.units, order, k), states)
+
+    def pareto(self, states: bool = False) -> list[Top]:
+        """The feasible trials that no other one dominates, with different hyperparameters, by their first value.
+
+        With one objective those of the best value. Empty where every trial failed or violated a constraint.
+
+        Args:
+          states: make their trained states again from their keys.
+
+        >>> import jhpo
+        >>> space = jhpo.Space({"x": jhpo.Int(-2, 5)})
+        >>> both = lambda hp: {"near": hp["x"] ** 2, "far": (hp["x"] - 2) ** 2}
+        >>> found = jhpo.minimize(both, space, jhpo.GridSearch(), budget=8, directions=["minimize", "minimize"])
+        >>> [point.params["x"] for point in found.pareto()], found.knee().values
+        ([0, 1, 2], Values(near=1.0, far=1.0))
+        """
+        of = self.history
+        assert of.units is not None
+        rows, minimised = self._front()
+        order = rows[front(minimised[rows])]
+        return self._tops(of, first_distinct(self.space, of.units, order, max(len(order), 1)), states)
+
+    def knee(self, weights: Sequence[float] | None = None) -> Top:
+        """The trial of the front nearest to the best value of every objective, in units of the front's extents.
+
+        Args:
+          weights: how much each objective counts; equally if None.
+
+        Raises:
+          InvalidArgument: not one weight >= 0 for each objective.
+          JhpoError: there is no feasible trial.
+        """
+        points = self.pareto()
+        if not points:
+            raise JhpoError("no successful trial, so no front")
+        signs = np.ones(1) * self._sign if self.objectives is None else self.objectives.signs
+        return points[knee(signs * np.asarray([p.values for p in points]), weights)]
+
+    def _front(self) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of the history that count, and all values as they are minimised."""
+        of = self.history
+        if self.keep != "all":
+            raise JhpoError(f'keep={self.keep!r} kept too little for a front: search with keep="all"')
+        values = (self._sign * of.value)[:, None]
+        if self.objectives is not None and of.values is not None:
+            values = self.objectives.minimised(of.values)
+        return successes(np.isfinite(of.value), of.constraint, of.horizon), values
+
+    def _tops(self, of: Evaluations, rows: np.ndarray, states: bool) -> list[Top]:
+        assert of.units is not None
         trained = self._states(of, rows) if states and len(rows) else [None] * len(rows)
         numbers, values = of.number[rows].tolist(), of.value[rows].tolist()
+        several = of.value[rows, None] if of.values is None else of.values[rows]
+        names = None if self.objectives is None else self.objectives.names
         return [
-            Top(self.space.decode(of.units[row], self._exact.get(number)), value, number, state)
-            for row, number, value, state in zip(rows, numbers, values, trained)
-        ]
+            Top(
+                self.space.decode(of.units[row], self._exact.get(number)),
+                value, number, state, Values(map(float, each), names),
+            )
+            for row, number, value, state, each in zip(rows, numbers, values, trained, several)
+        ]  # fmt: skip
 
     def _states(self, of: Evaluations, rows: np.ndarray) -> list[Any]:
         numbers = of.number[rows].tolist()

@@ -13,12 +13,15 @@ from jhpo.evaluation.members import evaluate_units
 from jhpo.kernels.internals import is_traced
 from jhpo.keys import init_key, strategy_key, trial_keys
 from jhpo.lifetimes import programs
+from jhpo.objectives import Directions, Objectives, read_directions
+from jhpo.search.generations import minimised_result
 from jhpo.search.keep import Keep, check_keep
 from jhpo.search.starts import completed, parts, read_starts
 from jhpo.space.space import Space
-from jhpo.strategies.base import Evaluation, Strategy, lowest_feasible
+from jhpo.strategies import for_objectives
+from jhpo.strategies.base import Evaluation, Request, Strategy, lowest_feasible
 from jhpo.switches import switches_off, warn_inside_a_program
-from jhpo.training.metrics import check_direction
+from jhpo.training.metrics import check_direction, check_directions
 from jhpo.training.objective import as_trainable, check_arguments
 from jhpo.training.trainable import Trainable
 
@@ -32,7 +35,8 @@ class Trace(NamedTuple):
     units: jax.Array | None  # float[generations, n, d]; None where values alone are kept
     value: jax.Array  # float[generations, n], NaN or +-inf where the member failed
     constraint: jax.Array | None = None  # float[generations, n, c]
-    variance: jax.Array | None = None  # float[generations, n]
+    variance: jax.Array | None = None  # float[generations, n]; of several objectives [generations, n, m]
+    values: jax.Array | None = None  # float[generations, n, m], of several objectives, of which `value` is the first
 
 
 def run(
@@ -45,6 +49,7 @@ def run(
     replicates: int = 1,
     start: Sequence[Any] | dict[str, Any] | None = None,
     keep: Keep = "all",
+    directions: Directions | None = None,
 ) -> tuple[Any, Trace | tuple[Trace, ...]]:
     """A study as a pure function: the same arguments give the same trace, on the host or inside other programs.
 
@@ -63,6 +68,7 @@ def run(
         the strategy chooses the others. Their trials have the first ids.
       keep: what the trace holds: "all"; "values" without the points; "best", the best trial of each generation alone,
         so that a billion evaluations need the memory of one generation.
+      directions: of several objectives, see `jhpo.minimize`; "best" is then nothing to keep.
 
     Returns:
       The strategy's last state, and the trace. A strategy in phases of different sizes (a chain) gives a tuple of
@@ -89,17 +95,24 @@ def run(
     given = None if starts is None else starts.units
     trainable = as_trainable(objective)
     check_arguments(trainable, space)
-    check_direction(trainable, None, "minimize")
+    objectives = read_directions(directions)
+    if objectives is None:
+        check_direction(trainable, None, "minimize")
+    else:
+        check_directions(trainable, objectives)
+        strategy = for_objectives(strategy, objectives.count)
+        if keep == "best":
+            raise invalid("keep", "'all' or 'values' with several objectives", keep)
     if is_traced(key):
         warn_inside_a_program("run")
     with switches_off():
         return _run(
             strategy, trainable, space, key, given,
-            generations=generations, replicates=replicates, keep=check_keep(keep),
+            generations=generations, replicates=replicates, keep=check_keep(keep), objectives=objectives,
         )  # fmt: skip
 
 
-@programs("generations", "replicates", "keep")
+@programs("generations", "replicates", "keep", "objectives")
 def _run(
     strategy: Strategy,
     trainable: Any,
@@ -110,7 +123,16 @@ def _run(
     generations: int,
     replicates: int,
     keep: Keep,
+    objectives: Objectives | None,
 ) -> tuple[Any, Trace | tuple[Trace, ...]]:
+    def evaluate(units: jax.Array, keys: jax.Array, request: Request) -> Evaluation:
+        return evaluate_units(trainable, space, units, keys, request, replicates, metric=objectives)
+
+    def minimised(result: Evaluation) -> Evaluation:
+        if objectives is None:
+            return result
+        return minimised_result(result, objectives.signs, jnp.ones(result.value.shape, bool))
+
     segments = strategy.segments(generations)
     # the most points any phase asks for decides the buffers: a bound is enough, so count generously
     strategy = strategy.prepare(generations * strategy.population)
@@ -122,10 +144,10 @@ def _run(
         request = strategy.request(state)
         units = completed(strategy, state, given, key)
         keys = trial_keys(key, jnp.arange(evaluated, dtype=jnp.uint32))
-        result = evaluate_units(trainable, space, units, keys, request._replace(horizon=1.0), replicates)
+        result = evaluate(units, keys, request._replace(horizon=1.0))
         alone = _kept(keep, units, result)
         traces.append(jax.tree.map(lambda x: x[None], alone))
-        for rows, told in parts(units, result, strategy.population, jnp) if request.horizon == 1.0 else ():
+        for rows, told in parts(units, minimised(result), strategy.population, jnp) if request.horizon == 1.0 else ():
             state = strategy.absorb(state, rows, told)
     for number, length in enumerate(segments):
         state = strategy.advance(state) if number else state
@@ -143,8 +165,8 @@ def _run(
             first = (g.astype(jnp.int32) * rows + offset).astype(jnp.uint32)
             ids = first + jnp.arange(rows, dtype=jnp.uint32)
             keys = trial_keys(key, strategy.evaluation_ids(state, ids))
-            result = evaluate_units(trainable, space, units, keys, request, replicates)
-            state = strategy.tell(state, units, result)
+            result = evaluate(units, keys, request)
+            state = strategy.tell(state, units, minimised(result))
             return state, _kept(keep, units, result)
 
         state, trace = jax.lax.scan(generation, state, jnp.arange(asked, asked + length, dtype=jnp.uint32))
@@ -155,7 +177,7 @@ def _run(
 
 def _kept(keep: Keep, units: jax.Array, result: Evaluation) -> Trace:
     """What is kept of a generation."""
-    made = Trace(units, result.value, result.constraint, result.variance)
+    made = Trace(units, result.value, result.constraint, result.variance, result.values)
     if keep == "best":
         row, _ = lowest_feasible(result)
         return jax.tree.map(lambda x: x[row[None]], made)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from jhpo.errors import check_integer, check_number, invalid
+from jhpo.objectives import Objectives, check_single
 
 DEFAULT_PATIENCE = 20  # generations over which `tolerance` looks when `patience` is not given
 
@@ -108,6 +109,19 @@ def exhausted(limit: int) -> str:
     'all 9 points of the search have been handed out'
     """
     return f"all {limit} points of the search have been handed out"
+
+
+def check_rules(
+    objectives: Objectives | None, target: float | None, patience: int | None, tolerance: float | None
+) -> None:
+    """Refuse rules about the best value where there are several objectives.
+
+    Raises:
+        InvalidArgument: one of them is given.
+    """
+    for name, rule in (("target", target), ("patience", patience), ("tolerance", tolerance)):
+        if rule is not None:
+            check_single(name, objectives, "stop by budget=, generations= or seconds=")
 
 
 def _check_real(name: str, value: object) -> None:

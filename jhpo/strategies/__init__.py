@@ -26,6 +26,7 @@ REGISTRY: dict[str, tuple[str, str, str]] = {
         "descent along hypergradients, with any optax optimiser",
     ),
     "chain": ("jhpo.strategies.chain", "Chain", "a search, then a polish from its best points: search=, polish="),
+    "nsga2": ("jhpo.strategies.nsga2", "NSGA2", "several objectives: a population that spreads over their front"),
     "cmaes": ("jhpo.strategies.cmaes", "CMAES", "covariance matrix adaptation with restarts"),
     "bayes": ("jhpo.strategies.bayes.strategy", "BayesOpt", "Bayesian optimisation with Gaussian processes"),
 }
@@ -71,6 +72,23 @@ def strategy_class(name: str) -> type[Strategy]:
         raise UnknownStrategy(f"strategy: expected one of {sorted(REGISTRY)}, got {name!r}")
     module, cls, _ = REGISTRY[name]
     return getattr(importlib.import_module(module), cls)
+
+
+def for_objectives(strategy: Strategy, count: int) -> Strategy:
+    """The strategy for so many objectives.
+
+    Raises:
+      InvalidArgument: there are several, and it can only take one; the message lists those that can take them.
+
+    >>> for_objectives(make_strategy("nsga2"), 3).objectives
+    3
+    """
+    from jhpo.errors import invalid
+
+    if count > 1 and not strategy.several:
+        able = [name for name in REGISTRY if strategy_class(name).several]
+        raise invalid("strategy", f"one for several objectives: {able}", type(strategy).__name__)
+    return strategy.for_objectives(count)
 
 
 def make_strategy(name: str, options: Mapping[str, Any] | None = None) -> Strategy:

@@ -23,14 +23,18 @@ State = Any  # a pytree of arrays, of the strategy's own making
 
 
 class Evaluation(NamedTuple):
-    """What was measured at n points. NaN or +-inf in ``value`` means that the member failed."""
+    """What was measured at n points. NaN or +-inf in ``value`` means that the member failed.
+
+    With m > 1 objectives ``values`` has all of them; ``value`` is the first one, NaN where any of them is no number.
+    """
 
     value: Floats  # float[n], to be minimised
     grad: Floats | None = None  # float[n, d], with respect to the unit coordinates
     cost: Floats | None = None  # float[n], whatever the user pays for an evaluation
     constraint: Floats | None = None  # float[n, c], feasible where >= 0
-    variance: Floats | None = None  # float[n], of ``value``, from replicates
+    variance: Floats | None = None  # float[n], of ``value``, from replicates; float[n, m] of ``values``
     mask: Floats | None = None  # bool[n], False where the row is padding
+    values: Floats | None = None  # float[n, m], each to be minimised, where there are several objectives
 
 
 class Request(NamedTuple):
@@ -94,6 +98,8 @@ class Strategy:
     steady: ClassVar[bool] = False
     # host_float64: the host drives it in float64, through a local context, whatever the global setting
     host_float64: ClassVar[bool] = False
+    # several: can take several objectives, `Evaluation.values` (see `for_objectives`)
+    several: ClassVar[bool] = False
 
     # -- required -------------------------------------------------------------------------------------------
 
@@ -168,6 +174,13 @@ class Strategy:
         """
         return ids
 
+    def for_objectives(self, count: int) -> Strategy:
+        """Host question: the strategy for so many objectives; itself where their number does not shape its state.
+
+        Asked for several only where `several` says that it can take them.
+        """
+        return self
+
     # -- how long a search is -------------------------------------------------------------------------------
 
     def max_evaluations(self, space: Space) -> int | None:
@@ -241,6 +254,11 @@ def feasible_value(result: Evaluation, xp: ModuleType = jnp) -> tuple[Floats, Fl
         return value, xp.where(lost, xp.inf, xp.zeros_like(value))
     lacking = xp.where(xp.isnan(result.constraint), xp.inf, xp.maximum(-result.constraint, 0.0))
     return value, xp.where(lost, xp.inf, lacking.sum(axis=-1).astype(value.dtype))
+
+
+def objective_values(result: Evaluation) -> Floats:
+    """``float[n, m]``: all objectives, a single one as a column."""
+    return result.value[:, None] if result.values is None else result.values
 
 
 def lowest_feasible(result: Evaluation) -> tuple[jax.Array, jax.Array]:

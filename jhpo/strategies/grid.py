@@ -47,6 +47,7 @@ class GridSearch(Strategy):
     resolution: int = static_field(default=5)
     population: int = static_field(default=64)
     steady = True
+    several = True
 
     def __post_init__(self) -> None:
         check_integer("resolution", self.resolution)

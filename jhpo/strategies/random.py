@@ -36,6 +36,7 @@ class RandomSearch(Strategy):
 
     population: int = static_field(default=64)
     steady = True
+    several = True
 
     def __post_init__(self) -> None:
         check_integer("population", self.population)

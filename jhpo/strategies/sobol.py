@@ -43,6 +43,7 @@ class SobolSearch(Strategy):
 
     population: int = static_field(default=64)
     steady = True
+    several = True
 
     def __post_init__(self) -> None:
         check_integer("population", self.population)

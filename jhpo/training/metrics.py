@@ -19,6 +19,7 @@ from jax.typing import ArrayLike
 
 from jhpo.errors import InvalidArgument, invalid
 from jhpo.kernels.internals import is_traced
+from jhpo.objectives import Objectives
 from jhpo.training import measures
 from jhpo.training.measures import Array
 
@@ -252,6 +253,18 @@ def check_direction(objective: object, metric: str | None, direction: str) -> No
     raise InvalidArgument(
         f"metric: {name!r} is {what}: it cannot be {direction}d; take jhpo.{known}, or Study(..., direction={known!r})"
     )
+
+
+def check_directions(objective: object, objectives: Objectives) -> None:
+    """`check_direction` of each of several objectives whose names are known.
+
+    Raises:
+      InvalidArgument: it says which one.
+    """
+    for name, direction in zip(objectives.names or (), objectives.directions):
+        known = direction_of(objective, name)
+        if known is not None and known != direction:
+            raise invalid(f"directions: {name}", f"{known!r}, as it is such a measure", direction)
 
 
 def named_direction(higher: bool | None) -> str | None:

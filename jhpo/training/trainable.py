@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jhpo.errors import InvalidArgument, check_number, invalid
+from jhpo.objectives import Objectives
 from jhpo.pytrees import HP as HP
 from jhpo.pytrees import State as State
 
@@ -22,7 +23,8 @@ class Trainable(Protocol):
     ``steps`` is the number of training steps, a Python integer. It may be a function of the hyperparameters; then the
     integer ``max_steps`` bounds it, and members that are done keep their state.
     ``step`` derives its batch from ``t`` (int32[]) and a key in the state, so that batches are never stored.
-    ``evaluate`` returns the value to minimise, a real scalar, or a dict of named real scalars.
+    ``evaluate`` returns the value to minimise, a real scalar, or a dict of named real scalars; in a search for several
+    objectives one scalar for each. "constraint" in a dict is no metric: numbers that are >= 0 where it is feasible.
 
     The leaves of a trainable that is a registered pytree are arguments of the compiled program. Any other object has to
     be hashable: it is static, and another object compiles another program.
@@ -65,8 +67,9 @@ class ImplicitTrainable(Trainable, Protocol):
 class Metrics(NamedTuple):
     """The result of one member."""
 
-    value: jax.Array  # float[], to be minimised
+    value: jax.Array  # float[], to be minimised; float[m] where there are several objectives
     named: dict[str, jax.Array]  # every metric by name, float[]; {"value": value} for a plain scalar
+    constraint: jax.Array | None = None  # float[c], measured, feasible where >= 0
 
 
 def check_steps(trainable: Trainable) -> None:
@@ -115,17 +118,28 @@ def train(
     return jax.lax.scan(body, state, times)[0]
 
 
-def read_metrics(result: object, metric: str | None = None, default: str | None = None) -> Metrics:
+# what to optimise of an evaluation's result: one value by name, the only one there is, or several
+Wanted = str | Objectives | None
+
+
+def read_metrics(result: object, metric: Wanted = None, default: str | None = None) -> Metrics:
     """The result of an evaluation as `Metrics`; checked during tracing, before anything is compiled.
 
     Raises:
-      InvalidArgument: not a real scalar or a dict of them, an unknown metric, or several metrics and none named.
+      InvalidArgument: not a real scalar or a dict of them, an unknown metric, or several metrics and none named; for
+        several objectives, another number of values or other names.
     """
+    constraint = None
+    if isinstance(result, dict) and "constraint" in result:
+        constraint = _vector("objective: 'constraint'", result["constraint"])
+        result = {name: value for name, value in result.items() if name != "constraint"}
+    if isinstance(metric, Objectives):
+        return _read_several(result, metric)._replace(constraint=constraint)
     if not isinstance(result, dict):
         if metric not in (None, "value"):
             raise invalid("metric", "None, as the objective returns a single value", metric)
         value = _scalar("objective", result)
-        return Metrics(value, {"value": value})
+        return Metrics(value, {"value": value}, constraint)
     if not result:
         raise invalid("objective", "a dict with at least one metric", result)
     named = {str(k): _scalar(f"objective: metric {k!r}", v) for k, v in result.items()}
@@ -133,7 +147,54 @@ def read_metrics(result: object, metric: str | None = None, default: str | None 
     if chosen not in named:
         several = " (the evaluation returns several values)" if metric is None else ""
         raise invalid("metric", f"one of {sorted(named)}{several}", metric)
-    return Metrics(named[chosen], named)
+    return Metrics(named[chosen], named, constraint)
+
+
+def _read_several(result: object, objectives: Objectives) -> Metrics:
+    """The values of several objectives, by name or in their order."""
+    if isinstance(result, dict) and set(result) == {"value"}:
+        result = result["value"]
+    if not isinstance(result, dict):
+        several = list(result) if isinstance(result, (tuple, list)) else _vector("objective", result)
+        if len(several) != objectives.count or objectives.names is not None:
+            expected = f"{objectives.count} values, one for each direction"
+            if objectives.names is not None:
+                expected = f"a dict with {list(objectives.names)}, which directions names"
+            raise invalid("objective", expected, f"{len(several)} without names")
+        return Metrics(_stacked([_scalar(f"objective: value {k}", v) for k, v in enumerate(several)]), {})
+    named = {str(k): _scalar(f"objective: {k!r}", v) for k, v in result.items()}
+    names = tuple(named) if objectives.names is None else objectives.names
+    if len(names) != objectives.count:
+        expected = f"{objectives.count} values, one for each direction (a dict of directions chooses among more)"
+        raise invalid("objective", expected, list(names))
+    missing = [name for name in names if name not in named]
+    if missing:
+        raise invalid("objective", f"a dict with {list(names)}, which directions names", list(named))
+    return Metrics(_stacked([named[name] for name in names]), {name: named[name] for name in names})
+
+
+def _stacked(values: list[jax.Array]) -> jax.Array:
+    wide = jnp.result_type(*values)
+    return jnp.stack([v.astype(wide) for v in values])
+
+
+def _vector(name: str, values: object) -> jax.Array:
+    """``float[c]``, of one number or of several.
+
+    Raises:
+      InvalidArgument: no real numbers, or an array of more dimensions.
+    """
+    if isinstance(values, (tuple, list)):
+        if not values:
+            raise invalid(name, "at least one number", values)
+        return _stacked([_scalar(name, v) for v in values])
+    try:
+        array = jnp.atleast_1d(jnp.asarray(values))
+    except (TypeError, ValueError) as error:
+        raise invalid(name, "real numbers", values) from error
+    if array.ndim != 1 or not array.shape[0]:
+        raise InvalidArgument(f"{name}: expected numbers [c], got {array.dtype}{list(array.shape)}")
+    return jax.vmap(lambda x: _scalar(name, x))(array)
 
 
 def _scalar(name: str, value: object) -> jax.Array:
@@ -149,7 +210,7 @@ def _scalar(name: str, value: object) -> jax.Array:
     return jax.lax.convert_element_type(array, array.dtype if wide else jnp.float32)
 
 
-def evaluate_state(trainable: Trainable, hp: HP, state: State, metric: str | None = None) -> Metrics:
+def evaluate_state(trainable: Trainable, hp: HP, state: State, metric: Wanted = None) -> Metrics:
     """The metrics of a trained state."""
     return read_metrics(trainable.evaluate(hp, state), metric, getattr(trainable, "metric", None))
 
@@ -162,7 +223,7 @@ def train_state(trainable: Trainable, hp: HP, key: jax.Array, horizon: float = 1
 
 
 def train_and_evaluate(
-    trainable: Trainable, hp: HP, key: jax.Array, horizon: float = 1.0, metric: str | None = None
+    trainable: Trainable, hp: HP, key: jax.Array, horizon: float = 1.0, metric: Wanted = None
 ) -> Metrics:
     """Train and evaluate one member: a pure function to be vmapped over hyperparameters and keys.
 

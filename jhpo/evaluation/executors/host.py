@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -17,6 +18,9 @@ from jhpo.evaluation.executors.processes import ProcessPool
 from jhpo.evaluation.executors.tasks import Call, Task
 from jhpo.evaluation.executors.threads import ThreadPool
 from jhpo.evaluation.measures import measure_constraints, trial_seeds
+from jhpo.evaluation.members import Described
+from jhpo.evaluation.outcome import Outcome
+from jhpo.objectives import Objectives
 from jhpo.pytrees import HP
 from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation, Request
@@ -50,6 +54,7 @@ class HostObjective:
     timeout: float | None
     takes_seed: bool
     metric: str | None = None
+    objectives: Objectives | None = None
 
     def pool(self, space: Space | None = None) -> Pool:
         """A running pool; close it after use. The function is checked against the space, if one is given.
@@ -60,7 +65,7 @@ class HostObjective:
         if space is not None and self.takes_seed:
             check_second_argument(self.fn, space, "seed")
         make = ThreadPool if self.kind == "thread" else ProcessPool
-        return make(self.fn, Call(self.takes_seed, self.metric), self.workers, self.timeout)
+        return make(self.fn, Call(self.takes_seed, self.metric, self.objectives), self.workers, self.timeout)
 
     def direction_of(self, metric: str | None = None) -> str | None:
         """The direction of a metric (its own if None), "minimize" or "maximize"; None if it is unknown."""
@@ -76,6 +81,16 @@ class HostObjective:
         if metric not in NAMES:
             raise invalid("metric", f"one of {list(NAMES)}", metric)
         return dataclasses.replace(self, metric=metric)
+
+    def for_objectives(self, objectives: Objectives) -> HostObjective:
+        """The same function, which returns several values.
+
+        Raises:
+            InvalidArgument: a measure of it is taken, which is one value.
+        """
+        if self.metric is not None:
+            raise invalid("metric", "None beside directions, whose names choose the values", self.metric)
+        return dataclasses.replace(self, objectives=objectives)
 
     def evaluator(self, space: Space, replicates: int = 1) -> HostEvaluator:
         """The evaluator of whole generations."""
@@ -93,8 +108,9 @@ def host(
 
     The function is called as ``fn(params)`` or ``fn(params, seed)``: `params` are host values in the space's tree,
     `seed` is an integer below 2^64 for the trial. It returns a number, or a dict with ``"value"`` and optionally
-    ``"constraint"`` (numbers, feasible where >= 0) and ``"cost"``. After an exception, `sys.exit`, a time-out or any
-    result but a finite number, the trial fails with a reason and the search goes on.
+    ``"constraint"`` (numbers, feasible where >= 0) and ``"cost"``; in a search with ``directions`` one number per
+    objective, as a tuple or a dict by name. After an exception, `sys.exit`, a time-out or any result but finite
+    numbers, the trial fails with a reason and the search goes on.
 
     Args:
         fn: the objective; for processes a function at the top level of a module.
@@ -152,6 +168,12 @@ class HostEvaluator:
     def __init__(self, objective: HostObjective, space: Space, replicates: int) -> None:
         self._objective, self._space, self._replicates = objective, space, replicates
         self._pool: Pool | None = None
+        self.names = None if objective.objectives is None else objective.objectives.names  # of several objectives
+
+    @property
+    def described(self) -> Described:
+        """The names in the first result; what is measured is not known beforehand."""
+        return Described(self.names, 0)
 
     def evaluate(self, units: np.ndarray, ids: np.ndarray, root: jax.Array, request: Request) -> Evaluation:
         """Results of unit rows ``float[n, d]``; failed ones are NaN."""
@@ -163,7 +185,13 @@ class HostEvaluator:
             seeds = trial_seeds(root, ids, replicate if self._replicates > 1 else None).tolist()
             tasks += [self._pool.submit(self._space.decode(u), s) for u, s in zip(units, seeds)]
         outcomes = [task.result() for task in tasks]
-        values = np.asarray([o.value for o in outcomes]).reshape(self._replicates, len(units))
+        objectives = self._objective.objectives
+        if objectives is None:
+            values = np.asarray([o.value for o in outcomes])
+        else:
+            blank = np.full(objectives.count, np.nan)
+            values = np.stack([blank if o.values is None else self._in_order(o, blank) for o in outcomes])
+        values = values.reshape(self._replicates, len(units), *values.shape[1:])
         own = [o.constraint for o in outcomes[: len(units)]]
         constraint = measure_constraints(self._space, np.asarray(units, np.float64))
         if any(c is not None for c in own):
@@ -171,7 +199,23 @@ class HostEvaluator:
             rows = np.stack([np.full(width, np.nan) if c is None else c for c in own])
             constraint = rows if constraint is None else np.concatenate([constraint, rows], axis=1)
         variance = values.var(axis=0, ddof=1) / self._replicates if self._replicates > 1 else None
-        return Evaluation(value=values.mean(axis=0), constraint=constraint, variance=variance)
+        mean = values.mean(axis=0)
+        if objectives is None:
+            return Evaluation(value=mean, constraint=constraint, variance=variance)
+        first = np.where(np.isfinite(mean).all(axis=1), mean[:, 0], np.nan)
+        return Evaluation(value=first, constraint=constraint, variance=variance, values=mean)
+
+    def _in_order(self, outcome: Outcome, blank: np.ndarray) -> np.ndarray:
+        """The values in the order of the names that came first; a result with other names has failed."""
+        assert outcome.values is not None
+        self.names = self.names or outcome.names
+        if outcome.names is None or outcome.names == self.names:
+            return outcome.values
+        assert self.names is not None
+        if set(outcome.names) != set(self.names):
+            warnings.warn(f"expected the values {list(self.names)}, got {list(outcome.names)}: failed", stacklevel=4)
+            return blank
+        return outcome.values[[outcome.names.index(name) for name in self.names]]
 
     def states(
         self,

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from jhpo.errors import invalid
 from jhpo.evaluation.outcome import Outcome, failure, judge
+from jhpo.objectives import Objectives
 from jhpo.pytrees import HP
 from jhpo.training.metrics import measure
 
@@ -59,13 +60,14 @@ class Call(NamedTuple):
 
     takes_seed: bool
     metric: str | None  # name of a metric to compute from returned (outputs, targets), or None
+    objectives: Objectives | None = None  # if it returns several values
 
 
 def call(fn: Callable[..., Any], how: Call, params: HP, seed: int) -> Outcome:
     """The outcome of a call; an exception becomes a failure with its message and the line that raised it."""
     try:
         value = fn(params, seed) if how.takes_seed else fn(params)
-        return judge(value if how.metric is None else _measured(how.metric, value))
+        return judge(value if how.metric is None else _measured(how.metric, value), how.objectives)
     except SystemExit as error:
         return failure(f"the objective called sys.exit({error.code!r})")
     except MemoryError as error:

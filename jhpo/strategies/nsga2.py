@@ -1,0 +1,200 @@
+"""NSGA-II: a population that spreads over the front of several objectives, for mixed and conditional spaces."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jhpo.errors import check_integer, check_number, invalid
+from jhpo.kernels import counter_random as counter
+from jhpo.kernels import genetic, pareto
+from jhpo.kernels.order import lexsort
+from jhpo.space.space import Space
+from jhpo.strategies.base import (
+    Evaluation,
+    Strategy,
+    default_dtype,
+    feasible_value,
+    objective_values,
+    static_field,
+    strategy,
+)
+
+
+class NSGA2State(NamedTuple):
+    """The members that survived, best first: by front, then those in sparse places."""
+
+    space: Space  # static
+    rows: jax.Array  # float[n, d], genes; those of inactive parameters are kept too
+    values: jax.Array  # float[n, m], +inf where unknown
+    violation: jax.Array  # float[n], as in `feasible_value`; +inf where unknown
+    valid: jax.Array  # int32[], the first so many members have values
+
+
+@strategy
+class NSGA2(Strategy):
+    """NSGA-II (Deb et al. 2002): non-dominated sorting, crowding, and children of the better of two random members.
+
+    Real numbers are crossed by simulated binary crossover and mutated polynomially, within their bounds. Of integers
+    and categories a child takes one parent's value; a mutated category becomes any other, a mutated integer moves by as
+    much as a real number would, one step at least. A child equals no parent by construction, and equal members of a
+    space with discrete parameters count once. By Deb's rules feasible members come before all others, those by their
+    violation; failed ones never survive, and have no children.
+
+    With one objective it is an elitist genetic algorithm.
+
+    Args:
+      population: points of a generation, and members that survive.
+      objectives: how many values are minimised; a search with ``directions`` says it.
+      crossover: probability that two parents are crossed, in [0, 1].
+      mutation: probability that a parameter mutates; one of those active on average if None.
+      crossover_index: distribution index: the larger, the nearer children stay to their parents.
+      mutation_index: the same for mutations.
+
+    Raises:
+      InvalidArgument: fewer than 4 members, or a coefficient outside its range.
+
+    >>> import jhpo
+    >>> space = jhpo.Space({"x": jhpo.Float(-2.0, 4.0)})
+    >>> both = lambda hp: (hp["x"] ** 2, (hp["x"] - 2.0) ** 2)
+    >>> result = jhpo.minimize(both, space, jhpo.NSGA2(32), budget=640, directions=["minimize", "minimize"])
+    >>> inside = [-0.02 < point.params["x"] < 2.02 for point in result.pareto()]
+    >>> all(inside), len(inside) > 32
+    (True, True)
+    """
+
+    population: int = static_field(default=64)
+    objectives: int = static_field(default=1)
+    crossover: float = 0.9
+    mutation: float | None = None
+    crossover_index: float = 15.0
+    mutation_index: float = 20.0
+
+    several = True
+
+    def __post_init__(self) -> None:
+        check_integer("population", self.population, 4)
+        check_integer("objectives", self.objectives)
+        check_number("crossover", self.crossover, 0.0, 1.0)
+        if self.mutation is not None:
+            check_number("mutation", self.mutation, 0.0, 1.0)
+        check_number("crossover_index", self.crossover_index, 0.0)
+        check_number("mutation_index", self.mutation_index, 0.0)
+
+    # -- protocol -------------------------------------------------------------------------------------------
+
+    def for_objectives(self, count: int) -> NSGA2:
+        """The same for so many objectives.
+
+        Raises:
+          InvalidArgument: it was made for another number of several.
+        """
+        if self.objectives not in (1, count):
+            raise invalid("objectives", f"as many as there are directions ({count})", self.objectives)
+        return self if self.objectives == count else dataclasses.replace(self, objectives=count)
+
+    def init(self, space: Space, key: jax.Array) -> NSGA2State:
+        dtype, n = default_dtype(), self.population
+        infinite = jnp.asarray(jnp.inf, dtype)
+        return NSGA2State(
+            space=space,
+            rows=jnp.full((n, space.dim), jnp.asarray(0.5, dtype)),
+            values=jnp.full((n, self.objectives), infinite),
+            violation=jnp.full((n,), infinite),
+            valid=jnp.zeros((), jnp.int32),
+        )
+
+    def ask(self, state: NSGA2State, key: jax.Array) -> tuple[jax.Array, NSGA2State]:
+        def fresh(state: NSGA2State, key: jax.Array) -> jax.Array:
+            return state.space.sample_unit(key, self.population, state.rows.dtype)
+
+        # before there are two members with values there is nothing to cross
+        return jax.lax.cond(state.valid < 2, fresh, self._children, state, key), state
+
+    def tell(self, state: NSGA2State, units: jax.Array, result: Evaluation) -> NSGA2State:
+        dtype = state.rows.dtype
+        value, violation = feasible_value(result)
+        values = jnp.where(jnp.isfinite(value)[:, None], objective_values(result), jnp.inf)
+        rows = jnp.concatenate([units.astype(dtype), state.rows])
+        values = jnp.concatenate([values.astype(dtype), state.values])
+        violation = jnp.concatenate([violation.astype(dtype), state.violation])
+        if (state.space.cells > 1).any():
+            violation = jnp.where(_repeated(state.space, rows, violation), jnp.inf, violation)
+        free = result.constraint is None or result.constraint.shape[-1] == 0
+        gone = jnp.where(jnp.isinf(violation)[:, None], jnp.inf, values)
+        chosen, _ = pareto.best(gone, None if free else violation, self.population)
+        valid = jnp.sum(~jnp.isinf(violation), dtype=jnp.int32)
+        return NSGA2State(
+            state.space, rows[chosen], values[chosen], violation[chosen], jnp.minimum(valid, self.population)
+        )
+
+    def absorb(self, state: NSGA2State, units: jax.Array, result: Evaluation) -> NSGA2State:
+        """Given points compete with the members as children do."""
+        return self.tell(state, units, result)
+
+    # -- parts ----------------------------------------------------------------------------------------------
+
+    def _children(self, state: NSGA2State, key: jax.Array) -> jax.Array:
+        space, rows, n = state.space, state.rows, self.population
+        dtype, d, pairs = rows.dtype, space.dim, -(-n // 2)
+        lots, crossed, mixed, spread, chance, size = counter.seeds(key, 6)
+        # members stand in the order of their worth: of two random ones the first
+        drawn = counter.uniform(lots, (pairs, 4), dtype) * jnp.maximum(state.valid, 1).astype(dtype)
+        drawn = jnp.minimum(drawn.astype(jnp.int32), jnp.maximum(state.valid - 1, 0))
+        a, b = (rows[jnp.minimum(drawn[:, k], drawn[:, k + 1])] for k in (0, 2))
+        cross = counter.uniform(crossed, (pairs, 1), dtype) < self.crossover
+        bits = counter.bits(mixed, (pairs, d))
+        swapped, taken = (bits & np.uint32(1)) > 0, (bits & np.uint32(2)) > 0
+        low, high = genetic.simulated_binary(a, b, counter.uniform(spread, (pairs, d), dtype), self.crossover_index)
+        low, high = jnp.where(taken, low, a), jnp.where(taken, high, b)
+        if space.cells.any():
+            discrete = jnp.asarray(space.cells > 0)[None, :]
+            low, high = jnp.where(discrete, a, low), jnp.where(discrete, b, high)
+        first, second = jnp.where(swapped, high, low), jnp.where(swapped, low, high)
+        first, second = jnp.where(cross, first, a), jnp.where(cross, second, b)
+        child = jnp.concatenate([first, second])[:n]
+        copied = (child == jnp.concatenate([a, b])[:n]).all(axis=1) | (child == jnp.concatenate([b, a])[:n]).all(axis=1)
+        lot = counter.uniform(chance, (n, d), dtype)
+        return self._mutated(space, child, copied, lot, counter.uniform(size, (n, d), dtype))
+
+    def _mutated(self, space: Space, child: jax.Array, copied: jax.Array, lot: jax.Array, size: jax.Array) -> jax.Array:
+        """Children of which some coordinates mutate, of a copy of a parent one at least.
+
+        Args:
+          copied: bool[n], equal to a parent. lot, size: float[n, d], uniform: which coordinates mutate, and how.
+        """
+        movable = np.broadcast_to(space.cells != 1, child.shape)
+        active = jnp.asarray(movable)
+        if any(space.conditions):
+            active = active & space.active(child)
+        lot = jnp.where(active, lot, jnp.inf)
+        count = jnp.maximum(jnp.sum(active, axis=1, keepdims=True, dtype=child.dtype), 1.0)
+        chance = 1.0 / count if self.mutation is None else jnp.asarray(self.mutation, child.dtype)
+        mutates = lot < chance
+        mutates = mutates | (copied[:, None] & jnp.isfinite(lot) & (lot == jnp.min(lot, axis=1, keepdims=True)))
+        moved = genetic.polynomial(child, size, self.mutation_index)
+        if space.cells.any():
+            cells = jnp.asarray(np.where(space.cells > 0, space.cells, 1), jnp.int32)
+            cell = genetic.other_cell(
+                space.index(child), space.index(moved), size, cells, jnp.asarray(space.categorical)
+            )
+            discrete = jnp.asarray(space.cells > 0)[None, :]
+            moved = jnp.where(discrete, space.from_index(cell, child.dtype), moved)
+        return jnp.where(mutates, moved, child)
+
+
+def _repeated(space: Space, rows: jax.Array, violation: jax.Array) -> jax.Array:
+    """bool[k]: the same point as an earlier row with a value."""
+    units = space.canonical(rows)
+    words = jax.lax.bitcast_convert_type(units.astype(jnp.float32), jnp.uint32)
+    odd = np.random.default_rng(0).integers(0, 2**32, units.shape[1], np.uint32) | np.uint32(1)
+    # a column of its own for each coordinate: words that differ in one of them have different sums
+    code = jnp.sum(words * jnp.asarray(odd)[None, :], axis=1, dtype=jnp.uint32)
+    code = jax.lax.bitcast_convert_type(code ^ (code >> np.uint32(16)), jnp.int32)
+    order = lexsort((jnp.isinf(violation).astype(jnp.int32), code))
+    same = (units[order][1:] == units[order][:-1]).all(axis=1)
+    return jnp.zeros(rows.shape[:1], bool).at[order[1:]].set(same)

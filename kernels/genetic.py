@@ -1,0 +1,87 @@
+"""Variation of parents in the unit cube: simulated binary crossover, polynomial mutation, and what cells need.
+
+Notation:
+    n  children     d  coordinates     eta  distribution index: the larger, the nearer children stay to their parents
+
+Simulated binary crossover within bounds: Deb and Agrawal 1995, with the bounded spread of Deb and Kumar 1995.
+Polynomial mutation within bounds: Deb and Deb 2014, "Analysing mutation schemes for real-parameter genetic algorithms".
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from jhpo.kernels.shapes import Array, Bool, Float, Int
+
+
+def simulated_binary(
+    first: Float[Array, "n d"], second: Float[Array, "n d"], u: Float[Array, "n d"], eta: jax.Array | float
+) -> tuple[Float[Array, "n d"], Float[Array, "n d"]]:
+    """Two children of two parents within [0, 1], the lower one first; ``u`` uniform in [0, 1).
+
+    The children lie symmetrically about the parents' mean, but where a bound is near: either side's spread is cut so
+    that nothing leaves the cube.
+
+    >>> low, high = simulated_binary(jnp.array([[0.2]]), jnp.array([[0.6]]), jnp.array([[0.5]]), 15.0)
+    >>> round(float(low[0, 0]), 3), round(float(high[0, 0]), 3)
+    (0.2, 0.6)
+    """
+    low, high = jnp.minimum(first, second), jnp.maximum(first, second)
+    gap = high - low
+    apart = gap > 1e-6
+    wide = jnp.where(apart, gap, 1.0)
+    power = 1.0 / (eta + 1.0)
+
+    def spread(room: jax.Array) -> jax.Array:
+        """The factor by which the gap is stretched, where so much room is left beyond the nearer parent."""
+        alpha = 2.0 - (1.0 + 2.0 * room / wide) ** -(eta + 1.0)
+        inner, outer = u * alpha, 1.0 / jnp.maximum(2.0 - u * alpha, 1e-30)
+        return jnp.where(inner <= 1.0, inner, outer) ** power
+
+    middle = 0.5 * (low + high)
+    below = jnp.where(apart, middle - 0.5 * spread(low) * gap, low)
+    above = jnp.where(apart, middle + 0.5 * spread(1.0 - high) * gap, high)
+    return jnp.clip(below, 0.0, 1.0), jnp.clip(above, 0.0, 1.0)
+
+
+def polynomial(x: Float[Array, "n d"], u: Float[Array, "n d"], eta: jax.Array | float) -> Float[Array, "n d"]:
+    """Every coordinate moved within [0, 1], by little most of the time; ``u`` uniform in [0, 1).
+
+    >>> polynomial(jnp.array([[0.5, 0.5]]), jnp.array([[0.5, 0.0]]), 20.0).tolist()
+    [[0.5, 0.0]]
+    """
+    power = 1.0 / (eta + 1.0)
+    down = (2.0 * u + (1.0 - 2.0 * u) * (1.0 - x) ** (eta + 1.0)) ** power - 1.0
+    up = 1.0 - (2.0 * (1.0 - u) + 2.0 * (u - 0.5) * x ** (eta + 1.0)) ** power
+    return jnp.clip(x + jnp.where(u <= 0.5, down, up), 0.0, 1.0)
+
+
+def other_cell(
+    cell: Int[Array, "n d"],
+    there: Int[Array, "n d"],
+    u: Float[Array, "n d"],
+    cells: Int[Array, "d"],
+    unordered: Bool[Array, "d"],
+) -> Int[Array, "n d"]:
+    """The cell of a mutated discrete value: any other category; of ordered ones where the mutation leads, or the next.
+
+    Args:
+      cell: the present ones.
+      there: where a polynomial mutation of the cells' middles leads.
+      u: uniform in [0, 1): which category, or which neighbour.
+      cells: number of cells, at most 1 where there is nothing to choose.
+      unordered: categories.
+
+    >>> one = jnp.array([[1, 1]], jnp.int32)
+    >>> half = jnp.full((1, 2), 0.5)
+    >>> other_cell(one, one, half, jnp.array([3, 4], jnp.int32), jnp.array([True, False])).tolist()
+    [[2, 2]]
+    """
+    most = jnp.maximum(cells - 1, 0)[None, :]
+    jump = jnp.minimum((u * most.astype(u.dtype)).astype(jnp.int32), jnp.maximum(most - 1, 0))
+    jump = jump + (jump >= cell).astype(jnp.int32)
+    step = jnp.where(there == cell, jnp.where(u < 0.5, -1, 1).astype(jnp.int32), there - cell)
+    moved = cell + step
+    moved = jnp.where(moved < 0, cell + 1, jnp.where(moved > most, cell - 1, moved))  # at an end the other way
+    return jnp.clip(jnp.where(unordered[None, :], jump, moved), 0, most)

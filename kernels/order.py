@@ -1,0 +1,81 @@
+"""Stable orders of rows by one key or several, by sorts of plain words, which a CPU does many times faster.
+
+XLA sorts numbers together with their places by calling a comparison for every pair: 30 ms for 20,000 rows and two
+keys. Words alone it sorts in 0.8 ms. So the words are sorted, a binary search finds where each of them went, and the
+place is packed beside the row's number into one word, whose sort is the stable order. Elsewhere than on a CPU the
+usual sort is the fast one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+# Up to so many rows the usual sort costs less than two of words and a search.
+_FEW = 64
+
+
+def lexsort(keys: Sequence[jax.Array]) -> jax.Array:
+    """``int32[n]``: `jax.numpy.lexsort`, the last key being the first one to look at; equal rows stay in their order.
+
+    Args:
+      keys: floats or signed integers, ``[n]`` each. NaN comes last, and -0 equals 0.
+
+    >>> import jax.numpy as jnp
+    >>> lexsort((jnp.array([0.5, 0.1, 0.3]), jnp.array([1, 1, 0]))).tolist()
+    [2, 1, 0]
+    """
+    keys = tuple(keys)
+    if keys[0].shape[0] <= _FEW:
+        return jnp.lexsort(keys).astype(jnp.int32)
+    return jax.lax.platform_dependent(*keys, cpu=_by_words, default=_by_comparisons)
+
+
+def inverse(order: jax.Array) -> jax.Array:
+    """``int32[n]``: where each row stands in an order."""
+    return jnp.zeros_like(order).at[order].set(jnp.arange(order.shape[0], dtype=order.dtype), unique_indices=True)
+
+
+def _by_comparisons(*keys: jax.Array) -> jax.Array:
+    return jnp.lexsort(keys).astype(jnp.int32)
+
+
+def _by_words(*keys: jax.Array) -> jax.Array:
+    order: jax.Array | None = None
+    for key in keys:
+        word = _word(key)
+        at = _stable(word if order is None else word[order])
+        order = at if order is None else order[at]
+    assert order is not None
+    return order
+
+
+def _word(key: jax.Array) -> jax.Array:
+    """Unsigned integers in the order of the keys."""
+    kind = jnp.uint64 if key.dtype.itemsize == 8 else jnp.uint32
+    top = np.asarray(1 << (8 * jnp.dtype(kind).itemsize - 1), kind)
+    if not jnp.issubdtype(key.dtype, jnp.floating):
+        return key.astype(jnp.int64 if kind == jnp.uint64 else jnp.int32).astype(kind) ^ top
+    key = key if key.dtype.itemsize >= 4 else key.astype(jnp.float32)
+    key = jnp.where(key == 0, jnp.zeros_like(key), key)
+    bits = jax.lax.bitcast_convert_type(key, kind)
+    return jnp.where(jnp.isnan(key), ~jnp.zeros_like(bits), jnp.where(bits >= top, ~bits, bits | top))
+
+
+def _stable(words: jax.Array) -> jax.Array:
+    n = words.shape[0]
+    place = jnp.searchsorted(jnp.sort(words), words).astype(jnp.int32)  # of the first of those that are equal
+    bits = max(n - 1, 1).bit_length()
+    kind, wide = (jnp.uint64, 64) if words.dtype == jnp.uint64 else (jnp.uint32, 32)
+    # beside a row's number a word has room for so many digits of the place, the last ones first
+    digits = min(wide - bits, bits)
+    row, last = jnp.arange(n, dtype=kind), np.asarray((1 << bits) - 1, kind)
+    order = jnp.arange(n, dtype=jnp.int32)
+    for shift in range(0, bits, digits):
+        digit = (place[order].astype(kind) >> np.asarray(shift, kind)) & np.asarray((1 << digits) - 1, kind)
+        packed = jnp.sort(digit << np.asarray(bits, kind) | row)
+        order = order[(packed & last).astype(jnp.int32)]
+    return order

@@ -1,0 +1,255 @@
+"""Non-dominated ranks and crowding distances, without a matrix of all pairs where there are many points.
+
+Notation:
+    n  points     m  objectives, all to be minimised     front 0: points that no other dominates; front k: those that
+    none dominates once the fronts before are gone
+
+A point dominates another if it is no worse in any objective and better in one (Deb et al. 2002, "A fast and elitist
+multiobjective genetic algorithm: NSGA-II"). Points with equal values do not dominate each other: they share a front.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from jhpo.kernels.loops import seldom
+from jhpo.kernels.order import inverse, lexsort
+from jhpo.kernels.shapes import Array, Bool, Float, Int
+
+# So many points are compared all with all.
+PAIRS = 256
+# Fronts of two objectives that are taken off one by one, each in one pass, before all others are found point by point.
+_PEELS = 16
+# Points that are compared at once with as many others.
+_BLOCK = 128
+
+
+def dominates(a: Float[Array, "p m"], b: Float[Array, "q m"]) -> Bool[Array, "p q"]:
+    """``bool[p, q]``: which rows of ``a`` dominate which rows of ``b``.
+
+    >>> dominates(jnp.array([[0.0, 1.0]]), jnp.array([[0.0, 2.0], [0.0, 1.0], [-1.0, 3.0]])).tolist()
+    [[True, False, False]]
+    """
+    never, once = jnp.ones((a.shape[0], b.shape[0]), bool), jnp.zeros((a.shape[0], b.shape[0]), bool)
+    for k in range(a.shape[1]):
+        mine, other = a[:, k][:, None], b[:, k][None, :]
+        never, once = never & (mine <= other), once | (mine < other)
+    return never & once
+
+
+def ranks(
+    values: Float[Array, "n m"], violation: Float[Array, "n"] | None = None, enough: int | None = None
+) -> Int[Array, "n"]:
+    """``int32[n]``: the front of every point; with violations by constraint dominance (Deb et al. 2002, sec. VI).
+
+    Two objectives take a sort and a pass over the points for each front, at most 16, and then one sequential pass for
+    all others: O(n log n). More objectives take comparisons of blocks of points with the fronts so far.
+
+    Args:
+      values: a point with a value that is not finite has failed.
+      violation: 0 where a point is feasible; others come behind all feasible ones, by their violation; failed: inf.
+      enough: stop with the front with which so many feasible points have theirs; None finds every front.
+
+    Returns:
+      0, 1, 2, ... for the fronts of feasible points, n for feasible ones of later fronts, n + 1 and more for the
+      infeasible, and 2 n + 1 for the failed ones.
+
+    >>> ranks(jnp.array([[0.0, 1.0], [1.0, 0.0], [1.0, 1.0], [2.0, jnp.nan]])).tolist()
+    [0, 0, 1, 9]
+    >>> ranks(jnp.array([[0.0], [1.0], [2.0]]), jnp.array([0.5, 0.0, 0.2])).tolist()
+    [5, 0, 4]
+    """
+    n = values.shape[0]
+    there = jnp.isfinite(values).all(axis=1)
+    if violation is not None:
+        there = there & jnp.isfinite(violation)
+    feasible = there if violation is None else there & (violation <= 0)
+    found = _fronts(values, feasible, n if enough is None else min(enough, n))
+    if violation is not None:
+        behind = n + 1 + _dense(jnp.where(there & ~feasible, violation, jnp.inf))
+        found = jnp.where(feasible, found, behind)
+    return jnp.where(there, found, 2 * n + 1).astype(jnp.int32)
+
+
+def _fronts(values: jax.Array, alive: jax.Array, enough: int) -> jax.Array:
+    """int32[n]: fronts of the points alive, n where it is not known or not wanted."""
+    n, m = values.shape
+    if m == 1:
+        return jnp.where(alive, _dense(jnp.where(alive, values[:, 0], jnp.inf)), n)
+    if n <= PAIRS:
+        return _by_pairs(values, alive, enough)
+    return _of_two(values, alive, enough) if m == 2 else _by_blocks(values, alive, enough)
+
+
+def _dense(value: jax.Array) -> jax.Array:
+    """int32[n]: 0 for the lowest value, 1 for the next one, equal values having one number."""
+    order = lexsort((value,))
+    ordered = value[order]
+    new = jnp.concatenate([jnp.zeros((1,), bool), ordered[1:] > ordered[:-1]])
+    return jnp.cumsum(new, dtype=jnp.int32)[inverse(order)]
+
+
+def _peel(
+    first: jax.Array, alive: jax.Array, enough: int, most: int, front_of: Callable[[jax.Array], jax.Array]
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Fronts taken off one by one, ``front_of(alive)`` being the next: ranks, who is left, and how many fronts."""
+
+    def goes_on(carry: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
+        rank, alive, k = carry
+        return (k < most) & jnp.any(alive) & (jnp.sum(rank < n, dtype=jnp.int32) < enough)
+
+    def one(carry: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
+        rank, alive, k = carry
+        front = front_of(alive)
+        return jnp.where(front, k, rank), alive & ~front, k + 1
+
+    n = first.shape[0]
+    return jax.lax.while_loop(goes_on, one, (jnp.full((n,), n, jnp.int32), alive, jnp.int32(0)))
+
+
+def _by_pairs(values: jax.Array, alive: jax.Array, enough: int) -> jax.Array:
+    better = dominates(values, values)
+    n = values.shape[0]
+    return _peel(values, alive, enough, n, lambda alive: alive & ~jnp.any(better & alive[:, None], axis=0))[0]
+
+
+def _of_two(values: jax.Array, alive: jax.Array, enough: int) -> jax.Array:
+    n = values.shape[0]
+    first, second = (jnp.where(alive, values[:, k], jnp.inf) for k in (0, 1))
+    order = lexsort((first,))
+    x, y, alive = first[order], second[order], alive[order]
+    row = jnp.arange(n, dtype=jnp.int32)
+    begins = jnp.concatenate([jnp.ones((1,), bool), x[1:] > x[:-1]])
+    group = jax.lax.cummax(jnp.where(begins, row, 0))  # first point with an equal first value
+
+    def front_of(alive: jax.Array) -> jax.Array:
+        height = jnp.where(alive, y, jnp.inf)
+        lowest = jax.lax.cummin(height)
+        before = jnp.where(group > 0, lowest[jnp.maximum(group - 1, 0)], jnp.inf)
+        beside = jax.ops.segment_min(height, group, n, indices_are_sorted=True)[group]
+        return alive & ~(before <= y) & ~(beside < y)
+
+    rank, alive, peeled = _peel(x, alive, enough, _PEELS, front_of)
+    late = jnp.any(alive) & (jnp.sum(rank < n, dtype=jnp.int32) < enough)
+    rank = seldom(_one_by_one, late, rank, x, y, alive, peeled)
+    return rank[inverse(order)]
+
+
+def _one_by_one(rank: jax.Array, x: jax.Array, y: jax.Array, alive: jax.Array, peeled: jax.Array) -> jax.Array:
+    """The fronts of what is left: a point belongs to the first one whose lowest second value so far lies above its own.
+
+    In the order of the first value, those lowest values ascend with the front's number, so a binary search finds it.
+    """
+    n = x.shape[0]
+    order = lexsort((y, x))
+    x, y, alive = x[order], y[order], alive[order]
+    steps = max(n, 1).bit_length()
+
+    # what a turn reads of the arrays that it changes it reads before, and by a loop, or XLA would copy them every time
+    def one(
+        i: jax.Array, carry: tuple[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array]
+    ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array]:
+        lowest, place, last_x, last_y, last = carry
+        height = y[i]
+
+        def reach(j: jax.Array, k: jax.Array) -> jax.Array:
+            further = k + (1 << (steps - 1 - j))
+            there = (further <= n) & (lowest[jnp.minimum(further - 1, n)] <= height)
+            return jnp.where(there, further, k)
+
+        k = jax.lax.fori_loop(0, steps, reach, jnp.int32(0))
+        k = jnp.where((x[i] == last_x) & (height == last_y), last, k)
+        at = jnp.where(alive[i], k, n)  # the last place is of no use
+        return lowest.at[at].set(height), place.at[i].set(k), x[i], height, k
+
+    nothing = jnp.full((), jnp.nan, y.dtype)
+    begin = (jnp.full((n + 1,), jnp.inf, y.dtype), jnp.zeros((n,), jnp.int32), nothing, nothing, jnp.int32(0))
+    place = jax.lax.fori_loop(0, n, one, begin)[1]
+    return rank.at[order].set(jnp.where(alive, peeled + place, rank[order]))
+
+
+def _by_blocks(values: jax.Array, alive: jax.Array, enough: int) -> jax.Array:
+    """Fronts of any number of objectives: a point can be dominated by earlier ones of the lexicographic order alone."""
+    n, m = values.shape
+    values = jnp.where(alive[:, None], values, jnp.inf)
+    order = lexsort([values[:, k] for k in range(m)][::-1])
+    rows = -(-n // _BLOCK)
+    pad = rows * _BLOCK - n
+    points = jnp.pad(values[order], [(0, pad), (0, 0)], constant_values=jnp.inf)
+
+    def front_of(alive: jax.Array) -> jax.Array:
+        def block(
+            b: jax.Array, carry: tuple[jax.Array, jax.Array, jax.Array]
+        ) -> tuple[jax.Array, jax.Array, jax.Array]:
+            front, members, count = carry
+            mine = jax.lax.dynamic_slice_in_dim(points, b * _BLOCK, _BLOCK)
+            there = jax.lax.dynamic_slice_in_dim(padded, b * _BLOCK, _BLOCK)
+
+            def compare(j: jax.Array, beaten: jax.Array) -> jax.Array:
+                others = jax.lax.dynamic_slice_in_dim(members, j * _BLOCK, _BLOCK)
+                return beaten | jnp.any(dominates(others, mine), axis=0)
+
+            trips = jnp.where(jnp.any(there), (count + _BLOCK - 1) // _BLOCK, 0)
+            beaten = jnp.any(dominates(mine, mine) & there[:, None], axis=0)
+            new = there & ~jax.lax.fori_loop(0, trips, compare, beaten)
+            at = jnp.where(new, count + jnp.cumsum(new, dtype=jnp.int32) - 1, rows * _BLOCK)
+            members = members.at[at].set(mine, mode="drop")
+            front = jax.lax.dynamic_update_slice_in_dim(front, new, b * _BLOCK, 0)
+            return front, members, count + jnp.sum(new, dtype=jnp.int32)
+
+        padded = jnp.pad(alive, (0, pad))
+        begin = (jnp.zeros_like(padded), jnp.full_like(points, jnp.inf), jnp.int32(0))
+        return jax.lax.fori_loop(0, rows, block, begin)[0][:n]
+
+    return _peel(values, alive[order], enough, n, front_of)[0][inverse(order)]
+
+
+def crowding(values: Float[Array, "n m"], rank: Int[Array, "n"]) -> Float[Array, "n"]:
+    """``float[n]``: how far the neighbours of a point in its front lie apart, summed over the objectives.
+
+    Deb et al. 2002, sec. III-B: in units of the front's extent, infinite for the first and the last of an objective. An
+    objective without extent counts for nothing.
+
+    Args:
+      values: finite where the rank is that of a front.
+      rank: as `ranks` gives them.
+
+    >>> crowding(jnp.array([[0.0, 1.0], [0.2, 0.5], [1.0, 0.0]]), jnp.zeros(3, jnp.int32)).tolist()
+    [inf, 2.0, inf]
+    """
+    n, m = values.shape
+    values = jnp.where(jnp.isfinite(values), values, 0.0)
+    total = jnp.zeros((n,), values.dtype)
+    row = jnp.arange(n, dtype=jnp.int32)
+    for k in range(m if m != 2 else 1):
+        order = lexsort((values[:, k], rank))
+        group = rank[order]
+        first = jnp.concatenate([jnp.ones((1,), bool), group[1:] != group[:-1]])
+        last = jnp.concatenate([first[1:], jnp.ones((1,), bool)])
+        low = jax.lax.cummax(jnp.where(first, row, 0))
+        high = jax.lax.cummin(jnp.where(last, row, n - 1), reverse=True)
+        gap = jnp.zeros((n,), values.dtype)
+        # along a front of two objectives the second one falls as the first one rises: one order serves both
+        for column in (values[order, k], values[order, 1]) if m == 2 else (values[order, k],):
+            extent = jnp.abs(column[high] - column[low])
+            between = jnp.abs(jnp.roll(column, -1) - jnp.roll(column, 1))
+            gap = gap + jnp.where(extent > 0, between / jnp.where(extent > 0, extent, 1.0), 0.0)
+        gap = jnp.where(first | last, jnp.inf, gap)
+        total = total + gap[inverse(order)]
+    return total
+
+
+def best(
+    values: Float[Array, "n m"], violation: Float[Array, "n"] | None, count: int
+) -> tuple[Int[Array, "k"], Int[Array, "k"]]:
+    """The ``count`` best points, best first: by front, those in sparse places first. ``int32[count]``, and their ranks.
+
+    >>> best(jnp.array([[2.0, 2.0], [0.0, 1.0], [0.4, 0.9], [1.0, 0.0]]), None, 3)[0].tolist()
+    [1, 3, 2]
+    """
+    rank = ranks(values, violation, enough=count)
+    chosen = lexsort((-crowding(values, rank), rank))[:count]
+    return chosen, rank[chosen]

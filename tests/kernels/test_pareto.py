@@ -1,0 +1,164 @@
+"""Fronts, crowding, orders: against comparisons of all pairs in NumPy."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jhpo.kernels import genetic, order, pareto
+
+
+def fronts(values: np.ndarray) -> np.ndarray:
+    """Ranks by taking off what nothing dominates, -1 where a value is not finite."""
+    better = (values[:, None] <= values[None]).all(-1) & (values[:, None] < values[None]).any(-1)
+    rank, alive, k = np.full(len(values), -1), np.isfinite(values).all(1), 0
+    while alive.any():
+        front = alive & ~(better & alive[:, None]).any(0)
+        rank[front], alive, k = k, alive & ~front, k + 1
+    return rank
+
+
+def sample(kind: str, n: int, m: int, seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    values = rng.random((n, m))
+    if kind == "ties":
+        values = np.round(4 * values)
+    if kind == "one":  # objectives that are one: every point is a front
+        values = np.repeat(values[:, :1], m, axis=1)
+    values[rng.random(n) < 0.1, 0] = np.nan
+    values[rng.random(n) < 0.05, m - 1] = np.inf
+    return values
+
+
+# 40 points are compared in pairs; 300 by passes, then one by one (two objectives) or in blocks (three)
+@pytest.mark.parametrize(("n", "m"), [(40, 1), (40, 3), (300, 2), (300, 3)])
+def test_ranks_are_those_of_all_pairs(n: int, m: int) -> None:
+    program = jax.jit(pareto.ranks)
+    for kind in ("even", "ties", "one"):
+        values = sample(kind, n, m).astype(np.float32)
+        expected = fronts(values)
+        assert np.array_equal(np.asarray(program(values)), np.where(expected < 0, 2 * n + 1, expected)), kind
+
+
+def test_ranks_in_float64_and_side_by_side(x64: None) -> None:
+    values = np.stack([sample("even", 300, 2, seed) for seed in range(2)])
+    values[0, :2] = [[0.5, 0.5], [0.5, 0.5 + 1e-12]]  # equal in float32
+    found = np.asarray(jax.jit(jax.vmap(pareto.ranks))(values))
+    for one, rank in zip(values, found):
+        expected = fronts(one)
+        assert np.array_equal(rank, np.where(expected < 0, 601, expected))
+    assert found[0, 0] < found[0, 1]
+
+
+def test_a_search_for_enough_points_stops_with_their_front() -> None:
+    for m in (2, 3):
+        some = sample("even", 300, m).astype(np.float32)
+        whole = fronts(some)
+        found = np.asarray(jax.jit(pareto.ranks, static_argnames="enough")(some, enough=20))
+        last = np.sort(whole[whole >= 0])[19]
+        assert np.array_equal(found[(whole >= 0) & (whole <= last)], whole[(whole >= 0) & (whole <= last)]), m
+        assert (found[whole > last] == 300).all() or (found[whole > last] >= last).all()
+        assert (found[whole < 0] == 601).all()
+
+
+def test_infeasible_points_come_after_feasible_ones_by_their_violation() -> None:
+    values = np.asarray([[0.0, 0.0], [1.0, 2.0], [2.0, 1.0], [3.0, 3.0], [-1.0, -1.0]], np.float32)
+    violation = np.asarray([0.5, 0.0, 0.0, 0.0, 0.1], np.float32)
+    program = jax.jit(pareto.ranks)
+    assert np.asarray(program(values, violation)).tolist() == [7, 0, 0, 1, 6]
+    lost = np.asarray([0.5, 0.0, np.inf, np.nan, 0.5], np.float32)
+    assert np.asarray(program(values, lost)).tolist() == [6, 0, 11, 11, 6]
+
+
+def test_crowding_is_the_distance_of_neighbours_in_units_of_the_front() -> None:
+    rng = np.random.default_rng(3)
+    for m in (2, 3):
+        values = rng.random((60, m))
+        rank = fronts(values)
+        expected = np.zeros(60)
+        for k in range(rank.max() + 1):
+            rows = np.flatnonzero(rank == k)
+            for j in range(m):
+                line = rows[np.argsort(values[rows, j])]
+                gap = values[line[2:], j] - values[line[:-2], j]
+                expected[line[1:-1]] += gap / max(values[line[-1], j] - values[line[0], j], 1e-30)
+                expected[line[[0, -1]]] = np.inf
+        found = np.asarray(jax.jit(pareto.crowding)(values.astype(np.float32), rank.astype(np.int32)))
+        np.testing.assert_allclose(found, expected, rtol=2e-5)
+
+
+def test_crowding_of_equal_points_and_failed_ones_is_a_number() -> None:
+    values = jnp.asarray([[1.0, 1.0], [1.0, 1.0], [1.0, 1.0], [jnp.nan, jnp.inf]])
+    rank = jax.jit(pareto.ranks)(values)
+    assert rank.tolist() == [0, 0, 0, 9]
+    assert not np.isnan(np.asarray(jax.jit(pareto.crowding)(values, rank))).any()
+
+
+def test_the_best_are_whole_fronts_and_the_sparse_points_of_the_last() -> None:
+    x = np.linspace(0, 1, 11)
+    line = np.stack([x, 1 - x], 1).astype(np.float32)  # one front, and another one behind it
+    values = np.concatenate([line + 1, line])
+    chosen, rank = jax.jit(lambda v: pareto.best(v, None, 12))(values)
+    assert sorted(np.asarray(chosen)[:11]) == list(range(11, 22))
+    assert np.asarray(chosen)[11] in (0, 10) and np.asarray(rank).tolist() == [0] * 11 + [1]
+
+
+@pytest.mark.parametrize("n", [50, 3000, 70_000])
+def test_orders_are_stable_and_those_of_numpy(n: int) -> None:
+    rng = np.random.default_rng(0)
+    first, second = rng.integers(-3, 3, n).astype(np.int32), np.round(rng.normal(size=n), 1).astype(np.float32)
+    second[:3] = [-0.0, 0.0, np.inf]
+    found = np.asarray(jax.jit(lambda a, b: order.lexsort((b, a)))(first, second))
+    assert np.array_equal(found, np.lexsort((second, first)))
+    assert np.array_equal(np.asarray(order.inverse(jnp.asarray(found)))[found], np.arange(n))
+
+
+def test_orders_put_nan_last_and_tell_doubles_apart(x64: None) -> None:
+    values = np.linspace(1.0, 1.0 + 1e-12, 100)[::-1].copy()
+    values[7] = np.nan
+    found = np.asarray(order.lexsort((jnp.asarray(values),)))
+    assert found[-1] == 7 and np.array_equal(found[:-1], np.argsort(values, kind="stable")[:-1])
+
+
+# -- variation ------------------------------------------------------------------------------------------------------
+
+
+def test_children_lie_about_the_mean_of_their_parents_and_inside() -> None:
+    u = jax.random.uniform(jax.random.key(0), (4000, 2))
+    a, b = jnp.full_like(u, 0.45), jnp.full_like(u, 0.55)
+    low, high = map(np.asarray, genetic.simulated_binary(a, b, u, 15.0))
+    np.testing.assert_allclose(low + high, 1.0, atol=1e-5)  # the bounds are far
+    spread = (high - low) / 0.1
+    # half of the children lie between their parents; the density of the spread is (eta + 1) / 2 b^eta there
+    assert abs((spread <= 1).mean() - 0.5) < 0.03
+    assert abs((spread <= 0.9).mean() - 0.5 * 0.9**16) < 0.03
+    near = genetic.simulated_binary(jnp.zeros_like(u), jnp.full_like(u, 0.3), u, 2.0)
+    assert float(min(x.min() for x in near)) >= 0 and float(max(x.max() for x in near)) <= 1
+    same = genetic.simulated_binary(a, a, u, 15.0)
+    assert np.array_equal(np.asarray(same[0]), np.asarray(a)) and np.array_equal(np.asarray(same[1]), np.asarray(a))
+
+
+def test_mutations_stay_inside_and_near() -> None:
+    u = jax.random.uniform(jax.random.key(1), (4000, 3))
+    x = jnp.broadcast_to(jnp.asarray([0.0, 0.5, 1.0]), u.shape)
+    moved = np.asarray(genetic.polynomial(x, u, 20.0))
+    assert moved.min() >= 0 and moved.max() <= 1
+    middle = moved[:, 1] - 0.5
+    # P(|step| > s) = (1 - s)^(eta + 1) of a mutation far from the bounds, which at eta = 20 these are
+    assert abs((np.abs(middle) > 0.05).mean() - 0.95**21) < 0.03 and abs(middle.mean()) < 0.01
+
+
+def test_a_mutated_cell_is_another_one() -> None:
+    rng = np.random.default_rng(0)
+    cells = np.asarray([2, 5, 5, 1, 0], np.int32)
+    cell = (rng.random((2000, 5)) * np.maximum(cells, 1)).astype(np.int32)
+    near = np.clip(cell + rng.integers(-1, 2, cell.shape), 0, np.maximum(cells - 1, 0)).astype(np.int32)
+    unordered = np.asarray([True, True, False, True, False])
+    found = np.asarray(genetic.other_cell(cell, near, rng.random(cell.shape).astype(np.float32), cells, unordered))
+    assert (found[:, :3] != cell[:, :3]).all() and (found[:, 3:] == 0).all()
+    assert (found >= 0).all() and (found < np.maximum(cells, 1)).all()
+    assert (np.abs(found - cell)[:, 2] == 1).all()
+    other = np.bincount(found[cell[:, 1] == 2, 1], minlength=5)
+    assert other[2] == 0 and (other[[0, 1, 3, 4]] > 50).all()
