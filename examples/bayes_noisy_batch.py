@@ -1,4 +1,4 @@
-"""A noisy objective and batches of 16: each point is measured four times, and the model sees mean and variance."""
+"""A noisy objective and batches of 16: each point is evaluated four times, and the model gets mean and variance."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ SPACE = jhpo.Space(
 
 
 def true_loss(hp: dict) -> jax.Array:
-    """What the training loss would be without noise; lowest, 0.1, at lr = 0.03, momentum = 0.8, cosine, warmup = 5."""
+    """The loss without noise; its minimum is 0.1 at lr = 0.03, momentum = 0.8, cosine, warmup = 5."""
     distance = jnp.log10(hp["lr"] / 0.03) ** 2 + 4.0 * (hp["momentum"] - 0.8) ** 2
     return 0.1 + distance + 0.2 * (hp["schedule"] != 1) + 0.002 * (hp["warmup"] - 5.0) ** 2
 
 
 def loss(hp: dict, key: jax.Array) -> jax.Array:
-    """One noisy measurement: the key is the random seed of the training."""
+    """One noisy evaluation; the key is the random seed of the training."""
     return true_loss(hp) + 0.2 * jax.random.normal(key)
 
 
@@ -36,7 +36,7 @@ def main() -> None:
     result = jhpo.minimize(loss, SPACE, strategy, budget=budget, replicates=4, seed=0)
     print(f"{budget} points, four measurements each: {result.seconds:.1f} s, {result.compile_seconds:.1f} s compiling")
     print("best measured:", result.best, f"mean of four {result.value:.3f}")
-    # the lowest of many noisy means flatters itself: here the truth is known
+    # the lowest of many noisy means is too optimistic: compare it with the loss without noise
     unit = result.history.units[result.history.value.argmin()]
     print(f"without noise: {float(true_loss(SPACE.from_unit(unit))):.3f} (the least possible is 0.1)")
 

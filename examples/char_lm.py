@@ -62,7 +62,7 @@ codes = np.array([ALPHABET.index(c) for c in text if c in ALPHABET], np.int32)
 
 
 def windows(part: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """``count`` windows of text, and the same moved on by one character: the targets."""
+    """``count`` windows of text, and the targets: the same windows shifted by one character."""
     starts = np.linspace(0, len(part) - WINDOW - 1, count).astype(int)[:, None] + np.arange(WINDOW)
     return part[starts], part[starts + 1]
 

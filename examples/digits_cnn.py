@@ -1,4 +1,4 @@
-"""A Flax convolutional network on handwritten digits: dropout, batch normalisation, and a choice of its shape.
+"""A Flax convolutional network on handwritten digits, with dropout, batch normalisation and a tuned architecture.
 
     jhpo tune examples/digits_cnn.py --budget 128 --storage cnn.db
     python examples/digits_cnn.py
@@ -25,7 +25,7 @@ STEPS = 10 if FAST else 150
 
 
 class CNN(nn.Module):
-    """Two convolutions and a linear layer; the rate of the dropout may be traced."""
+    """Two convolutions and a linear layer; the dropout rate may be traced."""
 
     channels: int
     dropout: jax.Array | float
@@ -38,7 +38,7 @@ class CNN(nn.Module):
             x = nn.relu(nn.BatchNorm(use_running_average=not train, momentum=0.9)(x))
         x = x.reshape(len(x), -1)
         keep = 1.0 - self.dropout
-        if train:  # nn.Dropout takes a Python number for its rate, and this one differs from member to member
+        if train:  # nn.Dropout needs a Python number as rate, but this one is traced
             x = jnp.where(jax.random.bernoulli(self.make_rng("dropout"), keep, x.shape), x / keep, 0.0)
         return nn.Dense(10)(x)
 
@@ -49,7 +49,7 @@ def network(hp: dict) -> CNN:
 
 
 def optimiser(hp: dict) -> optax.GradientTransformation:
-    """SGD with Nesterov momentum; the learning rate follows a cosine after a warm-up."""
+    """SGD with Nesterov momentum and a cosine learning rate schedule with warm-up."""
     shape = optax.warmup_cosine_decay_schedule(0.0, 1.0, STEPS // 10, STEPS)
     rule = optax.sgd(lambda t: hp["learning_rate"] * shape(t), hp["momentum"], nesterov=True)
     return optax.chain(optax.add_decayed_weights(hp["weight_decay"]), rule)

@@ -23,7 +23,7 @@ FAST = os.environ.get("JHPO_EXAMPLE_FAST") == "1"
 
 
 def load_digits() -> tuple[np.ndarray, np.ndarray]:
-    """scikit-learn's digits from its own file, since importing scikit-learn takes longer than a generation."""
+    """scikit-learn's digits, read from its file because importing scikit-learn takes longer than a generation."""
     spec = importlib.util.find_spec("sklearn")
     if spec is None or spec.origin is None:
         raise SystemExit("this example needs scikit-learn: pip install 'jhpo[examples]'")
@@ -50,7 +50,7 @@ def apply(params: dict[str, jax.Array], x: jax.Array) -> jax.Array:
 
 
 def optimiser(hp: dict[str, jax.Array]) -> optax.GradientTransformation:
-    """AdamW; every hyperparameter may differ from network to network."""
+    """AdamW; every hyperparameter may differ between networks."""
     return optax.adamw(hp["learning_rate"], b1=hp["momentum"], weight_decay=hp["weight_decay"])
 
 
@@ -66,7 +66,7 @@ def error(logits: jax.Array, labels: jax.Array) -> jax.Array:
 
 
 def log_loss(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """The validation loss: without smoothing, or more smoothing would look like a better network."""
+    """The validation loss, without label smoothing, which would change the loss of the same network."""
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
 
 
@@ -94,7 +94,7 @@ tuning = jhpo.Tuning(trainable, space, jhpo.PSO(32 if FAST else 256), budget=64 
 
 
 def main() -> None:
-    """Tune, then let the best networks vote on images that neither training nor tuning has seen."""
+    """Tune, then let the best networks vote on held-out images."""
     result = tuning.run(seed=0)
     print(f"best validation loss {result.value:.4f} with {result.best}")
     best = result.top(5)

@@ -42,7 +42,7 @@ tuning = jhpo.Tuning(objective, space, jhpo.PSO(8), budget=8 if FAST else 96, di
 
 
 def main() -> None:
-    """Tune, beginning with a point that is known to be good, and look at the trials."""
+    """Tune, starting with a point that is known to be good, and print the trials."""
     study = jhpo.Study(space, tuning.strategy, seed=0, direction=tuning.direction)
     study.enqueue({"kernel": "rbf", "C": 1.0, "gamma": 0.02})
     summary = study.optimize(objective, tuning.budget)

@@ -44,7 +44,7 @@ Data = tuple[np.ndarray, np.ndarray]
 
 
 def task(train: Data, valid: Data) -> Supervised:
-    """Full-batch training in which example i counts ``sigmoid(hp["logits"][i])``."""
+    """Full-batch training in which example i has weight ``sigmoid(hp["logits"][i])``."""
     return jhpo.supervised(
         model,
         optimiser,
@@ -69,7 +69,7 @@ def accuracy(train: Data, test: Data, logits: jax.Array) -> float:
 
 
 def run(seed: int) -> dict[str, float]:
-    """One draw of the split and of the wrong labels."""
+    """One random split with random labels, cleaned and evaluated."""
     rng = np.random.default_rng(seed)
     images, labels = load_digits(return_X_y=True)
     order = rng.permutation(len(labels))

@@ -1,4 +1,4 @@
-"""A learning-rate schedule learned by hypergradients, beside the best constant rate and the best cosine decay.
+"""A learning-rate schedule learned by hypergradients, compared with the best constant rate and cosine decay.
 
     python examples/hypergrad_schedule.py [schedule.html]
 
@@ -40,12 +40,12 @@ def apply(p: dict[str, jax.Array], x: jax.Array) -> jax.Array:
 
 
 def rate(hp: dict[str, jax.Array]) -> optax.Schedule:
-    """Cubic through the knots, of the logarithm: always positive."""
+    """A cubic spline of the logarithm through the knots, so that the rate is positive."""
     return jhpo.knots(jnp.exp(hp["log_rate"]), STEPS, "cubic", log=True)
 
 
 def trainable(valid: tuple[np.ndarray, np.ndarray], train: tuple[np.ndarray, np.ndarray]) -> Supervised:
-    """The network under a scheduled rate."""
+    """The network trained with a learning rate schedule."""
     return jhpo.supervised(
         (init, apply),
         lambda hp: optax.sgd(rate(hp), momentum=0.9),
@@ -57,7 +57,7 @@ def trainable(valid: tuple[np.ndarray, np.ndarray], train: tuple[np.ndarray, np.
 
 
 def learn(task: Supervised) -> dict[str, jax.Array]:
-    """Adam on the knots, each step with another seed; the mean of the second half of the way."""
+    """Adam on the knots, with a new seed in each step; returns the mean over the second half of the steps."""
     hp, outer = {"log_rate": jnp.full((KNOTS,), jnp.log(0.05))}, optax.adam(0.1)
     memory, way = outer.init(hp), []
     for i in range(OUTER):
@@ -82,7 +82,7 @@ def main() -> None:
     train, valid, test = (x[:900], y[:900]), (x[900:1350], y[900:1350]), (x[1350:], y[1350:])
 
     def score(data: tuple[np.ndarray, np.ndarray], first: int) -> jax.stages.Wrapped:
-        """Mean loss on ``data`` of trainings with these knots, over seeds that the learning did not use."""
+        """Mean loss on ``data`` of trainings with these knots, over seeds that were not used to learn them."""
         task = trainable(data, train)
         keys = jax.vmap(jax.random.key)(jnp.arange(first, first + SEEDS, dtype=jnp.uint32))
         loss = lambda row: jax.lax.map(lambda k: train_and_evaluate(task, {"log_rate": row}, k).value, keys).mean()  # noqa: E731

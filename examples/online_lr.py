@@ -1,4 +1,4 @@
-"""Learning rate and momentum adapted while the network trains, from starts that are far too small and far too large.
+"""Online tuning of learning rate and momentum, from initial values that are far too small or far too large.
 
     python examples/online_lr.py
 
@@ -53,14 +53,14 @@ trainable = jhpo.supervised(
 
 
 def batch_loss(hp: dict[str, jax.Array], state: SupervisedState, t: jax.Array) -> jax.Array:
-    """Loss on 128 validation images, others at every time."""
+    """Loss on 128 validation images, different ones in each window."""
     rows = jax.random.randint(jax.random.fold_in(jax.random.key(1), t), (128,), 0, 597)
     logits = apply(state.params, trainable.valid[0][rows])
     return optax.softmax_cross_entropy_with_integer_labels(logits, trainable.valid[1][rows]).mean()
 
 
 def main() -> None:
-    """Adapted beside fixed, from three starts."""
+    """Compare tuned with fixed hyperparameters, from three initial values."""
     key = jax.random.key(0)
     fixed = jax.jit(lambda hp: train_and_evaluate(trainable, hp, key).value)
     for lr in (0.001, 0.03, 0.9):

@@ -1,4 +1,4 @@
-"""A swarm at work, as an animation in a web page: where its particles are, generation by generation.
+"""An animation of a particle swarm as a web page, one frame per generation.
 
     python examples/swarm_plot.py swarm.html            # the default variant
     python examples/swarm_plot.py swarm.html clpso      # another one
@@ -23,13 +23,13 @@ space = jhpo.Space({"x": jhpo.Float(-5.0, 5.0), "y": jhpo.Float(-5.0, 5.0)})
 
 
 def objective(hp: dict) -> jax.Array:
-    """A tilted bowl with a hundred dents; the lowest point, 0, is at (2, -1)."""
+    """A tilted bowl with a hundred local minima; the global minimum is 0 at (2, -1)."""
     x, y = hp["x"] - 2.0, hp["y"] + 1.0
     return 0.5 * (x + 0.4 * y) ** 2 + y**2 + 4.0 - 2.0 * jnp.cos(2 * jnp.pi * x) - 2.0 * jnp.cos(2 * jnp.pi * y)
 
 
 def animation(places: np.ndarray, values: np.ndarray, title: str):
-    """A figure with a frame for each generation: ``places`` [g, n, 2] over the landscape, ``values`` [g, n]."""
+    """A figure with one frame per generation: ``places`` [g, n, 2] over the landscape, ``values`` [g, n]."""
     import plotly.graph_objects as go
 
     line = np.linspace(-5.0, 5.0, 120)

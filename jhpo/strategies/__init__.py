@@ -1,4 +1,4 @@
-"""The registry of search strategies: one line adds one."""
+"""The registry of search strategies."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from jhpo.errors import UnknownStrategy
 
-if TYPE_CHECKING:  # the names alone, as the command line prints them, need no JAX
+if TYPE_CHECKING:  # listing the names does not import JAX
     from collections.abc import Mapping
 
     from jhpo.strategies.base import Strategy
 
-# name on the command line: (module, class, what it is in one line)
+# name: (module, class, description in one line)
 REGISTRY: dict[str, tuple[str, str, str]] = {
     "random": ("jhpo.strategies.random", "RandomSearch", "independent random points"),
     "sobol": ("jhpo.strategies.sobol", "SobolSearch", "scrambled Sobol sequence"),
@@ -33,11 +33,11 @@ REGISTRY: dict[str, tuple[str, str, str]] = {
 
 
 def strategy_from_text(text: str) -> Strategy:
-    """An instance from a name, with options in brackets as in Python if there are any.
+    """An instance from text: a name, optionally with keyword options as in a Python call.
 
     Raises:
       UnknownStrategy: no such name.
-      InvalidArgument: the text is none of that, an option the strategy does not have, or a value it does not take.
+      InvalidArgument: the text is not of this form, an unknown option, or an invalid value.
 
     >>> strategy_from_text("random(population=8)").population
     8
@@ -63,7 +63,7 @@ def strategy_class(name: str) -> type[Strategy]:
     """The class registered under a name.
 
     Raises:
-      UnknownStrategy: no such name; the message lists those there are.
+      UnknownStrategy: no such name; the message lists the names.
 
     >>> strategy_class("random").__name__
     'RandomSearch'
@@ -92,11 +92,11 @@ def for_objectives(strategy: Strategy, count: int) -> Strategy:
 
 
 def make_strategy(name: str, options: Mapping[str, Any] | None = None) -> Strategy:
-    """An instance by name and options.
+    """An instance by registered name and options.
 
     Raises:
       UnknownStrategy: no such name.
-      InvalidArgument: an option the strategy does not have, or a value it does not take.
+      InvalidArgument: an unknown option, or an invalid value.
 
     >>> make_strategy("random", {"population": 8}).population
     8

@@ -1,4 +1,4 @@
-"""What a search strategy is: a frozen dataclass of coefficients with pure ``init``, ``ask`` and ``tell``."""
+"""The strategy protocol: a frozen dataclass of coefficients with pure ``init``, ``ask`` and ``tell``."""
 
 from __future__ import annotations
 
@@ -17,55 +17,55 @@ if TYPE_CHECKING:
 T = TypeVar("T", bound=type)
 
 
-Floats = Any  # a jax.Array inside a program, a NumPy array on the host
+Floats = Any  # a jax.Array in traced code, a NumPy array on the host
 Ids = Any  # uint32[n], likewise
-State = Any  # a pytree of arrays, of the strategy's own making
+State = Any  # a pytree of arrays, defined by the strategy
 
 
 class Evaluation(NamedTuple):
-    """What was measured at n points. NaN or +-inf in ``value`` means that the member failed.
+    """Results at n points. NaN or +-inf in ``value`` means that the member failed.
 
-    With m > 1 objectives ``values`` has all of them; ``value`` is the first one, NaN where any of them is no number.
+    With m > 1 objectives ``values`` has all of them; ``value`` is the first one, NaN if any of them is not finite.
     """
 
     value: Floats  # float[n], to be minimised
     grad: Floats | None = None  # float[n, d], with respect to the unit coordinates
-    cost: Floats | None = None  # float[n], whatever the user pays for an evaluation
+    cost: Floats | None = None  # float[n], cost of the evaluation in units of the user
     constraint: Floats | None = None  # float[n, c], feasible where >= 0
     variance: Floats | None = None  # float[n], of ``value``, from replicates; float[n, m] of ``values``
-    mask: Floats | None = None  # bool[n], False where the row is padding
-    values: Floats | None = None  # float[n, m], each to be minimised, where there are several objectives
+    mask: Floats | None = None  # bool[n], False in padding rows
+    values: Floats | None = None  # float[n, m], each to be minimised, with several objectives
 
 
 class Request(NamedTuple):
-    """What the next generation's evaluation should deliver; Python values, fixed between phases."""
+    """What a strategy needs from the evaluation of the next generation; static, constant within a phase."""
 
-    grad: bool = False  # also the gradient with respect to the unit coordinates
-    horizon: float = 1.0  # share of the training steps to run, in (0, 1]
+    grad: bool = False  # gradients with respect to the unit coordinates
+    horizon: float = 1.0  # fraction of the training steps to run, in (0, 1]
 
 
 class Bound(NamedTuple):
-    """A strategy on a space, as the host drives it."""
+    """A strategy bound to a space, for the programs of the host."""
 
     strategy: Any  # a Strategy
-    space: Any  # what its `init` is given: the Space, or None where the strategy knows it already
-    columns: int  # of the rows that it takes and gives: the space's, then padding
+    space: Any  # the argument of its `init`: the Space, or None if the strategy knows it already
+    columns: int  # of its unit rows: the space's coordinates, then padding
 
 
 def static_field(default: Any = dataclasses.MISSING) -> Any:
-    """A dataclass field that shapes the program (a size, a variant) rather than a coefficient in it."""
+    """A static field of a strategy (a size, a variant), as opposed to a coefficient."""
     return dataclasses.field(default=default, metadata={"static": True})
 
 
-# Methods that compute: infinity means "nothing seen yet" in a state, whatever JAX's debugging switches say.
+# Methods to which JAX's debugging flags do not apply, as infinity in a state means "no value yet".
 _PROGRAMS = frozenset(("init", "ask", "tell", "absorb", "expect", "advance", "grow"))
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(static_field,))
 def strategy(cls: T) -> T:
-    """Make a class a frozen dataclass and a pytree: plain fields are leaves, `static_field`s are structure.
+    """Class decorator for strategies: a frozen dataclass and pytree whose `static_field`s are static, others leaves.
 
-    Two equal instances share one compiled program, and coefficients can be traced, vmapped and differentiated.
+    Equal instances share one compiled program, and coefficients can be traced, vmapped and differentiated.
     """
     made: Any = dataclasses.dataclass(frozen=True)(cls)
     for name in _PROGRAMS & vars(made).keys():
@@ -79,24 +79,22 @@ def strategy(cls: T) -> T:
 
 
 class Strategy:
-    """Base of the strategies: the four parts each one has, and the defaults of all the others.
+    """Base class of strategies; `population`, `init`, `ask` and `tell` are required, the rest has defaults.
 
-    A strategy minimises. Every method but those marked as host questions is traceable, so a strategy runs inside
-    ``jit``, ``scan`` and ``vmap``. Their arguments mean the same everywhere:
+    A strategy minimises. All methods are traceable, except those marked "on the host", so a strategy runs inside
+    ``jit``, ``scan`` and ``vmap``. Their arguments:
 
-    - ``space``: the `jhpo.Space` that is searched; d is ``space.dim``.
-    - ``state``: a pytree of arrays of fixed shapes and dtypes, of the strategy's own making.
-    - ``key``: ``key[]``, a fresh one in every call.
-    - ``units``: ``float[n, d]``, points of the unit cube; the space turns them into hyperparameters.
-    - ``result``: what was measured there, row for row.
-
-    Required are `population`, `init`, `ask` and `tell`.
+    - ``space``: the `jhpo.Space` to search; d is ``space.dim``.
+    - ``state``: a pytree of arrays with fixed shapes and dtypes, defined by the strategy.
+    - ``key``: ``key[]``, a new one in every call.
+    - ``units``: ``float[n, d]``, points of the unit cube; the space converts them to hyperparameters.
+    - ``result``: the results at ``units``, row by row.
     """
 
     needs_grad: ClassVar[bool] = False
-    # steady: may be asked while earlier points are pending, and told any rows of a padded batch
+    # steady: can be asked while earlier points are pending, and told any rows of a padded batch
     steady: ClassVar[bool] = False
-    # host_float64: the host drives it in float64, through a local context, whatever the global setting
+    # host_float64: runs in float64 on the host, through a local context, whatever the global setting
     host_float64: ClassVar[bool] = False
     # several: can take several objectives, `Evaluation.values` (see `for_objectives`)
     several: ClassVar[bool] = False
@@ -113,61 +111,61 @@ class Strategy:
         raise TypeError(f"{type(self).__name__} must define 'init'")
 
     def ask(self, state: State, key: jax.Array) -> tuple[jax.Array, State]:
-        """The next generation.
+        """The points of the next generation.
 
         Args:
-          state: as `init` or `tell` returned it; a steady strategy is asked several times in between.
+          state: from `init` or `tell`; a steady strategy may be asked several times in between.
           key: of this generation.
 
         Returns:
-          ``float[population, d]`` points, and the state that remembers them.
+          ``float[population, d]`` points, and the new state.
         """
         raise TypeError(f"{type(self).__name__} must define 'ask'")
 
     def tell(self, state: State, units: jax.Array, result: Evaluation) -> State:
-        """What is learned from a generation.
+        """The state after the results of a generation.
 
         Args:
-          state: as `ask` returned it.
+          state: from `ask`.
           units: the points last asked for. A steady strategy gets any rows, some of them padding (``result.mask``).
-          result: their values, NaN or infinite where a member failed; ``grad`` if `request` wanted it.
+          result: their values, NaN or infinite where a member failed; with ``grad`` if `request` asked for it.
 
         Returns:
           The state for the next `ask`.
         """
         raise TypeError(f"{type(self).__name__} must define 'tell'")
 
-    # -- results of others ----------------------------------------------------------------------------------
+    # -- results from elsewhere -----------------------------------------------------------------------------
 
     def absorb(self, state: State, units: jax.Array, result: Evaluation) -> State:
-        """The state after results it did not ask for: earlier trials, enqueued points, late results.
+        """The state after results of points that it did not ask for: earlier trials, enqueued points, late results.
 
-        Steady strategies learn from them as from their own; a generational strategy that can use them says so,
-        the others keep their state (the study's own best still counts them).
+        By default a steady strategy is told them, and others keep their state; override it in a generational strategy
+        that can use them. The study's best counts them in any case.
 
         Args:
-          state: at any time between two generations.
+          state: between two generations.
           units: ``float[n, d]`` for any n.
           result: their values.
         """
         return self.tell(state, units, result) if self.steady else state
 
-    # -- what is measured -----------------------------------------------------------------------------------
+    # -- what is evaluated ----------------------------------------------------------------------------------
 
     def request(self, state: State) -> Request:
-        """Host question: what the coming generation's evaluation should deliver.
+        """On the host: what the evaluation of the coming generation has to deliver.
 
         Args:
-          state: as `ask` returned it; only its structure may matter, so that programs stay the same within a phase.
+          state: from `ask`; the result may depend only on its structure, so that programs do not change in a phase.
         """
         return Request(self.needs_grad, 1.0)
 
     def evaluation_ids(self, state: State, ids: Ids) -> Ids:
-        """The ids from which the members' evaluation keys are made: equal ids are trained with equal randomness.
+        """The ids from which the members' evaluation keys are derived; equal ids have equal randomness.
 
         Args:
-          state: as `ask` returned it.
-          ids: ``uint32[n]``, the members' own: fresh ones in every generation.
+          state: from `ask`.
+          ids: ``uint32[n]``, the members' ids, new in every generation.
 
         Returns:
           ``uint32[n]``; by default ``ids``.
@@ -175,76 +173,75 @@ class Strategy:
         return ids
 
     def for_objectives(self, count: int) -> Strategy:
-        """Host question: the strategy for so many objectives; itself where their number does not shape its state.
+        """On the host: the strategy for ``count`` objectives; itself if their number does not shape its state.
 
-        Asked for several only where `several` says that it can take them.
+        Called with more than one only if `several` says that the strategy supports it.
         """
         return self
 
-    # -- how long a search is -------------------------------------------------------------------------------
+    # -- length of a search ---------------------------------------------------------------------------------
 
     def max_evaluations(self, space: Space) -> int | None:
-        """Host question: how many evaluations make sense at all, or None if there is no end (a grid has one)."""
+        """On the host: the number of evaluations after which the search ends by itself (a grid does), or None."""
         return None
 
     def segments(self, generations: int) -> tuple[int, ...]:
-        """Host question: lengths of the phases of a run; `advance` is called between two of them.
+        """On the host: the lengths of the phases of a run; `advance` is called between two of them.
 
         Args:
-          generations: of the whole run; the lengths sum to it.
+          generations: of the whole run, the sum of the lengths.
         """
         return (generations,)
 
     def advance(self, state: State) -> State:
-        """The state at the start of the next phase; its structure may be another one."""
+        """The state at the start of the next phase; its structure may differ."""
         return state
 
     # -- histories that grow --------------------------------------------------------------------------------
 
     def expect(self, state: Any, units: jax.Array, mask: jax.Array) -> Any:
-        """The state once points are under way that it did not ask for (enqueued ones): their results come by `absorb`.
+        """The state when points that it did not ask for (enqueued ones) are being evaluated; `absorb` gets the results.
 
-        A steady strategy that would ask for the same points says so; the others keep their state. ``mask`` bool[n] is
-        False where a row is padding.
+        Override it to avoid asking for the same points. ``mask``, bool[n], is False in padding rows.
         """
         return state
 
     def prepare(self, evaluations: int) -> Any:
-        """The strategy with its buffers sized for so many evaluations; itself if it keeps no history."""
+        """The strategy with buffers for ``evaluations`` evaluations; itself if it keeps no history."""
         return self
 
     def full(self, state: State) -> bool:
-        """Host question: the state's buffers have no room for another generation, so `grow` has to be called."""
+        """On the host: whether the buffers lack room for another generation, so that `grow` has to be called."""
         return False
 
     def nearly_full(self, state: State) -> bool:
-        """Host question: it is time to compile the program for the grown state in the background."""
+        """On the host: whether to compile the program for the grown state in the background."""
         return False
 
     def grow(self, state: State) -> State:
-        """Host step: the same state with buffers of the next size."""
+        """On the host: the same state with buffers of the next size."""
         return state
 
     # -- programs -------------------------------------------------------------------------------------------
 
     def bind(self, space: Space) -> Bound:
-        """What the host's programs are made of: by default this strategy and the space itself.
+        """The strategy and space for the programs of the host: by default this strategy and the space itself.
 
-        A strategy that holds what it has to know of a space as arrays shares its programs among many spaces.
+        A strategy that keeps the data of the space in arrays can share programs among spaces.
         """
         return Bound(self, space, space.dim)
 
 
 def default_dtype() -> jnp.dtype[Any]:
-    """float32, or float64 where x64 is on: the dtype of every state's floats."""
+    """The dtype of the floats in a state: float32, or float64 if x64 is enabled."""
     return jnp.result_type(float)
 
 
 def feasible_value(result: Evaluation, xp: ModuleType = jnp) -> tuple[Floats, Floats]:
-    """``float[n]`` value and violation for Deb's rules (2000): compare violations first, then values.
+    """Value and violation, ``float[n]`` each, for Deb's rules (2000): compare by violation, then by value.
 
-    Failed members have both at +inf; feasible ones violate by 0; infeasible ones by the sum of what they lack. On the
-    host ``xp`` is NumPy, so that nothing is compiled.
+    Both are +inf for failed members. The violation is 0 for feasible members, otherwise the sum of the absolute values
+    of negative constraints. Pass NumPy as ``xp`` on the host, so that nothing is compiled.
     """
     lost = ~xp.isfinite(result.value)
     if result.mask is not None:
@@ -262,9 +259,9 @@ def objective_values(result: Evaluation) -> Floats:
 
 
 def lowest_feasible(result: Evaluation) -> tuple[jax.Array, jax.Array]:
-    """``int32[]`` and ``float[]``: the feasible row of the lowest value, to be minimised, and that value.
+    """The feasible row with the lowest value, ``int32[]``, and that value, ``float[]``.
 
-    Infinite where no row is feasible; the row is then the first.
+    If no row is feasible, the first row and infinity.
     """
     value, violation = feasible_value(result)
     value = jnp.where(violation > 0, jnp.inf, value)

@@ -1,4 +1,4 @@
-"""One search after another: a wide one, perhaps on shorter trainings, then another from the best distinct points."""
+"""`Chain`: a search, possibly on shorter trainings, then a polish that starts from its best distinct points."""
 
 from __future__ import annotations
 
@@ -25,46 +25,46 @@ from jhpo.strategies.base import (
 
 
 class SearchState(NamedTuple):
-    """The first phase: the search, and the k best distinct points it has seen."""
+    """State of the first phase: the search, and its k best distinct points."""
 
     space: Space  # static
     inner: State  # of the search
-    elite: jax.Array  # float[k, d], best first; random points where nothing has succeeded yet
-    value: jax.Array  # float[k], +inf where the point is a random one
-    violation: jax.Array  # float[k], +inf where the point is a random one
-    key: jax.Array  # key[], with which the polish begins
+    elite: jax.Array  # float[k, d], best first, then random points
+    value: jax.Array  # float[k], +inf for random points
+    violation: jax.Array  # float[k], +inf for random points
+    key: jax.Array  # key[] for the polish's `init`
 
 
 class PolishState(NamedTuple):
-    """The second phase: the polish, and the points it begins with."""
+    """State of the second phase: the polish, and the points it starts from."""
 
     inner: State  # of the polish
-    elite: jax.Array  # float[k, d]; float[0, d] when a polish of several phases has left its first one
-    turn: jax.Array  # int32[], generations asked for in this phase; in the first one the elite is evaluated
+    elite: jax.Array  # float[k, d]; float[0, d] after the first phase of a polish with several
+    turn: jax.Array  # int32[], generations asked for in this phase; the first one evaluates the elite
 
 
 @strategy
 class Chain(Strategy):
-    """A search, then a polish that begins from the best distinct points of the search.
+    """A search, then a polish that starts from the best distinct points of the search.
 
-    The search trains its members for a share ``horizon`` of the steps, which costs as much less. When it has made its
-    ``evaluations``, its best points that differ by at least ``distance`` are trained to the end: these values, at the
-    horizon of the polish, are what the polish learns first (see `Strategy.absorb`), and then it goes on by itself.
-    Values of different horizons are never compared: the best of a study is the best of its longest trainings.
+    The search trains its members for a fraction ``horizon`` of the steps. After ``evaluations`` of them, its best
+    points that differ by at least ``distance`` are trained to the end, and the polish absorbs the results
+    (`Strategy.absorb`); from then on it runs by itself. Values of different horizons are never compared: the best of a
+    study is the best of its longest trainings. For three phases, let the polish be a chain.
 
-    A chain of three is a chain whose polish is a chain. Steps from one phase to the next depend on the number of
-    evaluations alone, never on time or on a budget, so that a resumed study takes them where the first one did.
+    The phase changes after a fixed number of evaluations, whatever the time or the budget, so that a resumed study
+    changes it at the same point.
 
     Args:
       search: a strategy, or one as text: ``"pso"``, ``"pso(population=16)"``.
-      polish: the same; one that learns from points it did not ask for.
+      polish: a strategy that can absorb points, or one as text.
       evaluations: of the search, rounded up to whole generations.
-      horizon: share of the training steps in the search, in (0, 1]. 1 for host objectives, which know no shorter one.
-      distance: least difference of two starts in some coordinate of the unit cube.
+      horizon: fraction of the training steps in the search, in (0, 1]; has to be 1 for host objectives.
+      distance: two starting points differ by at least this in some coordinate of the unit cube.
 
     Raises:
-      InvalidArgument: an option outside its range, a search in phases of its own, or a polish that would ignore
-        the points it is given.
+      InvalidArgument: an option outside its range, a search with several phases, or a polish that cannot absorb
+        points.
 
     >>> import jhpo
     >>> space = jhpo.Space({"x": jhpo.Float(-5.0, 5.0), "y": jhpo.Float(-5.0, 5.0)})
@@ -94,27 +94,27 @@ class Chain(Strategy):
         check_number("horizon", self.horizon, 0.0, 1.0, open_low=True)
         check_number("distance", self.distance, 0.0, 1.0)
         if not isinstance(self.search, Strategy) or not isinstance(self.polish, Strategy):
-            return  # a tree that holds something else for a moment, as in jax.tree.map
+            return  # leaves may be any object while a tree is unflattened
         if type(self.search).segments is not Strategy.segments:
             raise invalid("search", "a strategy of one phase (chain the polish instead)", type(self.search).__name__)
         if not self.polish.steady and type(self.polish).absorb is Strategy.absorb:
             raise invalid("polish", "a strategy that learns from given points", type(self.polish).__name__)
 
-    # -- what the host asks ---------------------------------------------------------------------------------
+    # -- on the host ----------------------------------------------------------------------------------------
 
     @property
     def population(self) -> int:
-        """Points of a generation of the search."""
+        """Points per generation of the search."""
         return self.search.population
 
     @property
     def needs_grad(self) -> bool:  # type: ignore[override]
-        """The first phase takes gradients; `request` says it of the others."""
+        """Whether the first phase needs gradients; see `request` for the others."""
         return self.search.needs_grad
 
     @property
     def host_float64(self) -> bool:  # type: ignore[override]
-        """Float64 on the host for both phases if one of them wants it."""
+        """Float64 on the host for both phases if one of them needs it."""
         return self.search.host_float64 or self.polish.host_float64
 
     @property
@@ -136,12 +136,12 @@ class Chain(Strategy):
         return phase.evaluation_ids(state.inner, ids)
 
     def max_evaluations(self, space: Space) -> int | None:
-        """The search, the points handed over, and what the polish makes sense for; None if it has no end."""
+        """The evaluations of the search, of the starting points and of the polish; None if that has no end."""
         limit = self.polish.max_evaluations(space)
         return None if limit is None else self._generations * self.population + self.polish.population + limit
 
     def prepare(self, evaluations: int) -> Chain:
-        """Each phase with buffers for its own share."""
+        """Each phase with buffers for its own evaluations."""
         mine = self._generations * self.search.population
         rest = max(evaluations - mine, self.polish.population)
         return dataclasses.replace(self, search=self.search.prepare(mine), polish=self.polish.prepare(rest))
@@ -196,7 +196,7 @@ class Chain(Strategy):
         return state._replace(inner=inner)
 
     def absorb(self, state: State, units: jax.Array, result: Evaluation) -> State:
-        """The phase under way learns from points it did not ask for."""
+        """The current phase absorbs the points."""
         if isinstance(state, SearchState):
             return self._keep(state, units, result)._replace(inner=self.search.absorb(state.inner, units, result))
         return state._replace(inner=self.polish.absorb(state.inner, units, result))
@@ -208,7 +208,7 @@ class Chain(Strategy):
         return PolishState(inner, state.elite, jnp.zeros((), jnp.int32))
 
     def _keep(self, state: SearchState, units: jax.Array, result: Evaluation) -> SearchState:
-        """The best distinct of the points kept and the points told, best first."""
+        """Updates the elite with the points told."""
         dtype, k = state.value.dtype, state.value.shape[0]
         value, violation = (x.astype(dtype) for x in feasible_value(result))
         rows = jnp.concatenate([state.elite, units.astype(dtype)])
@@ -217,7 +217,7 @@ class Chain(Strategy):
         canonical = state.space.canonical(rows)
 
         def pick(left: jax.Array, _: None) -> tuple[jax.Array, jax.Array]:
-            # ties, among them the points that failed, go to the earlier row: the random ones stay at the end
+            # ties, failed points included, go to the earlier row, so that random points stay last
             at = jnp.lexsort((value, violation, ~left))[0]
             far = jnp.abs(canonical - canonical[at][None, :]).max(axis=1) >= jnp.asarray(self.distance, dtype)
             failed = jnp.isinf(violation)

@@ -1,4 +1,4 @@
-"""CMA-ES with restarts, a margin for integers, probabilities for categories and a diagonal form for many dimensions."""
+"""CMA-ES with restarts, a margin for integers, probabilities for categories, a diagonal mode for high dimensions."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from jhpo.strategies.cmaes_runs import CMAESState, another_run, converged, first
 RESTARTS = ("none", "ipop", "bipop")
 COVARIANCES = ("auto", "full", "diagonal")
 BOUNDS = ("auto", "reflect")
-CLIPPED = 50  # evaluations a dimension that "auto" clips
-ROUNDS = 20  # times that points outside are drawn again before they are reflected
-WIDE = 0.1  # deviation above which they are: a narrow search beside a bound would reject nearly all of its points
+CLIPPED = 50  # evaluations per dimension during which "auto" clips
+ROUNDS = 20  # times that points outside are redrawn before they are reflected
+WIDE = 0.1  # deviation above which they are redrawn; a narrow search near a bound would reject nearly all points
 DIAGONAL_ABOVE = 200  # dimensions
-LARGEST = 2048  # members of a generation that has grown
-# A conditional step hands these on untouched: a program that selects or copies them would pay for all they could hold.
+LARGEST = 2048  # members of the largest generation
+# Fields kept out of conditionals, which would copy these large buffers.
 _HEAVY = ("asked", "rows", "value", "violation", "rank", "slot")
 
 
@@ -46,23 +46,23 @@ def _with_members(light: CMAESState, state: CMAESState) -> CMAESState:
 class CMAES(Strategy):
     """Covariance matrix adaptation (Hansen 2016), with active weights and restarts.
 
-    The state is a Gaussian in the coordinates of the unit cube. Integers and ordinals keep the probability
-    ``1 / (d l)`` of leaving their cell (Hamano et al. 2022), categories have probabilities of their own (as in Hamano
-    et al. 2024). Infeasible members rank behind feasible ones (Deb's rules), failed members are left out; if a whole
-    generation fails, the distribution stays.
+    The search distribution is a Gaussian in unit coordinates. Integers and ordinals leave their cell with a probability
+    of at least ``1 / (d l)`` (Hamano et al. 2022); categories have a table of probabilities (as in Hamano et al. 2024).
+    Infeasible members rank behind feasible ones (Deb's rules), failed members are ignored; if a whole generation fails,
+    the distribution does not change.
 
     Args:
-      population: points of a generation; ``4 + 3 ln d`` is the customary least, more is more global.
-      sigma: first step size as a share of the unit range, in (0, 1].
-      restarts: ``"none"``; ``"ipop"``: a converged run starts again elsewhere with twice the population (Auger &
-        Hansen 2005); ``"bipop"``: large runs alternate with small ones (Hansen 2009). A run with a larger population
-        takes several asks a generation.
-      growth: largest factor by which the population grows, a power of two; no generation grows beyond 2,048 members.
+      population: points of an ask; ``4 + 3 ln d`` is the usual minimum, more makes the search more global.
+      sigma: initial step size as a fraction of the unit range, in (0, 1].
+      restarts: ``"none"``; ``"ipop"``: a converged run is restarted elsewhere with twice the population (Auger &
+        Hansen 2005); ``"bipop"``: large runs alternate with small ones (Hansen 2009). A generation of a larger
+        population takes several asks.
+      growth: largest factor by which the population grows, a power of two; no generation exceeds 2,048 members.
       covariance: ``"full"``, ``"diagonal"`` (Ros & Hansen 2008), or ``"auto"``: diagonal above 200 dimensions.
-      bounds: ``"reflect"``: points outside are drawn again while the search is wide, then folded back and learned from
-        unfolded. ``"auto"`` moves them to the bound during the first ``50 d`` evaluations, and learns from there: an
-        optimum on a bound, common among hyperparameters, is met exactly and early. Later it does as ``"reflect"``,
-        because a long run of the former stalls beside the bound.
+      bounds: ``"reflect"``: points outside are redrawn while the search is wide, otherwise reflected; the update uses
+        the unreflected points. ``"auto"`` clips points to the bound during the first ``50 d`` evaluations, which finds
+        optima on a bound exactly and early; afterwards it acts like ``"reflect"``, because clipping stalls long runs
+        near the bound.
       start: the first mean is the space's ``"default"`` or a ``"random"`` point; restarts are random.
 
     Raises:
@@ -153,7 +153,7 @@ class CMAES(Strategy):
 
     def tell(self, state: CMAESState, units: jax.Array, result: Evaluation) -> CMAESState:
         value, violation = (x.astype(units.dtype) for x in feasible_value(result))
-        # what nobody has costs nothing: without constraints a violation says no more than an infinite value
+        # without constraints the violation is implied by the value: skip it
         constrained = result.constraint is not None and result.constraint.shape[-1] > 0
         state = self._remember(state, units, value, violation)
         rank = ranks(value, violation if constrained else None)
@@ -173,7 +173,7 @@ class CMAES(Strategy):
         return _with_members(jax.lax.cond(due, self._adapt, lambda s, _: s, light, members), state)
 
     def _remember(self, state: CMAESState, units: jax.Array, value: jax.Array, violation: jax.Array) -> CMAESState:
-        """The best member ever, and of this generation."""
+        """Updates the best member overall and of this generation."""
         least = jnp.min(violation)
         top = jnp.argmin(jnp.where(violation == least, value, jnp.inf))
         mine = jnp.stack([violation[top], value[top]])
@@ -190,9 +190,9 @@ class CMAES(Strategy):
         )
 
     def absorb(self, state: CMAESState, units: jax.Array, result: Evaluation) -> CMAESState:
-        """Before its first generation the search begins at the best point given, as wide as the points lie apart.
+        """Before the first generation, centres the distribution at the best point with the spread of the points.
 
-        Later it keeps its distribution; given points are remembered as the best alone.
+        Later only the best member is updated.
         """
         value, violation = feasible_value(result)
         units, value, violation = (x.astype(state.rows.dtype) for x in (units, value, violation))
@@ -208,14 +208,14 @@ class CMAES(Strategy):
         )
 
     def best(self, state: CMAESState) -> tuple[jax.Array, jax.Array]:
-        """The best member ever told, ``float[d]``, and its value."""
+        """The best member so far, ``float[d]``, and its value ``float[]``."""
         return state.best_unit, state.best_value
 
     # -- one generation -------------------------------------------------------------------------------------
 
     @property
     def _asks(self) -> int:
-        """Asks of the largest generation."""
+        """Number of asks of the largest generation."""
         fitting = 1 << (max(LARGEST // self.population, 1).bit_length() - 1)
         return 1 if self.restarts == "none" else min(self.growth, fitting)
 
@@ -223,7 +223,7 @@ class CMAES(Strategy):
         return self.covariance == "diagonal" or (self.covariance == "auto" and space.dim > DIAGONAL_ABOVE)
 
     def _clips(self, state: CMAESState) -> jax.Array:
-        """``bool[d]``: coordinates that are clipped at present rather than reflected."""
+        """``bool[d]``: coordinates that are currently clipped instead of reflected."""
         discrete = jnp.asarray(state.space.cells > 0)
         if self.bounds != "auto":
             return discrete
@@ -241,10 +241,10 @@ class CMAES(Strategy):
         g = jax.tree.map(
             lambda new, old: jnp.where(some, new, old), cma.update(state.gauss, r, said, adapted), state.gauss
         )
-        # a shift by 2 is no move at all between mirrors
+        # reflection is periodic with period 2
         mirrored = g.mean - 2.0 * jnp.round(g.mean / 2.0)
         g = g._replace(mean=jnp.where(self._clips(state), jnp.clip(g.mean, 0.0, 1.0), mirrored))
-        # beyond the width of the cube a larger step changes nothing but the exponent
+        # a step size beyond the width of the cube has no effect
         g = g._replace(
             sigma=jnp.minimum(g.sigma, 1.0 / jnp.sqrt(jnp.max(jnp.where(adapted, cma.variances(g), 0.0)) + 1e-30))
         )
@@ -271,7 +271,7 @@ class CMAES(Strategy):
 
 
 def _cell_edges(space: Space, mean: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """``float[d]`` unit coordinates of the edges of the cells that hold ``mean``; infinite at the ends of the range."""
+    """Lower and upper edges ``float[d]`` of the cells that hold ``mean``; infinite at the ends of the range."""
     index, cells = space.index(mean), jnp.asarray(space.cells)
 
     def edge(i: jax.Array) -> jax.Array:

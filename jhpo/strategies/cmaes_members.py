@@ -1,6 +1,6 @@
-"""The members of a generation of CMA-ES that takes several asks: a ring of asks, their ranks, what they say.
+"""Members of a generation of CMA-ES over several asks: a ring buffer of asks, their ranks, their weighted sums.
 
-Only the asks that take part cost anything: loops run over as many as the largest search side by side has.
+Loops run only over the asks that take part; under vmap, over as many as the largest search has.
 """
 
 from __future__ import annotations
@@ -19,41 +19,41 @@ from jhpo.space.space import Space
 
 
 class Members(NamedTuple):
-    """The ring of asks, to be read; violations are None where nothing is constrained."""
+    """The ring buffer of asks, read-only; violations are None without constraints."""
 
     rows: jax.Array  # float[b, n, d]
     value: jax.Array  # float[b, n], +inf where failed
     violation: jax.Array | None  # float[b, n]
-    rank: jax.Array  # int32[b, n], among those of the same ask
-    slot: jax.Array  # int32[], where the next ask goes
+    rank: jax.Array  # int32[b, n], within the ask
+    slot: jax.Array  # int32[], slot of the next ask
 
 
 class Shares(NamedTuple):
-    """Of the positive weights."""
+    """Sums of positive weights."""
 
-    mass: jax.Array  # float[], their sum: 0 if all members failed
-    categories: jax.Array  # float[d, k], of each category
+    mass: jax.Array  # float[], over all members: 0 if all failed
+    categories: jax.Array  # float[d, k], per category
 
 
 def _slot(members: Members, i: jax.Array) -> jax.Array:
-    """Where the ask lies that came ``i`` before the last."""
+    """Slot of the ask that came ``i`` before the last."""
     return (members.slot - 1 - i) % members.rank.shape[0]
 
 
 def ranks_of_all(members: Members, factor: jax.Array, blocks: jax.Array) -> jax.Array:
-    """int32[b, n]: ranks in the generation of the last ``factor`` asks, of at most ``blocks``; equal ones by age."""
+    """int32[b, n]: ranks in the generation of the last ``factor`` <= ``blocks`` asks; of equal ones the older first."""
     if members.rank.shape[1] > PAIRS:
         return seldom(_by_sorting, blocks > 1, members.rank, members, factor)
     return jax.lax.fori_loop(0, blocks - 1, lambda i, rank: _with_older(members, factor, blocks, i, rank), members.rank)
 
 
 def _with_older(members: Members, factor: jax.Array, blocks: jax.Array, i: jax.Array, rank: jax.Array) -> jax.Array:
-    """The ranks once the ask ``i`` before the last has been compared with all older ones."""
+    """The ranks after comparing the ask ``i`` before the last with all older ones."""
 
     def two(j: jax.Array, rank: jax.Array) -> jax.Array:
         new, old = _slot(members, i), _slot(members, j)
         its = (None, None) if members.violation is None else (members.violation[new], members.violation[old])
-        # [old, new]: the newer one is better, and otherwise the older one comes first
+        # [old, new]: whether the newer one is better; otherwise the older one comes first
         later = ahead(members.value[old], its[1], members.value[new], its[0])
         both = j < factor
         rank = rank.at[new].add(jnp.where(both, (~later).sum(axis=0, dtype=jnp.int32), 0))
@@ -63,7 +63,7 @@ def _with_older(members: Members, factor: jax.Array, blocks: jax.Array, i: jax.A
 
 
 def _by_sorting(rank: jax.Array, members: Members, factor: jax.Array) -> jax.Array:
-    """The same of many members, which pairs would take long."""
+    """`ranks_of_all` by sorting, for many members."""
     b, n = rank.shape
     age = jnp.arange(b, dtype=jnp.int32)[::-1]  # the oldest first
     slots = _slot(members, age)
@@ -78,13 +78,16 @@ def _by_sorting(rank: jax.Array, members: Members, factor: jax.Array) -> jax.Arr
 def learned(
     space: Space, g: cma.Gaussian, categories: int, factor: jax.Array, members: Members, r: cma.Rates
 ) -> tuple[cma.Sums, Shares]:
-    """What the generation of the last ``factor`` asks says, an ask at a time; ``categories`` of a coordinate, or 0."""
+    """Weighted sums over the generation of the last ``factor`` asks, one ask at a time.
+
+    ``categories`` is the width of the table of categories, 0 without any.
+    """
     dtype = g.mean.dtype
     blocks, asks = most(factor), members.rank.shape[0]
     rank = members.rank if asks == 1 else ranks_of_all(members, factor, blocks)
 
     def weights(i: jax.Array) -> jax.Array:
-        """float[n]: of the ask i before the last."""
+        """Weights float[n] of the ask ``i`` before the last."""
         at = _slot(members, i)
         valid = jnp.isfinite(members.value[at]) & (i < factor)
         return jnp.where(valid, cma.weight(r, (rank[at] + 1).astype(dtype)), 0.0)

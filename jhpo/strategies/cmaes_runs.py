@@ -1,4 +1,4 @@
-"""The runs of CMA-ES: its state, when a run has converged, and how the next one begins."""
+"""Runs of CMA-ES: the state, convergence, and restarts."""
 
 from __future__ import annotations
 
@@ -13,40 +13,40 @@ from jhpo.space.space import Space
 
 
 class CMAESState(NamedTuple):
-    """One search distribution, the members of its generation told so far, and the count of restarts."""
+    """The search distribution, the members of the current generation, and the state of restarts."""
 
     space: Space  # static
     gauss: cma.Gaussian
     table: jax.Array  # float[d, k], probabilities of the categories, k = 0 without any
-    asked: jax.Array  # float[n, d], what is learned from the points asked for: themselves, or their unreflected draws
-    rows: jax.Array  # float[b, n, d], members of the last b asks: a ring
+    asked: jax.Array  # float[n, d], points for the update: those asked for, unreflected
+    rows: jax.Array  # float[b, n, d], members of the last b asks, a ring buffer
     value: jax.Array  # float[b, n], +inf where failed
     violation: jax.Array  # float[b, n], as in `feasible_value`
-    rank: jax.Array  # int32[b, n], among those of the same ask
-    slot: jax.Array  # int32[], where the next ask goes: the same for all searches side by side
+    rank: jax.Array  # int32[b, n], within the ask
+    slot: jax.Array  # int32[], slot of the next ask; under vmap the same for all searches
     told: jax.Array  # int32[], asks of this generation that were told
-    factor: jax.Array  # int32[], asks of a generation of this run
+    factor: jax.Array  # int32[], asks per generation of this run
     leader: jax.Array  # float[2], violation and value of the generation's best member so far
-    recent: jax.Array  # float[h], best values of the last h generations of this run, a ring
-    done: jax.Array  # bool[], this run has converged: the next ask starts another
-    first_sigma: jax.Array  # float[], step size this run started with
+    recent: jax.Array  # float[h], best values of the last h generations of this run, a ring buffer
+    done: jax.Array  # bool[], this run has converged: the next ask starts another one
+    first_sigma: jax.Array  # float[], initial step size of this run
     doublings: jax.Array  # int32[], of the population by the large runs
     small: jax.Array  # bool[], this is one of BIPOP's small runs
     spent: jax.Array  # int32[3], evaluations of the large runs, of the small runs, of this run
-    limit: jax.Array  # int32[], evaluations this run may take
+    limit: jax.Array  # int32[], largest number of evaluations of this run
     best_unit: jax.Array  # float[d]
     best_value: jax.Array  # float[], +inf before the first success
     best_violation: jax.Array  # float[]
 
 
 def converged(state: CMAESState, size: jax.Array) -> jax.Array:
-    """Hansen (2009), section 2.3: the run cannot improve any more, or the numbers give out."""
+    """``bool[]``: whether the run cannot improve any more or has numerical problems (Hansen 2009, section 2.3)."""
     g, space, dtype = state.gauss, state.space, state.gauss.mean.dtype
     eps = float(np.finfo(dtype).eps)
     continuous = jnp.asarray(space.cells == 0)
     tiny = 1e-12 * state.first_sigma + 4.0 * eps * jnp.abs(g.mean)
     no_step = jnp.where(continuous, cma.deviations(g) < tiny, True).all() & bool((space.cells == 0).any())
-    # the best values of the last 10 + 30 d / l generations differ by nothing but rounding
+    # the best values of the last 10 + 30 d / l generations differ by rounding only
     held = state.recent.shape[0]
     window = (10 + jnp.ceil(30.0 * space.dim / size)).astype(jnp.int32)
     age = (g.generation - jnp.arange(held, dtype=jnp.int32)) % held
@@ -65,10 +65,12 @@ def converged(state: CMAESState, size: jax.Array) -> jax.Array:
 def another_run(
     state: CMAESState, key: jax.Array, sigma: jax.Array, *, bipop: bool, asks: int, population: int
 ) -> CMAESState:
-    """Twice the population and the first step size, or one of BIPOP's small runs while these have spent less.
+    """The state of a restart: twice the population and the initial step size, or a small run of BIPOP.
+
+    Small runs are started as long as they have spent fewer evaluations than the large ones.
 
     Args:
-      state: its members may be left out.
+      state: its members may be missing.
       key: of the restart.
       sigma: float[], the strategy's.
       bipop: whether there are small runs.
@@ -79,7 +81,7 @@ def another_run(
     dtype = state.gauss.mean.dtype
     large = state.spent[0] + jnp.where(state.small, 0, state.spent[2])
     little = state.spent[1] + jnp.where(state.small, state.spent[2], 0)
-    # the first run belongs to neither budget; it is counted as large
+    # the first run counts as large
     small = jnp.asarray(bipop) & (little < large) & (state.doublings > 0)
     doublings = jnp.where(small, state.doublings, jnp.minimum(state.doublings + 1, asks.bit_length() - 1))
     factor = jnp.exp2(doublings.astype(dtype))
@@ -103,7 +105,7 @@ def another_run(
 
 
 def first_table(space: Space, dtype: jnp.dtype) -> jax.Array:
-    """``float[d, k]``: all categories alike; one certain category for coordinates that have none."""
+    """``float[d, k]``: uniform probabilities of categories; a single category for coordinates without any."""
     width = int(space.cells[space.categorical].max()) if space.categorical.any() else 0
     if not width:
         return jnp.zeros((space.dim, 0), dtype)

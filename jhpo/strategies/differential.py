@@ -17,54 +17,54 @@ from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation, Strategy, default_dtype, feasible_value, static_field, strategy
 
 VARIANTS = ("lshade", "current_to_pbest", "rand1")
-LEAST = 4  # rows that rand/1 needs, and L-SHADE's last population
+LEAST = 4  # rows that rand/1 needs, and the final size of L-SHADE's pool
 MEMORY = 6
-ARCHIVE = 2.6  # entries a member alive
-OPEN_ENDED = 50  # largest default pool where no budget is known
-SWEEPS = 16  # a known budget allows L-SHADE at least so many sweeps over its first pool
+ARCHIVE = 2.6  # entries per member alive
+OPEN_ENDED = 50  # largest default pool without a known budget
+SWEEPS = 16  # least number of sweeps over L-SHADE's first pool within a known budget
 
 
 class DEState(NamedTuple):
-    """A pool of members; a sweep tries to improve each of those alive once, batch by batch."""
+    """A pool of members; a sweep makes one trial for each member alive, batch by batch."""
 
     space: Space  # static
     rows: jax.Array  # float[p, d], the pool; sorted from best to worst when a sweep begins
     value: jax.Array  # float[p], +inf where failed, unknown or dead
     violation: jax.Array  # float[p], as in `feasible_value`
-    known: jax.Array  # bool[p], evaluated; the first trial of an unknown member is itself
-    alive: jax.Array  # int32[], the first so many rows take part
+    known: jax.Array  # bool[p], evaluated; the first trial of an unknown member is the member itself
+    alive: jax.Array  # int32[], only the first ``alive`` rows take part
     cursor: jax.Array  # int32[], next target of the sweep
     spent: jax.Array  # int32[], evaluations told
-    archive: jax.Array  # float[a, d], replaced members, none for rand/1
+    archive: jax.Array  # float[a, d], replaced members; a = 0 for rand/1
     archived: jax.Array  # int32[], entries in use
-    memory_f: jax.Array  # float[h], scale factors that worked
-    memory_cr: jax.Array  # float[h], crossover rates that worked, -1 terminal
+    memory_f: jax.Array  # float[h], successful scale factors
+    memory_cr: jax.Array  # float[h], successful crossover rates, -1 is terminal
     slot: jax.Array  # int32[], entry of the memory to write next
     success: de.Success  # float[p] each, of this sweep
     target: jax.Array  # int32[n], of the trials asked for
     f: jax.Array  # float[n], their scale factors
     cr: jax.Array  # float[n], their crossover rates
-    draw: jax.Array  # float[n], uniform, which archive entry a loser overwrites
+    draw: jax.Array  # float[n], uniform, selects the archive entry that a loser overwrites
 
 
 @strategy
 class DifferentialEvolution(Strategy):
-    """Differential evolution (Storn & Price 1997) and its adaptive descendant L-SHADE (Tanabe & Fukunaga 2014).
+    """Differential evolution (Storn & Price 1997) and its adaptive successor L-SHADE (Tanabe & Fukunaga 2014).
 
-    A member is replaced when its trial is no worse by Deb's rules; a failed trial never replaces. Coordinates that
-    leave the cube land halfway to the bound. Categories mutate by presence, not by difference. The pool is separate
-    from the batch: a batch smaller than the pool takes several asks a sweep, a larger one tries several mutants of a
-    member and keeps the best.
+    A member is replaced if its trial is no worse by Deb's rules; a failed trial never replaces. Coordinates that
+    leave the cube are moved halfway to the bound. Where the donors differ in a category, the trial may get a random
+    one. The pool is separate from the batch: with a smaller batch a sweep takes several asks, with a larger one each
+    member has several trials, of which the best counts.
 
     Args:
       population: points of a generation (the batch).
       variant: ``"lshade"``, ``"current_to_pbest"`` or ``"rand1"``.
-      pool: members; ``population`` if None, for L-SHADE ``18 d``, but not more than a sixteenth of a known budget, and
-        not more than 50 without one.
+      pool: members; if None ``population``, for L-SHADE ``18 d``, but at most a sixteenth of a known budget, and
+        at most 50 without one.
       f: scale factor of the plain variants, in (0, 2].
       cr: crossover rate of the plain variants, in [0, 1].
-      p: share of the pool that counts as best, in (0, 1].
-      horizon: evaluations over which L-SHADE's pool shrinks to 4; the budget, where it is known, if None. Without
+      p: fraction of the pool that counts as best, in (0, 1].
+      horizon: evaluations over which L-SHADE's pool shrinks to 4; if None the budget, if that is known. Without
         either the pool keeps its size.
 
     Raises:
@@ -155,7 +155,7 @@ class DifferentialEvolution(Strategy):
         value, violation = feasible_value(result)
         value, violation = value.astype(units.dtype), violation.astype(units.dtype)
         target, size = state.target, state.rows.shape[0]
-        # of several trials of one member the best one counts
+        # of several trials of one member only the best counts
         constrained = result.constraint is not None and result.constraint.shape[-1] > 0
         rank = ranks(value, violation if constrained else None)
         first = jax.ops.segment_min(rank, target, size)[target] == rank
@@ -189,7 +189,7 @@ class DifferentialEvolution(Strategy):
         return seldom(_next_sweep, state.cursor >= state.alive, state, self)
 
     def absorb(self, state: DEState, units: jax.Array, result: Evaluation) -> DEState:
-        """Given points replace the worst members of the pool that they beat."""
+        """The points replace the worst members of the pool that they beat."""
         value, violation = feasible_value(result)
         units, value, violation = (x.astype(state.rows.dtype) for x in (units, value, violation))
         size = state.rows.shape[0]
@@ -209,7 +209,7 @@ class DifferentialEvolution(Strategy):
         )
 
     def best(self, state: DEState) -> tuple[jax.Array, jax.Array]:
-        """The best member of the pool, which never loses it, ``float[d]``, and its value."""
+        """The best member of the pool, ``float[d]``, and its value ``float[]``; the pool never loses it."""
         top = jnp.lexsort((state.value, state.violation))[0]
         return state.rows[top], state.value[top]
 
@@ -227,7 +227,7 @@ class DifferentialEvolution(Strategy):
     def _mutants(
         self, state: DEState, target: jax.Array, f: jax.Array, k_donors: jax.Array, k_category: jax.Array
     ) -> jax.Array:
-        """``float[n, d]`` in the cube, before the crossover."""
+        """Mutants ``float[n, d]`` in the cube, before the crossover."""
         keys = jax.random.split(k_donors, 3)
         space, rows, alive = state.space, state.rows, state.alive
         scale = f[:, None]
@@ -257,7 +257,7 @@ class DifferentialEvolution(Strategy):
 
 
 def _next_sweep(state: DEState, strategy: DifferentialEvolution) -> DEState:
-    """Learn from the sweep, sort the pool, and let the worst die."""
+    """Updates the memory, sorts the pool, and shrinks it."""
     memory_f, memory_cr, slot = state.memory_f, state.memory_cr, state.slot
     if strategy.variant == "lshade":
         memory_f, memory_cr, slot = de.remember(memory_f, memory_cr, slot, state.success)

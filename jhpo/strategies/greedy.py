@@ -22,13 +22,13 @@ from jhpo.strategies.base import (
 
 
 class GreedyState(NamedTuple):
-    """One centre, and a step for every coordinate and direction."""
+    """The best point, and a step for every coordinate and direction."""
 
     space: Space  # static
     seed: jax.Array  # uint32[d], scramble of the first generation's Sobol points
     centre: jax.Array  # float[d], best point found
     value: jax.Array  # float[], its value, +inf before the first success
-    violation: jax.Array  # float[], how far it is from feasible, 0 if it is
+    violation: jax.Array  # float[], its constraint violation, 0 if feasible
     step: jax.Array  # float[2d], lengths of the moves, in unit coordinates (cells for discrete coordinates)
     cursor: jax.Array  # uint32[], next move of the cycle
     move: jax.Array  # int32[n], the moves asked for last, -1 for random points
@@ -39,19 +39,19 @@ class GreedyState(NamedTuple):
 class Greedy(Strategy):
     """Opportunistic pattern search (Hooke and Jeeves 1961; Torczon 1997) for mixed spaces.
 
-    The first generation is a scrambled Sobol sample. Then every member of a generation moves one coordinate of the
-    best point, or a random pair of them, in a cycle over all 2d moves; a share of the members explores at random.
-    Continuous and ordered coordinates move by a step that is multiplied by ``expand`` when the move improves and by
-    ``contract`` when it fails; categories jump to another value. When all steps are below ``smallest`` they start
-    anew at ``first_step``.
+    The first generation is a scrambled Sobol sample. Afterwards every member moves one coordinate of the
+    best point, or a random pair of coordinates, in a cycle over all 2d moves; a fraction of the members is random.
+    Continuous and ordered coordinates move by a step that is multiplied by ``expand`` after a success and by
+    ``contract`` after a failure; categories jump to another value. When all steps are below ``smallest`` they are
+    reset to ``first_step``.
 
     Args:
       population: points of a generation.
-      first_step: first length of a move, in (0, 1].
+      first_step: initial step, in (0, 1].
       expand: factor after success, >= 1.
-      contract: factor after failure, in (0, 1).
-      explore: share of random members, in [0, 1].
-      smallest: length below which steps start anew.
+      contract: factor after failure, in (0, 1].
+      explore: fraction of random members, in [0, 1].
+      smallest: step below which all steps are reset, in [0, 1].
 
     Raises:
       InvalidArgument: a coefficient lies outside its range.
@@ -96,7 +96,7 @@ class Greedy(Strategy):
         space, n, d = state.space, self.population, state.space.dim
         dtype = state.centre.dtype
         k_explore, k_random, k_pair, k_jump = jax.random.split(key, 4)
-        # every fourth member moves two coordinates: valleys that no axis follows; the others go through the cycle
+        # every fourth member moves two coordinates, for valleys that are not aligned with an axis
         paired = (np.arange(n) % 4 == 3) & (d > 1)
         place = np.cumsum(~paired) - 1
         move = ((state.cursor + jnp.asarray(place, jnp.uint32)) % np.uint32(2 * d)).astype(jnp.int32)
@@ -124,7 +124,7 @@ class Greedy(Strategy):
         value, violation = feasible_value(result)
         better = (violation < state.violation) | ((violation == state.violation) & (value < state.value))
         dtype = state.step.dtype
-        # a move's step follows the best of the members that tried it
+        # a step grows if any of the members that tried it improved
         told = state.move >= 0
         slot = jnp.where(told, state.move, state.step.shape[0])
         worked = jnp.zeros(state.step.shape, bool).at[slot].max(better & told, mode="drop")
@@ -157,7 +157,7 @@ def _moved(space: Space, unit: jax.Array, move: jax.Array, step: jax.Array, key:
     here = space.index(unit)
     signed = jnp.where(up, step, -step)
     stepped = unit[at] + signed
-    # outside: fold back, so that the move is not lost at a bound
+    # reflect at the bounds, so that the move is not lost
     stepped = jnp.where(stepped > 1, 2 - stepped, jnp.abs(stepped))
     whole = jnp.sign(signed) * jnp.maximum(jnp.round(jnp.abs(signed) * cells), 1)
     cell = jnp.clip(here[at].astype(unit.dtype) + whole, 0, cells - 1)

@@ -17,26 +17,26 @@ MAX_POINTS = 2**31 - 1
 
 
 class GridState(NamedTuple):
-    """Where the grid stands."""
+    """Position in the grid."""
 
     space: Space  # static
-    position: jax.Array  # uint32[], points handed out
+    position: jax.Array  # uint32[], points proposed so far
 
 
 @strategy
 class GridSearch(Strategy):
-    """All combinations of ``resolution`` values a continuous coordinate and of every value of a discrete one.
+    """All combinations of ``resolution`` values per continuous coordinate and all values of discrete ones.
 
-    Continuous coordinates take evenly spaced values, both ends included when there are at least two. Points come in
-    a strided order, so that a study stopped early has seen all regions; after the last point the grid starts again
-    (`max_evaluations` says how many there are).
+    Continuous coordinates have evenly spaced values, including both ends if there are at least two. Points come in
+    a strided order, so that a search that is stopped early has covered all regions. After the last point
+    (`max_evaluations`) the grid starts again.
 
     Args:
-      resolution: values of a continuous coordinate.
+      resolution: values per continuous coordinate.
       population: points of a generation.
 
     Raises:
-      InvalidArgument: sizes are no positive integers, or the grid has more than 2^31 - 1 points.
+      InvalidArgument: sizes that are not positive integers, or a grid with more than 2^31 - 1 points.
 
     >>> import jhpo
     >>> space = jhpo.Space({"x": jhpo.Float(0.0, 1.0), "c": jhpo.Choice(["a", "b"])})
@@ -86,7 +86,7 @@ class GridSearch(Strategy):
 
 
 def strided(count: jax.Array, total: int) -> jax.Array:
-    """A permutation of ``0 .. total - 1``: rows of a table of about sqrt(total) columns read column by column."""
+    """A permutation of ``range(total)`` at ``count``: the transpose of a table with about sqrt(total) columns."""
     columns = math.isqrt(total)
     full_rows, extra = divmod(total, columns)
     # the first `extra` columns hold one entry more than the others

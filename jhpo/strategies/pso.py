@@ -1,4 +1,4 @@
-"""Particle swarm optimisation: one strategy, its variants by options; restarts, constraints, noise, failed members."""
+"""Particle swarm optimisation: one strategy with variants, restarts, constraints, noise and failed members."""
 
 from __future__ import annotations
 
@@ -21,53 +21,44 @@ from jhpo.strategies.swarm_starts import SPREAD, restarted, started
 from jhpo.strategies.swarms import PRESETS, check_stability, one_of, places
 
 RESTARTS = ("grow", "same", "none")
-SMALL_BUDGET = 500  # evaluations below which forty particles hardly move
-_LOOKED_AT = 16  # particles that tell at once that a swarm has not collapsed
+SMALL_BUDGET = 500  # evaluations; below, forty particles hardly move
+_LOOKED_AT = 16  # particles checked first for a collapse
 
 
 @strategy
 class PSO(Strategy):
     """Particle swarm optimisation in the unit cube.
 
-    Variants (``docs/swarms.md`` says which for what): spso2006 (default), spso2011 (rotation invariant), gbest
-    (constriction), ring, vonneumann, random, fips, clpso (many local optima), cso (many dimensions). Every option
-    that is not given has the variant's published value.
+    ``docs/swarms.md`` says which variant to use when, and how constraints, failures, noise and pending trials are
+    handled. Options that are not given have the variant's published values.
 
-    - Integers and categories are real numbers in the state; the space snaps them when they are decoded.
-    - Constraints follow Deb's rules: feasible before infeasible, then by value or by violation.
-    - Failed members (NaN, +-inf) never become a best; a particle that never succeeded is thrown anew each time.
-    - A swarm of k * population particles takes k asks to move once, a block at a time. ``PSO(1, particles=40)`` is the
-      steady-state swarm: one particle an ask, which knows all that was told before.
-    - May be asked while points are pending. A late result goes to the particle that still stands where it was
-      asked for; any other given result replaces the worst personal best that it beats.
-    - A swarm that collapsed or stopped improving is started again, twice as large if ``restart="grow"``. The arrays
-      keep one shape, so nothing is compiled again.
-    - Derivatives pass through a search in both modes, restarts included (the choices themselves have none).
-    - With ``noisy``, a share of each generation goes to the personal bests that look best or are known least
-      (lowest mean - s / sqrt(count)); their values are running means.
+    A swarm of k * population particles moves once in k asks, one block after another; ``PSO(1, particles=40)`` is a
+    steady-state swarm that moves one particle per ask. A swarm that has collapsed or stopped improving is restarted
+    without recompiling. A search is differentiable, except for its discrete choices.
 
     Args:
       population: points of an ask.
-      variant: name of the preset.
+      variant: spso2006, spso2011 (rotation-invariant), gbest (constriction), ring, vonneumann, random, fips, clpso
+        (many local optima) or cso (many dimensions).
       particles: of the first swarm, a multiple of the population; ``population`` if None (cso: twice as many, as only
         the losers move).
-      topology: other graph than the variant's: global, ring, vonneumann, random, informants.
-      inertia, cognitive, social: coefficients, checked for stability when they are numbers.
+      topology: another graph than the variant's: global, ring, vonneumann, random, informants.
+      inertia, cognitive, social: coefficients, checked for stability unless they are traced.
       schedule: of the inertia: constant, linear (to ``inertia_end`` over ``horizon`` moves of the swarm), random.
-      inertia_end, horizon: see schedule. Stability is asked of the end of a linear schedule.
+      inertia_end, horizon: see schedule. The stability of a linear schedule is checked at its end.
       bounds: absorb, reflect or periodic.
-      clamp: largest velocity, as a share of the cube's edge.
-      informants: K of the random graphs.
-      restart: grow, same (size) or none.
-      max_growth: largest swarm, in populations; a power of two.
+      clamp: largest velocity, as a fraction of the cube's edge.
+      informants: number K of informants in the random graphs.
+      restart: grow (twice the particles), same (size) or none.
+      max_growth: size of the largest swarm as a multiple of the first, a power of two.
       patience: generations without improvement that end a swarm, as a multiple of 10 + 30 d / particles. A linear
         schedule runs to its end first.
-      noisy: evaluate personal bests again.
-      reevaluate: share of a generation that does, in (0, 1).
+      noisy: re-evaluate the personal bests with the lowest lower confidence bound; their values become running means.
+      reevaluate: fraction of a generation used for that, in (0, 1].
 
     Raises:
-      InvalidArgument: an option outside its range, coefficients with which the swarm diverges, or a population
-        smaller than the variant needs.
+      InvalidArgument: an option outside its range, coefficients with which the swarm diverges, or fewer particles
+        than the variant needs.
 
     >>> import jhpo
     >>> space = jhpo.Space({"x": jhpo.Float(-5.0, 5.0), "y": jhpo.Float(-5.0, 5.0)})
@@ -133,7 +124,7 @@ class PSO(Strategy):
 
     @property
     def rule(self) -> swarm.Rule:
-        """What shapes the swarm's program."""
+        """The static options of the kernel."""
         preset = PRESETS[self.variant]
         return swarm.Rule(
             motion=preset.motion,
@@ -146,7 +137,7 @@ class PSO(Strategy):
 
     @property
     def _particles(self) -> int:
-        """Rows of the first swarm."""
+        """Particles of the first swarm."""
         return self.particles or self.population * (2 if self._competing else 1)
 
     @property
@@ -161,7 +152,7 @@ class PSO(Strategy):
         created = swarm.create(self.rule, k_swarm, start, 0.0, 1.0, rows=m)
         return PSOState(
             space=space,
-            swarm=created._replace(failures=jnp.zeros_like(created.failures)),  # counted from the first move
+            swarm=created._replace(failures=jnp.zeros_like(created.failures)),  # counted from the first move on
             value=jnp.full((m,), jnp.inf, dtype),
             violation=jnp.full((m,), jnp.inf, dtype),
             seen=jnp.zeros((noisy_rows,), dtype),
@@ -183,9 +174,9 @@ class PSO(Strategy):
             state = seldom(restarted, stuck | near, state, stuck, key)
         n, old = self.population, state.swarm
         blocks = lax.div(state.active, jnp.int32(n))
-        fresh = state.turn < blocks  # the first round evaluates the places where the particles start
+        fresh = state.turn < blocks  # the first round evaluates the initial positions
         block = lax.rem(state.turn, blocks)
-        # informants change between two rounds, not within one
+        # informants change between rounds, not within one
         old = old._replace(stalled=old.stalled & (block == 0))
         rows: Any  # a block of particles, or the losers of a generation of pairs
         moved, rows, x, velocity = swarm.move(
@@ -224,18 +215,18 @@ class PSO(Strategy):
         return learned(self.rule, self.population, state, rows, told, result)
 
     def absorb(self, state: PSOState, units: jax.Array, result: Evaluation) -> PSOState:
-        """Late results go to their particles; other points replace the worst personal bests that they beat."""
+        """Late results update their particles; other points replace the worst personal bests that they beat."""
         return absorbed(self.rule, self._particles, state, units, result)
 
     def best(self, state: PSOState) -> tuple[jax.Array, jax.Array]:
-        """Best point so far, ``float[d]``, and its value (+inf if nothing succeeded).
+        """Best point so far, ``float[d]``, and its value ``float[]`` (+inf before the first success).
 
-        With noise the upper bound mean + s / sqrt(count) decides, and is the value.
+        With noise the value is the upper bound mean + s / sqrt(count), and the best point minimises it.
         """
         return best_of(state)
 
     def _asked(self, state: PSOState) -> Rows:
-        """The particles asked for last: cso's losers, the whole swarm where that is all it has, or a block."""
+        """The particles asked for last: cso's losers, the whole swarm, or a block."""
         n = self.population
         if self._competing:
             return state.rows
@@ -246,7 +237,7 @@ class PSO(Strategy):
         return swarm.Coefficients(*(jnp.asarray(getattr(self, name), dtype) for name in names))
 
     def _uncertain(self, state: PSOState, rows: Rows) -> jax.Array:
-        """``bool[n]``: the feasible bests with the lowest lower bounds, on average the share of a block."""
+        """``bool[n]``: feasible bests with the lowest lower bounds, on average a fraction ``reevaluate`` of a block."""
         feasible = take(state.violation, rows) == 0
         lower = jnp.where(feasible, take(bound(state, -1.0), rows), jnp.inf)
         share = jnp.asarray(self.reevaluate * self.population, lower.dtype)
@@ -257,31 +248,31 @@ class PSO(Strategy):
         return (rank < due) & jnp.isfinite(lower)
 
     def _begun(self, state: PSOState) -> jax.Array:
-        """``bool[]``: the swarm has moved, and some particle succeeded."""
+        """``bool[]``: whether the swarm has moved and some particle has succeeded."""
         return (state.turn > lax.div(state.active, jnp.int32(self.population))) & jnp.isfinite(state.swarm.least)
 
     def _stuck(self, state: PSOState) -> jax.Array:
-        """``bool[]``: nothing was gained for long."""
+        """``bool[]``: whether the swarm has stopped improving."""
         d, dtype = state.swarm.position.shape[1], state.swarm.position.dtype
-        if self.noisy:  # a mean that no longer falls says nothing
+        if self.noisy:  # running means do not show it
             return jnp.zeros((), bool)
         blocks = lax.div(state.active, jnp.int32(self.population)).astype(dtype)
         wait = 10 + 30 * d / state.active.astype(dtype)
         stuck = state.stale.astype(dtype) >= blocks * jnp.asarray(self.patience, dtype) * wait
-        if self.schedule == "linear":  # the search narrows at the end of the schedule, not before
+        if self.schedule == "linear":  # the search converges only at the end of the schedule
             stuck = stuck & (state.turn.astype(dtype) >= blocks * jnp.asarray(self.horizon, dtype))
         return stuck & self._begun(state)
 
     def _near(self, state: PSOState) -> jax.Array:
-        """``bool[]``: the first particles lie so near to each other that the swarm may have collapsed."""
+        """``bool[]``: whether the first particles are so close that the swarm may have collapsed."""
         few = state.swarm.position[: min(self._particles, _LOOKED_AT)]
         return (few.max(axis=0) - few.min(axis=0) <= SPREAD).all() & self._begun(state)
 
 
 def swarm_for(evaluations: int | None) -> PSO:
-    """The swarm of a search that names no strategy: the default one, or a small and fast one for a small budget.
+    """The default strategy of a search: `PSO`, or a small swarm for a small budget.
 
-    A swarm has to move about twenty times to be worth its name. ``docs/swarms.md`` has the measurements.
+    A swarm has to move about twenty times; ``docs/swarms.md`` has the measurements.
 
     >>> swarm_for(5000).population, swarm_for(200).population, swarm_for(200).variant
     (40, 10, 'gbest')

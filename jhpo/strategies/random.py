@@ -12,20 +12,20 @@ from jhpo.strategies.base import Evaluation, Strategy, static_field, strategy
 
 
 class RandomState(NamedTuple):
-    """Random search remembers nothing."""
+    """The space; random search has no other state."""
 
     space: Space  # static
 
 
 @strategy
 class RandomSearch(Strategy):
-    """Independent random points; the baseline every other strategy has to beat.
+    """Independent random points from the space's priors, the baseline for other strategies.
 
     Args:
       population: points of a generation.
 
     Raises:
-      InvalidArgument: ``population`` is no positive integer.
+      InvalidArgument: ``population`` is not a positive integer.
 
     >>> import jax, jhpo
     >>> space = jhpo.Space({"x": jhpo.Float(-1.0, 1.0)})

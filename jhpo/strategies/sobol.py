@@ -1,4 +1,4 @@
-"""Quasi-random search: an Owen-scrambled Sobol sequence, more even than random points."""
+"""Quasi-random search by an Owen-scrambled Sobol sequence."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from jhpo.strategies.base import Evaluation, Strategy, default_dtype, static_fie
 
 
 class SobolState(NamedTuple):
-    """Where the sequence stands."""
+    """Position in the sequence."""
 
     space: Space  # static
     seed: jax.Array  # uint32[d], the scramble
-    position: jax.Array  # uint32[], points handed out
+    position: jax.Array  # uint32[], points proposed so far
 
 
 @strategy
 class SobolSearch(Strategy):
-    """A scrambled Sobol sequence over the unit cube (Owen 1995); priors and constraints are met by rejection.
+    """A scrambled Sobol sequence over the unit cube (Owen 1995), which is more evenly spread than random points.
 
-    Infeasible points of a constrained space are replaced by random feasible ones.
+    Infeasible points of a constrained space are replaced by random feasible ones. Priors are ignored.
 
     Args:
       population: points of a generation; powers of two keep every generation balanced.
 
     Raises:
-      InvalidArgument: ``population`` is no positive integer.
+      InvalidArgument: ``population`` is not a positive integer; at `init`, a space with more than 1,024 coordinates.
 
     >>> import jax, jhpo
     >>> strategy = jhpo.SobolSearch(4)

@@ -1,4 +1,4 @@
-"""The state of a particle swarm, and what it keeps of results: plain, noisy, competing, or given by others."""
+"""The state of a particle swarm and its updates by results: plain, noisy, competing, absorbed."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from jhpo.strategies.swarms import better, merit_of, owners
 
 
 class PSOState(NamedTuple):
-    """m = particles * max_growth rows; the first ``active`` of them take part, and are written when first asked for."""
+    """m = particles * max_growth rows, of which ``active`` take part; a row is written when first asked for."""
 
     space: Space  # static
     swarm: swarm.Swarm  # particles in the unit cube, float[m, d] each
     value: jax.Array  # float[m], of each particle's best, +inf before the first success; a running mean with noise
-    violation: jax.Array  # float[m], how far that is from feasible: 0 if it is, +inf before the first success
-    seen: jax.Array  # float[m], evaluations in value; float[0] without noise
+    violation: jax.Array  # float[m], its constraint violation: 0 if feasible, +inf before the first success
+    seen: jax.Array  # float[m], number of evaluations in value; float[0] without noise
     scatter: jax.Array  # float[2], with noise: sum of squared deviations of the re-evaluations, and their number
-    rows: jax.Array  # int32[n], the particles asked for last, where they are no block: of a cso swarm; else int32[0]
-    again: jax.Array  # bool[n], which of them were asked for their best again; bool[0] without noise
+    rows: jax.Array  # int32[n], the particles asked for last in a cso swarm; otherwise int32[0]
+    again: jax.Array  # bool[n], whether their best was re-evaluated; bool[0] without noise
     active: jax.Array  # int32[], particles taking part
     turn: jax.Array  # int32[], asks since the last restart
     stale: jax.Array  # int32[], tells since the swarm's best improved
@@ -37,20 +37,20 @@ class PSOState(NamedTuple):
 
 
 class Told(NamedTuple):
-    """What a generation of n particles is worth to them."""
+    """The personal bests of n particles after a generation."""
 
     units: jax.Array  # float[n, d]
-    improved: jax.Array  # bool[n], the particle's memory moves there
-    value: jax.Array  # float[n], of the memory from now on
-    violation: jax.Array  # float[n], likewise
+    improved: jax.Array  # bool[n], whether the unit replaces the best
+    value: jax.Array  # float[n], of the new best
+    violation: jax.Array  # float[n], of the new best
 
 
 def plain(state: PSOState, rows: Rows, units: jax.Array, value: jax.Array, violation: jax.Array) -> Told:
-    """A particle remembers its best."""
+    """Update without noise: a better point replaces the personal best."""
     return Told(units, *_better_ones(None, take(state.value, rows), take(state.violation, rows), value, violation))
 
 
-@apart  # so that the arrays of all particles are not read any more when they are written, and need no copy
+@apart  # so that the arrays of all particles are read before they are written in place, without a copy
 def _better_ones(
     _: None, old_value: jax.Array, old_violation: jax.Array, value: jax.Array, violation: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -61,7 +61,7 @@ def _better_ones(
 def competing(
     state: PSOState, rows: Rows, units: jax.Array, value: jax.Array, violation: jax.Array, mask: jax.Array | None
 ) -> Told:
-    """A particle's memory is where it is; one whose result is pending stays where it was."""
+    """Update of a competing swarm: the best is the position; particles with pending results do not change."""
     there = jnp.ones(value.shape, bool) if mask is None else mask
     return Told(
         jnp.where(there[:, None], units, take(state.swarm.best, rows)),
@@ -74,7 +74,7 @@ def competing(
 def noisy(
     state: PSOState, rows: Rows, units: jax.Array, value: jax.Array, violation: jax.Array
 ) -> tuple[PSOState, Told]:
-    """Values of bests that were asked for again are running means."""
+    """Update with noise: re-evaluated bests have running means as values."""
     found = plain(state, rows, units, value, violation)
     old_value, seen = take(state.value, rows), take(state.seen, rows)
     repeated = state.again & jnp.isfinite(violation)
@@ -115,9 +115,10 @@ def learned(rule: swarm.Rule, population: int, state: PSOState, rows: Rows, told
 
 
 def absorbed(rule: swarm.Rule, particles: int, state: PSOState, units: jax.Array, result: Evaluation) -> PSOState:
-    """Late results go to their particles; other points replace the worst personal bests that they beat.
+    """The state after absorbing results.
 
-    At most as many as the first swarm has ``particles``.
+    Late results update their particles; other points replace the worst personal bests that they beat, at most
+    ``particles`` of them.
     """
     value, violation = (a.astype(state.value.dtype) for a in feasible_value(result))
     old, units = state.swarm, units.astype(state.swarm.best.dtype)
@@ -152,7 +153,7 @@ def absorbed(rule: swarm.Rule, particles: int, state: PSOState, units: jax.Array
 
 
 def bound(state: PSOState, side: float) -> jax.Array:
-    """``float[m]``: values, or with noise their confidence bound on one side."""
+    """``float[m]``: values, or with noise their upper (``side`` = 1) or lower (-1) confidence bounds."""
     if not state.seen.size:
         return state.value
     spread = jnp.sqrt(state.scatter[0] / jnp.maximum(state.scatter[1], 1))
@@ -160,7 +161,7 @@ def bound(state: PSOState, side: float) -> jax.Array:
 
 
 def best_of(state: PSOState) -> tuple[jax.Array, jax.Array]:
-    """Best point so far, ``float[d]``, and its value (+inf if nothing succeeded): with noise the upper bound."""
+    """Best point so far, ``float[d]``, and its value (+inf before a success); with noise the upper bound."""
     value = bound(state, 1.0)
     row = jnp.argmin(jnp.where(state.violation == state.violation.min(), value, jnp.inf))
     mine = better(state.violation[row], value[row], state.best_violation, state.best_value)

@@ -1,4 +1,4 @@
-"""Where the particles of a swarm begin, and how the next swarm follows one that is over."""
+"""Initial positions of particles, and restarts of swarms."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from jhpo.kernels.rows import Rows, take
 from jhpo.strategies.swarm_memory import PSOState, best_of
 from jhpo.strategies.swarms import places
 
-SPREAD = 1e-12  # widest extent of a swarm, in units of the cube, that counts as collapsed
-_PLACES, _RESTART = 1, 2  # what a generation's key is folded with
+SPREAD = 1e-12  # largest extent of a collapsed swarm in unit coordinates
+_PLACES, _RESTART = 1, 2  # folded into a generation's key
 
 
 def started(
@@ -23,15 +23,15 @@ def started(
     fresh: jax.Array,
     key: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-    """Places and velocities where particles that know nothing begin: at first evenly spread, later anywhere.
+    """Positions and velocities of n particles, where those without a success get initial ones.
 
     Args:
       rule: of the swarm; static.
-      moved: float[n, d] each, of the particles that know something.
+      moved: positions and velocities float[n, d] of the particles with a success.
       state: before the generation.
       rows: the n particles.
-      new: bool[n], which of them know nothing.
-      fresh: bool[], this is the first round of a swarm; later, those that still have failed rest where they are thrown.
+      new: bool[n], which of them have no success yet.
+      fresh: bool[], whether this is the first round of a swarm; later, velocities of new positions are zero.
       key: of the generation.
     """
     x, velocity = moved
@@ -40,7 +40,7 @@ def started(
     begin = swarm.launch(rule, counter_random.seeds(k_velocity, 1)[0], place, 0.0, 1.0)
     begin = jnp.where(fresh, begin, 0)
     stands = jnp.broadcast_to(fresh & (state.restarts == 0), new.shape)
-    if rule.motion == "compete":  # a given point that a particle has taken for its own is its place
+    if rule.motion == "compete":  # a particle that absorbed a point keeps that as its position
         stands = stands | (fresh & jnp.isfinite(take(state.violation, rows)))
     place = jnp.where(stands[:, None], take(state.swarm.position, rows), place)
     begin = jnp.where(stands[:, None], take(state.swarm.velocity, rows), begin)
@@ -48,9 +48,9 @@ def started(
 
 
 def restarted(state: PSOState, sure: jax.Array, key: jax.Array) -> PSOState:
-    """Another swarm, of twice as many particles if there are rows for them, which keeps the best of the last.
+    """The state after a restart if ``sure`` or if the swarm has collapsed, otherwise the state itself.
 
-    It begins if ``sure``, or if the last one has collapsed.
+    The new swarm has twice the particles if there are rows for them; the overall best is kept.
     """
     m = state.value.shape[0]
     over = sure | swarm.collapsed(state.swarm.position, state.active, SPREAD)

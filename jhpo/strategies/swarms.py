@@ -1,4 +1,4 @@
-"""The swarm variants by name, where particles start, and how swarms compare what their particles found."""
+"""Swarm variants by name, initial positions, and comparison of results."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from jhpo.space.space import Space
 
 
 class Preset(NamedTuple):
-    """What a variant stands for; each entry can be overridden by the option of its name."""
+    """Options of a variant; each can be overridden by the option of the same name."""
 
     motion: str
     topology: str
@@ -47,13 +47,13 @@ PRESETS: dict[str, Preset] = {
 
 
 def one_of(name: str, value: object, options: tuple[str, ...]) -> None:
-    """Raises `InvalidArgument` for a value that is not among the options."""
+    """Raises `InvalidArgument` if the value is not among the options."""
     if value not in options:
         raise invalid(name, f"one of {list(options)}", value)
 
 
 def check_stability(rule: Rule, inertia: object, cognitive: object, social: object) -> None:
-    """Raises `InvalidArgument` if a swarm with these numbers diverges; traced ones are their tracer's affair."""
+    """Raises `InvalidArgument` if a swarm with these coefficients diverges; traced ones are not checked."""
     if not all(is_concrete(x) for x in (inertia, cognitive, social)):
         return
     slots = {"ring": 2, "vonneumann": 4}.get(rule.graph, rule.informants)
@@ -65,22 +65,22 @@ def check_stability(rule: Rule, inertia: object, cognitive: object, social: obje
 
 
 def better(violation: jax.Array, value: jax.Array, than_violation: jax.Array, than_value: jax.Array) -> jax.Array:
-    """Deb's rules (2000); a failed member, +inf in both, is never better."""
+    """Whether the first is better by Deb's rules (2000), elementwise; a failed member, +inf in both, never is."""
     return (violation < than_violation) | ((violation == than_violation) & (value < than_value))
 
 
 def merit_of(value: jax.Array, violation: jax.Array, constraint: jax.Array | None) -> jax.Array:
-    """One number a particle, lower is better: its value, or one that orders by Deb's rules where there are constraints.
+    """One number per particle, lower is better: the value, or with constraints a number that orders by Deb's rules.
 
-    That one is made of bits: a feasible value falls among the negative numbers, a violation among the positive ones,
-    each without the last two bits of its mantissa. Nothing has to be sorted.
+    With constraints it is made from bits: feasible values become negative numbers, violations positive ones, each
+    without the last two bits of the mantissa, so that nothing has to be sorted.
     """
     if constraint is None or constraint.shape[-1] == 0:
         return jnp.where(violation == 0, value, jnp.inf)
     unsigned, bits = (jnp.uint32, 32) if value.dtype == jnp.float32 else (jnp.uint64, 64)
     sign, quarter = (unsigned(1 << (bits - k)) for k in (1, 4))
     value, lack = (lax.bitcast_convert_type(a + jnp.zeros((), a.dtype), unsigned) for a in (value, violation))
-    rising = jnp.where(value >= sign, ~value, value | sign)  # as an integer, it orders as the value does
+    rising = jnp.where(value >= sign, ~value, value | sign)  # unsigned integers in the order of the values
     feasible = ~((rising >> unsigned(2)) + quarter)
     infeasible = (lack >> unsigned(2)) + unsigned(2) * quarter
     number = lax.bitcast_convert_type(jnp.where(violation == 0, feasible, infeasible), violation.dtype)
@@ -88,10 +88,10 @@ def merit_of(value: jax.Array, violation: jax.Array, constraint: jax.Array | Non
 
 
 def places(space: Space, key: jax.Array, m: int, dtype: jnp.dtype, even: bool) -> jax.Array:
-    """``float[m, d]`` where particles start.
+    """Initial positions ``float[m, d]`` of particles.
 
-    A sample of the space if it has priors or constraints, else evenly spread points (Sobol, scrambled) or, cheaper,
-    random ones.
+    Random points of the space if it has priors or constraints; otherwise scrambled Sobol points if ``even``, or
+    uniform points, which are cheaper.
     """
     if space.has_constraints or any(getattr(p, "prior", None) is not None for p in space.parameters):
         return space.sample_unit(key, m, dtype)
@@ -101,9 +101,9 @@ def places(space: Space, key: jax.Array, m: int, dtype: jnp.dtype, even: bool) -
 
 
 def owners(position: jax.Array, units: jax.Array) -> jax.Array:
-    """``int32[n]``: the particle of ``position`` float[m, d] that stands at each of ``units`` float[n, d], m if none.
+    """``int32[n]``: for each of ``units`` float[n, d] the particle whose ``position`` float[m, d] equals it, m if none.
 
-    By a digest of the coordinates and a binary search: swarms are too large for a comparison of all with all.
+    By a digest of the coordinates and binary search, as comparing all pairs would be too expensive.
     """
     m, d = position.shape
     axis = jnp.arange(d, dtype=jnp.uint32)[None, :] * np.uint32(0x9E3779B9)

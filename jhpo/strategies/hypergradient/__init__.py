@@ -1,4 +1,4 @@
-"""Descent along hypergradients: the strategy, and the outer optimisers that it follows.
+"""Descent along hypergradients: the strategy and its outer optimisers.
 
 May import `space`, `strategies.base`, the base modules and kernels.
 """

@@ -1,4 +1,4 @@
-"""Coordinates in which a gradient strategy descends: the unit cube, clipped, or logits, which have no bounds."""
+"""Coordinates in which a gradient strategy descends: clipped unit coordinates, or unbounded logits."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import jax.numpy as jnp
 from jhpo.space.space import Space
 
 COORDINATES = ("unit", "logit")
-EDGE = 1e-4  # how near to a bound a logit coordinate comes
+EDGE = 1e-4  # least distance of a logit coordinate to a bound
 
 
 def moved(coordinates: str, best: jax.Array, move: jax.Array) -> jax.Array:
-    """``float[n, d]`` unit rows a step away; coordinates that do not move keep every bit."""
+    """Unit rows ``float[n, d]`` after a step; coordinates that do not move keep every bit."""
     if coordinates == "unit":
         return jnp.clip(best + move, 0.0, 1.0)
     inside = jnp.clip(best, EDGE, 1.0 - EDGE)
@@ -21,7 +21,7 @@ def moved(coordinates: str, best: jax.Array, move: jax.Array) -> jax.Array:
 
 
 def slope(coordinates: str, space: Space, unit: jax.Array, grad: jax.Array) -> jax.Array:
-    """``float[n, d]``: the gradient in the coordinates of the descent, zero where a coordinate cannot move."""
+    """The gradient ``float[n, d]`` in the coordinates of the descent, zero where a coordinate cannot move."""
     if coordinates == "unit":
         outwards = ((unit <= 0.0) & (grad > 0.0)) | ((unit >= 1.0) & (grad < 0.0))
         grad = jnp.where(outwards, 0.0, grad)

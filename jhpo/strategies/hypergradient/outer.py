@@ -1,4 +1,4 @@
-"""The outer optimiser of a gradient strategy: any optax transform, as a field that equal instances share."""
+"""The outer optimiser of a gradient strategy: any optax transformation, as a comparable static field."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ if TYPE_CHECKING:
 Optimizer = Any  # a name in optax, a function of the learning rate, or a GradientTransformation
 Options = tuple[tuple[str, Any], ...]
 
-# Shorter memories than optax's own: a polish has tens of steps, and its gradients are exact.
+# Shorter averages than optax's defaults: a descent has tens of steps, and its gradients are exact.
 MEASURED: dict[str, Options] = {"adam": (("b1", 0.3), ("b2", 0.9))}
 
 
 def recipe(optimizer: Optimizer, options: Mapping[str, Any] | Options | None) -> tuple[Optimizer, Options]:
-    """Optimizer and options in the form in which equal ones are equal: a name or a function, and sorted pairs.
+    """Optimiser and options in a comparable form: a name, function or transformation, and sorted pairs.
 
     Raises:
-      InvalidArgument: no name of an optax optimiser with a learning rate, no function, or options that it lacks.
+      InvalidArgument: neither the name of an optax optimiser with a learning rate, nor a function or a transformation,
+        or unknown options.
 
     >>> recipe("adam", {"b2": 0.99, "b1": 0.5})
     ('adam', (('b1', 0.5), ('b2', 0.99)))
@@ -78,7 +79,7 @@ def _named(name: str) -> Callable[..., Any] | None:
 
 
 class Outer:
-    """One member's optimiser; `vmap` its methods over a population.
+    """The optimiser of one member; vmap its methods over a population.
 
     Args:
       optimizer, options: see `recipe`.
@@ -97,7 +98,7 @@ class Outer:
         self._made = optax.with_extra_args_support(made)
 
     def init(self, point: jax.Array) -> optax.OptState:
-        """The state at ``float[d]``, without weak types."""
+        """The initial state at ``float[d]``, without weak types."""
         with jax.numpy_dtype_promotion("standard"):
             state = self._made.init(point)
         return jax.tree.map(lambda x: jax.lax.convert_element_type(x, jnp.asarray(x).dtype), state)
@@ -105,7 +106,7 @@ class Outer:
     def update(
         self, grad: jax.Array, state: optax.OptState, point: jax.Array, value: jax.Array
     ) -> tuple[jax.Array, optax.OptState]:
-        """The step ``float[d]`` and the next state, of the types of ``point`` and ``state``."""
+        """The step ``float[d]`` and the next state, in the dtypes of ``point`` and ``state``."""
         with jax.numpy_dtype_promotion("standard"):  # optax raises floats to integer powers
             step, new = self._made.update(grad, state, point, value=value)
         new = jax.tree.map(lambda a, b: jnp.asarray(a).astype(b.dtype), new, state)
@@ -114,7 +115,7 @@ class Outer:
 
 @functools.lru_cache(maxsize=64)
 def check_outer(optimizer: Optimizer, options: Options) -> str | None:
-    """Try the optimiser on shapes alone; the sentence that says why it cannot be used, or None."""
+    """Traces the optimiser on shapes; returns why it cannot be used, or None if it can."""
     point = jax.ShapeDtypeStruct((3,), jnp.float32)
     rate = jax.ShapeDtypeStruct((), jnp.float32)
 
@@ -124,6 +125,6 @@ def check_outer(optimizer: Optimizer, options: Options) -> str | None:
 
     try:
         jax.eval_shape(once, point, rate)
-    except Exception as error:  # noqa: BLE001 the function is the user's, and so is what goes wrong in it
+    except Exception as error:  # noqa: BLE001 a user's function may raise anything
         return f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"
     return None

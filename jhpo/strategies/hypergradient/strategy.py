@@ -35,8 +35,8 @@ from jhpo.strategies.hypergradient.state import (
 if TYPE_CHECKING:
     import optax
 
-FORGET = 3  # refused points in a row after which the optimiser's memory is thrown away
-# the least and the most of a refused step that is tried next
+FORGET = 3  # consecutive rejections after which the optimiser's state is reset
+# bounds of the factor by which a rejected step is shortened
 SHORTEST, LONGEST = 0.1, 0.5
 
 
@@ -44,45 +44,34 @@ SHORTEST, LONGEST = 0.1, 0.5
 class HyperGradient(Strategy):
     """Gradient descent in the space of hyperparameters, on gradients of the evaluation through the training.
 
-    Every member of the population descends on its own from a start: the space's defaults, points of a Sobol sequence,
-    or what a `Chain` hands over. Its steps are those of an optax optimiser, with safeguards that a rough objective
-    needs:
+    Each member descends on its own from a start: the space's defaults, a Sobol point, or a point from a `Chain`. Its
+    steps are those of an optax optimiser, with safeguards for rough objectives (``docs/gradient_search.md``): a point
+    is accepted only if it improves and its gradient is not suspiciously long, otherwise the member returns and takes a
+    shorter step. A polish, the descent with one fixed seed, ends when it has converged or after ``max_misses``
+    rejections; it is repeated with a new seed from its best point, up to ``polishes`` times, and then the member
+    starts elsewhere. Members compete: after ``trial`` points each, the best go on and the others wait.
 
-    - A point is accepted if its value is the polish's best, its gradient finite and no longer than ``chaos`` times the
-      longest one accepted before. Where training is chaotic, values are good by luck and gradients enormous: such a
-      point may be the study's best, but nothing can be learned there. From a refused point the member returns to its
-      best one and takes a shorter step: to the minimum of the parabola through what is known, between a tenth and a
-      half of the last. After three refusals in a row the optimiser forgets its past and takes smaller steps.
-    - No coordinate moves by more than ``max_step``.
-    - A coordinate at its bound stays there while the slope points outwards. The optimiser sees a slope of zero then.
-    - Seeds are fixed within a polish, so that values compare. A polish ends when its steps are shorter than
-      ``tolerance`` or after ``max_misses`` refusals. Its best point is accepted: it is evaluated with a fresh seed,
-      and polished once more with that, up to ``polishes`` times. Then the member starts at a fresh point; so does one
-      whose start fails.
-    - There are ``starts`` members for each point of a generation. Each has ``trial`` points after its start; from then
-      on the best members move and the others wait until these have finished.
-
-    Integers, ordinals and categories keep the values of the start. They are searched by starting elsewhere, or by
-    the first phase of a `Chain`. Infeasible points are accepted by Deb's rules.
+    Integers, ordinals and categories keep the values of the start. Infeasible points are accepted by Deb's rules.
 
     Args:
-      population: points of a generation, each evaluated with its gradient. 1 makes the most of few evaluations.
-      starts: members for each of these points.
-      trial: points a start is given before the members compete.
+      population: points of a generation, each evaluated with its gradient; 1 makes the most of few evaluations.
+      starts: members per point of a generation.
+      trial: points per start before the members compete.
       optimizer: name of an optax optimiser with a learning rate (``"adam"``, ``"sgd"``, ``"rmsprop"``, ...), a
-        function of the learning rate that makes one, or a `GradientTransformation`. Equal names share a compiled
-        program and can be stored; functions and transformations are compared by identity, and `Study.load` needs
-        the strategy again.
-      learning_rate: of the optimiser: with Adam, the share of a coordinate's range that a step covers. None for a
+        function of the learning rate that returns one, or a `GradientTransformation`. Equal names share a compiled
+        program and can be stored; functions and transformations are compared by identity, and have to be passed to
+        `Study.load` again.
+      learning_rate: of the optimiser; with Adam, the fraction of a coordinate's range that a step covers. None for a
         transformation, which has its own.
-      options: a dict of further arguments of the optimiser. None for those of optax, but for Adam's: b1=0.3, b2=0.9.
+      options: a dict of further arguments of the optimiser; None for optax's defaults, except b1=0.3 and b2=0.9 for
+        Adam.
       coordinates: "unit", clipped at the bounds, or "logit", which never reaches them.
-      max_step: longest step of a coordinate.
-      chaos: length of a gradient, in lengths of the longest one accepted, above which a point is refused.
-      shrink: factor of the step length when the optimiser forgets.
+      max_step: longest step per coordinate.
+      chaos: a point is rejected if its gradient is longer than this many times the longest accepted one.
+      shrink: factor of the step length when the optimiser is reset, after three consecutive rejections.
       tolerance: step in unit coordinates below which a polish has converged.
-      max_misses: refusals in a row that end a polish.
-      polishes: of one start.
+      max_misses: consecutive rejections that end a polish.
+      polishes: per start.
 
     Raises:
       InvalidArgument: an option outside its range, an optimiser that does not work on gradients alone, or a space
@@ -181,13 +170,13 @@ class HyperGradient(Strategy):
     def tell(self, state: HyperGradientState, units: jax.Array, result: Evaluation) -> HyperGradientState:
         here = members_at(state, state.rows)
         told = self._told(here, units, result)
-        # a member that was given another start meanwhile is not concerned
+        # skip members that got another start in the meantime
         stale = here.given & (units != here.unit).any(axis=1)
         kept = {k: where(stale, v, getattr(told, k)) for k, v in here._asdict().items() if k not in SHARED}
         return put_members(state, state.rows, told._replace(**kept))
 
     def _told(self, state: HyperGradientState, units: jax.Array, result: Evaluation) -> HyperGradientState:
-        """The members of the rows told, in a state of these alone."""
+        """The state of the members that were told, before they are put back."""
         space, dtype = state.space, state.value.dtype
         value, violation = (x.astype(dtype) for x in feasible_value(result))
         raw = jnp.full(units.shape, jnp.nan, dtype) if result.grad is None else result.grad.astype(dtype)
@@ -219,11 +208,11 @@ class HyperGradient(Strategy):
         return self._restarted(state, units, again, failed | (done & ~again))
 
     def absorb(self, state: HyperGradientState, units: jax.Array, result: Evaluation) -> HyperGradientState:
-        """Given points become starts.
+        """The points become starts.
 
-        Before the first generation row i is told to member i, so that a gradient is used at once; members without a
-        row stand back. Later the best points given replace the worst members that they beat, to be evaluated with
-        gradients in the next generation.
+        Before the first generation row i is told to member i, so that its gradient is used; members without a
+        row wait. Later the best points replace the worst members that they beat, and are evaluated with gradients in
+        the next generation.
         """
         n = self.population
         if units.shape[0] == n:
@@ -238,7 +227,7 @@ class HyperGradient(Strategy):
     # -- parts ----------------------------------------------------------------------------------------------
 
     def _starts(self, state: HyperGradientState, number: jax.Array, key: jax.Array) -> jax.Array:
-        """``float[n, d]``: the starts of these numbers; the first one is the space's defaults."""
+        """The starts ``float[n, d]`` with these numbers; number 0 is the space's defaults."""
         space, dtype = state.space, state.unit.dtype
         drawn = space.sample_unit(key, self.population, dtype)
         if space.dim <= MAX_DIM and not space.has_constraints and all(p.prior is None for p in space.parameters):
@@ -246,7 +235,7 @@ class HyperGradient(Strategy):
         return jnp.where((number == 0)[:, None], jnp.asarray(space.default_unit(), dtype)[None, :], drawn)
 
     def _shorter(self, state: HyperGradientState, value: jax.Array) -> jax.Array:
-        """Factor of a refused step: to the minimum of the parabola through value and slope there and the value here."""
+        """Factor for a rejected step: to the minimum of the parabola through value and slope at the best point."""
         slope = (state.grad * state.move).sum(axis=1)
         bend = value - state.value - slope
         factor = jnp.where((bend > 0) & jnp.isfinite(bend), -slope / (2.0 * bend), SHORTEST)
@@ -255,7 +244,7 @@ class HyperGradient(Strategy):
     def _step(
         self, state: HyperGradientState, blank: jax.Array, moving: jax.Array, scale: jax.Array
     ) -> tuple[jax.Array, optax.OptState]:
-        """The optimisers' next steps, ``float[n, d]``, and their states: new ones where ``blank``."""
+        """The optimisers' next steps, ``float[n, d]``, and their states, initial ones where ``blank``."""
         outer = self._outer
         opt = where(blank, jax.vmap(outer.init)(state.best), state.opt)
         step, new = jax.vmap(outer.update)(state.grad, opt, state.best, state.value)
@@ -266,7 +255,7 @@ class HyperGradient(Strategy):
     def _restarted(
         self, state: HyperGradientState, units: jax.Array, again: jax.Array, anew: jax.Array
     ) -> HyperGradientState:
-        """Members that polish their best point ``again``, and those that start ``anew``: both with fresh seeds."""
+        """Restarts members with new seeds: ``again`` from their best point, ``anew`` from a new start."""
         over = again | anew
         return state._replace(
             streams=state.streams + count(over),
@@ -276,7 +265,7 @@ class HyperGradient(Strategy):
             value=jnp.where(over, jnp.inf, state.value),
             violation=jnp.where(over, jnp.inf, state.violation),
             misses=jnp.where(over, 0, state.misses),
-            # an accepted point is evaluated next, a fresh start is on trial
+            # the best point is evaluated next; a new start is on trial
             turns=jnp.where(again, self.trial - 1, jnp.where(anew, 0, state.turns)),
             polish=jnp.where(again, state.polish + 1, jnp.where(anew, 0, state.polish)),
         )
