@@ -1,4 +1,4 @@
-"""Several objectives at once: their directions and names, the values of a trial, and the front of all trials."""
+"""Several objectives: their directions and names, the values of a trial, and the Pareto front of trials."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from jhpo.errors import InvalidArgument, invalid
 
 DIRECTIONS = ("minimize", "maximize")
 
-Directions = Sequence[str] | Mapping[str, str]  # one for each objective, or by their names
-Sign = float | np.ndarray  # 1.0 to minimise, -1.0 to maximise; float[m] where there are several objectives
-RESERVED = ("value", "constraint", "cost")  # keys of what an objective returns that are no names
+Directions = Sequence[str] | Mapping[str, str]  # one per objective, or by name
+Sign = float | np.ndarray  # 1.0 to minimise, -1.0 to maximise; float[m] for several objectives
+RESERVED = ("value", "constraint", "cost")  # keys in the result of an objective that cannot be names
 
 
 class Values(tuple[float, ...]):
-    """The values of a trial, one for each objective; a tuple whose entries can also be looked up by name.
+    """The values of a trial, one per objective: a tuple whose entries can also be looked up by name.
 
     >>> values = Values((0.1, 300.0), ("error", "params"))
     >>> values["error"], values[1], values
@@ -49,11 +49,11 @@ class Values(tuple[float, ...]):
 
 @dataclass(frozen=True)
 class Objectives:
-    """What is minimised and what is maximised.
+    """The directions and names of several objectives.
 
     Args:
-      directions: "minimize" or "maximize", one for each objective.
-      names: of the objectives; None where they have none, or are not known yet.
+      directions: "minimize" or "maximize", one per objective.
+      names: of the objectives; None if they have none, or are not known yet.
     """
 
     directions: tuple[str, ...]
@@ -61,12 +61,12 @@ class Objectives:
 
     @property
     def count(self) -> int:
-        """How many."""
+        """Number of objectives."""
         return len(self.directions)
 
     @property
     def signs(self) -> np.ndarray:
-        """``float64[m]``: +1 where small values are good, -1 where large ones are."""
+        """``float64[m]``: +1 to minimise, -1 to maximise."""
         return np.asarray([1.0 if d == "minimize" else -1.0 for d in self.directions])
 
     @property
@@ -75,10 +75,10 @@ class Objectives:
         return self.names or tuple(f"value_{k}" for k in range(self.count))
 
     def named(self, names: Sequence[str] | None) -> Objectives:
-        """The same once the names are known.
+        """The objectives with names, once these are known.
 
         Raises:
-          InvalidArgument: other names than before, or another number of values.
+          InvalidArgument: names that differ from the known ones, or another number of values.
         """
         if names is None or (self.names is not None and set(names) == set(self.names)):
             return self
@@ -88,15 +88,15 @@ class Objectives:
         return Objectives(self.directions, tuple(names))
 
     def minimised(self, values: np.ndarray) -> np.ndarray:
-        """``float64[n, m]`` values as they are minimised."""
+        """``float64[n, m]``: values to be minimised, from values in the user's signs."""
         return self.signs * values
 
 
 def read_directions(directions: Directions | None, direction: str = "minimize") -> Objectives | None:
-    """The objectives that ``directions`` names; None where there is one objective alone.
+    """The objectives from the argument ``directions``; None for a single objective.
 
     Raises:
-      InvalidArgument: no list or dict of "minimize" and "maximize", none at all, or beside another ``direction``.
+      InvalidArgument: not a list or dict of at least two directions, or a ``direction`` is given too.
 
     >>> read_directions({"error": "minimize", "score": "maximize"}).names
     ('error', 'score')
@@ -124,7 +124,7 @@ def read_directions(directions: Directions | None, direction: str = "minimize") 
 
 
 def check_single(what: str, objectives: Objectives | None, instead: str) -> None:
-    """Refuse what only makes sense of one objective.
+    """Raises if there are several objectives, for what is defined for a single one only.
 
     Raises:
       InvalidArgument: there are several; the message says what to use instead.
@@ -134,16 +134,16 @@ def check_single(what: str, objectives: Objectives | None, instead: str) -> None
 
 
 def front(values: np.ndarray) -> np.ndarray:
-    """``int64[k]``: rows that no other row dominates, by the first value; of equal rows all. On the host.
+    """``int64[k]``: the Pareto front, rows that no other row dominates, sorted by the first value. On the host.
 
     Args:
-      values: ``float64[n, m]``, to be minimised; rows with a value that is not finite do not count.
+      values: ``float64[n, m]``, to be minimised; rows with a value that is not finite are ignored.
 
     >>> front(np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0], [np.nan, 0.0]])).tolist()
     [1, 0]
     """
     left = np.flatnonzero(np.isfinite(values).all(axis=1))
-    left = left[np.lexsort(values[left].T[::-1])]  # what dominates comes first
+    left = left[np.lexsort(values[left].T[::-1])]  # a row comes after all rows that dominate it
     found = []
     while len(left):
         best, rest = values[left[0]], values[left]
@@ -154,14 +154,14 @@ def front(values: np.ndarray) -> np.ndarray:
 
 
 def knee(values: np.ndarray, weights: Sequence[float] | None = None) -> int:
-    """The row of a front nearest to its ideal point, each objective in units of the front's extent.
+    """The row of a front closest to its ideal point, with each objective in units of the front's extent.
 
     Args:
       values: ``float64[k, m]`` of a front, to be minimised, k at least 1.
-      weights: how much each objective counts; equally if None.
+      weights: of the objectives, equal if None.
 
     Raises:
-      InvalidArgument: not one weight >= 0 for each objective, or all 0.
+      InvalidArgument: not one weight >= 0 per objective, or all are 0.
 
     >>> knee(np.array([[0.0, 1.0], [0.2, 0.2], [1.0, 0.0]])), knee(np.array([[0.0, 1.0], [1.0, 0.0]]), [1.0, 0.0])
     (1, 0)
@@ -175,9 +175,9 @@ def knee(values: np.ndarray, weights: Sequence[float] | None = None) -> int:
 
 
 def reference_point(values: np.ndarray) -> np.ndarray:
-    """``float64[m]``: the worst value of each objective on a front and a tenth of its extent more.
+    """``float64[m]``: the worst value of each objective on a front plus a tenth of its extent.
 
-    Where an objective has no extent, a tenth of its size, or 1 where it is 0.
+    For an objective without extent, plus a tenth of its absolute value, or 1 if that is 0.
 
     >>> reference_point(np.array([[0.0, 1.0], [1.0, 0.0]])).tolist()
     [1.1, 1.1]

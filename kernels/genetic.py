@@ -1,7 +1,7 @@
-"""Variation of parents in the unit cube: simulated binary crossover, polynomial mutation, and what cells need.
+"""Genetic operators in the unit cube: simulated binary crossover, polynomial mutation, mutation of cells.
 
 Notation:
-    n  children     d  coordinates     eta  distribution index: the larger, the nearer children stay to their parents
+    n  children     d  coordinates     eta  distribution index: the larger, the closer children are to their parents
 
 Simulated binary crossover within bounds: Deb and Agrawal 1995, with the bounded spread of Deb and Kumar 1995.
 Polynomial mutation within bounds: Deb and Deb 2014, "Analysing mutation schemes for real-parameter genetic algorithms".
@@ -18,10 +18,10 @@ from jhpo.kernels.shapes import Array, Bool, Float, Int
 def simulated_binary(
     first: Float[Array, "n d"], second: Float[Array, "n d"], u: Float[Array, "n d"], eta: jax.Array | float
 ) -> tuple[Float[Array, "n d"], Float[Array, "n d"]]:
-    """Two children of two parents within [0, 1], the lower one first; ``u`` uniform in [0, 1).
+    """Two children of two parents within [0, 1], the lower one first; ``u`` is uniform in [0, 1).
 
-    The children lie symmetrically about the parents' mean, but where a bound is near: either side's spread is cut so
-    that nothing leaves the cube.
+    The children are symmetric about the parents' mean, except near a bound, where the spread on either side is
+    truncated so that no child leaves the cube.
 
     >>> low, high = simulated_binary(jnp.array([[0.2]]), jnp.array([[0.6]]), jnp.array([[0.5]]), 15.0)
     >>> round(float(low[0, 0]), 3), round(float(high[0, 0]), 3)
@@ -34,7 +34,7 @@ def simulated_binary(
     power = 1.0 / (eta + 1.0)
 
     def spread(room: jax.Array) -> jax.Array:
-        """The factor by which the gap is stretched, where so much room is left beyond the nearer parent."""
+        """The spread factor of the gap, if there is ``room`` between the nearer parent and the bound."""
         alpha = 2.0 - (1.0 + 2.0 * room / wide) ** -(eta + 1.0)
         inner, outer = u * alpha, 1.0 / jnp.maximum(2.0 - u * alpha, 1e-30)
         return jnp.where(inner <= 1.0, inner, outer) ** power
@@ -46,7 +46,7 @@ def simulated_binary(
 
 
 def polynomial(x: Float[Array, "n d"], u: Float[Array, "n d"], eta: jax.Array | float) -> Float[Array, "n d"]:
-    """Every coordinate moved within [0, 1], by little most of the time; ``u`` uniform in [0, 1).
+    """Polynomial mutation of every coordinate within [0, 1]; ``u`` is uniform in [0, 1).
 
     >>> polynomial(jnp.array([[0.5, 0.5]]), jnp.array([[0.5, 0.0]]), 20.0).tolist()
     [[0.5, 0.0]]
@@ -64,14 +64,14 @@ def other_cell(
     cells: Int[Array, "d"],
     unordered: Bool[Array, "d"],
 ) -> Int[Array, "n d"]:
-    """The cell of a mutated discrete value: any other category; of ordered ones where the mutation leads, or the next.
+    """The cells of mutated discrete values: another category, or for ordered values ``there`` or a neighbouring cell.
 
     Args:
-      cell: the present ones.
-      there: where a polynomial mutation of the cells' middles leads.
-      u: uniform in [0, 1): which category, or which neighbour.
-      cells: number of cells, at most 1 where there is nothing to choose.
-      unordered: categories.
+      cell: the current cells.
+      there: the cells after a polynomial mutation of the cell centres.
+      u: uniform in [0, 1), selects the category or the neighbour.
+      cells: number of cells, at most 1 if there is nothing to choose.
+      unordered: True for categories.
 
     >>> one = jnp.array([[1, 1]], jnp.int32)
     >>> half = jnp.full((1, 2), 0.5)
@@ -83,5 +83,5 @@ def other_cell(
     jump = jump + (jump >= cell).astype(jnp.int32)
     step = jnp.where(there == cell, jnp.where(u < 0.5, -1, 1).astype(jnp.int32), there - cell)
     moved = cell + step
-    moved = jnp.where(moved < 0, cell + 1, jnp.where(moved > most, cell - 1, moved))  # at an end the other way
+    moved = jnp.where(moved < 0, cell + 1, jnp.where(moved > most, cell - 1, moved))  # reversed at the ends
     return jnp.clip(jnp.where(unordered[None, :], jump, moved), 0, most)

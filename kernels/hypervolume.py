@@ -1,10 +1,10 @@
-"""Hypervolume of a set of points, and the space that it leaves open as boxes; all objectives to be minimised.
+"""Hypervolume of a set of points, and the non-dominated region as boxes; all objectives are to be minimised.
 
 Notation:
-    n  points     m  objectives     r  reference point: worse than what counts
+    n  points     m  objectives     r  reference point
 
-The hypervolume is the size of what lies between the points and the reference point (Zitzler and Thiele 1998). Points
-that do not dominate the reference point, and those with a value that is not finite, add nothing.
+The hypervolume is the volume of the region between the points and the reference point (Zitzler and Thiele 1998). Points
+that do not dominate the reference point, and points with a value that is not finite, add nothing.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ import jax.numpy as jnp
 
 from jhpo.kernels.shapes import Array, Float, Key
 
-# Objectives up to which the volume is computed; beyond them it is sampled.
+# Largest number of objectives for which the volume is computed exactly.
 EXACT = 4
 
 
 class Boxes(NamedTuple):
-    """Disjoint boxes, a row a box; empty ones have a side of length 0."""
+    """Disjoint boxes, one per row; empty ones have a side of length 0."""
 
-    low: jax.Array  # float[b, m], -inf where a box has no end
+    low: jax.Array  # float[b, m], -inf where a box is unbounded
     high: jax.Array  # float[b, m]
 
 
 def hypervolume(points: Float[Array, "n m"], reference: Float[Array, "m"]) -> Float[Array, ""]:
-    """``float[]``, exact, for 1 to 4 objectives: O(n log n), O(n log n), O(n^2) and O(n^3).
+    """The exact hypervolume ``float[]`` for 1 to 4 objectives: O(n log n), O(n log n), O(n^2) and O(n^3).
 
-    In three and four dimensions the volume is cut into slabs between successive values of the last objective, and the
-    volume of each is that of the points below it in one dimension less.
+    In three and four dimensions the volume is cut into slabs between successive values of the last objective; the
+    volume of a slab is that of the points below it in one dimension less.
 
     Raises:
       ValueError: more than 4 objectives; see `sampled_hypervolume`.
@@ -46,13 +46,13 @@ def hypervolume(points: Float[Array, "n m"], reference: Float[Array, "m"]) -> Fl
 
 
 def _clipped(points: jax.Array, reference: jax.Array) -> jax.Array:
-    """Points that count; the reference point in the place of others."""
+    """The points, with those that add nothing replaced by the reference point."""
     counts = (points < reference[None, :]).all(axis=1) & jnp.isfinite(points).all(axis=1)
     return jnp.where(counts[:, None], points, reference[None, :])
 
 
 def _volume(points: jax.Array, reference: jax.Array) -> jax.Array:
-    """Of points none of which is beyond the reference point."""
+    """The volume of points that are not beyond the reference point."""
     n, m = points.shape
     if m == 1:
         return reference[0] - jnp.min(points[:, 0], initial=reference[0])
@@ -83,16 +83,16 @@ def _volume(points: jax.Array, reference: jax.Array) -> jax.Array:
 def sampled_hypervolume(
     points: Float[Array, "n m"], reference: Float[Array, "m"], key: Key[Array, ""], samples: int = 2**16
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Estimate for any number of objectives, and its standard error: ``float[]`` each.
+    """A Monte Carlo estimate for any number of objectives, and its standard error: ``float[]`` each.
 
-    The box between the best value of every objective and the reference point is sampled evenly, and the share of it
+    The box between the best value of every objective and the reference point is sampled uniformly, and the fraction
     that some point dominates is counted.
 
     Args:
-      points: also those that count for nothing.
-      reference: worse than what counts.
-      key: of the samples.
-      samples: how many, a multiple of 1,024.
+      points: ``float[n, m]``.
+      reference: ``float[m]``.
+      key: ``key[]`` of the samples.
+      samples: number of samples, a multiple of 1,024.
 
     >>> points, reference = jnp.eye(2), jnp.array([2.0, 2.0])
     >>> value, error = sampled_hypervolume(points, reference, jax.random.key(0))
@@ -120,11 +120,11 @@ def sampled_hypervolume(
 
 
 def open_boxes(points: Float[Array, "n m"], reference: Float[Array, "m"]) -> Boxes:
-    """What no point dominates and the reference point bounds, in disjoint boxes, for 1 to 3 objectives.
+    """The non-dominated region below the reference point as disjoint boxes, for 1 to 3 objectives.
 
-    One objective makes one box, two make n + 1 strips, three (n + 1)^2 (a strip for every slab of the last objective).
-    A new point adds to the hypervolume what it dominates of them (Yang et al. 2019, "Multi-objective Bayesian global
-    optimization using expected hypervolume improvement gradient").
+    One objective gives one box, two give n + 1 strips, three give (n + 1)^2 boxes (strips for every slab of the last
+    objective). A new point increases the hypervolume by the part of the boxes that it dominates (Yang et al. 2019,
+    "Multi-objective Bayesian global optimization using expected hypervolume improvement gradient").
 
     Raises:
       ValueError: more than 3 objectives.
@@ -145,7 +145,7 @@ def open_boxes(points: Float[Array, "n m"], reference: Float[Array, "m"]) -> Box
     right = jnp.concatenate([points[:, 0], reference[:1]])
 
     def strips(height: jax.Array) -> jax.Array:
-        """Second coordinates below which the n + 1 strips are open, from those of the points."""
+        """Upper ends of the n + 1 strips in the second objective, from the values of the points."""
         return jnp.concatenate([reference[1:2], jax.lax.cummin(jnp.minimum(height, reference[1]))])
 
     if m == 2:
@@ -153,7 +153,7 @@ def open_boxes(points: Float[Array, "n m"], reference: Float[Array, "m"]) -> Box
         return Boxes(low, jnp.stack([right, strips(points[:, 1])], axis=1))
     depth = jnp.sort(points[:, 2])
     near, far = jnp.concatenate([least, depth]), jnp.concatenate([depth, reference[2:]])
-    # in a slab, the points that do not lie behind its near side
+    # the points of a slab: those not beyond its near side
     inside = points[:, 2][None, :] <= near[:, None]
     top = jax.vmap(strips)(jnp.where(inside, points[:, 1][None, :], jnp.inf))  # [slabs, strips]
     shape = top.shape

@@ -1,8 +1,8 @@
-"""Non-dominated ranks and crowding distances, without a matrix of all pairs where there are many points.
+"""Non-dominated ranks and crowding distances, without comparing all pairs if there are many points.
 
 Notation:
-    n  points     m  objectives, all to be minimised     front 0: points that no other dominates; front k: those that
-    none dominates once the fronts before are gone
+    n  points     m  objectives, all to be minimised     front 0: points that no other dominates; front k: points that
+    none dominates after removing the fronts before
 
 A point dominates another if it is no worse in any objective and better in one (Deb et al. 2002, "A fast and elitist
 multiobjective genetic algorithm: NSGA-II"). Points with equal values do not dominate each other: they share a front.
@@ -19,16 +19,16 @@ from jhpo.kernels.loops import seldom
 from jhpo.kernels.order import inverse, lexsort
 from jhpo.kernels.shapes import Array, Bool, Float, Int
 
-# So many points are compared all with all.
+# Up to this number of points all pairs are compared.
 PAIRS = 256
-# Fronts of two objectives that are taken off one by one, each in one pass, before all others are found point by point.
+# Number of fronts of two objectives that are found in one pass each, before the others are found point by point.
 _PEELS = 16
-# Points that are compared at once with as many others.
+# Number of points per block of comparisons.
 _BLOCK = 128
 
 
 def dominates(a: Float[Array, "p m"], b: Float[Array, "q m"]) -> Bool[Array, "p q"]:
-    """``bool[p, q]``: which rows of ``a`` dominate which rows of ``b``.
+    """``bool[p, q]``: whether each row of ``a`` dominates each row of ``b``.
 
     >>> dominates(jnp.array([[0.0, 1.0]]), jnp.array([[0.0, 2.0], [0.0, 1.0], [-1.0, 3.0]])).tolist()
     [[True, False, False]]
@@ -45,13 +45,13 @@ def ranks(
 ) -> Int[Array, "n"]:
     """``int32[n]``: the front of every point; with violations by constraint dominance (Deb et al. 2002, sec. VI).
 
-    Two objectives take a sort and a pass over the points for each front, at most 16, and then one sequential pass for
-    all others: O(n log n). More objectives take comparisons of blocks of points with the fronts so far.
+    Two objectives take a sort, a pass over the points for each of up to 16 fronts, and one sequential pass for
+    all others: O(n log n). With more objectives, blocks of points are compared with the fronts so far.
 
     Args:
       values: a point with a value that is not finite has failed.
-      violation: 0 where a point is feasible; others come behind all feasible ones, by their violation; failed: inf.
-      enough: stop with the front with which so many feasible points have theirs; None finds every front.
+      violation: 0 for feasible points; infeasible ones rank behind all feasible ones by violation; inf for failed ones.
+      enough: stop after the front with which this number of feasible points is ranked; None finds every front.
 
     Returns:
       0, 1, 2, ... for the fronts of feasible points, n for feasible ones of later fronts, n + 1 and more for the
@@ -75,7 +75,7 @@ def ranks(
 
 
 def _fronts(values: jax.Array, alive: jax.Array, enough: int) -> jax.Array:
-    """int32[n]: fronts of the points alive, n where it is not known or not wanted."""
+    """int32[n]: fronts of the points alive, n for points that are not ranked."""
     n, m = values.shape
     if m == 1:
         return jnp.where(alive, _dense(jnp.where(alive, values[:, 0], jnp.inf)), n)
@@ -85,7 +85,7 @@ def _fronts(values: jax.Array, alive: jax.Array, enough: int) -> jax.Array:
 
 
 def _dense(value: jax.Array) -> jax.Array:
-    """int32[n]: 0 for the lowest value, 1 for the next one, equal values having one number."""
+    """int32[n]: dense ranks, 0 for the lowest value, the same for equal values."""
     order = lexsort((value,))
     ordered = value[order]
     new = jnp.concatenate([jnp.zeros((1,), bool), ordered[1:] > ordered[:-1]])
@@ -95,7 +95,7 @@ def _dense(value: jax.Array) -> jax.Array:
 def _peel(
     first: jax.Array, alive: jax.Array, enough: int, most: int, front_of: Callable[[jax.Array], jax.Array]
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Fronts taken off one by one, ``front_of(alive)`` being the next: ranks, who is left, and how many fronts."""
+    """Removes fronts one by one; ``front_of(alive)`` is the next. Returns ranks, the points left, number of fronts."""
 
     def goes_on(carry: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
         rank, alive, k = carry
@@ -139,16 +139,16 @@ def _of_two(values: jax.Array, alive: jax.Array, enough: int) -> jax.Array:
 
 
 def _one_by_one(rank: jax.Array, x: jax.Array, y: jax.Array, alive: jax.Array, peeled: jax.Array) -> jax.Array:
-    """The fronts of what is left: a point belongs to the first one whose lowest second value so far lies above its own.
+    """Fronts of the points left: a point belongs to the first front whose lowest second value so far exceeds its own.
 
-    In the order of the first value, those lowest values ascend with the front's number, so a binary search finds it.
+    In the order of the first value, these lowest values increase with the front, so a binary search finds it.
     """
     n = x.shape[0]
     order = lexsort((y, x))
     x, y, alive = x[order], y[order], alive[order]
     steps = max(n, 1).bit_length()
 
-    # what a turn reads of the arrays that it changes it reads before, and by a loop, or XLA would copy them every time
+    # arrays are read in an inner loop before they are written, otherwise XLA copies them in every iteration
     def one(
         i: jax.Array, carry: tuple[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array]
     ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array]:
@@ -162,7 +162,7 @@ def _one_by_one(rank: jax.Array, x: jax.Array, y: jax.Array, alive: jax.Array, p
 
         k = jax.lax.fori_loop(0, steps, reach, jnp.int32(0))
         k = jnp.where((x[i] == last_x) & (height == last_y), last, k)
-        at = jnp.where(alive[i], k, n)  # the last place is of no use
+        at = jnp.where(alive[i], k, n)  # the last slot is unused
         return lowest.at[at].set(height), place.at[i].set(k), x[i], height, k
 
     nothing = jnp.full((), jnp.nan, y.dtype)
@@ -172,7 +172,7 @@ def _one_by_one(rank: jax.Array, x: jax.Array, y: jax.Array, alive: jax.Array, p
 
 
 def _by_blocks(values: jax.Array, alive: jax.Array, enough: int) -> jax.Array:
-    """Fronts of any number of objectives: a point can be dominated by earlier ones of the lexicographic order alone."""
+    """Fronts of any number of objectives: only earlier points in lexicographic order can dominate a point."""
     n, m = values.shape
     values = jnp.where(alive[:, None], values, jnp.inf)
     order = lexsort([values[:, k] for k in range(m)][::-1])
@@ -208,14 +208,14 @@ def _by_blocks(values: jax.Array, alive: jax.Array, enough: int) -> jax.Array:
 
 
 def crowding(values: Float[Array, "n m"], rank: Int[Array, "n"]) -> Float[Array, "n"]:
-    """``float[n]``: how far the neighbours of a point in its front lie apart, summed over the objectives.
+    """``float[n]``: crowding distances, the distance between a point's neighbours in its front, summed over objectives.
 
-    Deb et al. 2002, sec. III-B: in units of the front's extent, infinite for the first and the last of an objective. An
-    objective without extent counts for nothing.
+    In units of the front's extent, infinite for the first and the last point of an objective (Deb et al. 2002, sec.
+    III-B). Objectives without extent are ignored.
 
     Args:
-      values: finite where the rank is that of a front.
-      rank: as `ranks` gives them.
+      values: finite for ranked points.
+      rank: from `ranks`.
 
     >>> crowding(jnp.array([[0.0, 1.0], [0.2, 0.5], [1.0, 0.0]]), jnp.zeros(3, jnp.int32)).tolist()
     [inf, 2.0, inf]
@@ -232,7 +232,7 @@ def crowding(values: Float[Array, "n m"], rank: Int[Array, "n"]) -> Float[Array,
         low = jax.lax.cummax(jnp.where(first, row, 0))
         high = jax.lax.cummin(jnp.where(last, row, n - 1), reverse=True)
         gap = jnp.zeros((n,), values.dtype)
-        # along a front of two objectives the second one falls as the first one rises: one order serves both
+        # along a front of two objectives the second decreases as the first increases: one order serves both
         for column in (values[order, k], values[order, 1]) if m == 2 else (values[order, k],):
             extent = jnp.abs(column[high] - column[low])
             between = jnp.abs(jnp.roll(column, -1) - jnp.roll(column, 1))
@@ -245,7 +245,7 @@ def crowding(values: Float[Array, "n m"], rank: Int[Array, "n"]) -> Float[Array,
 def best(
     values: Float[Array, "n m"], violation: Float[Array, "n"] | None, count: int
 ) -> tuple[Int[Array, "k"], Int[Array, "k"]]:
-    """The ``count`` best points, best first: by front, those in sparse places first. ``int32[count]``, and their ranks.
+    """The ``count`` best points, ``int32[count]``, by front, then by crowding distance; and their ranks.
 
     >>> best(jnp.array([[2.0, 2.0], [0.0, 1.0], [0.4, 0.9], [1.0, 0.0]]), None, 3)[0].tolist()
     [1, 3, 2]

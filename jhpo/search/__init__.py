@@ -1,6 +1,6 @@
-"""Searches: the pure loop `run`, the host loop of `minimize`, and the rules that stop them.
+"""Searches: the pure loop `run`, the host loop of `minimize`, and stop rules.
 
-May import `evaluation` and what lies below it.
+May import `evaluation` and the layers below it.
 """
 
 from jhpo.search.meter import Summary as Summary

@@ -1,4 +1,4 @@
-"""Many generations in one program, where an evaluation takes less time than coming back to the host after it."""
+"""Blocks: many generations in one program, for evaluations that are cheaper than returning to the host."""
 
 from __future__ import annotations
 
@@ -22,32 +22,32 @@ from jhpo.strategies.base import Evaluation, Request, Strategy
 from jhpo.switches import switches_off
 from jhpo.training.tracing import objective_errors
 
-BLOCK_SECONDS = 0.25  # a block takes no longer, so that progress, Ctrl-C and limits of time stay prompt
-_FASTER = 8  # a block has at most so many times the generations of the one before it, whose time is known
-_NUMBERS = 2**22  # that a block keeps for the host
-_FEW, _MOST = 4, 1024  # generations in a block, the few also where they take eight times the numbers
+BLOCK_SECONDS = 0.25  # longest block, so that progress, Ctrl-C and time limits stay prompt
+_FASTER = 8  # a block has at most this many times the generations of the previous one
+_NUMBERS = 2**22  # numbers that a block returns to the host
+_FEW, _MOST = 4, 1024  # generations per block; up to _FEW may return eight times _NUMBERS
 
 
 class Block(NamedTuple):
-    """Some generations, and where they lead."""
+    """The results of g generations, and the strategy's state after them."""
 
-    place: Place  # of the strategy afterwards: it has asked for the last of them
-    told: Told  # the last of them
-    made: Made | None  # all rows; None where the best are kept alone
+    place: Place  # state of the strategy, which has asked for the last generation
+    told: Told  # the last generation
+    made: Made | None  # all rows; None if only the best are kept
     leaders: Made  # the best row of each generation
-    lowest: np.ndarray  # float[g], feasible value of that row, to be minimised; infinite where there is none
+    lowest: np.ndarray  # float[g], value of that row, to be minimised; infinite if it is not feasible
 
 
 class Blocks:
     """Runs generations of a search in blocks.
 
-    The results do not depend on the lengths of the blocks: one program of a variable number of trips runs them all.
+    The results do not depend on the lengths of the blocks: one program with a variable number of iterations runs all.
 
     Args:
-        driver: the strategy; it stays where it is.
+        driver: of the strategy; its state is not changed.
         evaluator: of the search, one for which `possible` holds.
-        sign: 1.0 to minimise, -1.0 to maximise; one each where there are several objectives.
-        keep: which rows come back to the host.
+        sign: 1.0 to minimise, -1.0 to maximise; one per objective if there are several.
+        keep: which rows are returned to the host.
     """
 
     def __init__(self, driver: Driver, evaluator: Population, sign: Sign, *, keep: Keep = "all") -> None:
@@ -58,20 +58,20 @@ class Blocks:
 
     @staticmethod
     def possible(driver: Driver, evaluator: Evaluator) -> bool:
-        """The strategy asks the host nothing between two generations, and an evaluation is cheap."""
+        """Whether the strategy needs nothing from the host between generations and evaluations are cheap."""
         strategy = driver.strategy
         if type(strategy).grow is not Strategy.grow or strategy.host_float64 or not driver.whole:
             return False
         return is_cheap(evaluator, strategy.population, driver.root, Request(strategy.needs_grad))
 
     def length(self, place: Place, rows: int, room: int, seconds: float) -> int:
-        """Generations to run now: 0 where the host has something to do first.
+        """Number of generations to run now, 0 if the host has something to do first.
 
         Args:
-            place: where the strategy stands.
-            rows: of a generation.
-            room: evaluations that the budget allows.
-            seconds: that the search may still take.
+            place: state of the strategy.
+            rows: per generation.
+            room: evaluations left in the budget.
+            seconds: time left for the search.
         """
         if self._failed:
             return 0
@@ -82,14 +82,14 @@ class Blocks:
         return min(most, -(-room // rows), self.driver.stretch(place.generation))
 
     def run(self, place: Place, told: Told | None, count: int, room: int, trial: int, target: float) -> Block | None:
-        """Generations from `place` on, none of which opens another phase; None where memory is too short for it.
+        """Runs generations within one phase; None if there is not enough memory.
 
         Args:
-            place: where the strategy stands.
-            told: results it has not learned from; None before the first generation.
-            count: how many generations at most, at least one.
-            room: evaluations that the budget allows, so that the last generation may count in part.
-            trial: the first one's number.
+            place: state of the strategy.
+            told: results to tell it first; None before the first generation.
+            count: largest number of generations, at least one.
+            room: evaluations left in the budget; the last generation may count in part.
+            trial: number of the first trial.
             target: a value, to be minimised, after which there is no further generation; -inf for none.
         """
         driver, evaluator, first = self.driver, self.evaluator, place.state is None
@@ -131,14 +131,14 @@ class Blocks:
     def evaluate(
         self, units: np.ndarray, ids: np.ndarray, request: Request, *, rows: int | None = None, member: int = 0
     ) -> Evaluation:
-        """Some rows of a generation as a block evaluates them, to the last bit; NumPy arrays.
+        """Results of rows of a generation, as NumPy arrays with the same bits as in a block.
 
         Args:
             units: ``float[k, d]``.
             ids: ``uint32[k]``.
-            request: what is wanted.
+            request: of the strategy.
             rows: of the whole generation; the strategy's population if None.
-            member: place of the first row in it.
+            member: index of the first row in it.
         """
         population, dtype = self.evaluator, jnp.result_type(float)
         n = self.driver.strategy.population if rows is None else rows
@@ -162,14 +162,14 @@ class Blocks:
         return np.size(self._sign)
 
     def _most(self, rows: int) -> int:
-        """Generations whose rows there is room for."""
+        """Largest number of generations in a block."""
         values = self._objectives
         width = self.evaluator.space.dim + 2 + values
         kept = width + {"all": rows * width, "values": (2 + values) * rows, "best": 0}[self.keep]
         return max(min(_NUMBERS // kept, _MOST), min(8 * _NUMBERS // kept, _FEW), 1)
 
     def _blank(self) -> Told:
-        """Something of the structure of what is told, for the program that starts with the first generation."""
+        """A placeholder with the structure of `Told`, for the first generation."""
         strategy, space = self.driver.strategy, self.evaluator.space
         units = np.zeros((strategy.population, space.dim), jnp.result_type(float))
         measured = self.evaluator.described.constraints

@@ -1,4 +1,4 @@
-"""How long this process has been tracing and compiling, by JAX's own account."""
+"""Time spent tracing and compiling in this process, from JAX's monitoring events."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ from typing import Any
 
 import jax
 
-_EVENTS = ("/jax/core/compile/", "/jax/compilation_cache/cache_retrieval_time_sec")
+from jhpo.kernels.internals import COMPILING
+
 _seconds = 0.0
-_spans: deque[tuple[float, float]] = deque(maxlen=256)  # counted ones, in order, none inside another
+_spans: deque[tuple[float, float]] = deque(maxlen=256)  # counted spans in order, none inside another
 _lock = threading.Lock()
 
 
 def compile_seconds() -> float:
-    """Seconds of tracing and compiling since the start of the process, in every thread."""
+    """Seconds spent tracing and compiling since the start of the process, in all threads."""
     return _seconds
 
 
 def _count(event: str, duration_secs: float, **_: Any) -> None:
-    """Add a span that ends now; a function traced inside another one is told of first, and counts once."""
+    """Adds a span that ends now; nested spans are reported first and counted once."""
     global _seconds
-    if not event.startswith(_EVENTS):
+    if not event.startswith(COMPILING):
         return
     with _lock:
         end = time.perf_counter()

@@ -1,4 +1,4 @@
-"""A block of generations that ends where the search ends."""
+"""A block of generations, cut where the search ends."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from jhpo.search.stopping import Progress
 
 
 class Cut(NamedTuple):
-    """A block of a search, its last generation the one in which a stop rule holds, if one does."""
+    """A block of a search; if a stop rule holds in it, its last generation is the one that meets it."""
 
     block: Block
-    trial: int  # number of the first one
+    trial: int  # number of the first trial
     generation: int  # of the first trial
-    rows: int  # of a generation
-    evaluations: int  # that count: the last generation may do so in part
-    horizon: float  # share of the training
+    rows: int  # per generation
+    evaluations: int  # that count; the last generation may count in part
+    horizon: float  # fraction of the training
     progress: list[Progress]  # of the search after each generation
-    stopped: str | None  # why the search ends with it
+    stopped: str | None  # why the search ends with this block
 
     def leaders(self) -> Rows:
         """The best trial of each generation."""
         return self._rows(self.block.leaders, len(self.block.lowest))
 
     def everything(self) -> Rows:
-        """Every trial, or the leaders where they are kept alone."""
+        """Every trial, or the leaders if only those are kept."""
         made = self.block.made
         return self.leaders() if made is None else self._rows(made, self.evaluations)
 
@@ -38,7 +38,7 @@ class Cut(NamedTuple):
         numbers = self.trial + np.arange(len(made.rows))[:, None] * self.rows + made.rows
         generation = self.generation + np.arange(len(numbers), dtype=np.int32)[:, None]
 
-        def flat(x: np.ndarray) -> np.ndarray:  # without a copy; what does not count stands at the end
+        def flat(x: np.ndarray) -> np.ndarray:  # without a copy; rows that do not count are last
             return x.reshape(-1, *x.shape[2:])[:count]
 
         return Rows(

@@ -1,4 +1,4 @@
-"""The evaluator of one search: generations one by one, or many in one program where they take little time."""
+"""The evaluator of one search: generations one by one, or many in one program if they are cheap."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from jhpo.strategies.base import Evaluation, Request
 
 
 class SearchEvaluator:
-    """Evaluates what a search asks for, by the same instructions whether generations run one by one or together.
+    """Evaluates generations of a search, with the same instructions whether they run one by one or together.
 
     Args:
-        driver: the strategy; it stays where it is.
+        driver: of the strategy; its state is not changed.
         evaluator: of the objective.
-        sign: 1.0 to minimise, -1.0 to maximise; one each where there are several objectives.
-        keep: which rows of generations that run together come back to the host.
-        together: whether generations may run together at all.
+        sign: 1.0 to minimise, -1.0 to maximise; one per objective if there are several.
+        keep: which rows of generations that run together are returned to the host.
+        together: whether generations may run together.
     """
 
     def __init__(
@@ -38,20 +38,20 @@ class SearchEvaluator:
 
     @property
     def together(self) -> bool:
-        """Generations may run together."""
+        """Whether generations may run together."""
         return self._blocks is not None
 
     def evaluate(
         self, units: np.ndarray, ids: np.ndarray, request: Request, *, rows: int | None = None, member: int = 0
     ) -> Evaluation:
-        """Rows of one generation; NumPy arrays in the user's own sign.
+        """Results of rows of one generation, as NumPy arrays in the user's sign.
 
         Args:
             units: ``float[k, d]``.
-            ids: ``uint32[k]``, from which their keys are made.
-            request: what is wanted.
+            ids: ``uint32[k]``, from which their keys are derived.
+            request: of the strategy.
             rows: of the whole generation; the strategy's population if None.
-            member: place of the first row in it.
+            member: index of the first row in it.
         """
         if self._blocks is None:
             return self.evaluator.evaluate(units, ids, self._driver.root, request)
@@ -60,17 +60,17 @@ class SearchEvaluator:
     def next_cut(
         self, meter: Meter, place: Place, told: Told | None, *, room: int, trial: int, best: float
     ) -> Cut | None:
-        """Evaluate the next generations together; None where the host has something to do first.
+        """Evaluates the next generations together; None if the host has something to do first.
 
-        The strategy and the meter stay where they are: the caller stores what was made, and then moves them.
+        The states of the strategy and the meter do not change: the caller stores the results first and then sets them.
 
         Args:
             meter: of the search.
-            place: where the strategy stands.
-            told: what it learns next; None before the first generation.
-            room: evaluations that the budget allows.
+            place: state of the strategy.
+            told: the results to tell it next; None before the first generation.
+            room: evaluations left in the budget.
             trial: number of the first trial.
-            best: lowest feasible value of whole trainings so far, NaN before there is one.
+            best: lowest feasible value of whole trainings so far, NaN before the first.
         """
         strategy, blocks = self._driver.strategy, self._blocks
         if blocks is None or room < 1:
@@ -87,7 +87,7 @@ class SearchEvaluator:
         progress, stopped = meter.foresee(
             _ends(block, rows, room), place.generation, best, block.lowest, horizon == 1.0
         )
-        if len(progress) < len(block.lowest):  # once more, up to the generation with which the search ends
+        if len(progress) < len(block.lowest):  # again, up to the generation with which the search ends
             block = blocks.run(place, told, len(progress), room, trial, -np.inf)
             if block is None:
                 return None
@@ -96,5 +96,5 @@ class SearchEvaluator:
 
 
 def _ends(block: Block, rows: int, room: int) -> np.ndarray:
-    """``int64[g]``: evaluations in the block after each generation."""
+    """``int64[g]``: evaluations of the block up to the end of each generation."""
     return np.minimum((1 + np.arange(len(block.lowest))) * rows, room)

@@ -1,4 +1,4 @@
-"""Which trials a search in memory keeps."""
+"""The option ``keep``: what a search in memory keeps of its trials."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from typing import Literal, get_args
 
 from jhpo.errors import invalid
 
-# every trial; of every trial the value alone; of every generation the best trial alone
+# every trial; only the value of every trial; only the best trial of every generation
 Keep = Literal["all", "values", "best"]
 
 
 def check_keep(keep: object) -> Keep:
-    """The argument ``keep`` of a search.
+    """The argument ``keep`` of a search after checking it.
 
     Raises:
-        InvalidArgument: none of the three.
+        InvalidArgument: not one of the three values.
 
     >>> check_keep("some")
     Traceback (most recent call last):

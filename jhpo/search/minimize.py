@@ -1,4 +1,4 @@
-"""`minimize` and `maximize`: a search in memory, on the host, with stop rules; the shortest way to use jhpo."""
+"""`minimize` and `maximize`: a search in memory, driven by the host, with stop rules."""
 
 from __future__ import annotations
 
@@ -40,40 +40,41 @@ def minimize(
     keep: Keep = "all",
     directions: Directions | None = None,
 ) -> Result:
-    """Search for the hyperparameters with the lowest value, or for the front of several values.
+    """Search for the hyperparameters with the lowest value, or for the Pareto front of several values.
 
     Args:
-      objective: a trainable, a function ``objective(hp)`` or ``objective(hp, key)``, or a `jhpo.host` function.
-      space: where to search.
-      strategy: what proposes; `PSO()` by default, a smaller swarm below 500 evaluations.
+      objective: a trainable, a function ``objective(hp)`` or ``objective(hp, key)``, or a `jhpo.host` objective.
+      space: the space to search.
+      strategy: the strategy; `PSO()` by default, a smaller swarm below 500 evaluations.
       budget: number of evaluations, never exceeded.
-      key: root key; or ``seed``, an integer in [0, 2^32), from which it is made as in a `Study`.
+      key: root key ``key[]``; None to derive it from ``seed``.
+      seed: an integer in [0, 2^32).
       replicates: evaluations of every member with different keys; the value is their mean.
       metric: name of the value if the evaluation returns a dict. A score (accuracy, F1, ...) needs `maximize`.
       chunk: members evaluated at once; chosen from their size if None.
-      devices: JAX devices to spread over; all local ones by default.
+      devices: JAX devices to use; all local ones by default.
       generations, seconds, target, patience, tolerance: further stop rules, see `StopRules`.
       callback: called with an `Update` after each generation (evaluations, best, seconds, ...), or with (evaluations,
         best) if it takes two arguments.
-      start: points to evaluate first, which the strategy then learns from: dicts of host values, all or some of them
+      start: points to evaluate first and to tell the strategy: dicts with all or some of the host values
         (``{"lr": 0.1}``); the strategy chooses the others. They count towards the budget.
-      keep: "all" keeps every trial; "values" every value, and the hyperparameters of the best trial alone; "best" the
-        best trial of each generation, so that the memory of a search does not grow with its evaluations.
-      directions: of several objectives: ``["minimize", "maximize"]`` for an objective that returns a tuple or a dict of
-        as many values, or ``{"error": "minimize", "params": "minimize"}`` for one that returns a dict of these and
-        perhaps of more. The strategy has to be one for several (`NSGA2` by default); `Result.pareto` is what is found.
+      keep: "all" keeps every trial; "values" keeps every value, but only the best trial's hyperparameters; "best" keeps
+        the best trial of each generation, so that memory does not grow with the number of evaluations.
+      directions: for several objectives: ``["minimize", "maximize"]`` if the objective returns a tuple or a dict of as
+        many values, or ``{"error": "minimize", "params": "minimize"}`` if it returns a dict with these and possibly
+        other values. The strategy has to support several objectives (`NSGA2` by default); see `Result.pareto`.
 
-    An objective that measures constraints returns them beside its value: ``{"value": ..., "constraint": [...]}``,
-    numbers that are >= 0 where the trial is feasible.
+    An objective that measures constraints returns ``{"value": ..., "constraint": [...]}`` with numbers that are >= 0
+    if the trial is feasible.
 
-    Generations of a plain function that take little time run many at once in one program, for up to a quarter of a
-    second; results do not depend on that, and the callback hears of each of them afterwards.
+    If generations of a plain function are cheap, many of them run in one program, for up to a quarter of a second. That
+    does not change the results; the callback is called for each generation afterwards.
 
     Returns:
       A `Result`.
 
     Raises:
-      InvalidArgument: an argument that cannot work, before anything is compiled.
+      InvalidArgument: an invalid argument, before anything is compiled.
       InvalidParameters: a starting point outside the space.
 
     >>> import jhpo
@@ -112,9 +113,9 @@ def maximize(
     start: Sequence[Any] | dict[str, Any] | None = None,
     keep: Keep = "all",
 ) -> Result:
-    """`minimize` with the sign turned: values, ``target`` and the result are those of the objective itself.
+    """Search for the hyperparameters with the highest value.
 
-    Args and errors are those of `minimize`.
+    Arguments and errors are those of `minimize`; values, ``target`` and the result keep the sign of the objective.
 
     >>> import jhpo
     >>> space = jhpo.Space({"x": jhpo.Float(0.0, 2.0)})

@@ -1,4 +1,4 @@
-"""The arguments that `minimize` and `maximize` share, as one record."""
+"""The arguments of `minimize` and `maximize`, as one record."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from jhpo.search.stopping import StopRules, check_rules
 
 
 class SearchOptions(TypedDict, total=False):
-    """The same as keyword arguments that are handed on, each of which may be left out."""
+    """Keyword arguments that are passed on to `minimize`, all optional."""
 
     budget: int
     key: jax.Array | None
@@ -38,10 +38,10 @@ class SearchOptions(TypedDict, total=False):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
-    """How a search in memory is run; see `jhpo.minimize` for what each of them means.
+    """Options of a search in memory, documented in `jhpo.minimize`.
 
     Raises:
-        InvalidArgument: a value that cannot work.
+        InvalidArgument: an invalid value.
 
     >>> Options(budget=0)
     Traceback (most recent call last):
@@ -77,16 +77,16 @@ class Options:
 
     @property
     def objectives(self) -> Objectives | None:
-        """The several objectives; None where there is one."""
+        """The objectives if there are several, otherwise None."""
         return read_directions(self.directions)
 
     def rules(self, sign: float) -> StopRules:
-        """What ends the search, in the sense of a minimisation; `sign` is -1.0 where it maximises."""
+        """The stop rules for values to be minimised; `sign` is -1.0 if the search maximises."""
         rules = StopRules(
             self.budget, self.generations, self.seconds, self.target, self.patience, self.tolerance
         )  # fmt: skip
         return rules.turned(sign)
 
     def root(self) -> jax.Array:
-        """The root key: the one given, or that of the seed."""
+        """The root key, from `key` or from `seed`."""
         return root_key(self.seed) if self.key is None else check_key(self.key)

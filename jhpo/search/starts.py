@@ -1,4 +1,4 @@
-"""Points a search begins with: some of their values given, the others chosen by the strategy."""
+"""Starting points of a search: values that are not given are chosen by the strategy."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ class Starts(NamedTuple):
     """Starting points as unit rows."""
 
     units: np.ndarray  # float64[k, d], NaN where nothing is given
-    exact: list[dict[str, Any]]  # the real numbers as they were given, by dotted name
+    exact: list[dict[str, Any]]  # the given values of `Float` parameters by dotted name
 
     @property
     def whole(self) -> bool:
-        """Nothing is left to the strategy."""
+        """Whether all values are given."""
         return not np.isnan(self.units).any()
 
     def completed(self, rows: np.ndarray) -> np.ndarray:
-        """``float[k, d]``: what is missing taken from `rows`."""
+        """``float[k, d]``: the points with missing coordinates taken from `rows`."""
         return np.where(np.isnan(self.units), rows, self.units)
 
 
@@ -36,12 +36,12 @@ def read_starts(space: Space, start: Any, most: int | None = None) -> Starts | N
     """The argument ``start`` of a search; None if there are no points.
 
     Args:
-      space: where they lie.
-      start: points, or one of them as a dict; each with all values or some.
-      most: how many there may be.
+      space: of the points.
+      start: a list of points, or a single point as a dict; each with all values or some.
+      most: largest number of points.
 
     Raises:
-      InvalidArgument: no sequence, or too many.
+      InvalidArgument: not a sequence, or too many points.
       InvalidParameters: an unknown name, or a value outside its parameter.
     """
     points = [start] if isinstance(start, dict) else start
@@ -55,9 +55,9 @@ def read_starts(space: Space, start: Any, most: int | None = None) -> Starts | N
 
 
 def proposals(driver: Driver, n: int) -> np.ndarray:
-    """``float[n, d]``: what the strategy would ask for next; it stays where it is.
+    """``float[n, d]``: the points that the strategy would ask for next; the driver's state is restored.
 
-    A strategy that works in generations proposes one generation, over and over where `n` is larger.
+    The proposals of a generational strategy are one generation, repeated if `n` is larger.
     """
     place = driver.place
     rows = [driver.ask()]
@@ -69,7 +69,7 @@ def proposals(driver: Driver, n: int) -> np.ndarray:
 
 
 def parts(units: Any, result: Evaluation, n: int, xp: Any = np) -> Iterator[tuple[Any, Evaluation]]:
-    """Results that a strategy did not ask for in the form that `Strategy.absorb` takes: `n` rows at a time, padded."""
+    """Splits results into blocks of `n` rows for `Strategy.absorb`; the last block is padded."""
     for at in range(0, len(units), n):
         end = min(at + n, len(units))
         missing = at + n - end
@@ -82,7 +82,7 @@ def parts(units: Any, result: Evaluation, n: int, xp: Any = np) -> Iterator[tupl
 
 
 def completed(strategy: Strategy, state: Any, given: jax.Array, key: jax.Array) -> jax.Array:
-    """``float[k, d]``, inside a program: what is NaN in `given` taken from the strategy's first proposals."""
+    """``float[k, d]``, traceable: `given` with NaN replaced by coordinates of the strategy's first proposals."""
     rows, later = strategy.ask(state, strategy_key(key, jnp.uint32(0)))
     more = [rows]
     while strategy.steady and sum(x.shape[0] for x in more) < given.shape[0]:

@@ -1,4 +1,4 @@
-"""When a search ends: rules checked on the host after every generation, and the sentence that says which one fired."""
+"""Stop rules, checked on the host after every generation."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import NamedTuple
 from jhpo.errors import check_integer, check_number, invalid
 from jhpo.objectives import Objectives, check_single
 
-DEFAULT_PATIENCE = 20  # generations over which `tolerance` looks when `patience` is not given
+DEFAULT_PATIENCE = 20  # generations for `tolerance` if `patience` is not given
 
 
 class Progress(NamedTuple):
-    """How far a search is, in the terms of a minimisation."""
+    """Progress of a search; values are to be minimised."""
 
     evaluations: int  # finished evaluations, failed ones included
     generations: int  # closed generations
@@ -25,18 +25,18 @@ class Progress(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class StopRules:
-    """Rules that end a search; the first that holds wins, None switches a rule off.
+    """Rules that end a search; it ends as soon as one of them holds. None switches a rule off.
 
     Args:
-        evaluations: finished evaluations (failed ones count: they were paid for).
+        evaluations: finished evaluations, including failed ones.
         generations: closed generations.
         seconds: wall time.
         target: a value (to be minimised) that is good enough.
         patience: generations without an improvement of the best value by more than `tolerance`.
-        tolerance: an improvement of at most this much counts as none; alone it looks back over 20 generations.
+        tolerance: an improvement of at most this much does not count; without `patience`, over 20 generations.
 
     Raises:
-        InvalidArgument: a rule that can never be met, such as a budget of 0.
+        InvalidArgument: a value out of range, such as a budget of 0.
 
     >>> rules = StopRules(evaluations=100, target=0.5)
     >>> rules.check(Progress(64, 1, 2.0, 0.9, [0.9]))
@@ -67,7 +67,7 @@ class StopRules:
             check_number("tolerance", self.tolerance, low=0.0)
 
     def turned(self, sign: float) -> StopRules:
-        """The rules for values times `sign`: a target of a maximisation becomes that of a minimisation."""
+        """The rules for values multiplied by `sign`: -1.0 turns a target to maximise into one to minimise."""
         return self if self.target is None else dataclasses.replace(self, target=sign * self.target)
 
     def check(self, progress: Progress) -> str | None:
@@ -91,7 +91,7 @@ class StopRules:
         before, now = float(bests[-window - 1]), float(bests[-1])
         tolerance = 0.0 if self.tolerance is None else self.tolerance
         if math.isnan(before):
-            # nothing but failures until then: an improvement is any finite value
+            # only failures until then: any finite value is an improvement
             improved = not math.isnan(now)
         else:
             improved = before - now > tolerance
@@ -103,7 +103,7 @@ class StopRules:
 
 
 def exhausted(limit: int) -> str:
-    """The sentence for a finite search that has no point left.
+    """The message for a finite search without further points.
 
     >>> exhausted(9)
     'all 9 points of the search have been handed out'
@@ -114,7 +114,7 @@ def exhausted(limit: int) -> str:
 def check_rules(
     objectives: Objectives | None, target: float | None, patience: int | None, tolerance: float | None
 ) -> None:
-    """Refuse rules about the best value where there are several objectives.
+    """Raises if a rule about the best value is given with several objectives.
 
     Raises:
         InvalidArgument: one of them is given.

@@ -1,4 +1,4 @@
-"""NSGA-II: a population that spreads over the front of several objectives, for mixed and conditional spaces."""
+"""NSGA-II: a genetic algorithm for several objectives, on mixed and conditional spaces."""
 
 from __future__ import annotations
 
@@ -26,34 +26,32 @@ from jhpo.strategies.base import (
 
 
 class NSGA2State(NamedTuple):
-    """The members that survived, best first: by front, then those in sparse places."""
+    """The surviving members, best first: by front, then by crowding distance."""
 
     space: Space  # static
-    rows: jax.Array  # float[n, d], genes; those of inactive parameters are kept too
+    rows: jax.Array  # float[n, d], genes, including those of inactive parameters
     values: jax.Array  # float[n, m], +inf where unknown
     violation: jax.Array  # float[n], as in `feasible_value`; +inf where unknown
-    valid: jax.Array  # int32[], the first so many members have values
+    valid: jax.Array  # int32[], only the first ``valid`` members have values
 
 
 @strategy
 class NSGA2(Strategy):
-    """NSGA-II (Deb et al. 2002): non-dominated sorting, crowding, and children of the better of two random members.
+    """NSGA-II (Deb et al. 2002): non-dominated sorting, crowding distances, and binary tournaments.
 
-    Real numbers are crossed by simulated binary crossover and mutated polynomially, within their bounds. Of integers
-    and categories a child takes one parent's value; a mutated category becomes any other, a mutated integer moves by as
-    much as a real number would, one step at least. A child equals no parent by construction, and equal members of a
-    space with discrete parameters count once. By Deb's rules feasible members come before all others, those by their
-    violation; failed ones never survive, and have no children.
-
-    With one objective it is an elitist genetic algorithm.
+    Floats have simulated binary crossover and polynomial mutation within their bounds. Integers and categories are
+    inherited from one of the parents; a mutated category becomes another one, a mutated integer moves like a float,
+    but at least by one step. A child differs from its parents, and duplicates in a space with discrete parameters are
+    removed. Constraints follow Deb's rules; failed members never survive. With one objective it is an elitist genetic
+    algorithm.
 
     Args:
-      population: points of a generation, and members that survive.
-      objectives: how many values are minimised; a search with ``directions`` says it.
+      population: points of a generation, and number of survivors.
+      objectives: number of objectives; set by a search with ``directions``.
       crossover: probability that two parents are crossed, in [0, 1].
-      mutation: probability that a parameter mutates; one of those active on average if None.
-      crossover_index: distribution index: the larger, the nearer children stay to their parents.
-      mutation_index: the same for mutations.
+      mutation: probability that a coordinate mutates; None for one active coordinate on average.
+      crossover_index: distribution index of the crossover: the larger, the closer children are to their parents.
+      mutation_index: distribution index of the mutation.
 
     Raises:
       InvalidArgument: fewer than 4 members, or a coefficient outside its range.
@@ -88,10 +86,10 @@ class NSGA2(Strategy):
     # -- protocol -------------------------------------------------------------------------------------------
 
     def for_objectives(self, count: int) -> NSGA2:
-        """The same for so many objectives.
+        """The strategy for ``count`` objectives.
 
         Raises:
-          InvalidArgument: it was made for another number of several.
+          InvalidArgument: it was made for another number of objectives, more than one.
         """
         if self.objectives not in (1, count):
             raise invalid("objectives", f"as many as there are directions ({count})", self.objectives)
@@ -112,7 +110,7 @@ class NSGA2(Strategy):
         def fresh(state: NSGA2State, key: jax.Array) -> jax.Array:
             return state.space.sample_unit(key, self.population, state.rows.dtype)
 
-        # before there are two members with values there is nothing to cross
+        # a crossover needs two members with values
         return jax.lax.cond(state.valid < 2, fresh, self._children, state, key), state
 
     def tell(self, state: NSGA2State, units: jax.Array, result: Evaluation) -> NSGA2State:
@@ -133,7 +131,7 @@ class NSGA2(Strategy):
         )
 
     def absorb(self, state: NSGA2State, units: jax.Array, result: Evaluation) -> NSGA2State:
-        """Given points compete with the members as children do."""
+        """The points compete with the members as children do."""
         return self.tell(state, units, result)
 
     # -- parts ----------------------------------------------------------------------------------------------
@@ -142,7 +140,7 @@ class NSGA2(Strategy):
         space, rows, n = state.space, state.rows, self.population
         dtype, d, pairs = rows.dtype, space.dim, -(-n // 2)
         lots, crossed, mixed, spread, chance, size = counter.seeds(key, 6)
-        # members stand in the order of their worth: of two random ones the first
+        # members are sorted, so the winner of a tournament is the smaller index
         drawn = counter.uniform(lots, (pairs, 4), dtype) * jnp.maximum(state.valid, 1).astype(dtype)
         drawn = jnp.minimum(drawn.astype(jnp.int32), jnp.maximum(state.valid - 1, 0))
         a, b = (rows[jnp.minimum(drawn[:, k], drawn[:, k + 1])] for k in (0, 2))
@@ -162,10 +160,10 @@ class NSGA2(Strategy):
         return self._mutated(space, child, copied, lot, counter.uniform(size, (n, d), dtype))
 
     def _mutated(self, space: Space, child: jax.Array, copied: jax.Array, lot: jax.Array, size: jax.Array) -> jax.Array:
-        """Children of which some coordinates mutate, of a copy of a parent one at least.
+        """Children after mutation; in a copy of a parent at least one coordinate mutates.
 
         Args:
-          copied: bool[n], equal to a parent. lot, size: float[n, d], uniform: which coordinates mutate, and how.
+          copied: bool[n], equal to a parent. lot, size: float[n, d], uniform, select the coordinates and their moves.
         """
         movable = np.broadcast_to(space.cells != 1, child.shape)
         active = jnp.asarray(movable)
@@ -188,11 +186,11 @@ class NSGA2(Strategy):
 
 
 def _repeated(space: Space, rows: jax.Array, violation: jax.Array) -> jax.Array:
-    """bool[k]: the same point as an earlier row with a value."""
+    """bool[k]: whether the row is the same point as an earlier row with a value."""
     units = space.canonical(rows)
     words = jax.lax.bitcast_convert_type(units.astype(jnp.float32), jnp.uint32)
     odd = np.random.default_rng(0).integers(0, 2**32, units.shape[1], np.uint32) | np.uint32(1)
-    # a column of its own for each coordinate: words that differ in one of them have different sums
+    # an odd factor for each coordinate: rows that differ in one of them have different sums
     code = jnp.sum(words * jnp.asarray(odd)[None, :], axis=1, dtype=jnp.uint32)
     code = jax.lax.bitcast_convert_type(code ^ (code >> np.uint32(16)), jnp.int32)
     order = lexsort((jnp.isinf(violation).astype(jnp.int32), code))

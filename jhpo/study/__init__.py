@@ -1,6 +1,6 @@
-"""Studies: trials with ids, results that survive a crash, resumption bit for bit, several workers.
+"""Studies: trials with ids, durable results, resumption bit for bit, several workers.
 
-May import `search`, `storage`, `report` and what lies below them.
+May import `search`, `storage`, `report` and the layers below them.
 """
 
 from jhpo.study.study import Study as Study

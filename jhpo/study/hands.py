@@ -1,4 +1,4 @@
-"""In whose hands the running trials are, and whether those hands still move."""
+"""Ownership of running trials by workers, and whether those workers are alive."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ _OPEN: weakref.WeakSet[Hands] = weakref.WeakSet()  # of this process
 
 
 class Hands:
-    """The trials that one open study object works on, and its view of everybody else's.
+    """The running trials of one open study object, and its view of those of other workers.
 
-    A trial is kept for its worker as long as that one shows life: the study object that handed it out is open here,
-    its process runs on this machine and has not closed the study, or its heartbeat comes from elsewhere. It is lost
-    at once when the process has ended on this machine, and after the lease when nothing is known of its worker.
+    A trial belongs to its worker as long as that is alive: the study object that handed it out is open in this process,
+    or the worker's process runs on this machine and has not closed the study, or its heartbeat arrives from another
+    machine. A trial is lost at once if its process on this machine has ended, and after the lease if nothing is known
+    of its worker.
 
     Args:
-        log: where heartbeats go.
-        lease: seconds, or None to wait for silent workers for ever.
+        log: for heartbeats.
+        lease: seconds, or None to wait for silent workers without limit.
     """
 
     def __init__(self, log: EventLog, lease: float | None) -> None:
@@ -46,14 +47,14 @@ class Hands:
             _OPEN.add(self)
 
     def after_fork(self) -> bool:
-        """True in a child of the process that opened the study: it begins with empty hands."""
+        """Whether this is a forked child of the process that opened the study; it starts without trials."""
         if os.getpid() == self.pid:
             return False
         self._begin()
         return True
 
     def take(self, history: Fold, ids: Sequence[int], attended: bool) -> None:
-        """Trials that were just handed out; called in the transaction that does it."""
+        """Adds trials that were just handed out; called within the same transaction."""
         self._history, attempt = history, history.table.attempt.array
         self._mine = {i: a for i, a in self._mine.items() if i in history.running and attempt[i] == a}
         self._mine.update((i, int(attempt[i])) for i in ids)
@@ -70,17 +71,17 @@ class Hands:
                 self._pulse = Pulse(self, self._log, self.process, seconds)
 
     def drop(self, ids: Collection[int]) -> None:
-        """Trials that were told or given back."""
+        """Removes trials that were told or given back."""
         for i in ids:
             self._mine.pop(i, None)
             self._attended.discard(i)
 
     def holding(self) -> bool:
-        """Something is in these hands."""
+        """Whether any trial is running here."""
         return self._history is not None and any(i in self._history.running for i in tuple(self._mine))
 
     def lost(self, history: Fold, now: float) -> list[int]:
-        """Running trials whose worker is gone: its process has ended, or it is silent and its lease is over."""
+        """Running trials whose worker is lost: its process has ended, or it is silent and its lease has expired."""
         if not history.running:
             return []
         table, seen, peers = history.table, self._seen(history, now), self._peers()
@@ -95,9 +96,9 @@ class Hands:
         return [i for i in sorted(history.running) if lost(i)]
 
     def others(self, history: Fold, mine: Collection[int]) -> int:
-        """Trials in flight elsewhere: in living hands that are not these, or those of another `optimize` of these.
+        """Number of trials that run elsewhere: with living workers, or in another `optimize` of this object.
 
-        What was asked for by hand from this very object counts not: it may never be told.
+        Trials from `ask` of this object do not count, as they may never be told.
         """
         there = history.running - set(mine)
         if not there:
@@ -113,7 +114,7 @@ class Hands:
         return count
 
     def _seen(self, history: Fold, now: float) -> dict[str, tuple[float, float] | None]:
-        """Of every worker: when it last showed life (0: never) and how long it may be silent; None for a dead one."""
+        """By worker, time of the last sign of life (0 for none) and allowed silence in seconds; None if it is dead."""
         workers = {history.table.worker[i] for i in history.running}
         foreign = workers - {self.process}
         pulses = self._log.pulses() if foreign and self._log.persistent else {}
@@ -132,12 +133,12 @@ class Hands:
         return self._mine.get(trial_id) == int(history.table.attempt.array[trial_id])
 
     def _peers(self) -> list[Hands]:
-        """The other objects of this process that are open on the same storage."""
+        """Other open study objects of this process with the same storage."""
         same = (h for h in list(_OPEN) if h is not self and h.pid == self.pid)
         return [h for h in same if h._log.identity == self._log.identity]
 
     def _held_here(self, history: Fold, trial_id: int, peers: Sequence[Hands]) -> bool:
-        """By this object, or by another one of this process."""
+        """Whether the trial belongs to this object or to another one of this process."""
         if self._is_mine(history, trial_id):
             return True
         if history.table.worker[trial_id] != self.process:
@@ -145,7 +146,7 @@ class Hands:
         return any(h._is_mine(history, trial_id) for h in peers)
 
     def close(self) -> None:
-        """Nothing is worked on through this object any more."""
+        """Gives up all trials and unregisters the worker."""
         _OPEN.discard(self)
         if self._pulse is not None:
             self._pulse.stop()

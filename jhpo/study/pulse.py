@@ -1,4 +1,4 @@
-"""The heartbeat of a process: as long as it works on trials, nobody takes them from it."""
+"""The heartbeat of a process that works on trials, which keeps its lease valid."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 from jhpo.errors import StorageError
 from jhpo.storage import EventLog
 
-_SHORTEST = 0.1  # seconds between two beats; each is a write that waits for the disk
-MISSED = 3  # beats that may be late before a worker counts as silent
+_SHORTEST = 0.1  # least seconds between heartbeats, each of which is a write that waits for the disk
+MISSED = 3  # heartbeats that may be missed before a worker counts as silent
 
 
 def beat_seconds(lease: float | None) -> float:
-    """Seconds between two beats: several of them fit in a lease; 0 without one."""
+    """Seconds between heartbeats, a quarter of the lease; 0 without one."""
     return 0.0 if lease is None else max(lease / 4, _SHORTEST)
 
 
@@ -24,9 +24,9 @@ class Pulse:
 
     Args:
         owner: has `holding()`; only a weak reference is kept.
-        log: where the beats go, through a connection of the thread's own.
+        log: for the heartbeats, which use a separate connection.
         worker: name of this process.
-        seconds: between two beats.
+        seconds: between heartbeats.
     """
 
     def __init__(self, owner: Any, log: EventLog, worker: str, seconds: float) -> None:
@@ -36,7 +36,7 @@ class Pulse:
         threading.Thread(target=self._run, name="jhpo-pulse", daemon=True).start()
 
     def stop(self) -> None:
-        """No beat begins after this."""
+        """Stops the heartbeat."""
         self._end.set()
 
     def _run(self) -> None:

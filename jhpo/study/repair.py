@@ -1,4 +1,4 @@
-"""Save what is whole of a damaged study: each row has its own digest, so the loss of some does not cost the rest."""
+"""Repair of damaged studies: every row has its own digest, so intact rows can be recovered."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ from jhpo.study.header import read_begin, restore
 from jhpo.trial import TrialState
 
 LOST = "lost: its row in the storage was damaged"
-# Rows beyond the last readable one are looked for this far; what is further apart is beyond repair.
+# Largest gap of unreadable rows after which further rows are searched.
 _GAP = 1000
 
 
 class _Salvage(NamedTuple):
-    """What the damaged file still holds."""
+    """Contents of a damaged file."""
 
-    entries: list[Entry]  # whole ones, in order
-    expected: int  # rows the log should have
+    entries: list[Entry]  # intact entries, in order
+    expected: int  # number of rows that the log should have
 
 
 def repair(storage: str | os.PathLike[str]) -> str:
-    """Rewrite a damaged SQLite study from its whole rows; returns a report.
+    """Rewrites a damaged SQLite study from its intact rows; returns a report.
 
-    Rows up to the first damaged one stay as they are, so the search can go on from there. Later results that are
-    whole are kept as finished trials; trials whose rows are gone keep their numbers and become FAILED. The
-    damaged file is kept beside the repaired one.
+    Rows before the first damaged one are unchanged, so that the search can continue from there. Later intact results
+    become finished trials; trials without intact rows keep their numbers and become FAILED. The damaged file is kept
+    next to the repaired one.
 
     Raises:
-        StorageError: not a SQLite file, nothing readable in it, or its first row (what is searched) is gone.
+        StorageError: not a SQLite file, not readable, or without its first row, which describes the study.
     """
     path = sqlite_path(storage_url(storage))
     if path is None:
@@ -75,7 +75,7 @@ def repair(storage: str | os.PathLike[str]) -> str:
 def _read(path: Path) -> _Salvage:
     connection = sqlite3.connect(path, isolation_level=None)
     try:
-        # lets SQLite open a file that was cut off: its missing pages fail one by one
+        # lets SQLite open a truncated file: reading its missing pages fails individually
         connection.execute("PRAGMA writable_schema=ON")
         try:
             meta = dict(connection.execute("SELECT key, value FROM jhpo_meta"))
@@ -97,7 +97,7 @@ def _read(path: Path) -> _Salvage:
 
 
 def _rows(connection: sqlite3.Connection, expected: int) -> tuple[list[tuple[Any, ...]], int]:
-    """Every row that can be read, one by one where reading them in a go fails."""
+    """All readable rows, read one by one if reading them at once fails; and the number of the last."""
     query = "SELECT seq, kind, body, digest FROM jhpo_log"
     try:
         rows = connection.execute(f"{query} ORDER BY seq").fetchall()
@@ -130,7 +130,7 @@ def _whole_prefix(entries: list[Entry]) -> tuple[list[Entry], Fold]:
 
 
 class _Found:
-    """What is known of the trials behind the gap."""
+    """Units and results of the trials after the gap."""
 
     def __init__(self, entries: list[Entry]) -> None:
         self.units: dict[int, np.ndarray] = {}
@@ -148,7 +148,7 @@ class _Found:
                 self.results.update((int(i), event.results.row(k)) for k, i in enumerate(event.ids))
 
     def trial(self, trial_id: int, dim: int) -> tuple[Attach, bool]:
-        """A trial as a finished one, and whether all of it was there."""
+        """A trial as a finished one, and whether it is intact."""
         whole = trial_id in self.units and trial_id in self.results
         unit = np.asarray(self.units.get(trial_id, np.full(dim, 0.5)))[None]
         results = self.results[trial_id] if whole else Results(np.asarray([np.nan]), {0: LOST})
@@ -157,7 +157,7 @@ class _Found:
 
 
 def _rest(history: Fold, entries: list[Entry], log: SqlLog) -> tuple[int, int]:
-    """Log the results behind the gap as foreign ones; ``(saved, lost)``."""
+    """Logs the results after the gap as absorbed ones; returns ``(saved, lost)``."""
     found = _Found(entries)
     known, saved, lost = history.table.size, 0, 0
     for trial_id in sorted(i for i in found.results if i < known):
@@ -176,7 +176,7 @@ def _append(log: SqlLog, event: Event) -> None:
 
 
 def _set_aside(path: Path) -> Path:
-    """Move the damaged file, and what SQLite keeps beside it, out of the way."""
+    """Renames the damaged file and SQLite's files next to it; returns the new path."""
     number = 1
     while (kept := path.with_name(f"{path.name}.damaged{number}")).exists():
         number += 1

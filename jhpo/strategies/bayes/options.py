@@ -1,4 +1,4 @@
-"""The options of BayesOpt, and what they may be."""
+"""The options of BayesOpt and their checks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WARPS = ("half_rank", "none")
 
 @dataclasses.dataclass(frozen=True)
 class BayesOptions:
-    """Fields of `jhpo.BayesOpt`, which documents them; all shape its programs."""
+    """Fields of `jhpo.BayesOpt`, which documents them; all are static."""
 
     batch: int = static_field(default=1)
     initial: int = static_field(default=0)
