@@ -1,4 +1,4 @@
-"""The host side of a strategy: its state, one fused program a generation, phases, and buffers that grow."""
+"""The host side of a strategy: its state, one fused program per generation, phases and growing buffers."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from jhpo.storage.snapshot import Snapshot
 from jhpo.strategies.base import Evaluation, Request, Strategy
 from jhpo.switches import switches_off
 
-# More generations than any study has: the horizon over which a strategy lays out its phases.
+# More generations than any study has; phases are laid out over this many.
 _FOREVER = 2**31
 _MOST_GROWTHS = 48  # doublings of a buffer: more than any memory holds
 
 
 class Place(NamedTuple):
-    """Where a strategy stands in a search."""
+    """A strategy's position in a search."""
 
     state: Any  # of the strategy; None before the first generation
     generation: int  # generations asked for
@@ -40,9 +40,9 @@ class Driver:
     state's buffers are full they grow, and the program for the next size compiles in the background beforehand.
 
     Args:
-      strategy: what proposes.
-      space: where.
-      root: the study's root key.
+      strategy: proposes the points.
+      space: the search space.
+      root: root key of the study.
 
     >>> import jax, numpy as np
     >>> from jhpo import Float, RandomSearch, Space
@@ -72,11 +72,11 @@ class Driver:
 
     @property
     def whole(self) -> bool:
-        """The strategy works on the space's own columns, without padding."""
+        """Whether the strategy works on the space's own columns, without padding."""
         return self._columns == self._dim
 
     def stretch(self, generation: int) -> int:
-        """How many generations from the given one on belong to one phase; 0 where a phase begins with it."""
+        """Number of generations from the given one on until a phase begins; 0 if it begins one."""
         return min((b for b in self._boundaries if b >= generation), default=_FOREVER) - generation
 
     def blank_state(self) -> Any:
@@ -85,7 +85,7 @@ class Driver:
 
     @property
     def place(self) -> Place:
-        """Where the strategy stands; set it to go back there."""
+        """The strategy's position; assign to it to go back."""
         return Place(self.state, self.generation, self.growths)
 
     @place.setter
@@ -93,7 +93,7 @@ class Driver:
         self.state, self.generation, self.growths = place
 
     def restored(self, snapshot: Snapshot, generation: int) -> Place:
-        """The place of a stored state, which asked for so many generations; the driver stays where it is.
+        """The `Place` of a state stored after `generation` generations; the driver itself does not change.
 
         Raises:
           StorageError: the state does not fit this strategy.
@@ -162,14 +162,14 @@ class Driver:
             return self._ask()
 
     def absorb(self, units: np.ndarray, result: Evaluation) -> None:
-        """Results the strategy did not ask for: earlier trials, enqueued points, late results."""
+        """Tell results the strategy did not ask for: earlier trials, enqueued points, late results."""
         with self.precision():
             self._ensure()
             self._make_room()
             self.state = turns.absorb_program(self.strategy, self.state, *self._told(units, result))
 
     def expect(self, units: np.ndarray, mask: np.ndarray) -> None:
-        """Points under way that the strategy did not ask for; ``mask`` is False where a row is padding."""
+        """Announce pending points the strategy did not ask for; ``mask`` is False where a row is padding."""
         with self.precision():
             self._ensure()
             self._make_room()
@@ -177,7 +177,7 @@ class Driver:
             self.state = turns.expect_program(self.strategy, self.state, told, mask)
 
     def started(self) -> Request:
-        """The request of the phase the strategy is in, begun if it was not."""
+        """The request of the current phase; initialises the strategy if needed."""
         with self.precision():
             self._ensure()
         return self.request
@@ -192,11 +192,11 @@ class Driver:
             return turns.turn_program
         key = turns.structure(arguments)
         if key == self._compiling:
-            self._thread.join()  # it began earlier than a compilation of our own could
+            self._thread.join()  # faster than compiling the same program again
         return self._ahead.get(key, turns.turn_program)
 
     def _told(self, units: np.ndarray, result: Evaluation) -> tuple[np.ndarray, Evaluation]:
-        """Rows and results with the columns and the dtype of the strategy's programs."""
+        """Units and results in the strategy's dtype, padded to its columns."""
         dtype, missing = jnp.result_type(float), self._columns - self._dim
         if missing:
             units = np.pad(units, [(0, 0), (0, missing)], constant_values=0.5)
@@ -205,7 +205,7 @@ class Driver:
         return np.asarray(units, dtype), as_dtype(result, dtype)
 
     def _rows(self, asked: jax.Array) -> np.ndarray:
-        """The space's columns."""
+        """`asked` as a NumPy array without padding columns."""
         return np.asarray(asked)[:, : self._dim]
 
     def _make_room(self) -> None:
@@ -225,7 +225,7 @@ class Driver:
         return self._rows(asked)
 
     def _cross(self, units: np.ndarray, result: Evaluation) -> np.ndarray:
-        """From one phase to the next: learn, advance and ask in one program."""
+        """Enter the next phase: tell, advance and ask in one program."""
         self._make_room()
         told, number = self._told(units, result), np.uint32(self.generation)
         asked, self.state = turns.cross_program(self.strategy, self.state, *told, self.root, number)
@@ -247,7 +247,7 @@ class Driver:
             with self.precision():
                 self._ahead[key] = turns.turn_program.compile(*ahead)
 
-        # no daemon: an interpreter that exits during a compilation would take XLA's threads down with it
+        # not a daemon: the interpreter must not exit while XLA compiles
         self._thread = threading.Thread(target=compile_it, name="jhpo-compile-ahead")
         self._thread.start()
 

@@ -1,4 +1,4 @@
-"""Generations as a program: ask, evaluate, tell, over and over, and what of it comes back to the host."""
+"""Generations in one program: a loop of ask, evaluate and tell, and the rows it returns to the host."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from jhpo.training.trainable import Wanted
 
 
 class Told(NamedTuple):
-    """What the strategy learns next: the last generation and its results."""
+    """What the strategy is told next: the last generation and its results."""
 
     units: Any  # float[n, d]
     result: Evaluation  # to be minimised, NaN where a member failed or does not count
 
 
 class Made(NamedTuple):
-    """r rows of each of g generations as they were evaluated, in the user's own sign."""
+    """Evaluated rows, r of each of g generations, in the user's own sign."""
 
     units: Any  # float[g, r, d], None where values alone are kept
     result: Evaluation  # float[g, r, ...]
-    rows: Any  # int32[g, r], places in the generation
+    rows: Any  # int32[g, r], index within the generation
     streams: Any  # uint32[g, r], ids from which the evaluation keys were made
 
 
 def _evaluation(trainable: Any, space: Space, request: Request, replicates: int, metric: Wanted) -> Callable[..., Any]:
-    """The evaluation of a generation: in every program the same instructions, and their results computed once."""
+    """The function that evaluates a generation, compiled to the same instructions in every program."""
 
     @apart
     def evaluate(_: None, units: jax.Array, keys: jax.Array) -> tuple[jax.Array, Evaluation]:
@@ -87,7 +87,11 @@ def block_program(
     masked: bool,
     keep: Keep,
 ) -> tuple[jax.Array, Any, Told, Any]:
-    """Up to ``count`` generations: how many it were, where they lead, and their rows; those of later ones stay zero."""
+    """Run up to ``count`` generations.
+
+    Returns:
+        Their number, the strategy's state after them, what it is told next, and their rows (zeros beyond them).
+    """
     place = jnp.arange(rows, dtype=jnp.int32)
     evaluate = _evaluation(trainable, space, request, replicates, metric)
 
@@ -128,7 +132,7 @@ def minimised_result(result: Evaluation, sign: Any, counts: Any, xp: ModuleType 
 
     Args:
         result: in the user's own sign.
-        sign: 1.0 to minimise, -1.0 to maximise; ``float[m]``, one each, where there are several objectives.
+        sign: 1.0 to minimise, -1.0 to maximise; ``float[m]`` with several objectives.
         counts: ``bool[n]``.
         xp: NumPy on the host.
     """

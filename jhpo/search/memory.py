@@ -50,7 +50,7 @@ def search(objective: Objective, space: Space, strategy: Strategy | None, direct
 
 
 def _usual(budget: int, objectives: Objectives | None) -> Strategy:
-    """A strategy for those who name none."""
+    """The default strategy."""
     if objectives is None:
         from jhpo.strategies.pso import swarm_for
 
@@ -64,12 +64,11 @@ class MemorySearch:
     """One search; `run` it once.
 
     Args:
-        objective: what is evaluated.
-        space: where.
-        strategy: what proposes.
-        sign: 1.0 to minimise, -1.0 to maximise; what the strategy sees is always minimised. Where there are several
-            objectives the options have theirs.
-        options: checked ones.
+        objective: evaluates the points.
+        space: the search space.
+        strategy: proposes the points; its values are always minimised.
+        sign: 1.0 to minimise, -1.0 to maximise; with several objectives, those of the options hold.
+        options: checked options.
     """
 
     def __init__(self, objective: Objective, space: Space, strategy: Strategy, sign: float, options: Options) -> None:
@@ -83,7 +82,7 @@ class MemorySearch:
             replicates=options.replicates, metric=options.metric, objectives=self.objectives,
             chunk=options.chunk, devices=options.devices,
         )  # fmt: skip
-        if type(strategy).grow is Strategy.grow:  # without growing buffers the budget may be told
+        if type(strategy).grow is Strategy.grow:  # buffers that do not grow are sized by the budget
             strategy = strategy.prepare(options.budget)
         self.driver = Driver(strategy, space, self.root)
         self.record = Record(sign, options.keep)
@@ -92,7 +91,7 @@ class MemorySearch:
         self._budget = options.budget
         measured = evaluator.described.constraints
         self._blank = blank_result(strategy, space, options.replicates, np.size(signs), measured)
-        self._told: Told | None = None  # what the strategy learns next
+        self._told: Told | None = None  # what the strategy is told next
 
     def run(self, starts: Starts | None) -> Result:
         """Search until a rule holds."""
@@ -128,7 +127,7 @@ class MemorySearch:
         )
 
     def _begin(self, starts: Starts) -> str | None:
-        """Evaluate starting points to the end, and show them to the strategy where its own trainings are as long."""
+        """Evaluate the starting points at full horizon; the strategy learns from them if it starts at that horizon."""
         driver = self.driver
         units = starts.units if starts.whole else starts.completed(proposals(driver, len(starts.units)))
         request, ids = driver.started(), np.arange(len(units), dtype=np.uint32)
@@ -141,12 +140,12 @@ class MemorySearch:
             ):
                 driver.absorb(rows, told)
         if self._limit is not None:
-            self._limit += len(units)  # they are none of the points the strategy goes through
+            self._limit += len(units)  # starting points do not count as points of the strategy
         return self.meter.report(self.record.evaluations, 0, self.record.best, whole=False)
 
     @property
     def _room(self) -> int:
-        """Evaluations that may still be made."""
+        """Evaluations left."""
         most = self._budget if self._limit is None else min(self._budget, self._limit)
         return most - self.record.evaluations
 
@@ -165,7 +164,7 @@ class MemorySearch:
         return cut
 
     def _masked(self, result: Evaluation, there: np.ndarray) -> Evaluation:
-        """The result with a mask, for strategies that take any rows: as in a study, so that they do the same."""
+        """The result with the mask that steady strategies also get in a `Study`, so that both searches are equal."""
         return result._replace(mask=there) if self.driver.strategy.steady else result
 
     def _generation(self) -> str | None:
@@ -193,7 +192,7 @@ def _rows(units: np.ndarray, result: Evaluation, ids: np.ndarray, first: int, ge
 
 
 def _padded(result: Evaluation, n: int) -> Evaluation:
-    """With further rows, of members that were not evaluated any more."""
+    """The result padded with NaN to `n` rows, for members that were not evaluated."""
     missing = n - len(result.value)
     if not missing:
         return result

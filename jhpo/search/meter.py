@@ -1,4 +1,4 @@
-"""How far a search is: what its stop rules look at, and what its callback and its caller are told."""
+"""Progress of a search: what its stop rules check, and what its callback and its caller get."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from jhpo.search.stopping import Progress, StopRules
 
 
 class Update(NamedTuple):
-    """What a callback hears after every generation (or every batch of host results)."""
+    """Progress passed to a callback after every generation (or every batch of host results)."""
 
     evaluations: int  # finished in the whole search, earlier calls of a study included
     new: int  # finished in this call
@@ -27,7 +27,7 @@ class Update(NamedTuple):
 
 
 class Summary(NamedTuple):
-    """How a call went."""
+    """How a call of `Study.optimize` ended."""
 
     stopped: str  # the sentence that says why it ended
     evaluations: int  # finished in this call
@@ -39,10 +39,10 @@ Callback = Callable[[Update], object] | Callable[[int, float], object]
 
 
 def as_listener(callback: Callback | None) -> Callable[[Update], object] | None:
-    """A callback in its one form, ``callback(update)``; ``callback(evaluations, best)`` is accepted as well.
+    """The callback as a function of one `Update`; ``callback(evaluations, best)`` is accepted as well.
 
     Raises:
-        InvalidArgument: no function, or one of other arguments.
+        InvalidArgument: not a function, or one with other arguments.
 
     >>> as_listener(lambda evaluations, best: (evaluations, best))(Update(8, 8, 0.5, 1, 0.1, 0.0))
     (8, 0.5)
@@ -75,11 +75,11 @@ class Meter:
     """Progress of one call of `minimize` or `Study.optimize`.
 
     Args:
-        rules: what ends the search, in the sense of a minimisation.
-        callback: told of every generation.
+        rules: stop rules, for minimised values.
+        callback: called after every generation.
         sign: 1.0 to minimise, -1.0 to maximise.
         evaluations: finished before this call.
-        bests: lowest feasible value after each earlier generation of whole trainings, in the sense of a minimisation.
+        bests: lowest feasible minimised value after each earlier generation at full horizon.
 
     >>> meter = Meter(StopRules(evaluations=16), None, 1.0)
     >>> meter.report(8, 1, 0.5), meter.report(16, 2, 0.25)
@@ -123,32 +123,32 @@ class Meter:
 
     @property
     def seconds_left(self) -> float:
-        """Wall time that the rules allow; infinity without one about it."""
+        """Wall time left under the stop rules; infinity without a time limit."""
         return math.inf if self.rules.seconds is None else max(self.rules.seconds - self.seconds, 0.0)
 
     def foresee(
         self, made: np.ndarray, generation: int, best: float, lowest: np.ndarray, whole: bool
     ) -> tuple[list[Progress], str | None]:
-        """How the search stands after each of some generations, up to the first in which a rule holds.
+        """Progress after each of several generations, up to the first after which a stop rule holds.
 
-        Nothing is reported: see `hear`.
+        Nothing is recorded: see `hear`.
 
         Args:
             made: ``int[g]``, evaluations since the last report after each of them.
             generation: generations asked for before them.
-            best: lowest feasible value of whole trainings before them, NaN before there is one.
+            best: lowest feasible value at full horizon before them, NaN before there is one.
             lowest: ``float[g]``, that of each of them, infinite where there is none.
-            whole: their members are trained to the end.
+            whole: whether their members run the full horizon.
 
         Returns:
-            A `Progress` a generation, and the sentence of the rule.
+            One `Progress` per generation, and why to stop, or None.
         """
         after = np.fmin.accumulate(np.concatenate([[best], np.where(np.isfinite(lowest) & whole, lowest, np.nan)]))[1:]
         bests, progress, stopped = list(self.bests), [], None
         for k, (n, now) in enumerate(zip(made.tolist(), after.tolist())):
             if whole:
                 bests.append(now)
-            # time passes for all of them together
+            # they ran in one program, so only the last one has a time
             seconds = self.seconds if k == len(made) - 1 else 0.0
             progress.append(Progress(self.evaluations + n, generation + k + 1, seconds, now, bests))
             stopped = self.rules.check(progress[-1])
@@ -157,11 +157,11 @@ class Meter:
         return progress, stopped
 
     def hear(self, progress: Sequence[Progress], whole: bool) -> None:
-        """Some generations are finished and kept: tell the callback of each.
+        """Record finished generations and call the callback for each.
 
         Args:
             progress: after each of them.
-            whole: they were trained to the end.
+            whole: whether their members ran the full horizon.
         """
         seconds, spent = self.seconds, compile_seconds() - self._compiled
         for each in progress:
@@ -173,15 +173,15 @@ class Meter:
                 self._listener(Update(each.evaluations, new, self.sign * each.best, each.generations, seconds, spent))
 
     def report_start(self, generation: int) -> str | None:
-        """Before anything runs: a study that goes on may have nothing left to do."""
+        """Check the rules before anything runs: a resumed study may have nothing left to do."""
         best = self.bests[-1] if self.bests else np.nan
         return self.rules.check(Progress(self.evaluations, generation, 0.0, best, self.bests))
 
     def report_time(self, generation: int) -> str | None:
-        """While nothing finishes: only the clock can end the search."""
+        """Check the rules while no result arrives; only the time limit can hold."""
         return self.rules.check(Progress(self.evaluations, generation, self.seconds, np.nan, []))
 
     def summary(self, stopped: str) -> Summary:
-        """The call's figures."""
+        """The `Summary` of the call."""
         spent = compile_seconds() - self._compiled
         return Summary(stopped, self.evaluations - self._before, self.seconds, spent)

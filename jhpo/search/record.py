@@ -1,4 +1,4 @@
-"""The evaluations of a search in memory as they come in."""
+"""Collects the evaluations of a search in memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jhpo.trial import successes
 
 
 class Rows(NamedTuple):
-    """Some trials."""
+    """Columns of n trials."""
 
     units: np.ndarray  # float[n, d], or float[0, d] where they are not kept
     result: Evaluation  # float[n, ...], in the user's own sign
@@ -23,42 +23,42 @@ class Rows(NamedTuple):
     horizon: np.ndarray  # float[n], share of the training
 
     def at(self, places: Any) -> Rows:
-        """Some of them."""
+        """The rows at `places`."""
         result = Evaluation(*(None if x is None else np.asarray(x)[places] for x in self.result))
         columns = (self.ids, self.numbers, self.generation, self.horizon)
         return Rows(self.units[places], result, *(x[places] for x in columns))
 
     def best(self, sign: float) -> Rows:
-        """The best success alone, the earlier one where they are equal; nothing where there is none."""
+        """The row of the best success (the first of equals), or no row if there is none."""
         value = np.asarray(self.result.value)
         good = successes(np.isfinite(value), self.result.constraint, self.horizon)
         return self.at(good[np.argmin(sign * value[good])][None] if len(good) else slice(0, 0))
 
 
 class Record:
-    """All evaluations so far, or what was asked to be kept of them, and the best of them.
+    """The evaluations so far, as many as `keep` asks for, and the best of them.
 
     Args:
         sign: 1.0 where values are minimised, -1.0 where they are maximised.
-        keep: what to keep of what is added.
+        keep: which evaluations to keep.
     """
 
     def __init__(self, sign: float, keep: Keep = "all") -> None:
         self.sign, self.keep = sign, keep
         self.evaluations = 0
-        self.best = np.nan  # lowest feasible value of a whole training, in the sense of a minimisation
+        self.best = np.nan  # lowest feasible minimised value at full horizon
         self._rows: list[Rows] = []
         self.leader: Rows | None = None  # the best trial alone, or no row
 
     def add(self, rows: Rows) -> None:
-        """Trials that were evaluated together, all of them."""
+        """Add all trials of one generation."""
         best = rows.best(self.sign)
         best = best if len(best.ids) else rows.at(slice(0, 1))
         kept = {"all": rows, "values": rows._replace(units=rows.units[:0]), "best": best}[self.keep]
         self.add_kept(kept, best, len(rows.ids))
 
     def add_kept(self, kept: Rows, contenders: Rows, evaluations: int) -> None:
-        """Trials of which somebody else chose what is kept.
+        """Add trials that were reduced to what `keep` asks for.
 
         Args:
             kept: those rows.
@@ -78,7 +78,7 @@ class Record:
 
 
 def evaluations_of(rows: Rows) -> Evaluations:
-    """Trials as a user sees them."""
+    """The rows as `Evaluations` of a `Result`."""
     value = np.asarray(rows.result.value)
     return Evaluations(
         units=rows.units if len(rows.units) == len(value) else None,

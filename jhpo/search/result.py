@@ -35,9 +35,7 @@ class Evaluations(NamedTuple):
     generation: np.ndarray  # int32[m], -1 for starting points
     horizon: np.ndarray  # float[m], share of the training: values of different shares do not compare
     number: np.ndarray  # int64[m], of the trials: 0, 1, 2, ... where all are kept
-    values: np.ndarray | None = (
-        None  # float[m, objectives], where there are several; `value` is the first, NaN if failed
-    )
+    values: np.ndarray | None = None  # float[m, k] with k > 1 objectives, of which `value` is the first
 
 
 class Top(NamedTuple):
@@ -51,7 +49,7 @@ class Top(NamedTuple):
 
 
 class Origin(NamedTuple):
-    """What a result was made with; it stays in the process of the search."""
+    """What a result was made with; it is not pickled."""
 
     driver: Driver
     last: tuple[Any, Evaluation] | None  # units and results the strategy was not told of yet
@@ -94,7 +92,7 @@ class Result:
 
     @functools.cached_property
     def state(self) -> Any:
-        """The strategy's state after the last results (told when first asked for: few need it)."""
+        """The strategy's state after the last results, computed on first access."""
         if self._origin is None:
             raise JhpoError("the strategy's state stayed where the search ran: read result.state before pickling")
         if self._origin.last is not None:
@@ -102,7 +100,7 @@ class Result:
         return serializable(self._origin.driver.state)
 
     def __getstate__(self) -> dict[str, Any]:
-        """What another process of yours can use: all but programs and the objective."""
+        """Everything but compiled programs and the objective."""
         known = self._trained
         if self._origin is not None and not _trains(self._origin.evaluator):
             known = dict.fromkeys(self.history.number.tolist())
@@ -111,13 +109,12 @@ class Result:
     def top(self, k: int = 5, states: bool = True) -> list[Top]:
         """The k best trials with different hyperparameters, best first; feasible ones only.
 
-        With ``states``, their trained states are made again from their keys. A result that was pickled brings those
-        along that were made before.
+        With ``states``, their trained states are recomputed from their keys. A pickled result holds only the states
+        computed before.
 
         Raises:
-          InvalidArgument: k is no positive integer.
-          JhpoError: a state that the pickled result does not hold, or more trials than the best of a search that
-            kept no others.
+          InvalidArgument: k is not a positive integer.
+          JhpoError: the pickled result does not hold a state, or the search kept only the best trial and k > 1.
         """
         check_integer("k", k)
         check_single("top", self.objectives, "pareto() gives the trials that none other dominates")
@@ -132,12 +129,12 @@ class Result:
         return self._tops(of, first_distinct(self.space, of.units, order, k), states)
 
     def pareto(self, states: bool = False) -> list[Top]:
-        """The feasible trials that no other one dominates, with different hyperparameters, by their first value.
+        """The feasible trials that no other dominates, with distinct hyperparameters, sorted by their first value.
 
-        With one objective those of the best value. Empty where every trial failed or violated a constraint.
+        With one objective, the trials of the best value. Empty if every trial failed or violated a constraint.
 
         Args:
-          states: make their trained states again from their keys.
+          states: recompute their trained states from their keys.
 
         >>> import jhpo
         >>> space = jhpo.Space({"x": jhpo.Int(-2, 5)})
@@ -153,7 +150,7 @@ class Result:
         return self._tops(of, first_distinct(self.space, of.units, order, max(len(order), 1)), states)
 
     def knee(self, weights: Sequence[float] | None = None) -> Top:
-        """The trial of the front nearest to the best value of every objective, in units of the front's extents.
+        """The trial of the front nearest to the best value of every objective, each scaled by the front's extent.
 
         Args:
           weights: how much each objective counts; equally if None.
@@ -169,7 +166,7 @@ class Result:
         return points[knee(signs * np.asarray([p.values for p in points]), weights)]
 
     def _front(self) -> tuple[np.ndarray, np.ndarray]:
-        """Rows of the history that count, and all values as they are minimised."""
+        """Indices of the successful trials, and the values of all trials, to be minimised."""
         of = self.history
         if self.keep != "all":
             raise JhpoError(f'keep={self.keep!r} kept too little for a front: search with keep="all"')
@@ -211,5 +208,5 @@ class Result:
 
 
 def _trains(evaluator: Evaluator) -> bool:
-    """There are states that somebody may want."""
+    """Whether evaluations produce trained states."""
     return isinstance(evaluator, Population) and not isinstance(evaluator.trainable, Objective)

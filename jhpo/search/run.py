@@ -27,12 +27,12 @@ from jhpo.training.trainable import Trainable
 
 
 class Trace(NamedTuple):
-    """What was evaluated; generations first, members second. Rows are trials in the order of their ids.
+    """Evaluations of a phase by generation and member, in the order of trial ids.
 
-    Where the best are kept alone, n is 1: the best trial of each generation.
+    With ``keep="best"``, n is 1: the best trial of each generation.
     """
 
-    units: jax.Array | None  # float[generations, n, d]; None where values alone are kept
+    units: jax.Array | None  # float[generations, n, d]; None with keep="values"
     value: jax.Array  # float[generations, n], NaN or +-inf where the member failed
     constraint: jax.Array | None = None  # float[generations, n, c]
     variance: jax.Array | None = None  # float[generations, n]; of several objectives [generations, n, m]
@@ -58,7 +58,7 @@ def run(
     program. Trial ``i`` is evaluated with ``fold_in(key, i)``, as in a `Study` of that root key.
 
     Args:
-      strategy: what proposes.
+      strategy: proposes the points.
       objective: a trainable, or a function ``objective(hp)`` or ``objective(hp, key)`` to minimise.
       space: where to search; no static parameters (they need the host: `minimize` or `Study`).
       generations: how many times the strategy is asked.
@@ -66,13 +66,13 @@ def run(
       replicates: evaluations of every member with different keys; the strategy sees mean and variance.
       start: points to evaluate first, which the strategy then learns from: dicts of host values, all or some of them;
         the strategy chooses the others. Their trials have the first ids.
-      keep: what the trace holds: "all"; "values" without the points; "best", the best trial of each generation alone,
+      keep: what the trace holds: "all"; "values", without the points; "best", only the best trial of each generation,
         so that a billion evaluations need the memory of one generation.
-      directions: of several objectives, see `jhpo.minimize`; "best" is then nothing to keep.
+      directions: of several objectives, see `jhpo.minimize`; cannot be combined with ``keep="best"``.
 
     Returns:
-      The strategy's last state, and the trace. A strategy in phases of different sizes (a chain) gives a tuple of
-      traces, one for each phase; with ``start`` it is a tuple whose first trace, of one generation, is theirs.
+      The strategy's last state, and the trace. A strategy with several phases (a chain) gives a tuple of traces, one
+      per phase; with ``start`` it is a tuple whose first trace, of one generation, holds the starting points.
 
     Raises:
       InvalidArgument: generations or replicates below 1, a space with static parameters, an objective that does
@@ -134,7 +134,7 @@ def _run(
         return minimised_result(result, objectives.signs, jnp.ones(result.value.shape, bool))
 
     segments = strategy.segments(generations)
-    # the most points any phase asks for decides the buffers: a bound is enough, so count generously
+    # buffers are sized by the points of a phase, for which this is an upper bound
     strategy = strategy.prepare(generations * strategy.population)
     state = strategy.init(space, init_key(key))
     traces: list[Trace] = []
@@ -156,7 +156,7 @@ def _run(
         request = strategy.request(state)
         rows = jax.eval_shape(strategy.ask, state, key)[0].shape[0]
 
-        offset = evaluated - asked * rows  # trial ids go on counting where the last phase stopped
+        offset = evaluated - asked * rows  # trial ids continue those of the last phase
 
         def generation(
             state: Any, g: jax.Array, rows: int = rows, request: Any = request, offset: int = offset
@@ -176,7 +176,7 @@ def _run(
 
 
 def _kept(keep: Keep, units: jax.Array, result: Evaluation) -> Trace:
-    """What is kept of a generation."""
+    """The part of a generation that `keep` asks for."""
     made = Trace(units, result.value, result.constraint, result.variance, result.values)
     if keep == "best":
         row, _ = lowest_feasible(result)

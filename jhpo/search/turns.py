@@ -1,4 +1,4 @@
-"""The programs that a strategy's host side calls: one for a turn, and those of what happens seldom."""
+"""The compiled programs behind `Driver`: `turn` for each generation, and those needed less often."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def turn(
     def learn() -> Any:
         return strategy.tell(state, units, result)
 
-    @apart  # by the same instructions in every program
+    @apart  # compiled to the same instructions in every program
     def ask(fresh: bool) -> tuple[jax.Array, Any]:
         now = jax.lax.cond(first, start, learn) if fresh else learn()
         return strategy.ask(now, strategy_key(root, generation))
@@ -40,7 +40,7 @@ def turn(
     return ask(structure(jax.eval_shape(start)) == structure(state))
 
 
-# of each kind, in the whole process: a program of a Bayesian search has about a thousand memory maps
+# kept of each kind per process: each program of a Bayesian search holds about a thousand memory maps
 _MOST = 12
 turn_program = Programs(turn, most=_MOST)
 init_program = Programs(lambda strategy, space, root: strategy.init(space, init_key(root)), most=_MOST)
@@ -82,6 +82,6 @@ def _zeros(leaf: Any) -> Any:
 
 
 def structure(arguments: Any) -> Any:
-    """What makes two calls use one program: the tree, the shapes and the dtypes."""
+    """Key under which calls share a program: tree structure, shapes and dtypes."""
     leaves, treedef = jax.tree.flatten(arguments)
     return treedef, tuple((np.shape(x), str(getattr(x, "dtype", type(x)))) for x in leaves)

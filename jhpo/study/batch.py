@@ -1,4 +1,4 @@
-"""A whole generation of a study at once: planned, evaluated without holding the log, stored in one transaction."""
+"""Whole generations of a study: planned, evaluated without holding the log, stored in one transaction."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Plan(NamedTuple):
     seq: int
     rows: NextRows
     request: Request
-    after: Mark  # where the strategy stands then
+    after: Mark  # of the strategy that asked for them
 
 
 def evaluate_generation(study: Book, evaluator: SearchEvaluator, left: Callable[[], int | None]) -> bool:
@@ -47,7 +47,7 @@ def evaluate_generation(study: Book, evaluator: SearchEvaluator, left: Callable[
     ledger = study.ledger
     with ledger.transaction() as append:
         if ledger.log.seq != plan.seq:
-            # somebody else added to the study meanwhile: the results count only if the plan is still the same
+            # the log grew meanwhile: the results count only if the plan is still the same
             again = _plan(study, left)
             if again is None or not _same(plan.rows, again.rows):
                 return False
@@ -71,7 +71,7 @@ def search_evaluator(study: Book, evaluator: Evaluator) -> SearchEvaluator:
 
 
 def evaluate_block(study: Book, evaluator: SearchEvaluator, watch: Watch) -> Cut | None:
-    """Evaluate and store many generations at once; None where one generation has to be looked at by itself."""
+    """Evaluate and store several generations in one program; None where the next one has to run alone."""
     if not evaluator.together:
         return None
     ledger = study.ledger
@@ -96,7 +96,7 @@ def evaluate_block(study: Book, evaluator: SearchEvaluator, watch: Watch) -> Cut
         return None
     with ledger.transaction() as append:
         if ledger.log.seq != seq:
-            return None  # somebody else added to the study meanwhile: what comes next may be something else
+            return None  # the log grew meanwhile, so other points may be next
         keep_layout(study, evaluator.evaluator, append)
         for event in _batches(cut, begin):
             append(event)
@@ -120,7 +120,7 @@ def _batches(cut: Cut, begin: float) -> Iterator[events.Batch]:
 
 
 def _plan(study: Book, left: Callable[[], int | None]) -> Plan | None:
-    """What to evaluate next; None without room. The study itself stays as it is."""
+    """What to evaluate next, without changing the study; None if there is no room."""
     ledger = study.ledger
     with ledger.lock:
         study.refresh()
@@ -165,7 +165,7 @@ def evaluate_waiting(study: Book, evaluator: SearchEvaluator, left: Callable[[],
 
 
 def give_back(study: Book, attempts: dict[int, int]) -> None:
-    """Trials that `optimize` had taken and will not finish return to the queue, unless others have them by now."""
+    """Return trials that `optimize` will not finish to the queue, unless other workers hold them by now."""
     ledger = study.ledger
     with ledger.transaction() as append:
         mine = [i for i, attempt in attempts.items() if _still_mine(study, i, attempt)]
@@ -185,7 +185,7 @@ def _measure_waiting(
     attempts: np.ndarray,
 ) -> None:
     ledger = study.ledger
-    # trials of an earlier phase keep its horizon, enqueued ones are trained to the end
+    # trials of an earlier phase keep its horizon, enqueued ones run the full horizon
     table, rows = study.history.table, np.asarray(ids)
     for horizon in np.unique(table.horizon.array[rows]).tolist():
         these = table.horizon.array[rows] == horizon
@@ -203,7 +203,7 @@ def _measure_waiting(
 
 
 def trained_states(study: Book, objective: Objective, ids: Sequence[int], metric: str | None = None) -> list[Any]:
-    """The trained states of some trials, trained once more from their keys in the layout that measured them."""
+    """Trained states of trials, recomputed from their keys in the layout that evaluated them."""
     layout = stored_layout(study, None, None)
     metric = metric or study.history.layouts.get("population", {}).get("metric")
     evaluator = make_evaluator(objective, study.space, replicates=study.replicates, metric=metric, **layout)
@@ -217,7 +217,7 @@ def trained_states(study: Book, objective: Objective, ids: Sequence[int], metric
 
 
 def keep_layout(study: Book, evaluator: Evaluator, append: Append) -> None:
-    """Store how the evaluator spread the members (chosen by measurement), so that a resumed study does the same."""
+    """Store the evaluator's layout (chunk and devices), so that a resumed study uses the same."""
     if not isinstance(evaluator, Population):
         return
     layout: dict[str, Any] = dict(evaluator.layout)

@@ -1,4 +1,4 @@
-"""The trials of a study: who asks for them, what is told of them, and what the log keeps."""
+"""The trials of a study: ask, tell, the queue and the results."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from jhpo.study.opened import Opened
 from jhpo.study.results import Finished, collect, pack_results
 from jhpo.trial import Trial, TrialState
 
-_MORE_ROWS = 64  # random ones, among which a feasible completion of a partly given point is looked for
+_MORE_ROWS = 64  # random candidates for a feasible completion of a partly given point
 
 
 class Book(Opened):
-    """Everything of a `jhpo.Study` but its loop and its reports; see there for the arguments."""
+    """A `jhpo.Study` without `optimize` and reports; see there for the arguments."""
 
     # -- ask and tell ---------------------------------------------------------------------------------------
 
@@ -37,9 +37,9 @@ class Book(Opened):
         the pending members (their results are still kept, and count as late ones).
 
         Args:
-            n: how many.
-            budget: how many trials the whole study may have, finished ones and those in flight together, however
-                many workers ask; ``[]`` once there are as many.
+            n: the most trials to return.
+            budget: limit on the trials of the whole study, finished and in flight, over all workers; ``[]`` once it
+                is reached.
 
         Raises:
             SpaceExhausted: a finite search has no point left.
@@ -51,10 +51,10 @@ class Book(Opened):
         return self.take(n, lambda: budget - self.evaluations - self._ledger.held())
 
     def take(self, n: int, room: Callable[[], int], *, attended: bool = False) -> list[Trial]:
-        """`ask` for at most `room()` trials, counted when nobody else can take any.
+        """`ask` for at most `room()` trials, counted inside the transaction.
 
         Args:
-            attended: `optimize` watches over the trials.
+            attended: whether `optimize` monitors the trials.
         """
         with self._ledger.transaction() as append:
             self._ledger.give_back_lost(append)
@@ -79,12 +79,15 @@ class Book(Opened):
         error: str | None = None,
         grad: Any = None,
     ) -> None:
-        """The result of a trial, or of several (sequences of equal length: one transaction).
+        """Store the result of a trial, or of several (sequences of equal length: one transaction).
 
         Anything but a finite number makes the trial FAILED, with the reason kept; so does `error`. A dict
         ``{"value": ..., "constraint": [...], "cost": ...}`` carries more. Telling the same again changes nothing.
 
         Args:
+            trial: a trial that was handed out, or its id.
+            value: a number, or a dict as above.
+            error: why the trial failed, instead of a value.
             grad: gradient of the value with respect to the unit coordinates, ``float[d]``.
 
         Raises:
@@ -97,7 +100,7 @@ class Book(Opened):
                 self._append_told(append, told)
 
     def tell_outcomes(self, trials: Sequence[Trial], outcomes: Sequence[Outcome]) -> None:
-        """Results of an executor: those of trials that were given to others meanwhile are dropped."""
+        """Store an executor's results, except those of trials that were handed to other workers meanwhile."""
         with self._ledger.transaction() as append:
             table = self.history.table
             mine = [
@@ -123,13 +126,13 @@ class Book(Opened):
                 matters only under a condition brings its parents with it.
 
         Raises:
-            InvalidParameters: they are not a point of the space, or of no feasible one.
+            InvalidParameters: `params` is outside the space, or no feasible completion was found.
         """
         given, exact = self.space.encode_some(params), self.space.exact(params)
         try:
             unit = self.space.encode(params)
         except InvalidParameters:
-            unit = None  # what is given is right, so something is missing
+            unit = None  # `encode_some` accepted what is given, so something is missing
         else:
             self.space.validate(params)
         with self._ledger.transaction() as append:
@@ -139,7 +142,7 @@ class Book(Opened):
             return trial_id
 
     def _completed(self, given: np.ndarray) -> np.ndarray:
-        """A row with the strategy's values for what is NaN; another one for each point that waits already."""
+        """`given` with a proposal of the strategy in place of NaN, a different one for each waiting point."""
         turn = len(self.history.waiting)
         rows = np.roll(self._ledger.follower().propose(turn + 1), -turn, axis=0)
         if self.space.has_constraints:
@@ -154,7 +157,15 @@ class Book(Opened):
         return points[feasible[0]]
 
     def absorb(self, params: Sequence[Any], values: Sequence[Any], source: str = "given") -> list[int]:
-        """Finished results from elsewhere (a warm start): kept as trials, and shown to the strategy.
+        """Add finished results from elsewhere (a warm start); the strategy learns from them.
+
+        Args:
+            params: hyperparameters, one dict for each result.
+            values: their values, each as for `tell`.
+            source: where they come from; stored in the log.
+
+        Returns:
+            The ids of the new trials.
 
         Raises:
             InvalidParameters: a point outside the space.
@@ -171,7 +182,7 @@ class Book(Opened):
             return list(range(first, first + len(units)))
 
     def requeue(self, ids: Sequence[int] | None = None) -> list[int]:
-        """Give running trials (all, or those of `ids`) back to the queue: their workers are known to be gone."""
+        """Return running trials (all, or `ids`) to the queue, whose workers are known to be gone; gives their ids."""
         with self._ledger.transaction() as append:
             running = sorted(self.history.running)
             if ids is not None:

@@ -15,12 +15,12 @@ import numpy as np
 
 from jhpo.storage.codec import Entry
 
-_LEFT_OUT = {"left_out": True}  # a field that is not stored where it has its usual value
+_LEFT_OUT = {"left_out": True}  # marks a field that is not stored where it has its default
 
 
 @dataclass(frozen=True, eq=False)
 class Results:
-    """What k trials gave, a row a trial."""
+    """Results of k trials, one row each."""
 
     value: np.ndarray  # float64[k], in the user's own sign; not finite where the trial failed
     reasons: dict[int, str]  # of failures, by row
@@ -58,7 +58,7 @@ class Begin(Event):
     seed: int
     direction: str  # "minimize" or "maximize"
     replicates: int
-    x64: bool  # the precision that the strategy computes in, for ever
+    x64: bool  # whether the strategy computes in float64, fixed for the study
     created: float = 0.0  # seconds since the epoch
     versions: dict[str, str] = field(default_factory=dict)
 
@@ -108,21 +108,19 @@ class Tell(Event):
 
 @dataclass(frozen=True, eq=False)
 class Enqueue(Event):
-    """Points of the user's own wait for a worker."""
+    """Points given by the user were put in the queue."""
 
     kind = "enqueue"
     id: int  # first trial
     units: np.ndarray  # float[k, d]
     time: float
-    exact: Sequence[dict[str, Any]] = field(
-        default=(), metadata=_LEFT_OUT
-    )  # numbers as they were given, by dotted name
+    exact: Sequence[dict[str, Any]] = field(default=(), metadata=_LEFT_OUT)  # numbers as given, by dotted name
     horizon: float = field(default=1.0, metadata=_LEFT_OUT)
 
 
 @dataclass(frozen=True, eq=False)
 class Attach(Event):
-    """Finished trials from elsewhere, or behind a gap that was repaired."""
+    """Finished trials were added, from elsewhere or from behind a repaired gap."""
 
     kind = "attach"
     id: int  # first trial
@@ -146,7 +144,7 @@ class Claim(Event):
 
 @dataclass(frozen=True, eq=False)
 class Requeue(Event):
-    """Running trials wait again."""
+    """Running trials returned to the queue."""
 
     kind = "requeue"
     ids: list[int]
@@ -156,7 +154,7 @@ class Requeue(Event):
 
 @dataclass(frozen=True, eq=False)
 class Layout(Event):
-    """How an evaluator spreads the members, chosen by measurement."""
+    """An evaluator chose its layout: chunk and devices."""
 
     kind = "layout"
     name: str
@@ -208,11 +206,11 @@ def _usual(value: Any, default: Any) -> bool:
 
 
 def read_event(entry: Entry) -> Event:
-    """The event that an entry of the log describes; keys that are not known are passed over.
+    """The event that an entry of the log describes; unknown keys are ignored.
 
     Raises:
         KeyError: an unknown kind.
-        TypeError, ValueError, AttributeError: a body of another form.
+        TypeError, ValueError, AttributeError: a malformed body.
     """
     cls = KINDS[entry.kind]
     body = _known(cls, entry.body)

@@ -15,7 +15,7 @@ from jhpo.study.events import KINDS, Event, Results, body_of, read_event
 from jhpo.trial import TrialState, TrialTable, successes
 
 _MAX_ROWS = 2**24  # no generation is larger; a damaged number must not allocate memory
-_FAULTS = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError)  # of a body of another form
+_FAULTS = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError)  # of a malformed body
 
 
 class Closing(NamedTuple):
@@ -43,7 +43,7 @@ class Fold:
         self.table = TrialTable(dim)
         self.header: dict[str, Any] = {}  # the body of the first event
         self.stops: list[str] = []  # why the calls of `optimize` ended, in log order
-        self.remarks: list[str] = []  # repairs, and snapshots that were of no use
+        self.remarks: list[str] = []  # repairs, and snapshots that could not be used
         self.layouts: dict[str, Any] = {}  # the last one of each name
         self.exact: dict[int, dict[str, Any]] = {}  # real numbers as users gave them, by trial and dotted name
         self.widths: list[int] = []  # chunk sizes of the population layouts, in log order
@@ -69,8 +69,8 @@ class Fold:
         """Add one event.
 
         Args:
-            entry: as it is stored.
-            event: the same, where it need not be read.
+            entry: the stored event.
+            event: the decoded event; None reads it from `entry`.
 
         Raises:
             StorageError: the event contradicts those before it, or is not of a known form.
@@ -95,7 +95,7 @@ class Fold:
         return Closing(self.opened - 1, self.members.copy(), told, others[~mine], added[~self.table.done(added)])
 
     def lowest(self, sign: float) -> float:
-        """Lowest feasible value of a whole training times `sign`; NaN where the longest so far is no whole one."""
+        """Lowest ``sign * value`` of the feasible trials at full horizon, NaN if there is none."""
         return self._extremes[sign]
 
     def _open(self, rows: int) -> None:
@@ -108,7 +108,7 @@ class Fold:
         self.members = np.full(rows, -1, np.int64)
 
     def _hand_out(self, rows: events.Ask | events.Batch) -> np.ndarray:
-        """Put new trials into the open generation, or begin the next with them; their ids."""
+        """Add new trials to the open generation, or open the next with them; returns their ids."""
         units, member, count = _units(rows.units, self.dim), rows.member, len(rows.units)
         if rows.id != self.table.size:
             raise ValueError(f"trial {rows.id} where {self.table.size} comes next")
@@ -172,7 +172,7 @@ class Fold:
         self._others.append(ids)
 
     def _compare(self, ids: np.ndarray) -> None:
-        """Take note of the best of trials that were told."""
+        """Update the extremes with trials that were told."""
         table = self.table
         constraint = table.extra["constraint"].array[ids] if "constraint" in table.extra else None
         there = successes(table.state.array[ids] == TrialState.COMPLETE, constraint, table.horizon.array[ids])

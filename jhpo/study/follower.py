@@ -1,4 +1,4 @@
-"""The strategy's side of a study: its state follows the log, one turn a closed generation."""
+"""Keeps a strategy in step with a study's log: one turn for each closed generation."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from jhpo.trial import TrialTable
 
 
 class Mark(NamedTuple):
-    """Where a strategy stands in a study."""
+    """A strategy's position in a study."""
 
     place: Place  # of the driver
     units: np.ndarray  # float[n, d], the rows of the open generation
@@ -67,7 +67,7 @@ class Follower:
             return self.driver.evaluation_ids(ids)
 
     def mark(self) -> Mark:
-        """Where the strategy stands, to `restore` it if a transaction fails."""
+        """The strategy's position, to `restore` if a transaction fails."""
         return Mark(self.driver.place, self.units)
 
     def restore(self, mark: Mark) -> None:
@@ -107,7 +107,7 @@ class Follower:
         with float_precision(self._x64):
             absorbed = False
             if self._absorbs and len(closing.others):
-                # values after another share of the training tell this phase nothing
+                # values at another horizon do not compare with this phase's
                 horizon = self.driver.started().horizon
                 absorbed = self._absorb(closing.others[table.horizon.array[closing.others] == horizon], table)
             if self._expects and len(closing.expected):
@@ -121,7 +121,7 @@ class Follower:
             self.units = self.driver.turn(units, self._evaluation(np.where(closing.told, closing.members, -1), table))
 
     def _told_units(self, closing: Closing, table: TrialTable) -> np.ndarray:
-        """The rows that were asked for; where the log disagrees, it is right, and the user hears of it."""
+        """The rows that were asked for; where the log differs, its rows, with a warning."""
         there = closing.members >= 0
         logged = table.unit.array[closing.members[there]].astype(self.units.dtype)
         units = np.array(self.units)
@@ -148,7 +148,7 @@ class Follower:
         return len(ids) > 0
 
     def _parts(self, ids: np.ndarray, table: TrialTable) -> Iterator[tuple[np.ndarray, np.ndarray, Any]]:
-        """Ids, a population at a time and padded with -1, their rows, and which of them are there."""
+        """Ids in blocks of a population, padded with -1; their rows; and the mask that is False for padding."""
         rows = self.strategy.population
         for start in range(0, len(ids), rows):
             padded = np.full(rows, -1, np.int64)
@@ -186,10 +186,10 @@ class Follower:
         return dump_state(self.driver.state, self.units, self.driver.growths)
 
     def resume(self, generation: int, data: bytes) -> None:
-        """Start from a snapshot instead of from nothing.
+        """Restore a snapshot that was taken after `generation` generations.
 
         Raises:
-            StorageError: the snapshot does not fit this strategy; the log still does.
+            StorageError: the snapshot does not fit this strategy; the log can still rebuild the state.
         """
         snapshot = read_snapshot(data)
         if snapshot.units.shape[1] != self.space.dim:

@@ -61,7 +61,7 @@ def read_begin(entry: Entry) -> Begin:
     """The first event of a log.
 
     Raises:
-        StorageError: it is another one, or damaged.
+        StorageError: the entry is of another kind, or damaged.
     """
     if entry.kind != Begin.kind or not _well_formed(entry.body):
         raise StorageError("the storage does not begin with the description of a study; run `jhpo repair`")
@@ -122,7 +122,7 @@ def restore(stored: Begin, space: Space | None, strategy: Strategy | None, read_
     """Space and strategy of a stored study.
 
     Raises:
-        StorageError: something that cannot be stored was not given.
+        StorageError: a part that cannot be stored was not given.
         ChangedSpace: `space` is another one.
         InvalidArgument: `strategy` is another one.
     """

@@ -1,4 +1,4 @@
-"""The study's bookkeeping: transactions on the log, its fold, the strategy in step with it, who gets which trial."""
+"""Bookkeeping of a study: transactions on the log, its fold, the strategy in step with it, who holds which trial."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ class NextRows(NamedTuple):
 
 
 class Ledger:
-    """Everything that changes a study goes through `transaction`.
+    """The log, its fold and the strategy of a study; every change goes through `transaction`.
 
     Args:
-        log: where the events are.
-        entries: those read so far, from the first on.
-        follower: the strategy, at its beginning.
+        log: the event log.
+        entries: its entries so far.
+        follower: of the strategy, before the first generation.
         lease: seconds after which a silent worker's trial is handed out again; None for never.
         max_retry: how often a trial is handed out again before it counts as failed.
     """
@@ -71,7 +71,7 @@ class Ledger:
 
     @contextmanager
     def transaction(self) -> Iterator[Append]:
-        """Exclusive access to the up-to-date study; yields ``append(event)``. All of it happens, or none."""
+        """Exclusive access to the up-to-date study; yields ``append(event)``. All events are stored, or none."""
         with self.lock:
             if self._hands.after_fork():
                 self.worker = worker_name()
@@ -89,10 +89,10 @@ class Ledger:
             except BaseException:
                 self._hands.announced = False  # so it may be that nobody was told
                 if appended and self.log.persistent:
-                    # what was planned never happened: the strategy steps back, the columns are read anew
+                    # nothing was stored: the strategy steps back, and the log is folded again
                     self._follower.restore(mark)
                     self._stale = True
-                    with suppress(StorageError):  # what made the transaction fail is said; reading may fail later
+                    with suppress(StorageError):  # the first error is raised; reading is tried again later
                         self._sync()
                 raise
             if self.history.opened > opened and time.monotonic() - self._snapshot_time > SNAPSHOT_SECONDS:
@@ -118,7 +118,7 @@ class Ledger:
         self.history, self._stale = history, False
 
     def refresh(self) -> None:
-        """See what other processes have done since."""
+        """Apply what other processes appended since the last call."""
         with self.lock:
             self._sync()
 
@@ -139,7 +139,7 @@ class Ledger:
         return self._follower
 
     def checkpoint(self) -> None:
-        """Store the strategy's state, so that the next start need not fold the log."""
+        """Store the strategy's state, so that the next start need not replay the log."""
         with self.lock:
             if not self.log.persistent or self.log.read_only or self._stale:
                 return
@@ -149,43 +149,43 @@ class Ledger:
                 self._snapshot_time, self._snapshot_generation = time.monotonic(), current
 
     def attend(self, ids: Sequence[int], attended: bool) -> None:
-        """Note, in the transaction that handed them out, that trials are in this object's hands.
+        """Note that this object holds the trials, in the transaction that handed them out.
 
         Args:
-            attended: `optimize` watches over them.
+            attended: whether `optimize` monitors them.
         """
         self._hands.take(self.history, ids, attended)
 
     def held(self) -> int:
-        """Trials that are handed out and not finished."""
+        """Number of trials that are handed out and not finished."""
         with self.lock:
             return len(self.history.running)
 
     def others(self, mine: Collection[int] = ()) -> int:
-        """Trials in flight elsewhere, beside `mine`; see `Hands.others`."""
+        """Number of trials in flight without `mine`; see `Hands.others`."""
         with self.lock:
             return self._hands.others(self.history, mine)
 
     def close(self) -> None:
-        """Checkpoint, let go of what was handed out, and release the storage."""
+        """Checkpoint, release the trials held here, and close the storage."""
         with self.lock:
             self.checkpoint()
             self._hands.close()
             self.log.close()
 
     def anything_waits(self) -> bool:
-        """There are trials for `claim`."""
+        """Whether there are trials for `claim`."""
         return bool(self.history.waiting or self._hands.lost(self.history, time.time()))
 
     def claim(self, append: Append, n: int) -> list[int]:
-        """Trials that wait: enqueued, or given back (see `give_back_lost`)."""
+        """Hand out up to `n` waiting trials: enqueued, or given back (see `give_back_lost`)."""
         ids = self.history.waiting[:n]
         if ids:
             append(events.Claim(ids, self.worker, time.time()))
         return list(ids)
 
     def give_back_lost(self, append: Append) -> None:
-        """Trials of lost workers return to the queue, or fail when that happened too often."""
+        """Return trials of lost workers to the queue, or fail those that were lost too often."""
         table, now = self.history.table, time.time()
         lost = self._hands.lost(self.history, now)
         again = [i for i in lost if table.lost.array[i] < self._max_retry]
@@ -198,7 +198,7 @@ class Ledger:
             append(events.Tell(np.asarray(given_up), results, now))
 
     def give_back(self, append: Append, ids: Sequence[int], *, lost: bool) -> None:
-        """Running trials return to the queue; results from those who had them are refused from now on."""
+        """Return running trials to the queue; results from their former workers are refused from now on."""
         self._hands.drop(ids)
         append(events.Requeue(list(ids), lost, time.time()))
 
@@ -220,7 +220,7 @@ class Ledger:
 
         Args:
             n: how many are wanted.
-            some: the caller has got trials already: it is given none where there are none without a sacrifice.
+            some: whether the caller got trials already; a generation with pending results then stays open.
 
         Raises:
             SpaceExhausted: a finite search has no point left.
@@ -236,19 +236,19 @@ class Ledger:
             return self._rows(0, 0)
         if history.handed < len(history.members):
             return self._rows(history.handed, min(n, len(history.members) - history.handed))
-        # with its results still out, a generation is closed only for a caller who would get nothing otherwise
+        # a generation with pending results is closed only for a caller who would get nothing otherwise
         if some and not follower.strategy.steady and not history.closing().told.all():
             return self._rows(0, 0)
         units = follower.open(history)
         return self._rows(0, min(n, len(units)))
 
     def points_left(self) -> int | None:
-        """Points that a finite search has not handed out yet; None where there is no end."""
+        """Points that a finite search has not handed out yet; None for an infinite one."""
         limit = self._follower.strategy.max_evaluations(self._follower.space)
         return None if limit is None else limit - int((self.history.table.generation.array >= 0).sum())
 
     def _rows(self, member: int, count: int) -> NextRows:
-        """Rows of the generation in which the strategy is."""
+        """`count` rows of the strategy's generation from row `member` on."""
         follower, first = self._follower, self.history.table.size
         if not count:
             return NextRows(follower.generation, len(follower.units), member, first, follower.units[:0], None, 1.0)

@@ -63,8 +63,8 @@ def optimize(
         A `Summary` with the reason for the end.
 
     Raises:
-        InvalidArgument: no stop rule at all, or an argument that cannot work.
-        KeyboardInterrupt: Ctrl-C; everything finished is stored, the same call goes on from there.
+        InvalidArgument: no stop rule, or an invalid argument.
+        KeyboardInterrupt: Ctrl-C; everything finished is stored, and the same call continues from there.
 
     >>> import jhpo
     >>> study = jhpo.Study(jhpo.Space({"x": jhpo.Float(-1.0, 1.0)}), "random")
@@ -152,12 +152,12 @@ def _on_host(study: Book, objective: HostObjective, watch: Watch) -> str:
     finally:
         pool.close()
         if running:
-            # what was cut off goes back to the queue; a resumed study begins with it
+            # interrupted trials return to the queue; a resumed study begins with them
             give_back(study, {trial.id: trial.attempt for trial in running.values()})
 
 
 def _submit(study: Book, objective: HostObjective, pool: Pool, running: dict[Task, Trial], watch: Watch) -> None:
-    """Hand out more work: a steady strategy fills every free worker, another one waits for its generation."""
+    """Submit trials: a steady strategy fills every free worker, a generational one waits for its generation."""
     room = pool.workers - len(running) if study.strategy.steady else (0 if running else study.strategy.population)
     if room < 1:
         return

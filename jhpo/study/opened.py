@@ -73,6 +73,13 @@ class Opened:
     ) -> Self:
         """The study in `storage`; a space with constraints, or a strategy of your own, has to be given again.
 
+        Args:
+            storage: path of a SQLite file or a database URL.
+            space: the stored space; needed if it has constraints.
+            strategy: the stored strategy; needed if it is not one of jhpo.
+            read_only: open without write access.
+            lease, max_retry: see `jhpo.Study`.
+
         Raises:
             StorageError: there is none, or it is damaged or too new.
             ChangedSpace: the given space is not the stored one.
@@ -110,7 +117,7 @@ class Opened:
         self._warned = False
 
     def warn_of_precision(self) -> None:
-        """Say once when JAX objectives would be evaluated in another precision than the study began in."""
+        """Warn once if JAX objectives would be evaluated in another precision than the study began in."""
         begun, now = self.history.header["x64"], header.float64()
         if begun != now and not self._warned:
             self._warned = True
@@ -123,20 +130,20 @@ class Opened:
 
     @property
     def history(self) -> Fold:
-        """The columns, and what else the log tells; read only."""
+        """The fold over the log: trial columns and generations; read only."""
         return self._ledger.history
 
     @property
     def ledger(self) -> Ledger:
-        """Transactions on the log, for those who run trials in other ways than `ask` and `tell`."""
+        """Transactions on the log, for code that runs trials without `ask` and `tell`."""
         return self._ledger
 
     def checkpoint(self) -> None:
-        """Store the strategy's state, so that the next start need not fold the log."""
+        """Store the strategy's state, so that the next start need not replay the log."""
         self._ledger.checkpoint()
 
     def refresh(self) -> None:
-        """See what other processes have done since."""
+        """Apply what other processes appended since the last call."""
         self._ledger.refresh()
 
     def close(self) -> None:

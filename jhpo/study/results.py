@@ -1,4 +1,4 @@
-"""From what a user tells to what is stored: outcomes, conflicts, constraint values, trial seeds."""
+"""From told values to stored results: outcomes, conflicts and constraint values."""
 
 from __future__ import annotations
 

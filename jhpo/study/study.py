@@ -1,4 +1,4 @@
-"""A study: trials with ids, results that survive, a strategy that continues bit for bit."""
+"""`Study`: stored trials, and a strategy that continues bit for bit."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
 
 class Study(Book):
-    """A search with a memory.
+    """A search whose results are stored, and which can be resumed.
 
-    Every acknowledged result is in the storage before the call returns; the strategy's state is rebuilt from the
-    log of results, so a study that was killed goes on as if it had never stopped. Several processes may work on
-    one stored study.
+    Every acknowledged result is in the storage before the call returns. The strategy's state is rebuilt from the
+    log of results, so a killed study continues as if it had never stopped. Several processes may work on one stored
+    study.
 
     Args:
         space: what is searched.
@@ -38,14 +38,14 @@ class Study(Book):
         seed: root of every random stream, in [0, 2^32); trial i has the key ``fold_in(key(seed), i)``.
         direction: "minimize" or "maximize".
         replicates: evaluations of each member by `optimize` (JAX objectives); the strategy sees mean and variance.
-        resume: continue what the storage holds, if it holds something; otherwise that is an error.
-        lease: seconds after which a trial handed out to a silent worker is handed out again; None waits for
-            workers on other machines for ever (those that died on this machine are noticed at once). A process that
-            lives is never silent, however long its trials take: it renews its lease in the background.
+        resume: continue the study that the storage holds, if any; without it a stored study is an error.
+        lease: seconds after which a silent worker's trial is handed out again; None waits forever for workers on
+            other machines (dead ones on this machine are noticed at once). A live process renews its lease in the
+            background, however long its trials take.
         max_retry: how often a trial is handed out again before it counts as failed.
 
     Raises:
-        InvalidArgument: an argument that cannot work.
+        InvalidArgument: an invalid argument.
         StorageError: the storage cannot be used, or holds a study already.
         ChangedSpace: `resume` with another space; the message lists the differences.
 
@@ -58,10 +58,10 @@ class Study(Book):
     """
 
     def states(self, objective: Objective, trials: Sequence[Trial | int], *, metric: str | None = None) -> list[State]:
-        """Trained states of some trials (``study.top(5)``), made again from their keys; None for host objectives.
+        """Trained states of trials (``study.top(5)``), recomputed from their keys; None for host objectives.
 
-        Each is the state that was measured: it is trained in a program of the same width, and a `UserWarning` says so
-        where its value is not the trial's (on another device, say). With replicates, the state is that of replicate 0.
+        Each is the state that was evaluated: it is trained in a program of the same width, and a `UserWarning` tells
+        if its value differs from the trial's (on another device, say). With replicates, it is that of replicate 0.
 
         Args:
             objective: the one that was optimised.

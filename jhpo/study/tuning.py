@@ -1,4 +1,4 @@
-"""What a file offers to ``jhpo tune``: an objective, its space, and how it is searched unless told otherwise."""
+"""What a file offers to ``jhpo tune``: an objective, its space, and default options of the search."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Tuning:
       target: stop at a value this good.
 
     Raises:
-      InvalidArgument: an argument that cannot work.
+      InvalidArgument: an invalid argument.
 
     >>> import jhpo
     >>> tuning = Tuning(lambda hp: (hp["x"] - 1.0) ** 2, jhpo.Space({"x": jhpo.Float(0.0, 2.0)}), "greedy", budget=256)
@@ -58,7 +58,7 @@ class Tuning:
         if not isinstance(self.space, Space):
             raise invalid("space", "a jhpo.Space", self.space)
         if isinstance(self.strategy, str):
-            make_strategy(self.strategy)  # says which names there are
+            make_strategy(self.strategy)  # raises for unknown names
         elif self.strategy is not None and not isinstance(self.strategy, Strategy):
             raise invalid("strategy", "an instance of a jhpo strategy or a registered name", self.strategy)
         if self.budget is not None:

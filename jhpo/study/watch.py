@@ -1,4 +1,4 @@
-"""The progress of one call of `Study.optimize`, beside that of other workers on the same study."""
+"""Progress of one call of `Study.optimize`, with other workers on the same study."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from jhpo.search.stopping import StopRules
 from jhpo.study.book import Book
 
 POLL_SECONDS = 0.05
-_PATIENT_SECONDS = 60.0  # of waiting for other workers without a word
+_PATIENT_SECONDS = 60.0  # of waiting for other workers before a warning
 
 
 class Watch(Meter):
-    """A `Meter` that reads the study it is about.
+    """A `Meter` that reads its progress from a study.
 
     Args:
-        study: whose progress.
-        rules: what ends the call, in the sense of a minimisation.
-        callback: told of every generation.
+        study: the study.
+        rules: stop rules, for minimised values.
+        callback: called after every generation.
     """
 
     def __init__(self, study: Book, rules: StopRules, callback: Callback | None) -> None:
@@ -34,43 +34,43 @@ class Watch(Meter):
         self._said = False
 
     def best(self) -> float:
-        """Lowest value of whole trainings in the sense of a minimisation, NaN if there is none."""
+        """Lowest feasible minimised value at full horizon, NaN if there is none."""
         with self._study.ledger.lock:
             return self._study.history.lowest(self.sign)
 
     def check(self, ended: bool = True) -> str | None:
-        """After a batch of results (`ended`: it completed a generation): report it, and say whether to stop."""
+        """Report a batch of results (`ended`: it completed a generation); returns why to stop, or None."""
         history = self._study.history
         return self.report(self._study.evaluations, history.opened, self.best(), ended and history.horizon == 1.0)
 
     def check_cut(self, cut: Cut) -> str | None:
-        """After generations that were stored together: report each, and say whether to stop."""
+        """Report generations that were stored together; returns why to stop, or None."""
         self.hear(cut.progress, cut.horizon == 1.0)
         if cut.stopped is None and self.evaluations != self._study.evaluations:
             return self.check(False)  # others told results meanwhile, which the rules have not seen
         return cut.stopped
 
     def check_time(self) -> str | None:
-        """While nothing finishes: only the clock can end the search."""
+        """Check the rules while no result arrives; only the time limit can hold."""
         return self.report_time(self._study.history.opened)
 
     def first_check(self) -> str | None:
-        """Before anything runs: a resumed study may have nothing left to do."""
+        """Check the rules before anything runs: a resumed study may have nothing left to do."""
         return self.report_start(self._study.history.opened)
 
     def left(self, mine: Collection[int] = ()) -> int | None:
-        """Evaluations the budget still allows beside those in flight elsewhere; `mine` are in flight here."""
+        """Evaluations left in the budget, without those in flight elsewhere; `mine` are in flight here."""
         if self.rules.evaluations is None:
             return None
         return self.rules.evaluations - self._study.evaluations - self._study.ledger.others(mine)
 
     def waits(self) -> bool:
-        """The rest of the budget is in flight with other workers."""
+        """Whether the rest of the budget is in flight with other workers."""
         left = self.left()
         return left is not None and left < 1
 
     def wait(self) -> str | None:
-        """Let others work; what ends the search meanwhile."""
+        """Wait for results of other workers; returns why to stop, or None."""
         now = time.monotonic()
         if self._waiting_since is None or self._study.evaluations != self.evaluations:
             self._waiting_since = now
@@ -87,7 +87,7 @@ class Watch(Meter):
 
 
 def _bests(study: Book) -> list[float]:
-    """Lowest feasible value after each generation whose members were trained to the end, foreign trials included."""
+    """Lowest feasible minimised value after each generation at full horizon, foreign trials included."""
     table = study.history.table
     ids = table.successes()
     best = np.full(study.history.opened + 1, np.inf)
