@@ -47,6 +47,9 @@ class Values(tuple[float, ...]):
         return f"Values({', '.join(f'{n}={v!r}' if self.names else repr(v) for n, v in zip(labels, self))})"
 
 
+NO_VALUES = Values(())
+
+
 @dataclass(frozen=True)
 class Objectives:
     """The directions and names of several objectives.

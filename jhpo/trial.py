@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import DTypeLike
 
+from jhpo.objectives import NO_VALUES, Values
 from jhpo.pytrees import HP
 
 
@@ -35,13 +36,14 @@ class Trial:
     id: int
     params: HP
     status: TrialState
-    value: float  # as told, in the study's direction; NaN unless complete
+    value: float  # as told, in the study's direction; NaN unless complete; of several objectives the first
     reason: str  # why it failed; empty otherwise
     generation: int  # of the strategy; -1 for enqueued and absorbed trials
     attempt: int  # number of earlier attempts
     seed: int  # 64-bit seed, different for each trial unless the strategy fixes its members' randomness
     horizon: float  # fraction of the training to run: below 1 in the first phase of a chain
     unit: np.ndarray = field(repr=False, compare=False)  # float64[d], the point of the unit cube
+    values: Values = NO_VALUES  # of all objectives, by place or by name; of a failed trial those that are numbers
 
     @property
     def state(self) -> TrialState:
@@ -122,7 +124,7 @@ class TrialTable:
         self.told = Column(np.float64, fill=np.nan)
         self.reason: dict[int, str] = {}
         self.worker: dict[int, str] = {}  # of running trials
-        self.extra: dict[str, Column] = {}  # "grad" [d], "constraint" [c], "cost", "variance"
+        self.extra: dict[str, Column] = {}  # "grad" [d], "constraint" [c], "cost", "variance", "values" [m]
 
     def columns(self) -> list[Column]:
         """All columns."""
@@ -165,8 +167,11 @@ class TrialTable:
         """`successes`, best first; of equal values the earlier trial first. `sign` is -1 to maximise."""
         return best_first(self.successes(), sign * self.value.array)
 
-    def trial(self, trial_id: int, decode: Callable[[np.ndarray], HP], seed: int) -> Trial:
+    def trial(
+        self, trial_id: int, decode: Callable[[np.ndarray], HP], seed: int, names: tuple[str, ...] | None = None
+    ) -> Trial:
         """The current state of a trial as a `Trial`."""
+        values = self.extra["values"].array if "values" in self.extra else self.value.array[:, None]
         return Trial(
             id=trial_id,
             params=decode(self.unit.array[trial_id]),
@@ -178,4 +183,5 @@ class TrialTable:
             seed=seed,
             horizon=float(self.horizon.array[trial_id]),
             unit=self.unit.array[trial_id].copy(),
+            values=Values(values[trial_id].tolist(), names),
         )

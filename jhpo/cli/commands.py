@@ -20,6 +20,7 @@ from jhpo.version import __version__
 if TYPE_CHECKING:
     from jhpo.cli.load import Target
     from jhpo.evaluation.evaluators import Objective
+    from jhpo.objectives import Directions
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -53,7 +54,9 @@ def _common(
 @app.command()
 def tune(
     target: Annotated[str, typer.Argument(metavar="FILE.py[:NAME]", help="a jhpo.Tuning, or an objective and a space")],
-    strategy: Annotated[str | None, typer.Option(help="a name from `jhpo strategies`  [default: pso]")] = None,
+    strategy: Annotated[
+        str | None, typer.Option(help="a name from `jhpo strategies`  [default: pso; nsga2 for several objectives]")
+    ] = None,
     budget: Annotated[int | None, typer.Option(help="evaluations of the whole study  [default: 1024]")] = None,
     storage: Annotated[str | None, typer.Option(help="file or database URL that keeps the study")] = None,
     seed: Annotated[int, typer.Option(help="root of all random numbers")] = 0,
@@ -61,7 +64,13 @@ def tune(
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="an option of the strategy; repeatable")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="continue the study in --storage")] = False,
-    direction: Annotated[str | None, typer.Option(help="minimize or maximize  [default: minimize]")] = None,
+    direction: Annotated[
+        str | None,
+        typer.Option(
+            help="minimize or maximize; several objectives by commas, with names if the objective has others: "
+            "error=minimize,params=minimize  [default: minimize]"
+        ),
+    ] = None,
     metric: Annotated[str | None, typer.Option(help="what to tune for: accuracy, f1, auc, r2, ...")] = None,
     seconds: Annotated[float | None, typer.Option(help="stop after so much time")] = None,
     goal: Annotated[float | None, typer.Option("--target", help="stop at a value this good")] = None,
@@ -78,7 +87,8 @@ def tune(
 
     use_compilation_cache()
     found = load_target(target)
-    chosen: Any = strategy or found.options.get("strategy") or "pso"
+    directions = _directions(found, direction)
+    chosen: Any = strategy or found.options.get("strategy") or ("pso" if directions is None else "nsga2")
     if isinstance(chosen, str):
         chosen = make_strategy(chosen, _options(option or []))
     elif option:
@@ -87,10 +97,15 @@ def tune(
     if resume and storage is None:
         raise InvalidArgument("--resume: expected --storage beside it, the study to continue")
     console = Console()
-    objective, wanted, way = _measured(found, metric, direction)
+    if directions is None:
+        objective, wanted, way = _measured(found, metric, direction)
+    elif metric is not None:
+        raise InvalidArgument(f"--metric: expected none beside several objectives, got {metric!r}: they have names")
+    else:
+        objective, wanted, way = found.objective, None, "minimize"
     study = Study(
         found.space, chosen, storage, seed, way,
-        replicates=found.options.get("replicates", 1), resume=resume,
+        directions=directions, replicates=found.options.get("replicates", 1), resume=resume,
     )  # fmt: skip
     again = _again(target, strategy, budget, storage, seed, option or [], direction, metric)
     with contextlib.closing(study), _signals(again, storage):
@@ -115,16 +130,17 @@ def tune(
         print_results(console, study, summary)
         if storage is not None:
             console.print(f"stored in {storage}; look again with: jhpo show {storage}", highlight=False)
-        if not study.top(1):
+        if not study.pareto():
             raise typer.Exit(FAILED)  # so that a script stops if there are no hyperparameters
 
 
 @app.command()
 def show(
     storage: Annotated[str, typer.Argument(metavar="STUDY.db", help="file or database URL of a study")],
-    top: Annotated[int, typer.Option(help="how many of the best trials")] = 5,
+    top: Annotated[int, typer.Option(help="how many of the best trials, or of the front")] = 5,
     plot: Annotated[
-        str | None, typer.Option(help="also write a figure: history, parallel, slice, edf or importance")
+        str | None,
+        typer.Option(help="also write a figure: history, parallel, slice, edf, importance; pareto, hypervolume"),
     ] = None,
     report: Annotated[bool, typer.Option("--report", help="also write one page with every figure")] = False,
     out: Annotated[Path, typer.Option(help="where the figure or the page goes")] = Path("study.html"),
@@ -202,6 +218,19 @@ def _measured(found: Target, metric: str | None, direction: str | None) -> tuple
     own = direction_of(objective, name)
     stated = own if metric is not None and own else found.options.get("direction")
     return objective, name, direction or stated or own or "minimize"
+
+
+def _directions(found: Target, text: str | None) -> Directions | None:
+    """Directions of several objectives: the command line's, or the file's; None for one objective."""
+    if text is None:
+        return found.options.get("directions")
+    parts = [part.strip() for part in text.split(",")]
+    if len(parts) == 1:
+        return None
+    pairs = [part.partition("=") for part in parts]
+    if all(equals for _, equals, _ in pairs):
+        return {name.strip(): way.strip() for name, _, way in pairs}
+    return parts
 
 
 def _again(

@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -98,6 +99,11 @@ def show_value(value: object) -> str:
 
 def print_results(console: Console, study: Study, summary: Summary | None = None, k: int = 5) -> None:
     """Prints the best hyperparameters and value, the best `k` trials, failures, times."""
+    if study.objectives is not None:
+        _print_front(console, study, k)
+        print_failures(console, study)
+        _print_summary(console, summary)
+        return
     top = study.top(k)
     if top:
         short = "" if top[0].horizon == 1.0 else f", after {top[0].horizon:g} of the training"
@@ -116,6 +122,38 @@ def print_results(console: Console, study: Study, summary: Summary | None = None
     else:
         console.print("[bold]no successful trial yet[/bold]")
     print_failures(console, study)
+    _print_summary(console, summary)
+
+
+def _print_front(console: Console, study: Study, k: int) -> None:
+    """The front, evenly thinned where it is long, and its knee."""
+    points, objectives = study.pareto(), study.objectives
+    assert objectives is not None
+    if not points:
+        console.print("[bold]no successful trial yet[/bold]")
+        return
+    middle = study.knee()
+    size = study.hypervolume()
+    reference = ", ".join(map(number, size.reference))
+    places = sorted({round(i) for i in np.linspace(0, len(points) - 1, max(k, 2))})
+    shown = [points[i] for i in places]
+    if middle.id not in [t.id for t in shown]:
+        shown = [t for t in points if t in shown or t.id == middle.id]
+    ways = ", ".join(f"{d} {name}" for d, name in zip(objectives.directions, objectives.labels))
+    of = "" if len(shown) == len(points) else f", {len(shown)} of them shown"
+    console.print(f"[bold]front: {len(points)} trials{of}[/bold] ({ways})", highlight=False)
+    table, more = _best_table(study, shown, console.width)
+    console.print(table)
+    values = ", ".join(f"{name} {number(v)}" for name, v in zip(objectives.labels, middle.values))
+    console.print(
+        f"knee: trial {middle.id} ({values})\nhypervolume {number(size.value)} up to ({reference})", highlight=False
+    )
+    left_out = len(study.space.names) - more
+    if left_out:
+        console.print(f"{left_out} more parameters not shown", highlight=False)
+
+
+def _print_summary(console: Console, summary: Summary | None) -> None:
     if summary is not None:
         running = max(summary.seconds - summary.compile_seconds, 0.0)
         rate = f" ({summary.evaluations / running:,.0f} models/s)" if summary.evaluations and running > 0 else ""
@@ -128,19 +166,22 @@ def print_results(console: Console, study: Study, summary: Summary | None = None
 
 def _best_table(study: Study, top: Sequence[Trial], room: int) -> tuple[Table, int]:
     """A table of the best trials with as many parameters as fit into ``room`` characters, and their number."""
-    columns = [("trial", [str(t.id) for t in top]), ("value", [number(t.value) for t in top])]
+    labels = ("value",) if study.objectives is None else study.objectives.labels
+    columns = [("trial", [str(t.id) for t in top])]
+    columns += [(name, [number(t.values[place]) for t in top]) for place, name in enumerate(labels)]
+    first = len(columns)
     values = [study.space.flat(t.params) for t in top]
     for name in study.space.names[:_COLUMNS]:
         columns.append((name, [show_value(v[name]) if name in v else "-" for v in values]))
     widths = [3 + max(map(len, (heading, *cells))) for heading, cells in columns]
     fitting = sum(1 + total <= room for total in itertools.accumulate(widths))
-    columns = columns[: max(fitting, 3)]  # one parameter at least, folded if it must be
+    columns = columns[: max(fitting, first + 1)]  # one parameter at least, folded if it must be
     table = Table()
     for heading, _ in columns:
         table.add_column(heading, overflow="fold")
     for cells in zip(*(cells for _, cells in columns)):
         table.add_row(*cells)
-    return table, len(columns) - 2
+    return table, len(columns) - first
 
 
 def print_failures(console: Console, study: Study) -> None:
@@ -165,8 +206,8 @@ def print_study(console: Console, study: Study, storage: str, k: int) -> None:
     made = time.strftime("%Y-%m-%d %H:%M", time.localtime(header["created"]))
     options = ", ".join(f"{a}={b}" for a, b in header["strategy"]["options"].items())
     console.print(
-        f"{storage}: {study.direction}, strategy {header['strategy']['strategy']}({options}), seed {study.seed}, "
-        f"made {made}\n{len(study)} trials: {counts or 'none'}; {study.history.opened} generations",
+        f"{storage}: {', '.join(study.directions)}, strategy {header['strategy']['strategy']}({options}), "
+        f"seed {study.seed}, made {made}\n{len(study)} trials: {counts or 'none'}; {study.history.opened} generations",
         highlight=False, markup=False,
     )  # fmt: skip
     print_results(console, study, k=k)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from jhpo.errors import MissingExtra, invalid
 from jhpo.space.listed import Choice, Listed, Ordinal
 from jhpo.space.parameters import Float, Int, Parameter
@@ -11,6 +13,7 @@ try:
 except ImportError as error:
     raise MissingExtra("jhpo.interop.optuna needs Optuna: pip install 'jhpo[optuna]'") from error
 
+CONSTRAINTS = "constraints"  # where Optuna keeps what its samplers' constraints_func returned
 PLAIN = (type(None), bool, int, float, str)  # what Optuna can store as a choice
 
 
@@ -56,18 +59,18 @@ def plain_choice(value: object) -> str | int | float | None:
     return value if isinstance(value, PLAIN) else repr(value)
 
 
-def direction_of(study: optuna.Study) -> str:
-    """The direction of a single-objective Optuna study.
+def directions_of(study: optuna.Study) -> dict[str, Any]:
+    """The ``direction`` or ``directions`` of an Optuna study, as arguments of `jhpo.Study`."""
+    names = [d.name.lower() for d in study.directions]
+    return {"direction": names[0]} if len(names) == 1 else {"directions": names}
 
-    Raises:
-        InvalidArgument: the study has several objectives.
+
+def value_of(trial: optuna.trial.FrozenTrial) -> Any:
+    """The value of an Optuna trial as `jhpo.Study.tell` takes it; NaN if it failed or was pruned.
+
+    Optuna's constraints are feasible at most 0, jhpo's from 0 on: their sign is flipped.
     """
-    if len(study.directions) != 1:
-        raise invalid("study", "a single objective", f"{len(study.directions)} objectives")
-    return str(study.direction.name.lower())
-
-
-def value_of(trial: optuna.trial.FrozenTrial) -> float:
-    """The value of an Optuna trial, NaN if it failed or was pruned."""
-    complete = trial.state == optuna.trial.TrialState.COMPLETE
-    return trial.value if complete else float("nan")
+    values = trial.values if trial.state == optuna.trial.TrialState.COMPLETE else None
+    value: Any = float("nan") if values is None else values[0] if len(values) == 1 else tuple(values)
+    constraint = trial.system_attrs.get(CONSTRAINTS)
+    return {"value": value, "constraint": [-c for c in constraint]} if constraint and values else value

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from jhpo.errors import invalid
-from jhpo.interop.distributions import direction_of, optuna, plain_choice, value_of
+from jhpo.interop.distributions import CONSTRAINTS, directions_of, optuna, plain_choice, value_of
 from jhpo.interop.distributions import distribution_of as distribution_of
 from jhpo.interop.distributions import parameter_of as parameter_of
 from jhpo.interop.sampler import JhpoSampler as JhpoSampler
@@ -54,12 +54,13 @@ def from_optuna(
     """A jhpo study that starts with the finished trials of an Optuna study (pruned and failed ones as failures).
 
     Args:
-        study: a single-objective ``optuna.Study``.
+        study: an ``optuna.Study``; with several objectives the strategy has to be one for them.
         space: the search space; by default the parameters of the trials, if all have the same ones.
         strategy, storage, seed: see `jhpo.Study`.
 
     Raises:
-        InvalidArgument: several objectives, no finished trial and no space, or parameters that only some trials have.
+        InvalidArgument: a strategy for one objective beside several, no finished trial and no space, or parameters
+            that only some trials have.
         InvalidParameters: a trial outside the space; it is named.
 
     >>> source = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
@@ -68,16 +69,21 @@ def from_optuna(
     >>> len(mine), mine.best.value == source.best_value
     (5, True)
     """
-    direction = direction_of(study)
     trials = [t for t in study.trials if t.state.is_finished() and t.params]
     if space is None:
         if not trials:
             raise invalid("study", "at least one finished trial, or a space", study.study_name)
         space = space_of(trials)
-    made = Study(space, strategy, storage, seed, direction)
+    made = Study(space, strategy, storage, seed, **directions_of(study))
     if trials:
         made.absorb([t.params for t in trials], [value_of(t) for t in trials], source=f"optuna:{study.study_name}")
     return made
+
+
+def _constraints(values: np.ndarray | None) -> dict[str, Any]:
+    """Constraint values as Optuna's samplers and plots find them, feasible at most 0."""
+    there = values is not None and len(values) > 0 and bool(np.isfinite(values).all())
+    return {CONSTRAINTS: (-values).tolist()} if there and values is not None else {}
 
 
 def to_optuna(
@@ -97,7 +103,8 @@ def to_optuna(
     >>> sorted(to_optuna(study).best_params)
     ['x[0]', 'x[1]']
     """
-    made = optuna.create_study(storage=storage, study_name=name, direction=study.direction)
+    made = optuna.create_study(storage=storage, study_name=name, directions=list(study.directions))
+    constraint = study.history.table.extra.get("constraint")
     parameters = dict(zip(study.space.names, study.space.parameters))
     states = {TrialState.COMPLETE: optuna.trial.TrialState.COMPLETE, TrialState.FAILED: optuna.trial.TrialState.FAIL}
     rows = []
@@ -113,9 +120,10 @@ def to_optuna(
         rows.append(
             optuna.trial.create_trial(
                 state=states[trial.status],
-                value=trial.value if trial.status is TrialState.COMPLETE else None,
+                values=list(trial.values) if trial.status is TrialState.COMPLETE else None,
                 params=params,
                 distributions=distributions,
+                system_attrs=_constraints(None if constraint is None else constraint.array[trial.id]),
                 user_attrs={"jhpo_id": trial.id} | ({"reason": trial.reason} if trial.reason else {}),
             )
         )

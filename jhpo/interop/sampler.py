@@ -11,11 +11,11 @@ import jax
 import numpy as np
 
 from jhpo.errors import InvalidParameters, SpaceExhausted, invalid
-from jhpo.interop.distributions import PLAIN, direction_of, optuna, parameter_of, value_of
+from jhpo.interop.distributions import PLAIN, directions_of, optuna, parameter_of, value_of
 from jhpo.pytrees import HP
 from jhpo.space.listed import Listed
 from jhpo.space.space import Space
-from jhpo.strategies import make_strategy
+from jhpo.strategies import for_objectives, make_strategy
 from jhpo.strategies.base import Strategy
 from jhpo.strategies.chain import Chain
 from jhpo.study.study import Study
@@ -105,7 +105,7 @@ class JhpoSampler(optuna.samplers.BaseSampler):
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, Distribution]
     ) -> dict[str, Any]:
         """The proposed values by name."""
-        direction_of(study)
+        for_objectives(self._strategy, len(study.directions))
         if not search_space:
             return {}
         with self._lock:
@@ -117,7 +117,7 @@ class JhpoSampler(optuna.samplers.BaseSampler):
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: Distribution
     ) -> Any:
         """The proposed value for a parameter of the `space`, a random one otherwise."""
-        direction_of(study)
+        for_objectives(self._strategy, len(study.directions))
         with self._lock:
             if self._space is not None and param_name in self._space.names:
                 asked = self._propose(study, trial, self._space)
@@ -134,7 +134,7 @@ class JhpoSampler(optuna.samplers.BaseSampler):
         """The strategy's proposal for this trial, made once."""
         if self.inner is None or self.inner.space != space:
             self._forget()
-            self.inner = Study(space, self._strategy, None, _seed(self._seed, trial.number), direction_of(study))
+            self.inner = Study(space, self._strategy, None, _seed(self._seed, trial.number), **directions_of(study))
         if trial.number not in self._asked:
             self._show_others(self.inner, study)
             asked = self._ask(self.inner)
@@ -182,7 +182,8 @@ class JhpoSampler(optuna.samplers.BaseSampler):
             if asked is None or asked.trial is None or self.inner is None:
                 return
             inner = self.inner
-            value = values[0] if state == optuna.trial.TrialState.COMPLETE and values is not None else None
+            told = values if state == optuna.trial.TrialState.COMPLETE else None
+            value = None if told is None else told[0] if len(told) == 1 else tuple(told)
             if all(_equal(trial.params[n], asked.used.get(n)) for n in asked.values if n in trial.params):
                 if value is None:
                     inner.tell(asked.trial, error=state.name.lower())

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jhpo.errors import MissingExtra, invalid
+from jhpo.errors import JhpoError, MissingExtra, invalid
 from jhpo.report.trials import Trials
 from jhpo.trial import TrialState
 
@@ -29,7 +29,7 @@ def to_frame(trials: Trials) -> pd.DataFrame:
     table = trials.table
     columns: dict[str, Any] = {
         "id": np.arange(table.size),
-        "value": table.value.array.copy(),
+        **_values(trials),
         "state": [TrialState(int(s)).name for s in table.state.array],
         "generation": table.generation.array.copy(),
         "horizon": table.horizon.array.copy(),
@@ -41,12 +41,24 @@ def to_frame(trials: Trials) -> pd.DataFrame:
     for name in trials.space.names:
         columns[f"param_{name}"] = [row.get(name) for row in rows]
     for name, column in table.extra.items():
+        if name == "values":
+            continue
         values = column.array
         if values.ndim == 1:
             columns[name] = values.copy()
         else:
             columns |= {f"{name}_{k}": values[:, k].copy() for k in range(values.shape[1])}
     return pd.DataFrame(columns)
+
+
+def _values(trials: Trials) -> dict[str, np.ndarray]:
+    """The value of every trial, or those of several objectives."""
+    if trials.objectives is None:
+        return {"value": trials.table.value.array.copy()}
+    labels = [f"value_{n}" for n in trials.objectives.names or range(trials.objectives.count)]
+    blank = np.full((trials.table.size, len(labels)), np.nan)
+    found = trials.table.extra["values"].array if "values" in trials.table.extra else blank
+    return {label: found[:, k].copy() for k, label in enumerate(labels)}
 
 
 def best_so_far(trials: Trials) -> np.ndarray:
@@ -67,8 +79,11 @@ def plot(trials: Trials, kind: str) -> go.Figure:
         MissingExtra: plotly is not installed.
     """
     kinds = {"history": _history, "parallel": _parallel, "slice": _slice, "edf": _edf, "importance": _importance}
+    if trials.objectives is not None:
+        kinds = {"pareto": _pareto, "hypervolume": _hypervolume}
     if kind not in kinds:
-        raise invalid("kind", f"one of {sorted(kinds)}", kind)
+        of = "" if trials.objectives is None else " for several objectives"
+        raise invalid("kind", f"one of {sorted(kinds)}{of}", kind)
     try:
         import plotly.graph_objects as go
     except ImportError as error:
@@ -84,6 +99,38 @@ def _history(trials: Trials, go: ModuleType) -> go.Figure:
     figure.add_scattergl(x=ids, y=value.copy(), mode="markers", name="value", opacity=0.5)
     figure.add_scattergl(x=ids, y=best_so_far(trials), mode="lines", name="best so far")
     return figure
+
+
+def _pareto(trials: Trials, go: ModuleType) -> go.Figure:
+    """Values and the front: in a plane, in space, or in parallel coordinates of the front."""
+    assert trials.objectives is not None
+    labels = list(trials.objectives.labels)
+    ids, best = trials.table.in_state(TrialState.COMPLETE), trials.front()
+    if "values" not in trials.table.extra:
+        raise JhpoError("no finished trial yet, so no front")
+    values, front = (trials.table.extra["values"].array[i] for i in (ids, best))
+    title = {"title": "Front"}
+    if len(labels) > 3:
+        line = {"color": front[:, 0], "colorscale": "Viridis", "showscale": True}
+        dimensions = [{"label": name, "values": front[:, k]} for k, name in enumerate(labels)]
+        return go.Figure(go.Parcoords(line=line, dimensions=dimensions), layout=title)
+    spaces = [dict(zip("xyz", values.T)), dict(zip("xyz", front.T))]
+    marks = [("trials", ids, 0.4), ("front", best, 1.0)]
+    draw = go.Scattergl if len(labels) == 2 else go.Scatter3d
+    data = [
+        draw(**at, mode="markers", name=name, text=[f"trial {i}" for i in which], opacity=opacity, marker_size=6)
+        for at, (name, which, opacity) in zip(spaces, marks)
+    ]
+    axes = {f"{axis}axis": {"title": name} for axis, name in zip("xyz", labels)}
+    return go.Figure(data, layout=title | (axes if len(labels) == 2 else {"scene": axes}))
+
+
+def _hypervolume(trials: Trials, go: ModuleType) -> go.Figure:
+    from jhpo.report.hypervolume import over_trials
+
+    counts, found = over_trials(trials)
+    layout = {"title": "Hypervolume", "xaxis_title": "trials", "yaxis_title": "hypervolume"}
+    return go.Figure(go.Scatter(x=counts, y=found, line_shape="hv"), layout=layout)
 
 
 def _complete(trials: Trials) -> tuple[np.ndarray, list[dict[str, Any]]]:

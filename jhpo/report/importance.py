@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from jhpo.errors import JhpoError, check_number
+from jhpo.objectives import check_single
 from jhpo.report.trials import Trials
 
 # Number of grid cells on which densities of a continuous coordinate are compared.
@@ -39,6 +40,7 @@ def importance(trials: Trials, quantile: float = 0.1) -> dict[str, float]:
     True
     """
     check_number("quantile", quantile, 0.0, 1.0, open_low=True)
+    check_single("importance", trials.objectives, "it says what made one value good")
     ids = trials.table.ranked(trials.sign)
     if len(ids) < _FEWEST:
         raise JhpoError(f"importance needs at least {_FEWEST} successful trials, and there are {len(ids)}")

@@ -13,6 +13,7 @@ from jhpo.report.trials import Trials
 from jhpo.trial import Trial, TrialState
 
 _FIGURES = ("history", "importance", "parallel", "slice", "edf")
+_OF_SEVERAL = ("pareto", "hypervolume")  # objectives
 BEST = 20  # rows of the table of the best trials
 _STYLE = """body { font: 15px/1.5 sans-serif; margin: 2em auto; max-width: 70em; padding: 0 1em }
 table { border-collapse: collapse } td, th { padding: .2em .8em; text-align: left; border-bottom: 1px solid #ddd }"""
@@ -23,7 +24,7 @@ def write_report(trials: Trials, best: Sequence[Trial], path: str | os.PathLike[
 
     Args:
       trials: all trials of the study.
-      best: the trials to show in a table, best first.
+      best: the trials to show in a table, best first; with several objectives the front.
       path: of the page.
 
     Raises:
@@ -32,7 +33,7 @@ def write_report(trials: Trials, best: Sequence[Trial], path: str | os.PathLike[
     """
     figures: list[str] = []
     left_out: list[str] = []
-    for kind in _FIGURES:
+    for kind in _FIGURES if trials.objectives is None else _OF_SEVERAL:
         try:
             figure = plot(trials, kind)
         except JhpoError as error:
@@ -61,7 +62,7 @@ def _summary(trials: Trials, best: Sequence[Trial]) -> list[str]:
     counts = ", ".join(f"{len(table.in_state(s))} {s.name.lower()}" for s in TrialState if len(table.in_state(s)))
     facts = {
         "strategy": f"{spec['strategy']}({', '.join(f'{k}={v}' for k, v in spec['options'].items())})",
-        "direction": trials.direction,
+        "direction": _directions(trials),
         "seed": trials.header["seed"],
         "trials": f"{trials.table.size}: {counts or 'none yet'}",
     }
@@ -69,13 +70,21 @@ def _summary(trials: Trials, best: Sequence[Trial]) -> list[str]:
     parts = ["<h1>Study</h1>", _table(["", ""], [[k, v] for k, v in facts.items()])]
     if best:
         names = trials.space.names
-        rows = [[t.id, t.value, *(trials.space.flat(t.params).get(n, "") for n in names)] for t in best]
-        parts += ["<h2>Best trials</h2>", _table(["trial", "value", *names], rows)]
+        labels = ["value"] if trials.objectives is None else list(trials.objectives.labels)
+        rows = [[t.id, *t.values, *(trials.space.flat(t.params).get(n, "") for n in names)] for t in best]
+        title = "Best trials" if trials.objectives is None else "Front"
+        parts += [f"<h2>{title}</h2>", _table(["trial", *labels, *names], rows)]
     reasons = [table.reason.get(int(i), "?") for i in table.in_state(TrialState.FAILED)]
     if reasons:
         tally = sorted({r: reasons.count(r) for r in set(reasons)}.items(), key=lambda item: -item[1])
         parts += ["<h2>Failures</h2>", _table(["trials", "reason"], [[count, reason] for reason, count in tally])]
     return parts
+
+
+def _directions(trials: Trials) -> str:
+    if trials.objectives is None:
+        return trials.direction
+    return ", ".join(f"{d} {name}" for d, name in zip(trials.objectives.directions, trials.objectives.labels))
 
 
 def _table(headings: list[str], rows: list[list[object]]) -> str:

@@ -20,7 +20,7 @@ class Update(NamedTuple):
 
     evaluations: int  # finished in the whole search, earlier calls of a study included
     new: int  # finished in this call
-    best: float  # of whole trainings, in the direction of the search; NaN before the first success
+    best: float  # of the first objective, of whole trainings, in your own sign; NaN before the first success
     generation: int  # generations asked for
     seconds: float  # wall time of this call
     compile_seconds: float  # the part of it spent tracing and compiling

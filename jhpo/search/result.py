@@ -13,7 +13,7 @@ import numpy as np
 from jhpo.errors import JhpoError, check_integer
 from jhpo.evaluation.evaluators import Evaluator
 from jhpo.evaluation.population import Population
-from jhpo.objectives import Objectives, Values, check_single, front, knee
+from jhpo.objectives import NO_VALUES, Objectives, Values, check_single, front, knee
 from jhpo.search.driver import Driver
 from jhpo.search.keep import Keep
 from jhpo.space.distinct import first_distinct
@@ -45,7 +45,7 @@ class Top(NamedTuple):
     value: float
     id: int  # trial number
     state: Any  # trained state, None for objectives that have none
-    values: Values = Values(())  # of several objectives; of one the value alone
+    values: Values = NO_VALUES  # of several objectives; of one the value alone
 
 
 class Origin(NamedTuple):

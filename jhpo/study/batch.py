@@ -21,6 +21,7 @@ from jhpo.study.events import Append, Results
 from jhpo.study.follower import Mark
 from jhpo.study.header import float64
 from jhpo.study.ledger import NextRows
+from jhpo.study.results import keep_names
 from jhpo.study.watch import Watch
 
 _ALL = 2**31  # more rows than any generation has
@@ -67,7 +68,7 @@ def evaluate_generation(study: Book, evaluator: SearchEvaluator, left: Callable[
 def search_evaluator(study: Book, evaluator: Evaluator) -> SearchEvaluator:
     """The evaluator of a study's search."""
     same = float64() == study.history.header["x64"]  # results in another precision are stored generation by generation
-    return SearchEvaluator(study.ledger.driver, evaluator, study.sign, together=same)
+    return SearchEvaluator(study.ledger.driver, evaluator, study.signs, together=same)
 
 
 def evaluate_block(study: Book, evaluator: SearchEvaluator, watch: Watch) -> Cut | None:
@@ -206,7 +207,9 @@ def trained_states(study: Book, objective: Objective, ids: Sequence[int], metric
     """Trained states of trials, recomputed from their keys in the layout that evaluated them."""
     layout = stored_layout(study, None, None)
     metric = metric or study.history.layouts.get("population", {}).get("metric")
-    evaluator = make_evaluator(objective, study.space, replicates=study.replicates, metric=metric, **layout)
+    evaluator = make_evaluator(
+        objective, study.space, replicates=study.replicates, metric=metric, objectives=study.objectives, **layout
+    )
     if isinstance(evaluator, Population):
         evaluator.chunks.widths.extend(study.history.widths)
     rows, table = np.asarray(ids, np.int64), study.history.table
@@ -220,10 +223,12 @@ def keep_layout(study: Book, evaluator: Evaluator, append: Append) -> None:
     """Store the evaluator's layout (chunk and devices), so that a resumed study uses the same."""
     if not isinstance(evaluator, Population):
         return
+    if study.objectives is not None and study.objectives.names is None:
+        keep_names(evaluator.described.names, append)
     layout: dict[str, Any] = dict(evaluator.layout)
     if float64() != study.history.header["x64"]:
         layout["x64"] = float64()  # results from here on are in another precision than the first ones
-    if evaluator.metric is not None:
+    if isinstance(evaluator.metric, str):
         layout["metric"] = evaluator.metric
     if layout != study.history.layouts.get("population"):
         append(events.Layout("population", layout))
@@ -251,8 +256,9 @@ def pack_evaluation(result: Evaluation) -> Results:
     value = np.asarray(result.value, np.float64)
     bad = np.flatnonzero(~np.isfinite(value))
     extras = {name: getattr(result, name) for name in Results.EXTRAS}
+    given = value if result.values is None else np.asarray(result.values, np.float64)
     return Results(
         value,
-        {int(k): f"the objective returned {value[k]}" for k in bad},
+        {int(k): f"the objective returned {given[k]}" for k in bad},
         **{name: None if column is None else np.asarray(column) for name, column in extras.items()},
     )

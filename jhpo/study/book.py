@@ -14,11 +14,12 @@ from jhpo.errors import InvalidParameters, JhpoError, check_integer, invalid
 from jhpo.evaluation.measures import measure_constraints, trial_seeds
 from jhpo.evaluation.outcome import Outcome, judge
 from jhpo.keys import trial_key
+from jhpo.objectives import check_single, front, knee
 from jhpo.space.distinct import first_distinct
 from jhpo.study import events
 from jhpo.study.events import Append, Results
 from jhpo.study.opened import Opened
-from jhpo.study.results import Finished, collect, pack_results
+from jhpo.study.results import Finished, collect, keep_names, pack_results, with_names
 from jhpo.trial import Trial, TrialState
 
 _MORE_ROWS = 64  # random candidates for a feasible completion of a partly given point
@@ -82,7 +83,8 @@ class Book(Opened):
         """Store the result of a trial, or of several (sequences of equal length: one transaction).
 
         Anything but a finite number makes the trial FAILED, with the reason kept; so does `error`. A dict
-        ``{"value": ..., "constraint": [...], "cost": ...}`` carries more. Telling the same again changes nothing.
+        ``{"value": ..., "constraint": [...], "cost": ...}`` carries more. Several objectives are told as a tuple or
+        a dict by name; if one is no finite number, the others are kept. Telling the same again changes nothing.
 
         Args:
             trial: a trial that was handed out, or its id.
@@ -95,7 +97,7 @@ class Book(Opened):
             InvalidArgument: no such trial, or it was never handed out.
         """
         with self._ledger.transaction() as append:
-            told = collect(self.history.table, self.space.dim, trial, value, error, grad)
+            told = collect(self.history.table, self.space.dim, trial, value, error, grad, self.objectives)
             if told:
                 self._append_told(append, told)
 
@@ -112,11 +114,18 @@ class Book(Opened):
 
     def _append_told(self, append: Append, told: Sequence[Finished]) -> None:
         ids = np.asarray([t.id for t in told], np.int64)
-        results = self._results([t.outcome for t in told], self.history.table.unit.array[ids])
+        results = self._results(append, [t.outcome for t in told], self.history.table.unit.array[ids])
         append(events.Tell(ids, results, time.time()))
 
-    def _results(self, outcomes: Sequence[Outcome], units: np.ndarray) -> Results:
-        return pack_results(outcomes, measure_constraints(self.space, units), self.space.dim)
+    def _results(self, append: Append, outcomes: Sequence[Outcome], units: np.ndarray) -> Results:
+        """Outcomes as the results of an event; the names of several objectives are stored when they are first seen."""
+        objectives, count = self.objectives, 1
+        if objectives is not None:
+            outcomes, names = with_names(outcomes, objectives.names)
+            count = objectives.named(names).count
+            if objectives.names is None:
+                keep_names(names, append)
+        return pack_results(outcomes, measure_constraints(self.space, units), self.space.dim, count)
 
     def enqueue(self, params: Any) -> int:
         """Put hyperparameters of your own in the queue; the next `ask` hands them out. Returns the trial's id.
@@ -176,7 +185,7 @@ class Book(Opened):
         units = np.stack([self.space.encode(p) for p in params])
         with self._ledger.transaction() as append:
             first = self.history.table.size
-            results = self._results([judge(v) for v in values], units)
+            results = self._results(append, [judge(v, self.objectives) for v in values], units)
             exact = [self.space.exact(p) for p in params]
             append(events.Attach(first, units, results, time.time(), source, exact))
             return list(range(first, first + len(units)))
@@ -200,7 +209,8 @@ class Book(Opened):
         if seed is None:
             seed = int(trial_seeds(self.root, self.history.table.streams(np.asarray([trial_id])))[0])
         exact = self.history.exact.get(trial_id)
-        return self.history.table.trial(trial_id, lambda unit: self.space.decode(unit, exact), seed)
+        names = None if self.objectives is None else self.objectives.names
+        return self.history.table.trial(trial_id, lambda unit: self.space.decode(unit, exact), seed, names)
 
     def __len__(self) -> int:
         return self.history.table.size
@@ -230,14 +240,61 @@ class Book(Opened):
 
         Raises:
             JhpoError: there is none yet.
+            InvalidArgument: there are several objectives; see `pareto` and `knee`.
         """
+        check_single("best", self.objectives, "pareto() gives the front, knee() one trial of it")
         ranked = self.top(1)
         if not ranked:
             raise JhpoError(f"no successful trial yet ({self.evaluations} finished)")
         return ranked[0]
 
     def top(self, k: int = 5) -> list[Trial]:
-        """The `k` best trials with different hyperparameters, best first; feasible ones only."""
+        """The `k` best trials with different hyperparameters, best first; feasible ones only.
+
+        Raises:
+            InvalidArgument: there are several objectives; see `pareto`.
+        """
         check_integer("k", k)
+        check_single("top", self.objectives, "pareto() gives the trials that none other dominates")
         table = self.history.table
         return [self._trial(int(i)) for i in first_distinct(self.space, table.unit.array, table.ranked(self.sign), k)]
+
+    def pareto(self) -> list[Trial]:
+        """The feasible trials that no other one dominates, with different hyperparameters, by their first value.
+
+        With one objective those of the best value. Empty where every trial failed or violated a constraint.
+
+        >>> import jhpo
+        >>> space = jhpo.Space({"x": jhpo.Int(-2, 5)})
+        >>> study = jhpo.Study(space, "grid", directions={"near": "minimize", "far": "minimize"})
+        >>> for trial in study.ask(8):
+        ...     study.tell(trial, {"near": trial.params["x"] ** 2, "far": (trial.params["x"] - 2) ** 2})
+        >>> [trial.params["x"] for trial in study.pareto()], study.knee().values
+        ([0, 1, 2], Values(near=1.0, far=1.0))
+        """
+        table = self.history.table
+        ids = table.successes()
+        ids = ids[front(self._minimised(ids))]
+        return [self._trial(int(i)) for i in first_distinct(self.space, table.unit.array, ids, max(len(ids), 1))]
+
+    def knee(self, weights: Sequence[float] | None = None) -> Trial:
+        """The trial of the front nearest to the best value of every objective, in units of the front's extents.
+
+        Args:
+            weights: how much each objective counts; equally if None.
+
+        Raises:
+            InvalidArgument: not one weight >= 0 for each objective.
+            JhpoError: there is no feasible trial yet.
+        """
+        points = self.pareto()
+        if not points:
+            raise JhpoError(f"no successful trial yet ({self.evaluations} finished)")
+        return points[knee(self._minimised(np.asarray([t.id for t in points])), weights)]
+
+    def _minimised(self, ids: np.ndarray) -> np.ndarray:
+        """``float64[k, m]``: the values of some trials as they are minimised."""
+        table = self.history.table
+        if "values" not in table.extra:
+            return self.sign * table.value.array[ids, None]
+        return np.asarray(self.signs * table.extra["values"].array[ids])

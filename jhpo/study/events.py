@@ -28,8 +28,10 @@ class Results:
     constraint: np.ndarray | None = field(default=None, metadata=_LEFT_OUT)  # float[k, c], feasible where >= 0
     cost: np.ndarray | None = field(default=None, metadata=_LEFT_OUT)  # float[k]
     variance: np.ndarray | None = field(default=None, metadata=_LEFT_OUT)  # float[k], of the value, from replicates
+    # float64[k, m] of several objectives, in the user's own signs; `value` is the first one, NaN where one is no number
+    values: np.ndarray | None = field(default=None, metadata=_LEFT_OUT)
 
-    EXTRAS: ClassVar[tuple[str, ...]] = ("grad", "constraint", "cost", "variance")
+    EXTRAS: ClassVar[tuple[str, ...]] = ("grad", "constraint", "cost", "variance", "values")
 
     def row(self, place: int) -> Results:
         """The results of one of the trials."""
@@ -56,11 +58,13 @@ class Begin(Event):
     space: str  # JSON
     strategy: dict[str, Any]  # see `jhpo.storage.spec`
     seed: int
-    direction: str  # "minimize" or "maximize"
+    direction: str  # "minimize" or "maximize"; "several" where there are several objectives
     replicates: int
     x64: bool  # whether the strategy computes in float64, fixed for the study
     created: float = 0.0  # seconds since the epoch
     versions: dict[str, str] = field(default_factory=dict)
+    directions: list[str] | None = field(default=None, metadata=_LEFT_OUT)  # of several objectives
+    names: list[str] | None = field(default=None, metadata=_LEFT_OUT)  # of theirs, where they were given
 
 
 @dataclass(frozen=True, eq=False)

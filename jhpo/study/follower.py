@@ -12,6 +12,7 @@ import numpy as np
 
 from jhpo.errors import StorageError
 from jhpo.kernels.internals import float_precision
+from jhpo.objectives import Sign
 from jhpo.search.driver import Driver, Place, as_dtype
 from jhpo.search.generations import Told
 from jhpo.search.starts import proposals
@@ -35,16 +36,18 @@ class Follower:
     The state is a cache of the fold over the log: `catch_up` rebuilds it from any earlier point.
 
     Args:
-        sign: 1.0 to minimise, -1.0 to maximise: values are flipped here and nowhere else.
+        sign: 1.0 to minimise, -1.0 to maximise, one per objective if there are several: values are flipped here and
+            nowhere else.
         x64: the precision of the process that made the study; its strategy runs in it for ever.
         replicates: evaluations of each member; above 1 the strategy sees variances.
     """
 
     def __init__(
-        self, strategy: Strategy, space: Space, root: jax.Array, *, sign: float, x64: bool, replicates: int
+        self, strategy: Strategy, space: Space, root: jax.Array, *, sign: Sign, x64: bool, replicates: int
     ) -> None:
         self.strategy, self.space = strategy, space
-        self._sign, self._x64, self._replicates = sign, x64, replicates
+        self._signs, self._x64, self._replicates = np.asarray(sign), x64, replicates
+        self._sign = float(np.ravel(sign)[0])
         self.driver = Driver(strategy, space, root)
         self.units = np.empty((0, space.dim))  # float[n, d], the rows of the open generation
         self._absorbs = strategy.steady or type(strategy).absorb is not Strategy.absorb
@@ -160,25 +163,26 @@ class Follower:
         """Results of trials, NaN where the id is -1; its structure is the same in every generation of a phase."""
         there: Any = ids >= 0
 
-        def column(values: np.ndarray, sign: float = 1.0) -> Any:
+        def column(values: np.ndarray, sign: Sign = 1.0) -> Any:
             out = np.full((len(ids), *values.shape[1:]), np.nan)
             out[there] = sign * values[ids[there]]
             return out
 
-        def extra(name: str, wanted: bool, width: tuple[int, ...], sign: float = 1.0) -> Any:
+        def extra(name: str, wanted: bool, width: tuple[int, ...], sign: Sign = 1.0) -> Any:
             if name in table.extra:
                 return column(table.extra[name].array, sign)
             return np.full((len(ids), *width), np.nan) if wanted else None
 
         grad = self.strategy.needs_grad if self.driver.state is None else self.request.grad
-        constraints = self.space.num_constraints
+        constraints, several = self.space.num_constraints, self._signs.shape
         return Evaluation(
             value=column(table.value.array, self._sign),
             grad=extra("grad", True, (self.space.dim,), self._sign) if grad else None,
             cost=extra("cost", False, ()),
             constraint=extra("constraint", constraints > 0, (constraints,)),
-            variance=extra("variance", self._replicates > 1, ()),
+            variance=extra("variance", self._replicates > 1, several),
             mask=there if self.strategy.steady else None,
+            values=extra("values", bool(several), several, self._signs),
         )
 
     def snapshot(self) -> bytes:

@@ -12,18 +12,21 @@ import jax
 
 from jhpo.errors import ChangedSpace, InvalidSpace, StorageError, check_integer, invalid
 from jhpo.keys import SEEDS
+from jhpo.objectives import DIRECTIONS, Objectives
 from jhpo.space.space import Space
 from jhpo.storage.codec import Entry
 from jhpo.storage.spec import StrategyElsewhere, make_from_spec, readable_strategy, spec_diff, strategy_spec
-from jhpo.strategies import make_strategy
+from jhpo.strategies import for_objectives, make_strategy
 from jhpo.strategies.base import Strategy
 from jhpo.study.events import Begin, read_event
 from jhpo.version import __version__
 
-DIRECTIONS = ("minimize", "maximize")
+SEVERAL = "several"  # the direction of a study of several objectives, which an earlier version does not take for one
 
 
-def check_arguments(space: Any, strategy: Any, seed: Any, direction: Any, replicates: Any) -> Strategy:
+def check_arguments(
+    space: Any, strategy: Any, seed: Any, direction: Any, replicates: Any, objectives: Objectives | None = None
+) -> Strategy:
     """The strategy as an instance; raises `InvalidArgument` for whatever cannot make a study."""
     if not isinstance(space, Space):
         raise invalid("space", "a jhpo.Space", space)
@@ -35,7 +38,7 @@ def check_arguments(space: Any, strategy: Any, seed: Any, direction: Any, replic
     check_integer("replicates", replicates)
     if direction not in DIRECTIONS:
         raise invalid("direction", f"one of {DIRECTIONS}", direction)
-    return strategy
+    return for_objectives(strategy, 1 if objectives is None else objectives.count)
 
 
 def float64() -> bool:
@@ -43,18 +46,34 @@ def float64() -> bool:
     return bool(jax.numpy.result_type(float) == jax.numpy.float64)
 
 
-def make(space: Space, strategy: Strategy, seed: int, direction: str, replicates: int) -> Begin:
+def make(
+    space: Space,
+    strategy: Strategy,
+    seed: int,
+    direction: str,
+    replicates: int,
+    objectives: Objectives | None = None,
+) -> Begin:
     """The event."""
     return Begin(
         space=space.to_json(),
         strategy=strategy_spec(strategy),
         seed=int(seed),
-        direction=direction,
+        direction=direction if objectives is None else SEVERAL,
         replicates=int(replicates),
         x64=float64(),  # the strategy goes on in the precision it began in
         created=time.time(),
         versions={"jhpo": __version__, "jax": version("jax"), "jaxlib": version("jaxlib")},
+        directions=None if objectives is None else list(objectives.directions),
+        names=None if objectives is None or objectives.names is None else list(objectives.names),
     )
+
+
+def objectives_of(begin: Begin) -> Objectives | None:
+    """The several objectives of a study; None where there is one."""
+    if begin.directions is None:
+        return None
+    return Objectives(tuple(begin.directions), None if begin.names is None else tuple(begin.names))
 
 
 def read_begin(entry: Entry) -> Begin:
@@ -74,10 +93,14 @@ def _well_formed(body: dict[str, Any]) -> bool:
     kinds = {"space": str, "strategy": dict, "seed": int, "direction": str, "replicates": int, "x64": bool}
     return (
         all(type(body.get(name)) is kind for name, kind in kinds.items())
-        and body["direction"] in DIRECTIONS
+        and (body["direction"] in DIRECTIONS or (body["direction"] == SEVERAL and _directions(body.get("directions"))))
         and 0 <= body["seed"] < SEEDS
         and body["replicates"] >= 1
     )
+
+
+def _directions(found: object) -> bool:
+    return isinstance(found, list) and len(found) > 1 and all(d in DIRECTIONS for d in found)
 
 
 def check_same(stored: Begin, wanted: Begin, space: Space) -> None:
@@ -97,7 +120,7 @@ def check_same(stored: Begin, wanted: Begin, space: Space) -> None:
             + "\n  ".join(differences or ["the constraints were other functions, or the tree was nested otherwise"])
         )
     _check_strategy(stored.strategy, wanted.strategy)
-    for name in ("seed", "direction", "replicates"):
+    for name in ("seed", "direction", "directions", "names", "replicates"):
         if getattr(stored, name) != getattr(wanted, name):
             raise invalid(name, f"that of the stored study, {getattr(stored, name)!r}", getattr(wanted, name))
 
@@ -130,6 +153,8 @@ def restore(stored: Begin, space: Space | None, strategy: Strategy | None, read_
         # a reader needs no strategy either
         strategy = readable_strategy(stored.strategy) if read_only else make_from_spec(stored.strategy)
     elif not read_only:
+        several = objectives_of(stored)
+        strategy = for_objectives(strategy, 1 if several is None else several.count)
         _check_strategy(stored.strategy, strategy_spec(strategy))
     if space is None:
         try:
@@ -139,7 +164,7 @@ def restore(stored: Begin, space: Space | None, strategy: Strategy | None, read_
             message = f"the stored space needs its Python definition, Study.load(..., space=): {error}"
             raise StorageError(message) from error
     elif not read_only or stored.space != space.to_json():
-        wanted = make(space, strategy, stored.seed, stored.direction, stored.replicates)
+        wanted = make(space, strategy, stored.seed, stored.direction, stored.replicates, objectives_of(stored))
         if isinstance(strategy, StrategyElsewhere):
             wanted = dataclasses.replace(wanted, strategy=stored.strategy)
         check_same(stored, wanted, space)

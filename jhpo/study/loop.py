@@ -14,7 +14,7 @@ from jhpo.evaluation.executors.host import Pool, check_request
 from jhpo.evaluation.executors.tasks import Task
 from jhpo.search.evaluator import SearchEvaluator
 from jhpo.search.meter import Callback, Summary
-from jhpo.search.stopping import StopRules
+from jhpo.search.stopping import StopRules, check_rules
 from jhpo.study import events
 from jhpo.study.batch import (
     evaluate_block,
@@ -26,7 +26,7 @@ from jhpo.study.batch import (
 )
 from jhpo.study.book import Book
 from jhpo.study.watch import POLL_SECONDS, Watch
-from jhpo.training.metrics import check_direction
+from jhpo.training.metrics import check_direction, check_directions
 from jhpo.trial import Trial
 
 
@@ -55,6 +55,7 @@ def optimize(
         generations, seconds, target, patience, tolerance: further stop rules, see `jhpo.StopRules`; generations
             count over the whole study, seconds for this call.
         metric: name of the value if the evaluation returns a dict; its direction has to be the study's, where known.
+            Several objectives have the names in the study's ``directions``.
         chunk: members evaluated at once; by default as measured when the study began.
         devices: JAX devices to spread over; all local ones by default.
         callback: called with an `Update` after each generation, or with (evaluations, best) if it takes two arguments.
@@ -75,7 +76,12 @@ def optimize(
         raise invalid("budget", "a number of evaluations, or another stop rule", None)
     if budget is not None:
         check_integer("budget", budget)
-    check_direction(objective, metric, study.direction)
+    objectives = study.objectives
+    if objectives is None:
+        check_direction(objective, metric, study.direction)
+    else:
+        check_directions(objective, objectives)
+        check_rules(objectives, target, patience, tolerance)
     rules = StopRules(budget, generations, seconds, target, patience, tolerance).turned(study.sign)
     watch = Watch(study, rules, callback)
     stopped = watch.first_check()
@@ -84,11 +90,15 @@ def optimize(
     try:
         if isinstance(objective, HostObjective):
             objective = objective if metric is None else objective.with_metric(metric)
+            objective = objective if objectives is None else objective.for_objectives(objectives)
             stopped = _on_host(study, objective, watch)
         else:
             study.warn_of_precision()
             layout = stored_layout(study, chunk, devices)
-            evaluator = make_evaluator(objective, study.space, replicates=study.replicates, metric=metric, **layout)
+            evaluator = make_evaluator(
+                objective, study.space,
+                replicates=study.replicates, metric=metric, objectives=objectives, **layout,
+            )  # fmt: skip
             stopped = _on_devices(study, search_evaluator(study, evaluator), watch)
     except SpaceExhausted as error:
         stopped = f"exhausted: {error}"

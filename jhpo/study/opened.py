@@ -7,8 +7,11 @@ import warnings
 from collections.abc import Sequence
 from typing import Self
 
+import numpy as np
+
 from jhpo.errors import StorageError
 from jhpo.keys import root_key
+from jhpo.objectives import Directions, Objectives, Sign, read_directions
 from jhpo.space.space import Space
 from jhpo.storage import Entry, EventLog, MemoryLog, open_log
 from jhpo.storage.codec import pack
@@ -31,13 +34,15 @@ class Opened:
         seed: int = 0,
         direction: str = "minimize",
         *,
+        directions: Directions | None = None,
         replicates: int = 1,
         resume: bool = False,
         lease: float | None = None,
         max_retry: int = 3,
     ) -> None:
-        strategy = header.check_arguments(space, strategy, seed, direction, replicates)
-        begin = header.make(space, strategy, seed, direction, replicates)
+        objectives = read_directions(directions, direction)
+        strategy = header.check_arguments(space, strategy, seed, direction, replicates, objectives)
+        begin = header.make(space, strategy, seed, direction, replicates, objectives)
         # whatever would be refused is refused before there is a file
         rehearsal = MemoryLog()
         self._open(rehearsal, [rehearsal.append(begin.kind, body_of(begin))], space, strategy, lease, max_retry)
@@ -111,8 +116,13 @@ class Opened:
         self.space, self.strategy = space, strategy
         self.seed, self.direction, self.replicates = begin.seed, begin.direction, begin.replicates
         self.root = root_key(self.seed)
-        self.sign = 1.0 if self.direction == "minimize" else -1.0
-        follower = Follower(strategy, space, self.root, sign=self.sign, x64=begin.x64, replicates=self.replicates)
+        self._objectives = header.objectives_of(begin)
+        if self._objectives is None:
+            self.signs: Sign = 1.0 if self.direction == "minimize" else -1.0
+        else:
+            self.signs = self._objectives.signs
+        self.sign = float(np.ravel(self.signs)[0])  # of the first objective
+        follower = Follower(strategy, space, self.root, sign=self.signs, x64=begin.x64, replicates=self.replicates)
         self._ledger = Ledger(log, entries, follower, lease, max_retry)
         self._warned = False
 
@@ -127,6 +137,17 @@ class Opened:
                 "than before; set jax_enable_x64 as it was to continue the same search",
                 stacklevel=3,
             )
+
+    @property
+    def objectives(self) -> Objectives | None:
+        """Several objectives, with their directions, and their names once they are known; None where there is one."""
+        found = self.history.layouts.get("objectives")
+        return self._objectives if self._objectives is None or found is None else self._objectives.named(found["names"])
+
+    @property
+    def directions(self) -> tuple[str, ...]:
+        """The directions of the objectives, "minimize" or "maximize"."""
+        return (self.direction,) if self._objectives is None else self._objectives.directions
 
     @property
     def history(self) -> Fold:

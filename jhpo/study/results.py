@@ -11,7 +11,8 @@ import numpy as np
 
 from jhpo.errors import TrialConflict, check_integer, invalid
 from jhpo.evaluation.outcome import Outcome, failure, judge
-from jhpo.study.events import Results
+from jhpo.objectives import Objectives
+from jhpo.study.events import Append, Layout, Results
 from jhpo.trial import Trial, TrialState, TrialTable
 
 
@@ -23,7 +24,15 @@ class Finished:
     outcome: Outcome
 
 
-def collect(table: TrialTable, dim: int, trial: Any, value: Any, error: str | None, grad: Any) -> list[Finished]:
+def collect(
+    table: TrialTable,
+    dim: int,
+    trial: Any,
+    value: Any,
+    error: str | None,
+    grad: Any,
+    objectives: Objectives | None = None,
+) -> list[Finished]:
     """Check a `tell` against the table: new outcomes only; equal repetitions are dropped.
 
     Raises:
@@ -45,7 +54,7 @@ def collect(table: TrialTable, dim: int, trial: Any, value: Any, error: str | No
         trial_id = check_integer("trial", one.id if isinstance(one, Trial) else one, 0)
         if trial_id >= table.size:
             raise invalid("trial", f"an id below {table.size}", trial_id)
-        outcome = failure(error) if error is not None else judge(result)
+        outcome = failure(error) if error is not None else judge(result, objectives)
         if slope is not None:
             outcome = _with_grad(outcome, slope, dim)
         if not _repeats(table, trial_id, outcome, one):
@@ -69,6 +78,8 @@ def _repeats(table: TrialTable, trial_id: int, outcome: Outcome, told_by: Any) -
         same = table.value.array[trial_id] == outcome.value or (
             math.isnan(outcome.value) and table.reason.get(trial_id, "") == outcome.reason
         )
+        if outcome.values is not None and "values" in table.extra:
+            same = same and np.array_equal(table.extra["values"].array[trial_id], outcome.values, equal_nan=True)
         if same:
             return True
         was = table.reason.get(trial_id) or float(table.value.array[trial_id])
@@ -80,7 +91,36 @@ def _repeats(table: TrialTable, trial_id: int, outcome: Outcome, told_by: Any) -
     return False
 
 
-def pack_results(outcomes: Sequence[Outcome], space_constraint: np.ndarray | None, dim: int) -> Results:
+def with_names(
+    outcomes: Sequence[Outcome], names: tuple[str, ...] | None
+) -> tuple[list[Outcome], tuple[str, ...] | None]:
+    """Outcomes of several objectives in the order of the names, which are those of the first one if none are known.
+
+    A result with other names has failed; its values do not count, as nobody knows which is which.
+    """
+    told: list[Outcome] = []
+    for one in outcomes:
+        names = names or one.names
+        if names is None or one.names is None or one.names == names:
+            told.append(one)
+        elif set(one.names) != set(names) or one.values is None:
+            told.append(failure(f"expected the values {list(names)}, got {list(one.names)}"))
+        else:
+            values = one.values[[one.names.index(name) for name in names]]
+            first = math.nan if one.reason else float(values[0])
+            told.append(dataclasses.replace(one, value=first, values=values, names=names))
+    return told, names
+
+
+def keep_names(names: Sequence[str] | None, append: Append) -> None:
+    """Store the names of several objectives, as the first result has them."""
+    if names is not None:
+        append(Layout("objectives", {"names": list(names)}))
+
+
+def pack_results(
+    outcomes: Sequence[Outcome], space_constraint: np.ndarray | None, dim: int, objectives: int = 1
+) -> Results:
     """Outcomes as the results of an event.
 
     Raises:
@@ -98,10 +138,15 @@ def pack_results(outcomes: Sequence[Outcome], space_constraint: np.ndarray | Non
         grad = np.stack([np.full(dim, np.nan) if o.grad is None else o.grad for o in outcomes])
     if any(o.cost is not None for o in outcomes):
         cost = np.asarray([np.nan if o.cost is None else o.cost for o in outcomes])
+    values = None
+    if objectives > 1:
+        blank = np.full(objectives, np.nan)
+        values = np.stack([blank if o.values is None else o.values for o in outcomes])
     return Results(
         value=np.asarray([o.value for o in outcomes], np.float64),
         reasons={k: o.reason for k, o in enumerate(outcomes) if o.reason},
         grad=grad,
         constraint=np.concatenate(constraint, axis=1) if constraint else None,
         cost=cost,
+        values=values,
     )

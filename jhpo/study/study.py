@@ -11,6 +11,7 @@ from jhpo.errors import check_integer
 from jhpo.evaluation.evaluators import Objective
 from jhpo.pytrees import State
 from jhpo.report import frame, page
+from jhpo.report.hypervolume import Hypervolume, hypervolume
 from jhpo.report.importance import importance
 from jhpo.report.trials import Trials
 from jhpo.study.batch import trained_states
@@ -37,6 +38,8 @@ class Study(Book):
         storage: path of a SQLite file or a database URL; None keeps the study in memory.
         seed: root of every random stream, in [0, 2^32); trial i has the key ``fold_in(key(seed), i)``.
         direction: "minimize" or "maximize".
+        directions: of several objectives instead: ``["minimize", "maximize"]``, whose names are those of the first dict
+            that is told, or ``{"error": "minimize", "params": "minimize"}``. See `pareto` and `knee`.
         replicates: evaluations of each member by `optimize` (JAX objectives); the strategy sees mean and variance.
         resume: continue the study that the storage holds, if any; without it a stored study is an error.
         lease: seconds after which a silent worker's trial is handed out again; None waits forever for workers on
@@ -74,19 +77,31 @@ class Study(Book):
     @property
     def trials(self) -> Trials:
         """The columns of all trials, which frames, figures and reports are made from."""
-        return Trials(self.space, self.history.table, self.direction, self.history.header, self.history.stops)
+        history = self.history
+        return Trials(self.space, history.table, self.direction, history.header, history.stops, self.objectives)
 
     def to_frame(self) -> pd.DataFrame:
-        """All trials as a pandas DataFrame: ``id``, ``value``, ``state``, ``param_<name>``, ..."""
+        """All trials as a pandas DataFrame: ``id``, ``value``, ``state``, ``param_<name>``, ...
+
+        Of several objectives there are ``value_<name>``, or ``value_0``, ``value_1``, ... in the place of ``value``.
+        """
         return frame.to_frame(self.trials)
 
     def plot(self, kind: str = "history") -> go.Figure:
-        """A plotly figure: "history", "parallel", "slice", "edf" or "importance"."""
+        """A plotly figure: "history", "parallel", "slice", "edf" or "importance".
+
+        With several objectives: "pareto" (the front in 2-d, 3-d or parallel coordinates) or "hypervolume" (by trials).
+        """
         return frame.plot(self.trials, kind)
 
     def report(self, path: str | os.PathLike[str] = "study.html") -> Path:
         """Write one page with the best trials, the failures and every figure; returns its path."""
-        return page.write_report(self.trials, self.top(page.BEST), path)
+        best = self.top(page.BEST) if self.objectives is None else self.pareto()
+        return page.write_report(self.trials, best, path)
+
+    def hypervolume(self, reference: Sequence[float] | None = None) -> Hypervolume:
+        """The size of what the front dominates, up to a reference point; see `jhpo.report.hypervolume`."""
+        return hypervolume(self.trials, reference)
 
     def importance(self, quantile: float = 0.1) -> dict[str, float]:
         """Share of each parameter in how the best trials differ from the others; see `jhpo.report.importance`."""

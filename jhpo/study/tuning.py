@@ -7,15 +7,15 @@ from typing import Unpack
 
 from jhpo.errors import check_integer, check_number, invalid
 from jhpo.evaluation.evaluators import Objective
+from jhpo.objectives import DIRECTIONS, Directions, Objectives, read_directions
 from jhpo.search.minimize import maximize, minimize
 from jhpo.search.options import SearchOptions
 from jhpo.search.result import Result
+from jhpo.search.stopping import check_rules
 from jhpo.space.space import Space
 from jhpo.strategies import make_strategy
 from jhpo.strategies.base import Strategy
 from jhpo.training.metrics import direction_of
-
-DIRECTIONS = ("minimize", "maximize")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +32,8 @@ class Tuning:
       metric: name of the value if the evaluation returns a dict; ``--metric`` wins.
       replicates: evaluations of every member with different keys.
       target: stop at a value this good.
+      directions: of several objectives, see `jhpo.minimize`; ``--direction minimize,maximize`` wins. The strategy is
+        `jhpo.NSGA2` then, if None.
 
     Raises:
       InvalidArgument: an invalid argument.
@@ -50,6 +52,7 @@ class Tuning:
     metric: str | None = None
     replicates: int = 1
     target: float | None = None
+    directions: Directions | None = None
 
     def __post_init__(self) -> None:
         if not callable(self.objective) and not hasattr(self.objective, "evaluate"):
@@ -63,6 +66,9 @@ class Tuning:
             raise invalid("strategy", "an instance of a jhpo strategy or a registered name", self.strategy)
         if self.budget is not None:
             check_integer("budget", self.budget)
+        if self.directions is not None:
+            read_directions(self.directions, self.direction or "minimize")
+            check_rules(self.objectives, self.target, None, None)
         if self.direction is None:
             object.__setattr__(self, "direction", direction_of(self.objective, self.metric) or "minimize")
         if self.direction not in DIRECTIONS:
@@ -71,6 +77,11 @@ class Tuning:
         if self.target is not None:
             check_number("target", self.target)
 
+    @property
+    def objectives(self) -> Objectives | None:
+        """Several objectives; None where there is one."""
+        return read_directions(self.directions)
+
     def run(self, strategy: Strategy | None = None, **options: Unpack[SearchOptions]) -> Result:
         """Search in memory: `jhpo.minimize` or `jhpo.maximize`, whose options (``seed``, ``budget``, ...) these are."""
         if strategy is None:
@@ -78,6 +89,8 @@ class Tuning:
         given = SearchOptions(metric=self.metric, replicates=self.replicates, target=self.target)
         if self.budget is not None:
             given["budget"] = self.budget
-        search = minimize if self.direction == "minimize" else maximize
         given.update(options)
+        if self.directions is not None:
+            return minimize(self.objective, self.space, strategy, directions=self.directions, **given)
+        search = minimize if self.direction == "minimize" else maximize
         return search(self.objective, self.space, strategy, **given)

@@ -90,9 +90,6 @@ def test_a_sampler_with_a_conditional_space_and_failures():
 
 
 def test_bad_input():
-    several = optuna.create_study(directions=["minimize", "minimize"])
-    with pytest.raises(InvalidArgument, match="single objective"):
-        from_optuna(several)
     with pytest.raises(InvalidArgument, match="at least one finished trial"):
         from_optuna(optuna.create_study())
     partly = optuna.create_study()
@@ -176,7 +173,28 @@ def test_strategies_that_values_alone_do_not_serve_are_refused(strategy):
         JhpoSampler(strategy)
 
 
-def test_several_objectives_are_refused_with_a_sentence():
-    study = optuna.create_study(directions=["minimize", "maximize"], sampler=JhpoSampler("random"))
-    with pytest.raises(InvalidArgument, match=r"single objective, got .2 objectives"):
+def test_several_objectives_as_a_sampler():
+    study = optuna.create_study(directions=["minimize", "maximize"], sampler=JhpoSampler(jhpo.NSGA2(4), seed=0))
+    study.optimize(lambda t: (t.suggest_float("x", 0.0, 1.0), t.params["x"]), n_trials=10)
+    assert len(study.best_trials) == 10  # on a line nothing dominates
+    study = optuna.create_study(directions=["minimize", "maximize"], sampler=JhpoSampler("pso"))
+    with pytest.raises(InvalidArgument, match="strategy: expected one for several objectives"):
         study.optimize(lambda t: (t.suggest_float("x", 0.0, 1.0), 0.0), n_trials=1)
+
+
+def test_several_objectives_and_constraints_there_and_back() -> None:
+    source = optuna.create_study(directions=["minimize", "maximize"], sampler=optuna.samplers.RandomSampler(seed=0))
+    source.optimize(lambda t: (t.suggest_float("x", -1.0, 1.0) ** 2, t.params["x"]), n_trials=6)
+    mine = from_optuna(source, strategy="random")
+    assert mine.directions == ("minimize", "maximize")
+    assert [t.values for t in (mine[i] for i in range(6))] == [tuple(t.values) for t in source.trials]
+    assert sorted(t.id for t in mine.pareto()) == sorted(t.number for t in source.best_trials)
+    (asked,) = mine.ask(1)
+    mine.tell(asked, {"value": (0.5, 0.5), "constraint": [-1.0]})
+    back = to_optuna(mine)
+    assert [d.name for d in back.directions] == ["MINIMIZE", "MAXIMIZE"]
+    assert back.trials[6].values == [0.5, 0.5] and back.trials[6].system_attrs["constraints"] == [1.0]
+    again = from_optuna(back, strategy="random")
+    assert again.history.table.extra["constraint"].array[6].tolist() == [-1.0]
+    with pytest.raises(InvalidArgument, match="one for several objectives"):
+        from_optuna(source, strategy="pso")
