@@ -1,4 +1,4 @@
-"""What a Bayesian search knows of its space: arrays in few sizes, so that one program serves many spaces."""
+"""The space of a Bayesian search as arrays of few distinct shapes, so that one program serves many spaces."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Ground(NamedTuple):
     outline: Outline
     flips: Flips | None  # None where all is continuous
     points: Array | None  # float[m, d], every point of a small finite space, the first one again as padding
-    number: Array  # int32[], of different points among them
+    number: Array  # int32[], number of distinct points among them
     levels: Array  # int32[k], k at least the number of categories of every choice, where that matters
     bounded: Space | None  # the space, if it has constraints: functions of its values
 
@@ -66,14 +66,14 @@ class Ground(NamedTuple):
 
     @property
     def continuous(self) -> jax.Array:
-        """bool[d]: coordinates that can move by as little as they want."""
+        """bool[d]: continuous coordinates, not padding."""
         if self.outline.cells is None:
             return jnp.asarray(self.outline.live)
         return jnp.asarray(self.outline.live) & (jnp.asarray(self.outline.cells) == 0)
 
     @property
     def movable(self) -> jax.Array:
-        """bool[d]: coordinates that the gradient moves, many integers like real numbers."""
+        """bool[d]: coordinates that the polish moves: continuous ones, and integers with many cells."""
         if self.outline.cells is None:
             return self.continuous
         many = (jnp.asarray(self.outline.cells) > MANY_CELLS) & ~jnp.asarray(self.outline.categorical)
@@ -81,7 +81,7 @@ class Ground(NamedTuple):
 
     @property
     def choices(self) -> Choices | None:
-        """What `jhpo.kernels.pathwise` has to know."""
+        """The discrete coordinates as `jhpo.kernels.pathwise` takes them; None if there are none."""
         if self.outline.cells is None or self.outline.categorical is None:
             return None
         return Choices(self.outline.categorical, self.outline.cells, len(self.levels))
@@ -103,7 +103,7 @@ class Ground(NamedTuple):
 
     @property
     def even(self) -> bool:
-        """Sobol points suit the space: it has no priors, nor too many coordinates."""
+        """Whether Sobol points suit the space: no priors, and not too many coordinates."""
         return self.outline.priors is None and self.dim <= MAX_DIM
 
     def sample(self, key: jax.Array, n: int, dtype: Any) -> jax.Array:
@@ -119,7 +119,7 @@ class Ground(NamedTuple):
         return (self.bounded.unit_constraint(units[:, : self.bounded.dim]) >= 0).all(axis=-1)
 
     def widened(self, units: jax.Array) -> jax.Array:
-        """``float[n, d]``: rows of the space with the columns that they lack."""
+        """``float[n, d]``: rows of the space with the padding columns added."""
         missing = self.dim - units.shape[1]
         return jnp.pad(units, [(0, 0), (0, missing)], constant_values=0.5) if missing else units
 
@@ -134,7 +134,7 @@ def columns_for(d: int) -> int:
 
 
 def exact_ground(space: Space) -> Ground:
-    """The space in arrays without padding, as NumPy's."""
+    """The space as NumPy arrays without padding."""
     points = every_point(space) if is_small(space) else None
     flips = _flips(space) if space.cells.any() else None
     number = np.asarray(0 if points is None else len(points), np.int32)
@@ -143,11 +143,11 @@ def exact_ground(space: Space) -> Ground:
 
 
 def padded_ground(space: Space, columns: int, categories: bool = False) -> Ground:
-    """The space in arrays of few sizes, as NumPy's.
+    """The space as NumPy arrays padded to one of few shapes.
 
     Args:
-        space: of any kind. columns: of its rows.
-        categories: their number shapes the search; otherwise it is data, and ``levels`` tell nothing.
+        space: the search space. columns: width of the padded rows.
+        categories: whether the number of categories gives ``levels`` its shape; otherwise ``levels`` is empty.
     """
     exact = exact_ground(space)
     flips, points = exact.flips, exact.points
@@ -198,5 +198,5 @@ def every_point(space: Space) -> np.ndarray:
 
 
 def is_small(space: Space) -> bool:
-    """The space is finite and small enough to be searched completely."""
+    """Whether the space is finite and small enough to be searched completely."""
     return space.cardinality <= _ENUMERABLE

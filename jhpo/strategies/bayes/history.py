@@ -23,12 +23,15 @@ _IMPROVEMENT = 1e-3
 
 
 class Rules(NamedTuple):
-    """When the trust region changes (Python values); after TuRBO (Eriksson et al. 2019, sec. 3)."""
+    """When the trust region changes, as in TuRBO.
+
+    Eriksson et al. 2019, "Scalable global optimization via local Bayesian optimization", sec. 3.
+    """
 
     successes: int  # evaluations in a row that improve and double its side
     failures: int | jax.Array  # evaluations in a row that do not and halve it
-    shortest: float  # a shorter side ends it
-    anew: bool  # then another begins, which knows nothing of before; otherwise it opens to the whole space
+    shortest: float  # a shorter side ends the region
+    anew: bool  # a new region then starts without earlier results; otherwise it opens to the whole space
 
 
 class History(NamedTuple):
@@ -87,9 +90,9 @@ def first_region(dtype: jnp.dtype) -> Region:
 
 
 def _dispensable(history: History) -> jax.Array:
-    """float[N]: which rows may be written over, highest first: empty ones, then the oldest; the best and pending last.
+    """float[N]: priority of rows to overwrite: empty ones first, then the oldest; the best and pending ones last.
 
-    Not the worst: what was forgotten there would be explored again at once.
+    The worst results are kept, because the search would return to their places at once.
     """
     dtype = history.value.dtype
     best = jnp.min(jnp.where((history.status == OBSERVED) & history.feasible, history.value, jnp.inf))
@@ -99,7 +102,7 @@ def _dispensable(history: History) -> jax.Array:
 
 
 def reserve(history: History, q: int) -> tuple[History, jax.Array]:
-    """``q`` rows for new points, emptied: free ones, or else those of the oldest results. int32[q]"""
+    """Empty ``q`` rows for new points: free ones, or else the oldest results. The history, and int32[q]."""
     _, rows = jax.lax.top_k(_dispensable(history), q)
     return history._replace(status=history.status.at[rows].set(EMPTY)), rows
 
@@ -131,7 +134,7 @@ class Told(NamedTuple):
 def told(
     ground: Ground, units: jax.Array, result: Evaluation, constraints: int, dtype: jnp.dtype, slopes: int = 0
 ) -> Told:
-    """Results in the history's terms. The last ``constraints`` columns are measured ones, those before the space's."""
+    """Results as the history stores them. Columns of constraints: the space's, then ``constraints`` measured ones."""
     n = units.shape[0]
     value = jnp.asarray(result.value).astype(dtype)
     good = jnp.isfinite(value)
@@ -142,7 +145,7 @@ def told(
     measured, feasible = jnp.full((n, constraints), jnp.nan, dtype), jnp.ones((n,), bool)
     if result.constraint is not None and result.constraint.shape[-1]:
         slack = jnp.asarray(result.constraint).astype(dtype)
-        # a row of NaN alone has no constraint values: nothing speaks against it
+        # a row of NaN has no constraint values and counts as feasible
         unknown = jnp.isnan(slack).all(axis=1, keepdims=True)
         feasible = ((slack >= 0) | unknown).all(axis=1)
         own = 0 if ground.bounded is None else ground.bounded.num_constraints
@@ -191,10 +194,10 @@ def record(
 
 
 def flatness(history: History) -> jax.Array:
-    """float[]: the share of points that an even design proposes, because the results say little about where to go.
+    """float[]: the share of points to take from the space-filling design, because the objective looks flat.
 
-    Where several points share the best value the objective is flat, and a model sees no way down: three times their
-    share among all results, the first one not counted. 1 while all results are equal, or there are none.
+    Three times the share of results that tie for the best value, the first one not counted: there the model has no
+    direction. 1 while all results are equal, or there are none.
     """
     dtype = history.value.dtype
     observed = history.status == OBSERVED
@@ -236,6 +239,6 @@ def update_region(region: Region, rows: Told, rules: Rules, on: jax.Array) -> Re
         failures=jnp.where(shorter, 0, failures),
         epoch=region.epoch + anew.astype(jnp.int32),
     )
-    # outside of its mode the region only remembers the best value
+    # a region that is not on only tracks the best value
     idle = region._replace(best=jnp.minimum(region.best, best))
     return jax.tree.map(lambda a, b: jnp.where(on, a, b), new, idle)

@@ -28,24 +28,12 @@ from jhpo.strategies.bayes.suggest import BayesState
 class BayesOpt(BayesOptions, Strategy):
     """Bayesian optimisation for expensive objectives: a Gaussian process, expected improvement, batches.
 
-    An even design of a few points comes first. Then every `ask` fits a Matern-5/2 process with a lengthscale for each
-    coordinate to all results (maximum a posteriori, priors that scale with the dimension: Hvarfner et al. 2024) and
-    proposes the maximum of the logarithm of expected improvement (Ament et al. 2023), searched by scrambled Sobol
-    points, perturbations of the best points, projected L-BFGS and the neighbours of discrete values. A batch is filled
-    one point after the other; what those before it and pending trials will be worth is imagined in several ways, each
-    as the posterior thinks possible, and the expected improvement averaged over them (Snoek et al. 2012).
-
-    Integers are snapped before they enter the kernel, categories compare by equality, inactive parameters count as
-    what they are: absent. Failed trials count as bad as the worst; values may be of any size and skew; variances from
-    replicates are used as they are. Points that violate the space's constraints are never proposed. Above 20
-    coordinates or 1,000 trials the search keeps to a trust region (Eriksson et al. 2019, "Scalable global
-    optimization via local Bayesian optimization"), and above 1,024 the model is made of the best and nearest trials.
-
-    With ``gradients=True`` evaluations come with their gradients (those of a training are hypergradients), and the
-    process is conditioned on both: in d coordinates one evaluation says as much as 1 + d values (Wu et al. 2017,
-    "Bayesian optimization with gradients"). Noise of the gradients is learned beside that of the values; gradients ten
-    times longer than the median one count for nothing; derivatives by integers and categories are not used, their
-    values are. The search keeps to a trust region from the start, which opens to the whole space at a local optimum.
+    After an initial design, every `ask` fits a Gaussian process (Matern-5/2, a lengthscale per coordinate) to the
+    results and maximises log expected improvement (Ament et al. 2023), averaged over fantasy values of pending trials.
+    A failed trial counts as the worst value; variances from replicates are used; points that violate the space's
+    constraints are never proposed. Above 20 coordinates or 1,000 trials the search keeps to a trust region. With
+    ``gradients=True`` the process is also conditioned on gradients (hypergradients, for trainings). The guide
+    "Bayesian optimisation" describes each step.
 
     Everything is traceable: inside `jhpo.run` a whole study is one program, and studies run side by side under
     ``vmap``. On the host (`minimize`, `Study`) it runs in float64 and its buffers grow: 32, 64, 128, ... trials, one
@@ -54,21 +42,21 @@ class BayesOpt(BayesOptions, Strategy):
 
     Args:
       batch: points of an `ask`, at most 512.
-      initial: points of the design, 0 for the default: one more than there are coordinates, at most 8 (4 with
-        gradients), or one batch.
+      initial: points of the initial design. 0 is the default: one more than there are coordinates, at most 8 (4 with
+        gradients), but at least one batch.
       kernel: "matern52", "matern32", "matern12" or "rbf".
       warp: "half_rank" replaces the values worse than the median by normal scores (with gradients: compresses them by
         a smooth logarithm), "none" only standardises.
-      picks: "greedy" fills a batch as described, "thompson" by functions drawn from the posterior.
+      picks: "greedy" fills a batch point by point, "thompson" with the minima of functions drawn from the posterior.
       region: the trust region: "auto" (above 20 coordinates or 1,000 trials, or with gradients), "always" or "never".
       constraints: number of constraints that the objective measures (feasible where >= 0) beside those of the space;
-        each gets a process of its own, and expected improvement is weighted by the probability that all are met.
-      gradients: learn from gradients too. The model then holds 256 values at most, and as many gradients of the best
-        and nearest points as make 512 rows with them (a gradient makes d). For at most 256 coordinates, kernels
-        "matern52" and "rbf", and picks="greedy".
+        each gets its own process, and expected improvement is weighted by the probability that all are met.
+      gradients: learn from gradients too. The model then has at most 512 rows: up to 256 values, and d for each
+        gradient of the best and nearest points. For at most 256 coordinates, kernels "matern52" and "rbf", and
+        picks="greedy".
       candidates: points scored before the best are polished.
       starts: points polished, the incumbent among them.
-      fantasies: ways in which the values of pending points are imagined; 1 for none but the predicted mean.
+      fantasies: number of fantasy values of a pending point; 1 uses the predicted mean.
       fit_iterations: steps of L-BFGS in a fit.
       search_iterations: steps of L-BFGS in a polish.
       capacity: trials the first buffer holds; `run` sets it.
@@ -89,7 +77,7 @@ class BayesOpt(BayesOptions, Strategy):
 
     @property
     def needs_grad(self) -> bool:  # type: ignore[override]
-        """Evaluations come with gradients."""
+        """Whether evaluations come with gradients."""
         return self.gradients
 
     @property
@@ -98,7 +86,7 @@ class BayesOpt(BayesOptions, Strategy):
         return self.batch
 
     def max_evaluations(self, space: Space) -> int | None:
-        """A finite space has an end: no point is proposed twice."""
+        """Number of points of a finite space, since none is proposed twice; None for an infinite one."""
         return None if (space.cells == 0).any() else int(space.cardinality)
 
     def bind(self, space: Space) -> Bound:
@@ -112,7 +100,7 @@ class BayesOpt(BayesOptions, Strategy):
     def _ground_of(self, space: Space) -> Ground:
         if not self.gradients:
             return padded_ground(space, columns_for(space.dim), categories=self.picks == "thompson")
-        # every column would take rows for derivatives away from others
+        # a padding column would take rows of the model from real derivatives
         self._check_slopes(space)
         return padded_ground(space, space.dim)
 
@@ -161,7 +149,7 @@ class BayesOpt(BayesOptions, Strategy):
         ground = self._ground(state)
         history, rows = past.reserve(state.history, self.batch)
         state = state._replace(history=history)
-        # studies under vmap take turns: each fit and each polish ends at a step of its own
+        # studies under vmap run one after the other: their fits and polishes differ in the number of steps
         units, theta, fitted = in_turn(functools.partial(asking.suggest, self))(ground, state, rows, key)
         size = jnp.int32(history.status.shape[0])
         state = state._replace(
@@ -213,7 +201,7 @@ class BayesOpt(BayesOptions, Strategy):
 
 @strategy
 class GroundedBayesOpt(BayesOpt):
-    """`BayesOpt` as the host drives it: what it knows of the space are arrays, its rows have the ground's columns."""
+    """`BayesOpt` bound to a space by the host: the space is an array argument, its rows are padded."""
 
     ground: Any = None  # a Ground
 
