@@ -43,7 +43,7 @@ class Trial:
     seed: int  # 64-bit seed, different for each trial unless the strategy fixes its members' randomness
     horizon: float  # fraction of the training to run: below 1 in the first phase of a chain
     unit: np.ndarray = field(repr=False, compare=False)  # float64[d], the point of the unit cube
-    values: Values = NO_VALUES  # of all objectives, by place or by name; of a failed trial those that are numbers
+    values: Values = NO_VALUES  # of all objectives, by index or name; a failed trial has NaN where one is missing
 
     @property
     def state(self) -> TrialState:

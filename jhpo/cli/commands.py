@@ -221,7 +221,7 @@ def _measured(found: Target, metric: str | None, direction: str | None) -> tuple
 
 
 def _directions(found: Target, text: str | None) -> Directions | None:
-    """Directions of several objectives: the command line's, or the file's; None for one objective."""
+    """Directions of several objectives from the command line, or else the file; None for one objective."""
     if text is None:
         return found.options.get("directions")
     parts = [part.strip() for part in text.split(",")]

@@ -13,7 +13,7 @@ try:
 except ImportError as error:
     raise MissingExtra("jhpo.interop.optuna needs Optuna: pip install 'jhpo[optuna]'") from error
 
-CONSTRAINTS = "constraints"  # where Optuna keeps what its samplers' constraints_func returned
+CONSTRAINTS = "constraints"  # Optuna's system attribute for values of a sampler's constraints_func
 PLAIN = (type(None), bool, int, float, str)  # what Optuna can store as a choice
 
 
@@ -68,7 +68,7 @@ def directions_of(study: optuna.Study) -> dict[str, Any]:
 def value_of(trial: optuna.trial.FrozenTrial) -> Any:
     """The value of an Optuna trial as `jhpo.Study.tell` takes it; NaN if it failed or was pruned.
 
-    Optuna's constraints are feasible at most 0, jhpo's from 0 on: their sign is flipped.
+    Optuna's constraints are feasible where <= 0, jhpo's where >= 0, so their sign is flipped.
     """
     values = trial.values if trial.state == optuna.trial.TrialState.COMPLETE else None
     value: Any = float("nan") if values is None else values[0] if len(values) == 1 else tuple(values)

@@ -54,12 +54,12 @@ def from_optuna(
     """A jhpo study that starts with the finished trials of an Optuna study (pruned and failed ones as failures).
 
     Args:
-        study: an ``optuna.Study``; with several objectives the strategy has to be one for them.
+        study: an ``optuna.Study``; with several objectives the strategy has to support them.
         space: the search space; by default the parameters of the trials, if all have the same ones.
         strategy, storage, seed: see `jhpo.Study`.
 
     Raises:
-        InvalidArgument: a strategy for one objective beside several, no finished trial and no space, or parameters
+        InvalidArgument: several objectives with a strategy for one, no finished trial and no space, or parameters
             that only some trials have.
         InvalidParameters: a trial outside the space; it is named.
 
@@ -81,7 +81,7 @@ def from_optuna(
 
 
 def _constraints(values: np.ndarray | None) -> dict[str, Any]:
-    """Constraint values as Optuna's samplers and plots find them, feasible at most 0."""
+    """Constraint values as a system attribute of Optuna, feasible where <= 0."""
     there = values is not None and len(values) > 0 and bool(np.isfinite(values).all())
     return {CONSTRAINTS: (-values).tolist()} if there and values is not None else {}
 

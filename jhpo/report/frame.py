@@ -52,7 +52,7 @@ def to_frame(trials: Trials) -> pd.DataFrame:
 
 
 def _values(trials: Trials) -> dict[str, np.ndarray]:
-    """The value of every trial, or those of several objectives."""
+    """The value columns: one, or one per objective."""
     if trials.objectives is None:
         return {"value": trials.table.value.array.copy()}
     labels = [f"value_{n}" for n in trials.objectives.names or range(trials.objectives.count)]
@@ -102,7 +102,7 @@ def _history(trials: Trials, go: ModuleType) -> go.Figure:
 
 
 def _pareto(trials: Trials, go: ModuleType) -> go.Figure:
-    """Values and the front: in a plane, in space, or in parallel coordinates of the front."""
+    """Scatter plot of the trials and the front in 2-d or 3-d; above, parallel coordinates of the front."""
     assert trials.objectives is not None
     labels = list(trials.objectives.labels)
     ids, best = trials.table.in_state(TrialState.COMPLETE), trials.front()

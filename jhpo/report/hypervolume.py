@@ -1,4 +1,4 @@
-"""The hypervolume of a study's front: how much of the values' space its trials dominate."""
+"""The hypervolume of a study's front: the volume of the objective space that its trials dominate."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from jhpo.kernels.internals import float_precision
 from jhpo.objectives import front, reference_point
 from jhpo.report.trials import Trials
 
-_CHECKPOINTS = 64  # of a figure
+_CHECKPOINTS = 64  # points of a figure
 
 
 class Hypervolume(NamedTuple):
-    """The size of what lies between a front and a reference point."""
+    """The volume between a front and a reference point."""
 
     value: float
     reference: tuple[float, ...]  # in the user's own signs
@@ -36,14 +36,14 @@ def hypervolume(trials: Trials, reference: Sequence[float] | None = None) -> Hyp
     Exact for two to four objectives, estimated from 65,536 samples beyond.
 
     Args:
-      trials: of several objectives.
-      reference: a value of each objective, worse than what counts: what is no better in each of them adds nothing, and
-        where that is every trial the hypervolume is 0. Chosen from the front if None, and part of what is returned: the
-        worst values on it, and a tenth of its extents more. To compare two studies give both the same one.
+      trials: trials with several objectives.
+      reference: one value per objective. Trials that are not better in every objective do not count; without others
+        the hypervolume is 0. If None, the worst values on the front plus a tenth of its extents. To compare two
+        studies, give both the same one.
 
     Raises:
-      InvalidArgument: not one finite number for each objective.
-      JhpoError: a single objective, or no feasible trial to choose a reference from.
+      InvalidArgument: `reference` does not have one finite number per objective.
+      JhpoError: there is one objective only, or no feasible trial to choose a reference from.
 
     >>> import jhpo
     >>> study = jhpo.Study(jhpo.Space({"x": jhpo.Int(0, 1)}), "grid", directions=["minimize", "maximize"])
@@ -81,7 +81,7 @@ def volume(values: np.ndarray, reference: np.ndarray) -> tuple[float, float]:
     if not counts.any():
         return 0.0, 0.0
     values = values[counts][front(values[counts])]
-    # in units of the box, and in few sizes, so that few programs serve all
+    # scaled to the unit box and padded to multiples of 32 rows, to compile few programs
     low = values.min(axis=0)
     side = reference - low
     rows = np.pad((values - low) / side, [(0, -len(values) % 32), (0, 0)], constant_values=2.0)
@@ -96,7 +96,7 @@ def volume(values: np.ndarray, reference: np.ndarray) -> tuple[float, float]:
 
 
 def over_trials(trials: Trials) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers of trials, and the hypervolume of so many, by the reference point of the last front."""
+    """Numbers of trials and the hypervolume after each, with the reference point of the final front."""
     ids = trials.table.successes()
     if not len(ids):
         raise JhpoError("no successful trial yet, so no hypervolume")

@@ -13,7 +13,7 @@ from jhpo.report.trials import Trials
 from jhpo.trial import Trial, TrialState
 
 _FIGURES = ("history", "importance", "parallel", "slice", "edf")
-_OF_SEVERAL = ("pareto", "hypervolume")  # objectives
+_OF_SEVERAL = ("pareto", "hypervolume")  # figures for several objectives
 BEST = 20  # rows of the table of the best trials
 _STYLE = """body { font: 15px/1.5 sans-serif; margin: 2em auto; max-width: 70em; padding: 0 1em }
 table { border-collapse: collapse } td, th { padding: .2em .8em; text-align: left; border-bottom: 1px solid #ddd }"""

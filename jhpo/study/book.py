@@ -84,7 +84,7 @@ class Book(Opened):
 
         Anything but a finite number makes the trial FAILED, with the reason kept; so does `error`. A dict
         ``{"value": ..., "constraint": [...], "cost": ...}`` carries more. Several objectives are told as a tuple or
-        a dict by name; if one is no finite number, the others are kept. Telling the same again changes nothing.
+        a dict by name; if one is not finite, the others are kept. Telling the same again changes nothing.
 
         Args:
             trial: a trial that was handed out, or its id.
@@ -118,7 +118,7 @@ class Book(Opened):
         append(events.Tell(ids, results, time.time()))
 
     def _results(self, append: Append, outcomes: Sequence[Outcome], units: np.ndarray) -> Results:
-        """Outcomes as the results of an event; the names of several objectives are stored when they are first seen."""
+        """Outcomes as the results of an event; stores the names of several objectives when they are first seen."""
         objectives, count = self.objectives, 1
         if objectives is not None:
             outcomes, names = with_names(outcomes, objectives.names)
@@ -260,9 +260,9 @@ class Book(Opened):
         return [self._trial(int(i)) for i in first_distinct(self.space, table.unit.array, table.ranked(self.sign), k)]
 
     def pareto(self) -> list[Trial]:
-        """The feasible trials that no other one dominates, with different hyperparameters, by their first value.
+        """The feasible trials that no other dominates, with distinct hyperparameters, sorted by their first value.
 
-        With one objective those of the best value. Empty where every trial failed or violated a constraint.
+        With one objective, the trials of the best value. Empty if every trial failed or violated a constraint.
 
         >>> import jhpo
         >>> space = jhpo.Space({"x": jhpo.Int(-2, 5)})
@@ -278,7 +278,7 @@ class Book(Opened):
         return [self._trial(int(i)) for i in first_distinct(self.space, table.unit.array, ids, max(len(ids), 1))]
 
     def knee(self, weights: Sequence[float] | None = None) -> Trial:
-        """The trial of the front nearest to the best value of every objective, in units of the front's extents.
+        """The trial of the front nearest to the best value of every objective, each scaled by the front's extent.
 
         Args:
             weights: how much each objective counts; equally if None.
@@ -293,7 +293,7 @@ class Book(Opened):
         return points[knee(self._minimised(np.asarray([t.id for t in points])), weights)]
 
     def _minimised(self, ids: np.ndarray) -> np.ndarray:
-        """``float64[k, m]``: the values of some trials as they are minimised."""
+        """``float64[k, m]``: values of the trials `ids`, with the signs of minimisation."""
         table = self.history.table
         if "values" not in table.extra:
             return self.sign * table.value.array[ids, None]

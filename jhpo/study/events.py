@@ -28,7 +28,7 @@ class Results:
     constraint: np.ndarray | None = field(default=None, metadata=_LEFT_OUT)  # float[k, c], feasible where >= 0
     cost: np.ndarray | None = field(default=None, metadata=_LEFT_OUT)  # float[k]
     variance: np.ndarray | None = field(default=None, metadata=_LEFT_OUT)  # float[k], of the value, from replicates
-    # float64[k, m] of several objectives, in the user's own signs; `value` is the first one, NaN where one is no number
+    # float64[k, m] with several objectives, in the user's own signs; `value` is the first, NaN if any is not finite
     values: np.ndarray | None = field(default=None, metadata=_LEFT_OUT)
 
     EXTRAS: ClassVar[tuple[str, ...]] = ("grad", "constraint", "cost", "variance", "values")
@@ -64,7 +64,7 @@ class Begin(Event):
     created: float = 0.0  # seconds since the epoch
     versions: dict[str, str] = field(default_factory=dict)
     directions: list[str] | None = field(default=None, metadata=_LEFT_OUT)  # of several objectives
-    names: list[str] | None = field(default=None, metadata=_LEFT_OUT)  # of theirs, where they were given
+    names: list[str] | None = field(default=None, metadata=_LEFT_OUT)  # of several objectives, if given
 
 
 @dataclass(frozen=True, eq=False)

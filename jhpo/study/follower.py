@@ -36,9 +36,8 @@ class Follower:
     The state is a cache of the fold over the log: `catch_up` rebuilds it from any earlier point.
 
     Args:
-        sign: 1.0 to minimise, -1.0 to maximise, one per objective if there are several: values are flipped here and
-            nowhere else.
-        x64: the precision of the process that made the study; its strategy runs in it for ever.
+        sign: 1.0 to minimise, -1.0 to maximise, one per objective if there are several; only here are values flipped.
+        x64: whether the strategy computes in float64, as in the process that created the study.
         replicates: evaluations of each member; above 1 the strategy sees variances.
     """
 

@@ -21,13 +21,17 @@ from jhpo.strategies.base import Strategy
 from jhpo.study.events import Begin, read_event
 from jhpo.version import __version__
 
-SEVERAL = "several"  # the direction of a study of several objectives, which an earlier version does not take for one
+SEVERAL = "several"  # stored direction of a study of several objectives, which earlier versions refuse
 
 
 def check_arguments(
     space: Any, strategy: Any, seed: Any, direction: Any, replicates: Any, objectives: Objectives | None = None
 ) -> Strategy:
-    """The strategy as an instance; raises `InvalidArgument` for whatever cannot make a study."""
+    """The strategy as an instance.
+
+    Raises:
+        InvalidArgument: an invalid argument of `jhpo.Study`.
+    """
     if not isinstance(space, Space):
         raise invalid("space", "a jhpo.Space", space)
     if isinstance(strategy, str):
@@ -54,7 +58,7 @@ def make(
     replicates: int,
     objectives: Objectives | None = None,
 ) -> Begin:
-    """The event."""
+    """The first event of a new study."""
     return Begin(
         space=space.to_json(),
         strategy=strategy_spec(strategy),
@@ -70,7 +74,7 @@ def make(
 
 
 def objectives_of(begin: Begin) -> Objectives | None:
-    """The several objectives of a study; None where there is one."""
+    """The objectives of a study, or None if there is only one."""
     if begin.directions is None:
         return None
     return Objectives(tuple(begin.directions), None if begin.names is None else tuple(begin.names))

@@ -43,7 +43,7 @@ class Opened:
         objectives = read_directions(directions, direction)
         strategy = header.check_arguments(space, strategy, seed, direction, replicates, objectives)
         begin = header.make(space, strategy, seed, direction, replicates, objectives)
-        # whatever would be refused is refused before there is a file
+        # raises whatever an invalid study raises before a file is created
         rehearsal = MemoryLog()
         self._open(rehearsal, [rehearsal.append(begin.kind, body_of(begin))], space, strategy, lease, max_retry)
         pack(body_of(begin))
@@ -140,13 +140,13 @@ class Opened:
 
     @property
     def objectives(self) -> Objectives | None:
-        """Several objectives, with their directions, and their names once they are known; None where there is one."""
+        """The directions of several objectives, and their names once known; None if there is only one objective."""
         found = self.history.layouts.get("objectives")
         return self._objectives if self._objectives is None or found is None else self._objectives.named(found["names"])
 
     @property
     def directions(self) -> tuple[str, ...]:
-        """The directions of the objectives, "minimize" or "maximize"."""
+        """The direction of each objective, "minimize" or "maximize"."""
         return (self.direction,) if self._objectives is None else self._objectives.directions
 
     @property

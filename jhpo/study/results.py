@@ -94,9 +94,9 @@ def _repeats(table: TrialTable, trial_id: int, outcome: Outcome, told_by: Any) -
 def with_names(
     outcomes: Sequence[Outcome], names: tuple[str, ...] | None
 ) -> tuple[list[Outcome], tuple[str, ...] | None]:
-    """Outcomes of several objectives in the order of the names, which are those of the first one if none are known.
+    """Sort the values of several objectives by name; returns the outcomes and the names.
 
-    A result with other names has failed; its values do not count, as nobody knows which is which.
+    Without known `names`, those of the first named outcome hold. An outcome with other names is a failure.
     """
     told: list[Outcome] = []
     for one in outcomes:
@@ -113,7 +113,7 @@ def with_names(
 
 
 def keep_names(names: Sequence[str] | None, append: Append) -> None:
-    """Store the names of several objectives, as the first result has them."""
+    """Store the names of several objectives, taken from the first result."""
     if names is not None:
         append(Layout("objectives", {"names": list(names)}))
 

@@ -38,8 +38,8 @@ class Study(Book):
         storage: path of a SQLite file or a database URL; None keeps the study in memory.
         seed: root of every random stream, in [0, 2^32); trial i has the key ``fold_in(key(seed), i)``.
         direction: "minimize" or "maximize".
-        directions: of several objectives instead: ``["minimize", "maximize"]``, whose names are those of the first dict
-            that is told, or ``{"error": "minimize", "params": "minimize"}``. See `pareto` and `knee`.
+        directions: for several objectives, instead of `direction`: ``{"error": "minimize", "params": "minimize"}``, or
+            ``["minimize", "maximize"]``, where the first dict that is told gives the names. See `pareto` and `knee`.
         replicates: evaluations of each member by `optimize` (JAX objectives); the strategy sees mean and variance.
         resume: continue the study that the storage holds, if any; without it a stored study is an error.
         lease: seconds after which a silent worker's trial is handed out again; None waits forever for workers on
@@ -83,7 +83,7 @@ class Study(Book):
     def to_frame(self) -> pd.DataFrame:
         """All trials as a pandas DataFrame: ``id``, ``value``, ``state``, ``param_<name>``, ...
 
-        Of several objectives there are ``value_<name>``, or ``value_0``, ``value_1``, ... in the place of ``value``.
+        With several objectives, ``value`` becomes ``value_<name>``, or ``value_0``, ``value_1``, ... without names.
         """
         return frame.to_frame(self.trials)
 
@@ -100,7 +100,7 @@ class Study(Book):
         return page.write_report(self.trials, best, path)
 
     def hypervolume(self, reference: Sequence[float] | None = None) -> Hypervolume:
-        """The size of what the front dominates, up to a reference point; see `jhpo.report.hypervolume`."""
+        """The volume that the front dominates up to a reference point; see `jhpo.report.hypervolume`."""
         return hypervolume(self.trials, reference)
 
     def importance(self, quantile: float = 0.1) -> dict[str, float]:

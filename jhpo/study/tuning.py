@@ -32,8 +32,8 @@ class Tuning:
       metric: name of the value if the evaluation returns a dict; ``--metric`` wins.
       replicates: evaluations of every member with different keys.
       target: stop at a value this good.
-      directions: of several objectives, see `jhpo.minimize`; ``--direction minimize,maximize`` wins. The strategy is
-        `jhpo.NSGA2` then, if None.
+      directions: of several objectives, see `jhpo.minimize`; ``--direction minimize,maximize`` wins. The default
+        strategy is then `jhpo.NSGA2`.
 
     Raises:
       InvalidArgument: an invalid argument.
@@ -79,7 +79,7 @@ class Tuning:
 
     @property
     def objectives(self) -> Objectives | None:
-        """Several objectives; None where there is one."""
+        """The objectives, or None if there is only one."""
         return read_directions(self.directions)
 
     def run(self, strategy: Strategy | None = None, **options: Unpack[SearchOptions]) -> Result:
