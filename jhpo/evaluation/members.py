@@ -19,7 +19,7 @@ from jhpo.strategies.base import Evaluation, Request
 from jhpo.training.tracing import objective_errors
 from jhpo.training.trainable import State, Trainable, Wanted, evaluate_state, train_and_evaluate, train_state
 
-NOTHING_MORE = Request()  # only values, after the whole training
+NOTHING_MORE = Request()  # only values, at full horizon
 
 
 class StaticValues:
@@ -70,10 +70,10 @@ def _member(
 
 
 class Described(NamedTuple):
-    """What an evaluation returns beside numbers."""
+    """Names and number of the values that an evaluation returns."""
 
-    names: tuple[str, ...] | None  # of several objectives; None where they have none
-    constraints: int  # measured ones
+    names: tuple[str, ...] | None  # of several objectives; None without names
+    constraints: int  # number of measured constraints
 
 
 def describe(trainable: Trainable, space: Space, metric: Wanted, static: StaticValues | None = None) -> Described:

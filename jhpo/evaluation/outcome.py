@@ -17,7 +17,7 @@ from jhpo.objectives import RESERVED, Objectives
 class Outcome:
     """The result of one trial: a finite `value`, or NaN and the `reason` of the failure.
 
-    Of several objectives `value` is the first one, and NaN where any of them is no number; `values` are all of them.
+    With several objectives, `values` are all of them, and `value` is the first, or NaN if any is not finite.
     """
 
     value: float
@@ -25,7 +25,7 @@ class Outcome:
     grad: np.ndarray | None = None  # float[d], with respect to the unit coordinates
     constraint: np.ndarray | None = None  # float[c], feasible where >= 0
     cost: float | None = None
-    values: np.ndarray | None = None  # float[m], NaN where one is no finite number
+    values: np.ndarray | None = None  # float[m], NaN where one is not finite
     names: tuple[str, ...] | None = None  # of the values
 
 
@@ -119,7 +119,7 @@ def _judge_several(value: object, objectives: Objectives) -> Outcome:
 
 
 def _with_extras(outcome: Outcome, value: dict[str, Any]) -> Outcome:
-    """The outcome with the constraints and the cost of a dict; a failure where they are no numbers."""
+    """The outcome with the constraints and the cost of a dict; a failure if they are not numbers."""
     constraint = cost = None
     if "constraint" in value:
         try:

@@ -29,7 +29,7 @@ def search(objective: Objective, space: Space, strategy: Strategy | None, direct
     """Search for the best hyperparameters; see `jhpo.minimize`.
 
     Raises:
-        InvalidArgument: an argument that cannot work, before anything is compiled.
+        InvalidArgument: an invalid argument, before anything is compiled.
         InvalidParameters: a starting point outside the space.
     """
     if not isinstance(space, Space):

@@ -1,4 +1,4 @@
-"""What a search in memory found: the best, every evaluation, and trained states made again on demand."""
+"""The result of a search in memory: the best trial, the evaluations, and trained states recomputed on demand."""
 
 from __future__ import annotations
 
