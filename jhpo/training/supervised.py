@@ -15,6 +15,7 @@ from jhpo.training.measures import error_rate as error_rate
 from jhpo.training.measures import squared_error as squared_error
 from jhpo.training.metrics import Wanted, as_tuples, check_whole, named
 from jhpo.training.networks import AnyModel, Params, as_model
+from jhpo.training.precision import with_precision
 from jhpo.training.targets import Labels, check_labels
 from jhpo.training.task import Supervised as Supervised
 from jhpo.training.task import SupervisedState as SupervisedState
@@ -60,6 +61,7 @@ def supervised(
     ignore: int | None = None,
     eval_batch: int = 1024,
     eval_params: Callable[[Any, Params], Params] | None = None,
+    precision: str | None = None,
 ) -> Supervised:
     """A Trainable for supervised learning.
 
@@ -100,6 +102,9 @@ def supervised(
       eval_params: ``eval_params(opt_state, params)``, the parameters to evaluate and to return. By default the averages
         of optimisers that have them (`optax.contrib.schedule_free`, `jhpo.optimisers.averaged`,
         `jhpo.optimisers.lookahead`), otherwise the trained parameters.
+      precision: "bf16" for bfloat16 matrix products and convolutions in the model, forward and backward, for GPUs on which
+        they are faster. Parameters, optimiser state, sums, normalisations and the loss keep their dtype; a product with
+        a ``precision`` of its own keeps that. None for products in the dtype of the parameters.
 
     Returns:
       A `Supervised`, a trainable whose pytree leaves are the data.
@@ -133,7 +138,7 @@ def supervised(
         train=arrays[0],
         valid=arrays[1],
         order=jax.random.key_data(jax.random.key(check_integer("seed", seed, low=0))),
-        model=as_model(model),
+        model=with_precision(as_model(model), precision),
         tx=tx,
         task=task,
         labels=labels,

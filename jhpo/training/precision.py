@@ -1,0 +1,52 @@
+"""A model whose products are made in a narrower type than its parameters."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from jhpo.errors import invalid
+from jhpo.kernels.narrow import bf16_products
+from jhpo.structure import structured
+from jhpo.training.networks import Adapted, Extra, Model, Params
+from jhpo.training.trainable import HP
+
+
+@functools.partial(structured, data=["model"])
+@dataclasses.dataclass(frozen=True)
+class _Narrow(Adapted):
+    """A model with products in bfloat16; what it holds, takes and gives is as before."""
+
+    model: Model
+
+    def init(self, hp: HP, key: jax.Array, x: jax.Array) -> tuple[Params, Extra]:
+        """See `jhpo.training.networks.Model.init`."""
+        return self.model.init(hp, key, x)
+
+    def apply(
+        self, hp: HP, params: Params, extra: Extra, x: jax.Array, key: jax.Array, train: bool
+    ) -> tuple[jax.Array, Extra]:
+        """See `jhpo.training.networks.Model.apply`."""
+        # a precision that holds for the whole program says nothing of this model: `precision` does
+        with jax.default_matmul_precision(None):
+            return bf16_products(lambda: self.model.apply(hp, params, extra, x, key, train))()
+
+    @property
+    def trained(self) -> Callable[..., Any] | None:
+        """The trained model as it is outside: with products of its parameters' own type."""
+        return getattr(self.model, "trained", None)
+
+
+def with_precision(model: Model, precision: str | None) -> Model:
+    """The model with products in ``precision``: "bf16", or None for those of its parameters' type.
+
+    Raises:
+      InvalidArgument: another precision.
+    """
+    if precision is not None and precision != "bf16":
+        raise invalid("precision", "None, for products of the parameters' own type, or 'bf16'", precision)
+    return _Narrow(model) if precision else model
