@@ -1,32 +1,87 @@
-"""Sharding of the population axis over devices, without communication."""
+"""The devices that programs run on, and sharding of the population axis over several, without communication."""
 
 from __future__ import annotations
 
+import contextlib
+import functools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
-from jhpo.errors import invalid
+from jhpo.errors import InvalidArgument, invalid
+from jhpo.kernels.internals import float_precision
+from jhpo.switches import config
 
 AXIS = "members"
+# What JAX calls the platforms that are known to have float64, if only a slow one; others are tried.
+_FLOAT64 = ("cpu", "gpu", "cuda", "rocm", "tpu")
+
+
+def default_devices() -> list[jax.Device]:
+    """Where programs run if nobody says otherwise: on the device of `jax.default_device`, or on all local ones."""
+    chosen = config.jax_default_device
+    if chosen is None:
+        return list(jax.local_devices())
+    return [jax.local_devices(backend=chosen)[0] if isinstance(chosen, str) else chosen]
+
+
+def beside_the_models() -> contextlib.AbstractContextManager[Any]:
+    """A context for small programs that wait for each other: on the CPU, where the default is an accelerator.
+
+    A `jax.default_device` that was chosen stays, and so does the default of a process without a CPU backend
+    (``JAX_PLATFORMS=cuda``).
+    """
+    if config.jax_default_device is not None or jax.default_backend() == "cpu":
+        return contextlib.nullcontext()
+    try:
+        cpu = jax.local_devices(backend="cpu")[0]
+    except RuntimeError:  # it was left out
+        return contextlib.nullcontext()
+    return jax.default_device(cpu)
+
+
+@functools.cache
+def has_float64(device: jax.Device) -> bool:
+    """Programs in float64 compile for a device."""
+    if device.platform.lower() in _FLOAT64:
+        return True
+    try:
+        with float_precision(True), jax.default_device(device):
+            _probe().block_until_ready()
+    except jax.errors.JaxRuntimeError:
+        return False
+    return True
+
+
+def _probe() -> jax.Array:
+    return jax.jit(lambda: jnp.zeros(2, jnp.float64) + 1.0)()
+
+
+def check_float64(device: jax.Device, what: str, instead: str) -> None:
+    """Raises InvalidArgument if a device has no float64; the message says what asked for it, and what to do instead."""
+    if not has_float64(device):
+        raise InvalidArgument(f"devices: expected one with float64 for {what}, got {device}; {instead}")
 
 
 def member_mesh(devices: Sequence[Any] | None = None) -> Mesh:
-    """A one-dimensional mesh of the given devices, or of all local ones.
+    """A one-dimensional mesh of the given devices, or of those of `default_devices`.
 
     Raises:
-      InvalidArgument: no device, a duplicate, or something that is not a JAX device.
+      InvalidArgument: no device, a duplicate, something that is not a JAX device, or devices of several platforms.
     """
     if isinstance(devices, jax.Device):
         devices = [devices]
     if devices is not None and (isinstance(devices, str) or not isinstance(devices, Iterable)):
         raise invalid("devices", "distinct JAX devices, such as jax.local_devices()[:2]", devices)
-    chosen = list(jax.local_devices()) if devices is None else list(devices)
+    chosen = default_devices() if devices is None else list(devices)
     if not chosen or len(set(chosen)) < len(chosen) or not all(isinstance(d, jax.Device) for d in chosen):
         raise invalid("devices", "distinct JAX devices, such as jax.local_devices()", devices)
+    if len({d.platform for d in chosen}) > 1:
+        raise invalid("devices", "devices of one platform, as one program runs on all of them", devices)
     return Mesh(np.array(chosen), (AXIS,))
 
 

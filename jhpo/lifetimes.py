@@ -21,6 +21,7 @@ import numpy as np
 
 from jhpo.pytrees import Structure, Tree
 from jhpo.structure import held, hold, weakly
+from jhpo.switches import config
 
 _GONE = object()
 
@@ -125,7 +126,7 @@ class Programs:
         entry, leaves = self._find(args, kwargs)
         jitted = entry.jitted
         placed = tuple(getattr(x, "sharding", None) for x in leaves)
-        name = (tuple((options or {}).items()), placed, str(jnp.result_type(float)))
+        name = (tuple((options or {}).items()), placed, str(jnp.result_type(float)), config.jax_default_device)
         if name not in entry.compiled:
             compiled = jitted.trace(leaves).lower().compile(compiler_options=options)
             entry.compiled[name] = Executable(compiled, lambda: entry.output)

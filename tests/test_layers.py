@@ -12,11 +12,11 @@ pytestmark = pytest.mark.quick
 ROOT = Path(__file__).parents[1]
 # lowest first: a package imports only its own floor's modules of the same package and what stands on floors below
 FLOORS: list[tuple[str, ...]] = [
-    ("jhpo.errors", "jhpo.version", "jhpo.pytrees"),
+    ("jhpo.errors", "jhpo.version", "jhpo.pytrees", "jhpo.switches"),
     ("jhpo.structure",),
     ("jhpo.lifetimes",),
     ("jhpo.kernels",),
-    ("jhpo.keys", "jhpo.objectives", "jhpo.devices", "jhpo.switches"),
+    ("jhpo.keys", "jhpo.objectives", "jhpo.devices"),
     ("jhpo.trial",),
     ("jhpo.compilation",),
     ("jhpo.space",),

@@ -28,6 +28,10 @@ CPU_WORKING_SET = 2**20
 # An accelerator needs many small members to be busy; memory analysis may reduce the chunk further.
 ACCELERATOR_WORKING_SET = 2 * 2**30
 SMALLEST, LARGEST = 16, 4096
+# Bytes of member states below which a training step on an accelerator is bound by kernel launches.
+LAUNCH_BOUND = 2**24
+# An accelerator counts as idle if it could train this many times the members in the same time.
+IDLE = 16
 # LLVM's optimisation level 3 takes twice as long as level 2 for a training loop, and the program is no faster.
 CPU_COMPILER_OPTIONS = {"xla_backend_optimization_level": "2"}
 # Calls dispatched at once on an accelerator: enough to hide the host's work.

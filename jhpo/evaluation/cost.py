@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jhpo.devices import default_devices
 from jhpo.evaluation.members import evaluate_units
 from jhpo.evaluation.population import Population
 from jhpo.kernels.programs import numbers_computed
@@ -14,7 +15,6 @@ from jhpo.keys import trial_keys
 from jhpo.lifetimes import Remembered
 from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation, Request
-from jhpo.switches import config
 from jhpo.training.objective import Objective
 from jhpo.training.tracing import objective_errors
 from jhpo.training.values import Value
@@ -58,7 +58,7 @@ def is_cheap(evaluator: object, n: int, root: jax.Array, request: Request) -> bo
     if evaluator.space.has_static or isinstance(evaluator.metric, str) or evaluator.chunks.limited:
         return False
     devices = evaluator.mesh.devices.flat
-    if evaluator.mesh.size > 1 or devices[0] != (config.jax_default_device or jax.local_devices()[0]):
+    if evaluator.mesh.size > 1 or devices[0] != default_devices()[0]:
         return False
     work = _work(evaluator.trainable, evaluator.space, root, request, evaluator.replicates, Value(evaluator.metric))
     return work <= CHEAP_MEMBER or n * work <= CHEAP_GENERATION

@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
-from jhpo.devices import member_mesh
+from jhpo.devices import check_float64, member_mesh
 from jhpo.errors import check_integer, invalid
-from jhpo.evaluation.chunks import Chunks, Program
+from jhpo.evaluation.chunks import IDLE, LAUNCH_BOUND, Chunks, Program, logger
 from jhpo.evaluation.members import (
     NO_STATIC,
     NOTHING_MORE,
@@ -28,7 +28,7 @@ from jhpo.lifetimes import Executable
 from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation, Request
 from jhpo.switches import switches_off, warn_of_switches, without_switches
-from jhpo.training.objective import as_trainable, check_arguments
+from jhpo.training.objective import Objective, as_trainable, check_arguments
 from jhpo.training.tracing import objective_errors
 from jhpo.training.trainable import State, Trainable, Wanted
 from jhpo.training.values import release
@@ -95,8 +95,13 @@ class Population:
         check_arguments(self.trainable, space)
         self.replicates = check_integer("replicates", replicates)
         self.mesh = member_mesh(devices)
+        if jnp.result_type(float) == jnp.float64:
+            instead = "train in float32 (jax_enable_x64=False), or on devices=jax.devices('cpu')"
+            check_float64(self.mesh.devices.flat[0], "jax_enable_x64", instead)
         self.chunks = Chunks(chunk, self.mesh, self.replicates, memory)
         self._placed: Trainable | None = None
+        self._remarks: list[str] = []
+        self._looked = False
         self._warned = False
 
     @property
@@ -114,8 +119,8 @@ class Population:
 
     @property
     def notices(self) -> tuple[str, ...]:
-        """Reductions of the chunk for lack of memory, a sentence each."""
-        return tuple(self.chunks.notices)
+        """Reductions of the chunk for lack of memory, and generations too small for the device; a sentence each."""
+        return (*self.chunks.notices, *self._remarks)
 
     @property
     def compile_seconds(self) -> float:
@@ -132,6 +137,7 @@ class Population:
         units, ids = self._checked(units, ids)
         groups = self._groups(units)
         self.chunks.settle(len(units), self._num_groups, lambda: self._member_bytes(units[0]))
+        self.remark(units)
         parts = []
         for static, rows in groups:
             parts.append(self.chunks.run(self._program(static, request, root), units[rows], ids[rows]))
@@ -139,6 +145,22 @@ class Population:
         result = jax.tree.map(lambda *xs: np.concatenate(xs)[order], *parts)
         self.warn(units, result.value)
         return result
+
+    def remark(self, units: np.ndarray) -> None:
+        """Warns if the first generation, ``float[n, d]``, leaves an accelerator idle."""
+        device = self.mesh.devices.flat[0]
+        if self._looked or device.platform == "cpu" or isinstance(self.trainable, Objective):
+            return
+        self._looked = True
+        size = self._member_bytes(units[0])
+        as_many = LAUNCH_BOUND // max(size * self.replicates * len(units), 1)
+        if as_many >= IDLE:
+            self._remarks.append(
+                f"a generation of {len(units)} members of {size / 2**10:.1f} KiB leaves {device} idle: training steps "
+                f"are bound by kernel launches, and {as_many} times as many members would take the same time; use a "
+                "larger population, or devices=jax.devices('cpu')"
+            )
+            logger.warning(self._remarks[0])
 
     def warn(self, units: np.ndarray, value: np.ndarray) -> None:
         """Warns once about JAX's debugging flags, for members ``float[n, d]`` and their values ``float[n]``."""
@@ -234,6 +256,12 @@ class Population:
             self._placed = jax.device_put(self.trainable, everywhere)
         return self._placed
 
+    def _on_one_device(self) -> Trainable:
+        """The trainable with its arrays on the first device."""
+        if self.mesh.size == 1:
+            return self.on_devices()
+        return jax.device_put(self.trainable, self.mesh.devices.flat[0])
+
     def _program(self, static: StaticValues, request: Request, root: jax.Array) -> Program:
         def place(units: np.ndarray, ids: np.ndarray) -> tuple[Any, ...]:
             return (self.on_devices(), self.space, *self._spread(units, ids), root)
@@ -283,12 +311,13 @@ class Population:
         parts = []
         for start in range(0, len(units), width):
             take = np.minimum(np.arange(start, start + width), len(units) - 1)
-            arguments = (self.trainable, self.space, units[take], ids[take], root)
-            program = self.chunks.compiled(
-                Program(("states", static, horizon), lambda *rows: rows, compile_it), arguments
-            )
             kept = min(width, len(units) - start)
-            parts.append(jax.tree.map(lambda x, kept=kept: x[:kept], program(*arguments)))
+            with jax.default_device(self.mesh.devices.flat[0]):
+                arguments = (self._on_one_device(), self.space, units[take], ids[take], root)
+                program = self.chunks.compiled(
+                    Program(("states", static, horizon), lambda *rows: rows, compile_it), arguments
+                )
+                parts.append(jax.tree.map(lambda x, kept=kept: x[:kept], program(*arguments)))
         states, value = jax.tree.map(lambda *xs: jnp.concatenate(xs), *parts)
         return states, np.array(value)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from jhpo.devices import free_memory
+from jhpo.devices import default_devices, free_memory
 from jhpo.errors import check_integer, check_number
 from jhpo.gradients.attempt import Call, asked, automatic
 from jhpo.gradients.checks import check_facts, checked_hp, checked_key, checked_options, chosen_leaves, held_integers
@@ -123,7 +123,7 @@ def hypergrad(
     trainable = Releasing(as_trainable(trainable))
     hp, key = checked_hp(hp), checked_key(key)
     hp, chosen = held_integers(hp, chosen_leaves(hp, wrt))
-    limit = free_memory(jax.devices()[0]) if memory is None else check_integer("memory", memory)
+    limit = free_memory(default_devices()[0]) if memory is None else check_integer("memory", memory)
     spec = Spec(method=method, horizon=horizon, metric=metric, wrt=chosen, **options)
     check_number("horizon", horizon, 0.0, 1.0, open_low=True)
     facts, experience = known(trainable, hp, key, spec)

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jhpo.devices import beside_the_models, check_float64, default_devices
 from jhpo.errors import StorageError
 from jhpo.kernels.internals import float_precision
 from jhpo.search import turns
@@ -36,8 +37,9 @@ class Driver:
     """Drives one strategy over one study.
 
     Every generation costs one call of one compiled program (`turn`): the results of the last generation are told
-    and the next one is asked for. A strategy with `host_float64` runs in float64 through a local context. When a
-    state's buffers are full they grow, and the program for the next size compiles in the background beforehand.
+    and the next one is asked for. A strategy with `host_float64` runs in float64 through a local context, and on the
+    CPU where the default device is an accelerator: its many small steps wait for each other. When a state's buffers
+    are full they grow, and the program for the next size compiles in the background beforehand.
 
     Args:
       strategy: proposes the points.
@@ -54,6 +56,13 @@ class Driver:
     def __init__(self, strategy: Strategy, space: Space, root: jax.Array) -> None:
         self.strategy, self.space, self._columns = strategy.bind(space)
         self.root, self._dim = root, space.dim
+        with self.precision():
+            if strategy.host_float64:
+                name, instead = (
+                    type(strategy).__name__,
+                    "jax.default_device(jax.devices('cpu')[0]) drives it on the CPU",
+                )
+                check_float64(default_devices()[0], f"{name}, which a host drives in float64", instead)
         self.state: Any = None
         self.generation = 0  # number of generations asked for
         self.growths = 0  # how often the buffers have grown in this phase
@@ -68,6 +77,7 @@ class Driver:
         stack.enter_context(switches_off())
         if self.strategy.host_float64:
             stack.enter_context(float_precision(True))
+            stack.enter_context(beside_the_models())
         return stack
 
     @property

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from jhpo.devices import default_devices
 from jhpo.evaluation.evaluators import Evaluator, Objective, make_evaluator
 from jhpo.evaluation.population import Population
 from jhpo.search.cuts import Cut
@@ -239,7 +240,7 @@ def stored_layout(study: Book, chunk: int | str | None, devices: Sequence[jax.De
     stored = study.history.layouts.get("population")
     if stored is not None:
         chunk = stored["chunk"] if chunk is None else chunk
-        there = jax.local_devices()
+        there = default_devices()
         if devices is None and len(there) >= stored["devices"]:
             devices = there[: stored["devices"]]
         elif devices is None:

@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jhpo
+from jhpo import devices
+from jhpo.search.driver import Driver
+from jhpo.switches import config
+
+SPACE = jhpo.Space({"lr": jhpo.Float(1e-3, 1.0, log=True)})
 
 PROGRAM = """
 import contextlib
@@ -53,6 +67,19 @@ for mesh, context in ((member_mesh(), contextlib.nullcontext), (explicit, jax.se
         sharded = pure(*jax.device_put((units, ids), rows))
     assert len(sharded.sharding.device_set) == 8
     np.testing.assert_allclose(sharded, alone, rtol=1e-5)
+
+# one member; the device of jax.default_device, for values and for states; nothing is lost if the data are elsewhere
+there, (unit, one_id) = jax.local_devices()[3], (rng.random((1, 1)), np.arange(1))
+np.testing.assert_allclose(many.evaluate(unit, one_id, root).value, one.evaluate(unit, one_id, root).value, rtol=1e-5)
+with jax.default_device(there):
+    chosen = jhpo.Population(task, space, replicates=2)
+    a, b = (p.evaluate(unit, one_id, root).value for p in (chosen, one))
+    np.testing.assert_allclose(a, b, rtol=1e-5)
+elsewhere = jhpo.Population(jax.device_put(task, jax.local_devices()[5]), space, devices=[there])
+for population in (chosen, elsewhere):
+    value = population.evaluate(unit, one_id, root).value
+    (state,) = population.states(unit, one_id, root, value)
+    assert population.layout["devices"] == 1 and state.params["w"].devices() == {there}
 print("equal")
 """
 
@@ -63,3 +90,93 @@ def test_eight_devices_give_what_one_gives() -> None:
     done = subprocess.run([sys.executable, "-c", PROGRAM], env=env, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.strip() == "equal"
+
+
+def other_platform(name: str = "metal") -> jax.Device:
+    """A device of another platform than the CPU, as far as its name goes."""
+    return mock.Mock(spec=jax.Device, platform=name)
+
+
+def test_devices_of_two_platforms_are_refused() -> None:
+    with pytest.raises(jhpo.InvalidArgument, match="devices: expected devices of one platform"):
+        devices.member_mesh([jax.local_devices()[0], other_platform()])
+
+
+@pytest.fixture
+def no_float64(monkeypatch: pytest.MonkeyPatch):
+    """A CPU that is not known to have float64, and whose compiler refuses it as those of such devices do."""
+
+    def refuses() -> jax.Array:
+        raise jax.errors.JaxRuntimeError("UNIMPLEMENTED: type f64 is not supported")
+
+    devices.has_float64.cache_clear()
+    monkeypatch.setattr(devices, "_FLOAT64", ())
+    monkeypatch.setattr(devices, "_probe", refuses)
+    yield
+    devices.has_float64.cache_clear()
+
+
+def test_a_device_of_an_unknown_platform_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "_FLOAT64", ())
+    devices.has_float64.cache_clear()
+    assert devices.has_float64(jax.local_devices()[0])
+
+
+def test_float64_asked_of_a_device_that_has_none(no_float64) -> None:
+    jhpo.Population(lambda hp: hp["lr"], SPACE)
+    Driver(jhpo.PSO(4), SPACE, jax.random.key(0))
+    with pytest.raises(jhpo.InvalidArgument, match=r"devices: expected one with float64 for BayesOpt.*default_device"):
+        jhpo.minimize(lambda hp: hp["lr"], SPACE, jhpo.BayesOpt(), budget=4)
+    with jax.enable_x64(True), pytest.raises(jhpo.InvalidArgument, match=r"float64 for jax_enable_x64.*in float32"):
+        jhpo.Population(lambda hp: hp["lr"], SPACE)
+
+
+def test_small_programs_run_beside_the_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine whose default is an accelerator; here only in name."""
+    cpu = jax.local_devices()[0]
+    with devices.beside_the_models():
+        assert config.jax_default_device is None
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    with devices.beside_the_models():
+        assert config.jax_default_device == cpu and devices.default_devices() == [cpu]
+    with Driver(jhpo.BayesOpt(), SPACE, jax.random.key(0)).precision():
+        assert config.jax_default_device == cpu and jnp.zeros(()).dtype == jnp.float64
+    for strategy in (jhpo.PSO(4), jhpo.RandomSearch()):
+        with Driver(strategy, SPACE, jax.random.key(0)).precision():
+            assert config.jax_default_device is None
+    with jax.default_device("cpu"), devices.beside_the_models():
+        assert config.jax_default_device == "cpu" and devices.default_devices() == [cpu]
+    monkeypatch.setattr(jax, "local_devices", mock.Mock(side_effect=RuntimeError("no backend cpu")))
+    with devices.beside_the_models():
+        assert config.jax_default_device is None
+
+
+def test_few_members_on_an_accelerator_are_remarked_upon(caplog: pytest.LogCaptureFixture) -> None:
+    class Descent:
+        steps = 3
+
+        def init(self, hp, key):
+            return jnp.ones((256, 256))
+
+        def step(self, hp, w, t):
+            return w - hp["lr"] * w
+
+        def evaluate(self, hp, w):
+            return jnp.sum(w)
+
+    def evaluated(trainable, n: int, platform: str):
+        population = jhpo.Population(trainable, SPACE)
+        fake = mock.Mock(size=1, devices=np.array([other_platform(platform)], object))
+        real = population.mesh
+        for _ in range(2):
+            population.mesh = fake
+            population.remark(np.full((n, 1), 0.5, np.float32))
+            population.mesh = real
+            population.evaluate(np.full((n, 1), 0.5), np.arange(n), jax.random.key(0))
+        return population.notices
+
+    with caplog.at_level(logging.WARNING):
+        (said,) = evaluated(Descent(), 1, "gpu")
+    assert "a generation of 1 members of 256.0 KiB" in said and "64 times as many" in said and said in caplog.text
+    assert not evaluated(Descent(), 8, "gpu") and not evaluated(Descent(), 1, "cpu")
+    assert not evaluated(lambda hp: hp["lr"], 1, "gpu")
