@@ -11,6 +11,7 @@ that is positive definite on Euclidean space is so here.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -151,10 +152,22 @@ def distances(terms: jax.Array, weights: jax.Array) -> jax.Array:
 
 def cross_distances(x: Points, z: Points, weights: jax.Array, categorical: Categorical) -> jax.Array:
     """`squared_distance` of every pair among n and m points: float[n, m]."""
-    if x.x.shape[0] < _MANY:
-        row = jax.vmap(lambda a, b: squared_distance(a, b, weights, categorical), in_axes=(None, 0))
-        return jax.vmap(row, in_axes=(0, None))(x, z)
     x, z, weights = jax.tree.map(jnp.asarray, (x, z, weights))
+    by_pairs = functools.partial(_by_pairs, categorical)
+    if x.x.shape[0] < _MANY:
+        return by_pairs(x, z, weights)
+    by_columns = functools.partial(_by_columns, categorical)
+    # one coordinate at a time, for all pairs: summing over the coordinates of each pair is ten times slower on a CPU, but
+    # a single kernel elsewhere
+    return jax.lax.platform_dependent(x, z, weights, cpu=by_columns, default=by_pairs)
+
+
+def _by_pairs(categorical: Categorical, x: Points, z: Points, weights: jax.Array) -> jax.Array:
+    row = jax.vmap(lambda a, b: squared_distance(a, b, weights, categorical), in_axes=(None, 0))
+    return jax.vmap(row, in_axes=(0, None))(x, z)
+
+
+def _by_columns(categorical: Categorical, x: Points, z: Points, weights: jax.Array) -> jax.Array:
     choice = jnp.asarray(categorical) if some(categorical) else None
 
     def one(j: jax.Array, r2: jax.Array) -> jax.Array:
@@ -167,7 +180,6 @@ def cross_distances(x: Points, z: Points, weights: jax.Array, categorical: Categ
             return r2
         return r2 + jnp.where(x.active[:, j][:, None] != z.active[:, j][None, :], weights[-1], 0.0)
 
-    # one coordinate at a time, for all pairs: summing over the coordinates of each pair is ten times slower on a CPU
     empty = jnp.zeros((x.x.shape[0], z.x.shape[0]), jnp.result_type(x.x, weights))
     return jax.lax.fori_loop(0, x.x.shape[1], one, empty)
 

@@ -14,6 +14,7 @@ import numpy as np
 from jhpo.kernels import lbfgs
 from jhpo.kernels.covariance import Categorical, Profile, all_terms, distances, matern52
 from jhpo.kernels.gp import Data, clean, covariance, unpack
+from jhpo.kernels.loops import side_by_side
 from jhpo.kernels.numerics import cholesky_inverse, triangle_gram
 
 # A fit ends when no derivative of the log posterior with respect to theta exceeds this.
@@ -130,8 +131,8 @@ def fit(
 ) -> tuple[jax.Array, jax.Array]:
     """The maximum a posteriori theta, by L-BFGS from several starts.
 
-    Starts run under `jax.lax.map`, not `jax.vmap`: batched factorisations inside a loop have made XLA's CPU thread
-    pool hang, and sequential ones are as fast there.
+    On the CPU starts run under `jax.lax.map`: batched factorisations inside a loop have made XLA's CPU thread pool hang,
+    and sequential ones are as fast there. Elsewhere they run under `jax.vmap`.
 
     Args:
         starts: float[s, d + 3]. data: N rows, N a power of two. iterations: of L-BFGS, per start.
@@ -159,6 +160,6 @@ def most_probable(
         )
         return result.x, result.value
 
-    thetas, values = jax.lax.map(one, starts)
+    thetas, values = side_by_side(one, starts)
     best = jnp.argmin(jnp.where(jnp.isfinite(values), values, jnp.inf))
     return thetas[best], values[best]

@@ -86,6 +86,15 @@ def in_turn(f: F) -> F:
     return functools.wraps(f)(call)  # type: ignore[return-value]
 
 
+def side_by_side(f: Callable[..., Any], rows: Any) -> Any:
+    """``f`` of every row: sequentially on the CPU, under ``vmap`` elsewhere, where every loop step is a launch.
+
+    >>> side_by_side(lambda x: 2 * x, jnp.arange(3)).tolist()
+    [0, 2, 4]
+    """
+    return jax.lax.platform_dependent(rows, cpu=functools.partial(jax.lax.map, f), default=jax.vmap(f))
+
+
 @jax.custom_batching.custom_vmap
 def most(count: jax.Array) -> jax.Array:
     """``int32[]``: the count itself; under vmap the largest count of the batch, as an unbatched value.

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jhpo.kernels.libraries import by_library, triangular_inverse
 from jhpo.kernels.shapes import Array, Float
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -173,7 +174,8 @@ def cholesky_inverse(matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:
     """The inverse R of the Cholesky factor, R A R^T = I; NaN where the matrix is not positive definite.
 
     No LAPACK and no triangular solves: blocks of 32 rows are eliminated, larger matrices are halved recursively with
-    matrix products. Posteriors and gradients need no solves either; log det(A) is ``-2 sum(log(diag(R)))``.
+    matrix products. On CUDA, except for large batches, cuSOLVER and cuBLAS compute it in two calls, where this would
+    launch a kernel per column. Posteriors and gradients need no solves; log det(A) is ``-2 sum(log(diag(R)))``.
 
     Args:
         matrix: float[n, n], symmetric, n a power of two.
@@ -187,6 +189,12 @@ def cholesky_inverse(matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:
     n = matrix.shape[-1]
     if n & (n - 1):
         raise ValueError(f"matrix: expected a power of two as size, got {n}")
+    return _factored(matrix)
+
+
+def _halved(matrix: jax.Array) -> jax.Array:
+    """`cholesky_inverse` by halving and elimination."""
+    n = matrix.shape[-1]
     if n <= _LEAF:
         return _eliminate(matrix)
     half = n // 2
@@ -197,14 +205,17 @@ def cholesky_inverse(matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:
         def one(i: jax.Array, halves: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
             first = halves[1]  # zero in the first iteration, so that nothing is subtracted from the upper half
             below = corner @ first.T
-            return first, cholesky_inverse(jnp.where(i == 0, upper, lower) - below @ below.T), below
+            return first, _halved(jnp.where(i == 0, upper, lower) - below @ below.T), below
 
         first, second, below = jax.lax.fori_loop(0, 2, one, (zero, zero, zero))
     else:
-        first = cholesky_inverse(upper)
+        first = _halved(upper)
         below = corner @ first.T
-        second = cholesky_inverse(lower - below @ below.T)
+        second = _halved(lower - below @ below.T)
     return jnp.block([[first, zero], [-(second @ below) @ first, second]])
+
+
+_factored = by_library(triangular_inverse)(_halved)
 
 
 def triangle_gram(root: Float[Array, "n n"]) -> Float[Array, "n n"]:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from jhpo.kernels import gp, gp_fit, gp_slopes
 from jhpo.kernels.covariance import Points
+from jhpo.kernels.loops import side_by_side
 from jhpo.strategies.bayes.history import FAILED, OBSERVED, PENDING, History
 from jhpo.strategies.bayes.model import Model, Surrogate, feasible_rows, imagine, slopes, targets
 
@@ -109,7 +110,7 @@ def _constraints(
     slack = slack / jnp.where(size > 0, size, 1.0)[None, :]
     nothing = jnp.zeros_like(slack[:, 0])
     width = surrogate.ground.dim + 3  # the noise of slopes, where there is one, is the objective's alone
-    own, posteriors = jax.lax.map(
+    own, posteriors = side_by_side(
         lambda each: _process(surrogate, each[0], gp.Data(points, each[1], nothing, each[2]), refit, key),
         (theta[:, :width], slack.T, known.T),
     )
