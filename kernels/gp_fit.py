@@ -131,8 +131,8 @@ def fit(
 ) -> tuple[jax.Array, jax.Array]:
     """The maximum a posteriori theta, by L-BFGS from several starts.
 
-    On the CPU starts run under `jax.lax.map`: batched factorisations inside a loop have made XLA's CPU thread pool hang,
-    and sequential ones are as fast there. Elsewhere they run under `jax.vmap`.
+    On the CPU starts run under `jax.lax.map`: batched factorisations inside a loop have made XLA's CPU thread pool
+    hang, and sequential ones are as fast there. Elsewhere they run under `jax.vmap`.
 
     Args:
         starts: float[s, d + 3]. data: N rows, N a power of two. iterations: of L-BFGS, per start.
