@@ -125,7 +125,7 @@ def test_blocks_of_generations(strategy) -> None:
     def program(state, told, root, *numbers):
         arguments = (strategy, FLAT, objective, FLAT, state, told, jnp.bool_(True), jax.random.wrap_key_data(root))
         return function(block_program)(
-            *arguments, *numbers, rows=8, most=8, request=Request(), replicates=1, masked=False, keep="all"
+            *arguments, *numbers, rows=8, most=8, request=Request(), replicates=1, masked=False, keep="all", metric=None
         )[0]
 
     text = lowered(program, state, told, jax.random.key_data(key), *numbers)
