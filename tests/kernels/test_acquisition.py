@@ -11,6 +11,7 @@ import scipy.stats
 
 from jhpo.kernels import acquisition, gp
 from jhpo.kernels.covariance import Points
+from jhpo.kernels.hypervolume import hypervolume, open_boxes
 from jhpo.kernels.sobol import sobol
 
 pytestmark = pytest.mark.quick
@@ -93,3 +94,37 @@ def test_batch_improvement_far_from_any(x64):
     f = lambda m: acquisition.q_log_expected_improvement(m, jnp.eye(2) * 0.01, jnp.asarray(0.0), normals(256, 2))  # noqa: E731
     value, grad = jax.value_and_grad(f)(jnp.asarray([30.0, 31.0]))
     assert np.isfinite(value) and np.isfinite(grad).all() and float(grad[0]) < 0
+
+
+@pytest.mark.parametrize("m", [2, 3])
+def test_expected_hypervolume_improvement(x64, m):
+    rng = np.random.default_rng(m)
+    points, reference = rng.random((5, m)), jnp.full((m,), 1.2)
+    mean, deviation = jnp.asarray(0.2 + 0.5 * rng.random(m)), jnp.asarray(0.1 + 0.3 * rng.random(m))
+    boxes = open_boxes(jnp.asarray(points), reference)
+
+    @jax.jit
+    def log_value(mean):
+        return acquisition.log_expected_hypervolume_improvement(mean, deviation**2, boxes)
+
+    # the improvement itself, of Sobol draws of the posterior
+    draws = sobol(0, 2**12, m, jnp.asarray([17, 4, 29], jnp.uint32)[:m], jnp.float64)
+    new = mean[None] + deviation[None] * jax.scipy.special.ndtri(jnp.clip(draws, 1e-9, 1 - 1e-9))
+    volume = lambda x: hypervolume(jnp.concatenate([jnp.asarray(points), x[None]]), reference)  # noqa: E731
+    gains = jax.jit(lambda x: jax.lax.map(volume, x, batch_size=256))(new) - hypervolume(jnp.asarray(points), reference)
+    assert float(jnp.exp(log_value(mean))) == pytest.approx(float(gains.mean()), rel=0.01)
+    # the gradient by differences, and finite values far from where anything is gained
+    slope, step = jax.grad(log_value)(mean), 1e-6
+    for k in range(m):
+        moved = [float(log_value(mean.at[k].add(s * step))) for s in (1, -1)]
+        assert float(slope[k]) == pytest.approx((moved[0] - moved[1]) / (2 * step), rel=1e-5)
+    far = jnp.full((m,), 50.0)
+    assert np.isfinite(float(log_value(far))) and float(log_value(far)) < -1000
+    assert np.isfinite(np.asarray(jax.grad(log_value)(far))).all()
+
+
+def test_no_open_box_is_worth_nothing():
+    boxes = open_boxes(jnp.asarray([[-jnp.inf, 0.0], [0.5, 0.5]]), jnp.asarray([0.5, 0.5]))
+    shut = boxes._replace(low=boxes.high)
+    value = acquisition.log_expected_hypervolume_improvement(jnp.zeros(2), jnp.ones(2), shut)
+    assert float(value) == -np.inf
