@@ -17,12 +17,12 @@ from jhpo.kernels.internals import float_precision
 from jhpo.switches import config
 
 AXIS = "members"
-# What JAX calls the platforms that are known to have float64, if only a slow one; others are tried.
+# JAX platforms that are known to support float64, even if slowly; others are probed.
 _FLOAT64 = ("cpu", "gpu", "cuda", "rocm", "tpu")
 
 
 def default_devices() -> list[jax.Device]:
-    """Where programs run if nobody says otherwise: on the device of `jax.default_device`, or on all local ones."""
+    """The devices that programs run on by default: that of `jax.default_device`, or all local ones."""
     chosen = config.jax_default_device
     if chosen is None:
         return list(jax.local_devices())
@@ -30,23 +30,22 @@ def default_devices() -> list[jax.Device]:
 
 
 def beside_the_models() -> contextlib.AbstractContextManager[Any]:
-    """A context for small programs that wait for each other: on the CPU, where the default is an accelerator.
+    """A context that runs small dependent programs on the CPU if the default device is an accelerator.
 
-    A `jax.default_device` that was chosen stays, and so does the default of a process without a CPU backend
-    (``JAX_PLATFORMS=cuda``).
+    Does nothing if `jax.default_device` is set, or without a CPU backend (``JAX_PLATFORMS=cuda``).
     """
     if config.jax_default_device is not None or jax.default_backend() == "cpu":
         return contextlib.nullcontext()
     try:
         cpu = jax.local_devices(backend="cpu")[0]
-    except RuntimeError:  # it was left out
+    except RuntimeError:  # no CPU backend
         return contextlib.nullcontext()
     return jax.default_device(cpu)
 
 
 @functools.cache
 def has_float64(device: jax.Device) -> bool:
-    """Programs in float64 compile for a device."""
+    """Whether programs in float64 compile for a device."""
     if device.platform.lower() in _FLOAT64:
         return True
     try:
@@ -62,7 +61,7 @@ def _probe() -> jax.Array:
 
 
 def check_float64(device: jax.Device, what: str, instead: str) -> None:
-    """Raises InvalidArgument if a device has no float64; the message says what asked for it, and what to do instead."""
+    """Raises InvalidArgument if a device has no float64; the message has what asked for it and what to do instead."""
     if not has_float64(device):
         raise InvalidArgument(f"devices: expected one with float64 for {what}, got {device}; {instead}")
 

@@ -33,14 +33,14 @@ def expected_improvement(mean: jax.Array, variance: jax.Array, best: jax.Array) 
 def log_expected_hypervolume_improvement(mean: jax.Array, variance: jax.Array, boxes: Boxes) -> jax.Array:
     """log E[hypervolume that f adds] for independent f_k ~ N(mean_k, variance_k): float[m], float[m] to float[].
 
-    The improvement is a sum over the boxes that the front leaves open; of each box the expected part is a product over
-    the objectives of psi(high) - psi(low), with psi(t) = E[max(t - f_k, 0)] (Yang et al. 2019, eq. 11, for boxes
-    without a lower end). Everything stays in logarithms, so that value and gradient are finite where EHVI underflows
-    (Ament et al. 2023, sec. 4). -inf where no box is open.
+    The improvement is a sum over the boxes that the front does not dominate. The expected part of a box is the product
+    over the objectives of psi(high) - psi(low), with psi(t) = E[max(t - f_k, 0)] (Yang et al. 2019, eq. 11, for boxes
+    unbounded below). All terms are logarithms, so that value and gradient are finite where EHVI underflows (Ament et
+    al. 2023, sec. 4). -inf without boxes.
 
     Args:
-        mean, variance: of the objectives, to be minimised; ``variance`` > 0.
-        boxes: as `jhpo.kernels.hypervolume.open_boxes` gives them.
+        mean, variance: float[m], of the objectives, to be minimised; ``variance`` > 0.
+        boxes: from `jhpo.kernels.hypervolume.open_boxes`.
 
     >>> boxes = Boxes(jnp.array([[-jnp.inf, -jnp.inf]]), jnp.array([[1.0, 1.0]]))
     >>> value = log_expected_hypervolume_improvement(jnp.zeros(2), jnp.full((2,), 1e-8), boxes)
@@ -53,7 +53,7 @@ def log_expected_hypervolume_improvement(mean: jax.Array, variance: jax.Array, b
     top = log_expected_improvement(mean, variance, jnp.where(wide, boxes.high, 0.0))
     bottom = log_expected_improvement(mean, variance, jnp.where(ended, boxes.low, 0.0))
     gap = top - bottom
-    apart = ended & (gap > 0)  # rounding: a box thinner than the digits of psi
+    apart = ended & (gap > 0)  # 0 for a box that is thinner than the rounding error of psi
     side = top + jnp.where(apart, log1mexp(jnp.where(apart, gap, 1.0)), 0.0)
     thin = ended & ~apart
     open_ = (wide & ~thin).all(axis=1)

@@ -1,4 +1,4 @@
-"""Factorisations by the libraries of CUDA, where a loop over columns would launch a kernel per column."""
+"""Factorisations by CUDA's libraries, since a loop over columns launches at least one kernel per column."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ import jax.numpy as jnp
 
 F = TypeVar("F", bound=Callable[[jax.Array], jax.Array])
 
-# Largest batch for the library. A loop over columns is bound by its launches whatever the size of the batch, while the
-# library's time grows with the batch.
+# Largest batch for the library, whose time grows with the batch; that of a loop, bound by launches, does not.
 _FEW = 64
 
 
 def by_library(library: Callable[[jax.Array], jax.Array]) -> Callable[[F], F]:
-    """Decorates a function of one matrix, float[n, n], to be computed by ``library`` on CUDA.
+    """Decorates a function of one matrix, float[n, n], to call ``library`` on CUDA instead.
 
     The function itself runs on every other platform, and on CUDA for batches of more than 64 matrices under ``vmap``.
 

@@ -1,4 +1,4 @@
-"""Matrix products and convolutions in bfloat16, everything else as it was."""
+"""Matrix products and convolutions in bfloat16, with other operations unchanged."""
 
 from __future__ import annotations
 
@@ -19,15 +19,14 @@ _DEFAULT = jax.lax.Precision.DEFAULT
 
 
 def bf16_products(f: F) -> F:
-    """``f`` whose products of float32 (or float64) arrays are products of bfloat16 arrays.
+    """``f`` with its products of float32 or float64 arrays computed in bfloat16, derivatives of any order included.
 
-    The results are turned back at once (XLA may leave out their rounding), so that shapes and dtypes of everything
-    else, of sums, norms and what ``f`` returns, stay as they are; derivatives of any order have bfloat16 products as
-    well. What asks for a precision of its own (``precision=``, `jax.default_matmul_precision`) keeps it, and so do
-    operations with derivative rules of their own, whose insides are left alone.
+    The results are cast back at once (XLA may skip their rounding), so other operations and the outputs of ``f`` keep
+    their dtypes. Products with an explicit precision (``precision=``, `jax.default_matmul_precision`) are unchanged,
+    and so is the inside of functions with custom derivative rules.
 
-    Source: Micikevicius et al., "Mixed precision training" (2018), with Google's bfloat16, whose range is that of
-    float32: no scaling of the loss.
+    Source: Micikevicius et al., "Mixed precision training" (2018). bfloat16 has the range of float32, so the loss needs
+    no scaling.
 
     >>> product = bf16_products(lambda a, b: a @ b)
     >>> a = jnp.full((1, 1), 1.0 + 2.0**-10)

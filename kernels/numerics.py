@@ -193,7 +193,7 @@ def cholesky_inverse(matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:
 
 
 def _halved(matrix: jax.Array) -> jax.Array:
-    """`cholesky_inverse` by halving and elimination."""
+    """`cholesky_inverse` by recursive halving and elimination."""
     n = matrix.shape[-1]
     if n <= _LEAF:
         return _eliminate(matrix)

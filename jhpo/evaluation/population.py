@@ -119,7 +119,7 @@ class Population:
 
     @property
     def notices(self) -> tuple[str, ...]:
-        """Reductions of the chunk for lack of memory, and generations too small for the device; a sentence each."""
+        """Notices, a sentence each: the chunk was reduced for lack of memory, or a generation leaves a device idle."""
         return (*self.chunks.notices, *self._remarks)
 
     @property

@@ -38,8 +38,8 @@ class Driver:
 
     Every generation costs one call of one compiled program (`turn`): the results of the last generation are told
     and the next one is asked for. A strategy with `host_float64` runs in float64 through a local context, and on the
-    CPU where the default device is an accelerator: its many small steps wait for each other. When a state's buffers
-    are full they grow, and the program for the next size compiles in the background beforehand.
+    CPU even if the default device is an accelerator, because its many small steps depend on each other. Full buffers
+    grow; the program for the next size compiles in the background beforehand.
 
     Args:
       strategy: proposes the points.

@@ -1,4 +1,4 @@
-"""A model whose products are made in a narrower type than its parameters."""
+"""Models whose matrix products have a narrower dtype than their parameters."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from jhpo.training.trainable import HP
 @functools.partial(structured, data=["model"])
 @dataclasses.dataclass(frozen=True)
 class _Narrow(Adapted):
-    """A model with products in bfloat16; what it holds, takes and gives is as before."""
+    """A model with products in bfloat16; parameters, inputs and outputs keep their dtypes."""
 
     model: Model
 
@@ -31,18 +31,18 @@ class _Narrow(Adapted):
         self, hp: HP, params: Params, extra: Extra, x: jax.Array, key: jax.Array, train: bool
     ) -> tuple[jax.Array, Extra]:
         """See `jhpo.training.networks.Model.apply`."""
-        # a precision that holds for the whole program says nothing of this model: `precision` does
+        # the model's own `precision` overrides that of the whole program
         with jax.default_matmul_precision(None):
             return bf16_products(lambda: self.model.apply(hp, params, extra, x, key, train))()
 
     @property
     def trained(self) -> Callable[..., Any] | None:
-        """The trained model as it is outside: with products of its parameters' own type."""
+        """The trained model, with products in the dtype of its parameters."""
         return getattr(self.model, "trained", None)
 
 
 def with_precision(model: Model, precision: str | None) -> Model:
-    """The model with products in ``precision``: "bf16", or None for those of its parameters' type.
+    """The model with products in ``precision``: "bf16", or None for the dtype of its parameters.
 
     Raises:
       InvalidArgument: another precision.

@@ -103,8 +103,8 @@ def supervised(
         of optimisers that have them (`optax.contrib.schedule_free`, `jhpo.optimisers.averaged`,
         `jhpo.optimisers.lookahead`), otherwise the trained parameters.
       precision: "bf16" for bfloat16 matrix products and convolutions in the model, forward and backward, for GPUs on
-        which they are faster. Parameters, optimiser state, sums, normalisations and the loss keep their dtype; a
-        product with a ``precision`` of its own keeps that. None for products in the dtype of the parameters.
+        which they are faster. Parameters, optimiser state, sums, normalisations and the loss keep their dtype, and
+        products with their own ``precision`` keep it. None for products in the dtype of the parameters.
 
     Returns:
       A `Supervised`, a trainable whose pytree leaves are the data.
