@@ -50,27 +50,18 @@ def hypergrad(
     dE(hp, w_T(hp))/dhp. It is exact for every optax transformation that is built from ``hp`` inside the step (as
     `jhpo.supervised` does).
 
-    Methods, with their time in trainings and their memory (S the bytes of a state, k the number of scalars in hp):
+    Methods (the guide on hypergradients has their time and memory):
 
-    - "forward": 1 + (1..2) k; (1 + k) S, at most nine states. Exact. For one or two hyperparameters.
-    - "reverse": about 3 with one level, 1 more for each further level; T gradients and 2 T^(1/2) S with ``levels=1``
-      (T S if the step does not use `mixed_grad`), about L T^(1/L) S with L levels, T (S + residuals) with ``levels=0``.
+    - "forward": exact; for one or two scalars.
+    - "reverse": exact; for any number. Steps are rematerialised.
     - "truncated": only the last ``window`` steps. Cheap, and biased towards small learning rates.
     - "implicit": at the optimum of ``train_loss``, without an unroll. Only for hyperparameters of the loss.
-    - "pes", "es_single": 2 ``pairs`` trainings; a gradient of the smoothed loss, even if training is chaotic.
+    - "pes", "es_single": the gradient of a smoothed loss, from 2 ``pairs`` trainings; also for chaotic training.
     - "auto": implicit if all hyperparameters act through the loss and training has converged; otherwise forward mode
-      for k <= 2, and reverse mode with the fewest levels that fit ``memory`` beyond that. If the chaos exponent Lambda
-      is between 5 and 15, the same over 8 seeds, clipped to the median norm and averaged; above 15 "pes" (or
-      "truncated" for more than 64 hyperparameters).
+      for at most two scalars, and reverse mode for more. If training is chaotic, several seeds, "pes" or "truncated".
 
-    Lambda is estimated from norms that come with the gradient. If they are suspicious, training runs once more with a
-    tangent, which takes about two trainings. The finding is remembered for trainables of the same structure, and
-    measured again only after the norms have grown.
-
-    Inside jit, scan or vmap (if ``hp``, ``key`` or the trainable's arrays are traced) there are no values to decide by:
-    "auto" assumes a stable training and uses forward mode for k <= 2, else reverse mode with levels by the expected
-    memory. Types, shapes and the jaxpr are checked as usual; values are not: a failed training gives NaN. Your program
-    may return ``diagnostics.exponent``.
+    Inside jit, scan or vmap "auto" decides by shapes: forward mode for at most two scalars, else reverse mode. A failed
+    training then gives NaN instead of an error.
 
     Args:
       trainable: a trainable or plain objective (see `jhpo.as_trainable`).
@@ -84,7 +75,7 @@ def hypergrad(
       horizon: fraction of the training steps to run, in (0, 1].
       metric: which metric to differentiate if the evaluation returns several.
       check: train once more if the norms are suspicious, for a requested method too.
-      levels: of rematerialisation; the fewest that fit if None.
+      levels: of rematerialisation; 0 saves all residuals; the fewest that fit ``memory`` if None.
       window: number of steps; has to divide the training's steps for "pes" and "es_single" (default there: all steps).
       solver: "cg" (default), "neumann" or "nystrom".
       iterations: Hessian products of cg (20) and neumann, rank of nystrom.

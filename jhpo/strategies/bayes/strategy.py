@@ -32,8 +32,7 @@ class BayesOpt(BayesOptions, Strategy):
     results and maximises log expected improvement (Ament et al. 2023), averaged over fantasy values of pending trials.
     A failed trial counts as the worst value; variances from replicates are used; points that violate the space's
     constraints are never proposed. Above 20 coordinates or 1,000 trials the search keeps to a trust region. With
-    ``gradients=True`` the process is also conditioned on gradients (hypergradients, for trainings). The guide
-    "Bayesian optimisation" describes each step.
+    ``gradients=True`` the process is also conditioned on gradients.
 
     Everything is traceable: inside `jhpo.run` a whole study is one program, and studies run side by side under
     ``vmap``. On the host (`minimize`, `Study`) it runs in float64 and its buffers grow: 32, 64, 128, ... trials, one
