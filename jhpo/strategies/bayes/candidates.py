@@ -1,4 +1,4 @@
-"""Candidates of a Bayesian search: the design it begins with, even points, perturbations of the best, neighbours."""
+"""Candidates of a Bayesian search: initial design, space-filling points, perturbations of the best, neighbours."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ class Draws(NamedTuple):
 
 
 class Box(NamedTuple):
-    """Where points may lie."""
+    """Bounds of the points."""
 
     low: jax.Array  # float[d]
     high: jax.Array  # float[d]
 
 
 class Even(NamedTuple):
-    """Points of the even design among those of the model; q rows, or one."""
+    """Space-filling points that may replace the model's; q rows, or one."""
 
-    wanted: jax.Array  # bool[q], the point comes next, unless it is known
+    wanted: jax.Array  # bool[q], whether it replaces the model's point, unless it is known
     units: jax.Array  # float[q, d], canonical
 
 
@@ -65,7 +65,7 @@ def draws(search: Search, key: jax.Array, m: int, dtype: jnp.dtype) -> Draws:
 
 
 def even_units(ground: Ground, key: jax.Array, seed: jax.Array, n: int, dtype: jnp.dtype) -> jax.Array:
-    """Even points of the space: scrambled Sobol, or draws of the space where it has priors or constraints."""
+    """Space-filling points: scrambled Sobol, or random samples of a space with priors or constraints."""
     even = ground.even and ground.bounded is None
     return sobol(0, n, ground.dim, seed, dtype) if even else ground.sample(key, n, dtype)
 
@@ -116,7 +116,7 @@ def known(units: jax.Array, history: History) -> jax.Array:
 
 
 def pool(search: Search, model: Model, random: Draws, key: jax.Array, box: Box) -> jax.Array:
-    """Candidates in the box: even ones, and perturbations of the best points; all points of a small finite space."""
+    """Candidates in the box: space-filling ones and perturbations of the best; every point of a small finite space."""
     ground, dtype = search.ground, model.incumbent.dtype
     if ground.points is not None:
         return jnp.asarray(ground.points, dtype)

@@ -13,17 +13,17 @@ from jhpo.kernels.loops import side_by_side
 from jhpo.strategies.bayes.history import FAILED, OBSERVED, PENDING, History
 from jhpo.strategies.bayes.model import Model, Surrogate, feasible_rows, imagine, slopes, targets
 
-# Fits of at most so many rows begin twice: at the last parameters and at the mode of the prior.
+# Fits of at most so many rows have two starts: the last parameters and the mode of the prior.
 _TWO_STARTS = 64
 
 
 def build(
     surrogate: Surrogate, history: History, theta: jax.Array, refit: jax.Array, key: jax.Array
 ) -> tuple[Model, jax.Array]:
-    """Fit and condition.
+    """Fit the model's parameters and condition it on the history.
 
     Args:
-        surrogate: what the model is made of.
+        surrogate: options of the model.
         history: at most a thousand rows, a power of two.
         theta: float[1 + c, d + 3] (d + 4 with slopes), the parameters of the last fit: objective, then measured
             constraints.
@@ -105,11 +105,11 @@ def _constraints(
     """A process of its own for each of the c measured constraints: theta, and the posteriors stacked."""
     known = (history.status == OBSERVED)[:, None] & jnp.isfinite(history.constraint)
     slack = jnp.where(known, history.constraint, 0.0)
-    # no mean is taken off a constraint: its sign is what matters
+    # constraints are scaled but not centred, because their sign matters
     size = jnp.sqrt(jnp.mean(slack**2, axis=0) / jnp.maximum(jnp.mean(known, axis=0, dtype=slack.dtype), 1e-30))
     slack = slack / jnp.where(size > 0, size, 1.0)[None, :]
     nothing = jnp.zeros_like(slack[:, 0])
-    width = surrogate.ground.dim + 3  # the noise of slopes, where there is one, is the objective's alone
+    width = surrogate.ground.dim + 3  # only the objective has gradients, and so their noise
     own, posteriors = side_by_side(
         lambda each: _process(surrogate, each[0], gp.Data(points, each[1], nothing, each[2]), refit, key),
         (theta[:, :width], slack.T, known.T),

@@ -1,4 +1,4 @@
-"""From a history to a conditioned Gaussian process: which rows, which targets, which parameters."""
+"""What the Gaussian process is conditioned on: rows, targets, gradients, and fantasies of pending points."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from jhpo.strategies.bayes.history import EMPTY, FAILED, OBSERVED, PENDING, Hist
 
 # Values and derivatives together make at most so many rows.
 SLOPE_ROWS = 512
-# Training is chaotic where a gradient is longer than so many median ones: it says nothing, and counts for nothing.
+# A gradient longer than this many median ones comes from chaotic training and is ignored.
 _CHAOS = 10.0
-# Variance of a stray value, in units of the targets' own.
+# Noise variance of an outlier, relative to the variance of the targets.
 _DOUBT = 1.0
 
 
 class Model(NamedTuple):
-    """What the acquisition needs of a fitted history."""
+    """The fitted model as the acquisition function uses it."""
 
     posterior: gp.Posterior  # of the standardised objective, in several worlds: see `imagine`
     best: jax.Array  # float[worlds], the lowest posterior mean at a feasible observed point, or at an imagined one
@@ -36,14 +36,14 @@ class Model(NamedTuple):
 
 
 class Surrogate(NamedTuple):
-    """What the model is of, and how it is made; all but the ground are Python values."""
+    """Options of the model; all but the ground are Python values."""
 
     ground: Ground
     profile: Profile
     warp: str  # half_rank, half_log or none
     iterations: int
     fit_rows: int  # the parameters are fitted to at most so many rows
-    worlds: int  # in which pending points have different values
+    worlds: int  # number of fantasy values of a pending point
 
 
 def feasible_rows(history: History) -> jax.Array:
@@ -54,8 +54,7 @@ def feasible_rows(history: History) -> jax.Array:
 def targets(history: History, kind: str) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Standardised targets, variances in their units, and their derivatives by the values.
 
-    Failed rows get the worst target met. The ranks of "half_rank" have no derivative: there it is only that of the
-    scale.
+    Failed rows get the worst target. The ranks of "half_rank" have no derivative; it is then that of the scaling only.
     """
     seen = history.status == OBSERVED
     told = seen | (history.status == FAILED)
@@ -70,13 +69,13 @@ def targets(history: History, kind: str) -> tuple[jax.Array, jax.Array, jax.Arra
     y, scale = warp.standardize(y, told)
     slope = slope / scale
     known = history.variance * slope * slope
-    # a single value out of all proportion says little about its neighbourhood: a fault of the moment, perhaps
+    # an outlier may be a fault of one evaluation: extra noise keeps it from shaping its neighbourhood
     doubt = jnp.where(warp.stray(history.value, seen), _DOUBT, 0.0)
     return y, jnp.where(seen, known + doubt, 0.0), slope
 
 
 def slopes(surrogate: Surrogate, history: History, points: Points, steep: jax.Array, weights: jax.Array) -> Slopes:
-    """The gradients that the model is told: of the best and nearest points whose gradient means something.
+    """The gradients in the model: those of the best and nearest points, without chaotic ones.
 
     Args:
         steep: float[N], derivatives of the targets by the values. weights: float[d], 1 / lengthscale^2.
@@ -109,10 +108,10 @@ def _priority(history: History, weights: jax.Array, ground: Ground) -> jax.Array
 def select(
     history: History, slots: jax.Array, rows: int, weights: jax.Array, ground: Ground
 ) -> tuple[History, jax.Array]:
-    """The ``rows`` most useful ones of a long history: pending ones, the best, and those nearest to the best.
+    """Select ``rows`` rows of a long history: the pending ones, the best, and those nearest to the best.
 
     Args:
-        slots: int32[q], the rows kept free for new points; they are always among those selected.
+        slots: int32[q], rows reserved for new points; always selected.
         weights: float[d], 1 / lengthscale^2.
 
     Returns:
@@ -140,7 +139,7 @@ def imagine(surrogate: Surrogate, model: Model, slot: jax.Array, point: Points, 
     mean, variance = gp.predict(model.posterior, point, categorical, profile)
     total = variance + model.posterior.parameters.noise
     worlds = mean.shape[0]
-    # the same quantiles for every point, so that a few worlds stand for all; their order makes them independent
+    # a few worlds suffice with the same quantiles for every point, in a random order that makes them independent
     levels = jnp.asarray(ndtri((np.arange(worlds) + 0.5) / worlds), mean.dtype)
     normals = levels[jnp.argsort(jax.random.bits(jax.random.fold_in(key, slot), levels.shape))]
     value = mean + jnp.sqrt(total) * normals

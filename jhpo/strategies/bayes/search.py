@@ -34,7 +34,7 @@ _SECOND_LOOK = 64
 
 
 class Field(NamedTuple):
-    """What the points of one batch are chosen from; m candidates."""
+    """The m candidates of one batch."""
 
     candidates: jax.Array  # float[m, d], canonical
     points: Points  # the same, as kernels see them
@@ -44,7 +44,7 @@ class Field(NamedTuple):
 
 
 class Room(NamedTuple):
-    """Where the q new points go."""
+    """The rows of the q new points."""
 
     rows: jax.Array  # int32[q], free ones in the whole history
     slots: jax.Array  # int32[q], the same ones in the model's posterior
@@ -81,20 +81,20 @@ def score(search: Search, model: Model, point: Points) -> jax.Array:
 
 
 def graded(found: jax.Array, inside: jax.Array, seen: jax.Array) -> jax.Array:
-    """``float[m]`` scores, or the grade of a point that is no good choice."""
+    """float[m]: the scores, or the grade of a point that is without a value, infeasible or known."""
     found = jnp.where(jnp.isfinite(found), jnp.maximum(found, _NO_VALUE), _NO_VALUE)
     return jnp.where(seen, _KNOWN, jnp.where(inside, found, _OUTSIDE))
 
 
 def pick(search: Search, model: Model, field: Field, scores: jax.Array, history: History) -> jax.Array:
-    """The best point found: the most promising candidates polished, and their neighbours tried. float[d]
+    """The best point found after polishing the best candidates and trying their neighbours. float[d]
 
     Args:
-        search: where and how.
-        model: what predicts.
-        field: what to choose from.
+        search: the space and options of the search.
+        model: the fitted model.
+        field: the candidates.
         scores: float[m], of the candidates, graded.
-        history: the whole one, to tell known points.
+        history: the whole history, which holds the known points.
     """
     ground = search.ground
     if ground.points is not None:  # every point there is has its score

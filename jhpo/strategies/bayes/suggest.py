@@ -1,4 +1,4 @@
-"""What an ask of BayesOpt chooses between: a point of the design, or the model's, in the whole space or in a region."""
+"""An `ask` of BayesOpt: points of the design or of the model, in the whole space or in a trust region."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MODEL_ROWS, FIT_ROWS = 1024, 256
 SLOPE_MODEL_ROWS, _SLOPE_INITIAL = 256, 4
 # Beyond these the search keeps to a trust region, unless an option says otherwise.
 _REGION_DIM, _REGION_ROWS = 20, 1000
-# Share of points of the even design while the model predicts nothing.
+# Share of space-filling points while the model predicts nothing.
 _BLIND = 0.25
 
 
@@ -53,21 +53,21 @@ def initial(options: BayesOptions, ground: Ground) -> jax.Array:
 def rules(options: BayesOptions, ground: Ground) -> Rules:
     """When the trust region changes."""
     if options.gradients:
-        # a model that knows the slopes is soon right, or soon known to be wrong; at a local optimum, which it
-        # finds within few points, it looks elsewhere with all it knows
+        # with gradients the model is soon accurate and soon at a local optimum; then the region opens, and the model
+        # keeps all results
         return Rules(successes=2, failures=max(3, options.batch), shortest=0.2, anew=False)
     failures = jnp.maximum(jnp.asarray(ground.count), max(4, options.batch))
     return Rules(successes=3, failures=failures, shortest=0.5**7, anew=True)
 
 
 def _global(options: BayesOptions, state: BayesState) -> bool:
-    """The search never keeps to a trust region while its buffers have this size."""
+    """Whether the search covers the whole space as long as its buffers have this size."""
     small = state.history.units.shape[1] <= _REGION_DIM and state.history.status.shape[0] <= _REGION_ROWS
     return options.region == "never" or (options.region == "auto" and small and not options.gradients)
 
 
 def local_search(options: BayesOptions, state: BayesState) -> jax.Array:
-    """bool[]: the search keeps to the trust region."""
+    """bool[]: whether the search keeps to the trust region."""
     if _global(options, state):
         return jnp.zeros((), bool)
     if options.region == "auto" and not options.gradients:
@@ -76,15 +76,15 @@ def local_search(options: BayesOptions, state: BayesState) -> jax.Array:
 
 
 def _begins(options: BayesOptions, ground: Ground, state: BayesState) -> jax.Array:
-    """bool[]: points of the design are still to come, at the start of the search or of a region."""
+    """bool[]: whether the design is unfinished, at the start of the search or of a region."""
     if _global(options, state):
-        # a count that studies side by side have in common: of the two branches only one runs
+        # this count is equal in all studies under vmap, so only one branch runs
         return state.asked < initial(options, ground)
     return here(state) < initial(options, ground)
 
 
 def here(state: BayesState) -> jax.Array:
-    """int32[]: points asked for in the present trust region."""
+    """int32[]: points asked for in the current trust region."""
     inside = (state.history.status != EMPTY) & (state.history.epoch == state.region.epoch)
     return jnp.sum(inside, dtype=jnp.int32)
 
@@ -117,16 +117,16 @@ def _model(
     history, profile = state.history, PROFILES[options.kernel]
     fit_key, search_key, even_key = jax.random.split(key, 3)
     local = local_search(options, state)
-    # a region begins anew with what was asked for in it
+    # a region uses only the points that were asked for in it
     foreign = local & (history.epoch != state.region.epoch)
     inside = history._replace(status=jnp.where(foreign, EMPTY, history.status))
     weights = jnp.exp(-2.0 * state.theta[0, : ground.dim])
     most = SLOPE_MODEL_ROWS if options.gradients else MODEL_ROWS
     chosen, slots = modelling.select(inside, rows, most, weights, ground)
-    # the more there is, the less a few results more change the parameters
+    # refit when the history has grown by 1/32
     since = state.asked - state.fitted
     refit = since * 32 >= state.asked
-    # a value's gradient goes through the warp too, which has to be smooth for that
+    # gradients go through the warp too, so it has to be smooth
     kind = "half_log" if options.gradients and options.warp == "half_rank" else options.warp
     surrogate = Surrogate(ground, profile, kind, options.fit_iterations, FIT_ROWS, options.fantasies)
     model, theta = fitting.build(surrogate, chosen, state.theta, refit, fit_key)
@@ -150,7 +150,7 @@ def _box(ground: Ground, state: BayesState, model: modelling.Model, theta: jax.A
     zero, one = jnp.zeros((d,), theta.dtype), jnp.ones((d,), theta.dtype)
     lengths = theta[0, :d]
     mean = jnp.sum(jnp.where(ground.outline.live, lengths, 0.0)) / jnp.asarray(ground.count).astype(theta.dtype)
-    # a coordinate without influence has an endless lengthscale, and must not squeeze the box in all others
+    # clipped, because the huge lengthscale of an irrelevant coordinate would shrink the box in the others
     half = 0.5 * state.region.length * jnp.exp(jnp.clip(lengths - mean, -1.0, 1.0))
     whole = ~local if ground.categorical is None else ~local | jnp.asarray(ground.categorical)
     low = jnp.where(whole, zero, jnp.clip(model.incumbent - half, 0.0, 1.0))

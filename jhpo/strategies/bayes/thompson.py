@@ -12,7 +12,7 @@ from jhpo.strategies.bayes.history import SAME, History
 from jhpo.strategies.bayes.model import Model
 from jhpo.strategies.bayes.search import chance
 
-# A candidate less likely feasible than one half pays for it, in units of the targets.
+# Penalty, in units of the targets, per unit of log probability of feasibility below one half.
 _PENALTY = 10.0
 
 
