@@ -62,6 +62,8 @@ if TYPE_CHECKING:  # for type checkers and editors
     from jhpo.strategies.differential import DifferentialEvolution as DifferentialEvolution
     from jhpo.strategies.greedy import Greedy as Greedy
     from jhpo.strategies.grid import GridSearch as GridSearch
+    from jhpo.strategies.halving import Hyperband as Hyperband
+    from jhpo.strategies.halving import SuccessiveHalving as SuccessiveHalving
     from jhpo.strategies.hypergradient.strategy import HyperGradient as HyperGradient
     from jhpo.strategies.nsga2 import NSGA2 as NSGA2
     from jhpo.strategies.pso import PSO as PSO

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
@@ -114,6 +115,7 @@ class Chunks:
         self.compile_seconds = 0.0
         self.limited = self.fixed or self.measure or self.memory is not None  # the caller limits the size
         self._preferred: int | None = None
+        self._lock = threading.Lock()
         self.programs: dict[tuple[Any, ...], Executable] = {}
 
     def settle(self, n: int, groups: int, member_bytes: Callable[[], int]) -> None:
@@ -149,9 +151,17 @@ class Chunks:
         if self.measure:
             self.measure = False
             self._measure(program, units, ids)
+        return self.within_memory(lambda: self.all_rows(program, units, ids))
+
+    def within_memory(self, call: Callable[[], Tree]) -> Tree:
+        """What a call gives that runs programs of the present size, smaller ones where memory runs out.
+
+        Raises:
+          OutOfMemory: a single member does not fit.
+        """
         while True:
             try:
-                return self.all_rows(program, units, ids)
+                return call()
             except _Smaller:
                 continue
             except (jax.errors.JaxRuntimeError, MemoryError) as error:
@@ -198,15 +208,16 @@ class Chunks:
     def compiled(self, program: Program, arguments: tuple[Any, ...], check: bool = False) -> Executable:
         """The program compiled for arguments of these shapes; `check` makes sure that it fits into memory."""
         name = (program.name, *((a.shape, a.dtype) for a in arguments if hasattr(a, "shape")))
-        if name not in self.programs:
-            begin = time.perf_counter()
-            options = CPU_COMPILER_OPTIONS if self.mesh.devices.flat[0].platform == "cpu" else None
-            compiled = program.compile(arguments, options)
-            self.compile_seconds += time.perf_counter() - begin
-            if check:
-                self._check_memory(compiled)
-            self.programs[name] = compiled
-        return self.programs[name]
+        with self._lock:  # threads that need the same program wait for the first
+            if name not in self.programs:
+                begin = time.perf_counter()
+                options = CPU_COMPILER_OPTIONS if self.mesh.devices.flat[0].platform == "cpu" else None
+                compiled = program.compile(arguments, options)
+                self.compile_seconds += time.perf_counter() - begin
+                if check:
+                    self._check_memory(compiled)
+                self.programs[name] = compiled
+            return self.programs[name]
 
     def _measure(self, program: Program, units: np.ndarray, ids: np.ndarray) -> None:
         """Time the current size, then smaller and larger ones as long as they are faster; keep the fastest."""

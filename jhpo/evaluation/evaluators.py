@@ -107,7 +107,7 @@ def blank_result(
         value=np.zeros(n, dtype),
         grad=np.zeros((n, d), dtype) if strategy.needs_grad else None,
         constraint=np.zeros((n, c), dtype) if c else None,
-        variance=np.zeros((n, *m), dtype) if replicates > 1 else None,
-        mask=np.ones(n, np.bool_) if strategy.steady else None,
+        variance=np.zeros((n, *m), dtype) if replicates > 1 and not strategy.pauses else None,
+        mask=np.ones(n, np.bool_) if strategy.steady or strategy.pauses else None,
         values=np.zeros((n, *m), dtype) if m else None,
     )

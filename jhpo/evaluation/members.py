@@ -158,7 +158,22 @@ def evaluate_units(
             lambda x: x.reshape(padded, *x.shape[2:])[:total],
             jax.lax.map(lambda at: members(rows[at], keys[at]), take),
         )
-    variance = None
+    return summarised(space, units, value, grad, measured, replicates, metric=metric, static=static)
+
+
+def summarised(
+    space: Space,
+    units: jax.Array,
+    value: jax.Array,
+    grad: jax.Array | None,
+    measured: jax.Array | None,
+    replicates: int,
+    *,
+    metric: Wanted,
+    static: StaticValues,
+) -> Evaluation:
+    """Results of ``n * replicates`` rows as those of n members, and the constraints of the space."""
+    n, variance = units.shape[0], None
     if replicates > 1:
         several = value.reshape(n, replicates, *value.shape[1:])
         value, variance = several.mean(axis=1), several.var(axis=1, ddof=1) / replicates

@@ -134,9 +134,9 @@ class Population:
 
         Failed members have NaN or infinite values and do not affect the others.
         """
-        units, ids = self._checked(units, ids)
-        groups = self._groups(units)
-        self.chunks.settle(len(units), self._num_groups, lambda: self._member_bytes(units[0]))
+        units, ids = self.checked(units, ids)
+        groups = self.groups(units)
+        self.chunks.settle(len(units), self.num_groups, lambda: self.member_bytes(units[0]))
         self.remark(units)
         parts = []
         for static, rows in groups:
@@ -152,7 +152,7 @@ class Population:
         if self._looked or device.platform == "cpu" or isinstance(self.trainable, Objective):
             return
         self._looked = True
-        size = self._member_bytes(units[0])
+        size = self.member_bytes(units[0])
         as_many = LAUNCH_BOUND // max(size * self.replicates * len(units), 1)
         if as_many >= IDLE:
             self._remarks.append(
@@ -189,17 +189,17 @@ class Population:
         Returns:
           A list of n states, in the order of the rows.
         """
-        units, ids = self._checked(units, ids)
+        units, ids = self.checked(units, ids)
         known = np.full(len(units), np.nan) if values is None else np.asarray(values, units.dtype)
         shares = np.broadcast_to(np.asarray(horizons, float), len(units))
         out: list[State] = [None] * len(units)
-        for static, group in self._groups(units):
+        for static, group in self.groups(units):
             for horizon in np.unique(shares[group]).tolist():
                 rows = group[shares[group] == horizon]
                 states, found = self._train(_Members(units[rows], ids[rows], root, static, horizon), known[rows])
                 for i, row in enumerate(rows):
                     out[row] = release(jax.tree.map(lambda x, i=i: x[i], states))
-                _warn_of_others(known[rows], found)
+                warn_of_others(known[rows], found)
         return out
 
     @without_switches
@@ -211,16 +211,17 @@ class Population:
         Raises:
           InvalidArgument: the members belong to several static groups, whose states cannot be stacked.
         """
-        units, ids = self._checked(units, ids)
-        groups = self._groups(units)
+        units, ids = self.checked(units, ids)
+        groups = self.groups(units)
         if len(groups) > 1:
             raise invalid("units", "members of one static group", [g.values for g, _ in groups])
         known = np.full(len(units), np.nan) if values is None else np.asarray(values, units.dtype)
         states, found = self._train(_Members(units, ids, root, groups[0][0], 1.0), known)
-        _warn_of_others(known, found)
+        warn_of_others(known, found)
         return release(states)
 
-    def _checked(self, units: ArrayLike, ids: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    def checked(self, units: ArrayLike, ids: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+        """``float[n, d]`` and ``uint32[n]``, of the dtypes and shapes that programs take."""
         units = np.asarray(units, jnp.result_type(float))
         if units.ndim != 2 or units.shape[1] != self.space.dim or not len(units):
             raise invalid("units", f"an array [n >= 1, {self.space.dim}]", units.shape)
@@ -229,18 +230,20 @@ class Population:
             raise invalid("ids", f"an array [{len(units)}]", ids.shape)
         return units, ids
 
-    def _groups(self, units: np.ndarray) -> list[tuple[StaticValues, np.ndarray]]:
+    def groups(self, units: np.ndarray) -> list[tuple[StaticValues, np.ndarray]]:
+        """The rows of each combination of static values there is."""
         if not self.space.has_static:
             return [(NO_STATIC, np.arange(len(units)))]
         return [(StaticValues(values), rows) for values, rows in self.space.static_groups(units)]
 
     @property
-    def _num_groups(self) -> int:
+    def num_groups(self) -> int:
+        """Combinations of static values there may be."""
         return int(np.prod(self.space.cells[self.space.static_mask], dtype=np.int64)) if self.space.has_static else 1
 
-    def _member_bytes(self, unit: np.ndarray) -> int:
-        """Bytes of a member's state."""
-        (static, _), *_ = self._groups(unit[None])
+    def member_bytes(self, unit: np.ndarray) -> int:
+        """Size of the state of a member with these hyperparameters, ``float[d]``."""
+        (static, _), *_ = self.groups(unit[None])
 
         def state(unit: jax.Array) -> State:
             return self.trainable.init(self.space.from_unit(unit, static.values), jax.random.key(0))
@@ -264,7 +267,7 @@ class Population:
 
     def _program(self, static: StaticValues, request: Request, root: jax.Array) -> Program:
         def place(units: np.ndarray, ids: np.ndarray) -> tuple[Any, ...]:
-            return (self.on_devices(), self.space, *self._spread(units, ids), root)
+            return (self.on_devices(), self.space, *self.spread(units, ids), root)
 
         def compile_it(arguments: tuple[Any, ...], options: dict[str, str] | None) -> Executable:
             with objective_errors():
@@ -280,13 +283,14 @@ class Population:
 
         return Program((static, request), place, compile_it)
 
-    def _spread(self, *rows: np.ndarray) -> tuple[jax.Array, ...]:
+    def spread(self, *rows: Any) -> tuple[jax.Array, ...]:
+        """Arrays whose rows are members, on the devices that train them."""
         members = jax.sharding.NamedSharding(self.mesh, jax.sharding.PartitionSpec("members"))
         return tuple(jax.device_put(x, members) for x in rows)
 
     def _train(self, members: _Members, known: np.ndarray) -> tuple[State, np.ndarray]:
-        """Stacked states and their values, with the chunk size that reproduces the known values if there is one."""
-        self.chunks.settle(len(known), self._num_groups, lambda: self._member_bytes(members.units[0]))
+        """Stacked states and their values; of the widths that were used, the one that gives the known values."""
+        self.chunks.settle(len(known), self.num_groups, lambda: self.member_bytes(members.units[0]))
         states, found = self._train_at(self.chunks.size, members)
         for width in self.chunks.widths[::-1]:
             other = np.isfinite(known) & (found != known)
@@ -322,8 +326,8 @@ class Population:
         return states, np.array(value)
 
 
-def _warn_of_others(known: np.ndarray, found: np.ndarray) -> None:
-    """Warns if a state evaluates to another value than was measured."""
+def warn_of_others(known: np.ndarray, found: np.ndarray) -> None:
+    """Warns if a state evaluates to another value, ``float[n]``, than was measured."""
     other = np.flatnonzero(np.isfinite(known) & (known != found))
     if len(other):
         worst = other[np.argmax(np.abs(known - found)[other])]

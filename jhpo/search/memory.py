@@ -15,7 +15,7 @@ from jhpo.search.evaluator import SearchEvaluator
 from jhpo.search.generations import Told, minimised_result
 from jhpo.search.meter import Meter
 from jhpo.search.options import Options
-from jhpo.search.record import Record, Rows, evaluations_of
+from jhpo.search.record import Record, Rows, evaluations_of, padded
 from jhpo.search.result import Origin, Result
 from jhpo.search.starts import Starts, parts, proposals, read_starts
 from jhpo.search.stopping import exhausted
@@ -45,8 +45,12 @@ def search(objective: Objective, space: Space, strategy: Strategy | None, direct
         check_directions(objective, objectives)
         strategy = for_objectives(strategy, objectives.count)
     starts = read_starts(space, options.start, options.budget)
-    made = MemorySearch(objective, space, strategy, 1.0 if direction == "minimize" else -1.0, options)
-    return made.run(starts)
+    sign = 1.0 if direction == "minimize" else -1.0
+    if strategy.pauses:
+        from jhpo.search.rungs import RungSearch
+
+        return RungSearch(objective, space, strategy, sign, options).run(starts)
+    return MemorySearch(objective, space, strategy, sign, options).run(starts)
 
 
 def _usual(budget: int, objectives: Objectives | None) -> Strategy:
@@ -179,7 +183,7 @@ class MemorySearch:
         request = driver.request
         measured = self.evaluator.evaluate(units[:taken], streams, request, rows=len(units))
         there = np.arange(len(units)) < taken
-        seen = minimised_result(_padded(measured, len(units)), self.signs, there, np)
+        seen = minimised_result(padded(measured, len(units)), self.signs, there, np)
         self._told = Told(units, self._masked(seen, there))
         record.add(_rows(units[:taken], measured, streams, record.evaluations, driver.generation - 1, request.horizon))
         return self.meter.report(record.evaluations, driver.generation, record.best, request.horizon == 1.0)
@@ -189,15 +193,3 @@ def _rows(units: np.ndarray, result: Evaluation, ids: np.ndarray, first: int, ge
     n = len(units)
     numbers, generations = first + np.arange(n), np.full(n, generation, np.int32)
     return Rows(units, result, np.asarray(ids), numbers, generations, np.full(n, horizon))
-
-
-def _padded(result: Evaluation, n: int) -> Evaluation:
-    """The result padded with NaN to `n` rows, for members that were not evaluated."""
-    missing = n - len(result.value)
-    if not missing:
-        return result
-
-    def pad(x: Any) -> Any:
-        return None if x is None else np.pad(x, [(0, missing)] + [(0, 0)] * (np.ndim(x) - 1), constant_values=np.nan)
-
-    return Evaluation(*(pad(x) for x in result))

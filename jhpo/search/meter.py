@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import math
 import time
@@ -24,6 +25,7 @@ class Update(NamedTuple):
     generation: int  # generations asked for
     seconds: float  # wall time of this call
     compile_seconds: float  # the part of it spent tracing and compiling
+    steps: int = 0  # of training of all members in this call, where members are paused and continued
 
 
 class Summary(NamedTuple):
@@ -98,7 +100,7 @@ class Meter:
         bests: Sequence[float] = (),
     ) -> None:
         self.rules, self.sign = rules, sign
-        self.bests = list(bests)
+        self.bests, self.steps = list(bests), 0
         self.evaluations = self._before = evaluations
         self._listener = as_listener(callback)
         self._begun, self._compiled = time.perf_counter(), compile_seconds()
@@ -108,7 +110,9 @@ class Meter:
         """Wall time so far."""
         return time.perf_counter() - self._begun
 
-    def report(self, evaluations: int, generation: int, best: float, whole: bool = True) -> str | None:
+    def report(
+        self, evaluations: int, generation: int, best: float, whole: bool = True, paused: bool = False
+    ) -> str | None:
         """Results came in: tell the callback, and say whether to stop.
 
         Args:
@@ -116,10 +120,12 @@ class Meter:
             generation: generations asked for.
             best: lowest feasible value of whole trainings, NaN before there is one.
             whole: they complete a generation whose members were trained to the end.
+            paused: members wait to be trained on, so that a budget that is used up is no reason to stop.
         """
         progress = Progress(evaluations, generation, self.seconds, best, self.bests)
         self.hear([progress], whole)
-        return self.rules.check(progress)
+        rules = dataclasses.replace(self.rules, evaluations=None) if paused else self.rules
+        return rules.check(progress)
 
     @property
     def seconds_left(self) -> float:
@@ -170,7 +176,8 @@ class Meter:
                 self.bests.append(each.best)
             if self._listener is not None:
                 new = each.evaluations - self._before
-                self._listener(Update(each.evaluations, new, self.sign * each.best, each.generations, seconds, spent))
+                best = self.sign * each.best
+                self._listener(Update(each.evaluations, new, best, each.generations, seconds, spent, self.steps))
 
     def report_start(self, generation: int) -> str | None:
         """Check the rules before anything runs: a resumed study may have nothing left to do."""

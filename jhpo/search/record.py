@@ -108,3 +108,15 @@ def _column(rows: list[Rows], name: str) -> Any:
     return np.concatenate(
         [np.repeat(blank, len(r.ids), axis=0) if p is None else np.asarray(p) for r, p in zip(rows, parts)]
     )
+
+
+def padded(result: Evaluation, n: int) -> Evaluation:
+    """The result with further rows, NaN, of members that were not evaluated."""
+    missing = n - len(result.value)
+    if not missing:
+        return result
+
+    def pad(x: Any) -> Any:
+        return None if x is None else np.pad(x, [(0, missing)] + [(0, 0)] * (np.ndim(x) - 1), constant_values=np.nan)
+
+    return Evaluation(*(pad(x) for x in result))

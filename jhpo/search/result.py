@@ -13,6 +13,7 @@ import numpy as np
 from jhpo.errors import JhpoError, check_integer
 from jhpo.evaluation.evaluators import Evaluator
 from jhpo.evaluation.population import Population
+from jhpo.evaluation.repeating import Repeater
 from jhpo.objectives import NO_VALUES, Objectives, Values, check_single, front, knee
 from jhpo.search.driver import Driver
 from jhpo.search.keep import Keep
@@ -38,6 +39,18 @@ class Evaluations(NamedTuple):
     values: np.ndarray | None = None  # float[m, k] with k > 1 objectives, of which `value` is the first
 
 
+class Curves(NamedTuple):
+    """Values of members that were paused, at each rung."""
+
+    steps: np.ndarray  # int64[r], of training, ascending
+    value: np.ndarray  # float[m, r], in the user's own sign; NaN where a member was not trained so far, or failed
+
+    def of(self, row: int) -> dict[int, float]:
+        """The values of one member by the step at which they were measured."""
+        there = np.isfinite(self.value[row])
+        return dict(zip(self.steps[there].tolist(), self.value[row, there].tolist()))
+
+
 class Top(NamedTuple):
     """One of the best trials."""
 
@@ -53,7 +66,7 @@ class Origin(NamedTuple):
 
     driver: Driver
     last: tuple[Any, Evaluation] | None  # units and results the strategy was not told of yet
-    evaluator: Evaluator
+    evaluator: Evaluator | Repeater
     root: jax.Array
 
 
@@ -73,6 +86,10 @@ class Result:
       space: the space that was searched.
       keep: what was kept: "all", "values" or "best".
       objectives: several, with their directions and names; None where there is one.
+      steps: steps of training of all members together, where members were paused (`jhpo.SuccessiveHalving`);
+        otherwise None, and so are the following.
+      curves: values of the members of ``history`` at each rung.
+      occupancy: share of the work on the devices that was done on members, the rest being empty places.
     """
 
     best: Any
@@ -89,6 +106,9 @@ class Result:
     _sign: float = dataclasses.field(repr=False)  # -1.0 where it was maximised
     _exact: dict[int, dict[str, Any]] = dataclasses.field(repr=False)  # numbers as they were given, by trial
     _trained: dict[int, Any] = dataclasses.field(repr=False, default_factory=dict)  # states made so far, by trial
+    steps: int | None = None
+    curves: Curves | None = dataclasses.field(repr=False, default=None)
+    occupancy: float | None = None
 
     @functools.cached_property
     def state(self) -> Any:
@@ -207,6 +227,6 @@ class Result:
         return [self._trained[n] for n in numbers]
 
 
-def _trains(evaluator: Evaluator) -> bool:
+def _trains(evaluator: Evaluator | Repeater) -> bool:
     """Whether evaluations produce trained states."""
-    return isinstance(evaluator, Population) and not isinstance(evaluator.trainable, Objective)
+    return isinstance(evaluator, (Population, Repeater)) and not isinstance(evaluator.trainable, Objective)

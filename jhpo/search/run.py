@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jhpo.errors import check_integer, invalid
+from jhpo.evaluation.continuing import check_continuable
 from jhpo.evaluation.members import evaluate_units
 from jhpo.kernels.internals import is_traced
 from jhpo.keys import init_key, strategy_key, trial_keys
@@ -16,27 +17,17 @@ from jhpo.lifetimes import programs
 from jhpo.objectives import Directions, Objectives, read_directions
 from jhpo.search.generations import minimised_result
 from jhpo.search.keep import Keep, check_keep
+from jhpo.search.run_rungs import run_rungs
 from jhpo.search.starts import completed, parts, read_starts
+from jhpo.search.trace import Trace as Trace
+from jhpo.search.trace import kept
 from jhpo.space.space import Space
 from jhpo.strategies import for_objectives
-from jhpo.strategies.base import Evaluation, Request, Strategy, lowest_feasible
+from jhpo.strategies.base import Evaluation, Request, Strategy
 from jhpo.switches import switches_off, warn_inside_a_program
 from jhpo.training.metrics import check_direction, check_directions
 from jhpo.training.objective import as_trainable, check_arguments
-from jhpo.training.trainable import Trainable
-
-
-class Trace(NamedTuple):
-    """Evaluations of a phase by generation and member, in the order of trial ids.
-
-    With ``keep="best"``, n is 1: the best trial of each generation.
-    """
-
-    units: jax.Array | None  # float[generations, n, d]; None with keep="values"
-    value: jax.Array  # float[generations, n], NaN or +-inf where the member failed
-    constraint: jax.Array | None = None  # float[generations, n, c]
-    variance: jax.Array | None = None  # float[generations, n]; of several objectives [generations, n, m]
-    values: jax.Array | None = None  # float[generations, n, m], of several objectives, of which `value` is the first
+from jhpo.training.trainable import Trainable, max_steps
 
 
 def run(
@@ -72,7 +63,10 @@ def run(
 
     Returns:
       The strategy's last state, and the trace. A strategy with several phases (a chain) gives a tuple of traces, one
-      per phase; with ``start`` it is a tuple whose first trace, of one generation, holds the starting points.
+      per phase; with ``start`` it is a tuple whose first trace, of one generation, holds the starting points. A
+      strategy that pauses members gives one trace per rung: generation g belongs to rung ``g % len(rungs)``, and
+      ``ids`` are the trials of its rows. Survivors are gathered from the rung before, so that time is saved inside a
+      program too. Starting points are then its first members.
 
     Raises:
       InvalidArgument: generations or replicates below 1, a space with static parameters, an objective that does
@@ -103,6 +97,8 @@ def run(
         strategy = for_objectives(strategy, objectives.count)
         if keep == "best":
             raise invalid("keep", "'all' or 'values' with several objectives", keep)
+    if strategy.pauses:
+        strategy = strategy.lasting(check_continuable(trainable))
     if is_traced(key):
         warn_inside_a_program("run")
     with switches_off():
@@ -125,6 +121,16 @@ def _run(
     keep: Keep,
     objectives: Objectives | None,
 ) -> tuple[Any, Trace | tuple[Trace, ...]]:
+    if strategy.pauses:
+        rungs = strategy.rungs(max_steps(trainable))
+        if given is not None and given.shape[0] > rungs[0].size:
+            raise invalid("start", f"at most {rungs[0].size} points, the first members", given.shape[0])
+        strategy = strategy.prepare(generations * strategy.population)
+        return run_rungs(
+            strategy, trainable, space, key, given,
+            rungs=rungs, generations=generations, replicates=replicates, keep=keep,
+        )  # fmt: skip
+
     def evaluate(units: jax.Array, keys: jax.Array, request: Request) -> Evaluation:
         return evaluate_units(trainable, space, units, keys, request, replicates, metric=objectives)
 
@@ -145,7 +151,7 @@ def _run(
         units = completed(strategy, state, given, key)
         keys = trial_keys(key, jnp.arange(evaluated, dtype=jnp.uint32))
         result = evaluate(units, keys, request._replace(horizon=1.0))
-        alone = _kept(keep, units, result)
+        alone = kept(keep, units, result)
         traces.append(jax.tree.map(lambda x: x[None], alone))
         for rows, told in parts(units, minimised(result), strategy.population, jnp) if request.horizon == 1.0 else ():
             state = strategy.absorb(state, rows, told)
@@ -167,18 +173,9 @@ def _run(
             keys = trial_keys(key, strategy.evaluation_ids(state, ids))
             result = evaluate(units, keys, request)
             state = strategy.tell(state, units, minimised(result))
-            return state, _kept(keep, units, result)
+            return state, kept(keep, units, result)
 
         state, trace = jax.lax.scan(generation, state, jnp.arange(asked, asked + length, dtype=jnp.uint32))
         traces.append(trace)
         asked, evaluated = asked + length, evaluated + length * rows
     return state, traces[0] if len(traces) == 1 else tuple(traces)
-
-
-def _kept(keep: Keep, units: jax.Array, result: Evaluation) -> Trace:
-    """The part of a generation that `keep` asks for."""
-    made = Trace(units, result.value, result.constraint, result.variance, result.values)
-    if keep == "best":
-        row, _ = lowest_feasible(result)
-        return jax.tree.map(lambda x: x[row[None]], made)
-    return made._replace(units=None) if keep == "values" else made

@@ -28,6 +28,12 @@ REGISTRY: dict[str, tuple[str, str, str]] = {
     "chain": ("jhpo.strategies.chain", "Chain", "a search, then a polish from its best points: search=, polish="),
     "nsga2": ("jhpo.strategies.nsga2", "NSGA2", "several objectives: a population that spreads over their front"),
     "cmaes": ("jhpo.strategies.cmaes", "CMAES", "covariance matrix adaptation with restarts"),
+    "successive-halving": (
+        "jhpo.strategies.halving",
+        "SuccessiveHalving",
+        "short trainings of many, the best of them trained on: eta=, min_steps=, proposer=",
+    ),
+    "hyperband": ("jhpo.strategies.halving", "Hyperband", "successive halving in brackets of different boldness"),
     "bayes": ("jhpo.strategies.bayes.strategy", "BayesOpt", "Bayesian optimisation with Gaussian processes"),
 }
 
@@ -46,17 +52,17 @@ def strategy_from_text(text: str) -> Strategy:
 
     from jhpo.errors import invalid
 
-    name, bracket, _ = text.strip().partition("(")
+    name, bracket, rest = text.strip().partition("(")
     if not bracket:
         return make_strategy(name.strip())
     try:
-        call = ast.parse(text.strip(), mode="eval").body
+        call = ast.parse(f"strategy({rest}", mode="eval").body
         if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.args:
             raise ValueError("not a call with named options")
         options = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords if k.arg is not None}
     except (SyntaxError, ValueError) as error:
         raise invalid("strategy", "a name, perhaps with plain options: pso(population=16)", text) from error
-    return make_strategy(call.func.id, options)
+    return make_strategy(name.strip(), options)
 
 
 def strategy_class(name: str) -> type[Strategy]:

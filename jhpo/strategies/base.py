@@ -44,6 +44,14 @@ class Request(NamedTuple):
     horizon: float = 1.0  # fraction of the training steps to run, in (0, 1]
 
 
+class Rung(NamedTuple):
+    """A generation of members that are paused at its end; Python integers."""
+
+    size: int  # members, at most
+    start: int  # steps they were trained before; 0 where the generation begins new members
+    stop: int  # steps at its end
+
+
 class Bound(NamedTuple):
     """A strategy bound to a space, for the programs of the host."""
 
@@ -94,6 +102,8 @@ class Strategy:
     needs_grad: ClassVar[bool] = False
     # steady: can be asked while earlier points are pending, and told any rows of a padded batch
     steady: ClassVar[bool] = False
+    # pauses: members are paused and continued, see `rungs`
+    pauses: ClassVar[bool] = False
     # host_float64: runs in float64 on the host, through a local context, whatever the global setting
     host_float64: ClassVar[bool] = False
     # several: can take several objectives, `Evaluation.values` (see `for_objectives`)
@@ -178,6 +188,39 @@ class Strategy:
         Called with more than one only if `several` says that the strategy supports it.
         """
         return self
+
+    # -- members that are paused and continued ----------------------------------------------------------------
+
+    def rungs(self, steps: int) -> tuple[Rung, ...]:
+        """On the host, for a strategy that ``pauses``: the generations of one cycle, which is repeated.
+
+        The first begins new members, and so does every other one with ``start == 0``: the first ``size`` rows that
+        `ask` returns. The rows of all others continue rows of the generation before it, see `parents`. `tell` is given
+        the results of the whole population, with a mask of the rows that were trained.
+
+        Args:
+          steps: length of the whole training.
+        """
+        raise TypeError(f"{type(self).__name__} must define 'rungs'")
+
+    def lasting(self, steps: int) -> Any:
+        """On the host: the strategy for trainings of so many steps; itself if they do not matter to it.
+
+        Raises:
+          InvalidArgument: they are too few for it.
+        """
+        return self
+
+    def parents(self, state: State) -> Ids:
+        """The row of the previous generation that each row continues.
+
+        Args:
+          state: as `ask` returned it, for a generation that continues members.
+
+        Returns:
+          ``int32[population]``; rows that continue nothing are -1, and come last.
+        """
+        raise TypeError(f"{type(self).__name__} must define 'parents'")
 
     # -- length of a search ---------------------------------------------------------------------------------
 

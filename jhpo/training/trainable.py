@@ -96,6 +96,18 @@ def horizon_steps(trainable: Trainable, horizon: float = 1.0) -> int:
     return math.ceil(max_steps(trainable) * horizon * (1.0 - 1e-12))
 
 
+def _step(trainable: Trainable, hp: HP, horizon: float = 1.0) -> Callable[[State, jax.Array], State]:
+    """One training step; with ``steps`` a function of the hyperparameters, one that changes nothing after the last."""
+    if not callable(trainable.steps):
+        return lambda state, t: trainable.step(hp, state, t)
+    limit = jnp.ceil(jnp.asarray(trainable.steps(hp), jnp.float32) * horizon).astype(jnp.int32)
+
+    def step(state: State, t: jax.Array) -> State:
+        return jax.tree.map(lambda a, b: jnp.where(t < limit, a, b), trainable.step(hp, state, t), state)
+
+    return step
+
+
 def train(
     trainable: Trainable, hp: HP, state: State, start: jax.Array | int, length: int, horizon: float = 1.0
 ) -> State:
@@ -104,18 +116,20 @@ def train(
     ``length`` is a Python integer; ``start`` may be traced, so that training can be paused and continued. If ``steps``
     is a function of the hyperparameters, steps from ``ceil(horizon * steps(hp))`` on change nothing.
     """
-    limit = None
-    if callable(trainable.steps):
-        limit = jnp.ceil(jnp.asarray(trainable.steps(hp), jnp.float32) * horizon).astype(jnp.int32)
-
-    def body(state: State, t: jax.Array) -> tuple[State, None]:
-        new = trainable.step(hp, state, t)
-        if limit is not None:
-            new = jax.tree.map(lambda a, b: jnp.where(t < limit, a, b), new, state)
-        return new, None
-
+    step = _step(trainable, hp, horizon)
     times = jnp.asarray(start, jnp.int32) + jnp.arange(length, dtype=jnp.int32)
-    return jax.lax.scan(body, state, times)[0]
+    return jax.lax.scan(lambda state, t: (step(state, t), None), state, times)[0]
+
+
+def train_until(trainable: Trainable, hp: HP, state: State, start: jax.Array | int, stop: jax.Array | int) -> State:
+    """The state at step ``stop`` of a training that is at step ``start``; both may be traced, ``int32[]``.
+
+    One program serves all parts of a training. A member whose own ``steps`` are fewer is at its end by then.
+    """
+    step = _step(trainable, hp)
+    first, last = jnp.asarray(start, jnp.int32), jnp.asarray(stop, jnp.int32)
+    done: State = jax.lax.fori_loop(first, last, lambda t, state: step(state, t), state)
+    return done
 
 
 # what to optimise of an evaluation's result: one value by name, the only one there is, or several

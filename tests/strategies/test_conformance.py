@@ -8,9 +8,11 @@ import pytest
 from jhpo import testing
 from jhpo.strategies import REGISTRY, strategy_class
 
-BASELINES = {"random", "sobol", "grid"}  # they do not learn
+BASELINES = {"random", "sobol", "grid", "successive-halving", "hyperband"}  # they do not learn where to look
 OPTIONS: dict[str, dict] = {name: {"population": 12} for name in REGISTRY} | {
     "bayes": {"batch": 4, "candidates": 128, "starts": 2, "fit_iterations": 8, "search_iterations": 8},
+    "successive-halving": {"population": 12, "eta": 2, "min_steps": 2, "max_steps": 8},
+    "hyperband": {"population": 12, "eta": 3, "min_steps": 3, "max_steps": 9},
     "chain": {"search": "pso(population=12)", "polish": "hypergradient(population=2)"},
 }
 
