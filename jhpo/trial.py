@@ -44,6 +44,7 @@ class Trial:
     horizon: float  # fraction of the training to run: below 1 in the first phase of a chain
     unit: np.ndarray = field(repr=False, compare=False)  # float64[d], the point of the unit cube
     values: Values = NO_VALUES  # of all objectives, by index or name; a failed trial has NaN where one is missing
+    curve: dict[int, float] = field(default_factory=dict)  # values at the steps where the training was paused
 
     @property
     def state(self) -> TrialState:
@@ -125,11 +126,15 @@ class TrialTable:
         self.reason: dict[int, str] = {}
         self.worker: dict[int, str] = {}  # of running trials
         self.extra: dict[str, Column] = {}  # "grad" [d], "constraint" [c], "cost", "variance", "values" [m]
+        self.curve: dict[int, Column] = {}  # values by the step at which they were measured, NaN where they were not
+        self.limits: dict[int, Column] = {}  # [c], constraint values likewise
+        self.width: dict[int, Column] = {}  # of the programs that trained a member to a step, 0 where none did
 
     def columns(self) -> list[Column]:
         """All columns."""
         fixed = [self.unit, self.value, self.state, self.generation, self.member, self.attempt, self.stream]
-        return [*fixed, self.horizon, self.lost, self.asked, self.told, *self.extra.values()]
+        paused = [*self.curve.values(), *self.limits.values(), *self.width.values()]
+        return [*fixed, self.horizon, self.lost, self.asked, self.told, *self.extra.values(), *paused]
 
     def add(self, count: int) -> slice:
         """Adds rows for `count` new trials; returns them."""
@@ -145,6 +150,22 @@ class TrialTable:
             self.extra[name] = Column(np.float64, values.shape[1:], fill=np.nan)
             self.extra[name].resize(self.size)
         self.extra[name].array[ids] = values
+
+    def reach(
+        self, ids: np.ndarray, step: int, value: np.ndarray, constraint: np.ndarray | None, width: np.ndarray
+    ) -> None:
+        """Trials were trained to a step: their results there, and the widths of the programs."""
+        for columns, fill, found in (
+            (self.curve, np.nan, value),
+            (self.limits, np.nan, constraint),
+            (self.width, 0, width),
+        ):
+            if found is None:
+                continue
+            if step not in columns:
+                columns[step] = Column(found.dtype, found.shape[1:], fill)
+                columns[step].resize(self.size)
+            columns[step].array[ids] = found
 
     def done(self, ids: np.ndarray | slice = slice(None)) -> np.ndarray:
         """``bool[k]``: whether each of the trials `ids` is complete or failed."""
@@ -184,4 +205,9 @@ class TrialTable:
             horizon=float(self.horizon.array[trial_id]),
             unit=self.unit.array[trial_id].copy(),
             values=Values(values[trial_id].tolist(), names),
+            curve={
+                step: float(column.array[trial_id])
+                for step, column in sorted(self.curve.items())
+                if np.isfinite(column.array[trial_id])
+            },
         )

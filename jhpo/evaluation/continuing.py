@@ -114,7 +114,7 @@ class Continuing:
     Raises:
       InvalidArgument: a trainable that cannot be paused.
 
-    >>> import jhpo
+    >>> import jax.numpy as jnp, jhpo
     >>> class Descent:
     ...     steps = 8
     ...     def init(self, hp, key): return jnp.float32(4.0)
@@ -150,9 +150,6 @@ class Continuing:
           widths: ``int[n]``, of the programs, where a training is repeated.
         """
         units, ids = self.population.checked(units, ids)
-        self._chunks.settle(
-            len(units), self.population.num_groups, lambda: self.population.member_bytes(units[0])
-        )  # fmt: skip
         if self._offloads is None:
             self._offloads = self._too_large(units)
         self._paused = None
@@ -217,7 +214,9 @@ class Continuing:
         before = self._paused
         start = 0 if before is None else before.step
         check_integer("stop", stop, start + 1, self.length)
-        groups = self.population.groups(units)
+        groups, population = self.population.groups(units), self.population
+        if widths is None:
+            self._chunks.settle(len(units), population.num_groups, lambda: population.member_bytes(units[0]))
 
         def call() -> Any:
             some = (units, (start, stop), widths, ids, root, parents)
@@ -284,9 +283,9 @@ class Continuing:
 
     def _slices(self, rows: np.ndarray, widths: np.ndarray | None) -> list[tuple[np.ndarray, int]]:
         """Rows that go through one program together, and its width."""
-        assert self._chunks.size is not None
         devices = self.population.mesh.size
         if widths is None:
+            assert self._chunks.size is not None
             parts = layout(len(rows), self._chunks.size, devices, self._threads)
             ends = np.cumsum([count for count, _ in parts])
             return [(rows[end - count : end], width) for end, (count, width) in zip(ends, parts)]

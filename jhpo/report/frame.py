@@ -40,6 +40,7 @@ def to_frame(trials: Trials) -> pd.DataFrame:
     rows = [trials.space.flat(trials.space.decode(unit)) for unit in table.unit.array]
     for name in trials.space.names:
         columns[f"param_{name}"] = [row.get(name) for row in rows]
+    columns |= {f"value_at_{step}": column.array.copy() for step, column in sorted(table.curve.items())}
     for name, column in table.extra.items():
         if name == "values":
             continue

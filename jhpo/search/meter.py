@@ -124,8 +124,7 @@ class Meter:
         """
         progress = Progress(evaluations, generation, self.seconds, best, self.bests)
         self.hear([progress], whole)
-        rules = dataclasses.replace(self.rules, evaluations=None) if paused else self.rules
-        return rules.check(progress)
+        return self._rules(paused).check(progress)
 
     @property
     def seconds_left(self) -> float:
@@ -179,10 +178,13 @@ class Meter:
                 best = self.sign * each.best
                 self._listener(Update(each.evaluations, new, best, each.generations, seconds, spent, self.steps))
 
-    def report_start(self, generation: int) -> str | None:
-        """Check the rules before anything runs: a resumed study may have nothing left to do."""
+    def report_start(self, generation: int, paused: bool = False) -> str | None:
+        """Check the rules before anything runs: a resumed study may have nothing left to do, unless members wait."""
         best = self.bests[-1] if self.bests else np.nan
-        return self.rules.check(Progress(self.evaluations, generation, 0.0, best, self.bests))
+        return self._rules(paused).check(Progress(self.evaluations, generation, 0.0, best, self.bests))
+
+    def _rules(self, paused: bool) -> StopRules:
+        return dataclasses.replace(self.rules, evaluations=None) if paused else self.rules
 
     def report_time(self, generation: int) -> str | None:
         """Check the rules while no result arrives; only the time limit can hold."""

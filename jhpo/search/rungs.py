@@ -9,7 +9,7 @@ import numpy as np
 
 from jhpo.errors import invalid
 from jhpo.evaluation.continuing import Continuing, check_continuable
-from jhpo.evaluation.evaluators import Objective, blank_result, make_evaluator
+from jhpo.evaluation.evaluators import Evaluator, Objective, blank_result, make_evaluator
 from jhpo.evaluation.population import Population
 from jhpo.evaluation.repeating import Repeater
 from jhpo.search.driver import Driver
@@ -136,16 +136,23 @@ def as_population(objective: Objective, space: Space, options: Options) -> Popul
     Raises:
         InvalidArgument: an objective that brings an evaluator of its own, and cannot pause.
     """
-    evaluator = make_evaluator(
-        objective, space,
-        replicates=options.replicates, metric=options.metric, chunk=options.chunk, devices=options.devices,
-    )  # fmt: skip
-    if not isinstance(evaluator, Population):
-        raise invalid(
-            "objective",
-            "a trainable, whose training can be paused and continued",
-            objective,
+    return continuable(
+        make_evaluator(
+            objective, space,
+            replicates=options.replicates, metric=options.metric, chunk=options.chunk, devices=options.devices,
         )
+    )  # fmt: skip
+
+
+def continuable(evaluator: Evaluator) -> Population:
+    """An evaluator as a population, whose members can be paused.
+
+    Raises:
+        InvalidArgument: it is another one.
+    """
+    if not isinstance(evaluator, Population):
+        expected = "a trainable, whose training can be paused and continued"
+        raise invalid("objective", expected, type(evaluator).__name__)
     return evaluator
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from jhpo.devices import default_devices
 from jhpo.evaluation.evaluators import Evaluator, Objective, make_evaluator
 from jhpo.evaluation.population import Population
+from jhpo.evaluation.repeating import Repeater
 from jhpo.search.cuts import Cut
 from jhpo.search.evaluator import SearchEvaluator
 from jhpo.strategies.base import Evaluation, Request
@@ -214,10 +215,26 @@ def trained_states(study: Book, objective: Objective, ids: Sequence[int], metric
     if isinstance(evaluator, Population):
         evaluator.chunks.widths.extend(study.history.widths)
     rows, table = np.asarray(ids, np.int64), study.history.table
-    streams = table.streams(rows).astype(np.uint32)
-    return evaluator.states(
-        table.unit.array[rows], streams, study.root, table.value.array[rows], table.horizon.array[rows]
-    )
+    paused = np.zeros(len(rows), np.bool_)
+    for width in table.width.values():
+        paused |= width.array[rows] > 0
+    out: list[Any] = [None] * len(rows)
+    for some, again in ((~paused, lambda: evaluator), (paused, lambda: _repeater(study, evaluator))):
+        at = rows[some]
+        if len(at):
+            made = again().states(
+                table.unit.array[at], table.streams(at).astype(np.uint32), study.root,
+                table.value.array[at], table.horizon.array[at],
+            )  # fmt: skip
+            for place, state in zip(np.flatnonzero(some).tolist(), made):
+                out[place] = state
+    return out
+
+
+def _repeater(study: Book, evaluator: Evaluator) -> Repeater:
+    """What makes states of members again that were paused and continued."""
+    assert isinstance(evaluator, Population)
+    return Repeater(evaluator, {step: column.array for step, column in study.history.table.width.items()})
 
 
 def keep_layout(study: Book, evaluator: Evaluator, append: Append) -> None:

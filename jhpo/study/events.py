@@ -98,6 +98,24 @@ class Batch(Event):
     end: float
     streams: np.ndarray | None = field(default=None, metadata=_LEFT_OUT)
     horizon: float = field(default=1.0, metadata=_LEFT_OUT)
+    step: int = field(default=0, metadata=_LEFT_OUT)  # at which their training was paused
+    widths: np.ndarray | None = field(default=None, metadata=_LEFT_OUT)  # int[k], of the programs, where it was
+
+
+@dataclass(frozen=True, eq=False)
+class Rung(Event):
+    """Some trials of the last generation were trained on and are the next one; the others were stopped."""
+
+    kind = "rung"
+    generation: int
+    rows: int  # of the whole generation; the first k were trained
+    ids: np.ndarray  # int[k], trials
+    step: int  # to which they were trained
+    horizon: float  # the share of the training
+    widths: np.ndarray  # int[k], of the programs that trained them
+    results: Results
+    time: float  # when it began
+    end: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,7 +204,7 @@ class Repair(Event):
 
 
 KINDS: dict[str, type[Event]] = {
-    cls.kind: cls for cls in (Begin, Ask, Batch, Tell, Enqueue, Attach, Claim, Requeue, Layout, Stop, Repair)
+    cls.kind: cls for cls in (Begin, Ask, Batch, Rung, Tell, Enqueue, Attach, Claim, Requeue, Layout, Stop, Repair)
 }
 Append = Callable[[Event], None]
 
@@ -206,7 +224,7 @@ def body_of(event: Event | Results) -> dict[str, Any]:
 
 
 def _usual(value: Any, default: Any) -> bool:
-    return value is default or (isinstance(value, float) and value == default)
+    return value is default or (isinstance(value, (int, float)) and value == default)
 
 
 def read_event(entry: Entry) -> Event:

@@ -26,6 +26,7 @@ class Closing(NamedTuple):
     told: np.ndarray  # bool[n], the row's trial was finished before the generation was closed
     others: np.ndarray  # int64[k], trials of earlier generations or foreign ones told since the last closing
     expected: np.ndarray  # int64[j], foreign ones added since the last closing that are not told yet
+    step: int  # at which the members' training was paused; 0 where it was not
 
 
 class Fold:
@@ -51,6 +52,7 @@ class Fold:
         self.members = np.empty(0, np.int64)  # of the open generation: trial of each row, -1 before it is handed out
         self.handed = 0  # rows of the open generation that were handed out
         self.horizon = 1.0  # share of the training its members run
+        self.step = 0  # at which their training was paused; 0 where it was not
         self.closings: deque[Closing] = deque()
         self.waiting: list[int] = []  # ids in the order in which they are to be handed out
         self.running: set[int] = set()
@@ -62,7 +64,7 @@ class Fold:
             events.Begin: self._begin, events.Ask: self._ask, events.Batch: self._batch, events.Tell: self._tell,
             events.Enqueue: self._enqueue, events.Claim: self._claim, events.Attach: self._attach,
             events.Requeue: self._requeue, events.Layout: self._layout, events.Stop: self._stop,
-            events.Repair: self._repair,
+            events.Repair: self._repair, events.Rung: self._rung,
         }  # fmt: skip
 
     def apply(self, entry: Entry, event: Event | None = None) -> None:
@@ -92,7 +94,8 @@ class Fold:
         others = np.concatenate(self._others) if self._others else np.empty(0, np.int64)
         mine = (self.table.generation.array[others] == self.opened - 1) & (self.table.member.array[others] >= 0)
         added = np.asarray(self._added, np.int64)
-        return Closing(self.opened - 1, self.members.copy(), told, others[~mine], added[~self.table.done(added)])
+        expected = added[~self.table.done(added)]
+        return Closing(self.opened - 1, self.members.copy(), told, others[~mine], expected, self.step)
 
     def lowest(self, sign: float) -> float:
         """Lowest ``sign * value`` of the feasible trials at full horizon, NaN if there is none."""
@@ -104,7 +107,7 @@ class Fold:
         self.closings.append(self.closing())
         self._others, self._added = [], []
         self.opened += 1
-        self.handed = 0
+        self.handed = self.step = 0
         self.members = np.full(rows, -1, np.int64)
 
     def _hand_out(self, rows: events.Ask | events.Batch) -> np.ndarray:
@@ -135,7 +138,33 @@ class Fold:
         self.running.update(ids.tolist())
 
     def _batch(self, event: events.Batch) -> None:
-        self._finish(self._hand_out(event), event.results, event.end)
+        ids = self._hand_out(event)
+        self._finish(ids, event.results, event.end)
+        if event.widths is not None:
+            self._pause(ids, event)
+
+    def _rung(self, event: events.Rung) -> None:
+        ids = np.asarray(event.ids, np.int64)
+        good = self.table.state.array[ids] == TrialState.COMPLETE
+        if event.generation != self.opened or len(ids) > event.rows or len(set(ids.tolist())) < len(ids):
+            raise ValueError(f"{len(ids)} members of generation {event.generation} where {self.opened} comes next")
+        if not np.isin(ids, self.members).all() or not good.all():
+            raise ValueError("members that were not in the generation before, or failed there")
+        self._open(event.rows)
+        self.members[: len(ids)] = ids
+        self.handed = len(ids)
+        self.table.horizon.array[ids] = self.horizon = float(event.horizon)
+        self._record(ids, event.results, event.end)
+        self._pause(ids, event)
+
+    def _pause(self, ids: np.ndarray, event: events.Batch | events.Rung) -> None:
+        """The members of the open generation were paused at a step."""
+        self.step = int(event.step)
+        constraint = event.results.constraint
+        self.table.reach(
+            ids, self.step, self.table.value.array[ids],
+            None if constraint is None else np.asarray(constraint, np.float64), np.asarray(event.widths, np.int64),
+        )  # fmt: skip
 
     def _tell(self, event: events.Tell) -> None:
         ids = np.asarray(event.ids, np.int64)
@@ -144,7 +173,8 @@ class Fold:
             raise ValueError(f"trials {ids.tolist()[:5]} are told twice")
         self._finish(ids, event.results, event.time)
 
-    def _finish(self, ids: np.ndarray, results: Results, time: float) -> None:
+    def _record(self, ids: np.ndarray, results: Results, time: float) -> None:
+        """Put results into the columns."""
         table, value = self.table, np.asarray(results.value, np.float64)
         if value.shape != ids.shape:
             raise ValueError(f"{value.shape} values for {len(ids)} trials")
@@ -161,14 +191,18 @@ class Fold:
                 if len(extra) != len(ids):
                     raise ValueError(f"{extra.shape} of {name} for {len(ids)} trials")
                 table.set_extra(name, ids, extra)
-        self.finished += len(ids)
         self._compare(ids)
+
+    def _finish(self, ids: np.ndarray, results: Results, time: float) -> None:
+        """Trials that were not told before are."""
+        self._record(ids, results, time)
+        self.finished += len(ids)
         if self.running or self.waiting:
             finished = set(ids.tolist())
             self.running -= finished
             self.waiting = [i for i in self.waiting if i not in finished]
             for trial_id in finished:
-                table.worker.pop(trial_id, None)
+                self.table.worker.pop(trial_id, None)
         self._others.append(ids)
 
     def _compare(self, ids: np.ndarray) -> None:

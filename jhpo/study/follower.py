@@ -68,6 +68,11 @@ class Follower:
         with float_precision(self._x64):
             return self.driver.evaluation_ids(ids)
 
+    def last(self, steps: int) -> None:
+        """The length of the training is known: a strategy that pauses members needs it before its first turn."""
+        self.strategy = self.strategy.lasting(steps)
+        self.driver = Driver(self.strategy, self.space, self.driver.root)
+
     def mark(self) -> Mark:
         """The strategy's position, to `restore` if a transaction fails."""
         return Mark(self.driver.place, self.units)
@@ -100,7 +105,7 @@ class Follower:
         if closing.generation < 0:
             return None
         with float_precision(self._x64):
-            result = self._evaluation(np.where(closing.told, closing.members, -1), history.table)
+            result = self._evaluation(np.where(closing.told, closing.members, -1), history.table, closing.step)
             dtype = jnp.result_type(float)
             units = np.asarray(self._told_units(closing, history.table), dtype)
         return Told(units, as_dtype(result, dtype))
@@ -120,7 +125,8 @@ class Follower:
                 self.units = self.driver.ask() if absorbed else self.driver.turn(None, result)
                 return
             units = self._told_units(closing, table)
-            self.units = self.driver.turn(units, self._evaluation(np.where(closing.told, closing.members, -1), table))
+            told = np.where(closing.told, closing.members, -1)
+            self.units = self.driver.turn(units, self._evaluation(told, table, closing.step))
 
     def _told_units(self, closing: Closing, table: TrialTable) -> np.ndarray:
         """The rows that were asked for; where the log differs, its rows, with a warning."""
@@ -158,8 +164,11 @@ class Follower:
             padded[: len(part)] = part
             yield padded, np.where((padded >= 0)[:, None], table.unit.array[padded], 0.5), padded >= 0
 
-    def _evaluation(self, ids: np.ndarray, table: TrialTable) -> Evaluation:
-        """Results of trials, NaN where the id is -1; its structure is the same in every generation of a phase."""
+    def _evaluation(self, ids: np.ndarray, table: TrialTable, step: int = 0) -> Evaluation:
+        """Results of trials, NaN where the id is -1; its structure is the same in every generation of a phase.
+
+        Values and constraints are those at `step` if the training was paused there: it may have gone on since.
+        """
         there: Any = ids >= 0
 
         def column(values: np.ndarray, sign: Sign = 1.0) -> Any:
@@ -174,13 +183,16 @@ class Follower:
 
         grad = self.strategy.needs_grad if self.driver.state is None else self.request.grad
         constraints, several = self.space.num_constraints, self._signs.shape
+        limits = extra("constraint", constraints > 0, (constraints,))
+        if step in table.limits:
+            limits = column(table.limits[step].array)
         return Evaluation(
-            value=column(table.value.array, self._sign),
+            value=column(table.curve[step].array if step else table.value.array, self._sign),
             grad=extra("grad", True, (self.space.dim,), self._sign) if grad else None,
             cost=extra("cost", False, ()),
-            constraint=extra("constraint", constraints > 0, (constraints,)),
-            variance=extra("variance", self._replicates > 1, several),
-            mask=there if self.strategy.steady else None,
+            constraint=limits,
+            variance=None if self.strategy.pauses else extra("variance", self._replicates > 1, several),
+            mask=there if self.strategy.steady or self.strategy.pauses else None,
             values=extra("values", bool(several), several, self._signs),
         )
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jhpo.errors import SpaceExhausted, StorageError, check_integer
+from jhpo.errors import SpaceExhausted, StorageError, check_integer, invalid
 from jhpo.search.driver import Driver
 from jhpo.search.stopping import exhausted
 from jhpo.storage import Entry, EventLog
@@ -63,6 +63,7 @@ class Ledger:
         self.worker = worker_name()
         self._stale = False
         self._restored = False
+        self._lasting = False  # a strategy that pauses members was told of the length of the training
         self._snapshot_time = time.monotonic()
         self._snapshot_generation = 0
         self.history = Fold(follower.space.dim)
@@ -98,6 +99,20 @@ class Ledger:
             if self.history.opened > opened and time.monotonic() - self._snapshot_time > SNAPSHOT_SECONDS:
                 self.checkpoint()
 
+    def train_for(self, steps: int) -> None:
+        """Store the length of the training, which a strategy that pauses members lays its rungs out for.
+
+        Raises:
+            InvalidArgument: it was another one when the study began, or is too short for the strategy.
+        """
+        with self.transaction() as append:
+            known = self.history.layouts.get("training", {}).get("steps", steps)
+            if known != steps:
+                raise invalid("steps", f"the {known} steps of training with which the study began", steps)
+            self._follower.strategy.lasting(steps)
+            if "training" not in self.history.layouts:
+                append(events.Layout("training", {"steps": steps}))
+
     @property
     def driver(self) -> Driver:
         """What runs the strategy."""
@@ -124,6 +139,9 @@ class Ledger:
 
     def follower(self) -> Follower:
         """The strategy, in step with the log; the first call restores the newest snapshot that fits."""
+        if self._follower.strategy.pauses and not self._lasting and "training" in self.history.layouts:
+            self._follower.last(int(self.history.layouts["training"]["steps"]))
+            self._lasting = True
         if not self._restored:
             self._restored = True
             for generation, data in self.log.load_snapshots():
@@ -225,6 +243,11 @@ class Ledger:
         Raises:
             SpaceExhausted: a finite search has no point left.
         """
+        if self._follower.strategy.pauses:
+            raise invalid(
+                "strategy", "one that asks for every trial once (optimize pauses and continues members)",
+                type(self._follower.strategy).__name__,
+            )  # fmt: skip
         history, follower = self.history, self.follower()
         limit = follower.strategy.max_evaluations(follower.space)
         left = self.points_left()

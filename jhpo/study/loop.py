@@ -25,6 +25,7 @@ from jhpo.study.batch import (
     stored_layout,
 )
 from jhpo.study.book import Book
+from jhpo.study.rungs import Rungs
 from jhpo.study.watch import POLL_SECONDS, Watch
 from jhpo.training.metrics import check_direction, check_directions
 from jhpo.trial import Trial
@@ -84,11 +85,20 @@ def optimize(
         check_rules(objectives, target, patience, tolerance)
     rules = StopRules(budget, generations, seconds, target, patience, tolerance).turned(study.sign)
     watch = Watch(study, rules, callback)
-    stopped = watch.first_check()
+    rungs = None
+    if study.strategy.pauses:
+        study.refresh()
+        layout = stored_layout(study, chunk, devices)
+        evaluator = make_evaluator(objective, study.space, replicates=study.replicates, metric=metric, **layout)
+        rungs = Rungs(study, evaluator)
+    stopped = watch.first_check(paused=rungs is not None and rungs.paused)
     if stopped is not None:
         return watch.summary(stopped)
     try:
-        if isinstance(objective, HostObjective):
+        if rungs is not None:
+            study.warn_of_precision()
+            stopped = _on_rungs(study, rungs, watch)
+        elif isinstance(objective, HostObjective):
             objective = objective if metric is None else objective.with_metric(metric)
             objective = objective if objectives is None else objective.for_objectives(objectives)
             stopped = _on_host(study, objective, watch)
@@ -124,6 +134,22 @@ def _on_devices(study: Book, evaluator: SearchEvaluator, watch: Watch) -> str:
             ended = not (waited or cut is not None) and evaluate_generation(study, evaluator, watch.left)
         stopped = watch.check(ended) if cut is None else watch.check_cut(cut)
         if stopped is None and watch.waits():
+            stopped = watch.wait()
+        if stopped is not None:
+            return stopped
+
+
+def _on_rungs(study: Book, rungs: Rungs, watch: Watch) -> str:
+    """Train one rung after the other; what waits in the queue is trained to its end in between."""
+    queue = search_evaluator(study, rungs.population)
+    while True:
+        with study.ledger.turns:
+            waited = evaluate_waiting(study, queue, watch.left)
+            ended = not waited and rungs.train(watch.left)
+        watch.steps = rungs.members.steps
+        paused = rungs.paused
+        stopped = watch.check(ended, paused)
+        if stopped is None and not paused and watch.waits():
             stopped = watch.wait()
         if stopped is not None:
             return stopped

@@ -129,7 +129,8 @@ class Rungs:
 
     def _parts(self, plan: _Plan) -> list[Part]:
         """How members came to where they are paused."""
-        table, parts, at = self._study.history.table, [], plan.generation % len(self._rungs)
+        table, at = self._study.history.table, plan.generation % len(self._rungs)
+        parts: list[Part] = []
         while self._rungs[at].start:
             at -= 1
             stop = self._rungs[at].stop

@@ -38,10 +38,10 @@ class Watch(Meter):
         with self._study.ledger.lock:
             return self._study.history.lowest(self.sign)
 
-    def check(self, ended: bool = True) -> str | None:
+    def check(self, ended: bool = True, paused: bool = False) -> str | None:
         """Report a batch of results (`ended`: it completed a generation); returns why to stop, or None."""
-        history = self._study.history
-        return self.report(self._study.evaluations, history.opened, self.best(), ended and history.horizon == 1.0)
+        history, whole = self._study.history, ended and self._study.history.horizon == 1.0
+        return self.report(self._study.evaluations, history.opened, self.best(), whole, paused)
 
     def check_cut(self, cut: Cut) -> str | None:
         """Report generations that were stored together; returns why to stop, or None."""
@@ -54,9 +54,9 @@ class Watch(Meter):
         """Check the rules while no result arrives; only the time limit can hold."""
         return self.report_time(self._study.history.opened)
 
-    def first_check(self) -> str | None:
-        """Check the rules before anything runs: a resumed study may have nothing left to do."""
-        return self.report_start(self._study.history.opened)
+    def first_check(self, paused: bool = False) -> str | None:
+        """Check the rules before anything runs: a resumed study may have nothing left to do, unless members wait."""
+        return self.report_start(self._study.history.opened, paused)
 
     def left(self, mine: Collection[int] = ()) -> int | None:
         """Evaluations left in the budget, without those in flight elsewhere; `mine` are in flight here."""
@@ -89,6 +89,8 @@ class Watch(Meter):
 def _bests(study: Book) -> list[float]:
     """Lowest feasible minimised value after each generation at full horizon, foreign trials included."""
     table = study.history.table
+    if study.strategy.pauses:
+        return _rung_bests(study)
     ids = table.successes()
     best = np.full(study.history.opened + 1, np.inf)
     np.minimum.at(best, table.generation.array[ids], study.sign * table.value.array[ids])  # foreign ones (-1): last
@@ -96,3 +98,22 @@ def _bests(study: Book) -> list[float]:
     short = table.generation.array[table.horizon.array < 1.0]
     whole = best[1 + short.max() :] if len(short) else best
     return [float(b) if np.isfinite(b) else np.nan for b in whole]
+
+
+def _rung_bests(study: Book) -> list[float]:
+    """The same where members are paused: after each last rung of a bracket that ends with the training."""
+    history = study.history
+    steps = history.layouts.get("training", {}).get("steps")
+    if steps is None:
+        return []
+    rungs, ids = study.strategy.lasting(steps).rungs(steps), history.table.successes()
+    ids = ids[history.table.horizon.array[ids] == 1.0]
+    value, begun = study.sign * history.table.value.array[ids], history.table.generation.array[ids]
+    best, bests, first = value[begun < 0].min(initial=np.inf), [], 0
+    for generation in range(history.opened):
+        rung = rungs[generation % len(rungs)]
+        first = first if rung.start else generation
+        if rung.stop == steps:
+            best = min(best, value[begun == first].min(initial=np.inf))
+            bests.append(float(best) if np.isfinite(best) else np.nan)
+    return bests

@@ -116,7 +116,8 @@ def test_two_processes_train_every_rung_once(whole, tmp_path: Path) -> None:
         one = (first, second)[generation % 2]
         one.optimize(DESCENT, budget=30, generations=generation)
     assert_same(columns(second), whole[2])
-    first.close(), second.close()
+    for study in (first, second):
+        study.close()
 
 
 def test_queued_points_are_trained_to_their_end_beside_the_brackets() -> None:
@@ -158,10 +159,7 @@ class Longer(Descent):
         (lambda study: study.ask(), "strategy: expected one that asks for every trial once"),
         (lambda study: study.optimize(lambda hp: hp["lr"], budget=12), "whose training can be paused"),
         (lambda study: study.optimize(jhpo.host(lambda p: 1.0), budget=12), "objective: expected a trainable"),
-        (
-            lambda study: (study.optimize(DESCENT, budget=12), study.optimize(Longer(), budget=24)),
-            "steps: .* the 8 steps",
-        ),
+        (lambda study: [study.optimize(d, budget=24) for d in (DESCENT, Longer())], "steps: .* the 8 steps"),
     ],
 )
 def test_bad_input_says_what_to_change(call, message: str) -> None:
