@@ -89,6 +89,7 @@ def test_the_text_of_a_module() -> None:
     assert hlo_kernels(HLO, {7: 10}) == 3 * 3 + 10 * 3 + 1
 
 
+@pytest.mark.slow
 def test_tiny_cases() -> None:
     (case,) = launches.cases(tiny=True)["training"]
     with jax.numpy_rank_promotion("allow"):  # of the network, which is written as users write them
