@@ -6,14 +6,17 @@ from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
 from jhpo.errors import check_integer, invalid
+from jhpo.kernels.internals import is_traced
 
 SEEDS = 2**32  # seeds are in [0, SEEDS)
 # Trial ids count up from 0; the strategy uses two ids that no trial reaches.
 _STRATEGY = 0xFFFFFFFF
 _INIT = 0xFFFFFFFE
+_IMPL, _WORD = "threefry2x32", 0xFFFFFFFF
 
 
 def root_key(seed: int) -> jax.Array:
@@ -30,7 +33,8 @@ def root_key(seed: int) -> jax.Array:
     ...
     jhpo.errors.InvalidArgument: seed: expected an integer in [0, 4294967295], got -1
     """
-    return jax.random.key(check_integer("seed", seed, 0, SEEDS - 1), impl="threefry2x32")
+    # what `jax.random.key` makes of a seed of 32 bits, without two programs for it
+    return _key_of_words((0, check_integer("seed", seed, 0, SEEDS - 1)))
 
 
 def check_key(key: object) -> jax.Array:
@@ -54,7 +58,7 @@ def trial_key(root: jax.Array, trial_id: jax.Array | int) -> jax.Array:
     >>> bool((jax.random.key_data(a) == jax.random.key_data(b)).all())
     True
     """
-    return jax.random.fold_in(root, jnp.asarray(trial_id, jnp.uint32))
+    return _fold_in(root, trial_id)
 
 
 def trial_keys(root: jax.Array, trial_ids: jax.Array) -> jax.Array:
@@ -64,12 +68,66 @@ def trial_keys(root: jax.Array, trial_ids: jax.Array) -> jax.Array:
 
 def strategy_key(root: jax.Array, generation: jax.Array | int) -> jax.Array:
     """The key for the strategy's `ask` of a generation."""
-    return jax.random.fold_in(jax.random.fold_in(root, jnp.uint32(_STRATEGY)), jnp.asarray(generation, jnp.uint32))
+    return _fold_in(root, _STRATEGY, generation)
 
 
 def init_key(root: jax.Array) -> jax.Array:
     """The key for the strategy's `init`."""
-    return jax.random.fold_in(root, jnp.uint32(_INIT))
+    return _fold_in(root, _INIT)
+
+
+def folded_words(root: jax.Array, *data: Any) -> tuple[Any, Any] | None:
+    """The words of ``root`` with some numbers folded in one after the other, on the host: nothing compiles.
+
+    Args:
+        root: a key.
+        data: each an integer below 2^32, or uint64[n] of them.
+
+    Returns:
+        Two such integers or arrays, the data of what `jax.random.fold_in` gives; None where the key is traced, or its
+        generator not JAX's usual one.
+    """
+    if (
+        is_traced(root)
+        or not jnp.issubdtype(root.dtype, jax.dtypes.prng_key)
+        or str(jax.random.key_impl(root)) != _IMPL
+    ):
+        return None
+    known = jax.random.key_data(root)
+    if is_traced(known):  # while a program is traced, all becomes a part of it
+        return None
+    words: Any = tuple(np.asarray(known).tolist())
+    for number in data:
+        words = _threefry(words, number)
+    return words
+
+
+def _fold_in(key: jax.Array, *data: Any) -> jax.Array:
+    """`jax.random.fold_in` of one number after the other, without a program where all is known."""
+    if not any(is_traced(number) or np.ndim(number) for number in data):
+        words = folded_words(key, *(int(number) for number in data))
+        if words is not None:
+            return _key_of_words(words)
+    for number in data:
+        key = jax.random.fold_in(key, jnp.asarray(number, jnp.uint32))
+    return key
+
+
+def _key_of_words(words: tuple[int, int]) -> jax.Array:
+    return jax.random.wrap_key_data(jax.device_put(np.array(words, np.uint32)), impl=_IMPL)
+
+
+def _threefry(key: tuple[Any, Any], number: Any) -> tuple[Any, Any]:
+    """Threefry-2x32 in 20 rounds of the counter (0, number): Salmon et al. (2011), "Parallel random numbers"."""
+    schedule = (*key, key[0] ^ key[1] ^ 0x1BD11BDA)
+    x, y = key[0], (number + key[1]) & _WORD
+    for i in range(5):
+        for by in ((13, 15, 26, 6), (17, 29, 16, 24))[i % 2]:
+            x = (x + y) & _WORD
+            y = (((y << by) & _WORD) | (y >> (32 - by))) ^ x
+        x = (x + schedule[(i + 1) % 3]) & _WORD
+        y = (y + schedule[(i + 2) % 3] + i + 1) & _WORD
+    return x, y
 
 
 def key_of_data(data: ArrayLike, like: jax.Array | jax.ShapeDtypeStruct) -> jax.Array:

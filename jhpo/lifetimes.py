@@ -59,7 +59,12 @@ class _Entry:
     """One program with its own jitted function, so that JAX's caches of it are released with it."""
 
     def __init__(
-        self, function: Callable[..., Tree], treedef: Structure, static: dict[str, Any], anchors: list[Any]
+        self,
+        function: Callable[..., Tree],
+        treedef: Structure,
+        static: dict[str, Any],
+        anchors: list[Any],
+        options: dict[str, Any] | None,
     ) -> None:
         self.output: Structure = None
         self.compiled: dict[Any, Executable] = {}
@@ -77,7 +82,7 @@ class _Entry:
             return flat
 
         alone.__name__ = alone.__qualname__ = function.__name__
-        self.jitted: Any = jax.jit(alone)
+        self.jitted: Any = jax.jit(alone, compiler_options=options)
         self._watched = [weakref.ref(anchor, self._end) for anchor in anchors]
 
     def _end(self, _: object) -> None:
@@ -94,15 +99,22 @@ class Programs:
       function: the function to compile, at the top level of a module, without closure.
       static: names of its static arguments, hashable.
       most: largest number of programs kept.
+      options: compiler options, as a function of the structure, shapes and dtypes of the arguments.
 
     >>> double = Programs(lambda x: 2 * x)
     >>> float(double(3.0))
     6.0
     """
 
-    def __init__(self, function: Callable[..., Any], static: Sequence[str] = (), most: int = 64) -> None:
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        static: Sequence[str] = (),
+        most: int = 64,
+        options: Callable[..., dict[str, Any] | None] | None = None,
+    ) -> None:
         functools.update_wrapper(self, function)
-        self._function, self._most = function, most
+        self._function, self._most, self._options = function, most, options
         parameters = list(inspect.signature(function).parameters)
         self._static = {name: parameters.index(name) for name in static}
         self._entries: OrderedDict[Any, _Entry] = OrderedDict()
@@ -143,7 +155,8 @@ class Programs:
             entry = self._entries.get(key)
             if entry is None or entry.jitted is None:
                 self._tidy()
-                entry = self._entries[key] = _Entry(self._function, treedef, fixed, met)
+                options = None if self._options is None else self._options(*args, **kwargs)
+                entry = self._entries[key] = _Entry(self._function, treedef, fixed, met, options)
                 while len(self._entries) > self._most:
                     self._entries.popitem(last=False)
             self._entries.move_to_end(key)

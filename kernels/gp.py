@@ -119,9 +119,16 @@ def predict(
     return posterior.alpha @ k, jnp.maximum(scale - jnp.sum(white * white), 1e-12 * scale)
 
 
-def means(posterior: Posterior, queries: Points, categorical: Categorical, profile: Profile = matern52) -> jax.Array:
-    """Posterior means float[m] at m points, for a posterior with a single world."""
-    return _cross_rows(posterior, queries, categorical, profile) @ posterior.alpha
+def fitted(posterior: Posterior, variance: jax.Array) -> jax.Array:
+    """Posterior means float[N] at the training rows, for a posterior with a single world.
+
+    K a = y - (noise + variance) a, where a = (K + noise + variance)^-1 y is known: no covariance is evaluated.
+
+    Args:
+        variance: float[N], the known noise variance of each row, as in `Data`. Masked rows have no meaning.
+    """
+    n = variance.shape[0]
+    return posterior.y[:n] - (posterior.parameters.noise + variance) * posterior.alpha[:n]
 
 
 def whiten(posterior: Posterior, queries: Points, categorical: Categorical, profile: Profile = matern52) -> jax.Array:

@@ -33,9 +33,9 @@ def apart(f: F) -> F:
 
     @functools.wraps(f)
     def wrapper(*args: Any) -> Any:
-        # XLA:CPU does not fuse across a call; other platforms need no such help
-        alone, together = (functools.partial(g, *args[:1]) for g in (call, f))
-        return jax.lax.platform_dependent(*args[1:], cpu=lambda *x: unfused(alone(*x)), default=together)
+        # XLA:CPU does not fuse across a call; other platforms need no such help. One call for all, traced once
+        alone = functools.partial(call, *args[:1])
+        return jax.lax.platform_dependent(*args[1:], cpu=lambda *x: unfused(alone(*x)), default=alone)
 
     return wrapper  # type: ignore[return-value]
 

@@ -19,8 +19,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 _TERMS, _TERMS_32 = 24, 12
 _TAIL = -4.0
 # Blocks of _LEAF rows are eliminated column by column (LAPACK's threads compete with XLA's for the cores, which can
-# take 100 times as long, or hang). The two halves of a block of _LOOPED rows are computed in a loop, so that the
-# programs of large matrices stay small.
+# take 100 times as long, or hang). The two halves of a block of at most _LOOPED rows are computed in a loop, so that
+# programs stay small.
 _LEAF, _LOOPED = 32, 128
 # Triangles of at most _WHOLE rows are multiplied whole: splitting them saves next to nothing.
 _WHOLE = 128
@@ -200,7 +200,7 @@ def _halved(matrix: jax.Array) -> jax.Array:
     half = n // 2
     upper, corner, lower = matrix[:half, :half], matrix[half:, :half], matrix[half:, half:]
     zero = jnp.zeros_like(upper)
-    if n == _LOOPED:
+    if n <= _LOOPED:
 
         def one(i: jax.Array, halves: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
             first = halves[1]  # zero in the first iteration, so that nothing is subtracted from the upper half

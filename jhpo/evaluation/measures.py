@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jhpo.keys import trial_keys
+from jhpo.keys import folded_words, trial_keys
 from jhpo.lifetimes import Programs
 from jhpo.space.space import Space
 from jhpo.switches import without_switches
@@ -33,6 +33,10 @@ def trial_seeds(root: jax.Array, ids: np.ndarray, replicate: int | None = None) 
     """``uint64[n]``: the key data of ``fold_in(root, id)``, with the replicate folded in too, as one integer each."""
     if not len(ids):
         return np.empty(0, np.uint64)
+    # NumPy's, so that nothing compiles
+    words = folded_words(root, np.asarray(ids, np.uint64), *([] if replicate is None else [replicate]))
+    if words is not None:
+        return (words[0] << np.uint64(32)) | words[1]
     padded = np.pad(np.asarray(ids, np.uint32), (0, _room(len(ids)) - len(ids)), mode="edge")
     if replicate is None:
         data = _seed_program(root, padded)

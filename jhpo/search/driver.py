@@ -14,6 +14,7 @@ import numpy as np
 from jhpo.devices import beside_the_models, check_float64, default_devices
 from jhpo.errors import StorageError
 from jhpo.kernels.internals import float_precision
+from jhpo.keys import init_key, strategy_key
 from jhpo.search import turns
 from jhpo.space.space import Space
 from jhpo.storage.snapshot import Snapshot
@@ -55,7 +56,7 @@ class Driver:
 
     def __init__(self, strategy: Strategy, space: Space, root: jax.Array) -> None:
         self.strategy, self.space, self._columns = strategy.bind(space)
-        self.root, self._dim = root, space.dim
+        self.root, self._begin, self._dim = root, init_key(root), space.dim
         with self.precision():
             if strategy.host_float64:
                 name, instead = (
@@ -151,8 +152,8 @@ class Driver:
                 self.state,
                 *self._told(told, result),
                 np.bool_(first),
-                self.root,
-                np.uint32(self.generation),
+                self._begin,
+                self._key(),
             )
             asked, self.state = self._program(arguments)(*arguments)
             self.generation += 1
@@ -192,9 +193,13 @@ class Driver:
             self._ensure()
         return self.request
 
+    def _key(self) -> jax.Array:
+        """Of the generation that is asked for next."""
+        return strategy_key(self.root, self.generation)
+
     def _ensure(self) -> None:
         if self.state is None:
-            self.state = turns.init_program(self.strategy, self.space, self.root)
+            self.state = turns.init_program(self.strategy, self.space, self._begin)
 
     def _program(self, arguments: tuple[Any, ...]) -> Any:
         """The program compiled ahead for these shapes, or the jitted function that compiles when it has to."""
@@ -230,15 +235,14 @@ class Driver:
         if self.generation in self._boundaries:
             self.state, self.growths = turns.advance_program(self.strategy, self.state), 0
         self._make_room()
-        asked, self.state = turns.ask_program(self.strategy, self.state, self.root, np.uint32(self.generation))
+        asked, self.state = turns.ask_program(self.strategy, self.state, self._key())
         self.generation += 1
         return self._rows(asked)
 
     def _cross(self, units: np.ndarray, result: Evaluation) -> np.ndarray:
         """Enter the next phase: tell, advance and ask in one program."""
         self._make_room()
-        told, number = self._told(units, result), np.uint32(self.generation)
-        asked, self.state = turns.cross_program(self.strategy, self.state, *told, self.root, number)
+        asked, self.state = turns.cross_program(self.strategy, self.state, *self._told(units, result), self._key())
         self.growths = 0
         self.generation += 1
         return self._rows(asked)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from jhpo.evaluation.members import evaluate_units
 from jhpo.kernels.loops import apart
-from jhpo.keys import trial_keys
+from jhpo.keys import init_key, strategy_key, trial_keys
 from jhpo.lifetimes import programs
 from jhpo.search.keep import Keep
 from jhpo.search.turns import turn
@@ -95,9 +95,12 @@ def block_program(
     place = jnp.arange(rows, dtype=jnp.int32)
     evaluate = _evaluation(trainable, space, request, replicates, metric)
 
+    begin = init_key(root)
+
     def one(done: jax.Array, state: Any, told: Told) -> tuple[Any, Told, tuple[Made | None, Made, jax.Array]]:
         number = generation + done.astype(jnp.uint32)
-        units, state = turn(strategy, bound, state, told.units, told.result, first & (done == 0), root, number)
+        key = strategy_key(root, number)
+        units, state = turn(strategy, bound, state, told.units, told.result, first & (done == 0), begin, key)
         ids = trial + done.astype(jnp.uint32) * rows + place.astype(jnp.uint32)
         streams = strategy.evaluation_ids(state, ids)
         units, result = evaluate(None, units, trial_keys(root, streams))

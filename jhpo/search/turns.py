@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jhpo.kernels.loops import apart
-from jhpo.keys import init_key, key_of_data, strategy_key
+from jhpo.keys import init_key, key_of_data
 from jhpo.lifetimes import Programs, Remembered
 from jhpo.strategies.base import Evaluation, Strategy
 
@@ -21,13 +22,17 @@ def turn(
     units: jax.Array,
     result: Evaluation,
     first: jax.Array,
-    root: jax.Array,
-    generation: jax.Array,
+    begin: jax.Array,
+    key: jax.Array,
 ) -> tuple[jax.Array, Any]:
-    """Start or learn, then ask: one program for a whole study (and one more for every size a buffer grows to)."""
+    """Start or learn, then ask: one program for a whole study (and one more for every size a buffer grows to).
+
+    Args:
+        first: bool[], start. begin: the key of the start. key: of this generation.
+    """
 
     def start() -> Any:
-        return strategy.init(space, init_key(root))
+        return strategy.init(space, begin)
 
     def learn() -> Any:
         return strategy.tell(state, units, result)
@@ -35,28 +40,37 @@ def turn(
     @apart  # compiled to the same instructions in every program
     def ask(fresh: bool) -> tuple[jax.Array, Any]:
         now = jax.lax.cond(first, start, learn) if fresh else learn()
-        return strategy.ask(now, strategy_key(root, generation))
+        return strategy.ask(now, key)
 
     return ask(structure(jax.eval_shape(start)) == structure(state))
 
 
 # kept of each kind per process: each program of a Bayesian search holds about a thousand memory maps
 _MOST = 12
-turn_program = Programs(turn, most=_MOST)
-init_program = Programs(lambda strategy, space, root: strategy.init(space, init_key(root)), most=_MOST)
-tell_program = Programs(lambda strategy, state, units, result: strategy.tell(state, units, result), most=_MOST)
-ask_program = Programs(
-    lambda strategy, state, root, generation: strategy.ask(state, strategy_key(root, generation)), most=_MOST
+# Half of the time of compiling for speed.
+_QUICKLY = {"xla_backend_optimization_level": 1, "xla_cpu_use_fusion_emitters": False}
+
+
+def compiler_options(strategy: Strategy, *_: Any) -> dict[str, Any] | None:
+    """Of a strategy's programs."""
+    return _QUICKLY if strategy.compiled_quickly and jax.default_backend() == "cpu" else None
+
+
+def _programs(function: Callable[..., Any]) -> Programs:
+    """A function of a strategy and more, compiled."""
+    return Programs(function, most=_MOST, options=compiler_options)
+
+
+turn_program = _programs(turn)
+init_program = _programs(lambda strategy, space, begin: strategy.init(space, begin))
+tell_program = _programs(lambda strategy, state, units, result: strategy.tell(state, units, result))
+ask_program = _programs(lambda strategy, state, key: strategy.ask(state, key))
+advance_program = _programs(lambda strategy, state: strategy.advance(state))
+cross_program = _programs(
+    lambda strategy, state, units, result, key: strategy.ask(strategy.advance(strategy.tell(state, units, result)), key)
 )
-advance_program = Programs(lambda strategy, state: strategy.advance(state), most=_MOST)
-cross_program = Programs(
-    lambda strategy, state, units, result, root, generation: strategy.ask(
-        strategy.advance(strategy.tell(state, units, result)), strategy_key(root, generation)
-    ),
-    most=_MOST,
-)
-expect_program = Programs(lambda strategy, state, units, mask: strategy.expect(state, units, mask), most=_MOST)
-absorb_program = Programs(lambda strategy, state, units, result: strategy.absorb(state, units, result), most=_MOST)
+expect_program = _programs(lambda strategy, state, units, mask: strategy.expect(state, units, mask))
+absorb_program = _programs(lambda strategy, state, units, result: strategy.absorb(state, units, result))
 
 
 def blank_state(strategy: Strategy, space: Any, root: jax.Array) -> Any:

@@ -108,6 +108,8 @@ class Strategy:
     host_float64: ClassVar[bool] = False
     # several: can take several objectives, `Evaluation.values` (see `for_objectives`)
     several: ClassVar[bool] = False
+    # compiled_quickly: the host compiles its large programs, run a few dozen times each, with less optimisation
+    compiled_quickly: ClassVar[bool] = False
 
     # -- required -------------------------------------------------------------------------------------------
 

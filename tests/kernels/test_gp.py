@@ -200,6 +200,15 @@ def test_extended_rows_against_fresh_ones(x64):
     np.testing.assert_allclose(SCALE - (fresh**2).sum(axis=1), variance, rtol=1e-8)
 
 
+def test_fitted_means_against_predicted_ones(x64):
+    n = 9
+    data = make_data(n, 16, poison=7.0)
+    data = data._replace(variance=np.where(data.mask, np.linspace(0.0, 0.5, 16), 7.0))
+    posterior = gp.condition(THETA, data, CONTINUOUS)
+    expected = jax.vmap(lambda x: gp.predict(posterior, Points(x), CONTINUOUS)[0])(data.points.x[:n])
+    np.testing.assert_allclose(gp.fitted(posterior, data.variance)[:n], expected, rtol=1e-9)
+
+
 def test_left_out_rows_against_scikit_learn(x64):
     n = 9
     data = make_data(n, 16, poison=7.0)

@@ -17,6 +17,7 @@ from jhpo.strategies.bayes import history as past
 from jhpo.strategies.bayes import model as modelling
 from jhpo.strategies.bayes import search as searching
 from jhpo.strategies.bayes.ground import FLIPS, exact_ground, padded_ground
+from jhpo.strategies.bayes.randomness import randomness
 from tests.strategies.bayes_problems import MIXED, PLANE, ROWS, SMALL, bowl
 
 # -- histories nobody wishes for ------------------------------------------------------------------------------
@@ -81,7 +82,7 @@ def pending_model(rows: np.ndarray, worlds: int) -> tuple[modelling.Model, jax.A
     history = past.add_pending(history, jnp.arange(16, 20), jnp.asarray(rows[16:20]))
     surrogate = modelling.Surrogate(exact_ground(PLANE), matern52, "none", 20, 256, worlds)
     theta = jnp.asarray(gp_fit.default_prior(2, jnp.float64).mean)[None]
-    build = jax.jit(lambda h: fitting.build(surrogate, h, theta, jnp.bool_(True), jax.random.key(0)))
+    build = jax.jit(lambda h: fitting.build(surrogate, h, theta, jnp.bool_(True), randomness(jax.random.key(0))))
     return *build(history), history
 
 
@@ -114,7 +115,7 @@ def test_without_points_under_way_all_worlds_are_one(x64: None, rows: np.ndarray
     for worlds in (1, 8):
         surrogate = modelling.Surrogate(exact_ground(PLANE), matern52, "none", 20, 256, worlds)
         theta = jnp.asarray(gp_fit.default_prior(2, jnp.float64).mean)[None]
-        model, _ = fitting.build(surrogate, history, theta, jnp.bool_(True), jax.random.key(0))
+        model, _ = fitting.build(surrogate, history, theta, jnp.bool_(True), randomness(jax.random.key(0)))
         search = pools.Search(exact_ground(PLANE), matern52, 64, 2, 8)
         scores.append(searching.score(search, model, Points(jnp.array([0.31, 0.29]))))
     np.testing.assert_allclose(scores[0], scores[1], rtol=1e-10)
@@ -258,8 +259,9 @@ def test_trust_region_in_many_dimensions(x64: None) -> None:
 def test_neighbours_of_discrete_coordinates(x64: None) -> None:
     unit = MIXED.canonical(jnp.full((1, 4), 0.4))
     for ground, wide in ((exact_ground(MIXED), 4), (padded_ground(MIXED, 8), 8)):
-        blocks = range(-(-int(ground.flips.number) // FLIPS))
-        near = np.concatenate([pools.flipped(ground, ground.widened(unit), jnp.int32(b)) for b in blocks])
+        blocks = np.arange(-(-int(ground.flips.number) // FLIPS), dtype=np.int32)
+        near = pools.flipped(ground, jnp.repeat(ground.widened(unit), len(blocks), axis=0), jnp.asarray(blocks))
+        near = np.asarray(ground.canonical(near))
         assert near.shape == (len(blocks) * FLIPS, wide) and (near[:, 4:] == 0.5).all()
         changed = np.abs(near[:, :4] - np.asarray(unit)) > 1e-6
         width, kind = MIXED.names.index("width"), MIXED.names.index("kind")

@@ -8,11 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jhpo.kernels import counter_random
 from jhpo.kernels.covariance import Profile
 from jhpo.kernels.sobol import sobol
 from jhpo.strategies.bayes.ground import FLIPS, Ground
 from jhpo.strategies.bayes.history import EMPTY, SAME, History
 from jhpo.strategies.bayes.model import Model
+from jhpo.strategies.bayes.randomness import Randomness
 
 # Candidates times rows of the model: long histories are searched with fewer candidates.
 _MOST_PRODUCTS = 2**20
@@ -29,7 +31,7 @@ class Search(NamedTuple):
 
 
 class Draws(NamedTuple):
-    """All random numbers of one search, from a single draw: every further one would enlarge the program."""
+    """All random numbers of one search."""
 
     scramble: jax.Array  # uint32[d], of the even points
     local: jax.Array  # float[n, w] uniform, of the perturbed points
@@ -55,11 +57,11 @@ def number_of_candidates(search: Search, model: Model) -> int:
     return 2 * (min(search.candidates, _MOST_PRODUCTS // model.mean.shape[0]) // 2)
 
 
-def draws(search: Search, key: jax.Array, m: int, dtype: jnp.dtype) -> Draws:
-    """Random numbers for ``m`` candidates."""
+def draws(search: Search, stream: jax.Array, m: int, dtype: jnp.dtype) -> Draws:
+    """Random numbers for ``m`` candidates from a stream uint32[2]."""
     d, n = search.ground.dim, m // 2
     width = 3 + (2 if search.ground.flips is None else 4) * d
-    bits = jax.random.bits(key, (d + n * width + m,), jnp.uint32)
+    bits = counter_random.bits(stream, (d + n * width + m,))
     uniform = ((bits[d:] >> 8).astype(dtype) + 0.5) * jnp.asarray(2.0**-24, dtype)
     return Draws(bits[:d], uniform[: n * width].reshape(n, width), -jnp.log(-jnp.log(uniform[n * width :])))
 
@@ -94,19 +96,20 @@ def local_units(ground: Ground, uniform: jax.Array, centres: jax.Array, lengths:
     return jnp.where(moved | forced, near, base)
 
 
-def flipped(ground: Ground, units: jax.Array, block: jax.Array) -> jax.Array:
-    """n points with each of 8 changes of one discrete coordinate: float[8 n, d].
+def flipped(ground: Ground, units: jax.Array, blocks: jax.Array) -> jax.Array:
+    """n points with each of 8 changes of one discrete coordinate: float[8 n, d], not canonical.
 
     Args:
-        ground: what has the changes. units: float[n, d], canonical. block: int32[], which 8 of them.
+        ground: what has the changes. units: float[n, d]. blocks: int32[n], which 8 of them; the last ones, if there are
+            not so many.
     """
     assert ground.flips is not None
-    start = block * FLIPS
-    coordinate, amount, step = (jax.lax.dynamic_slice(jnp.asarray(x), (start,), (FLIPS,)) for x in ground.flips[:3])
-    hit = coordinate[:, None] == jnp.arange(ground.dim, dtype=jnp.int32)[None, :]
-    values = amount.astype(units.dtype)[None, :, None]
-    moved = jnp.clip(jnp.where(step[None, :, None], units[:, None, :] + values, values), 0.0, 1.0)
-    return ground.canonical(jnp.where(hit[None], moved, units[:, None, :]).reshape(-1, ground.dim))
+    rows = blocks[:, None] * FLIPS + jnp.arange(FLIPS, dtype=jnp.int32)[None, :]
+    coordinate, amount, step = (jnp.asarray(x).at[rows].get(mode="clip")[:, :, None] for x in ground.flips[:3])
+    hit = coordinate == jnp.arange(ground.dim, dtype=jnp.int32)[None, None, :]
+    values, here = amount.astype(units.dtype), units[:, None, :]
+    moved = jnp.clip(jnp.where(step, here + values, values), 0.0, 1.0)
+    return jnp.where(hit, moved, here).reshape(-1, ground.dim)
 
 
 def known(units: jax.Array, history: History) -> jax.Array:
@@ -119,7 +122,7 @@ def pool(search: Search, model: Model, random: Draws, key: jax.Array, box: Box) 
     """Candidates in the box: space-filling ones and perturbations of the best; every point of a small finite space."""
     ground, dtype = search.ground, model.incumbent.dtype
     if ground.points is not None:
-        return jnp.asarray(ground.points, dtype)
+        return ground.canonical(jnp.asarray(ground.points, dtype))
     even = even_units(ground, key, random.scramble, random.local.shape[0], dtype)
     _, best = jax.lax.top_k(-model.mean, min(4, model.mean.shape[0]))
     finite = jnp.isfinite(model.mean[best])[:, None]
@@ -130,7 +133,9 @@ def pool(search: Search, model: Model, random: Draws, key: jax.Array, box: Box) 
     return ground.canonical(jnp.concatenate([low + even * (high - low), jnp.clip(local, low, high)]))
 
 
-def design(ground: Ground, history: History, asked: jax.Array, seed: jax.Array, q: int, key: jax.Array) -> jax.Array:
+def design(
+    ground: Ground, history: History, asked: jax.Array, seed: jax.Array, q: int, random: Randomness
+) -> jax.Array:
     """The next ``q`` points of an even design that begins at the defaults. float[q, d]
 
     Args:
@@ -141,12 +146,12 @@ def design(ground: Ground, history: History, asked: jax.Array, seed: jax.Array, 
         points, number = jnp.asarray(ground.points, dtype), jnp.asarray(ground.number)
         padding = jnp.arange(points.shape[0], dtype=jnp.int32) >= number
         late = known(points, history).astype(dtype) + 2.0 * padding.astype(dtype)
-        order = jnp.argsort(late + jax.random.uniform(key, late.shape, dtype))
-        return points[order[jnp.arange(q, dtype=jnp.int32) % number]]
-    units = sobol(asked, q, ground.dim, seed, dtype) if ground.even else ground.sample(key, q, dtype)
+        order = jnp.argsort(late + counter_random.uniform(random.design, late.shape, dtype))
+        return ground.canonical(points[order[jnp.arange(q, dtype=jnp.int32) % number]])
+    units = sobol(asked, q, ground.dim, seed, dtype) if ground.even else ground.sample(random.key, q, dtype)
     if ground.even and ground.bounded is not None:
         inside = ground.admissible(ground.canonical(units))
-        units = jnp.where(inside[:, None], units, ground.sample(key, q, dtype))
+        units = jnp.where(inside[:, None], units, ground.sample(random.key, q, dtype))
     first = (asked + jnp.arange(q, dtype=jnp.int32) == 0)[:, None]
     units = jnp.where(first, jnp.asarray(ground.outline.default, dtype)[None, :], units)
     return ground.canonical(units)

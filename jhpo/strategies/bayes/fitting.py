@@ -7,18 +7,19 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from jhpo.kernels import gp, gp_fit, gp_slopes
+from jhpo.kernels import counter_random, gp, gp_fit, gp_slopes
 from jhpo.kernels.covariance import Points
 from jhpo.kernels.loops import side_by_side
 from jhpo.strategies.bayes.history import FAILED, OBSERVED, PENDING, History
 from jhpo.strategies.bayes.model import Model, Surrogate, feasible_rows, imagine, slopes, targets
+from jhpo.strategies.bayes.randomness import Randomness
 
 # Fits of at most so many rows have two starts: the last parameters and the mode of the prior.
 _TWO_STARTS = 64
 
 
 def build(
-    surrogate: Surrogate, history: History, theta: jax.Array, refit: jax.Array, key: jax.Array
+    surrogate: Surrogate, history: History, theta: jax.Array, refit: jax.Array, random: Randomness
 ) -> tuple[Model, jax.Array]:
     """Fit the model's parameters and condition it on the history.
 
@@ -28,7 +29,7 @@ def build(
         theta: float[1 + c, d + 3] (d + 4 with slopes), the parameters of the last fit: objective, then measured
             constraints.
         refit: bool[], False keeps these parameters.
-        key: of the random choices.
+        random: the random choices.
 
     Returns:
         The model and the new theta.
@@ -37,21 +38,19 @@ def build(
     y, variance, steep = targets(history, surrogate.warp)
     told = (history.status == OBSERVED) | (history.status == FAILED)
     data = gp.Data(points, y, variance, told)
-    fit_key, imagine_key = jax.random.split(key)
     if history.grad.shape[1]:
         fitted, posterior = _process_with_slopes(surrogate, theta[0], data, history, steep, refit)
     else:
-        fitted, posterior = _process(surrogate, theta[0], data, refit, fit_key)
+        fitted, posterior = _process(surrogate, theta[0], data, refit, random.rows)
     thetas, constraints = fitted[None], None
     if history.constraint.shape[1]:
-        own, constraints = _constraints(surrogate, theta[1:], points, history, refit, fit_key)
+        own, constraints = _constraints(surrogate, theta[1:], points, history, refit, random.rows)
         thetas = jnp.concatenate([thetas, own])
 
     wrong = gp.left_out(posterior)[: y.shape[0]]
     unexplained = jnp.sum(wrong * wrong) / jnp.maximum(jnp.sum(jnp.where(told, y * y, 0.0)), 1e-30)
-    means = gp.means(posterior, points, surrogate.ground.categorical, surrogate.profile)
     feasible = feasible_rows(history)
-    mean = jnp.where(feasible, means, jnp.inf)
+    mean = jnp.where(feasible, gp.fitted(posterior, variance), jnp.inf)
     where = jnp.argmin(mean)
     any_feasible = jnp.any(feasible)
     best = jnp.where(any_feasible, mean[where], 0.0)
@@ -59,7 +58,7 @@ def build(
     in_all = lambda leaf: jnp.broadcast_to(leaf, (surrogate.worlds, *leaf.shape))  # noqa: E731
     posterior = posterior._replace(y=in_all(posterior.y), alpha=in_all(posterior.alpha))
     model = Model(posterior, in_all(best), incumbent, mean, constraints, any_feasible, unexplained)
-    return _imagine_pending(surrogate, model, points, history.status == PENDING, imagine_key), thetas
+    return _imagine_pending(surrogate, model, points, history.status == PENDING, random.worlds), thetas
 
 
 def _fitted(
@@ -71,13 +70,13 @@ def _fitted(
 
 
 def _process(
-    surrogate: Surrogate, theta: jax.Array, data: gp.Data, refit: jax.Array, key: jax.Array
+    surrogate: Surrogate, theta: jax.Array, data: gp.Data, refit: jax.Array, stream: jax.Array
 ) -> tuple[jax.Array, gp.Posterior]:
     ground, profile = surrogate.ground, surrogate.profile
     prior = gp_fit.default_prior(ground.dim, data.y.dtype, ground.count)
 
     def fit(starts: jax.Array) -> jax.Array:
-        some = _fit_rows(key, data, surrogate.fit_rows)
+        some = _fit_rows(stream, data, surrogate.fit_rows)
         return gp_fit.fit(starts, some, prior, ground.categorical, iterations=surrogate.iterations, profile=profile)[0]
 
     theta = _fitted(theta, prior, data.y.shape[0], refit, fit)
@@ -100,7 +99,7 @@ def _process_with_slopes(
 
 
 def _constraints(
-    surrogate: Surrogate, theta: jax.Array, points: Points, history: History, refit: jax.Array, key: jax.Array
+    surrogate: Surrogate, theta: jax.Array, points: Points, history: History, refit: jax.Array, stream: jax.Array
 ) -> tuple[jax.Array, gp.Posterior]:
     """A process of its own for each of the c measured constraints: theta, and the posteriors stacked."""
     known = (history.status == OBSERVED)[:, None] & jnp.isfinite(history.constraint)
@@ -111,28 +110,30 @@ def _constraints(
     nothing = jnp.zeros_like(slack[:, 0])
     width = surrogate.ground.dim + 3  # only the objective has gradients, and so their noise
     own, posteriors = side_by_side(
-        lambda each: _process(surrogate, each[0], gp.Data(points, each[1], nothing, each[2]), refit, key),
+        lambda each: _process(surrogate, each[0], gp.Data(points, each[1], nothing, each[2]), refit, stream),
         (theta[:, :width], slack.T, known.T),
     )
     return theta.at[:, :width].set(own), posteriors
 
 
-def _fit_rows(key: jax.Array, data: gp.Data, rows: int) -> gp.Data:
+def _fit_rows(stream: jax.Array, data: gp.Data, rows: int) -> gp.Data:
     """A random selection of rows for the fit of the parameters, where there are more than ``rows``."""
     if data.mask.shape[0] <= rows:
         return data
-    score = jnp.where(data.mask, jax.random.uniform(key, data.mask.shape, data.y.dtype), -1.0)
+    score = jnp.where(data.mask, counter_random.uniform(stream, data.mask.shape, data.y.dtype), -1.0)
     index = jnp.sort(jax.lax.top_k(score, rows)[1])
     return jax.tree.map(lambda leaf: leaf[index], data)
 
 
-def _imagine_pending(surrogate: Surrogate, model: Model, points: Points, pending: jax.Array, key: jax.Array) -> Model:
+def _imagine_pending(
+    surrogate: Surrogate, model: Model, points: Points, pending: jax.Array, stream: jax.Array
+) -> Model:
     """`imagine` of every row that is pending."""
 
     def one(carry: tuple[jax.Array, Model]) -> tuple[jax.Array, Model]:
         left, model = carry
         row = jnp.argmax(left).astype(jnp.int32)
         point = jax.tree.map(lambda leaf: leaf[row], points)
-        return left.at[row].set(False), imagine(surrogate, model, row, point, key)
+        return left.at[row].set(False), imagine(surrogate, model, row, point, stream)
 
     return jax.lax.while_loop(lambda carry: jnp.any(carry[0]), one, (pending, model))[1]

@@ -97,8 +97,7 @@ class Ground(NamedTuple):
         return batched(lambda u: rows.active(self.outline, u), units)
 
     def points_of(self, units: jax.Array) -> Points:
-        """Rows as kernels see them."""
-        units = self.canonical(units)
+        """Canonical rows as kernels see them."""
         return Points(units, self.active(units))
 
     @property

@@ -12,7 +12,7 @@ from jhpo.strategies.bayes.ground import Ground
 
 # status of a row
 EMPTY, PENDING, OBSERVED, FAILED = 0, 1, 2, 3
-# Rows of the first buffer; the next ones are twice as large.
+# Rows of the smallest buffer.
 SMALLEST = 32
 # Units closer than this are one point.
 SAME = 1e-6

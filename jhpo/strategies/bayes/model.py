@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import ndtri
 
-from jhpo.kernels import gp, warp
+from jhpo.kernels import counter_random, gp, warp
 from jhpo.kernels.covariance import Points, Profile
 from jhpo.kernels.gp_slopes import Slopes
 from jhpo.strategies.bayes.ground import Ground
@@ -125,7 +125,7 @@ def select(
     return jax.tree.map(lambda leaf: leaf[index], history), jnp.searchsorted(index, slots).astype(jnp.int32)
 
 
-def imagine(surrogate: Surrogate, model: Model, slot: jax.Array, point: Points, key: jax.Array) -> Model:
+def imagine(surrogate: Surrogate, model: Model, slot: jax.Array, point: Points, stream: jax.Array) -> Model:
     """The model once a point is under way: in every world it has another value that the posterior thinks possible.
 
     So the next point is chosen by its expected improvement over whatever may come of this one (Snoek et al. 2012,
@@ -133,7 +133,7 @@ def imagine(surrogate: Surrogate, model: Model, slot: jax.Array, point: Points, 
     predicted.
 
     Args:
-        slot: int32[], a free row of the model.
+        slot: int32[], a free row of the model. stream: uint32[2], of random numbers.
     """
     categorical, profile = surrogate.ground.categorical, surrogate.profile
     mean, variance = gp.predict(model.posterior, point, categorical, profile)
@@ -141,7 +141,8 @@ def imagine(surrogate: Surrogate, model: Model, slot: jax.Array, point: Points, 
     worlds = mean.shape[0]
     # a few worlds suffice with the same quantiles for every point, in a random order that makes them independent
     levels = jnp.asarray(ndtri((np.arange(worlds) + 0.5) / worlds), mean.dtype)
-    normals = levels[jnp.argsort(jax.random.bits(jax.random.fold_in(key, slot), levels.shape))]
+    place = slot.astype(jnp.uint32) * np.uint32(worlds) + jnp.arange(worlds, dtype=jnp.uint32)
+    normals = levels[jnp.argsort(counter_random.scramble(place, stream))]
     value = mean + jnp.sqrt(total) * normals
     known = mean + variance / jnp.sqrt(total) * normals  # the posterior's mean there, given the value
     posterior = gp.append(model.posterior, slot, point, value, categorical, profile)

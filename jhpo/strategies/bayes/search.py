@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -21,16 +22,15 @@ from jhpo.strategies.bayes.candidates import (
     number_of_candidates,
     pool,
 )
-from jhpo.strategies.bayes.ground import FLIPS
+from jhpo.strategies.bayes.ground import FLIPS, Ground
 from jhpo.strategies.bayes.history import History, add_pending
 from jhpo.strategies.bayes.model import Model, Surrogate, imagine
+from jhpo.strategies.bayes.randomness import Randomness
 
 # Grades below every score, finite so that arithmetic on them stays finite: the acquisition has no value, the point
 # violates the space's constraints, it was asked for before. Candidates above the last may be polished.
 _NO_VALUE, _OUTSIDE, _KNOWN = -1e19, -5e19, -1e20
 _ELIGIBLE = -4e19
-# Candidates looked at again beside the polished points, in a space with discrete coordinates.
-_SECOND_LOOK = 64
 
 
 class Field(NamedTuple):
@@ -100,32 +100,50 @@ def pick(search: Search, model: Model, field: Field, scores: jax.Array, history:
     if ground.points is not None:  # every point there is has its score
         return field.candidates[jnp.argmax(scores)]
 
-    def values(units: jax.Array) -> jax.Array:
-        found = jax.vmap(lambda u: score(search, model, ground.points_of(u)))(units)
-        return graded(found, ground.admissible(units), known(units, history))
-
     def best_of(units: jax.Array) -> tuple[jax.Array, jax.Array]:
-        found = values(units)
+        units = ground.canonical(units)
+        found = jax.vmap(lambda u: score(search, model, ground.points_of(u)))(units)
+        found = graded(found, ground.admissible(units), known(units, history))
         where = jnp.argmax(found)
         return units[where], found[where]
 
-    def climb(units: jax.Array, best: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        """The best of all neighbours of some points, or the best one so far."""
-
-        def one(block: jax.Array, best: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-            other = best_of(flipped(ground, units, block))
-            return jax.tree.map(lambda a, b: jnp.where(other[1] > best[1], a, b), other, best)
-
-        assert ground.flips is not None
-        blocks = (jnp.asarray(ground.flips.number) + (FLIPS - 1)) // FLIPS
-        return jax.lax.fori_loop(0, blocks, one, best)
-
     starts = _starts(search, model, field, scores)
-    final = ground.canonical(jnp.concatenate([starts, *_polished(search, model, starts, field.box)]))
+    final = jnp.concatenate([starts, *_polished(search, model, starts, field.box)])
     if ground.flips is None:
         return best_of(final)[0]
-    best = climb(final, best_of(jnp.concatenate([final, field.candidates[:_SECOND_LOOK]])))
-    return climb(best[0][None], best)[0]
+    return _climbed(ground, field.candidates, final, best_of)
+
+
+def _climbed(
+    ground: Ground,
+    candidates: jax.Array,
+    final: jax.Array,
+    best_of: Callable[[jax.Array], tuple[jax.Array, jax.Array]],
+) -> jax.Array:
+    """The best of some points, a few candidates, the neighbours of these points, and those of the best of all. float[d]
+
+    One loop looks at all of them, so that the program holds what a look takes only once.
+
+    Args:
+        final: float[n, d]. best_of: of any 8 n points the best one and its score.
+    """
+    assert ground.flips is not None
+    n = final.shape[0]
+    some = jnp.concatenate([final, candidates])[np.arange(FLIPS * n) % (n + candidates.shape[0])]
+    blocks = (jnp.asarray(ground.flips.number) + (FLIPS - 1)) // FLIPS
+    row = jnp.arange(n, dtype=jnp.int32)
+
+    def look(i: jax.Array, best: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        # first the points themselves, then block after block of all their changes, then n blocks of the best one's
+        again = i > blocks
+        centres = jnp.where(again, best[0][None, :], final)
+        neighbours = flipped(ground, centres, jnp.where(again, (i - blocks - 1) * n + row, i - 1))
+        other = best_of(jnp.where(i == 0, some, neighbours))
+        better = other[1] > best[1]
+        return jax.tree.map(lambda a, b: jnp.where(better, a, b), other, best)
+
+    worst = jnp.full((), -jnp.inf, final.dtype)
+    return jax.lax.fori_loop(0, 1 + blocks + (blocks + n - 1) // n, look, (final[0], worst))[0]
 
 
 def _starts(search: Search, model: Model, field: Field, scores: jax.Array) -> jax.Array:
@@ -156,11 +174,11 @@ def _polished(search: Search, model: Model, starts: jax.Array, box: Box) -> list
 
     polished = jax.vmap(polish)(starts)
     if ground.bounded is None:
-        return [ground.canonical(polished)]
+        return [polished]
     # back towards the start, if the polish left the feasible region
     shares = jnp.asarray([0.9, 0.5, 0.1], starts.dtype)[:, None, None]
     back = starts[None] + shares * (polished - starts)[None]
-    return [back.reshape(-1, ground.dim), ground.canonical(polished)]
+    return [back.reshape(-1, ground.dim), polished]
 
 
 def batch(
@@ -172,7 +190,7 @@ def batch(
     *,
     box: Box,
     even: Even,
-    key: jax.Array,
+    random: Randomness,
 ) -> jax.Array:
     """Points one after the other, each chosen while those before are imagined. float[q, d]
 
@@ -184,13 +202,12 @@ def batch(
         room: where the points go.
         box: where they may lie.
         even: points that take the place of the model's own.
-        key: of the random choices.
+        random: the random choices.
     """
     ground, profile = search.ground, search.profile
-    draw_key, imagine_key = jax.random.split(key)
-    random = draws(search, draw_key, number_of_candidates(search, model), model.incumbent.dtype)
-    candidates = pool(search, model, random, draw_key, box)
-    field = Field(candidates, ground.points_of(candidates), ground.admissible(candidates), random, box)
+    drawn = draws(search, random.search, number_of_candidates(search, model), model.incumbent.dtype)
+    candidates = pool(search, model, drawn, random.key, box)
+    field = Field(candidates, ground.points_of(candidates), ground.admissible(candidates), drawn, box)
     scale = model.posterior.parameters.scale
 
     def choose(model: Model, explained: jax.Array, history: History, even: Even) -> jax.Array:
@@ -209,7 +226,7 @@ def batch(
         point = ground.points_of(unit)
         column = gp.extend(model.posterior, explained, field.points, point, ground.categorical, profile)
         history = add_pending(history, row, unit)
-        model = imagine(surrogate, model, slot, point, imagine_key)
+        model = imagine(surrogate, model, slot, point, random.worlds)
         return (model, explained.at[:, slot].set(column), history), unit
 
     explained = gp.whiten(model.posterior, field.points, ground.categorical, profile)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jhpo.kernels import counter_random
 from jhpo.kernels.covariance import PROFILES
 from jhpo.space.space import Space
 from jhpo.strategies.bayes import fitting, thompson
@@ -19,6 +20,7 @@ from jhpo.strategies.bayes.ground import Ground
 from jhpo.strategies.bayes.history import EMPTY, History, Region, Rules
 from jhpo.strategies.bayes.model import Surrogate
 from jhpo.strategies.bayes.options import BayesOptions
+from jhpo.strategies.bayes.randomness import Randomness, randomness
 
 # The model is conditioned on at most so many rows, and its parameters are fitted to at most so many.
 MODEL_ROWS, FIT_ROWS = 1024, 256
@@ -93,29 +95,30 @@ def suggest(
     options: BayesOptions, ground: Ground, state: BayesState, rows: jax.Array, key: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Points, and the parameters of the model and when they were fitted."""
+    random = randomness(key)
+    # also a model's points are now and then those of the even design
+    units = design(ground, state.history, state.asked, state.seed, options.batch, random)
     return jax.lax.cond(
         _begins(options, ground, state),
-        functools.partial(_design, options),
+        lambda units, ground, state, rows, random: (units, state.theta, state.fitted),
         functools.partial(_model, options),
+        units,
         ground,
         state,
         rows,
-        key,
+        random,
     )
 
 
-def _design(
-    options: BayesOptions, ground: Ground, state: BayesState, rows: jax.Array, key: jax.Array
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    units = design(ground, state.history, state.asked, state.seed, options.batch, key)
-    return units, state.theta, state.fitted
-
-
 def _model(
-    options: BayesOptions, ground: Ground, state: BayesState, rows: jax.Array, key: jax.Array
+    options: BayesOptions,
+    units: jax.Array,
+    ground: Ground,
+    state: BayesState,
+    rows: jax.Array,
+    random: Randomness,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     history, profile = state.history, PROFILES[options.kernel]
-    fit_key, search_key, even_key = jax.random.split(key, 3)
     local = local_search(options, state)
     # a region uses only the points that were asked for in it
     foreign = local & (history.epoch != state.region.epoch)
@@ -129,14 +132,13 @@ def _model(
     # gradients go through the warp too, so it has to be smooth
     kind = "half_log" if options.gradients and options.warp == "half_rank" else options.warp
     surrogate = Surrogate(ground, profile, kind, options.fit_iterations, FIT_ROWS, options.fantasies)
-    model, theta = fitting.build(surrogate, chosen, state.theta, refit, fit_key)
+    model, theta = fitting.build(surrogate, chosen, state.theta, refit, random)
     search = Search(ground, profile, options.candidates, options.starts, options.search_iterations)
-    units = design(ground, history, state.asked, state.seed, options.batch, even_key)
-    lot = jax.random.uniform(jax.random.fold_in(even_key, 1), (options.batch,), units.dtype)
+    lot = counter_random.uniform(random.lot, (options.batch,), units.dtype)
     # where the model predicts no better than the mean it is no guide either
     blind = _BLIND * jnp.clip(2.0 * model.unexplained - 1.0, 0.0, 1.0)
     even = Even(lot < jnp.maximum(past.flatness(inside), blind), units)
-    where: dict[str, Any] = {"box": _box(ground, state, model, theta, local), "even": even, "key": search_key}
+    where: dict[str, Any] = {"box": _box(ground, state, model, theta, local), "even": even, "random": random}
     if options.picks == "thompson":
         units = thompson.batch(search, model, history, options.batch, kernel=options.kernel, **where)
     else:

@@ -10,6 +10,7 @@ from jhpo.kernels import pathwise
 from jhpo.strategies.bayes import candidates as pools
 from jhpo.strategies.bayes.history import SAME, History
 from jhpo.strategies.bayes.model import Model
+from jhpo.strategies.bayes.randomness import Randomness
 from jhpo.strategies.bayes.search import chance
 
 # Penalty, in units of the targets, per unit of log probability of feasibility below one half.
@@ -25,7 +26,7 @@ def batch(
     kernel: str,
     box: pools.Box,
     even: pools.Even,
-    key: jax.Array,
+    random: Randomness,
 ) -> jax.Array:
     """``q`` different points, each the lowest candidate of one posterior function (Eriksson et al. 2019). float[q, d]
 
@@ -37,13 +38,13 @@ def batch(
         kernel: name of the profile.
         box: where the points may lie.
         even: points that take the place of the model's own.
-        key: of the random choices.
+        random: the random choices.
     """
     ground = search.ground
-    pool_key, path_key = jax.random.split(key)
     dtype = model.incumbent.dtype
-    random = pools.draws(search, pool_key, pools.number_of_candidates(search, model), dtype)
-    candidates = pools.pool(search, model, random, pool_key, box)
+    drawn = pools.draws(search, random.search, pools.number_of_candidates(search, model), dtype)
+    pool_key, path_key = jax.random.split(random.key)
+    candidates = pools.pool(search, model, drawn, pool_key, box)
     points = ground.points_of(candidates)
     noise = jnp.broadcast_to(model.posterior.parameters.noise, model.posterior.mask.shape)
     paths = pathwise.draw(model.posterior, noise, path_key, q, ground.choices, kernel=kernel)
