@@ -260,8 +260,8 @@ def test_neighbours_of_discrete_coordinates(x64: None) -> None:
     unit = MIXED.canonical(jnp.full((1, 4), 0.4))
     for ground, wide in ((exact_ground(MIXED), 4), (padded_ground(MIXED, 8), 8)):
         blocks = np.arange(-(-int(ground.flips.number) // FLIPS), dtype=np.int32)
-        near = pools.flipped(ground, jnp.repeat(ground.widened(unit), len(blocks), axis=0), jnp.asarray(blocks))
-        near = np.asarray(ground.canonical(near))
+        flipped = pools.flipped(ground, jnp.repeat(ground.widened(unit), len(blocks), axis=0), jnp.asarray(blocks))
+        near = np.asarray(ground.canonical(flipped))
         assert near.shape == (len(blocks) * FLIPS, wide) and (near[:, 4:] == 0.5).all()
         changed = np.abs(near[:, :4] - np.asarray(unit)) > 1e-6
         width, kind = MIXED.names.index("width"), MIXED.names.index("kind")

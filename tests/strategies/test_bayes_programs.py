@@ -1,0 +1,71 @@
+"""How large the program of a Bayesian search is, and that a machine compiles it once."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+import jhpo
+from jhpo.search import turns
+from jhpo.search.driver import Driver
+from jhpo.strategies.base import Evaluation
+from tests.strategies.test_bayes_studies import WIDE
+
+
+def equations(jaxpr: Any, seen: set[int]) -> Iterator[Any]:
+    """Equations of a program and of those within it; what is called several times counts once, as it is traced once."""
+    inner = getattr(jaxpr, "jaxpr", jaxpr)
+    if id(inner) in seen:
+        return
+    seen.add(id(inner))
+    for eqn in inner.eqns:
+        yield eqn
+        for leaf in jax.tree.leaves(list(eqn.params.values()), is_leaf=lambda x: hasattr(x, "eqns")):
+            if hasattr(leaf, "eqns"):
+                yield from equations(leaf, seen)
+
+
+def test_the_program_of_a_turn_stays_small() -> None:
+    """What it takes to trace and to compile grows with its equations; it has 3,250 of them, and had 7,640 once."""
+    driver = Driver(jhpo.BayesOpt(), jhpo.Space(WIDE), jax.random.key(0))
+    with driver.precision():
+        state = turns.blank_state(driver.strategy, driver.space, driver.root)
+        told = np.zeros((1, 4)), Evaluation(value=np.zeros(1))
+        arguments = (driver.strategy, driver.space, state, *told, np.bool_(True), driver.root, driver.root)
+        program = jax.make_jaxpr(turns.turn)(*arguments)
+    names = [eqn.primitive.name for eqn in equations(program, set())]
+    assert 1_000 < len(names) < 3_500, len(names)
+    # each draw of JAX's generator is a loop of its own: one for the first state, one for an ask
+    assert names.count("random_bits") == 2
+
+
+FRESH = """
+    import sys, jhpo
+    folder, high = sys.argv[1:]
+    jhpo.use_compilation_cache(folder)
+    kind = jhpo.Choice(["a", "b"]) if high == "1" else jhpo.Choice(list("abcdef"))
+    space = jhpo.Space({"x": jhpo.Float(0.0, float(high)), "kind": kind})
+    study = jhpo.Study(space, jhpo.BayesOpt(initial=2, candidates=64, starts=2), seed=int(high))
+    for _ in range(4):
+        (trial,) = study.ask()
+        study.tell(trial, trial.params["x"])
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="names of files in the cache")
+def test_a_fresh_process_finds_every_program_for_a_space_never_seen(tmp_path: Path) -> None:
+    kept = []
+    for high in ("1", "7"):
+        command = [sys.executable, "-c", textwrap.dedent(FRESH), str(tmp_path), high]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        kept.append({path.name for path in tmp_path.iterdir() if path.name.endswith("-cache")})
+    assert any("turn" in name for name in kept[0]) and kept[1] == kept[0]
