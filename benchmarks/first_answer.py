@@ -185,7 +185,9 @@ def child(python: str, method: str, name: str, seed: int, trials: int, cache: st
     """`one` in a process of its own."""
     command = [python, "-W", "ignore", __file__, "one", name, "--method", method, "--seed", str(seed)]
     command += ["--trials", str(trials), *(["--cache", cache] if cache else [])]
-    done = subprocess.run(command, env={**os.environ, **THREADS}, capture_output=True, text=True, check=False)
+    environment = {**os.environ, **THREADS}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed package has its bytecode
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} failed: {done.stderr[-2000:]}")
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

@@ -34,7 +34,7 @@ def root_key(seed: int) -> jax.Array:
     jhpo.errors.InvalidArgument: seed: expected an integer in [0, 4294967295], got -1
     """
     # what `jax.random.key` makes of a seed of 32 bits, without two programs for it
-    return _key_of_words((0, check_integer("seed", seed, 0, SEEDS - 1)))
+    return key_of_words(jax.device_put(np.array([0, check_integer("seed", seed, 0, SEEDS - 1)], np.uint32)))
 
 
 def check_key(key: object) -> jax.Array:
@@ -76,6 +76,25 @@ def init_key(root: jax.Array) -> jax.Array:
     return _fold_in(root, _INIT)
 
 
+def strategy_words(root: jax.Array, generation: int | None) -> Any:
+    """What a program is given in place of `strategy_key`, or of `init_key` for None, and takes by `key_of_words`.
+
+    Returns:
+        NumPy's uint32[2], so that nothing is sent to a device for it; the key itself where its generator is not JAX's
+        usual one.
+    """
+    words = folded_words(root, _INIT) if generation is None else folded_words(root, _STRATEGY, generation)
+    if words is not None:
+        return np.array(words, np.uint32)
+    key = init_key(root) if generation is None else strategy_key(root, generation)
+    return key if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else jax.random.wrap_key_data(key)
+
+
+def key_of_words(words: jax.Array) -> jax.Array:
+    """The key that `strategy_words` stands for; a key stays what it is."""
+    return jax.random.wrap_key_data(words, impl=_IMPL) if words.dtype == jnp.uint32 else words
+
+
 def folded_words(root: jax.Array, *data: Any) -> tuple[Any, Any] | None:
     """The words of ``root`` with some numbers folded in one after the other, on the host: nothing compiles.
 
@@ -107,14 +126,10 @@ def _fold_in(key: jax.Array, *data: Any) -> jax.Array:
     if not any(is_traced(number) or np.ndim(number) for number in data):
         words = folded_words(key, *(int(number) for number in data))
         if words is not None:
-            return _key_of_words(words)
+            return key_of_words(jax.device_put(np.array(words, np.uint32)))
     for number in data:
         key = jax.random.fold_in(key, jnp.asarray(number, jnp.uint32))
     return key
-
-
-def _key_of_words(words: tuple[int, int]) -> jax.Array:
-    return jax.random.wrap_key_data(jax.device_put(np.array(words, np.uint32)), impl=_IMPL)
 
 
 def _threefry(key: tuple[Any, Any], number: Any) -> tuple[Any, Any]:

@@ -150,12 +150,18 @@ class Programs:
         with weakly() as met:
             leaves, treedef = jax.tree.flatten((args, kwargs))
             fixed = {name: hold(value) for name, value in static.items()}
-        key = (treedef, tuple(fixed.items()), tuple((np.shape(x), getattr(x, "dtype", type(x))) for x in leaves))
+        options = None if self._options is None else self._options(*args, **kwargs)
+        chosen = () if options is None else tuple(options.items())
+        key = (
+            chosen,
+            treedef,
+            tuple(fixed.items()),
+            tuple((np.shape(x), getattr(x, "dtype", type(x))) for x in leaves),
+        )
         with self._lock:
             entry = self._entries.get(key)
             if entry is None or entry.jitted is None:
                 self._tidy()
-                options = None if self._options is None else self._options(*args, **kwargs)
                 entry = self._entries[key] = _Entry(self._function, treedef, fixed, met, options)
                 while len(self._entries) > self._most:
                     self._entries.popitem(last=False)

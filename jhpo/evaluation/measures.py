@@ -11,6 +11,7 @@ from jhpo.lifetimes import Programs
 from jhpo.space.space import Space
 from jhpo.switches import without_switches
 
+_FEW = 8
 _seed_program = jax.jit(lambda root, ids: jax.random.key_data(trial_keys(root, ids)))
 _replicate_program = jax.jit(
     lambda root, ids, r: jax.random.key_data(jax.vmap(lambda k: jax.random.fold_in(k, r))(trial_keys(root, ids)))
@@ -33,10 +34,12 @@ def trial_seeds(root: jax.Array, ids: np.ndarray, replicate: int | None = None) 
     """``uint64[n]``: the key data of ``fold_in(root, id)``, with the replicate folded in too, as one integer each."""
     if not len(ids):
         return np.empty(0, np.uint64)
-    # NumPy's, so that nothing compiles
-    words = folded_words(root, np.asarray(ids, np.uint64), *([] if replicate is None else [replicate]))
-    if words is not None:
-        return (words[0] << np.uint64(32)) | words[1]
+    # on the host, so that nothing compiles; the numbers of a few one by one, which Python does faster
+    each = [int(i) for i in ids] if len(ids) <= _FEW else [np.asarray(ids, np.uint64)]
+    found = [folded_words(root, i, *([] if replicate is None else [replicate])) for i in each]
+    if found[0] is not None:
+        seeds = [np.asarray(words[0], np.uint64) << np.uint64(32) | np.asarray(words[1], np.uint64) for words in found]
+        return np.concatenate([np.atleast_1d(seed) for seed in seeds])
     padded = np.pad(np.asarray(ids, np.uint32), (0, _room(len(ids)) - len(ids)), mode="edge")
     if replicate is None:
         data = _seed_program(root, padded)

@@ -14,7 +14,7 @@ import numpy as np
 from jhpo.devices import beside_the_models, check_float64, default_devices
 from jhpo.errors import StorageError
 from jhpo.kernels.internals import float_precision
-from jhpo.keys import init_key, strategy_key
+from jhpo.keys import strategy_words
 from jhpo.search import turns
 from jhpo.space.space import Space
 from jhpo.storage.snapshot import Snapshot
@@ -56,7 +56,7 @@ class Driver:
 
     def __init__(self, strategy: Strategy, space: Space, root: jax.Array) -> None:
         self.strategy, self.space, self._columns = strategy.bind(space)
-        self.root, self._begin, self._dim = root, init_key(root), space.dim
+        self.root, self._begin, self._dim = root, strategy_words(root, None), space.dim
         with self.precision():
             if strategy.host_float64:
                 name, instead = (
@@ -193,9 +193,9 @@ class Driver:
             self._ensure()
         return self.request
 
-    def _key(self) -> jax.Array:
-        """Of the generation that is asked for next."""
-        return strategy_key(self.root, self.generation)
+    def _key(self) -> Any:
+        """Words of the key of the generation that is asked for next."""
+        return strategy_words(self.root, self.generation)
 
     def _ensure(self) -> None:
         if self.state is None:

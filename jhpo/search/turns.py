@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jhpo.devices import default_devices
 from jhpo.kernels.loops import apart
-from jhpo.keys import init_key, key_of_data
+from jhpo.keys import init_key, key_of_data, key_of_words
 from jhpo.lifetimes import Programs, Remembered
 from jhpo.strategies.base import Evaluation, Strategy
 
@@ -28,11 +29,11 @@ def turn(
     """Start or learn, then ask: one program for a whole study (and one more for every size a buffer grows to).
 
     Args:
-        first: bool[], start. begin: the key of the start. key: of this generation.
+        first: bool[], start. begin: the key of the start. key: of this generation; keys or words, see `key_of_words`.
     """
 
     def start() -> Any:
-        return strategy.init(space, begin)
+        return strategy.init(space, key_of_words(begin))
 
     def learn() -> Any:
         return strategy.tell(state, units, result)
@@ -40,7 +41,7 @@ def turn(
     @apart  # compiled to the same instructions in every program
     def ask(fresh: bool) -> tuple[jax.Array, Any]:
         now = jax.lax.cond(first, start, learn) if fresh else learn()
-        return strategy.ask(now, key)
+        return strategy.ask(now, key_of_words(key))
 
     return ask(structure(jax.eval_shape(start)) == structure(state))
 
@@ -52,8 +53,8 @@ _QUICKLY = {"xla_backend_optimization_level": 1, "xla_cpu_use_fusion_emitters": 
 
 
 def compiler_options(strategy: Strategy, *_: Any) -> dict[str, Any] | None:
-    """Of a strategy's programs."""
-    return _QUICKLY if strategy.compiled_quickly and jax.default_backend() == "cpu" else None
+    """Compiler options for a strategy's programs."""
+    return _QUICKLY if strategy.compiled_quickly and default_devices()[0].platform == "cpu" else None
 
 
 def _programs(function: Callable[..., Any]) -> Programs:
@@ -62,12 +63,14 @@ def _programs(function: Callable[..., Any]) -> Programs:
 
 
 turn_program = _programs(turn)
-init_program = _programs(lambda strategy, space, begin: strategy.init(space, begin))
+init_program = _programs(lambda strategy, space, begin: strategy.init(space, key_of_words(begin)))
 tell_program = _programs(lambda strategy, state, units, result: strategy.tell(state, units, result))
-ask_program = _programs(lambda strategy, state, key: strategy.ask(state, key))
+ask_program = _programs(lambda strategy, state, key: strategy.ask(state, key_of_words(key)))
 advance_program = _programs(lambda strategy, state: strategy.advance(state))
 cross_program = _programs(
-    lambda strategy, state, units, result, key: strategy.ask(strategy.advance(strategy.tell(state, units, result)), key)
+    lambda strategy, state, units, result, key: strategy.ask(
+        strategy.advance(strategy.tell(state, units, result)), key_of_words(key)
+    )
 )
 expect_program = _programs(lambda strategy, state, units, mask: strategy.expect(state, units, mask))
 absorb_program = _programs(lambda strategy, state, units, result: strategy.absorb(state, units, result))
