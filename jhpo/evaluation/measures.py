@@ -37,9 +37,10 @@ def trial_seeds(root: jax.Array, ids: np.ndarray, replicate: int | None = None) 
     # on the host, so that nothing compiles; the numbers of a few one by one, which Python does faster
     each = [int(i) for i in ids] if len(ids) <= _FEW else [np.asarray(ids, np.uint64)]
     found = [folded_words(root, i, *([] if replicate is None else [replicate])) for i in each]
-    if found[0] is not None:
-        seeds = [np.asarray(words[0], np.uint64) << np.uint64(32) | np.asarray(words[1], np.uint64) for words in found]
-        return np.concatenate([np.atleast_1d(seed) for seed in seeds])
+    known = [np.asarray(words, np.uint64).reshape(2, -1) for words in found if words is not None]
+    if known:
+        high, low = np.concatenate(known, axis=1)
+        return (high << np.uint64(32)) | low
     padded = np.pad(np.asarray(ids, np.uint32), (0, _room(len(ids)) - len(ids)), mode="edge")
     if replicate is None:
         data = _seed_program(root, padded)
