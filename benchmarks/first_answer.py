@@ -5,10 +5,10 @@
     python benchmarks/first_answer.py thousands                    # ask and tell of 4,000 trials one by one
 
 A study of 30 evaluations through ask and tell, defaults, of a scikit-learn model with 3 to 5 hyperparameters of mixed
-kinds, in a process of its own. ``cold``: the compilation cache is empty. ``warm``: another of the problems has filled
-it, the space itself was never seen. The optimiser's time is that of its import, its asks and its tells; its processor
-time is all that the process takes less what the objective takes in its own thread, so compilations in the background
-count. The data and scikit-learn are loaded before. One thread for every library of linear algebra.
+kinds, in a process of its own. ``cold``: the compilation cache is empty. ``warm``: a study on a space of other bounds
+has filled it, so the space itself was never seen. The optimiser's time is that of its import, its asks and its tells;
+its processor time is all that the process takes less what the objective takes in its own thread, so compilations in the
+background count. The data and scikit-learn are loaded before. One thread for every library of linear algebra.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import json
 import os
 import random
 import resource
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -206,22 +205,18 @@ def line(name: str, method: str, found: dict[str, Any], peer: dict[str, Any] | N
 
 
 def beside(peer_python: str | None, problems: Sequence[str], seed: int, trials: int) -> None:
-    """The table: each problem cold, then warmed by its neighbour in the list, with the peer in between."""
+    """The table: the peer, then jhpo with an empty cache, then with that cache and a space of other bounds."""
     print("| problem | method | s | CPU s | imports | first ask | longest pause (trial) | ms | of the peer | best |")
     print("|---|---|---|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
-        caches = {name: str(Path(folder) / name) for name in problems}
-        peers: dict[str, dict[str, Any] | None] = dict.fromkeys(problems)
         for name in problems:
+            peer = None
             if peer_python:
-                peers[name] = child(peer_python, "optuna", name, seed, trials, None)
-                print(line(name, "Optuna GP", peers[name] or {}, None), flush=True)
-            found = child(sys.executable, "jhpo", name, seed, trials, caches[name])
-            print(line(name, "jhpo, cold", found, peers[name]), flush=True)
-        for name, other in zip(problems, [*problems[1:], problems[0]]):
-            copy = shutil.copytree(caches[other], f"{caches[name]} warm")
-            found = child(sys.executable, "jhpo", name, seed + 1, trials, str(copy))
-            print(line(name, "jhpo, warm", found, peers[name]), flush=True)
+                peer = child(peer_python, "optuna", name, seed, trials, None)
+                print(line(name, "Optuna GP", peer, None), flush=True)
+            for temperature, own in (("cold", seed), ("warm", seed + 1)):
+                found = child(sys.executable, "jhpo", name, own, trials, str(Path(folder) / name))
+                print(line(name, f"jhpo, {temperature}", found, peer), flush=True)
 
 
 def thousands(trials: int) -> None:

@@ -34,7 +34,7 @@ def equations(jaxpr: Any, seen: set[int]) -> Iterator[Any]:
 
 
 def test_the_program_of_a_turn_stays_small() -> None:
-    """What it takes to trace and to compile grows with its equations; it has 3,250 of them, and had 7,640 once."""
+    """Tracing and compiling take longer with every equation: it has 3,870, a sixth for accelerators alone; once 8,300."""
     driver = Driver(jhpo.BayesOpt(), jhpo.Space(WIDE), jax.random.key(0))
     with driver.precision():
         state = turns.blank_state(driver.strategy, driver.space, driver.root)
@@ -42,7 +42,7 @@ def test_the_program_of_a_turn_stays_small() -> None:
         arguments = (driver.strategy, driver.space, state, *told, np.bool_(True), driver.root, driver.root)
         program = jax.make_jaxpr(turns.turn)(*arguments)
     names = [eqn.primitive.name for eqn in equations(program, set())]
-    assert 1_000 < len(names) < 3_500, len(names)
+    assert 1_000 < len(names) < 4_100, len(names)
     # each draw of JAX's generator is a loop of its own: one for the first state, one for an ask
     assert names.count("random_bits") == 2
 
