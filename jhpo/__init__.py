@@ -66,11 +66,13 @@ if TYPE_CHECKING:  # for type checkers and editors
     from jhpo.strategies.halving import SuccessiveHalving as SuccessiveHalving
     from jhpo.strategies.hypergradient.strategy import HyperGradient as HyperGradient
     from jhpo.strategies.nsga2 import NSGA2 as NSGA2
+    from jhpo.strategies.pbt import PopulationBasedTraining as PopulationBasedTraining
     from jhpo.strategies.pso import PSO as PSO
     from jhpo.strategies.random import RandomSearch as RandomSearch
     from jhpo.strategies.sobol import SobolSearch as SobolSearch
     from jhpo.study import Study as Study
     from jhpo.study import Tuning as Tuning
+    from jhpo.training import Schedule as Schedule
     from jhpo.training import Trainable as Trainable
     from jhpo.training import add_noise as add_noise
     from jhpo.training import as_trainable as as_trainable
@@ -82,6 +84,7 @@ if TYPE_CHECKING:  # for type checkers and editors
     from jhpo.training import metrics as metrics
     from jhpo.training import nnx as nnx
     from jhpo.training import optimisers as optimisers
+    from jhpo.training import replay as replay
     from jhpo.training import schedules as schedules
     from jhpo.training import shift_images as shift_images
     from jhpo.training import supervised as supervised
@@ -124,6 +127,8 @@ _MODULES: dict[str, tuple[str, ...]] = {
         "augmented",
         "add_noise",
         "shift_images",
+        "Schedule",
+        "replay",
     ),
     "jhpo.evaluation": ("Population",),
     "jhpo.evaluation.executors": ("host",),

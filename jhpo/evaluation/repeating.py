@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from jhpo.evaluation.continuing import Continuing, Part
+from jhpo.evaluation.lineage import Lineage, ancestry
 from jhpo.evaluation.population import Population, warn_of_others
 
 
@@ -20,10 +21,14 @@ class Repeater:
       population: that trained them.
       widths: by the step at the end of a rung, ``int[n]``: of the program that trained each member to it, 0 where none
         did. Members are counted by their ids.
+      lineage: of members that took over from one another.
     """
 
-    def __init__(self, population: Population, widths: Mapping[int, np.ndarray]) -> None:
-        self.population, self.trainable, self._widths = population, population.trainable, widths
+    def __init__(
+        self, population: Population, widths: Mapping[int, np.ndarray], lineage: Lineage | None = None
+    ) -> None:
+        self.population, self.trainable = population, population.trainable
+        self._widths, self._lineage = widths, lineage
 
     def states(
         self,
@@ -42,10 +47,24 @@ class Repeater:
         for passed in np.unique(width > 0, axis=0):
             rows = np.flatnonzero(((width > 0) == passed).all(axis=1))
             members = Continuing(self.population)
-            parts = [Part(units[rows], stops[k], width[rows, k]) for k in np.flatnonzero(passed).tolist()]
-            found[rows] = members.again(parts, ids[rows], root).value
+            parts, begun = self.parts(units[rows], ids[rows], np.asarray(stops)[passed])
+            found[rows] = members.again(parts, begun, root).value
             for row, state in zip(rows.tolist(), members.states(np.arange(len(rows)))):
                 out[row] = state
         if values is not None:
             warn_of_others(np.asarray(values, found.dtype), found)
         return out
+
+    def parts(self, units: np.ndarray, ids: np.ndarray, stops: np.ndarray) -> tuple[list[Part], np.ndarray]:
+        """How members were trained, and the ids from which their keys were made, ``int[k]``.
+
+        Args:
+          units: ``float[k, d]``, their hyperparameters.
+          ids: ``int[k]``.
+          stops: ``int[p]``, the ends of the parts that all of them went through.
+        """
+        if self._lineage is None:
+            return [Part(units, stop, self._widths[stop][ids]) for stop in stops.tolist()], ids
+        found = ancestry(self._lineage, ids, stops)
+        widths = [self._widths[stop][members] for stop, members in zip(stops.tolist(), found.members)]
+        return [Part(*part) for part in zip(found.units, stops.tolist(), widths)], found.origins

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jhpo.evaluation.lineage import Lineage
 from jhpo.search.keep import Keep
 from jhpo.search.record import Rows
 from jhpo.search.result import Curves, Evaluations
@@ -21,10 +22,11 @@ class Members:
         sign: 1.0 where values are minimised, -1.0 where they are maximised.
         length: steps of a whole training.
         dim: coordinates of a unit row.
+        evolves: members take over from one another, with other hyperparameters.
     """
 
-    def __init__(self, sign: float, length: int, dim: int) -> None:
-        self.sign, self.length = sign, length
+    def __init__(self, sign: float, length: int, dim: int, evolves: bool = False) -> None:
+        self.sign, self.length, self.evolves = sign, length, evolves
         self.count = 0
         self.best = np.nan  # lowest feasible value of a whole training, in the sense of a minimisation
         self._units = Column(np.float64, (dim,))
@@ -34,6 +36,8 @@ class Members:
         self._extra: dict[str, Column] = {}  # "constraint" [c], "variance"
         self._curve: dict[int, Column] = {}  # by step
         self._widths: dict[int, Column] = {}  # of the programs that trained a member to a step
+        self._source: dict[int, Column] = {}  # whose training a member went on with up to a step, if members evolve
+        self._steered: dict[int, Column] = {}  # [d], with which hyperparameters
 
     def begin(self, units: np.ndarray, generation: int) -> np.ndarray:
         """New members; their ids, ``int64[n]``."""
@@ -44,6 +48,19 @@ class Members:
         self._units.array[ids] = units
         self._generation.array[ids] = generation
         return ids
+
+    def take_over(self, ids: np.ndarray, sources: np.ndarray, units: np.ndarray, stop: int) -> None:
+        """Members that evolve are to be trained to a step: each one goes on from a source, its own id at first.
+
+        Args:
+            ids: ``int[n]``.
+            sources: ``int[n]``, members.
+            units: ``float[n, d]``, hyperparameters from here on.
+            stop: the step.
+        """
+        self._units.array[ids] = units
+        self._column(self._source, stop, np.int64, -1).array[ids] = sources
+        self._column(self._steered, stop, np.float64, np.nan, self._units.array.shape[1:]).array[ids] = units
 
     def reach(self, ids: np.ndarray, result: Evaluation, stop: int, widths: np.ndarray) -> None:
         """Members were trained to a step.
@@ -95,16 +112,25 @@ class Members:
         """``int64[n]`` by step: the programs that trained the members to it."""
         return {stop: column.array for stop, column in self._widths.items()}
 
-    def _column(self, columns: dict[int, Column], stop: int, dtype: Any, fill: float) -> Column:
+    def lineage(self) -> Lineage | None:
+        """Who took over from whom; None where nobody did."""
+        if not self.evolves:
+            return None
+        return Lineage(*({s: c.array for s, c in columns.items()} for columns in (self._source, self._steered)))
+
+    def _column(
+        self, columns: dict[int, Column], stop: int, dtype: Any, fill: float, shape: tuple[int, ...] = ()
+    ) -> Column:
         """The column of a step, made when first asked for."""
         if stop not in columns:
-            columns[stop] = Column(dtype, fill=fill)
+            columns[stop] = Column(dtype, shape, fill=fill)
             columns[stop].resize(self.count)
         return columns[stop]
 
     def _columns(self) -> list[Column]:
         fixed = [self._units, self._value, self._generation, self._step]
-        return [*fixed, *self._extra.values(), *self._curve.values(), *self._widths.values()]
+        steps = (self._curve, self._widths, self._source, self._steered)
+        return [*fixed, *self._extra.values(), *(column for columns in steps for column in columns.values())]
 
 
 def kept_of(history: Evaluations, keep: Keep, sign: float) -> tuple[Evaluations, np.ndarray]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from jhpo.errors import JhpoError, check_integer
 from jhpo.evaluation.evaluators import Evaluator
+from jhpo.evaluation.lineage import Lineage, ancestry
 from jhpo.evaluation.population import Population
 from jhpo.evaluation.repeating import Repeater
 from jhpo.objectives import NO_VALUES, Objectives, Values, check_single, front, knee
@@ -21,6 +22,7 @@ from jhpo.space.distinct import first_distinct
 from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation
 from jhpo.training.objective import Objective
+from jhpo.training.replay import Schedule
 from jhpo.training.serialize import serializable
 from jhpo.trial import best_first, successes
 
@@ -109,6 +111,7 @@ class Result:
     steps: int | None = None
     curves: Curves | None = dataclasses.field(repr=False, default=None)
     occupancy: float | None = None
+    _lineage: Lineage | None = dataclasses.field(repr=False, default=None)  # where members took over from one another
 
     @functools.cached_property
     def state(self) -> Any:
@@ -209,6 +212,38 @@ class Result:
             for row, number, value, state, each in zip(rows, numbers, values, trained, several)
         ]  # fmt: skip
 
+    def schedule(self, trial: int | None = None) -> Schedule:
+        """The hyperparameters with which a member of an evolving population was trained, those of its ancestors first.
+
+        Args:
+          trial: its number, as `top` gives it; the best by default.
+
+        Raises:
+          InvalidArgument: no such trial.
+          JhpoError: a search whose members keep their hyperparameters, or one in which nobody succeeded.
+
+        >>> import jax.numpy as jnp, jhpo
+        >>> class Descent:
+        ...     steps = 8
+        ...     def init(self, hp, key): return jnp.float32(1.0)
+        ...     def step(self, hp, w, t): return w - hp["lr"] * w
+        ...     def evaluate(self, hp, w): return w**2
+        >>> space = jhpo.Space({"lr": jhpo.Float(0.01, 0.1)})
+        >>> result = jhpo.minimize(Descent(), space, jhpo.PopulationBasedTraining(4, exchange=4), budget=4)
+        >>> schedule = result.schedule()
+        >>> schedule.steps.tolist(), schedule.params[-1] == result.best, len(schedule.of("lr"))
+        ([4, 8], True, 2)
+        """
+        if self._lineage is None:
+            raise JhpoError("there are no schedules: the members of this search keep their hyperparameters")
+        if trial is None:
+            if not len(self._leader.number):
+                raise JhpoError("there is no best member: every trial failed or violated a constraint")
+            trial = int(self._leader.number[0])
+        count = max(len(source) for source in self._lineage.sources.values())
+        trial = check_integer("trial", trial, 0, count - 1)
+        return schedule_of(self.space, self._lineage, trial)
+
     def _states(self, of: Evaluations, rows: np.ndarray) -> list[Any]:
         numbers = of.number[rows].tolist()
         if self._origin is not None:
@@ -225,6 +260,13 @@ class Result:
                 "before pickling the result, or top(..., states=False) here"
             )
         return [self._trained[n] for n in numbers]
+
+
+def schedule_of(space: Space, lineage: Lineage, trial: int) -> Schedule:
+    """The schedule of one member of an evolving population."""
+    stops = np.array([stop for stop in sorted(lineage.sources) if lineage.sources[stop][trial] >= 0])
+    found = ancestry(lineage, np.array([trial]), stops)
+    return Schedule(space, found.stops, found.units[:, 0], found.members[:, 0], int(found.origins[0]))
 
 
 def _trains(evaluator: Evaluator | Repeater) -> bool:

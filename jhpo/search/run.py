@@ -17,6 +17,7 @@ from jhpo.lifetimes import programs
 from jhpo.objectives import Directions, Objectives, read_directions
 from jhpo.search.generations import minimised_result
 from jhpo.search.keep import Keep, check_keep
+from jhpo.search.run_evolving import run_evolving
 from jhpo.search.run_rungs import run_rungs
 from jhpo.search.starts import completed, parts, read_starts
 from jhpo.search.trace import Trace as Trace
@@ -66,7 +67,8 @@ def run(
       per phase; with ``start`` it is a tuple whose first trace, of one generation, holds the starting points. A
       strategy that pauses members gives one trace per rung: generation g belongs to rung ``g % len(rungs)``, and
       ``ids`` are the trials of its rows. Survivors are gathered from the rung before, so that time is saved inside a
-      program too. Starting points are then its first members.
+      program too. Starting points are then its first members. A strategy whose members take over from one another
+      (`jhpo.PopulationBasedTraining`) gives one trace of all generations, with ``parents``.
 
     Raises:
       InvalidArgument: generations or replicates below 1, a space with static parameters, an objective that does
@@ -126,10 +128,12 @@ def _run(
         if given is not None and given.shape[0] > rungs[0].size:
             raise invalid("start", f"at most {rungs[0].size} points, the first members", given.shape[0])
         strategy = strategy.prepare(generations * strategy.population)
-        return run_rungs(
+        through: Any = run_evolving if strategy.evolves else run_rungs
+        pair: tuple[Any, Trace | tuple[Trace, ...]] = through(
             strategy, trainable, space, key, given,
             rungs=rungs, generations=generations, replicates=replicates, keep=keep,
         )  # fmt: skip
+        return pair
 
     def evaluate(units: jax.Array, keys: jax.Array, request: Request) -> Evaluation:
         return evaluate_units(trainable, space, units, keys, request, replicates, metric=objectives)

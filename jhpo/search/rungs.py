@@ -48,7 +48,7 @@ class RungSearch:
         self.meter = Meter(options.rules(sign), options.callback, sign)
         self._limit = strategy.max_evaluations(space)
         self.driver = Driver(strategy.prepare(options.budget), space, self.root)
-        self.record = Members(sign, self.members.length, space.dim)
+        self.record = Members(sign, self.members.length, space.dim, strategy.evolves)
         self._budget = options.budget if self._limit is None else min(options.budget, self._limit)
         measured = population.described.constraints
         self._blank = blank_result(strategy, space, options.replicates, measured=measured)
@@ -89,14 +89,17 @@ class RungSearch:
         members, record = self.members, self.record
         if rung.start:
             parents = live_parents(self.driver)
-            self._ids = self._ids[parents]
+            units, sources = units[: len(parents)], self._ids[parents]
+            self._ids = self._ids[: len(parents)] if record.evolves else sources
             if not len(parents):
                 return self._nothing()
-            result = members.further(parents, units[: len(parents)], rung.stop)
+            result = members.further(parents, units, rung.stop)
         else:
             units = units[: min(rung.size, self._budget - record.count)]
-            self._ids = record.begin(units, self.driver.generation - 1)
+            self._ids = sources = record.begin(units, self.driver.generation - 1)
             result = members.begin(units, self._ids, self.root, rung.stop)
+        if record.evolves:
+            record.take_over(self._ids, sources, units, rung.stop)
         record.reach(self._ids, result, rung.stop, members.widths)
         return result
 
@@ -109,6 +112,7 @@ class RungSearch:
         rows = record.rows()
         leader = rows.best(self.sign)
         found = len(leader.ids) > 0
+        again = Repeater(members.population, record.widths(), record.lineage())
         history, kept = kept_of(evaluations_of(rows), self.keep, self.sign)
         return Result(
             best=self.space.decode(leader.units[0], exact.get(int(leader.numbers[0]))) if found else None,
@@ -120,12 +124,13 @@ class RungSearch:
             space=self.space,
             keep=self.keep,
             objectives=None,
-            _origin=Origin(self.driver, self._told, Repeater(members.population, record.widths()), self.root),
+            _origin=Origin(self.driver, self._told, again, self.root),
             _leader=evaluations_of(leader),
             _sign=self.sign,
             _exact=exact,
             steps=members.steps,
             curves=record.curves(kept),
+            _lineage=record.lineage(),
             occupancy=members.steps / members.places,
         )
 

@@ -22,11 +22,18 @@ class Trace(NamedTuple):
     variance: jax.Array | None = None  # float[generations, n]; of several objectives [generations, n, m]
     values: jax.Array | None = None  # float[generations, n, m], of several objectives, of which `value` is the first
     ids: jax.Array | None = None  # uint32[generations, n], trials, where members were paused and continued
+    parents: jax.Array | None = None  # int32[generations, n], rows whose training each one goes on with, if they evolve
 
 
-def kept(keep: Keep, units: jax.Array, result: Evaluation, ids: jax.Array | None = None) -> Trace:
+def kept(
+    keep: Keep,
+    units: jax.Array,
+    result: Evaluation,
+    ids: jax.Array | None = None,
+    parents: jax.Array | None = None,
+) -> Trace:
     """The part of a generation that `keep` asks for."""
-    made = Trace(units, result.value, result.constraint, result.variance, result.values, ids)
+    made = Trace(units, result.value, result.constraint, result.variance, result.values, ids, parents)
     if keep == "best":
         row, _ = lowest_feasible(result)
         return jax.tree.map(lambda x: x[row[None]], made)

@@ -34,6 +34,11 @@ REGISTRY: dict[str, tuple[str, str, str]] = {
         "short trainings of many, the best of them trained on: eta=, min_steps=, proposer=",
     ),
     "hyperband": ("jhpo.strategies.halving", "Hyperband", "successive halving in brackets of different boldness"),
+    "pbt": (
+        "jhpo.strategies.pbt",
+        "PopulationBasedTraining",
+        "one population trained once, losers go on from winners: exchange=, fraction=, scale=",
+    ),
     "bayes": ("jhpo.strategies.bayes.strategy", "BayesOpt", "Bayesian optimisation with Gaussian processes"),
 }
 

@@ -104,6 +104,8 @@ class Strategy:
     steady: ClassVar[bool] = False
     # pauses: members are paused and continued, see `rungs`
     pauses: ClassVar[bool] = False
+    # evolves: its rungs have one size; a row stays the same trial, whichever row's training it takes over (`parents`)
+    evolves: ClassVar[bool] = False
     # host_float64: runs in float64 on the host, through a local context, whatever the global setting
     host_float64: ClassVar[bool] = False
     # several: can take several objectives, `Evaluation.values` (see `for_objectives`)

@@ -10,6 +10,8 @@ from jhpo.training.layers import dropout as dropout
 from jhpo.training.masked import mask_units as mask_units
 from jhpo.training.masked import masked_mlp as masked_mlp
 from jhpo.training.objective import as_trainable as as_trainable
+from jhpo.training.replay import Schedule as Schedule
+from jhpo.training.replay import replay as replay
 from jhpo.training.supervised import supervised as supervised
 from jhpo.training.switch import switch as switch
 from jhpo.training.trainable import Trainable as Trainable

@@ -13,6 +13,7 @@ OPTIONS: dict[str, dict] = {name: {"population": 12} for name in REGISTRY} | {
     "bayes": {"batch": 4, "candidates": 128, "starts": 2, "fit_iterations": 8, "search_iterations": 8},
     "successive-halving": {"population": 12, "eta": 2, "min_steps": 2, "max_steps": 8},
     "hyperband": {"population": 12, "eta": 3, "min_steps": 3, "max_steps": 9},
+    "pbt": {"population": 12, "exchange": 1, "max_steps": 6, "fraction": 0.5},
     "chain": {"search": "pso(population=12)", "polish": "hypergradient(population=2)"},
 }
 

@@ -1,0 +1,171 @@
+"""Population-based training: a population that trains once, whose losers take over from its winners on the way."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jhpo.errors import check_integer, check_number, invalid, is_concrete
+from jhpo.space.space import Space
+from jhpo.strategies.base import (
+    Evaluation,
+    Ids,
+    Rung,
+    Strategy,
+    default_dtype,
+    feasible_value,
+    static_field,
+    strategy,
+)
+from jhpo.strategies.exploring import perturbed, truncation
+
+EXCHANGES = 20  # parts of a training, unless `exchange` says otherwise
+
+
+class PBTState(NamedTuple):
+    """The population under way: n members, d coordinates."""
+
+    space: Space  # static
+    turn: jax.Array  # int32[], generations asked for
+    units: jax.Array  # float[n, d], hyperparameters of the last generation
+    value: jax.Array  # float[n], what it reached; +inf where a member failed
+    violation: jax.Array  # float[n], of constraints; +inf likewise
+    there: jax.Array  # bool[n], members that are trained; the others come last
+    parent: jax.Array  # int32[n], row of the generation before that each row continues; -1 where none
+
+
+@strategy
+class PopulationBasedTraining(Strategy):
+    """Trains ``population`` members once; every ``exchange`` steps the worst go on from copies of the best.
+
+    A copy takes over the whole state of the training, by one gather on the device, and goes on with hyperparameters
+    near those of its parent (Jaderberg et al. 2017): what comes out is a trained population, and for each member a
+    *schedule* of hyperparameters, `Result.schedule`, which `jhpo.replay` trains again. A `Trainable` is needed. Members
+    that have failed are replaced at the next exchange; if all have failed, no one is trained on.
+
+    A member is one trial, whatever it took over, so that one population costs ``population`` evaluations of the
+    budget, which is that of as many trainings; a further one begins from new random members. The best is the member
+    that is best at the end.
+
+    What is best after the next few steps decides, so that a hyperparameter that pays late loses: an early drop of the
+    learning rate, no regularisation. Rare exchanges look further ahead; see docs/pbt.md.
+
+    Args:
+      population: members, side by side.
+      exchange: steps between two exchanges; a twentieth of the training by default.
+      fraction: share of the population that is replaced in each, and of those that replace it, in (0, 0.5].
+      scale: standard deviation of the step to new hyperparameters, as a share of the range of a parameter (in its
+        scale: 0.1 of a logarithmic range of four decades is a factor of 2.5). Numbers in cells move by one at least.
+      resample: probability with which a hyperparameter of a copy is drawn anew; a `Choice` changes in no other way.
+      max_steps: where to end; with the training by default, which `minimize`, `run` and `Study.optimize` know.
+
+    Raises:
+      InvalidArgument: an option outside its range, a population too small for one to be replaced, no exchange
+        before the end of the training.
+
+    >>> import jhpo
+    >>> class Descent:
+    ...     steps = 60
+    ...     def init(self, hp, key): return jnp.array([3.0, 3.0])
+    ...     def step(self, hp, w, t): return w - hp["lr"] * jnp.array([1.0, 20.0]) * w
+    ...     def evaluate(self, hp, w): return jnp.sum(w**2)
+    >>> space = jhpo.Space({"lr": jhpo.Float(1e-3, 1.0, log=True)})
+    >>> result = jhpo.minimize(Descent(), space, jhpo.PopulationBasedTraining(16, exchange=10), budget=16)
+    >>> result.steps == 16 * 60, result.schedule().steps.tolist()
+    (True, [10, 20, 30, 40, 50, 60])
+    """
+
+    population: int = static_field(default=32)
+    exchange: int | None = static_field(default=None)
+    fraction: float = 0.25
+    scale: float = 0.1
+    resample: float = 0.1
+    max_steps: int | None = static_field(default=None)
+    pauses = True
+    evolves = True
+
+    def __post_init__(self) -> None:
+        check_integer("population", self.population, 2)
+        for name in ("exchange", "max_steps"):
+            if getattr(self, name) is not None:
+                check_integer(name, getattr(self, name))
+        check_number("fraction", self.fraction, 0.0, 0.5, open_low=True)
+        check_number("scale", self.scale, 0.0, 1.0)
+        check_number("resample", self.resample, 0.0, 1.0)
+        if is_concrete(self.fraction) and self.fraction * self.population * 1.000001 < 1:
+            least = -int(-1 // self.fraction)
+            raise invalid(
+                "population",
+                f"at least {least} members, as fraction={self.fraction} of them are replaced; or a larger fraction",
+                self.population,
+            )
+        if self.max_steps is not None:
+            self.rungs(self.max_steps)
+
+    # -- what the host asks ---------------------------------------------------------------------------------
+
+    def rungs(self, steps: int) -> tuple[Rung, ...]:
+        last = steps if self.max_steps is None else self.max_steps
+        if last > steps:
+            raise invalid("max_steps", f"at most the {steps} steps of the training", self.max_steps)
+        if last < 2:
+            raise invalid("steps", "at least two steps of training, with an exchange between them", last)
+        each = -(-last // EXCHANGES) if self.exchange is None else self.exchange
+        if each >= last:
+            raise invalid("exchange", f"less than the {last} steps of the training", self.exchange)
+        stops = [*range(each, last, each), last]
+        return tuple(Rung(self.population, start, stop) for start, stop in zip([0, *stops], stops))
+
+    def lasting(self, steps: int) -> Any:
+        return dataclasses.replace(self, max_steps=self.rungs(steps)[-1].stop)
+
+    def parents(self, state: PBTState) -> Ids:
+        return state.parent
+
+    # -- protocol -------------------------------------------------------------------------------------------
+
+    def init(self, space: Space, key: jax.Array) -> PBTState:
+        dtype, n = default_dtype(), self.population
+        nothing = jnp.full((n,), jnp.asarray(jnp.inf, dtype))
+        return PBTState(
+            space=space,
+            turn=jnp.zeros((), jnp.int32),
+            units=jnp.zeros((n, space.dim), dtype),
+            value=nothing,
+            violation=nothing,
+            there=jnp.zeros(n, jnp.bool_),
+            parent=jnp.full((n,), -1, jnp.int32),
+        )
+
+    def ask(self, state: PBTState, key: jax.Array) -> tuple[jax.Array, PBTState]:
+        if self.max_steps is None:
+            known = "the length of the training (minimize, run and Study.optimize know it)"
+            raise invalid("max_steps", known, self.max_steps)
+        generations = jnp.int32(len(self.rungs(self.max_steps)))
+
+        def begin(state: PBTState) -> tuple[jax.Array, jax.Array]:
+            units = state.space.sample_unit(key, self.population, state.units.dtype)
+            return units, jnp.full((self.population,), -1, jnp.int32)
+
+        def go_on(state: PBTState) -> tuple[jax.Array, jax.Array]:
+            k_exploit, k_explore = jax.random.split(key)
+            parent = truncation(k_exploit, state.value, state.violation, state.there, self.fraction)
+            own = jnp.arange(self.population, dtype=jnp.int32)
+            copied = ((parent >= 0) & (parent != own))[:, None]
+            units = state.units[jnp.maximum(parent, 0)]
+            near = perturbed(state.space, k_explore, units, self.scale, self.resample)
+            return jnp.where(copied, near, units), parent
+
+        units, parent = jax.lax.cond(state.turn % generations == 0, begin, go_on, state)
+        return units, state._replace(turn=state.turn + 1, units=units, parent=parent)
+
+    def tell(self, state: PBTState, units: jax.Array, result: Evaluation) -> PBTState:
+        value, violation = feasible_value(result)
+        there = jnp.ones(self.population, jnp.bool_) if result.mask is None else result.mask
+        dtype = state.units.dtype
+        return state._replace(
+            units=units.astype(dtype), value=value.astype(dtype), violation=violation.astype(dtype), there=there
+        )
