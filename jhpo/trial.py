@@ -129,11 +129,15 @@ class TrialTable:
         self.curve: dict[int, Column] = {}  # values by the step at which they were measured, NaN where they were not
         self.limits: dict[int, Column] = {}  # [c], constraint values likewise
         self.width: dict[int, Column] = {}  # of the programs that trained a member to a step, 0 where none did
+        # of members that take over from one another, by the step at the end of each part of the training:
+        self.source: dict[int, Column] = {}  # trial whose training was continued, -1 where there was no such part
+        self.steered: dict[int, Column] = {}  # [d], the point of the unit cube in it
 
     def columns(self) -> list[Column]:
         """All columns."""
         fixed = [self.unit, self.value, self.state, self.generation, self.member, self.attempt, self.stream]
-        paused = [*self.curve.values(), *self.limits.values(), *self.width.values()]
+        steps = (self.curve, self.limits, self.width, self.source, self.steered)
+        paused = [column for columns in steps for column in columns.values()]
         return [*fixed, self.horizon, self.lost, self.asked, self.told, *self.extra.values(), *paused]
 
     def add(self, count: int) -> slice:
@@ -155,17 +159,23 @@ class TrialTable:
         self, ids: np.ndarray, step: int, value: np.ndarray, constraint: np.ndarray | None, width: np.ndarray
     ) -> None:
         """Trials were trained to a step: their results there, and the widths of the programs."""
-        for columns, fill, found in (
-            (self.curve, np.nan, value),
-            (self.limits, np.nan, constraint),
-            (self.width, 0, width),
-        ):
-            if found is None:
-                continue
-            if step not in columns:
-                columns[step] = Column(found.dtype, found.shape[1:], fill)
-                columns[step].resize(self.size)
-            columns[step].array[ids] = found
+        self._at_step(self.curve, step, ids, value)
+        if constraint is not None:
+            self._at_step(self.limits, step, ids, constraint)
+        self._at_step(self.width, step, ids, width, 0)
+
+    def take_over(self, ids: np.ndarray, step: int, sources: np.ndarray) -> None:
+        """Trials of members that evolve were trained to a step: whose training each one continued."""
+        self._at_step(self.source, step, ids, sources, -1)
+        self._at_step(self.steered, step, ids, self.unit.array[ids])
+
+    def _at_step(
+        self, columns: dict[int, Column], step: int, ids: np.ndarray, values: np.ndarray, fill: float = np.nan
+    ) -> None:
+        if step not in columns:
+            columns[step] = Column(values.dtype, values.shape[1:], fill=fill)
+            columns[step].resize(self.size)
+        columns[step].array[ids] = values
 
     def done(self, ids: np.ndarray | slice = slice(None)) -> np.ndarray:
         """``bool[k]``: whether each of the trials `ids` is complete or failed."""

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jhpo.errors import JhpoError, check_integer
+from jhpo.errors import JhpoError, check_integer, invalid
 from jhpo.evaluation.evaluators import Evaluator
 from jhpo.evaluation.lineage import Lineage, ancestry
 from jhpo.evaluation.population import Population
@@ -264,7 +264,9 @@ class Result:
 
 def schedule_of(space: Space, lineage: Lineage, trial: int) -> Schedule:
     """The schedule of one member of an evolving population."""
-    stops = np.array([stop for stop in sorted(lineage.sources) if lineage.sources[stop][trial] >= 0])
+    stops = np.array([stop for stop in sorted(lineage.sources) if lineage.sources[stop][trial] >= 0], np.int64)
+    if not len(stops):
+        raise invalid("trial", "a member of the population", trial)
     found = ancestry(lineage, np.array([trial]), stops)
     return Schedule(space, found.stops, found.units[:, 0], found.members[:, 0], int(found.origins[0]))
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from jhpo.devices import default_devices
 from jhpo.evaluation.evaluators import Evaluator, Objective, make_evaluator
+from jhpo.evaluation.lineage import Lineage
 from jhpo.evaluation.population import Population
 from jhpo.evaluation.repeating import Repeater
 from jhpo.search.cuts import Cut
@@ -25,6 +26,7 @@ from jhpo.study.header import float64
 from jhpo.study.ledger import NextRows
 from jhpo.study.results import keep_names
 from jhpo.study.watch import Watch
+from jhpo.trial import TrialTable
 
 _ALL = 2**31  # more rows than any generation has
 
@@ -234,7 +236,15 @@ def trained_states(study: Book, objective: Objective, ids: Sequence[int], metric
 def _repeater(study: Book, evaluator: Evaluator) -> Repeater:
     """What makes states of members again that were paused and continued."""
     assert isinstance(evaluator, Population)
-    return Repeater(evaluator, {step: column.array for step, column in study.history.table.width.items()})
+    table = study.history.table
+    return Repeater(evaluator, {step: column.array for step, column in table.width.items()}, lineage_of(table))
+
+
+def lineage_of(table: TrialTable) -> Lineage | None:
+    """Whose training the members of an evolving population continued; None in other studies."""
+    if not table.source:
+        return None
+    return Lineage(*({step: column.array for step, column in part.items()} for part in (table.source, table.steered)))
 
 
 def keep_layout(study: Book, evaluator: Evaluator, append: Append) -> None:

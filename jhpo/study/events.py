@@ -100,6 +100,7 @@ class Batch(Event):
     horizon: float = field(default=1.0, metadata=_LEFT_OUT)
     step: int = field(default=0, metadata=_LEFT_OUT)  # at which their training was paused
     widths: np.ndarray | None = field(default=None, metadata=_LEFT_OUT)  # int[k], of the programs, where it was
+    evolve: bool = field(default=False, metadata=_LEFT_OUT)  # they take over from one another later, see `Rung`
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,6 +117,10 @@ class Rung(Event):
     results: Results
     time: float  # when it began
     end: float
+    sources: np.ndarray | None = field(
+        default=None, metadata=_LEFT_OUT
+    )  # int[k], trials whose training they went on with
+    units: np.ndarray | None = field(default=None, metadata=_LEFT_OUT)  # float[k, d], with these hyperparameters
 
 
 @dataclass(frozen=True, eq=False)

@@ -142,20 +142,29 @@ class Fold:
         self._finish(ids, event.results, event.end)
         if event.widths is not None:
             self._pause(ids, event)
+        if event.evolve:
+            self.table.take_over(ids, self.step, ids)
 
     def _rung(self, event: events.Rung) -> None:
         ids = np.asarray(event.ids, np.int64)
-        good = self.table.state.array[ids] == TrialState.COMPLETE
         if event.generation != self.opened or len(ids) > event.rows or len(set(ids.tolist())) < len(ids):
             raise ValueError(f"{len(ids)} members of generation {event.generation} where {self.opened} comes next")
-        if not np.isin(ids, self.members).all() or not good.all():
+        sources = ids if event.sources is None else np.asarray(event.sources, np.int64)
+        good = self.table.state.array[sources] == TrialState.COMPLETE
+        if not np.isin([*ids, *sources], self.members).all() or not good.all():
             raise ValueError("members that were not in the generation before, or failed there")
         self._open(event.rows)
+        if event.units is not None:
+            self.table.unit.array[ids] = _units(event.units, self.dim)
+            for trial_id in ids.tolist():
+                self.table.reason.pop(trial_id, None)  # of a failure that was replaced
         self.members[: len(ids)] = ids
         self.handed = len(ids)
         self.table.horizon.array[ids] = self.horizon = float(event.horizon)
         self._record(ids, event.results, event.end)
         self._pause(ids, event)
+        if event.sources is not None:
+            self.table.take_over(ids, self.step, sources)
 
     def _pause(self, ids: np.ndarray, event: events.Batch | events.Rung) -> None:
         """The members of the open generation were paused at a step."""

@@ -131,7 +131,9 @@ class Follower:
     def _told_units(self, closing: Closing, table: TrialTable) -> np.ndarray:
         """The rows that were asked for; where the log differs, its rows, with a warning."""
         there = closing.members >= 0
-        logged = table.unit.array[closing.members[there]].astype(self.units.dtype)
+        # members that evolve have other hyperparameters by now
+        column = table.steered[closing.step] if self.strategy.evolves else table.unit
+        logged = column.array[closing.members[there]].astype(self.units.dtype)
         units = np.array(self.units)
         if not np.array_equal(units[there], logged):
             if not self._warned:

@@ -11,11 +11,12 @@ import numpy as np
 from jhpo.errors import SpaceExhausted
 from jhpo.evaluation.continuing import Continuing, Part
 from jhpo.evaluation.evaluators import Evaluator
+from jhpo.evaluation.repeating import Repeater
 from jhpo.search.rungs import continuable, live_parents
 from jhpo.search.stopping import exhausted
 from jhpo.strategies.base import Evaluation, Rung
 from jhpo.study import events
-from jhpo.study.batch import keep_layout, pack_evaluation
+from jhpo.study.batch import keep_layout, lineage_of, pack_evaluation
 from jhpo.study.book import Book
 from jhpo.study.follower import Mark
 
@@ -27,7 +28,8 @@ class _Plan(NamedTuple):
     generation: int
     rung: Rung
     ids: np.ndarray  # int64[k], trials; new ones where the rung begins
-    parents: np.ndarray  # int64[k], their rows in the last generation; nothing where the rung begins
+    parents: np.ndarray  # int64[k], rows of the last generation that they continue; nothing where the rung begins
+    sources: np.ndarray  # int64[k], the trials of those rows; `ids` where the rung begins
     units: np.ndarray  # float[k, d]
     rows: int  # of the whole generation
     after: Mark  # where the strategy stands then
@@ -35,7 +37,7 @@ class _Plan(NamedTuple):
     def same(self, other: _Plan) -> bool:
         """Both train the same members alike."""
         alike = self.generation == other.generation and np.array_equal(self.ids, other.ids)
-        return alike and np.array_equal(self.units, other.units)
+        return alike and np.array_equal(self.units, other.units) and np.array_equal(self.sources, other.sources)
 
 
 class Rungs:
@@ -109,11 +111,13 @@ class Rungs:
             before = follower.mark()
             units = follower.open(history)
             parents = live_parents(follower.driver) if rung.start else np.empty(0, np.int64)
-            ids = history.members[parents] if rung.start else history.table.size + np.arange(size)
+            ids = sources = history.members[parents] if rung.start else history.table.size + np.arange(size)
+            if rung.start and follower.strategy.evolves:
+                ids = history.members[: len(parents)].copy()
             after = follower.mark()
             follower.restore(before)
             return _Plan(
-                ledger.log.seq, generation, rung, ids, parents, units[: len(ids)], len(units), after
+                ledger.log.seq, generation, rung, ids, parents, sources, units[: len(ids)], len(units), after
             )  # fmt: skip
 
     def _result(self, plan: _Plan, held: int) -> Evaluation:
@@ -124,28 +128,32 @@ class Rungs:
             return Evaluation(np.empty(0))  # all have failed
         if held == plan.generation - 1:
             return members.further(plan.parents, plan.units, plan.rung.stop)
-        members.again(self._parts(plan), plan.ids, root)
+        parts, begun = self._parts(plan)
+        members.again(parts, begun, root)
         return members.further(np.arange(len(plan.ids)), plan.units, plan.rung.stop)
 
-    def _parts(self, plan: _Plan) -> list[Part]:
-        """How members came to where they are paused."""
+    def _parts(self, plan: _Plan) -> tuple[list[Part], np.ndarray]:
+        """How members came to where they are paused, and the ids with whose keys they began."""
         table, at = self._study.history.table, plan.generation % len(self._rungs)
-        parts: list[Part] = []
+        stops: list[int] = []
         while self._rungs[at].start:
             at -= 1
-            stop = self._rungs[at].stop
-            parts.insert(0, Part(table.unit.array[plan.ids], stop, table.width[stop].array[plan.ids]))
-        return parts
+            stops.insert(0, self._rungs[at].stop)
+        repeater = Repeater(
+            self.population, {step: column.array for step, column in table.width.items()}, lineage_of(table)
+        )
+        return repeater.parts(table.unit.array[plan.sources], plan.sources, np.asarray(stops))
 
     def _event(self, plan: _Plan, result: Evaluation, begin: float) -> events.Batch | events.Rung:
         rung, results, end = plan.rung, pack_evaluation(result), time.time()
-        horizon = rung.stop / self.members.length
+        horizon, evolves = rung.stop / self.members.length, self._study.strategy.evolves
         widths = self.members.widths if len(plan.ids) else np.empty(0, np.int64)
         if rung.start:
+            steered = {"sources": plan.sources, "units": plan.units} if evolves else {}
             return events.Rung(
-                plan.generation, plan.rows, plan.ids, rung.stop, horizon, widths, results, begin, end
+                plan.generation, plan.rows, plan.ids, rung.stop, horizon, widths, results, begin, end, **steered
             )  # fmt: skip
         return events.Batch(
             plan.generation, plan.rows, 0, int(plan.ids[0]), plan.units, results, begin, end,
-            horizon=horizon, step=rung.stop, widths=widths,
+            horizon=horizon, step=rung.stop, widths=widths, evolve=evolves,
         )  # fmt: skip

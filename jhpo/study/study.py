@@ -7,16 +7,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jhpo.errors import check_integer
+from jhpo.errors import JhpoError, check_integer
 from jhpo.evaluation.evaluators import Objective
 from jhpo.pytrees import State
 from jhpo.report import frame, page
 from jhpo.report.hypervolume import Hypervolume, hypervolume
 from jhpo.report.importance import importance
 from jhpo.report.trials import Trials
-from jhpo.study.batch import trained_states
+from jhpo.search.result import schedule_of
+from jhpo.study.batch import lineage_of, trained_states
 from jhpo.study.book import Book
 from jhpo.study.loop import optimize
+from jhpo.training.replay import Schedule
 from jhpo.training.serialize import serializable
 from jhpo.trial import Trial
 
@@ -73,6 +75,23 @@ class Study(Book):
         """
         ids = [t.id if isinstance(t, Trial) else check_integer("trials", t, 0, len(self) - 1) for t in trials]
         return serializable(trained_states(self, objective, ids, metric)) if ids else []
+
+    def schedule(self, trial: Trial | int | None = None) -> Schedule:
+        """The hyperparameters with which a member of an evolving population was trained; see `Result.schedule`.
+
+        Args:
+            trial: a trial of this study, or its id; the best by default.
+
+        Raises:
+            InvalidArgument: no such trial, or one whose hyperparameters stayed the same.
+            JhpoError: a search whose members keep their hyperparameters, or one in which nobody succeeded.
+        """
+        lineage = lineage_of(self.history.table)
+        if lineage is None:
+            raise JhpoError("there are no schedules: the members of this study keep their hyperparameters")
+        trial = self.best if trial is None else trial
+        number = trial.id if isinstance(trial, Trial) else trial
+        return schedule_of(self.space, lineage, check_integer("trial", number, 0, len(self) - 1))
 
     @property
     def trials(self) -> Trials:
