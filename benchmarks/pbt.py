@@ -1,0 +1,186 @@
+"""Population-based training: schedules against the best constant, and the time of an exchange against a disk.
+
+python benchmarks/pbt.py                # about two minutes on two cores
+python benchmarks/pbt.py --quick        # shortened, as in the tests
+
+1. Noisy descent on a quadratic, whose best learning rate is known to decay. `PopulationBasedTraining` against the best
+   of as many constant rates, trained for as many steps, 5 seeds. What each found is trained again with 64 fresh seeds,
+   as the least of many noisy values flatters both.
+2. Digits MLPs: a generation (training and exchange) through `minimize`, beside a loop that trains the same members with
+   one jitted program and exchanges them by a file a member, written and read again, as checkpointing tuners do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import serialization
+from sklearn.datasets import load_digits
+
+import jhpo
+from jhpo.training.trainable import evaluate_state, train, train_and_evaluate
+
+
+class Descent:
+    """Noisy descent on a quadratic of condition number 10 from a distant start."""
+
+    steps = 200
+
+    def init(self, hp: Any, key: jax.Array) -> Any:
+        """Far from the minimum."""
+        return {"w": 3.0 * jnp.ones(8), "key": key}
+
+    def step(self, hp: Any, state: Any, t: jax.Array) -> Any:
+        """One step along a gradient with noise of variance 1."""
+        noise = jax.random.normal(jax.random.fold_in(state["key"], t), (8,))
+        return state | {"w": state["w"] - hp["lr"] * (_CURVATURE * state["w"] + noise)}
+
+    def evaluate(self, hp: Any, state: Any) -> jax.Array:
+        """The quadratic, without noise."""
+        return jnp.sum(_CURVATURE * state["w"] ** 2) / 2
+
+
+_CURVATURE = np.linspace(0.1, 1.0, 8, dtype=np.float32)
+SPACE = jhpo.Space({"lr": jhpo.Float(1e-4, 1.0, log=True)})
+
+
+class Quality(NamedTuple):
+    """Mean values with fresh seeds of what each search found, ``float[seeds]``."""
+
+    pbt: np.ndarray
+    constant: np.ndarray
+    best_constant: float  # of 41 rates, each judged by the fresh seeds themselves
+    schedules: list[list[float]]
+
+
+def quality(seeds: int, members: int, exchange: int, fresh: int) -> Quality:
+    """Schedules and constant rates found with the same number of training steps."""
+    task = Descent()
+    keys = jax.random.split(jax.random.key(1_000), fresh)
+    judge = jax.jit(lambda task, hp: jax.vmap(lambda key: train_and_evaluate(task, hp, key).value)(keys).mean())
+    pbt, constant, schedules = [], [], []
+    for seed in range(seeds):
+        strategy = jhpo.PopulationBasedTraining(members, exchange=exchange)
+        evolved = jhpo.minimize(task, SPACE, strategy, budget=members, seed=seed)
+        plain = jhpo.minimize(task, SPACE, jhpo.RandomSearch(members), budget=members, seed=seed)
+        assert evolved.steps == members * task.steps
+        schedule = evolved.schedule()
+        pbt.append(float(judge(jhpo.replay(task, schedule), {})))
+        constant.append(float(judge(jhpo.as_trainable(task), {"lr": jnp.float32(plain.best["lr"])})))
+        schedules.append(schedule.of("lr"))
+    rates = np.geomspace(1e-4, 1.0, 41, dtype=np.float32)
+    best = min(float(judge(jhpo.as_trainable(task), {"lr": jnp.asarray(rate)})) for rate in rates)
+    return Quality(np.array(pbt), np.array(constant), best, schedules)
+
+
+def digits(steps: int) -> Any:
+    """A multi-layer perceptron 64-32-10 on the digits, trained with Adam."""
+    x, y = load_digits(return_X_y=True)
+    x = (x / 16.0).astype(np.float32)
+
+    def model(rngs: Any) -> Any:
+        from flax import nnx
+
+        return nnx.Sequential(nnx.Linear(64, 32, rngs=rngs), nnx.relu, nnx.Linear(32, 10, rngs=rngs))
+
+    return jhpo.supervised(
+        model, lambda hp: optax.adam(hp["lr"]), "classification",
+        train=(x[:1400], y[:1400]), valid=(x[1400:], y[1400:]), batch_size=64, steps=steps,
+    )  # fmt: skip
+
+
+class Times(NamedTuple):
+    """Seconds a generation, medians."""
+
+    pbt: float
+    disk: float
+    exchange: float  # of `disk`, what its files take
+
+
+def times(members: int, steps: int, exchange: int) -> Times:
+    """A generation through `minimize` and in a loop with files, both after everything is compiled."""
+    task = digits(steps)
+    strategy = jhpo.PopulationBasedTraining(members, exchange=exchange)
+    jhpo.minimize(task, SPACE, strategy, budget=members)
+    ends: list[float] = []
+    jhpo.minimize(task, SPACE, strategy, budget=members, seed=1, callback=lambda update: ends.append(update.seconds))
+    pbt = float(np.median(np.diff(ends)))
+
+    begin = jax.jit(jax.vmap(lambda rate, key: task.init({"lr": rate}, key)))
+
+    @jax.jit
+    @jax.vmap
+    def further(rate: jax.Array, state: Any, start: jax.Array) -> tuple[Any, jax.Array]:
+        state = train(task, {"lr": rate}, state, start, exchange)
+        return state, evaluate_state(task, {"lr": rate}, state).value
+
+    rng = np.random.default_rng(0)
+    rate = np.exp(rng.uniform(np.log(1e-4), 0.0, members)).astype(np.float32)
+    states = begin(rate, jax.random.split(jax.random.key(0), members))
+    whole, files = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        for start in range(0, steps, exchange):
+            begun = time.perf_counter()
+            states, value = further(rate, states, np.full(members, start, np.int32))
+            value = np.asarray(jax.block_until_ready(value))
+            trained = time.perf_counter()
+            states, rate = exchange_by_files(Path(folder), states, rate, value, rng)
+            jax.block_until_ready(states)
+            whole.append(time.perf_counter() - begun)
+            files.append(time.perf_counter() - trained)
+    return Times(pbt, float(np.median(whole[1:])), float(np.median(files[1:])))
+
+
+def exchange_by_files(
+    folder: Path, states: Any, rate: np.ndarray, value: np.ndarray, rng: np.random.Generator
+) -> tuple[Any, np.ndarray]:
+    """Every member writes its state; the worst quarter reads those of the best."""
+    leaves, treedef = jax.tree.flatten(states)
+    keys = [jnp.issubdtype(x.dtype, jax.dtypes.prng_key) for x in leaves]
+    host = [np.array(jax.random.key_data(x) if key else x) for x, key in zip(leaves, keys)]
+    for row in range(len(rate)):
+        member = {str(k): x[row] for k, x in enumerate(host)}
+        (folder / f"{row}.msgpack").write_bytes(serialization.msgpack_serialize(member))
+    order, share = np.argsort(value), len(rate) // 4
+    for row in order[-share:].tolist():
+        parent = int(rng.choice(order[:share]))
+        member = serialization.msgpack_restore((folder / f"{parent}.msgpack").read_bytes())
+        for k, x in enumerate(host):
+            x[row] = member[str(k)]
+        rate[row] = rate[parent] * np.float32(np.exp(rng.normal()))
+    back = [jax.random.wrap_key_data(jnp.asarray(x)) if key else jnp.asarray(x) for x, key in zip(host, keys)]
+    return jax.tree.unflatten(treedef, back), rate
+
+
+def main() -> None:
+    """Print both tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true")
+    quick = parser.parse_args().quick
+    found = quality(2, 8, 40, 8) if quick else quality(5, 32, 20, 64)
+    print("loss with fresh seeds, mean of each search's find; noisy quadratic")
+    print("seed  schedule  constant  ratio  the schedule's rates")
+    for seed, (a, b, rates) in enumerate(zip(found.pbt, found.constant, found.schedules)):
+        print(f"{seed:4d}  {a:8.4f}  {b:8.4f}  {a / b:5.2f}  {' '.join(f'{rate:.3g}' for rate in rates)}")
+    print(
+        f"mean  {found.pbt.mean():8.4f}  {found.constant.mean():8.4f}  {found.pbt.mean() / found.constant.mean():5.2f}"
+    )
+    print(f"the best constant of 41: {found.best_constant:.4f}")
+    for members in (8,) if quick else (32, 256):
+        t = times(members, 20 if quick else 200, 5 if quick else 10)
+        print(
+            f"{members} digits MLPs, seconds a generation: {t.pbt:.4f} through minimize, {t.disk:.4f} with files "
+            f"({t.exchange:.4f} of it for them): {t.disk / t.pbt:.2f} times"
+        )
+
+
+if __name__ == "__main__":
+    main()
