@@ -19,9 +19,10 @@ optuna.logging.set_verbosity(optuna.logging.ERROR)
 STRATEGIES = {
     "random": jhpo.RandomSearch(4), "pso": jhpo.PSO(4), "de": jhpo.DifferentialEvolution(4), "bayes": jhpo.BayesOpt(),
     "sobol": jhpo.SobolSearch(4), "grid": jhpo.GridSearch(), "greedy": jhpo.Greedy(4), "cmaes": jhpo.CMAES(4),
-    "chain": jhpo.Chain("random(population=4)", "bayes", evaluations=4, horizon=1.0),
+    "chain": jhpo.Chain("random(population=4)", "bayes", evaluations=4, horizon=1.0), "nsga2": jhpo.NSGA2(4),
 }  # fmt: skip
 QUICK = ("random", "pso", "de")
+SEVERAL = [name for name, strategy in STRATEGIES.items() if strategy.several]
 
 _count = itertools.count(1)
 
@@ -36,13 +37,25 @@ def forget_programs_of_other_spaces():
 
 
 @pytest.mark.slow
-class TestEveryCase(cases.BasicSamplerTestCase, cases.RelativeSamplerTestCase, cases.SingleOnlySamplerTestCase):  # type: ignore[name-defined]
+class TestEveryCase(cases.BasicSamplerTestCase, cases.RelativeSamplerTestCase):  # type: ignore[name-defined]
     @pytest.fixture(params=STRATEGIES)
     def sampler(self, request):
         return lambda: JhpoSampler(STRATEGIES[request.param], seed=0)
 
 
-class Quick(cases.BasicSamplerTestCase, cases.RelativeSamplerTestCase, cases.SingleOnlySamplerTestCase):  # type: ignore[name-defined]
+class TestOneObjective(cases.SingleOnlySamplerTestCase):  # type: ignore[name-defined]
+    @pytest.fixture(params=[name for name in STRATEGIES if name not in SEVERAL])
+    def sampler(self, request):
+        return lambda: JhpoSampler(STRATEGIES[request.param], seed=0)
+
+
+class TestSeveralObjectives(cases.MultiObjectiveSamplerTestCase):  # type: ignore[name-defined]
+    @pytest.fixture(params=[pytest.param(n, marks=[] if n == "nsga2" else pytest.mark.slow) for n in SEVERAL])
+    def sampler(self, request):
+        return lambda: JhpoSampler(STRATEGIES[request.param], seed=0)
+
+
+class Quick(cases.BasicSamplerTestCase, cases.RelativeSamplerTestCase):  # type: ignore[name-defined]
     """Without the cases that go through all pairs of distributions, a new program each."""
 
     test_combination_of_different_distributions_objective = None
