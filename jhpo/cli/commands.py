@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import os
-import signal
 import sys
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from jhpo.cli.signals import INTERRUPTED, farewell, ignore_signals, signals
 from jhpo.errors import ChangedSpace, InvalidArgument, JhpoError, StorageError
 from jhpo.version import __version__
 
@@ -29,11 +26,9 @@ app = typer.Typer(
 )
 
 # exit codes
-OK, FAILED, USAGE, STORAGE, CHANGED, INTERRUPTED = 0, 1, 2, 3, 4, 130
+OK, FAILED, USAGE, STORAGE, CHANGED = 0, 1, 2, 3, 4
 # typer's usage errors; older releases take the class from click, newer ones have their own
 _USAGE_ERROR: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
-# How long to wait after Ctrl-C for a compiled program that is still running.
-_PATIENCE_SECONDS = 4.0
 
 
 def _print_version(wanted: bool) -> None:
@@ -108,7 +103,7 @@ def tune(
         directions=directions, replicates=found.options.get("replicates", 1), resume=resume,
     )  # fmt: skip
     again = _again(target, strategy, budget, storage, seed, option or [], direction, metric)
-    with contextlib.closing(study), _signals(again, storage):
+    with contextlib.closing(study), signals(again, storage):
         if len(study):
             console.print(f"continuing after {study.evaluations} evaluations", highlight=False)
         try:
@@ -123,9 +118,9 @@ def tune(
                     callback=bar.update,
                 )
         except KeyboardInterrupt:
-            _ignore_signals()
+            ignore_signals()
             print_results(console, study)
-            console.print(_farewell(study.evaluations, storage, again), highlight=False, markup=False)
+            console.print(farewell(study.evaluations, storage, again), highlight=False, markup=False)
             raise typer.Exit(INTERRUPTED) from None
         print_results(console, study, summary)
         if storage is not None:
@@ -249,55 +244,6 @@ def _again(
     for text in option:
         parts += ["--set", text]
     return shlex.join([*parts, "--resume"])
-
-
-def _farewell(evaluations: int, storage: str | None, again: str) -> str:
-    if storage is None:
-        return "stopped. Nothing was stored: give --storage study.db next time to be able to resume"
-    return f"stopped; {evaluations} evaluations are stored. Continue with:\n  {again}"
-
-
-@contextlib.contextmanager
-def _signals(again: str, storage: str | None) -> Iterator[None]:
-    """Context in which SIGTERM acts like Ctrl-C, and the process exits even if an XLA program keeps running."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    reader, writer = os.pipe()
-    os.set_blocking(writer, False)
-
-    def terminate(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    def watch() -> None:
-        # the byte arrives even while the main thread is inside a compiled program and cannot handle signals
-        if os.read(reader, 1) and not over.wait(_PATIENCE_SECONDS):
-            sys.stdout.write("\n" + _farewell_without_count(storage, again) + "\n")
-            sys.stdout.flush()
-            os._exit(INTERRUPTED)
-
-    over = threading.Event()
-    before = signal.signal(signal.SIGTERM, terminate)
-    wakeup = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    threading.Thread(target=watch, name="jhpo-signals", daemon=True).start()
-    try:
-        yield
-    finally:
-        over.set()
-        signal.set_wakeup_fd(wakeup)
-        signal.signal(signal.SIGTERM, before)
-        os.close(writer)
-
-
-def _farewell_without_count(storage: str | None, again: str) -> str:
-    if storage is None:
-        return "stopped. Nothing was stored: give --storage study.db next time to be able to resume"
-    return f"stopped; every finished generation is stored. Continue with:\n  {again}"
-
-
-def _ignore_signals() -> None:
-    """Ignores further Ctrl-C, which would cut off the last lines of output."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def main() -> None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import functools
-import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,8 +21,8 @@ from jhpo.evaluation.members import (
     StaticValues,
     describe,
     evaluate_program,
-    state_program,
 )
+from jhpo.evaluation.retraining import Members, trained_again, warn_of_others
 from jhpo.lifetimes import Executable
 from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation, Request
@@ -32,20 +31,6 @@ from jhpo.training.objective import Objective, as_trainable, check_arguments
 from jhpo.training.tracing import objective_errors
 from jhpo.training.trainable import State, Trainable, Wanted
 from jhpo.training.values import release
-
-
-class _Members(NamedTuple):
-    """Members of one static group that are trained again."""
-
-    units: np.ndarray  # float[n, d]
-    ids: np.ndarray  # uint32[n]
-    root: jax.Array  # key[]
-    static: StaticValues
-    horizon: float
-
-    def rows(self, chosen: np.ndarray) -> _Members:
-        """Some of them, by a mask or by indices."""
-        return self._replace(units=self.units[chosen], ids=self.ids[chosen])
 
 
 class Population:
@@ -196,7 +181,7 @@ class Population:
         for static, group in self.groups(units):
             for horizon in np.unique(shares[group]).tolist():
                 rows = group[shares[group] == horizon]
-                states, found = self._train(_Members(units[rows], ids[rows], root, static, horizon), known[rows])
+                states, found = trained_again(self, Members(units[rows], ids[rows], root, static, horizon), known[rows])
                 for i, row in enumerate(rows):
                     out[row] = release(jax.tree.map(lambda x, i=i: x[i], states))
                 warn_of_others(known[rows], found)
@@ -216,7 +201,7 @@ class Population:
         if len(groups) > 1:
             raise invalid("units", "members of one static group", [g.values for g, _ in groups])
         known = np.full(len(units), np.nan) if values is None else np.asarray(values, units.dtype)
-        states, found = self._train(_Members(units, ids, root, groups[0][0], 1.0), known)
+        states, found = trained_again(self, Members(units, ids, root, groups[0][0], 1.0), known)
         warn_of_others(known, found)
         return release(states)
 
@@ -259,7 +244,7 @@ class Population:
             self._placed = jax.device_put(self.trainable, everywhere)
         return self._placed
 
-    def _on_one_device(self) -> Trainable:
+    def on_one_device(self) -> Trainable:
         """The trainable with its arrays on the first device."""
         if self.mesh.size == 1:
             return self.on_devices()
@@ -287,53 +272,3 @@ class Population:
         """Arrays whose rows are members, on the devices that train them."""
         members = jax.sharding.NamedSharding(self.mesh, jax.sharding.PartitionSpec("members"))
         return tuple(jax.device_put(x, members) for x in rows)
-
-    def _train(self, members: _Members, known: np.ndarray) -> tuple[State, np.ndarray]:
-        """Stacked states and their values; of the widths that were used, the one that gives the known values."""
-        self.chunks.settle(len(known), self.num_groups, lambda: self.member_bytes(members.units[0]))
-        states, found = self._train_at(self.chunks.size, members)
-        for width in self.chunks.widths[::-1]:
-            other = np.isfinite(known) & (found != known)
-            if not other.any():
-                break
-            again, value = self._train_at(width, members.rows(other))
-            better = value == known[other]
-            rows = np.flatnonzero(other)[better]
-            states = jax.tree.map(lambda x, y, rows=rows, better=better: x.at[rows].set(y[better]), states, again)
-            found[rows] = value[better]
-        return states, found
-
-    def _train_at(self, width: int | None, members: _Members) -> tuple[State, np.ndarray]:
-        units, ids, root, static, horizon = members
-        same = {"replicates": self.replicates, "metric": self.metric, "static": static, "horizon": horizon}
-
-        def compile_it(arguments: tuple[Any, ...], options: dict[str, str] | None) -> Executable:
-            with objective_errors():
-                return state_program.compile(*arguments, options=options, **same)
-
-        width = width or len(units)
-        parts = []
-        for start in range(0, len(units), width):
-            take = np.minimum(np.arange(start, start + width), len(units) - 1)
-            kept = min(width, len(units) - start)
-            with jax.default_device(self.mesh.devices.flat[0]):
-                arguments = (self._on_one_device(), self.space, units[take], ids[take], root)
-                program = self.chunks.compiled(
-                    Program(("states", static, horizon), lambda *rows: rows, compile_it), arguments
-                )
-                parts.append(jax.tree.map(lambda x, kept=kept: x[:kept], program(*arguments)))
-        states, value = jax.tree.map(lambda *xs: jnp.concatenate(xs), *parts)
-        return states, np.array(value)
-
-
-def warn_of_others(known: np.ndarray, found: np.ndarray) -> None:
-    """Warns if a state evaluates to another value, ``float[n]``, than was measured."""
-    other = np.flatnonzero(np.isfinite(known) & (known != found))
-    if len(other):
-        worst = other[np.argmax(np.abs(known - found)[other])]
-        warnings.warn(
-            f"the trained state of {len(other)} of {len(known)} members evaluates differently from when it was "
-            f"measured (by up to {abs(known[worst] - found[worst]):.3g}): another device, another version of JAX, or a "
-            "value that was measured together with its gradient",
-            stacklevel=4,
-        )

@@ -11,7 +11,8 @@ from numpy.typing import ArrayLike
 
 from jhpo.evaluation.continuing import Continuing, Part
 from jhpo.evaluation.lineage import Lineage, ancestry
-from jhpo.evaluation.population import Population, warn_of_others
+from jhpo.evaluation.population import Population
+from jhpo.evaluation.retraining import warn_of_others
 
 
 class Repeater:

@@ -1,0 +1,65 @@
+"""Ctrl-C and SIGTERM on the command line: what is finished is kept, and the way back is printed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+
+INTERRUPTED = 130  # exit code
+# How long to wait after Ctrl-C for a compiled program that is still running.
+_PATIENCE_SECONDS = 4.0
+
+
+def farewell(evaluations: int | None, storage: str | None, again: str) -> str:
+    """What an interrupted search prints last.
+
+    Args:
+        evaluations: stored ones; None where nobody can count them any more.
+        storage: where they are; None if nowhere.
+        again: the command that continues the study.
+    """
+    if storage is None:
+        return "stopped. Nothing was stored: give --storage study.db next time to be able to resume"
+    kept = "every finished generation is" if evaluations is None else f"{evaluations} evaluations are"
+    return f"stopped; {kept} stored. Continue with:\n  {again}"
+
+
+@contextlib.contextmanager
+def signals(again: str, storage: str | None) -> Iterator[None]:
+    """Context in which SIGTERM acts like Ctrl-C, and the process exits even if an XLA program keeps running."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+
+    def terminate(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    def watch() -> None:
+        # the byte arrives even while the main thread is inside a compiled program and cannot handle signals
+        if os.read(reader, 1) and not over.wait(_PATIENCE_SECONDS):
+            sys.stdout.write("\n" + farewell(None, storage, again) + "\n")
+            sys.stdout.flush()
+            os._exit(INTERRUPTED)
+
+    over = threading.Event()
+    before = signal.signal(signal.SIGTERM, terminate)
+    wakeup = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    threading.Thread(target=watch, name="jhpo-signals", daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
+        signal.set_wakeup_fd(wakeup)
+        signal.signal(signal.SIGTERM, before)
+        os.close(writer)
+
+
+def ignore_signals() -> None:
+    """Ignores further Ctrl-C, which would cut off the last lines of output."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
