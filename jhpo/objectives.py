@@ -146,7 +146,13 @@ def front(values: np.ndarray) -> np.ndarray:
     [1, 0]
     """
     left = np.flatnonzero(np.isfinite(values).all(axis=1))
-    left = left[np.lexsort(values[left].T[::-1])]  # a row comes after all rows that dominate it
+    left = left[np.lexsort(values[left].T[::-1])]  # what dominates comes first
+    if values.shape[1] == 2 and len(left):
+        points = values[left]
+        new = np.append(True, (points[1:] != points[:-1]).any(axis=1))
+        lowest = np.minimum.accumulate(points[new, 1])
+        kept = np.append(True, points[new, 1][1:] < lowest[:-1])
+        return left[kept[np.cumsum(new) - 1]]
     found = []
     while len(left):
         best, rest = values[left[0]], values[left]

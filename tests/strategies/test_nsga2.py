@@ -170,13 +170,14 @@ def test_bad_input_is_refused_before_anything_runs() -> None:
 
 def test_front_knee_and_reference_on_the_host() -> None:
     rng = np.random.default_rng(0)
-    values = np.round(rng.random((200, 3)), 1)
-    values[3, 1], values[4, 0] = np.nan, -np.inf
-    better = (values[:, None] <= values[None]).all(-1) & (values[:, None] < values[None]).any(-1)
-    good = np.isfinite(values).all(1)
-    expected = np.flatnonzero(good & ~(better & good[:, None]).any(0))
-    found = front(values)
-    assert np.array_equal(np.sort(found), expected) and (np.diff(values[found, 0]) >= 0).all()
+    for m in (2, 3):
+        values = np.round(rng.random((200, m)), 1)
+        values[3, 1], values[4, 0] = np.nan, -np.inf
+        better = (values[:, None] <= values[None]).all(-1) & (values[:, None] < values[None]).any(-1)
+        good = np.isfinite(values).all(1)
+        expected = np.flatnonzero(good & ~(better & good[:, None]).any(0))
+        found = front(values)
+        assert np.array_equal(np.sort(found), expected) and (np.diff(values[found, 0]) >= 0).all()
     same = np.ones((3, 2))  # three points that are one
     assert front(same).tolist() == [0, 1, 2] and knee(same) == 0
     assert reference_point(np.asarray([[1.0, 0.0]])).tolist() == [1.1, 1.0]
