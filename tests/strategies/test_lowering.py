@@ -24,6 +24,21 @@ def mixed(hp):
     return (hp["a"] - 0.5) ** 2 + jnp.where(hp["c"] != 1, 0.3, 0.0) + 0.1 * jnp.abs(hp["n"] - 4).astype(hp["a"].dtype)
 
 
+class Descent:
+    """A training that can be paused."""
+
+    steps = 4
+
+    def init(self, hp, key):
+        return jax.random.normal(key)
+
+    def step(self, hp, w, t):
+        return w - hp["b"] * (w - hp["a"])
+
+    def evaluate(self, hp, w):
+        return (w - 0.5) ** 2
+
+
 def search(name: str):
     """Strategy, objective and space."""
     if name == "hypergradient":
@@ -32,6 +47,8 @@ def search(name: str):
         return jhpo.Chain(jhpo.PSO(8), jhpo.HyperGradient(2)), smooth, SMOOTH
     if name == "bayes":
         return jhpo.BayesOpt(initial=2, candidates=64, starts=2), mixed, MIXED
+    if name in ("successive-halving", "hyperband", "pbt"):
+        return jhpo.make_strategy(name, {"population": 8}), Descent(), SMOOTH
     return jhpo.make_strategy(name, {"population": SMALL[name]} if name in SMALL else None), mixed, MIXED
 
 
