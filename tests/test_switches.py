@@ -27,6 +27,10 @@ STRATEGIES = {
     "bayes": jhpo.BayesOpt(initial=3, candidates=64, starts=2, fit_iterations=2, search_iterations=2),
     "hypergradient": jhpo.HyperGradient(4),
     "chain": jhpo.Chain(jhpo.PSO(4), jhpo.HyperGradient(2)),
+    "nsga2": jhpo.NSGA2(4),
+    "successive-halving": jhpo.SuccessiveHalving(8),
+    "hyperband": jhpo.Hyperband(8),
+    "pbt": jhpo.PopulationBasedTraining(8),
 }
 X = np.random.default_rng(0).normal(size=(24, 3)).astype(np.float32)
 Y = (X[:, 0] > 0).astype(np.int32)
@@ -48,6 +52,21 @@ def sometimes_failing(hp: dict) -> jax.Array:
     return jnp.where(hp["x"] > 0.7, jnp.nan, jnp.where(hp["x"] < 0.1, jnp.inf, value))
 
 
+class Pausable:
+    """A training of the same fate, for strategies that pause one."""
+
+    steps = 8
+
+    def init(self, hp: dict, key: jax.Array) -> jax.Array:
+        return jnp.zeros_like(hp["x"])
+
+    def step(self, hp: dict, w: jax.Array, t: jax.Array) -> jax.Array:
+        return 0.5 * (w + sometimes_failing(hp))
+
+    def evaluate(self, hp: dict, w: jax.Array) -> jax.Array:
+        return w
+
+
 def test_every_registered_strategy_is_here() -> None:
     assert set(STRATEGIES) == set(jhpo.strategies.REGISTRY)
 
@@ -62,15 +81,16 @@ def under_switches(names: Iterable[str], slow: Iterable[tuple[str, str]]) -> pyt
 @under_switches(STRATEGIES, [("bayes", "jax_disable_jit")])  # a model fitted operation by operation
 def test_minimize_and_study_run_as_without(name: str, switch: str) -> None:
     strategy = STRATEGIES[name]
+    objective = Pausable() if name in ("successive-halving", "hyperband", "pbt") else sometimes_failing
     budget = 12 if name in ("hypergradient", "chain") else 2 * max(strategy.population, 3)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        found = jhpo.minimize(sometimes_failing, SPACE, strategy, budget=budget, seed=2)
+        found = jhpo.minimize(objective, SPACE, strategy, budget=budget, seed=2)
         study = jhpo.Study(SPACE, strategy, seed=2)
-        study.optimize(sometimes_failing, budget=budget)
+        study.optimize(objective, budget=budget)
     assert all("call" in str(w.message) and "yourself" in str(w.message) for w in said if w.category is UserWarning)
     jax.config.update(switch, False)
-    plain = jhpo.minimize(sometimes_failing, SPACE, strategy, budget=budget, seed=2)
+    plain = jhpo.minimize(objective, SPACE, strategy, budget=budget, seed=2)
     assert found.value == plain.value and found.best == plain.best
     assert study.best is not None and np.isfinite(study.best.value)
 
