@@ -252,8 +252,8 @@ def train_and_evaluate(
       InvalidArgument: during tracing, if the evaluation is not a real scalar or the metric is unknown.
 
     >>> from jhpo import as_trainable
-    >>> value, named = train_and_evaluate(as_trainable(lambda hp, key: hp ** 2), 3.0, jax.random.key(0))
-    >>> float(value), sorted(named)
+    >>> found = train_and_evaluate(as_trainable(lambda hp, key: hp ** 2), 3.0, jax.random.key(0))
+    >>> float(found.value), sorted(found.named)
     (9.0, ['value'])
     """
     return evaluate_state(trainable, hp, train_state(trainable, hp, key, horizon), metric)
