@@ -1,7 +1,7 @@
 """Population-based training: schedules against the best constant, and the time of an exchange against a disk.
 
 python benchmarks/pbt.py                # about two minutes on two cores
-python benchmarks/pbt.py --quick        # shortened, as in the tests
+python benchmarks/pbt.py --quick        # shortened
 
 1. Noisy descent on a quadratic, whose best learning rate is known to decay. `PopulationBasedTraining` against the best
    of as many constant rates, trained for as many steps, 5 seeds. What each found is trained again with 64 fresh seeds,
