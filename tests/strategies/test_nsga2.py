@@ -100,7 +100,7 @@ def test_measured_constraints_and_failures() -> None:
     points = result.pareto()
     assert min(p.params["x"] for p in points) >= 0.5 and min(p.params["x"] for p in points) < 0.55
     none = jhpo.minimize(
-        lambda hp: {"value": apart(hp), "constraint": -1.0}, LINE, jhpo.NSGA2(8), budget=24, directions=BOTH
+        lambda hp: {"value": apart(hp), "constraint": -1.0}, LINE, jhpo.RandomSearch(8), budget=24, directions=BOTH
     )
     assert none.pareto() == []
     with pytest.raises(JhpoError, match="no successful trial"):
@@ -119,7 +119,7 @@ def test_replicates_give_a_variance_of_each_objective() -> None:
         noise = jax.random.normal(key, (2,))
         return hp["x"] + noise[0], 10.0 * noise[1]
 
-    result = jhpo.minimize(noisy, LINE, jhpo.NSGA2(8), budget=16, directions=BOTH, replicates=4)
+    result = jhpo.minimize(noisy, LINE, jhpo.RandomSearch(8), budget=16, directions=BOTH, replicates=4)
     assert result.history.variance.shape == (16, 2) and result.history.values.shape == (16, 2)
     assert (result.history.variance[:, 1] > result.history.variance[:, 0]).mean() > 0.8
 
