@@ -136,7 +136,7 @@ def pool(search: Search, model: Model, random: Draws, key: jax.Array, box: Box) 
 def design(
     ground: Ground, history: History, asked: jax.Array, seed: jax.Array, q: int, random: Randomness
 ) -> jax.Array:
-    """The next ``q`` points of an even design that begins at the defaults. float[q, d]
+    """The next ``q`` points of the space-filling design, which begins with the default point. float[q, d]
 
     Args:
         asked: int32[], points asked for so far. seed: uint32[d], the scramble of the Sobol sequence.

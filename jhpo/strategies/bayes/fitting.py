@@ -117,7 +117,7 @@ def _constraints(
 
 
 def _fit_rows(stream: jax.Array, data: gp.Data, rows: int) -> gp.Data:
-    """A random selection of rows for the fit of the parameters, where there are more than ``rows``."""
+    """A random selection of ``rows`` rows to fit the parameters to, if there are more."""
     if data.mask.shape[0] <= rows:
         return data
     score = jnp.where(data.mask, counter_random.uniform(stream, data.mask.shape, data.y.dtype), -1.0)
@@ -128,7 +128,7 @@ def _fit_rows(stream: jax.Array, data: gp.Data, rows: int) -> gp.Data:
 def _imagine_pending(
     surrogate: Surrogate, model: Model, points: Points, pending: jax.Array, stream: jax.Array
 ) -> Model:
-    """`imagine` of every row that is pending."""
+    """Apply `imagine` to every pending row."""
 
     def one(carry: tuple[jax.Array, Model]) -> tuple[jax.Array, Model]:
         left, model = carry

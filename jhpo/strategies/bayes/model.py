@@ -126,11 +126,10 @@ def select(
 
 
 def imagine(surrogate: Surrogate, model: Model, slot: jax.Array, point: Points, stream: jax.Array) -> Model:
-    """The model once a point is under way: in every world it has another value that the posterior thinks possible.
+    """Add a pending point to the model, with a different fantasy value from the posterior in each world.
 
-    So the next point is chosen by its expected improvement over whatever may come of this one (Snoek et al. 2012,
-    "Practical Bayesian optimization of machine learning algorithms", sec. 3.2). Measured constraints count as
-    predicted.
+    The next point is then chosen by its expected improvement averaged over them (Snoek et al. 2012, "Practical Bayesian
+    optimization of machine learning algorithms", sec. 3.2). Measured constraints get their predicted values.
 
     Args:
         slot: int32[], a free row of the model. stream: uint32[2], of random numbers.

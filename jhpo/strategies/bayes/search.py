@@ -192,16 +192,16 @@ def batch(
     even: Even,
     random: Randomness,
 ) -> jax.Array:
-    """Points one after the other, each chosen while those before are imagined. float[q, d]
+    """Choose points one after the other, each with fantasies for those before it. float[q, d]
 
     Args:
-        search: where and how.
-        surrogate: what the model is made of.
-        model: what predicts.
-        history: the whole one, to tell known points.
-        room: where the points go.
-        box: where they may lie.
-        even: points that take the place of the model's own.
+        search: the space and options of the search.
+        surrogate: options of the model.
+        model: the fitted model.
+        history: the whole history, which holds the known points.
+        room: rows of the new points.
+        box: bounds of the points.
+        even: space-filling points that may replace the model's.
         random: the random choices.
     """
     ground, profile = search.ground, search.profile

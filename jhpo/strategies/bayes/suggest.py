@@ -94,7 +94,7 @@ def here(state: BayesState) -> jax.Array:
 def suggest(
     options: BayesOptions, ground: Ground, state: BayesState, rows: jax.Array, key: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Points, and the parameters of the model and when they were fitted."""
+    """The new points, the model's parameters, and the number of points asked for when they were fitted."""
     random = randomness(key)
     # also a model's points are now and then those of the even design
     units = design(ground, state.history, state.asked, state.seed, options.batch, random)
@@ -135,7 +135,7 @@ def _model(
     model, theta = fitting.build(surrogate, chosen, state.theta, refit, random)
     search = Search(ground, profile, options.candidates, options.starts, options.search_iterations)
     lot = counter_random.uniform(random.lot, (options.batch,), units.dtype)
-    # where the model predicts no better than the mean it is no guide either
+    # a model that predicts no better than the mean gives no direction
     blind = _BLIND * jnp.clip(2.0 * model.unexplained - 1.0, 0.0, 1.0)
     even = Even(lot < jnp.maximum(past.flatness(inside), blind), units)
     where: dict[str, Any] = {"box": _box(ground, state, model, theta, local), "even": even, "random": random}

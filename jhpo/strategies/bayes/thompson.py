@@ -31,13 +31,13 @@ def batch(
     """``q`` different points, each the lowest candidate of one posterior function (Eriksson et al. 2019). float[q, d]
 
     Args:
-        search: where and how.
-        model: what predicts.
-        history: the whole one, to tell known points.
+        search: the space and options of the search.
+        model: the fitted model.
+        history: the whole history, which holds the known points.
         q: number of points.
         kernel: name of the profile.
-        box: where the points may lie.
-        even: points that take the place of the model's own.
+        box: bounds of the points.
+        even: space-filling points that may replace the model's.
         random: the random choices.
     """
     ground = search.ground
