@@ -13,11 +13,12 @@ from numpy.typing import ArrayLike
 
 from jhpo.devices import free_memory
 from jhpo.errors import InvalidArgument, check_integer, invalid
-from jhpo.evaluation.chunks import Program, next_power
+from jhpo.evaluation.chunks import Program
 from jhpo.evaluation.members import StaticValues
 from jhpo.evaluation.offload import taken_on_host, to_host
 from jhpo.evaluation.paused import begin_program, continue_program, take_program
 from jhpo.evaluation.population import Population
+from jhpo.evaluation.widths import slices, slices_of_widths
 from jhpo.lifetimes import Executable
 from jhpo.strategies.base import Evaluation
 from jhpo.switches import without_switches
@@ -27,8 +28,6 @@ from jhpo.training.trainable import State, Trainable, max_steps
 from jhpo.training.values import release
 
 logger = logging.getLogger("jhpo.population")
-
-SMALLEST_WIDTH = 8  # members of the smallest program: a smaller one is hardly faster, and another to compile
 
 
 class Part(NamedTuple):
@@ -66,30 +65,15 @@ def check_continuable(trainable: Trainable) -> int:
     return length
 
 
-def layout(count: int, size: int, devices: int, threads: int) -> list[tuple[int, int]]:
-    """How many members go through programs of which width, ``[(members, width), ...]``.
+class _Wanted(NamedTuple):
+    """A generation to be made: new members with ids and a root key, or those that go on from parents."""
 
-    Full chunks where there are enough members, otherwise powers of two that leave no core idle and few places empty.
-
-    Args:
-      count: members.
-      size: of a chunk on one device.
-      devices: that share a chunk.
-      threads: chunks that run side by side.
-
-    >>> layout(171, 64, 1, 2)
-    [(64, 64), (64, 64), (43, 64)]
-    >>> layout(57, 64, 1, 2), layout(19, 64, 1, 2)
-    ([(32, 32), (25, 32)], [(16, 16), (3, 8)])
-    """
-
-    def width(rows: int) -> int:
-        return devices * min(size, max(next_power(-(-rows // devices)), SMALLEST_WIDTH))
-
-    each = min(devices * size, width(-(-count // threads)))
-    parts = [(each, each)] * (count // each)
-    rest = count - each * len(parts)
-    return [*parts, (rest, width(rest))] if rest else parts
+    units: np.ndarray  # float[n, d]
+    stop: int  # step at its end
+    widths: np.ndarray | None  # int[n], of the programs, where a training is repeated
+    ids: np.ndarray | None = None  # uint32[n]
+    root: jax.Array | None = None
+    parents: np.ndarray | None = None  # int[n], rows of the generation before
 
 
 class Continuing:
@@ -153,7 +137,7 @@ class Continuing:
         if self._offloads is None:
             self._offloads = self._too_large(units)
         self._paused = None
-        return self._generation(units, stop, widths, ids=ids, root=root)
+        return self._generation(_Wanted(units, stop, widths, ids=ids, root=root))
 
     def further(
         self, parents: ArrayLike, units: ArrayLike, stop: int, *, widths: np.ndarray | None = None
@@ -176,7 +160,7 @@ class Continuing:
         units, _ = self.population.checked(units, np.zeros(len(parents), np.uint32))
         if parents.min() < 0 or parents.max() >= len(paused.group):
             raise invalid("parents", f"rows of the {len(paused.group)} members before", parents[:10].tolist())
-        return self._generation(units, stop, widths, parents=parents)
+        return self._generation(_Wanted(units, stop, widths, parents=parents))
 
     def again(self, parts: Sequence[Part], ids: ArrayLike, root: jax.Array) -> Evaluation:
         """Members trained once more as they were the first time, to the last bit; they are the last generation then.
@@ -201,51 +185,34 @@ class Continuing:
             out.append(release(jax.tree.map(lambda x: x[0], taken)))
         return out
 
-    def _generation(
-        self,
-        units: np.ndarray,
-        stop: int,
-        widths: np.ndarray | None,
-        *,
-        ids: np.ndarray | None = None,
-        root: jax.Array | None = None,
-        parents: np.ndarray | None = None,
-    ) -> Evaluation:
-        before = self._paused
+    def _generation(self, wanted: _Wanted) -> Evaluation:
+        before, units = self._paused, wanted.units
         start = 0 if before is None else before.step
-        check_integer("stop", stop, start + 1, self.length)
+        check_integer("stop", wanted.stop, start + 1, self.length)
         groups, population = self.population.groups(units), self.population
-        if widths is None:
+        if wanted.widths is None:
             self._chunks.settle(len(units), population.num_groups, lambda: population.member_bytes(units[0]))
 
         def call() -> Any:
-            some = (units, (start, stop), widths, ids, root, parents)
-            return [self._group(static, rows, *some) for static, rows in groups]
+            return [self._group(static, rows, start, wanted) for static, rows in groups]
 
         made = self._chunks.within_memory(call)
         order = np.argsort(np.concatenate([rows for _, rows in groups]), kind="stable")
         result = jax.tree.map(lambda *xs: np.concatenate(xs)[order], *[evaluation for evaluation, *_ in made])
         group = np.concatenate([np.full(len(rows), k) for k, (_, rows) in enumerate(groups)])[order]
         place, self.widths = (np.concatenate([m[k] for m in made])[order] for k in (2, 3))
-        self._paused = _Paused(stop, [static for static, _ in groups], [m[1] for m in made], group, place)
-        each = (stop - start) * self.population.replicates
+        self._paused = _Paused(wanted.stop, [static for static, _ in groups], [m[1] for m in made], group, place)
+        each = (wanted.stop - start) * self.population.replicates
         self.steps += len(units) * each
         self.places += sum(width for m in made for _, width in m[4]) * each
         self.population.warn(units, result.value)
         return result
 
     def _group(
-        self,
-        static: StaticValues,
-        rows: np.ndarray,
-        units: np.ndarray,
-        steps: tuple[int, int],
-        widths: np.ndarray | None,
-        ids: np.ndarray | None,
-        root: jax.Array | None,
-        parents: np.ndarray | None,
+        self, static: StaticValues, rows: np.ndarray, start: int, wanted: _Wanted
     ) -> tuple[Evaluation, list[State], np.ndarray, np.ndarray, list[tuple[np.ndarray, int]]]:
         """Members of one static group: results, chunks of states, and each member's place and width, in their order."""
+        units, stop, widths, ids, root, parents = wanted
         before = self._paused
         source = -1
         if parents is not None:
@@ -253,7 +220,12 @@ class Continuing:
             source = next((k for k, known in enumerate(before.statics) if known == static), -1)
             if source < 0 or (before.group[parents[rows]] != source).any():
                 raise invalid("units", "the static values with which the members began", static.values)
-        slices = self._slices(np.arange(len(rows)), None if widths is None else widths[rows])
+        everyone = np.arange(len(rows))
+        if widths is None:
+            assert self._chunks.size is not None
+            parts = slices(everyone, self._chunks.size, self.population.mesh.size, self._threads)
+        else:
+            parts = slices_of_widths(everyone, widths[rows])
 
         @without_switches
         def run(part: tuple[np.ndarray, int]) -> tuple[State, Evaluation]:
@@ -265,35 +237,21 @@ class Continuing:
             else:
                 assert before is not None
                 states = self._take(before, source, before.place[parents[padded]], spread=True)
-            states, evaluation = self._trained(static, units[padded], states, steps)
+            states, evaluation = self._trained(static, units[padded], states, (start, stop))
             evaluation = jax.tree.map(lambda x: np.asarray(x)[: len(members)], jax.block_until_ready(evaluation))
             return to_host(states) if self._offloads else states, evaluation
 
-        if self._threads > 1 and len(slices) > 1:
-            with ThreadPoolExecutor(min(self._threads, len(slices))) as pool:
-                made = list(pool.map(run, slices))
+        if self._threads > 1 and len(parts) > 1:
+            with ThreadPoolExecutor(min(self._threads, len(parts))) as pool:
+                made = list(pool.map(run, parts))
         else:
-            made = [run(part) for part in slices]
-        order = np.argsort(np.concatenate([members for members, _ in slices]), kind="stable")
-        firsts = np.cumsum([0, *(width for _, width in slices)])
-        place = np.concatenate([first + np.arange(len(members)) for first, (members, _) in zip(firsts, slices)])[order]
-        width = np.concatenate([np.full(len(members), width) for members, width in slices])[order]
+            made = [run(part) for part in parts]
+        order = np.argsort(np.concatenate([members for members, _ in parts]), kind="stable")
+        firsts = np.cumsum([0, *(width for _, width in parts)])
+        place = np.concatenate([first + np.arange(len(members)) for first, (members, _) in zip(firsts, parts)])[order]
+        width = np.concatenate([np.full(len(members), width) for members, width in parts])[order]
         result = jax.tree.map(lambda *xs: np.concatenate(xs)[order], *[evaluation for _, evaluation in made])
-        return result, [states for states, _ in made], place, width, slices
-
-    def _slices(self, rows: np.ndarray, widths: np.ndarray | None) -> list[tuple[np.ndarray, int]]:
-        """Rows that go through one program together, and its width."""
-        devices = self.population.mesh.size
-        if widths is None:
-            assert self._chunks.size is not None
-            parts = layout(len(rows), self._chunks.size, devices, self._threads)
-            ends = np.cumsum([count for count, _ in parts])
-            return [(rows[end - count : end], width) for end, (count, width) in zip(ends, parts)]
-        out: list[tuple[np.ndarray, int]] = []
-        for width in np.unique(widths).tolist():
-            these = rows[widths == width]
-            out.extend((these[at : at + width], width) for at in range(0, len(these), width))
-        return out
+        return result, [states for states, _ in made], place, width, parts
 
     def _begun(self, static: StaticValues, units: np.ndarray, ids: np.ndarray, root: jax.Array) -> State:
         population = self.population

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from jhpo import Choice, Float, InvalidArgument, Population, Space
-from jhpo.evaluation.continuing import Continuing, Part, layout
+from jhpo.evaluation.continuing import Continuing, Part
+from jhpo.evaluation.widths import layout
 
 KEY = jax.random.key(0)
 SPACE = Space({"lr": Float(0.01, 0.5), "decay": Float(0.0, 1.0)})

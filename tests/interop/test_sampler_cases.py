@@ -86,6 +86,7 @@ class TestQuick(Quick):
         return lambda: JhpoSampler(STRATEGIES[request.param], seed=0)
 
 
+@pytest.mark.slow
 class TestQuickBayes(Quick):
     """The most expensive strategy to compile: without the cases whose kind others show."""
 

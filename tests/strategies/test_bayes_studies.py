@@ -152,6 +152,7 @@ def test_a_new_space_compiles_nothing_whatever_its_bounds_kinds_and_dimension(co
     assert study.best.params["n"] < 64 and study.best.params["c"] != "b"
 
 
+@pytest.mark.slow
 def test_columns_of_padding_change_no_study() -> None:
     """The same search whether its rows have the columns of the space or more: those of `run` and of a `Driver`."""
     space = jhpo.Space({"x": jhpo.Float(0.0, 1.0), "c": jhpo.Choice(["a", "b", "c"])})
