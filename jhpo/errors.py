@@ -80,10 +80,20 @@ def check_integer(name: str, value: object, low: int = 1, high: int | None = Non
     return number
 
 
-def check_number(name: str, value: Any, low: float = -math.inf, high: float = math.inf, open_low: bool = False) -> None:
-    """Raises `InvalidArgument` unless ``value`` is in ``[low, high]``; tracers are not checked."""
+def check_number(
+    name: str,
+    value: Any,
+    low: float = -math.inf,
+    high: float = math.inf,
+    open_low: bool = False,
+    *,
+    open_high: bool = False,
+) -> None:
+    """Raises `InvalidArgument` unless ``value`` is in ``[low, high]``, open where said; tracers are not checked."""
     if not is_concrete(value):
         return
-    bad = math.isnan(value) or value < low or value > high or (open_low and value == low)
+    bad = (
+        math.isnan(value) or value < low or value > high or (open_low and value == low) or (open_high and value == high)
+    )
     if bad:
-        raise invalid(name, f"a number in {'(' if open_low else '['}{low}, {high}]", value)
+        raise invalid(name, f"a number in {'(' if open_low else '['}{low}, {high}{')' if open_high else ']'}", value)

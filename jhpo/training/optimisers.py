@@ -102,7 +102,7 @@ def averaged(inner: optax.GradientTransformation, decay: Number = 0.99) -> optax
     0.5
     """
     if is_concrete(decay):
-        check_number("decay", decay, 0.0, 1.0)
+        check_number("decay", decay, 0.0, 1.0, open_high=True)  # at 1 the correction divides by 0
 
     def follow(steps: jax.Array, mean: Params, params: Params, updates: Params) -> tuple[Params, Params]:
         rate = jnp.asarray(decay, jnp.result_type(float))

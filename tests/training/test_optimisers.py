@@ -177,3 +177,9 @@ def test_what_cannot_be_traced_names_the_drop_in() -> None:
         search(lambda hp: contrib.dpsgd(hp["lr"], 1.0, 0.1, 0))
     with pytest.raises(jhpo.InvalidArgument, match=r"jhpo\.optimisers\.lookahead"):
         search(lambda hp: optax.lookahead(optax.sgd(hp["lr"]), 3, 0.5))
+
+
+@pytest.mark.parametrize("decay", [-0.1, 1.0, 1.5, float("nan")])
+def test_an_average_without_an_end_is_refused(decay: float) -> None:
+    with pytest.raises(jhpo.InvalidArgument, match=r"decay: expected a number in \[0\.0, 1\.0\)"):
+        jhpo.optimisers.averaged(optax.sgd(0.1), decay)
