@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 
-from jhpo.kernels.internals import SUM, JaxprEqn, runnable, shape_of, unfused
-from jhpo.kernels.programs import replaced
+from jhpo.kernels.internals import SUM, JaxprEqn, shape_of, unfused
+from jhpo.kernels.programs import rewritten
 
 F = TypeVar("F", bound=Callable[..., Any])
 _ABREAST = 16  # float32 numbers in the widest registers
@@ -149,14 +149,7 @@ def wide_sums(f: F) -> F:
     >>> float(wide_sums(jax.grad(lambda rate, x: (rate * x).sum()))(2.0, jnp.ones((20, 10))))
     200.0
     """
-
-    @functools.wraps(f)
-    def wrapper(*args: Any) -> Any:
-        program, shape = jax.make_jaxpr(f, return_shape=True)(*args)
-        out = runnable(replaced(program, _widened))(*jax.tree.leaves(args))
-        return jax.tree.unflatten(jax.tree.structure(shape), out)
-
-    return wrapper  # type: ignore[return-value]
+    return rewritten(f, _widened)
 
 
 def _widened(equation: JaxprEqn) -> Callable[..., jax.Array] | None:

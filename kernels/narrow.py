@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 
-from jhpo.kernels.internals import JaxprEqn, runnable, shape_of
-from jhpo.kernels.programs import replaced
+from jhpo.kernels.internals import JaxprEqn, shape_of
+from jhpo.kernels.programs import rewritten
 
 F = TypeVar("F", bound=Callable[..., Any])
 _PRODUCTS = ("dot_general", "conv_general_dilated")
@@ -33,14 +32,7 @@ def bf16_products(f: F) -> F:
     >>> product(a, a).tolist(), product(a, a).dtype, (a @ a).tolist() == [[1.0]]
     ([[1.0]], dtype('float32'), False)
     """
-
-    @functools.wraps(f)
-    def wrapper(*args: Any) -> Any:
-        program, shape = jax.make_jaxpr(f, return_shape=True)(*args)
-        out = runnable(replaced(program, _narrowed))(*jax.tree.leaves(args))
-        return jax.tree.unflatten(jax.tree.structure(shape), out)
-
-    return wrapper  # type: ignore[return-value]
+    return rewritten(f, _narrowed)
 
 
 def _narrowed(equation: JaxprEqn) -> Callable[..., jax.Array] | None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 
 from jhpo.kernels import trees
-from jhpo.kernels.internals import SAVED_NAME, TRANSPARENT, ClosedJaxpr, Jaxpr, JaxprEqn, shape_of
+from jhpo.kernels.internals import SAVED_NAME, TRANSPARENT, ClosedJaxpr, Jaxpr, JaxprEqn, runnable, shape_of
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 def equations(jaxpr: Jaxpr) -> Iterator[JaxprEqn]:
@@ -115,6 +118,24 @@ def replaced(program: ClosedJaxpr, rule: Callable[[JaxprEqn], Callable[..., jax.
         return eqn if same else eqn.replace(params=jax.tree.unflatten(treedef, changed))
 
     return within(program)
+
+
+def rewritten(f: F, rule: Callable[[JaxprEqn], Callable[..., jax.Array] | None]) -> F:
+    """``f`` with equations of its jaxpr replaced, see `replaced`.
+
+    >>> import jax.numpy as jnp
+    >>> twice = rewritten(jnp.sin, lambda eqn: jnp.cos if eqn.primitive.name == "sin" else None)
+    >>> float(twice(0.0))
+    1.0
+    """
+
+    @functools.wraps(f)
+    def wrapper(*args: Any) -> Any:
+        program, shape = jax.make_jaxpr(f, return_shape=True)(*args)
+        out = runnable(replaced(program, rule))(*jax.tree.leaves(args))
+        return jax.tree.unflatten(jax.tree.structure(shape), out)
+
+    return wrapper  # type: ignore[return-value]
 
 
 def _is_program(x: object) -> bool:

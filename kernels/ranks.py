@@ -5,6 +5,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from jhpo.kernels.order import inverse
+
 # Up to this number of members all pairs are compared: under vmap faster than sorting many short rows.
 PAIRS = 64
 
@@ -27,7 +29,7 @@ def ranks(value: jax.Array, violation: jax.Array | None) -> jax.Array:
     n = value.shape[0]
     if n > PAIRS:
         order = jnp.argsort(value) if violation is None else jnp.lexsort((value, violation))
-        return jnp.zeros((n,), jnp.int32).at[order].set(jnp.arange(n, dtype=jnp.int32))
+        return inverse(order.astype(jnp.int32))
     rows = jnp.arange(n, dtype=jnp.int32)
     better = ahead(value, violation, value, violation)
     equal = ~better & ~better.T & (rows[None, :] < rows[:, None])

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jhpo.kernels.order import inverse
 from jhpo.kernels.shapes import Array, Bool, Float, Int
 
 _TINY = 1e-30
@@ -13,8 +14,7 @@ _TINY = 1e-30
 
 def masked_rank(y: Float[Array, "n"], mask: Bool[Array, "n"]) -> Int[Array, "n"]:
     """Rank int32[n] of each row (0 is the smallest) among those with ``mask``; rows without come last."""
-    order = jnp.argsort(jnp.where(mask, y, jnp.inf))
-    return jnp.zeros(y.shape, jnp.int32).at[order].set(jnp.arange(y.shape[0], dtype=jnp.int32))
+    return inverse(jnp.argsort(jnp.where(mask, y, jnp.inf)).astype(jnp.int32))
 
 
 def standardize(y: Float[Array, "n"], mask: Bool[Array, "n"]) -> tuple[Float[Array, "n"], Float[Array, ""]]:

@@ -7,7 +7,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -37,6 +37,20 @@ IDLE = 16
 CPU_COMPILER_OPTIONS = {"xla_backend_optimization_level": "2"}
 # Calls dispatched at once on an accelerator: enough to hide the host's work.
 IN_FLIGHT = 2
+
+
+def joined(parts: Sequence[Any], rows: Sequence[np.ndarray]) -> Any:
+    """Joins the results of parts of a generation, trees of NumPy arrays ``[n_k, ...]``, in the order of its rows.
+
+    Args:
+      parts: their results.
+      rows: ``int[n_k]`` each, the rows of the generation that they hold.
+
+    >>> joined([np.array([5.0, 7.0]), np.array([6.0])], [np.array([0, 2]), np.array([1])]).tolist()
+    [5.0, 6.0, 7.0]
+    """
+    order = np.argsort(np.concatenate(rows), kind="stable")
+    return jax.tree.map(lambda *xs: np.concatenate(xs)[order], *parts)
 
 
 def next_power(n: int) -> int:

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from jhpo.devices import free_memory
 from jhpo.errors import InvalidArgument, check_integer, invalid
-from jhpo.evaluation.chunks import Program
+from jhpo.evaluation.chunks import Program, joined
 from jhpo.evaluation.members import StaticValues
 from jhpo.evaluation.offload import taken_on_host, to_host
 from jhpo.evaluation.paused import begin_program, continue_program, take_program
@@ -197,10 +197,9 @@ class Continuing:
             return [self._group(static, rows, start, wanted) for static, rows in groups]
 
         made = self._chunks.within_memory(call)
-        order = np.argsort(np.concatenate([rows for _, rows in groups]), kind="stable")
-        result = jax.tree.map(lambda *xs: np.concatenate(xs)[order], *[evaluation for evaluation, *_ in made])
-        group = np.concatenate([np.full(len(rows), k) for k, (_, rows) in enumerate(groups)])[order]
-        place, self.widths = (np.concatenate([m[k] for m in made])[order] for k in (2, 3))
+        numbers = [np.full(len(rows), k) for k, (_, rows) in enumerate(groups)]
+        columns = [(m[0], number, m[2], m[3]) for m, number in zip(made, numbers)]
+        result, group, place, self.widths = joined(columns, [rows for _, rows in groups])
         self._paused = _Paused(wanted.stop, [static for static, _ in groups], [m[1] for m in made], group, place)
         each = (wanted.stop - start) * self.population.replicates
         self.steps += len(units) * each
@@ -246,11 +245,11 @@ class Continuing:
                 made = list(pool.map(run, parts))
         else:
             made = [run(part) for part in parts]
-        order = np.argsort(np.concatenate([members for members, _ in parts]), kind="stable")
         firsts = np.cumsum([0, *(width for _, width in parts)])
-        place = np.concatenate([first + np.arange(len(members)) for first, (members, _) in zip(firsts, parts)])[order]
-        width = np.concatenate([np.full(len(members), width) for members, width in parts])[order]
-        result = jax.tree.map(lambda *xs: np.concatenate(xs)[order], *[evaluation for _, evaluation in made])
+        places = [first + np.arange(len(members)) for first, (members, _) in zip(firsts, parts)]
+        each = [np.full(len(members), width) for members, width in parts]
+        columns = [(evaluation, *column) for (_, evaluation), *column in zip(made, places, each)]
+        result, place, width = joined(columns, [members for members, _ in parts])
         return result, [states for states, _ in made], place, width, parts
 
     def _begun(self, static: StaticValues, units: np.ndarray, ids: np.ndarray, root: jax.Array) -> State:

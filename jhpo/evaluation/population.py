@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from jhpo.devices import check_float64, member_mesh
 from jhpo.errors import check_integer, invalid
-from jhpo.evaluation.chunks import IDLE, LAUNCH_BOUND, Chunks, Program, logger
+from jhpo.evaluation.chunks import IDLE, LAUNCH_BOUND, Chunks, Program, joined, logger
 from jhpo.evaluation.members import (
     NO_STATIC,
     NOTHING_MORE,
@@ -126,8 +126,7 @@ class Population:
         parts = []
         for static, rows in groups:
             parts.append(self.chunks.run(self._program(static, request, root), units[rows], ids[rows]))
-        order = np.argsort(np.concatenate([rows for _, rows in groups]), kind="stable")
-        result = jax.tree.map(lambda *xs: np.concatenate(xs)[order], *parts)
+        result: Evaluation = joined(parts, [rows for _, rows in groups])
         self.warn(units, result.value)
         return result
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from jhpo.errors import invalid
-from jhpo.evaluation.evaluators import Objective, blank_result, make_evaluator
+from jhpo.evaluation.evaluators import Objective, blank_result
 from jhpo.objectives import Objectives, Sign
 from jhpo.search.cuts import Cut
 from jhpo.search.driver import Driver
@@ -81,11 +81,7 @@ class MemorySearch:
         sign = float(np.ravel(signs)[0])
         self.space, self.sign, self.signs, self.root = space, sign, signs, options.root()
         self.meter = Meter(options.rules(sign), options.callback, sign)
-        evaluator = make_evaluator(
-            objective, space,
-            replicates=options.replicates, metric=options.metric, objectives=self.objectives,
-            chunk=options.chunk, devices=options.devices,
-        )  # fmt: skip
+        evaluator = options.evaluator(objective, space)
         if type(strategy).grow is Strategy.grow:  # buffers that do not grow are sized by the budget
             strategy = strategy.prepare(options.budget)
         self.driver = Driver(strategy, space, self.root)

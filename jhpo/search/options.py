@@ -9,11 +9,13 @@ from typing import Any, TypedDict
 import jax
 
 from jhpo.errors import check_integer, invalid
+from jhpo.evaluation.evaluators import Evaluator, Objective, make_evaluator
 from jhpo.keys import check_key, root_key
 from jhpo.objectives import Directions, Objectives, read_directions
 from jhpo.search.keep import Keep, check_keep
 from jhpo.search.meter import Callback
 from jhpo.search.stopping import StopRules, check_rules
+from jhpo.space.space import Space
 
 
 class SearchOptions(TypedDict, total=False):
@@ -90,3 +92,11 @@ class Options:
     def root(self) -> jax.Array:
         """The root key, from `key` or from `seed`."""
         return root_key(self.seed) if self.key is None else check_key(self.key)
+
+    def evaluator(self, objective: Objective, space: Space) -> Evaluator:
+        """What evaluates the generations of a search."""
+        return make_evaluator(
+            objective, space,
+            replicates=self.replicates, metric=self.metric, objectives=self.objectives,
+            chunk=self.chunk, devices=self.devices,
+        )  # fmt: skip

@@ -10,9 +10,11 @@ import numpy as np
 
 from jhpo.evaluation.members import NO_STATIC
 from jhpo.evaluation.paused import begin_units, continue_units, take_states
-from jhpo.keys import init_key, key_of_data, strategy_key, trial_keys
+from jhpo.keys import init_key, strategy_key, trial_keys
 from jhpo.search.keep import Keep
+from jhpo.search.starts import with_given
 from jhpo.search.trace import Trace, kept
+from jhpo.search.turns import blank
 from jhpo.space.space import Space
 from jhpo.strategies.base import Rung, Strategy
 
@@ -48,8 +50,7 @@ def run_evolving(
         state, states = carry
         units, state = strategy.ask(state, strategy_key(key, g))
         if given is not None:
-            first = jnp.where(jnp.isnan(given), units[: given.shape[0]], given.astype(units.dtype))
-            units = units.at[: given.shape[0]].set(jnp.where(g == 0, first, units[: given.shape[0]]))
+            units = with_given(units, given, g == 0)
         at = g % jnp.uint32(len(rungs))
         parents = jnp.where(starts[at] == 0, rows, strategy.parents(state))
         there = parents >= 0
@@ -70,15 +71,6 @@ def run_evolving(
 
     state = strategy.init(space, init_key(key))
     units = jax.ShapeDtypeStruct((n, space.dim), jax.eval_shape(strategy.ask, state, key)[0].dtype)
-    blank = jax.eval_shape(begin, units, jnp.uint32(0))
-    states = jax.tree.map(_zeros, blank)
+    states = blank(jax.eval_shape(begin, units, jnp.uint32(0)))
     (state, _), trace = jax.lax.scan(generation, (state, states), jnp.arange(generations, dtype=jnp.uint32))
     return state, trace
-
-
-def _zeros(like: Any) -> jax.Array:
-    """An array in the place of one that is to come, of random keys too."""
-    if jnp.issubdtype(like.dtype, jax.dtypes.prng_key):
-        data = jax.eval_shape(jax.random.key_data, like)
-        return key_of_data(jnp.zeros(data.shape, data.dtype), like)
-    return jnp.zeros(like.shape, like.dtype)

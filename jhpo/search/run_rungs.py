@@ -11,6 +11,7 @@ from jhpo.evaluation.members import NO_STATIC
 from jhpo.evaluation.paused import begin_units, continue_units, take_states
 from jhpo.keys import init_key, strategy_key, trial_keys
 from jhpo.search.keep import Keep
+from jhpo.search.starts import with_given
 from jhpo.search.trace import Trace, kept
 from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation, Rung, Strategy
@@ -58,8 +59,7 @@ def run_rungs(
                 states, ids = take_states(states, rows, replicates), ids[rows]
             else:
                 if given is not None and not number:
-                    first = jnp.where(jnp.isnan(given), units[: given.shape[0]], given.astype(units.dtype))
-                    units = units.at[: given.shape[0]].set(jnp.where(c == 0, first, units[: given.shape[0]]))
+                    units = with_given(units, given, c == 0)
                 there = jnp.ones(rung.size, jnp.bool_)
                 ids = begun + jnp.arange(rung.size, dtype=jnp.uint32)
                 begun = begun + jnp.uint32(rung.size)

@@ -9,7 +9,7 @@ import numpy as np
 
 from jhpo.errors import invalid
 from jhpo.evaluation.continuing import Continuing, check_continuable
-from jhpo.evaluation.evaluators import Evaluator, Objective, blank_result, make_evaluator
+from jhpo.evaluation.evaluators import Evaluator, Objective, blank_result
 from jhpo.evaluation.population import Population
 from jhpo.evaluation.repeating import Repeater
 from jhpo.search.driver import Driver
@@ -41,7 +41,7 @@ class RungSearch:
 
     def __init__(self, objective: Objective, space: Space, strategy: Strategy, sign: float, options: Options) -> None:
         self.space, self.sign, self.root, self.keep = space, sign, options.root(), options.keep
-        population = as_population(objective, space, options)
+        population = continuable(options.evaluator(objective, space))
         strategy = strategy.lasting(check_continuable(population.trainable))
         self.members = Continuing(population)
         self.rungs = strategy.rungs(self.members.length)
@@ -133,20 +133,6 @@ class RungSearch:
             _lineage=record.lineage(),
             occupancy=members.steps / members.places,
         )
-
-
-def as_population(objective: Objective, space: Space, options: Options) -> Population:
-    """What trains the members of an objective.
-
-    Raises:
-        InvalidArgument: an objective that brings an evaluator of its own, and cannot pause.
-    """
-    return continuable(
-        make_evaluator(
-            objective, space,
-            replicates=options.replicates, metric=options.metric, chunk=options.chunk, devices=options.devices,
-        )
-    )  # fmt: skip
 
 
 def continuable(evaluator: Evaluator) -> Population:

@@ -91,3 +91,15 @@ def completed(strategy: Strategy, state: Any, given: jax.Array, key: jax.Array) 
     found = jnp.concatenate(more)
     chosen = found[np.arange(given.shape[0]) % found.shape[0]]
     return jnp.where(jnp.isnan(given), chosen, given.astype(chosen.dtype))
+
+
+def with_given(units: jax.Array, given: jax.Array, first: jax.Array) -> jax.Array:
+    """``float[n, d]``: in the ``first`` generation, the first rows with what is given of them; inside a program.
+
+    Args:
+      units: ``float[n, d]``.
+      given: ``float[k, d]``, NaN where nothing is.
+      first: ``bool[]``.
+    """
+    k = given.shape[0]
+    return units.at[:k].set(jnp.where(first & ~jnp.isnan(given), given.astype(units.dtype), units[:k]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from jhpo.kernels.order import inverse
 from jhpo.space.space import Space
 
 
@@ -34,7 +35,7 @@ def truncation(
     rows = jnp.arange(n, dtype=jnp.int32)
     alive = there & jnp.isfinite(value)
     order = jnp.lexsort((jnp.where(alive, value, jnp.inf), violation, ~alive)).astype(jnp.int32)
-    rank = jnp.zeros_like(rows).at[order].set(rows)
+    rank = inverse(order)
     count = there.sum(dtype=jnp.int32)
     # the slack keeps 0.1 * 30 = 2.9999998 at 3
     share = jnp.floor(jnp.asarray(fraction, jnp.float32) * count.astype(jnp.float32) * 1.000001).astype(jnp.int32)

@@ -14,7 +14,8 @@ from jhpo.errors import InvalidParameters, JhpoError, check_integer, invalid
 from jhpo.evaluation.measures import measure_constraints, trial_seeds
 from jhpo.evaluation.outcome import Outcome, judge
 from jhpo.keys import trial_key
-from jhpo.objectives import check_single, front, knee
+from jhpo.objectives import check_single, knee
+from jhpo.report.trials import Trials
 from jhpo.space.distinct import first_distinct
 from jhpo.study import events
 from jhpo.study.events import Append, Results
@@ -259,6 +260,12 @@ class Book(Opened):
         table = self.history.table
         return [self._trial(int(i)) for i in first_distinct(self.space, table.unit.array, table.ranked(self.sign), k)]
 
+    @property
+    def trials(self) -> Trials:
+        """The columns of all trials, which frames, figures and reports are made from."""
+        history = self.history
+        return Trials(self.space, history.table, self.direction, history.header, history.stops, self.objectives)
+
     def pareto(self) -> list[Trial]:
         """The feasible trials that no other dominates, with distinct hyperparameters, sorted by their first value.
 
@@ -272,10 +279,8 @@ class Book(Opened):
         >>> [trial.params["x"] for trial in study.pareto()], study.knee().values
         ([0, 1, 2], Values(near=1.0, far=1.0))
         """
-        table = self.history.table
-        ids = table.successes()
-        ids = ids[front(self._minimised(ids))]
-        return [self._trial(int(i)) for i in first_distinct(self.space, table.unit.array, ids, max(len(ids), 1))]
+        ids, units = self.trials.front(), self.history.table.unit.array
+        return [self._trial(int(i)) for i in first_distinct(self.space, units, ids, max(len(ids), 1))]
 
     def knee(self, weights: Sequence[float] | None = None) -> Trial:
         """The trial of the front nearest to the best value of every objective, each scaled by the front's extent.
@@ -290,11 +295,4 @@ class Book(Opened):
         points = self.pareto()
         if not points:
             raise JhpoError(f"no successful trial yet ({self.evaluations} finished)")
-        return points[knee(self._minimised(np.asarray([t.id for t in points])), weights)]
-
-    def _minimised(self, ids: np.ndarray) -> np.ndarray:
-        """``float64[k, m]``: values of the trials `ids`, with the signs of minimisation."""
-        table = self.history.table
-        if "values" not in table.extra:
-            return self.sign * table.value.array[ids, None]
-        return np.asarray(self.signs * table.extra["values"].array[ids])
+        return points[knee(self.trials.minimised(np.asarray([t.id for t in points])), weights)]

@@ -13,7 +13,6 @@ from jhpo.pytrees import State
 from jhpo.report import frame, page
 from jhpo.report.hypervolume import Hypervolume, hypervolume
 from jhpo.report.importance import importance
-from jhpo.report.trials import Trials
 from jhpo.search.result import schedule_of
 from jhpo.study.batch import lineage_of, trained_states
 from jhpo.study.book import Book
@@ -92,12 +91,6 @@ class Study(Book):
         trial = self.best if trial is None else trial
         number = trial.id if isinstance(trial, Trial) else trial
         return schedule_of(self.space, lineage, check_integer("trial", number, 0, len(self) - 1))
-
-    @property
-    def trials(self) -> Trials:
-        """The columns of all trials, which frames, figures and reports are made from."""
-        history = self.history
-        return Trials(self.space, history.table, self.direction, history.header, history.stops, self.objectives)
 
     def to_frame(self) -> pd.DataFrame:
         """All trials as a pandas DataFrame: ``id``, ``value``, ``state``, ``param_<name>``, ...

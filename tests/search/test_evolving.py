@@ -15,6 +15,7 @@ from jhpo import Choice, Float, InvalidArgument, PopulationBasedTraining, Space
 from jhpo.keys import trial_keys
 from jhpo.search import Update
 from jhpo.training.trainable import train_and_evaluate
+from tests.search.sized import Sized
 
 SPACE = Space({"lr": Float(1e-3, 3.0, log=True), "bad": Float(0.0, 1.0)})
 
@@ -35,6 +36,17 @@ class Descent:
 
     def evaluate(self, hp, state):
         return jnp.sum(state["w"] ** 2)
+
+
+class Counted(Descent):
+    """Keeps what it was traced with."""
+
+    def __init__(self) -> None:
+        self.traced: list[jax.Array] = []
+
+    def step(self, hp, state, t):
+        self.traced.append(t)
+        return super().step(hp, state, t)
 
 
 DESCENT = Descent()
@@ -137,14 +149,8 @@ def test_run_is_the_same_search(result) -> None:
 
 
 def test_run_composes_and_compiles_once() -> None:
-    traced = []
-
-    class Counted(Descent):
-        def step(self, hp, state, t):
-            traced.append(t)
-            return super().step(hp, state, t)
-
     counted = Counted()
+    traced = counted.traced
 
     def search(key, scale):
         strategy = PopulationBasedTraining(12, exchange=1, scale=scale)
@@ -161,14 +167,8 @@ def test_run_composes_and_compiles_once() -> None:
 
 
 def test_minimize_compiles_one_program_for_all_parts() -> None:
-    traced = []
-
-    class Counted(Descent):
-        def step(self, hp, state, t):
-            traced.append(t)
-            return super().step(hp, state, t)
-
     counted = Counted()
+    traced = counted.traced
     jhpo.minimize(counted, SPACE, PopulationBasedTraining(8, exchange=4), budget=8)
     times = len(traced)
     jhpo.minimize(counted, SPACE, PopulationBasedTraining(8, exchange=1), budget=16, seed=2)
@@ -176,17 +176,11 @@ def test_minimize_compiles_one_program_for_all_parts() -> None:
 
 
 def test_static_groups_replicates_and_maximisation() -> None:
-    class Sized(Descent):
-        def init(self, hp, key):
-            return super().init(hp, key) | {"extra": jnp.ones(hp["size"])}
-
-        def step(self, hp, state, t):
-            return super().step(hp, state, t) | {"extra": state["extra"] * 0.5}
-
+    class Score(Sized, Descent):
         def evaluate(self, hp, state):
             return -jnp.sum(state["w"] ** 2) - state["extra"].sum()
 
-    sized = Sized()
+    sized = Score()
     space = Space({"lr": Float(1e-3, 1.0, log=True), "bad": Float(0.0, 0.5), "size": Choice([1, 4], static=True)})
     result = jhpo.maximize(sized, space, PopulationBasedTraining(8, exchange=4), budget=8, replicates=2)
     assert result.value == np.nanmax(result.history.value) and result.history.variance is not None

@@ -12,6 +12,7 @@ import pytest
 import jhpo
 from jhpo import Choice, Float, Hyperband, InvalidArgument, Space, SuccessiveHalving
 from jhpo.search import Update
+from tests.search.sized import Sized
 
 SPACE = Space({"lr": Float(1e-3, 3.0, log=True), "bad": Float(0.0, 1.0)})
 
@@ -147,18 +148,12 @@ def test_what_is_kept(result, keep) -> None:
 
 
 def test_static_groups_and_replicates() -> None:
-    class Sized(Descent):
-        def init(self, hp, key):
-            return super().init(hp, key) | {"extra": jnp.ones(hp["size"])}
-
-        def step(self, hp, state, t):
-            return super().step(hp, state, t) | {"extra": state["extra"] * 0.5}
-
+    class Loss(Sized, Descent):
         def evaluate(self, hp, state):
             return jnp.sum(state["w"] ** 2) + state["extra"].sum()
 
     space = Space({"lr": Float(1e-3, 1.0, log=True), "bad": Float(0.0, 0.5), "size": Choice([1, 4], static=True)})
-    result = jhpo.minimize(Sized(), space, HALVING, budget=12, replicates=2)
+    result = jhpo.minimize(Loss(), space, HALVING, budget=12, replicates=2)
     assert result.steps == 2 * (12 * 2 + 6 * 2 + 3 * 4) and result.history.variance is not None
     assert np.isfinite(result.value) and result.top(1)[0].state["extra"].shape == (result.best["size"],)
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import jhpo
 from jhpo import Float, PopulationBasedTraining, Space, Study
+from tests.study.paused import Descent, Killed, assert_same, columns
 
 SPACE = Space(
     {"lr": Float(1e-3, 3.0, log=True), "bad": Float(0.0, 1.0)}, constraints=[lambda hp: 2.0 - hp["lr"] - hp["bad"]]
@@ -19,42 +19,7 @@ SPACE = Space(
 PBT = PopulationBasedTraining(8, exchange=2)  # four parts
 
 
-class Descent:
-    """Noisy descent from a random start; some members become NaN on the way."""
-
-    steps = 8
-
-    def init(self, hp, key):
-        return {"w": jax.random.normal(key, (2,)), "key": key}
-
-    def step(self, hp, state, t):
-        noise = 0.1 * jax.random.normal(jax.random.fold_in(state["key"], t), (2,))
-        w = state["w"] - hp["lr"] * (jnp.array([0.3, 1.0]) * state["w"] + noise)
-        return {"w": jnp.where((hp["bad"] > 0.8) & (t == 3), jnp.nan, w), "key": state["key"]}
-
-    def evaluate(self, hp, state):
-        return jnp.sum(state["w"] ** 2)
-
-
-DESCENT = Descent()
-
-
-class Killed(BaseException):
-    """The process is gone."""
-
-
-def columns(study: Study) -> dict[str, np.ndarray]:
-    table = study.history.table
-    found = {"value": table.value, "unit": table.unit, "horizon": table.horizon, "state": table.state}
-    for name in ("curve", "width", "source", "steered", "limits"):
-        found |= {f"{name} at {step}": column for step, column in getattr(table, name).items()}
-    return {name: column.array.copy() for name, column in found.items()}
-
-
-def assert_same(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> None:
-    assert set(a) == set(b)
-    for name, column in a.items():
-        np.testing.assert_array_equal(column, b[name], err_msg=name)
+DESCENT = Descent(0.8)
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -13,47 +12,13 @@ import pytest
 import jhpo
 from jhpo import Float, Hyperband, InvalidArgument, Space, Study, SuccessiveHalving
 from jhpo.study import events
+from tests.study.paused import Descent, Killed, assert_same, columns
 
 SPACE = Space({"lr": Float(1e-3, 3.0, log=True), "bad": Float(0.0, 1.0)})
 HALVING = SuccessiveHalving(12, eta=2, min_steps=2, proposer=jhpo.PSO(8))  # rungs at 2, 4 and 8
 
 
-class Descent:
-    """Noisy descent from a random start; some members become NaN on the way."""
-
-    steps = 8
-
-    def init(self, hp, key):
-        return {"w": jax.random.normal(key, (2,)), "key": key}
-
-    def step(self, hp, state, t):
-        noise = 0.1 * jax.random.normal(jax.random.fold_in(state["key"], t), (2,))
-        w = state["w"] - hp["lr"] * (jnp.array([0.3, 1.0]) * state["w"] + noise)
-        return {"w": jnp.where((hp["bad"] > 0.9) & (t == 3), jnp.nan, w), "key": state["key"]}
-
-    def evaluate(self, hp, state):
-        return jnp.sum(state["w"] ** 2)
-
-
-DESCENT = Descent()
-
-
-class Killed(BaseException):
-    """The process is gone."""
-
-
-def columns(study: Study) -> dict[str, np.ndarray]:
-    table = study.history.table
-    found = {"value": table.value, "unit": table.unit, "horizon": table.horizon, "state": table.state}
-    found |= {f"value at {step}": column for step, column in table.curve.items()}
-    found |= {f"width at {step}": column for step, column in table.width.items()}
-    return {name: column.array.copy() for name, column in found.items()}
-
-
-def assert_same(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> None:
-    assert set(a) == set(b)
-    for name, column in a.items():
-        np.testing.assert_array_equal(column, b[name], err_msg=name)
+DESCENT = Descent(0.9)
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +99,7 @@ def test_curves_in_frames_and_in_the_events(whole) -> None:
     study = whole[0]
     frame = study.to_frame()
     assert {"value_at_2", "value_at_4", "value_at_8"} <= set(frame.columns)
-    np.testing.assert_array_equal(frame["value_at_2"], whole[2]["value at 2"])
+    np.testing.assert_array_equal(frame["value_at_2"], whole[2]["curve at 2"])
     assert events.KINDS["rung"] is events.Rung
 
 
@@ -144,7 +109,7 @@ def test_a_maximisation() -> None:
             return -jnp.sum(state["w"] ** 2)
 
     study = Study(SPACE, HALVING, direction="maximize", seed=3)
-    study.optimize(Score(), budget=12)
+    study.optimize(Score(0.9), budget=12)
     final = study.history.table.curve[8].array
     assert study.best.value == np.nanmax(final)
 
@@ -159,7 +124,7 @@ class Longer(Descent):
         (lambda study: study.ask(), "strategy: expected one that asks for every trial once"),
         (lambda study: study.optimize(lambda hp: hp["lr"], budget=12), "whose training can be paused"),
         (lambda study: study.optimize(jhpo.host(lambda p: 1.0), budget=12), "objective: expected a trainable"),
-        (lambda study: [study.optimize(d, budget=24) for d in (DESCENT, Longer())], "steps: .* the 8 steps"),
+        (lambda study: [study.optimize(d, budget=24) for d in (DESCENT, Longer(0.9))], "steps: .* the 8 steps"),
     ],
 )
 def test_bad_input_says_what_to_change(call, message: str) -> None:
