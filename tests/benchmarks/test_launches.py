@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 from benchmarks import launches
-from benchmarks.launches import Counts, as_on, computations, count, hlo_kernels
+from benchmarks.launch_counts import Counts, as_on, computations, count, hlo_kernels
 
 
 def halvings(a: jax.Array) -> jax.Array:
