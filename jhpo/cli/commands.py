@@ -84,8 +84,8 @@ def tune(
     found = load_target(target)
     directions = _directions(found, direction)
     chosen: Any = strategy or found.options.get("strategy") or ("pso" if directions is None else "nsga2")
-    if isinstance(chosen, str):
-        chosen = make_strategy(chosen, _options(option or []))
+    if option and isinstance(chosen, str):
+        chosen = make_strategy(chosen, _options(option))
     elif option:
         raise InvalidArgument("--set: expected --strategy beside it (the file brings a strategy that is made already)")
     total = budget if budget is not None else found.options.get("budget", 1024)

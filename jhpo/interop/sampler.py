@@ -15,7 +15,7 @@ from jhpo.interop.distributions import PLAIN, directions_of, optuna, parameter_o
 from jhpo.pytrees import HP
 from jhpo.space.listed import Listed
 from jhpo.space.space import Space
-from jhpo.strategies import for_objectives, make_strategy
+from jhpo.strategies import as_strategy, for_objectives
 from jhpo.strategies.base import Strategy
 from jhpo.strategies.chain import Chain
 from jhpo.study.study import Study
@@ -70,7 +70,7 @@ class JhpoSampler(optuna.samplers.BaseSampler):
             for name, p in zip(space.names, space.parameters):
                 if p.shape or not all(isinstance(c, PLAIN) for c in (p.choices if isinstance(p, Listed) else ())):
                     raise invalid(name, "a scalar parameter with plain values", p)
-        self._strategy = make_strategy(strategy) if isinstance(strategy, str) else strategy
+        self._strategy = as_strategy(strategy)
         _check_strategy(self._strategy)
         self._space, self._seed = space, seed
         self._common = optuna.search_space.IntersectionSearchSpace()
@@ -205,9 +205,7 @@ class JhpoSampler(optuna.samplers.BaseSampler):
             self._random.reseed_rng()
 
 
-def _check_strategy(strategy: object) -> None:
-    if not isinstance(strategy, Strategy):
-        raise invalid("strategy", "an instance of a jhpo strategy, or a registered name", strategy)
+def _check_strategy(strategy: Strategy) -> None:
     if strategy.needs_grad or (isinstance(strategy, Chain) and strategy.horizon != 1.0):
         raise invalid("strategy", "one that learns from values of whole trainings alone", strategy)
     if isinstance(strategy, Chain):

@@ -20,12 +20,14 @@ from jhpo.search.result import Origin, Result
 from jhpo.search.starts import Starts, parts, proposals, read_starts
 from jhpo.search.stopping import exhausted
 from jhpo.space.space import Space
-from jhpo.strategies import for_objectives
+from jhpo.strategies import as_strategy, for_objectives
 from jhpo.strategies.base import Evaluation, Strategy
 from jhpo.training.metrics import check_direction, check_directions
 
 
-def search(objective: Objective, space: Space, strategy: Strategy | None, direction: str, options: Options) -> Result:
+def search(
+    objective: Objective, space: Space, strategy: Strategy | str | None, direction: str, options: Options
+) -> Result:
     """Search for the best hyperparameters; see `jhpo.minimize`.
 
     Raises:
@@ -35,10 +37,7 @@ def search(objective: Objective, space: Space, strategy: Strategy | None, direct
     if not isinstance(space, Space):
         raise invalid("space", "a jhpo.Space", space)
     objectives = options.objectives
-    if strategy is None:
-        strategy = _usual(options.budget, objectives)
-    if not isinstance(strategy, Strategy):
-        raise invalid("strategy", "an instance of a jhpo strategy", strategy)
+    strategy = _usual(options.budget, objectives) if strategy is None else as_strategy(strategy)
     if objectives is None:
         check_direction(objective, options.metric, direction)
     else:

@@ -21,7 +21,7 @@ from jhpo.strategies.base import Strategy
 def minimize(
     objective: Objective,
     space: Space,
-    strategy: Strategy | None = None,
+    strategy: Strategy | str | None = None,
     budget: int = 1024,
     *,
     key: jax.Array | None = None,
@@ -45,7 +45,8 @@ def minimize(
     Args:
       objective: a trainable, a function ``objective(hp)`` or ``objective(hp, key)``, or a `jhpo.host` objective.
       space: the space to search.
-      strategy: the strategy; `PSO()` by default, a smaller swarm below 500 evaluations.
+      strategy: a strategy or its name, perhaps with options: ``"pso(population=16)"``. `PSO()` by default, a smaller
+        swarm below 500 evaluations.
       budget: number of evaluations, never exceeded.
       key: root key ``key[]``; None to derive it from ``seed``.
       seed: an integer in [0, 2^32).
@@ -95,7 +96,7 @@ def minimize(
 def maximize(
     objective: Objective,
     space: Space,
-    strategy: Strategy | None = None,
+    strategy: Strategy | str | None = None,
     budget: int = 1024,
     *,
     key: jax.Array | None = None,

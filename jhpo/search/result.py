@@ -72,7 +72,7 @@ class Origin(NamedTuple):
     root: jax.Array
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Result:
     """What a search found.
 
@@ -103,15 +103,27 @@ class Result:
     space: Space
     keep: Keep
     objectives: Objectives | None
-    _origin: Origin | None = dataclasses.field(repr=False)
-    _leader: Evaluations = dataclasses.field(repr=False)  # the best success alone, or none
-    _sign: float = dataclasses.field(repr=False)  # -1.0 where it was maximised
-    _exact: dict[int, dict[str, Any]] = dataclasses.field(repr=False)  # numbers as they were given, by trial
-    _trained: dict[int, Any] = dataclasses.field(repr=False, default_factory=dict)  # states made so far, by trial
+    _origin: Origin | None
+    _leader: Evaluations  # the best success alone, or none
+    _sign: float  # -1.0 where it was maximised
+    _exact: dict[int, dict[str, Any]]  # numbers as they were given, by trial
+    _trained: dict[int, Any] = dataclasses.field(default_factory=dict)  # states made so far, by trial
     steps: int | None = None
-    curves: Curves | None = dataclasses.field(repr=False, default=None)
+    curves: Curves | None = None
     occupancy: float | None = None
-    _lineage: Lineage | None = dataclasses.field(repr=False, default=None)  # where members took over from one another
+    _lineage: Lineage | None = None  # where members took over from one another
+
+    def __repr__(self) -> str:
+        """What was found, without the arrays.
+
+        >>> import jhpo
+        >>> jhpo.minimize(lambda hp: hp["x"], jhpo.Space({"x": jhpo.Int(2, 5)}), jhpo.GridSearch(), budget=4)
+        Result(best={'x': 2}, value=2.0, stopped='evaluations: 4 of 4 done')
+        """
+        found = f"best={self.best!r}, value={self.value!r}"
+        if self.objectives is not None:
+            found = f"objectives={self.objectives!r}"
+        return f"Result({found}, stopped={self.stopped!r})"
 
     @functools.cached_property
     def state(self) -> Any:

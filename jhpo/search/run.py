@@ -23,7 +23,7 @@ from jhpo.search.starts import completed, parts, read_starts
 from jhpo.search.trace import Trace as Trace
 from jhpo.search.trace import kept
 from jhpo.space.space import Space
-from jhpo.strategies import for_objectives
+from jhpo.strategies import as_strategy, for_objectives
 from jhpo.strategies.base import Evaluation, Request, Strategy
 from jhpo.switches import switches_off, warn_inside_a_program
 from jhpo.training.metrics import check_direction, check_directions
@@ -32,7 +32,7 @@ from jhpo.training.trainable import Trainable, max_steps
 
 
 def run(
-    strategy: Strategy,
+    strategy: Strategy | str,
     objective: Trainable | Callable[..., Any],
     space: Space,
     generations: int,
@@ -50,7 +50,7 @@ def run(
     program. Trial ``i`` is evaluated with ``fold_in(key, i)``, as in a `Study` of that root key.
 
     Args:
-      strategy: proposes the points.
+      strategy: proposes the points: an instance, or a name.
       objective: a trainable, or a function ``objective(hp)`` or ``objective(hp, key)`` to minimise.
       space: where to search; no static parameters (they need the host: `minimize` or `Study`).
       generations: how many times the strategy is asked.
@@ -84,6 +84,7 @@ def run(
     check_integer("replicates", replicates)
     if not isinstance(space, Space):
         raise invalid("space", "a jhpo.Space", space)
+    strategy = as_strategy(strategy)
     if space.has_static:
         named = [n for n, p in zip(space.names, space.parameters) if p.static]
         raise invalid("space", "no static parameters inside run (use minimize or Study, which group by them)", named)

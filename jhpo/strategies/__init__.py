@@ -70,6 +70,26 @@ def strategy_from_text(text: str) -> Strategy:
     return make_strategy(name.strip(), options)
 
 
+def as_strategy(given: Strategy | str, argument: str = "strategy") -> Strategy:
+    """The strategy that an argument stands for: an instance, or text as for `strategy_from_text`.
+
+    Raises:
+      UnknownStrategy: no such name.
+      InvalidArgument: neither, or text with an unknown option or an invalid value.
+
+    >>> as_strategy("pso(population=16)").population
+    16
+    """
+    from jhpo.errors import invalid
+    from jhpo.strategies.base import Strategy
+
+    if isinstance(given, str):
+        return strategy_from_text(given)
+    if not isinstance(given, Strategy):
+        raise invalid(argument, "an instance of a jhpo strategy, or a registered name", given)
+    return given
+
+
 def strategy_class(name: str) -> type[Strategy]:
     """The class registered under a name.
 

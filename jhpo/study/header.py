@@ -16,7 +16,7 @@ from jhpo.objectives import DIRECTIONS, Objectives
 from jhpo.space.space import Space
 from jhpo.storage.codec import Entry
 from jhpo.storage.spec import StrategyElsewhere, make_from_spec, readable_strategy, spec_diff, strategy_spec
-from jhpo.strategies import for_objectives, make_strategy
+from jhpo.strategies import as_strategy, for_objectives
 from jhpo.strategies.base import Strategy
 from jhpo.study.events import Begin, read_event
 from jhpo.version import __version__
@@ -34,10 +34,7 @@ def check_arguments(
     """
     if not isinstance(space, Space):
         raise invalid("space", "a jhpo.Space", space)
-    if isinstance(strategy, str):
-        strategy = make_strategy(strategy)
-    if not isinstance(strategy, Strategy):
-        raise invalid("strategy", "an instance of a jhpo strategy, or a registered name", strategy)
+    strategy = as_strategy(strategy)
     check_integer("seed", seed, 0, SEEDS - 1)
     check_integer("replicates", replicates)
     if direction not in DIRECTIONS:
@@ -145,7 +142,9 @@ def _stored_space(stored: Begin, given: Space | None) -> Space:
         return Space.from_json(json.dumps(bare), named=True)
 
 
-def restore(stored: Begin, space: Space | None, strategy: Strategy | None, read_only: bool) -> tuple[Space, Strategy]:
+def restore(
+    stored: Begin, space: Space | None, strategy: Strategy | str | None, read_only: bool
+) -> tuple[Space, Strategy]:
     """Space and strategy of a stored study.
 
     Raises:
@@ -153,6 +152,7 @@ def restore(stored: Begin, space: Space | None, strategy: Strategy | None, read_
         ChangedSpace: `space` is another one.
         InvalidArgument: `strategy` is another one.
     """
+    strategy = None if strategy is None else as_strategy(strategy)
     if strategy is None:
         # a reader needs no strategy either
         strategy = readable_strategy(stored.strategy) if read_only else make_from_spec(stored.strategy)

@@ -71,7 +71,7 @@ class Opened:
         storage: str | os.PathLike[str],
         *,
         space: Space | None = None,
-        strategy: Strategy | None = None,
+        strategy: Strategy | str | None = None,
         read_only: bool = False,
         lease: float | None = None,
         max_retry: int = 3,

@@ -13,7 +13,7 @@ from jhpo.search.options import SearchOptions
 from jhpo.search.result import Result
 from jhpo.search.stopping import check_rules
 from jhpo.space.space import Space
-from jhpo.strategies import make_strategy
+from jhpo.strategies import as_strategy
 from jhpo.strategies.base import Strategy
 from jhpo.training.metrics import direction_of
 
@@ -60,10 +60,8 @@ class Tuning:
                 raise invalid("objective", "a trainable, a function, or a jhpo.host function", self.objective)
         if not isinstance(self.space, Space):
             raise invalid("space", "a jhpo.Space", self.space)
-        if isinstance(self.strategy, str):
-            make_strategy(self.strategy)  # raises for unknown names
-        elif self.strategy is not None and not isinstance(self.strategy, Strategy):
-            raise invalid("strategy", "an instance of a jhpo strategy or a registered name", self.strategy)
+        if self.strategy is not None:
+            as_strategy(self.strategy)
         if self.budget is not None:
             check_integer("budget", self.budget)
         if self.directions is not None:
@@ -82,10 +80,9 @@ class Tuning:
         """The objectives, or None if there is only one."""
         return read_directions(self.directions)
 
-    def run(self, strategy: Strategy | None = None, **options: Unpack[SearchOptions]) -> Result:
+    def run(self, strategy: Strategy | str | None = None, **options: Unpack[SearchOptions]) -> Result:
         """Search in memory: `jhpo.minimize` or `jhpo.maximize`, whose options (``seed``, ``budget``, ...) these are."""
-        if strategy is None:
-            strategy = make_strategy(self.strategy) if isinstance(self.strategy, str) else self.strategy
+        strategy = self.strategy if strategy is None else strategy
         given = SearchOptions(metric=self.metric, replicates=self.replicates, target=self.target)
         if self.budget is not None:
             given["budget"] = self.budget

@@ -62,7 +62,15 @@ class LinenModel:
     from_hp: bool
 
     def _module(self, hp: HP) -> Module:
-        return self.source(hp) if self.from_hp else self.source
+        if not self.from_hp:
+            return self.source
+        from flax import linen
+
+        module = self.source(hp)
+        if not isinstance(module, linen.Module):
+            others = "an nnx module is returned by a function of hp and rngs, an equinox module by one of hp and key"
+            raise invalid("model", f"a function of hp that returns a flax linen module ({others})", module)
+        return module
 
     def init(self, hp: HP, key: jax.Array, x: jax.Array) -> tuple[Params, Extra]:
         """See `Model.init`."""
@@ -107,7 +115,10 @@ class NnxModel:
         params, dropout = jax.random.split(key)
         others = jax.random.fold_in(key, jnp.uint32(_OTHER_STREAMS))
         rngs = nnx.Rngs(others, params=params, dropout=dropout)
-        return self.source(hp, rngs=rngs) if self.takes_hp else self.source(rngs=rngs)
+        module = self.source(hp, rngs=rngs) if self.takes_hp else self.source(rngs=rngs)
+        if not isinstance(module, nnx.Module):
+            raise invalid("model", "a function or class of rngs that returns an nnx module", module)
+        return module
 
     def _parts(self, module: Module) -> tuple[Params, Extra]:
         from flax import nnx

@@ -246,7 +246,10 @@ class Supervised(Structured):
         return value, extra
 
     def _optimiser(self, hp: HP, params: Params) -> optax.GradientTransformation:
-        return self.tx(_like(hp, params))
+        tx = self.tx(_like(hp, params))
+        if not callable(getattr(tx, "init", None)) or not callable(getattr(tx, "update", None)):
+            raise invalid("tx", "a function of the hyperparameters that returns an optax transformation", tx)
+        return tx
 
 
 def _like(hp: HP, params: Params) -> HP:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -98,11 +99,21 @@ def test_the_callback_sees_progress() -> None:
     assert seen[0][1] >= seen[-1][1]
 
 
+def test_a_strategy_by_name() -> None:
+    named, made = (jhpo.minimize(objective, SPACE, s, budget=8) for s in ("random(population=8)", RandomSearch(8)))
+    np.testing.assert_array_equal(named.history.units, made.history.units)
+    _, trace = jhpo.run("random(population=8)", objective, SPACE, 1, jax.random.key(0))
+    assert trace.value.shape == (1, 8)
+    assert jhpo.Study(SPACE, "random(population=8)").strategy == RandomSearch(8)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"budget": 0}, "budget: expected an integer >= 1, got 0"),
-        ({"strategy": "pso"}, "strategy: expected an instance"),
+        ({"strategy": 3}, "strategy: expected an instance"),
+        ({"strategy": "swarm"}, "strategy: expected one of"),
+        ({"strategy": "pso(populatoin=8)"}, "populatoin: expected one of the options"),
         ({"replicates": 0}, "replicates"),
         ({"space": {"x": 1}}, "space: expected a jhpo.Space"),
         ({"objective": 3}, "objective"),

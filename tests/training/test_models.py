@@ -23,9 +23,8 @@ SPACE = jhpo.Space({"lr": jhpo.Float(1e-3, 1e-1, log=True), "rate": jhpo.Float(0
 
 
 def task(model, **options):
-    options = {"batch_size": 16, "steps": 12} | options
-    tx = lambda hp: optax.adam(hp["lr"])  # noqa: E731
-    return jhpo.supervised(model, tx, train=(X[:64], Y[:64]), valid=(X[64:], Y[64:]), **options)
+    options = {"tx": lambda hp: optax.adam(hp["lr"]), "batch_size": 16, "steps": 12} | options
+    return jhpo.supervised(model, train=(X[:64], Y[:64]), valid=(X[64:], Y[64:]), **options)
 
 
 class LinenTuned(nn.Module):
@@ -194,6 +193,22 @@ def test_equinox_errors_say_what_to_do() -> None:
         task(lambda hp, other, key: None)
     with pytest.raises(jhpo.InvalidArgument, match="equinox module"):
         jhpo.minimize(task(lambda key: 3), SPACE, jhpo.RandomSearch(4), budget=4)
+
+
+# what a factory returns is known when it is called; each of the three libraries says what it wanted
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"model": lambda hp: lambda rngs: NnxTuned(hp, rngs)}, "linen module.*hp and rngs.*got <function"),
+        ({"model": lambda hp: nn.Dense}, "linen module.*got <class"),
+        ({"model": lambda hp, rngs: nn.Dense(2)}, "returns an nnx module, got Dense"),
+        ({"tx": lambda hp: optax.adam}, "tx: .*optax transformation, got <function adam"),
+        ({"tx": lambda hp: None}, "tx: .*optax transformation, got None"),
+    ],
+)
+def test_a_factory_that_returns_something_else(changed, words) -> None:
+    with pytest.raises(jhpo.InvalidArgument, match=f"(?s){words}"):
+        jhpo.minimize(task(**{"model": NnxTuned} | changed), SPACE, jhpo.RandomSearch(4), budget=4)
 
 
 def test_hypergradients_of_an_equinox_module() -> None:
