@@ -38,13 +38,17 @@ def test_docstring_examples(name: str) -> None:
     assert failures == 0
 
 
+# long searches, whose parts the tests of strategies and trained states run too
+LONG = {"bayes.md", "evolution.md", "gradient_search.md", "saving.md"}
+
+
 def blocks() -> list:
     found = []
     for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
         # the blocks of one page share their names, as they do in a reader's session
         page = re.findall(r"```python\n(.*?)```", path.read_text(), re.DOTALL) if path.exists() else []
         if page:
-            found.append(pytest.param(page, id=path.name))
+            found.append(pytest.param(page, id=path.name, marks=[pytest.mark.slow] * (path.name in LONG)))
     return found
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.selection import slow_except
+
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "benchmarks" / "accelerator.py"
 
@@ -36,7 +38,7 @@ BROKEN = {
 }
 
 
-@pytest.mark.parametrize("kind", BROKEN)
+@pytest.mark.parametrize("kind", slow_except({"raises"}, BROKEN))
 def test_a_broken_part_is_recorded_and_the_later_ones_run(tmp_path, kind):
     statement, said = BROKEN[kind]
     for name in ("accelerator.py", "accelerator_tasks.py", "accelerator_speed.py", "accelerator_checks.py"):

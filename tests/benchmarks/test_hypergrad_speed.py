@@ -7,6 +7,7 @@ import pytest
 from benchmarks.hypergrad_speed import calls, once
 
 
+@pytest.mark.slow
 def test_calls_by_hand_and_through_the_library_agree() -> None:
     line = calls(6, 2, memory=2**20, seconds=0.0, hidden=4)
     assert line["method"].startswith("forward") and line["turns"] == 3

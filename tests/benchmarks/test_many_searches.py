@@ -23,6 +23,7 @@ def test_spaces_of_every_kind_share_a_few_programs() -> None:
     assert seen[-1].maps < 25_000
 
 
+@pytest.mark.slow
 def test_objectives_are_let_go() -> None:
     seen, alive = objectives(30, megabytes=8.0)
     assert alive == 0

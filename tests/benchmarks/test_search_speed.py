@@ -9,6 +9,7 @@ import pytest
 from benchmarks import search_speed
 
 
+@pytest.mark.slow
 def test_rates_and_memory(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["search_speed.py", "--tiny"])
     search_speed.main()

@@ -298,6 +298,7 @@ def test_a_program_that_does_not_return_is_not_waited_for(tmp_path):
     jhpo.Study.load(tmp_path / "s.db").close()
 
 
+@pytest.mark.slow
 def test_the_second_start_compiles_nothing(tmp_path, file):
     cache = tmp_path / "cache"
     figures = []

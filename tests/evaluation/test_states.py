@@ -59,7 +59,7 @@ def warnings_are_errors():
     ("model", "chunk"),
     [
         pytest.param(
-            model, chunk, id=f"{name}-{chunk}", marks=[pytest.mark.slow] * (chunk != (None if name == "linen" else 5))
+            model, chunk, id=f"{name}-{chunk}", marks=[pytest.mark.slow] * (name != "linen" or chunk is not None)
         )
         for name, model in (("linen", Linen()), ("nnx", Nnx))
         for chunk in (None, 5, 8)
@@ -114,6 +114,7 @@ def test_with_replicates_the_state_is_that_of_the_first() -> None:
     assert np.array_equal(jax.random.key_data(states[4].key), wanted)
 
 
+@pytest.mark.slow
 def test_states_with_a_named_metric(tmp_path) -> None:
     trainable = task(Linen())
     study = jhpo.Study(SPACE, jhpo.RandomSearch(8), seed=1)
@@ -121,6 +122,7 @@ def test_states_with_a_named_metric(tmp_path) -> None:
     assert len(study.states(trainable, study.top(2))) == 2
 
 
+@pytest.mark.slow
 def test_states_of_shorter_trainings_are_as_short_as_those_measured(tmp_path) -> None:
     class Count:
         steps = 8

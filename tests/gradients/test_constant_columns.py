@@ -43,7 +43,16 @@ def task(tx):
     )
 
 
-SLOW = ("amsgrad", "adabelief", "nadam", "adafactor", "adaptive_grad_clip")  # the others stand for them
+# adam and a clip stand for the others in the short suite
+SLOW = (
+    "amsgrad",
+    "adabelief",
+    "nadam",
+    "lamb",
+    "rmsprop",
+    "adafactor",
+    "adaptive_grad_clip",
+)  # the others stand for them
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in OPTIMISERS])
@@ -58,6 +67,7 @@ def test_the_gradient_equals_finite_differences(name, x64):
         assert not found.diagnostics.notes
 
 
+@pytest.mark.slow
 def test_every_level_and_precision():
     trainable = task(OPTIMISERS["adam"])
     found = [jhpo.hypergrad(trainable, {"lr": 0.02}, KEY, "reverse", levels=n, check=False).grad["lr"] for n in (1, 2)]

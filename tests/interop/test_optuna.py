@@ -13,6 +13,7 @@ from jhpo.errors import InvalidArgument
 
 optuna = pytest.importorskip("optuna")
 from jhpo.interop.optuna import JhpoSampler, distribution_of, from_optuna, parameter_of, to_optuna  # noqa: E402
+from tests.selection import slow_except  # noqa: E402
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -104,7 +105,7 @@ def grid(name, *values):
     return jhpo.Space({name: jhpo.Ordinal(list(values))})
 
 
-@pytest.mark.parametrize("strategy", ["random", "grid", "bayes"])
+@pytest.mark.parametrize("strategy", slow_except({"random", "grid"}, ["random", "grid", "bayes"]))
 def test_more_trials_than_a_finite_space_has_points(strategy):
     study = optuna.create_study(sampler=JhpoSampler(strategy, space=jhpo.Space({"k": jhpo.Choice(["a", "b", "c"])})))
     study.optimize(lambda t: float(t.suggest_categorical("k", ["a", "b", "c"]) == "b"), n_trials=9)

@@ -100,6 +100,7 @@ def test_gradient_of_the_fit(x64, name):
         np.testing.assert_allclose(grad, central, rtol=1e-6, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_likelihood_is_a_density_of_the_derivatives(x64):
     """Other lengthscales scale the slopes: the objective has to be the density of the data, not of what is modelled."""
     data, slopes = make_data()
@@ -175,6 +176,7 @@ def test_float32_agrees_with_float64(x64):
     np.testing.assert_allclose(mean(np.float32), mean(np.float64), atol=2e-3)
 
 
+@pytest.mark.slow
 def test_slopes_are_worth_many_values(x64):
     """Fitted to the same points, the error with slopes is a fraction of that without."""
     data, slopes = make_data(8)

@@ -39,6 +39,7 @@ def test_rosenbrock_in_a_box(x64, upper):
         assert abs(float(value) - scipy_minimum(value_and_grad, start, lower, upper).fun) < 1e-6
 
 
+@pytest.mark.slow
 def test_twenty_likelihoods(x64):
     """Fits of random data sets: never worse than SciPy by more than 1e-6, and stationary."""
     n, d = 32, 3

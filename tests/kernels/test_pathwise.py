@@ -9,6 +9,7 @@ import pytest
 
 from jhpo.kernels import covariance, gp, pathwise
 from jhpo.kernels.covariance import Points
+from tests.selection import slow_except
 
 CATEGORICAL, CELLS = np.array([False, True]), np.array([0, 3])
 CHOICES = pathwise.Choices(CATEGORICAL, CELLS, 4)
@@ -27,7 +28,7 @@ def test_embedding_keeps_the_distances(x64):
     np.testing.assert_allclose(gaps, covariance.distances(covariance.all_terms(p, CATEGORICAL), weights), atol=1e-12)
 
 
-@pytest.mark.parametrize("kernel", ["matern52", "rbf"])
+@pytest.mark.parametrize("kernel", slow_except({"matern52"}, ["matern52", "rbf"]))
 def test_moments_of_the_paths(x64, kernel):
     profile, count = covariance.PROFILES[kernel], 4000
     rows, queries = points(16, 1), points(5, 2)

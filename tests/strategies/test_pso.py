@@ -17,6 +17,7 @@ from jhpo.space.space import Float, Space
 from jhpo.strategies.base import Evaluation
 from jhpo.strategies.pso import PRESETS, PSO
 from jhpo.strategies.swarms import merit_of, owners
+from tests.selection import slow_except
 
 ask, tell, absorb = jax.jit(PSO.ask), jax.jit(PSO.tell), jax.jit(PSO.absorb)
 BOX = Space({"x": Float(-1.0, 1.0), "y": Float(-1.0, 1.0)})
@@ -43,7 +44,7 @@ def bowl(units, g, key):
 
 
 # one of each motion; the default is in the conformance suite
-@pytest.mark.parametrize("variant", ["spso2011", "fips", "clpso", "cso"])
+@pytest.mark.parametrize("variant", slow_except({"spso2011", "cso"}, ["spso2011", "fips", "clpso", "cso"]))
 def test_every_motion_keeps_the_promises_of_a_strategy(variant):
     strategy = PSO(12, variant=variant)
     testing.check_points(strategy)
@@ -51,7 +52,7 @@ def test_every_motion_keeps_the_promises_of_a_strategy(variant):
     testing.check_failures(strategy)
 
 
-@pytest.mark.parametrize("variant", list(PRESETS))
+@pytest.mark.parametrize("variant", slow_except({"spso2006", "gbest", "fips", "cso"}, PRESETS))
 def test_every_variant_finds_the_bottom_of_a_bowl(variant):
     _, (_, best, _, _) = drive(PSO(16, variant=variant, horizon=60.0, restart="none"), bowl, 100)
     assert best[-1] < 1e-6

@@ -35,7 +35,7 @@ print(study.evaluations, len(study), len(study.failures), flush=True)
 """
 
 
-@pytest.mark.parametrize("work", [OPTIMIZE, ASK], ids=["optimize", "ask"])
+@pytest.mark.parametrize("work", [OPTIMIZE, pytest.param(ASK, marks=pytest.mark.slow)], ids=["optimize", "ask"])
 def test_processes_that_begin_one_study_together_fill_its_budget_exactly(tmp_path, work):
     command = [sys.executable, "-c", BEGIN + work, str(tmp_path / "race.db")]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
