@@ -7,6 +7,7 @@ import pytest
 
 from jhpo import testing
 from jhpo.strategies import REGISTRY, strategy_class
+from tests.selection import slow_except
 
 BASELINES = {"random", "sobol", "grid", "successive-halving", "hyperband"}  # they do not learn where to look
 OPTIONS: dict[str, dict] = {name: {"population": 12} for name in REGISTRY} | {
@@ -25,7 +26,11 @@ def instance(name: str):
 CASES = [(s, c) for s in REGISTRY for c in testing.CHECKS if not (s in BASELINES and c == "learning")]
 
 
-@pytest.mark.parametrize(("name", "check"), CASES)
+@pytest.mark.parametrize(
+    ("name", "check"),
+    # Bayesian searches side by side have tests of their own, which compile as long
+    [pytest.param(*case, marks=[pytest.mark.slow] * (case == ("bayes", "vmap"))) for case in CASES],
+)
 def test_conformance(name: str, check: str) -> None:
     testing.CHECKS[check](instance(name))
 
@@ -35,11 +40,8 @@ def test_a_state_in_float64(name: str, x64: None) -> None:
     testing.check_state(instance(name))
 
 
-# a Bayesian search compiles for a minute; its searches in float64 have tests of their own
-DOUBLE = [pytest.param(n, marks=pytest.mark.slow) if n == "bayes" else n for n in sorted(REGISTRY)]
-
-
-@pytest.mark.parametrize("name", DOUBLE)
+# one strategy of each kind: of members, of a distribution, with gradients, with memory on the host
+@pytest.mark.parametrize("name", slow_except({"random", "pso", "cmaes", "hypergradient"}, sorted(REGISTRY)))
 def test_points_in_float64(name: str, x64: None) -> None:
     testing.check_points(instance(name), (testing.MIXED,))
 
