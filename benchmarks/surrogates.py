@@ -114,8 +114,8 @@ def scenario(folder: Path, scenario_name: str) -> tuple[jhpo.Space, Callable[[An
             return jnp.asarray(rows[column])[hp[column.replace(".", "_")]]
 
         def number(column: str) -> jax.Array:
-            fixed = dict(scenario.fixed)
-            return jnp.asarray(fixed[column] if column in fixed else hp[column], jnp.float32)
+            fixed = dict(scenario.fixed)  # unless given, as the epoch is where it is the fidelity
+            return jnp.asarray(hp[column] if column in hp else fixed[column], jnp.float32)
 
         categories = jnp.stack([category(c) for c in scenario.categorical])[None, :]
         numbers = jnp.stack([number(c) for c in scenario.numeric])[None, :]

@@ -20,6 +20,10 @@ from jhpo.version import __version__ as __version__
 
 if TYPE_CHECKING:  # for type checkers and editors
     from jhpo.compilation import use_compilation_cache as use_compilation_cache
+    from jhpo.curves import EarlyStop as EarlyStop
+    from jhpo.curves import HalvingStopping as HalvingStopping
+    from jhpo.curves import MedianStopping as MedianStopping
+    from jhpo.curves import PatienceStopping as PatienceStopping
     from jhpo.errors import ChangedSpace as ChangedSpace
     from jhpo.errors import InvalidArgument as InvalidArgument
     from jhpo.errors import InvalidParameters as InvalidParameters
@@ -30,6 +34,7 @@ if TYPE_CHECKING:  # for type checkers and editors
     from jhpo.errors import SpaceExhausted as SpaceExhausted
     from jhpo.errors import StorageError as StorageError
     from jhpo.errors import TrialConflict as TrialConflict
+    from jhpo.errors import TrialPruned as TrialPruned
     from jhpo.errors import UnknownStrategy as UnknownStrategy
     from jhpo.errors import UnusableGradient as UnusableGradient
     from jhpo.evaluation import Population as Population
@@ -51,6 +56,7 @@ if TYPE_CHECKING:  # for type checkers and editors
     from jhpo.space import Space as Space
     from jhpo.strategies import make_strategy as make_strategy
     from jhpo.strategies import strategy_class as strategy_class
+    from jhpo.strategies.asha import ASHA as ASHA
     from jhpo.strategies.base import Evaluation as Evaluation
     from jhpo.strategies.base import Request as Request
     from jhpo.strategies.base import Strategy as Strategy
@@ -60,6 +66,7 @@ if TYPE_CHECKING:  # for type checkers and editors
     from jhpo.strategies.chain import Chain as Chain
     from jhpo.strategies.cmaes import CMAES as CMAES
     from jhpo.strategies.differential import DifferentialEvolution as DifferentialEvolution
+    from jhpo.strategies.freeze_thaw import FreezeThaw as FreezeThaw
     from jhpo.strategies.greedy import Greedy as Greedy
     from jhpo.strategies.grid import GridSearch as GridSearch
     from jhpo.strategies.halving import Hyperband as Hyperband
@@ -95,6 +102,7 @@ if TYPE_CHECKING:  # for type checkers and editors
     from jhpo.training.schedules import layer_names as layer_names
     from jhpo.training.schedules import per_layer as per_layer
     from jhpo.training.schedules import scheduled as scheduled
+    from jhpo.trial import Trial as Trial
 
 _MODULES: dict[str, tuple[str, ...]] = {
     "jhpo.compilation": ("use_compilation_cache",),
@@ -108,11 +116,14 @@ _MODULES: dict[str, tuple[str, ...]] = {
         "ChangedSpace",
         "StorageError",
         "TrialConflict",
+        "TrialPruned",
         "OutOfMemory",
         "UnknownStrategy",
         "UnusableGradient",
         "MissingExtra",
     ),
+    "jhpo.curves": ("EarlyStop", "MedianStopping", "PatienceStopping", "HalvingStopping"),
+    "jhpo.trial": ("Trial",),
     "jhpo.strategies": ("make_strategy", "strategy_class"),
     "jhpo.strategies.base": ("Evaluation", "Request", "Strategy", "static_field", "strategy"),
     "jhpo.search": ("run", "Trace", "minimize", "maximize", "Result", "StopRules"),

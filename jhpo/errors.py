@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import math
 import numbers
 from typing import Any
@@ -47,6 +48,10 @@ class OutOfMemory(JhpoError, MemoryError):
     """A single member of a population does not fit into the device's memory."""
 
 
+class TrialPruned(Exception):
+    """Raised in an objective of `jhpo.host` to end a trial early; its value is the last that it reported."""
+
+
 class UnusableGradient(JhpoError, ArithmeticError):
     """A hypergradient is not finite; the message says why and what to do instead."""
 
@@ -55,13 +60,37 @@ class MissingExtra(JhpoError, ImportError):
     """An optional dependency is not installed; the message gives the command that installs it."""
 
 
-def invalid(name: str, expected: str, got: object, kind: type[InvalidArgument] = InvalidArgument) -> InvalidArgument:
-    """An argument error in the standard form ``name: expected ..., got ...``.
+def invalid(
+    name: str, expected: str, got: object, kind: type[InvalidArgument] = InvalidArgument, *, note: str = ""
+) -> InvalidArgument:
+    """An argument error in the standard form ``name: expected ..., got ...``, perhaps with a note on what to do.
 
     >>> str(invalid("budget", "an integer >= 1", 0))
     'budget: expected an integer >= 1, got 0'
     """
-    return kind(f"{name}: expected {expected}, got {got!r}")
+    return kind(f"{name}: expected {expected}, got {got!r}{'; ' * bool(note)}{note}")
+
+
+def read_call(argument: str, text: str, example: str) -> tuple[str, dict[str, Any]]:
+    """A name and options from text: a name, optionally with plain options as in a Python call.
+
+    Raises:
+      InvalidArgument: the text is not of this form.
+
+    >>> read_call("strategy", "pso(population=16)", "pso(population=8)")
+    ('pso', {'population': 16})
+    """
+    name, bracket, rest = text.strip().partition("(")
+    if not bracket:
+        return name.strip(), {}
+    try:
+        call = ast.parse(f"call({rest}", mode="eval").body
+        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.args:
+            raise ValueError("not a call with named options")
+        options = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords if k.arg is not None}
+    except (SyntaxError, ValueError) as error:
+        raise invalid(argument, f"a name, perhaps with plain options: {example}", text) from error
+    return name.strip(), options
 
 
 def is_concrete(value: object) -> bool:

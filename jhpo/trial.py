@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import DTypeLike
 
+from jhpo.curves.reports import REPORTS_ONLY, Reports
+from jhpo.curves.table import CurveTable, Report
+from jhpo.errors import JhpoError
 from jhpo.objectives import NO_VALUES, Values
 from jhpo.pytrees import HP
 
@@ -21,16 +24,15 @@ class TrialState(enum.IntEnum):
     RUNNING = 1  # handed out to a worker
     COMPLETE = 2  # told a finite value
     FAILED = 3  # told a failure with its reason
-
-
-DONE = (TrialState.COMPLETE, TrialState.FAILED)
+    PRUNED = 4  # stopped early: its value is the last that was reported, and never the best
 
 
 @dataclass(frozen=True)
 class Trial:
     """One evaluation of the objective, a copy made when it was asked for or looked up.
 
-    `params` are host values: strings and numbers in the space's tree, inactive parameters absent.
+    `params` are host values: strings and numbers in the space's tree, inactive parameters absent. While it is being
+    evaluated, `report` and `should_stop` work.
     """
 
     id: int
@@ -44,13 +46,49 @@ class Trial:
     horizon: float  # fraction of the training to run: below 1 in the first phase of a chain
     unit: np.ndarray = field(repr=False, compare=False)  # float64[d], the point of the unit cube
     values: Values = NO_VALUES  # of all objectives, by index or name; a failed trial has NaN where one is missing
-    curve: dict[int, float] = field(default_factory=dict)  # values at the steps where the training was paused
+    curve: dict[int, float] = field(default_factory=dict)  # values by step, reported or where the training was paused
+    curves: dict[str, dict[int, float]] = field(default_factory=dict)  # other measurements that were reported, by name
+    reporting: Reports | None = field(default=None, repr=False, compare=False)  # of a trial that is being evaluated
 
     @property
     def state(self) -> TrialState:
         """Deprecated name of `status`; trained states are in `Study.states` and `Result.top`."""
         warnings.warn("Trial.state is called Trial.status now", DeprecationWarning, stacklevel=2)
         return self.status
+
+    def report(self, step: int, value: float, **more: float) -> None:
+        """Store an intermediate value; it is kept when this returns.
+
+        Args:
+            step: of the training, an integer >= 0 that grows from one report to the next.
+            value: of the objective at that step, in the study's direction; a finite number.
+            more: other measurements, by name: ``trial.report(3, loss, accuracy=0.9)``.
+
+        Raises:
+            InvalidArgument: a step that goes back, or a value that is not a finite number.
+            JhpoError: this trial is not being evaluated.
+            TrialConflict: it was finished, or handed to another worker, meanwhile.
+        """
+        self._reporting("report").report(Report(step, value, more))
+
+    def should_stop(self) -> bool:
+        """Whether the evaluation is to end now, as ``early_stop=`` or the strategy (`jhpo.ASHA`) says.
+
+        After True the trial counts as pruned, whatever the objective returns: its value is the last that it reported.
+
+        Raises:
+            JhpoError: this trial is not being evaluated.
+        """
+        return self._reporting("should_stop").should_stop()
+
+    def _reporting(self, method: str) -> Reports:
+        if self.reporting is None:
+            raise JhpoError(f"trial.{method}: {REPORTS_ONLY}")
+        return self.reporting
+
+    def __getstate__(self) -> dict[str, object]:
+        """A copy elsewhere is a record."""
+        return self.__dict__ | {"reporting": None}
 
 
 class Column:
@@ -126,6 +164,7 @@ class TrialTable:
         self.reason: dict[int, str] = {}
         self.worker: dict[int, str] = {}  # of running trials
         self.extra: dict[str, Column] = {}  # "grad" [d], "constraint" [c], "cost", "variance", "values" [m]
+        self.reports = CurveTable()  # values that were reported while trials ran
         self.curve: dict[int, Column] = {}  # values by the step at which they were measured, NaN where they were not
         self.limits: dict[int, Column] = {}  # [c], constraint values likewise
         self.width: dict[int, Column] = {}  # of the programs that trained a member to a step, 0 where none did
@@ -162,6 +201,10 @@ class TrialTable:
         self._at_step(self.curve, step, ids, value)
         if constraint is not None:
             self._at_step(self.limits, step, ids, constraint)
+        self.passed(ids, step, width)
+
+    def passed(self, ids: np.ndarray, step: int, width: np.ndarray) -> None:
+        """Trials were trained to a step in programs of these widths."""
         self._at_step(self.width, step, ids, width, 0)
 
     def take_over(self, ids: np.ndarray, step: int, sources: np.ndarray) -> None:
@@ -198,6 +241,15 @@ class TrialTable:
         """`successes`, best first; of equal values the earlier trial first. `sign` is -1 to maximise."""
         return best_first(self.successes(), sign * self.value.array)
 
+    def curve_of(self, trial_id: int) -> dict[int, float]:
+        """Intermediate values of a trial by step, reported ones and those at which its training was paused."""
+        paused = {
+            step: float(column.array[trial_id])
+            for step, column in sorted(self.curve.items())
+            if np.isfinite(column.array[trial_id])
+        }
+        return paused | self.reports.points(trial_id)
+
     def trial(
         self, trial_id: int, decode: Callable[[np.ndarray], HP], seed: int, names: tuple[str, ...] | None = None
     ) -> Trial:
@@ -215,9 +267,6 @@ class TrialTable:
             horizon=float(self.horizon.array[trial_id]),
             unit=self.unit.array[trial_id].copy(),
             values=Values(values[trial_id].tolist(), names),
-            curve={
-                step: float(column.array[trial_id])
-                for step, column in sorted(self.curve.items())
-                if np.isfinite(column.array[trial_id])
-            },
+            curve=self.curve_of(trial_id),
+            curves=self.reports.named(trial_id),
         )

@@ -17,6 +17,7 @@ FLOORS: list[tuple[str, ...]] = [
     ("jhpo.lifetimes",),
     ("jhpo.kernels",),
     ("jhpo.keys", "jhpo.objectives", "jhpo.devices"),
+    ("jhpo.curves",),
     ("jhpo.trial",),
     ("jhpo.compilation",),
     ("jhpo.space",),

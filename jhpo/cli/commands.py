@@ -70,6 +70,10 @@ def tune(
     seconds: Annotated[float | None, typer.Option(help="stop after so much time")] = None,
     goal: Annotated[float | None, typer.Option("--target", help="stop at a value this good")] = None,
     patience: Annotated[int | None, typer.Option(help="stop after so many generations without improvement")] = None,
+    early_stop: Annotated[
+        str | None,
+        typer.Option(help="stop trials early by their intermediate values: median, 'patience(patience=5)', halving"),
+    ] = None,
 ) -> None:
     """Search for the best hyperparameters of the model in FILE.py."""
     from rich.console import Console
@@ -77,6 +81,7 @@ def tune(
     from jhpo.cli.console import Bar, print_results
     from jhpo.cli.load import load_target
     from jhpo.compilation import use_compilation_cache
+    from jhpo.curves.rules import rule_from_text
     from jhpo.strategies import make_strategy
     from jhpo.study.study import Study
 
@@ -88,6 +93,7 @@ def tune(
         chosen = make_strategy(chosen, _options(option))
     elif option:
         raise InvalidArgument("--set: expected --strategy beside it (the file brings a strategy that is made already)")
+    rule = found.options.get("early_stop") if early_stop is None else rule_from_text(early_stop)
     total = budget if budget is not None else found.options.get("budget", 1024)
     if resume and storage is None:
         raise InvalidArgument("--resume: expected --storage beside it, the study to continue")
@@ -102,7 +108,7 @@ def tune(
         found.space, chosen, storage, seed, way,
         directions=directions, replicates=found.options.get("replicates", 1), resume=resume,
     )  # fmt: skip
-    again = _again(target, strategy, budget, storage, seed, option or [], direction, metric)
+    again = _again(target, strategy, budget, storage, seed, option or [], direction, metric, early_stop)
     with contextlib.closing(study), signals(again, storage):
         if len(study):
             console.print(f"continuing after {study.evaluations} evaluations", highlight=False)
@@ -116,6 +122,7 @@ def tune(
                     patience=patience,
                     metric=wanted,
                     callback=bar.update,
+                    early_stop=rule,
                 )
         except KeyboardInterrupt:
             ignore_signals()
@@ -135,7 +142,9 @@ def show(
     top: Annotated[int, typer.Option(help="how many of the best trials, or of the front")] = 5,
     plot: Annotated[
         str | None,
-        typer.Option(help="also write a figure: history, parallel, slice, edf, importance; pareto, hypervolume"),
+        typer.Option(
+            help="also write a figure: history, parallel, slice, edf, importance, curves, pareto, hypervolume"
+        ),
     ] = None,
     report: Annotated[bool, typer.Option("--report", help="also write one page with every figure")] = False,
     out: Annotated[Path, typer.Option(help="where the figure or the page goes")] = Path("study.html"),
@@ -230,14 +239,14 @@ def _directions(found: Target, text: str | None) -> Directions | None:
 
 def _again(
     target: str, strategy: str | None, budget: int | None, storage: str | None, seed: int, option: list[str],
-    direction: str | None, metric: str | None,
+    direction: str | None, metric: str | None, early_stop: str | None,
 ) -> str:  # fmt: skip
     """The command that continues this study."""
     import shlex
 
     parts = ["jhpo", "tune", target]
     given = {"--strategy": strategy, "--budget": budget, "--storage": storage}
-    given |= {"--direction": direction, "--metric": metric}
+    given |= {"--direction": direction, "--metric": metric, "--early-stop": early_stop}
     for name, value in given.items():
         parts += [] if value is None else [name, str(value)]
     parts += ["--seed", str(seed)]

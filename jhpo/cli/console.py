@@ -18,6 +18,7 @@ from jhpo.study.study import Study
 from jhpo.trial import Trial, TrialState
 
 _PLAIN_SECONDS = 5.0  # between two lines without a terminal
+_POINTS = 6  # of a learning curve shown
 _COLUMNS = 6  # parameters shown in the list of the best trials
 
 
@@ -121,8 +122,24 @@ def print_results(console: Console, study: Study, summary: Summary | None = None
         console.print(table)
     else:
         console.print("[bold]no successful trial yet[/bold]")
+    _print_curves(console, study, top)
     print_failures(console, study)
     _print_summary(console, summary)
+
+
+def _print_curves(console: Console, study: Study, top: Sequence[Trial]) -> None:
+    """How many trials were stopped early and when, and the learning curve of the best."""
+    table = study.history.table
+    stopped = table.in_state(TrialState.PRUNED).tolist()
+    if stopped:
+        steps = [max(table.curve_of(i), default=0) for i in stopped]
+        console.print(f"[bold]{len(stopped)} stopped early[/bold], half of them by step {np.median(steps):g}")
+    if top and top[0].curve:
+        points = list(top[0].curve.items())
+        places = sorted({round(i) for i in np.linspace(0, len(points) - 1, _POINTS)})
+        shown = ", ".join(f"{points[i][0]}: {number(points[i][1])}" for i in places)
+        more = "" if len(places) == len(points) else f" ({len(places)} of its {len(points)} values)"
+        console.print(f"curve of trial {top[0].id}{more}: {shown}", highlight=False)
 
 
 def _print_front(console: Console, study: Study, k: int) -> None:

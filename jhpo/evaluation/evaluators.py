@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from jhpo.curves.rules import EarlyStop
+from jhpo.curves.table import CurveTable
 from jhpo.errors import check_integer, invalid
 from jhpo.evaluation.members import Described
 from jhpo.objectives import Objectives
@@ -64,8 +66,17 @@ def make_evaluator(
     objectives: Objectives | None = None,
     chunk: int | str | None = None,
     devices: Sequence[jax.Device] | None = None,
+    early_stop: EarlyStop | None = None,
+    sign: float = 1.0,
+    past: Callable[[], CurveTable] | None = None,
 ) -> Evaluator:
     """The evaluator of an objective: its own if it has one, otherwise a `Population`.
+
+    Args:
+      objective, space, replicates, metric, objectives, chunk, devices: see `jhpo.minimize`.
+      early_stop: a rule that stops members early.
+      sign: the direction of the values that the rule sees, -1.0 where they are maximised.
+      past: the learning curves of earlier trials, for the rule.
 
     Raises:
       InvalidArgument: an unknown kind of objective, or an option out of range.
@@ -81,12 +92,23 @@ def make_evaluator(
             objective = several(objectives)
         if metric is not None and hasattr(objective, "with_metric"):
             objective = objective.with_metric(metric)
-        return objective.evaluator(space, replicates=replicates)
+        if early_stop is None:
+            return objective.evaluator(space, replicates=replicates)
+        stopping = getattr(objective, "stopping_evaluator", None)
+        if stopping is None:
+            raise invalid("objective", "a jhpo.host function or a trainable with early_stop", objective)
+        made: Evaluator = stopping(space, replicates, early_stop, sign)
+        return made
     from jhpo.evaluation.population import Population
 
     trainable = as_trainable(objective)
     wanted = metric if objectives is None else objectives
-    return Population(trainable, space, replicates=replicates, chunk=chunk, devices=devices, metric=wanted)
+    population = Population(trainable, space, replicates=replicates, chunk=chunk, devices=devices, metric=wanted)
+    if early_stop is None:
+        return population
+    from jhpo.evaluation.stopping import StoppingPopulation
+
+    return StoppingPopulation(population, early_stop, sign, past)
 
 
 def blank_result(
@@ -107,7 +129,7 @@ def blank_result(
         value=np.zeros(n, dtype),
         grad=np.zeros((n, d), dtype) if strategy.needs_grad else None,
         constraint=np.zeros((n, c), dtype) if c else None,
-        variance=np.zeros((n, *m), dtype) if replicates > 1 and not strategy.pauses else None,
-        mask=np.ones(n, np.bool_) if strategy.steady or strategy.pauses else None,
+        variance=np.zeros((n, *m), dtype) if replicates > 1 and not strategy.continues else None,
+        mask=np.ones(n, np.bool_) if strategy.steady or strategy.continues else None,
         values=np.zeros((n, *m), dtype) if m else None,
     )

@@ -27,13 +27,14 @@ class Outcome:
     cost: float | None = None
     values: np.ndarray | None = None  # float[m], NaN where one is not finite
     names: tuple[str, ...] | None = None  # of the values
+    pruned: bool = False  # it was stopped early: `value` is the last that was reported
 
 
 def judge(value: object, objectives: Objectives | None = None) -> Outcome:
     """The outcome of whatever an objective returned; only finite real numbers, one per objective, are a success.
 
     >>> judge(0.5)
-    Outcome(value=0.5, reason='', grad=None, constraint=None, cost=None, values=None, names=None)
+    Outcome(value=0.5, reason='', grad=None, constraint=None, cost=None, values=None, names=None, pruned=False)
     >>> judge("low").reason
     "expected a finite number, got 'low'"
     """
@@ -76,6 +77,11 @@ def _numbers(values: object) -> np.ndarray:
 def failure(reason: str) -> Outcome:
     """The outcome of a failed trial."""
     return Outcome(math.nan, reason or "failed")
+
+
+def stopped_early(value: float) -> Outcome:
+    """The outcome of a trial that was stopped early, from the last value that it reported; NaN if there is none."""
+    return Outcome(value, "" if math.isfinite(value) else "pruned before its first report", pruned=True)
 
 
 def _judge_mapping(value: dict[str, Any]) -> Outcome:

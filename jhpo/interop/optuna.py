@@ -106,7 +106,11 @@ def to_optuna(
     made = optuna.create_study(storage=storage, study_name=name, directions=list(study.directions))
     constraint = study.history.table.extra.get("constraint")
     parameters = dict(zip(study.space.names, study.space.parameters))
-    states = {TrialState.COMPLETE: optuna.trial.TrialState.COMPLETE, TrialState.FAILED: optuna.trial.TrialState.FAIL}
+    states = {
+        TrialState.COMPLETE: optuna.trial.TrialState.COMPLETE,
+        TrialState.FAILED: optuna.trial.TrialState.FAIL,
+        TrialState.PRUNED: optuna.trial.TrialState.PRUNED,
+    }
     rows = []
     for trial in (study[i] for i in range(len(study))):
         if trial.status not in states:
@@ -121,6 +125,7 @@ def to_optuna(
             optuna.trial.create_trial(
                 state=states[trial.status],
                 values=list(trial.values) if trial.status is TrialState.COMPLETE else None,
+                intermediate_values=trial.curve,
                 params=params,
                 distributions=distributions,
                 system_attrs=_constraints(None if constraint is None else constraint.array[trial.id]),

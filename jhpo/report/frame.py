@@ -16,8 +16,13 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 
-def to_frame(trials: Trials) -> pd.DataFrame:
+def to_frame(trials: Trials, curves: bool = False) -> pd.DataFrame:
     """All trials as a DataFrame, one row per trial; inactive parameters are NaN or None.
+
+    Args:
+        trials: of a study.
+        curves: the learning curves instead, one row per intermediate value: ``id``, ``step``, ``value``, ``state``, and
+            a column for every other measurement that was reported.
 
     Raises:
         MissingExtra: pandas is not installed.
@@ -27,6 +32,8 @@ def to_frame(trials: Trials) -> pd.DataFrame:
     except ImportError as error:
         raise MissingExtra("to_frame needs pandas: pip install 'jhpo[pandas]'") from error
     table = trials.table
+    if curves:
+        return pd.DataFrame(_points(trials))
     columns: dict[str, Any] = {
         "id": np.arange(table.size),
         **_values(trials),
@@ -40,6 +47,8 @@ def to_frame(trials: Trials) -> pd.DataFrame:
     rows = [trials.space.flat(trials.space.decode(unit)) for unit in table.unit.array]
     for name in trials.space.names:
         columns[f"param_{name}"] = [row.get(name) for row in rows]
+    if len(table.reports):
+        columns["last_step"] = [max(table.curve_of(i), default=-1) for i in range(table.size)]
     columns |= {f"value_at_{step}": column.array.copy() for step, column in sorted(table.curve.items())}
     for name, column in table.extra.items():
         if name == "values":
@@ -50,6 +59,23 @@ def to_frame(trials: Trials) -> pd.DataFrame:
         else:
             columns |= {f"{name}_{k}": values[:, k].copy() for k in range(values.shape[1])}
     return pd.DataFrame(columns)
+
+
+def _points(trials: Trials) -> dict[str, Any]:
+    """The learning curves of all trials as columns."""
+    table = trials.table
+    points = [(i, step, value) for i in range(table.size) for step, value in table.curve_of(i).items()]
+    named = {i: table.reports.named(i) for i in table.reports}
+    columns: dict[str, Any] = {
+        "id": np.asarray([i for i, _, _ in points], np.int64),
+        "step": np.asarray([step for _, step, _ in points], np.int64),
+        "value": np.asarray([value for _, _, value in points], np.float64),
+        "state": [TrialState(int(table.state.array[i])).name for i, _, _ in points],
+    }
+    for name in table.reports.names():
+        found = [named.get(i, {}).get(name, {}).get(step, np.nan) for i, step, _ in points]
+        columns[name if name not in columns else f"{name}_reported"] = np.asarray(found, np.float64)
+    return columns
 
 
 def _values(trials: Trials) -> dict[str, np.ndarray]:
@@ -80,6 +106,8 @@ def plot(trials: Trials, kind: str) -> go.Figure:
         MissingExtra: plotly is not installed.
     """
     kinds = {"history": _history, "parallel": _parallel, "slice": _slice, "edf": _edf, "importance": _importance}
+    if len(trials.table.reports) or trials.table.curve:
+        kinds["curves"] = _curves
     if trials.objectives is not None:
         kinds = {"pareto": _pareto, "hypervolume": _hypervolume}
     if kind not in kinds:
@@ -99,6 +127,19 @@ def _history(trials: Trials, go: ModuleType) -> go.Figure:
     figure = go.Figure(layout={"title": "Optimization history", "xaxis_title": "trial", "yaxis_title": "value"})
     figure.add_scattergl(x=ids, y=value.copy(), mode="markers", name="value", opacity=0.5)
     figure.add_scattergl(x=ids, y=best_so_far(trials), mode="lines", name="best so far")
+    return figure
+
+
+def _curves(trials: Trials, go: ModuleType) -> go.Figure:
+    """The learning curves, those of trials that were stopped early fainter."""
+    figure = go.Figure(layout={"title": "Learning curves", "xaxis_title": "step", "yaxis_title": "value"})
+    for i in range(trials.table.size):
+        curve = trials.table.curve_of(i)
+        if curve:
+            opacity = 0.3 if trials.table.state.array[i] == TrialState.PRUNED else 1.0
+            figure.add_scattergl(
+                x=list(curve), y=list(curve.values()), mode="lines+markers", name=f"trial {i}", opacity=opacity
+            )  # fmt: skip
     return figure
 
 

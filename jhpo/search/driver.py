@@ -268,6 +268,5 @@ class Driver:
 
 def as_dtype(result: Evaluation, dtype: Any) -> Evaluation:
     """A result as NumPy arrays of the strategy's dtype (masks stay boolean)."""
-    return Evaluation(
-        *(None if x is None else np.asarray(x, np.bool_ if f == "mask" else dtype) for f, x in result._asdict().items())
-    )
+    made: Evaluation = jax.tree.map(lambda x: np.asarray(x, dtype), result._replace(mask=None, stages=None))
+    return made._replace(mask=None if result.mask is None else np.asarray(result.mask, np.bool_))

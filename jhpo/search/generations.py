@@ -151,6 +151,7 @@ def minimised_result(result: Evaluation, sign: Any, counts: Any, xp: ModuleType 
         return xp.where(there, turned, xp.asarray(xp.nan, x.dtype))
 
     return result._replace(
+        stages=None,
         value=seen(result.value, xp.isfinite(result.value) & counts, first),
         values=seen(result.values, counts, signs),
         grad=seen(result.grad, counts, first),

@@ -93,7 +93,7 @@ class Members:
     def rows(self) -> Rows:
         """All members after their last rungs."""
         ids = np.arange(self.count)
-        extra = {name: column.array for name, column in self._extra.items()}
+        extra: dict[str, Any] = {name: column.array for name, column in self._extra.items()}
         return Rows(
             units=self._units.array,
             result=Evaluation(self._value.array, **extra),

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from jhpo.errors import invalid
-from jhpo.evaluation.evaluators import Objective, blank_result
+from jhpo.evaluation.evaluators import Evaluator, Objective, blank_result
+from jhpo.evaluation.stopping import StoppingPopulation
 from jhpo.objectives import Objectives, Sign
 from jhpo.search.cuts import Cut
 from jhpo.search.driver import Driver
@@ -15,7 +16,7 @@ from jhpo.search.evaluator import SearchEvaluator
 from jhpo.search.generations import Told, minimised_result
 from jhpo.search.meter import Meter
 from jhpo.search.options import Options
-from jhpo.search.record import Record, Rows, evaluations_of, padded
+from jhpo.search.record import Record, Rows, curves_of, evaluations_of, padded
 from jhpo.search.result import Origin, Result
 from jhpo.search.starts import Starts, parts, proposals, read_starts
 from jhpo.search.stopping import exhausted
@@ -49,6 +50,10 @@ def search(
         from jhpo.search.rungs import RungSearch
 
         return RungSearch(objective, space, strategy, sign, options).run(starts)
+    if strategy.thaws:
+        from jhpo.search.thaw import ThawSearch
+
+        return ThawSearch(objective, space, strategy, sign, options).run(starts)
     return MemorySearch(objective, space, strategy, sign, options).run(starts)
 
 
@@ -80,7 +85,7 @@ class MemorySearch:
         sign = float(np.ravel(signs)[0])
         self.space, self.sign, self.signs, self.root = space, sign, signs, options.root()
         self.meter = Meter(options.rules(sign), options.callback, sign)
-        evaluator = options.evaluator(objective, space)
+        evaluator = options.evaluator(objective, space, sign, strategy)
         if type(strategy).grow is Strategy.grow:  # buffers that do not grow are sized by the budget
             strategy = strategy.prepare(options.budget)
         self.driver = Driver(strategy, space, self.root)
@@ -105,6 +110,7 @@ class MemorySearch:
     def _result(self, stopped: str, exact: dict[int, dict[str, Any]]) -> Result:
         leader = self.record.leader
         assert leader is not None
+        rows = self.record.rows()
         summary, found = self.meter.summary(stopped), len(leader.ids) > 0 and self.objectives is None
         objectives = self.objectives
         if objectives is not None:
@@ -112,7 +118,7 @@ class MemorySearch:
         return Result(
             best=self.space.decode(leader.units[0], exact.get(int(leader.numbers[0]))) if found else None,
             value=float(np.asarray(leader.result.value)[0]) if found else float("nan"),
-            history=evaluations_of(self.record.rows()),
+            history=evaluations_of(rows),
             stopped=stopped,
             seconds=summary.seconds,
             compile_seconds=summary.compile_seconds,
@@ -123,6 +129,8 @@ class MemorySearch:
             _leader=evaluations_of(leader),
             _sign=self.sign,
             _exact=exact,
+            curves=curves_of(rows),
+            **_worked(self.evaluator.evaluator),
         )
 
     def _begin(self, starts: Starts) -> str | None:
@@ -184,7 +192,16 @@ class MemorySearch:
         return self.meter.report(record.evaluations, driver.generation, record.best, request.horizon == 1.0)
 
 
+def _worked(evaluator: Evaluator) -> dict[str, Any]:
+    """Steps trained and the share of the work on members, where members may be stopped."""
+    if not isinstance(evaluator, StoppingPopulation) or not evaluator.places:
+        return {}
+    return {"steps": evaluator.steps, "occupancy": evaluator.steps / evaluator.places}
+
+
 def _rows(units: np.ndarray, result: Evaluation, ids: np.ndarray, first: int, generation: int, horizon: float) -> Rows:
     n = len(units)
-    numbers, generations = first + np.arange(n), np.full(n, generation, np.int32)
-    return Rows(units, result, np.asarray(ids), numbers, generations, np.full(n, horizon))
+    numbers, generations, share = first + np.arange(n), np.full(n, generation, np.int32), np.full(n, horizon)
+    if result.stages is not None and result.stages.width is not None:  # members of a trainable, with steps of its own
+        share = result.stages.step.max(axis=1) / result.stages.length
+    return Rows(units, result, np.asarray(ids), numbers, generations, share)

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 
+from jhpo.curves.rules import EarlyStop
 from jhpo.evaluation.evaluators import Objective
 from jhpo.objectives import Directions
 from jhpo.search.keep import Keep
@@ -39,6 +40,7 @@ def minimize(
     start: Sequence[Any] | dict[str, Any] | None = None,
     keep: Keep = "all",
     directions: Directions | None = None,
+    early_stop: EarlyStop | None = None,
 ) -> Result:
     """Search for the hyperparameters with the lowest value, or for the Pareto front of several values.
 
@@ -64,6 +66,10 @@ def minimize(
       directions: for several objectives: ``["minimize", "maximize"]`` if the objective returns a tuple or a dict of as
         many values, or ``{"error": "minimize", "params": "minimize"}`` if it returns a dict with these and possibly
         other values. The strategy has to support several objectives (`NSGA2` by default); see `Result.pareto`.
+      early_stop: a rule that stops trials early by their intermediate values, such as `jhpo.MedianStopping()`: for a
+        trainable, whose survivors are compacted into smaller programs and trained on, or a `jhpo.host` function that
+        reports, ``fn(params, trial)``. Trials that are stopped count towards the budget, are never the best
+        (``history.pruned``), and the strategy learns the last value that they had.
 
     An objective that measures constraints returns ``{"value": ..., "constraint": [...]}`` with numbers that are >= 0
     if the trial is feasible.
@@ -88,7 +94,7 @@ def minimize(
     options = Options(
         budget=budget, key=key, seed=seed, replicates=replicates, metric=metric, chunk=chunk, devices=devices,
         generations=generations, seconds=seconds, target=target, patience=patience, tolerance=tolerance,
-        callback=callback, start=start, keep=keep, directions=directions,
+        callback=callback, start=start, keep=keep, directions=directions, early_stop=early_stop,
     )  # fmt: skip
     return search(objective, space, strategy, "minimize", options)
 
@@ -113,6 +119,7 @@ def maximize(
     callback: Callback | None = None,
     start: Sequence[Any] | dict[str, Any] | None = None,
     keep: Keep = "all",
+    early_stop: EarlyStop | None = None,
 ) -> Result:
     """Search for the hyperparameters with the highest value.
 
@@ -126,6 +133,6 @@ def maximize(
     options = Options(
         budget=budget, key=key, seed=seed, replicates=replicates, metric=metric, chunk=chunk, devices=devices,
         generations=generations, seconds=seconds, target=target, patience=patience, tolerance=tolerance,
-        callback=callback, start=start, keep=keep,
+        callback=callback, start=start, keep=keep, early_stop=early_stop,
     )  # fmt: skip
     return search(objective, space, strategy, "maximize", options)

@@ -8,14 +8,16 @@ from typing import Any, TypedDict
 
 import jax
 
+from jhpo.curves.rules import EarlyStop, check_early_stop
 from jhpo.errors import check_integer, invalid
 from jhpo.evaluation.evaluators import Evaluator, Objective, make_evaluator
 from jhpo.keys import check_key, root_key
-from jhpo.objectives import Directions, Objectives, read_directions
+from jhpo.objectives import Directions, Objectives, check_single, read_directions
 from jhpo.search.keep import Keep, check_keep
 from jhpo.search.meter import Callback
 from jhpo.search.stopping import StopRules, check_rules
 from jhpo.space.space import Space
+from jhpo.strategies.base import Strategy, rule_of
 
 
 class SearchOptions(TypedDict, total=False):
@@ -36,6 +38,7 @@ class SearchOptions(TypedDict, total=False):
     callback: Callback | None
     start: Sequence[Any] | dict[str, Any] | None
     keep: Keep
+    early_stop: EarlyStop | None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -67,12 +70,15 @@ class Options:
     start: Sequence[Any] | dict[str, Any] | None = None
     keep: Keep = "all"
     directions: Directions | None = None
+    early_stop: EarlyStop | None = None
 
     def __post_init__(self) -> None:
         check_integer("budget", self.budget)
         check_keep(self.keep)
         self.rules(1.0)
         objectives = self.objectives
+        if check_early_stop(self.early_stop) is not None:
+            check_single("early_stop", objectives, "which of them should decide is not known")
         check_rules(objectives, self.target, self.patience, self.tolerance)
         if objectives is not None and self.keep != "all":
             raise invalid("keep", "'all' with several objectives, whose front needs every trial", self.keep)
@@ -93,10 +99,10 @@ class Options:
         """The root key, from `key` or from `seed`."""
         return root_key(self.seed) if self.key is None else check_key(self.key)
 
-    def evaluator(self, objective: Objective, space: Space) -> Evaluator:
-        """What evaluates the generations of a search."""
+    def evaluator(self, objective: Objective, space: Space, sign: float, strategy: Strategy) -> Evaluator:
+        """What evaluates the generations of a search, in the direction `sign`."""
         return make_evaluator(
             objective, space,
             replicates=self.replicates, metric=self.metric, objectives=self.objectives,
-            chunk=self.chunk, devices=self.devices,
+            chunk=self.chunk, devices=self.devices, early_stop=rule_of(strategy, self.early_stop), sign=sign,
         )  # fmt: skip

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from jhpo.search.keep import Keep
-from jhpo.search.result import Evaluations
-from jhpo.strategies.base import Evaluation
+from jhpo.search.result import Curves, Evaluations
+from jhpo.strategies.base import Evaluation, Stages
 from jhpo.trial import successes
 
 
@@ -24,14 +25,15 @@ class Rows(NamedTuple):
 
     def at(self, places: Any) -> Rows:
         """The rows at `places`."""
-        result = Evaluation(*(None if x is None else np.asarray(x)[places] for x in self.result))
+        result = jax.tree.map(lambda x: np.asarray(x)[places], self.result)
         columns = (self.ids, self.numbers, self.generation, self.horizon)
         return Rows(self.units[places], result, *(x[places] for x in columns))
 
     def best(self, sign: float) -> Rows:
         """The row of the best success (the first of equals), or no row if there is none."""
         value = np.asarray(self.result.value)
-        good = successes(np.isfinite(value), self.result.constraint, self.horizon)
+        whole = np.isfinite(value) if self.result.stages is None else np.isfinite(value) & ~self.result.stages.pruned
+        good = successes(whole, self.result.constraint, self.horizon)
         return self.at(good[np.argmin(sign * value[good])][None] if len(good) else slice(0, 0))
 
 
@@ -90,12 +92,40 @@ def evaluations_of(rows: Rows) -> Evaluations:
         horizon=rows.horizon,
         number=rows.numbers,
         values=rows.result.values,
+        pruned=None if rows.result.stages is None else rows.result.stages.pruned,
     )
+
+
+def curves_of(rows: Rows) -> Curves | None:
+    """The learning curves of the trials; None where none has one."""
+    stages = rows.result.stages
+    if stages is None or not stages.step.size:
+        return None
+    steps = np.unique(stages.step[stages.step >= 0])
+    value = np.full((len(stages.step), len(steps)), np.nan)
+    row, place = np.nonzero(stages.step >= 0)
+    value[row, np.searchsorted(steps, stages.step[row, place])] = stages.value[row, place]
+    return Curves(steps, value)
 
 
 def _joined(rows: list[Rows]) -> Rows:
     columns = [np.concatenate([r[k] for r in rows]) for k in (0, 2, 3, 4, 5)]
-    return Rows(columns[0], Evaluation(*(_column(rows, name) for name in Evaluation._fields)), *columns[1:])
+    found = {name: _column(rows, name) for name in Evaluation._fields if name != "stages"}
+    return Rows(columns[0], Evaluation(**found, stages=_stages(rows)), *columns[1:])
+
+
+def _stages(rows: list[Rows]) -> Stages | None:
+    """The curves of all rows, whose numbers of points differ."""
+    parts = [r.result.stages for r in rows]
+    if any(part is None for part in parts):
+        return None
+    most = max(part.step.shape[1] for part in parts if part is not None)
+
+    def wide(x: np.ndarray, blank: float) -> np.ndarray:
+        return np.pad(x, [(0, 0), (0, most - x.shape[1])], constant_values=blank)
+
+    columns = [(wide(p.step, -1), wide(p.value, np.nan), p.pruned) for p in parts if p is not None]
+    return Stages(*map(np.concatenate, zip(*columns)))
 
 
 def _column(rows: list[Rows], name: str) -> Any:
@@ -111,7 +141,8 @@ def _column(rows: list[Rows], name: str) -> Any:
 
 
 def padded(result: Evaluation, n: int) -> Evaluation:
-    """The result with further rows, NaN, of members that were not evaluated."""
+    """The result with further rows, NaN, of members that were not evaluated; without what strategies do not get."""
+    result = result._replace(stages=None)
     missing = n - len(result.value)
     if not missing:
         return result

@@ -15,6 +15,8 @@ from jhpo.evaluation.evaluators import Evaluator
 from jhpo.evaluation.lineage import Lineage, ancestry
 from jhpo.evaluation.population import Population
 from jhpo.evaluation.repeating import Repeater
+from jhpo.evaluation.stopping import StoppingPopulation
+from jhpo.evaluation.thawing import Thawed
 from jhpo.objectives import NO_VALUES, Objectives, Values, check_single, front, knee
 from jhpo.search.driver import Driver
 from jhpo.search.keep import Keep
@@ -39,13 +41,20 @@ class Evaluations(NamedTuple):
     horizon: np.ndarray  # float[m], share of the training: values of different shares do not compare
     number: np.ndarray  # int64[m], of the trials: 0, 1, 2, ... where all are kept
     values: np.ndarray | None = None  # float[m, k] with k > 1 objectives, of which `value` is the first
+    pruned: np.ndarray | None = None  # bool[m], stopped early, at their last value; None where none could be
+
+    @property
+    def whole(self) -> np.ndarray:
+        """``bool[m]``: trials that succeeded and were not stopped early."""
+        finite = np.isfinite(self.value)
+        return finite if self.pruned is None else finite & ~self.pruned
 
 
 class Curves(NamedTuple):
-    """Values of members that were paused, at each rung."""
+    """Intermediate values: of members that were paused, at each rung; of others, as they were reported."""
 
     steps: np.ndarray  # int64[r], of training, ascending
-    value: np.ndarray  # float[m, r], in the user's own sign; NaN where a member was not trained so far, or failed
+    value: np.ndarray  # float[m, r], in the user's own sign; NaN where a member has none
 
     def of(self, row: int) -> dict[int, float]:
         """The values of one member by the step at which they were measured."""
@@ -68,7 +77,7 @@ class Origin(NamedTuple):
 
     driver: Driver
     last: tuple[Any, Evaluation] | None  # units and results the strategy was not told of yet
-    evaluator: Evaluator | Repeater
+    evaluator: Evaluator | Repeater | Thawed
     root: jax.Array
 
 
@@ -90,7 +99,7 @@ class Result:
       objectives: several, with their directions and names; None where there is one.
       steps: steps of training of all members together, where members were paused (`jhpo.SuccessiveHalving`);
         otherwise None, and so are the following.
-      curves: values of the members of ``history`` at each rung.
+      curves: values of the members of ``history`` at each rung, or as they were reported (`jhpo.Trial.report`).
       occupancy: share of the work on the devices that was done on members, the rest being empty places.
     """
 
@@ -160,7 +169,7 @@ class Result:
             )
         of = self.history if self.keep == "all" else self._leader
         assert of.units is not None
-        order = best_first(successes(np.isfinite(of.value), of.constraint, of.horizon), self._sign * of.value)
+        order = best_first(successes(of.whole, of.constraint, of.horizon), self._sign * of.value)
         return self._tops(of, first_distinct(self.space, of.units, order, k), states)
 
     def pareto(self, states: bool = False) -> list[Top]:
@@ -208,7 +217,7 @@ class Result:
         values = (self._sign * of.value)[:, None]
         if self.objectives is not None and of.values is not None:
             values = self.objectives.minimised(of.values)
-        return successes(np.isfinite(of.value), of.constraint, of.horizon), values
+        return successes(of.whole, of.constraint, of.horizon), values
 
     def _tops(self, of: Evaluations, rows: np.ndarray, states: bool) -> list[Top]:
         assert of.units is not None
@@ -283,6 +292,7 @@ def schedule_of(space: Space, lineage: Lineage, trial: int) -> Schedule:
     return Schedule(space, found.stops, found.units[:, 0], found.members[:, 0], int(found.origins[0]))
 
 
-def _trains(evaluator: Evaluator | Repeater) -> bool:
+def _trains(evaluator: Evaluator | Repeater | Thawed) -> bool:
     """Whether evaluations produce trained states."""
-    return isinstance(evaluator, (Population, Repeater)) and not isinstance(evaluator.trainable, Objective)
+    trained = (Population, Repeater, StoppingPopulation, Thawed)
+    return isinstance(evaluator, trained) and not isinstance(evaluator.trainable, Objective)

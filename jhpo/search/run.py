@@ -19,6 +19,7 @@ from jhpo.search.generations import minimised_result
 from jhpo.search.keep import Keep, check_keep
 from jhpo.search.run_evolving import run_evolving
 from jhpo.search.run_rungs import run_rungs
+from jhpo.search.run_thawing import run_thawing
 from jhpo.search.starts import completed, parts, read_starts
 from jhpo.search.trace import Trace as Trace
 from jhpo.search.trace import kept
@@ -100,7 +101,7 @@ def run(
         strategy = for_objectives(strategy, objectives.count)
         if keep == "best":
             raise invalid("keep", "'all' or 'values' with several objectives", keep)
-    if strategy.pauses:
+    if strategy.continues:
         strategy = strategy.lasting(check_continuable(trainable))
     if is_traced(key):
         warn_inside_a_program("run")
@@ -135,6 +136,13 @@ def _run(
             rungs=rungs, generations=generations, replicates=replicates, keep=keep,
         )  # fmt: skip
         return pair
+
+    if strategy.thaws:
+        strategy = strategy.prepare(generations * strategy.population)
+        thawed: tuple[Any, Trace] = run_thawing(
+            strategy, trainable, space, key, given, generations=generations, replicates=replicates, keep=keep
+        )
+        return thawed
 
     def evaluate(units: jax.Array, keys: jax.Array, request: Request) -> Evaluation:
         return evaluate_units(trainable, space, units, keys, request, replicates, metric=objectives)

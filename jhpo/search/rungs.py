@@ -41,7 +41,7 @@ class RungSearch:
 
     def __init__(self, objective: Objective, space: Space, strategy: Strategy, sign: float, options: Options) -> None:
         self.space, self.sign, self.root, self.keep = space, sign, options.root(), options.keep
-        population = continuable(options.evaluator(objective, space))
+        population = continuable(options.evaluator(objective, space, sign, strategy))
         strategy = strategy.lasting(check_continuable(population.trainable))
         self.members = Continuing(population)
         self.rungs = strategy.rungs(self.members.length)

@@ -34,6 +34,16 @@ REGISTRY: dict[str, tuple[str, str, str]] = {
         "short trainings of many, the best of them trained on: eta=, min_steps=, proposer=",
     ),
     "hyperband": ("jhpo.strategies.halving", "Hyperband", "successive halving in brackets of different boldness"),
+    "asha": (
+        "jhpo.strategies.asha",
+        "ASHA",
+        "functions that report, stopped early at rungs: eta=, min_steps=, max_steps=, proposer=",
+    ),
+    "freeze-thaw": (
+        "jhpo.strategies.freeze_thaw",
+        "FreezeThaw",
+        "trains on, a little at a time, what promises most by its learning curve: batch=, interval=, effort=",
+    ),
     "pbt": (
         "jhpo.strategies.pbt",
         "PopulationBasedTraining",
@@ -53,21 +63,9 @@ def strategy_from_text(text: str) -> Strategy:
     >>> strategy_from_text("random(population=8)").population
     8
     """
-    import ast
+    from jhpo.errors import read_call
 
-    from jhpo.errors import invalid
-
-    name, bracket, rest = text.strip().partition("(")
-    if not bracket:
-        return make_strategy(name.strip())
-    try:
-        call = ast.parse(f"strategy({rest}", mode="eval").body
-        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.args:
-            raise ValueError("not a call with named options")
-        options = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords if k.arg is not None}
-    except (SyntaxError, ValueError) as error:
-        raise invalid("strategy", "a name, perhaps with plain options: pso(population=16)", text) from error
-    return make_strategy(name.strip(), options)
+    return make_strategy(*read_call("strategy", text, "pso(population=16)"))
 
 
 def as_strategy(given: Strategy | str, argument: str = "strategy") -> Strategy:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar, dataclass_
 import jax
 import jax.numpy as jnp
 
+from jhpo.curves.rules import EarlyStop
+from jhpo.errors import invalid
 from jhpo.switches import without_switches
 
 if TYPE_CHECKING:
@@ -20,6 +22,16 @@ T = TypeVar("T", bound=type)
 Floats = Any  # a jax.Array in traced code, a NumPy array on the host
 Ids = Any  # uint32[n], likewise
 State = Any  # a pytree of arrays, defined by the strategy
+
+
+class Stages(NamedTuple):
+    """Intermediate values of n members, at most r each, of which some were stopped early; NumPy arrays."""
+
+    step: Any  # int64[n, r], ascending; -1 where there is none
+    value: Any  # float[n, r], in the user's own sign; NaN likewise
+    pruned: Any  # bool[n], stopped early: the member's value is the last one
+    width: Any = None  # int64[n, r], of the programs that trained members to these steps, 0 where none did
+    length: Any = None  # int64[n], of a whole training, where it is known
 
 
 class Evaluation(NamedTuple):
@@ -35,6 +47,7 @@ class Evaluation(NamedTuple):
     variance: Floats | None = None  # float[n], of ``value``, from replicates; float[n, m] of ``values``
     mask: Floats | None = None  # bool[n], False in padding rows
     values: Floats | None = None  # float[n, m], each to be minimised, with several objectives
+    stages: Stages | None = None  # intermediate values, for the record: a strategy does not get them
 
 
 class Request(NamedTuple):
@@ -106,12 +119,22 @@ class Strategy:
     pauses: ClassVar[bool] = False
     # evolves: its rungs have one size; a row stays the same trial, whichever row's training it takes over (`parents`)
     evolves: ClassVar[bool] = False
+    # thaws: a generation trains any of the members on by one part, or begins new ones, see `members`
+    thaws: ClassVar[bool] = False
     # host_float64: runs in float64 on the host, through a local context, whatever the global setting
     host_float64: ClassVar[bool] = False
     # several: can take several objectives, `Evaluation.values` (see `for_objectives`)
     several: ClassVar[bool] = False
     # compiled_quickly: the host compiles its large programs, run a few dozen times each, with less optimisation
     compiled_quickly: ClassVar[bool] = False
+
+    # early_stop: the rule by which it stops trials early, an `EarlyStop`, or None
+    early_stop: ClassVar[Any] = None
+
+    @property
+    def continues(self) -> bool:
+        """Whether members are paused and continued, in one way or the other."""
+        return self.pauses or self.thaws
 
     # -- required -------------------------------------------------------------------------------------------
 
@@ -226,6 +249,23 @@ class Strategy:
         """
         raise TypeError(f"{type(self).__name__} must define 'parents'")
 
+    # -- members that are frozen and thawed, one by one ---------------------------------------------------------
+
+    def members(self, state: State) -> Ids:
+        """For a strategy that ``thaws``: the member that each row trains; those that begin have the next numbers.
+
+        Args:
+          state: as `ask` returned it.
+
+        Returns:
+          ``int32[population]``; -1 where a row is empty.
+        """
+        raise TypeError(f"{type(self).__name__} must define 'members'")
+
+    def trained(self, state: State) -> Ids:
+        """The parts, ``int32[population]``, that the members of `members` were trained before; 0 for new ones."""
+        raise TypeError(f"{type(self).__name__} must define 'trained'")
+
     # -- length of a search ---------------------------------------------------------------------------------
 
     def max_evaluations(self, space: Space) -> int | None:
@@ -313,3 +353,14 @@ def lowest_feasible(result: Evaluation) -> tuple[jax.Array, jax.Array]:
     value, violation = feasible_value(result)
     value = jnp.where(violation > 0, jnp.inf, value)
     return jnp.argmin(value), value.min()
+
+
+def rule_of(strategy: Strategy, early_stop: EarlyStop | None) -> EarlyStop | None:
+    """The rule that stops trials early: the given one, or that of the strategy.
+
+    Raises:
+        InvalidArgument: both have one.
+    """
+    if early_stop is not None and (strategy.continues or strategy.early_stop is not None):
+        raise invalid("early_stop", f"None beside {type(strategy).__name__}, which stops trials itself", early_stop)
+    return strategy.early_stop if early_stop is None else early_stop

@@ -115,7 +115,7 @@ class SuccessiveHalving(Strategy):
     def _check_proposer(self, proposer: Strategy) -> None:
         if proposer.needs_grad:
             raise invalid("proposer", "a strategy that needs no gradients", type(proposer).__name__)
-        if type(proposer).segments is not Strategy.segments or proposer.pauses:
+        if type(proposer).segments is not Strategy.segments or proposer.continues:
             raise invalid("proposer", "a strategy of one phase that pauses no members", type(proposer).__name__)
         if proposer.population > self.population:
             raise invalid("proposer", f"one of at most {self.population} points (the population)", proposer.population)

@@ -15,6 +15,7 @@ from jhpo.evaluation.evaluators import Evaluator, Objective, make_evaluator
 from jhpo.evaluation.lineage import Lineage
 from jhpo.evaluation.population import Population
 from jhpo.evaluation.repeating import Repeater
+from jhpo.evaluation.stopping import StoppingPopulation
 from jhpo.search.cuts import Cut
 from jhpo.search.evaluator import SearchEvaluator
 from jhpo.strategies.base import Evaluation, Request
@@ -203,7 +204,7 @@ def _measure_waiting(
             if kept.all():
                 append(events.Tell(some, pack_evaluation(result), time.time()))
             elif kept.any():
-                part = Evaluation(*(None if x is None else np.asarray(x)[kept] for x in result))
+                part = jax.tree.map(lambda x, kept=kept: np.asarray(x)[kept], result)
                 append(events.Tell(some[kept], pack_evaluation(part), time.time()))
 
 
@@ -216,6 +217,10 @@ def trained_states(study: Book, objective: Objective, ids: Sequence[int], metric
     )
     if isinstance(evaluator, Population):
         evaluator.chunks.widths.extend(study.history.widths)
+    if study.strategy.thaws:
+        from jhpo.study.thaws import thawed_states
+
+        return thawed_states(study, evaluator, np.asarray(ids, np.int64))
     rows, table = np.asarray(ids, np.int64), study.history.table
     paused = np.zeros(len(rows), np.bool_)
     for width in table.width.values():
@@ -249,6 +254,8 @@ def lineage_of(table: TrialTable) -> Lineage | None:
 
 def keep_layout(study: Book, evaluator: Evaluator, append: Append) -> None:
     """Store the evaluator's layout (chunk and devices), so that a resumed study uses the same."""
+    if isinstance(evaluator, StoppingPopulation):
+        evaluator = evaluator.population
     if not isinstance(evaluator, Population):
         return
     if study.objectives is not None and study.objectives.names is None:
@@ -285,8 +292,11 @@ def pack_evaluation(result: Evaluation) -> Results:
     bad = np.flatnonzero(~np.isfinite(value))
     extras = {name: getattr(result, name) for name in Results.EXTRAS}
     given = value if result.values is None else np.asarray(result.values, np.float64)
+    if result.stages is not None and result.stages.width is not None:
+        extras |= {"steps": result.stages.step, "curve": result.stages.value, "widths": result.stages.width}
     return Results(
         value,
         {int(k): f"the objective returned {given[k]}" for k in bad},
+        pruned=[] if result.stages is None else np.flatnonzero(result.stages.pruned).tolist(),
         **{name: None if column is None else np.asarray(column) for name, column in extras.items()},
     )

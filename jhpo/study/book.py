@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jhpo.curves.rules import EarlyStop, check_early_stop
 from jhpo.errors import InvalidParameters, JhpoError, check_integer, invalid
 from jhpo.evaluation.measures import measure_constraints, trial_seeds
 from jhpo.evaluation.outcome import Outcome, judge
@@ -17,9 +18,11 @@ from jhpo.keys import trial_key
 from jhpo.objectives import check_single, knee
 from jhpo.report.trials import Trials
 from jhpo.space.distinct import first_distinct
+from jhpo.strategies.base import rule_of
 from jhpo.study import events
 from jhpo.study.events import Append, Results
 from jhpo.study.opened import Opened
+from jhpo.study.referee import Referee
 from jhpo.study.results import Finished, collect, keep_names, pack_results, with_names
 from jhpo.trial import Trial, TrialState
 
@@ -31,7 +34,7 @@ class Book(Opened):
 
     # -- ask and tell ---------------------------------------------------------------------------------------
 
-    def ask(self, n: int = 1, *, budget: int | None = None) -> list[Trial]:
+    def ask(self, n: int = 1, *, budget: int | None = None, early_stop: EarlyStop | None = None) -> list[Trial]:
         """Up to `n` trials to evaluate: first those given back by lost workers and enqueued ones, then new ones.
 
         A generational strategy needs its generation's results before it can propose more: `ask` then returns
@@ -42,15 +45,24 @@ class Book(Opened):
             n: the most trials to return.
             budget: limit on the trials of the whole study, finished and in flight, over all workers; ``[]`` once it
                 is reached.
+            early_stop: the rule behind ``trial.should_stop()``, such as `jhpo.MedianStopping`; ``trial.report(step,
+                value)`` stores intermediate values with or without one. See `tell` for trials that it stops.
 
         Raises:
             SpaceExhausted: a finite search has no point left.
+            InvalidArgument: an invalid argument.
         """
         check_integer("n", n)
+        rule = rule_of(self.strategy, check_early_stop(early_stop))
+        if rule is not None:
+            check_single("early_stop", self.objectives, "which of them should decide is not known")
+        referee = Referee(self._ledger, rule)
         if budget is None:
-            return self.take(n, lambda: n)
-        check_integer("budget", budget)
-        return self.take(n, lambda: budget - self.evaluations - self._ledger.held())
+            trials = self.take(n, lambda: n)
+        else:
+            check_integer("budget", budget)
+            trials = self.take(n, lambda: budget - self.evaluations - self._ledger.held())
+        return [referee.reporting(trial) for trial in trials]
 
     def take(self, n: int, room: Callable[[], int], *, attended: bool = False) -> list[Trial]:
         """`ask` for at most `room()` trials, counted inside the transaction.
@@ -80,6 +92,7 @@ class Book(Opened):
         *,
         error: str | None = None,
         grad: Any = None,
+        pruned: bool = False,
     ) -> None:
         """Store the result of a trial, or of several (sequences of equal length: one transaction).
 
@@ -92,23 +105,24 @@ class Book(Opened):
             value: a number, or a dict as above.
             error: why the trial failed, instead of a value.
             grad: gradient of the value with respect to the unit coordinates, ``float[d]``.
+            pruned: the trial was stopped early: it is PRUNED, its value is the last that it reported. A trial that
+                ``should_stop()`` has ended is so anyway.
 
         Raises:
             TrialConflict: the trial was told something else before, or it was handed to another worker since.
             InvalidArgument: no such trial, or it was never handed out.
         """
         with self._ledger.transaction() as append:
-            told = collect(self.history.table, self.space.dim, trial, value, error, grad, self.objectives)
+            told = collect(self.history.table, self.space.dim, trial, value, error, grad, self.objectives, pruned)
             if told:
                 self._append_told(append, told)
 
     def tell_outcomes(self, trials: Sequence[Trial], outcomes: Sequence[Outcome]) -> None:
         """Store an executor's results, except those of trials that were handed to other workers meanwhile."""
         with self._ledger.transaction() as append:
-            table = self.history.table
             mine = [
                 Finished(t.id, o) for t, o in zip(trials, outcomes)
-                if table.state.array[t.id] == TrialState.RUNNING and table.attempt.array[t.id] == t.attempt
+                if self._ledger.runs(t)
             ]  # fmt: skip
             if mine:
                 self._append_told(append, mine)
@@ -229,6 +243,11 @@ class Book(Opened):
         """Finished trials, failed ones included."""
         with self._ledger.lock:
             return self.history.finished
+
+    @property
+    def pruned(self) -> list[Trial]:
+        """Trials that were stopped early, with their curves."""
+        return [self._trial(int(i)) for i in self.history.table.in_state(TrialState.PRUNED)]
 
     @property
     def failures(self) -> list[Trial]:

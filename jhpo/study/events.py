@@ -30,17 +30,25 @@ class Results:
     variance: np.ndarray | None = field(default=None, metadata=_LEFT_OUT)  # float[k], of the value, from replicates
     # float64[k, m] with several objectives, in the user's own signs; `value` is the first, NaN if any is not finite
     values: np.ndarray | None = field(default=None, metadata=_LEFT_OUT)
+    pruned: Sequence[int] = field(default=(), metadata=_LEFT_OUT)  # rows of trials that were stopped early
+    # of trainables that could be: int64[k, r] the steps at which they were judged, -1 where one was not trained so far;
+    # float64[k, r] the values there; int64[k, r] the widths of the programs
+    steps: np.ndarray | None = field(default=None, metadata=_LEFT_OUT)
+    curve: np.ndarray | None = field(default=None, metadata=_LEFT_OUT)
+    widths: np.ndarray | None = field(default=None, metadata=_LEFT_OUT)
 
     EXTRAS: ClassVar[tuple[str, ...]] = ("grad", "constraint", "cost", "variance", "values")
+    STAGES: ClassVar[tuple[str, ...]] = ("steps", "curve", "widths")
 
     def row(self, place: int) -> Results:
         """The results of one of the trials."""
         reasons = {int(k): v for k, v in self.reasons.items()}
-        extras = {name: getattr(self, name) for name in self.EXTRAS}
+        extras = {name: getattr(self, name) for name in self.EXTRAS + self.STAGES}
         return Results(
             np.asarray(self.value)[place : place + 1],
             {0: reasons[place]} if place in reasons else {},
             **{k: None if x is None else np.asarray(x)[place : place + 1] for k, x in extras.items()},
+            pruned=[0] * (place in self.pruned),
         )
 
 
@@ -134,6 +142,34 @@ class Tell(Event):
 
 
 @dataclass(frozen=True, eq=False)
+class Thaw(Event):
+    """Some members of a study that freezes and thaws them were trained on by a part; new ones are among them."""
+
+    kind = "thaw"
+    generation: int
+    ids: np.ndarray  # int64[n], trial of each row of the generation; -1 where it was empty
+    id: int  # first new trial
+    units: np.ndarray  # float[b, d], of the new ones
+    steps: np.ndarray  # int64[k], to which the rows that were not empty were trained
+    length: int  # steps of a whole training
+    results: Results  # of these rows
+    time: float  # when it began
+    end: float
+
+
+@dataclass(frozen=True, eq=False)
+class Report(Event):
+    """A trial that runs reported an intermediate value."""
+
+    kind = "report"
+    id: int
+    step: int
+    value: float  # in the user's own sign
+    time: float
+    more: dict[str, float] = field(default_factory=dict, metadata=_LEFT_OUT)  # other measurements
+
+
+@dataclass(frozen=True, eq=False)
 class Enqueue(Event):
     """Points given by the user were put in the queue."""
 
@@ -209,7 +245,8 @@ class Repair(Event):
 
 
 KINDS: dict[str, type[Event]] = {
-    cls.kind: cls for cls in (Begin, Ask, Batch, Rung, Tell, Enqueue, Attach, Claim, Requeue, Layout, Stop, Repair)
+    cls.kind: cls
+    for cls in (Begin, Ask, Batch, Rung, Thaw, Report, Tell, Enqueue, Attach, Claim, Requeue, Layout, Stop, Repair)
 }
 Append = Callable[[Event], None]
 
@@ -223,13 +260,17 @@ def body_of(event: Event | Results) -> dict[str, Any]:
     body: dict[str, Any] = {}
     for each in dataclasses.fields(event):  # type: ignore[arg-type]
         value = getattr(event, each.name)
-        if not (each.metadata.get("left_out") and _usual(value, each.default)):
+        if not (each.metadata.get("left_out") and (_usual(value, each.default) or _empty(value))):
             body[each.name] = body_of(value) if isinstance(value, Results) else value
     return body
 
 
 def _usual(value: Any, default: Any) -> bool:
     return value is default or (isinstance(value, (int, float)) and value == default)
+
+
+def _empty(value: Any) -> bool:
+    return isinstance(value, (list, tuple, dict)) and not value
 
 
 def read_event(entry: Entry) -> Event:

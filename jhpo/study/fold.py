@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jhpo.curves import table as curves
 from jhpo.errors import StorageError
 from jhpo.storage.codec import Entry
 from jhpo.study import events
@@ -26,7 +27,7 @@ class Closing(NamedTuple):
     told: np.ndarray  # bool[n], the row's trial was finished before the generation was closed
     others: np.ndarray  # int64[k], trials of earlier generations or foreign ones told since the last closing
     expected: np.ndarray  # int64[j], foreign ones added since the last closing that are not told yet
-    step: int  # at which the members' training was paused; 0 where it was not
+    step: Any  # int, at which the members' training was paused; 0 where it was not; int64[n], one a row
 
 
 class Fold:
@@ -52,7 +53,9 @@ class Fold:
         self.members = np.empty(0, np.int64)  # of the open generation: trial of each row, -1 before it is handed out
         self.handed = 0  # rows of the open generation that were handed out
         self.horizon = 1.0  # share of the training its members run
-        self.step = 0  # at which their training was paused; 0 where it was not
+        self.step: Any = 0  # at which their training was paused; 0 where it was not; int64[n], one a row
+        self.thawed = np.empty(0, np.int64)  # trials of the members that are frozen and thawed, as they began
+        self.thawed_parts = 0  # that they were trained
         self.closings: deque[Closing] = deque()
         self.waiting: list[int] = []  # ids in the order in which they are to be handed out
         self.running: set[int] = set()
@@ -64,7 +67,8 @@ class Fold:
             events.Begin: self._begin, events.Ask: self._ask, events.Batch: self._batch, events.Tell: self._tell,
             events.Enqueue: self._enqueue, events.Claim: self._claim, events.Attach: self._attach,
             events.Requeue: self._requeue, events.Layout: self._layout, events.Stop: self._stop,
-            events.Repair: self._repair, events.Rung: self._rung,
+            events.Repair: self._repair, events.Rung: self._rung, events.Report: self._report,
+            events.Thaw: self._thaw,
         }  # fmt: skip
 
     def apply(self, entry: Entry, event: Event | None = None) -> None:
@@ -166,6 +170,37 @@ class Fold:
         if event.sources is not None:
             self.table.take_over(ids, self.step, sources)
 
+    def _thaw(self, event: events.Thaw) -> None:
+        units, ids = _units(event.units, self.dim), np.asarray(event.ids, np.int64)
+        rows, new = np.flatnonzero(ids >= 0), np.arange(event.id, event.id + len(units))
+        trained, steps = ids[rows], np.asarray(event.steps, np.int64)
+        old = trained[trained < event.id]
+        if event.generation != self.opened or event.id != self.table.size or len(steps) != len(rows):
+            raise ValueError(f"generation {event.generation} where {self.opened} comes next")
+        if not np.array_equal(np.sort(trained[trained >= event.id]), new) or not np.isin(old, self.thawed).all():
+            raise ValueError("members that never began")
+        self._open(len(ids))
+        at = self.table.add(len(units))
+        self.table.unit.array[at] = units
+        self.table.generation.array[at], self.table.asked.array[at] = event.generation, event.time
+        numbers = len(self.thawed) + np.arange(len(units))
+        self.table.stream.array[at] = np.where(numbers == new, -1, numbers)
+        self.thawed = np.concatenate([self.thawed, new])
+        self.thawed_parts += len(rows)
+        self.members, self.handed = ids, len(ids)
+        self.table.member.array[trained] = rows
+        self.table.horizon.array[trained] = steps / event.length
+        self._record(trained, event.results, event.end)
+        self.finished += len(new)
+        limits = event.results.constraint
+        for step in np.unique(steps).tolist():
+            here = steps == step
+            constraint = None if limits is None else np.asarray(limits, np.float64)[here]
+            some = trained[here]
+            self.table.reach(some, step, self.table.value.array[some], constraint, np.full(len(some), len(ids)))
+        self.horizon, self.step = 1.0, np.zeros(len(ids), np.int64)
+        self.step[rows] = steps
+
     def _pause(self, ids: np.ndarray, event: events.Batch | events.Rung) -> None:
         """The members of the open generation were paused at a step."""
         self.step = int(event.step)
@@ -174,6 +209,11 @@ class Fold:
             ids, self.step, self.table.value.array[ids],
             None if constraint is None else np.asarray(constraint, np.float64), np.asarray(event.widths, np.int64),
         )  # fmt: skip
+
+    def _report(self, event: events.Report) -> None:
+        if event.id not in self.running:
+            raise ValueError(f"trial {event.id} reports, but does not run")
+        self.table.reports.add(event.id, curves.Report(event.step, event.value, event.more))
 
     def _tell(self, event: events.Tell) -> None:
         ids = np.asarray(event.ids, np.int64)
@@ -190,6 +230,7 @@ class Fold:
         good = np.isfinite(value)
         table.value.array[ids] = np.where(good, value, np.nan)
         table.state.array[ids] = np.where(good, TrialState.COMPLETE, TrialState.FAILED)
+        table.state.array[ids[np.asarray(results.pruned, np.int64)]] = TrialState.PRUNED
         table.told.array[ids] = time
         for index, reason in results.reasons.items():
             table.reason[int(ids[int(index)])] = str(reason)
@@ -200,7 +241,20 @@ class Fold:
                 if len(extra) != len(ids):
                     raise ValueError(f"{extra.shape} of {name} for {len(ids)} trials")
                 table.set_extra(name, ids, extra)
+        if results.steps is not None:
+            self._stages(ids, results)
         self._compare(ids)
+
+    def _stages(self, ids: np.ndarray, results: Results) -> None:
+        """The curves of trials that were trained in parts, to be judged at the end of each."""
+        steps, curve, widths = (np.asarray(getattr(results, name)) for name in Results.STAGES)
+        for trial_id, at, values in zip(ids.tolist(), steps, curve):
+            for step, value in zip(at.tolist(), values.tolist()):
+                if step >= 0 and np.isfinite(value):
+                    self.table.reports.add(trial_id, curves.Report(step, value))
+        for step in np.unique(steps[steps >= 0]).tolist():
+            row, place = np.nonzero(steps == step)
+            self.table.passed(ids[row], step, np.asarray(widths[row, place], np.int64))
 
     def _finish(self, ids: np.ndarray, results: Results, time: float) -> None:
         """Trials that were not told before are."""
@@ -258,6 +312,7 @@ class Fold:
             self.table.state.array[trial_id] = TrialState.WAITING
             self.table.attempt.array[trial_id] += 1
             self.table.lost.array[trial_id] += bool(event.lost)
+            self.table.reports.drop(trial_id)  # it begins anew
         # the earliest trials first, so that a resumed search goes through them in their first order
         self.waiting = sorted(self.waiting + list(event.ids))
 
@@ -265,6 +320,7 @@ class Fold:
         if self.header:
             raise ValueError("a second study in one storage")
         self.header = body_of(event)
+        self.table.reports.sign = -1.0 if (event.directions or [event.direction])[0] == "maximize" else 1.0
 
     def _layout(self, event: events.Layout) -> None:
         self.layouts[str(event.name)] = event.layout

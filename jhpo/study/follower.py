@@ -166,10 +166,11 @@ class Follower:
             padded[: len(part)] = part
             yield padded, np.where((padded >= 0)[:, None], table.unit.array[padded], 0.5), padded >= 0
 
-    def _evaluation(self, ids: np.ndarray, table: TrialTable, step: int = 0) -> Evaluation:
+    def _evaluation(self, ids: np.ndarray, table: TrialTable, step: Any = 0) -> Evaluation:
         """Results of trials, NaN where the id is -1; its structure is the same in every generation of a phase.
 
-        Values and constraints are those at `step` if the training was paused there: it may have gone on since.
+        Values and constraints are those at `step` if the training was paused there: it may have gone on since. A step
+        for each row, ``int64[n]``, is one where members are thawed one by one.
         """
         there: Any = ids >= 0
 
@@ -186,15 +187,26 @@ class Follower:
         grad = self.strategy.needs_grad if self.driver.state is None else self.request.grad
         constraints, several = self.space.num_constraints, self._signs.shape
         limits = extra("constraint", constraints > 0, (constraints,))
-        if step in table.limits:
+        several_steps = isinstance(step, np.ndarray)
+        if not several_steps and step in table.limits:
             limits = column(table.limits[step].array)
+        value = table.value.array
+        if several_steps:
+            value = np.array(value)
+            for at in np.unique(step[there]).tolist():
+                some = ids[there & (step == at)]
+                value[some] = table.curve[at].array[some]
+                if limits is not None and at in table.limits:
+                    limits[there & (step == at)] = table.limits[at].array[some]
+        elif step:
+            value = table.curve[step].array
         return Evaluation(
-            value=column(table.curve[step].array if step else table.value.array, self._sign),
+            value=column(value, self._sign),
             grad=extra("grad", True, (self.space.dim,), self._sign) if grad else None,
             cost=extra("cost", False, ()),
             constraint=limits,
-            variance=None if self.strategy.pauses else extra("variance", self._replicates > 1, several),
-            mask=there if self.strategy.steady or self.strategy.pauses else None,
+            variance=None if self.strategy.continues else extra("variance", self._replicates > 1, several),
+            mask=there if self.strategy.steady or self.strategy.continues else None,
             values=extra("values", bool(several), several, self._signs),
         )
 

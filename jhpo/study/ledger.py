@@ -20,6 +20,7 @@ from jhpo.study.events import Append, Event, Results, body_of
 from jhpo.study.fold import Fold
 from jhpo.study.follower import Follower, Mark
 from jhpo.study.hands import Hands
+from jhpo.trial import Trial
 
 SNAPSHOT_SECONDS = 10.0  # between two snapshots of the strategy's state
 EXPIRED = "given up: its worker was lost {} times"
@@ -139,7 +140,7 @@ class Ledger:
 
     def follower(self) -> Follower:
         """The strategy, in step with the log; the first call restores the newest snapshot that fits."""
-        if self._follower.strategy.pauses and not self._lasting and "training" in self.history.layouts:
+        if self._follower.strategy.continues and not self._lasting and "training" in self.history.layouts:
             self._follower.last(int(self.history.layouts["training"]["steps"]))
             self._lasting = True
         if not self._restored:
@@ -173,6 +174,12 @@ class Ledger:
             attended: whether `optimize` monitors them.
         """
         self._hands.take(self.history, ids, attended)
+
+    def runs(self, trial: Trial) -> bool:
+        """Whether a trial that was handed out still runs with whom it was handed to."""
+        with self.lock:
+            attempt = self.history.table.attempt.array
+            return trial.id in self.history.running and int(attempt[trial.id]) == trial.attempt
 
     def held(self) -> int:
         """Number of trials that are handed out and not finished."""
@@ -243,7 +250,7 @@ class Ledger:
         Raises:
             SpaceExhausted: a finite search has no point left.
         """
-        if self._follower.strategy.pauses:
+        if self._follower.strategy.continues:
             raise invalid(
                 "strategy", "one that asks for every trial once (optimize pauses and continues members)",
                 type(self._follower.strategy).__name__,

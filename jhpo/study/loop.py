@@ -7,14 +7,17 @@ from collections.abc import Sequence
 
 import jax
 
+from jhpo.curves.rules import EarlyStop, check_early_stop
 from jhpo.errors import SpaceExhausted, check_integer, invalid
 from jhpo.evaluation.evaluators import Objective, make_evaluator
 from jhpo.evaluation.executors import HostObjective
-from jhpo.evaluation.executors.host import Pool, check_request
+from jhpo.evaluation.executors.host import Pool, check_reports, check_request
 from jhpo.evaluation.executors.tasks import Task
+from jhpo.objectives import check_single
 from jhpo.search.evaluator import SearchEvaluator
 from jhpo.search.meter import Callback, Summary
 from jhpo.search.stopping import StopRules, check_rules
+from jhpo.strategies.base import rule_of
 from jhpo.study import events
 from jhpo.study.batch import (
     evaluate_block,
@@ -25,7 +28,9 @@ from jhpo.study.batch import (
     stored_layout,
 )
 from jhpo.study.book import Book
+from jhpo.study.referee import Referee
 from jhpo.study.rungs import Rungs
+from jhpo.study.thaws import Thaws
 from jhpo.study.watch import POLL_SECONDS, Watch
 from jhpo.training.metrics import check_direction, check_directions
 from jhpo.trial import Trial
@@ -45,6 +50,7 @@ def optimize(
     chunk: int | str | None = None,
     devices: Sequence[jax.Device] | None = None,
     callback: Callback | None = None,
+    early_stop: EarlyStop | None = None,
 ) -> Summary:
     """Evaluate until a stop rule holds; each result is stored before the next generation begins.
 
@@ -60,6 +66,10 @@ def optimize(
         chunk: members evaluated at once; by default as measured when the study began.
         devices: JAX devices to spread over; all local ones by default.
         callback: called with an `Update` after each generation, or with (evaluations, best) if it takes two arguments.
+        early_stop: a rule that stops trials early, such as `jhpo.MedianStopping`. They are PRUNED, count towards the
+            budget, are never the best, and the strategy learns the last value that they had. The objective has to have
+            intermediate values: a trainable, whose survivors are compacted and trained on, or a `jhpo.host` function
+            that reports them, ``fn(params, trial)``.
 
     Returns:
         A `Summary` with the reason for the end.
@@ -83,31 +93,43 @@ def optimize(
     else:
         check_directions(objective, objectives)
         check_rules(objectives, target, patience, tolerance)
+    rule = rule_of(study.strategy, check_early_stop(early_stop))
+    if rule is not None:
+        check_single("early_stop", objectives, "which of them should decide is not known")
+        if isinstance(objective, HostObjective):
+            check_reports(objective, type(rule).__name__)
     rules = StopRules(budget, generations, seconds, target, patience, tolerance).turned(study.sign)
     watch = Watch(study, rules, callback)
-    rungs = None
-    if study.strategy.pauses:
+    rungs, thaws = None, None
+    if study.strategy.continues:
         study.refresh()
         layout = stored_layout(study, chunk, devices)
         evaluator = make_evaluator(objective, study.space, replicates=study.replicates, metric=metric, **layout)
-        rungs = Rungs(study, evaluator)
-    stopped = watch.first_check(paused=rungs is not None and rungs.paused)
+        if study.strategy.thaws:
+            thaws = Thaws(study, evaluator, budget)
+        else:
+            rungs = Rungs(study, evaluator)
+    stopped = watch.first_check(paused=thaws is not None or (rungs is not None and rungs.paused))
     if stopped is not None:
         return watch.summary(stopped)
     try:
-        if rungs is not None:
+        if thaws is not None:
+            study.warn_of_precision()
+            stopped = _on_thaws(study, thaws, watch)
+        elif rungs is not None:
             study.warn_of_precision()
             stopped = _on_rungs(study, rungs, watch)
         elif isinstance(objective, HostObjective):
             objective = objective if metric is None else objective.with_metric(metric)
             objective = objective if objectives is None else objective.for_objectives(objectives)
-            stopped = _on_host(study, objective, watch)
+            stopped = _on_host(study, objective, watch, Referee(study.ledger, rule))
         else:
             study.warn_of_precision()
             layout = stored_layout(study, chunk, devices)
             evaluator = make_evaluator(
                 objective, study.space,
                 replicates=study.replicates, metric=metric, objectives=objectives, **layout,
+                early_stop=rule, sign=study.sign, past=lambda: study.history.table.reports,
             )  # fmt: skip
             stopped = _on_devices(study, search_evaluator(study, evaluator), watch)
     except SpaceExhausted as error:
@@ -155,7 +177,27 @@ def _on_rungs(study: Book, rungs: Rungs, watch: Watch) -> str:
             return stopped
 
 
-def _on_host(study: Book, objective: HostObjective, watch: Watch) -> str:
+def _on_thaws(study: Book, thaws: Thaws, watch: Watch) -> str:
+    """Train on what the strategy thaws; what waits in the queue is trained to its end in between."""
+    queue = search_evaluator(study, thaws.pool.population)
+    while True:
+        with study.ledger.turns:
+            study.refresh()
+            stopped = thaws.stopped
+            if stopped is not None:
+                return stopped
+            waited = evaluate_waiting(study, queue, lambda: None)
+            before = study.history.opened
+            trained = not waited and thaws.train()
+        if not (waited or trained) and study.history.opened == before:
+            return "exhausted: every member was trained to its end, or failed"
+        watch.steps = thaws.pool.steps
+        stopped = watch.check(trained, paused=True)
+        if stopped is not None:
+            return stopped
+
+
+def _on_host(study: Book, objective: HostObjective, watch: Watch, referee: Referee) -> str:
     """Keep the workers busy; results are stored as they come."""
     if study.replicates != 1:
         raise invalid("replicates", "1 with a host objective", study.replicates)
@@ -163,7 +205,7 @@ def _on_host(study: Book, objective: HostObjective, watch: Watch) -> str:
     running: dict[Task, Trial] = {}
     try:
         while True:
-            _submit(study, objective, pool, running, watch)
+            _submit(study, pool, running, watch, referee if objective.roles.trial else None)
             if not running:
                 if not (watch.waits() or study.ledger.others()):
                     raise SpaceExhausted("the search has no point left to evaluate")
@@ -192,7 +234,7 @@ def _on_host(study: Book, objective: HostObjective, watch: Watch) -> str:
             give_back(study, {trial.id: trial.attempt for trial in running.values()})
 
 
-def _submit(study: Book, objective: HostObjective, pool: Pool, running: dict[Task, Trial], watch: Watch) -> None:
+def _submit(study: Book, pool: Pool, running: dict[Task, Trial], watch: Watch, referee: Referee | None) -> None:
     """Submit trials: a steady strategy fills every free worker, a generational one waits for its generation."""
     room = pool.workers - len(running) if study.strategy.steady else (0 if running else study.strategy.population)
     if room < 1:
@@ -211,4 +253,5 @@ def _submit(study: Book, objective: HostObjective, pool: Pool, running: dict[Tas
         return
     check_request(study.ledger.follower().request)
     for trial in trials:
-        running[pool.submit(trial.params, trial.seed)] = trial
+        reporting = None if referee is None else referee.reporting(trial)
+        running[pool.submit(trial.params, trial.seed, reporting)] = trial

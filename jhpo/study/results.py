@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from jhpo.errors import TrialConflict, check_integer, invalid
-from jhpo.evaluation.outcome import Outcome, failure, judge
+from jhpo.evaluation.outcome import Outcome, failure, judge, stopped_early
 from jhpo.objectives import Objectives
 from jhpo.study.events import Append, Layout, Results
 from jhpo.trial import Trial, TrialState, TrialTable
@@ -32,8 +32,11 @@ def collect(
     error: str | None,
     grad: Any,
     objectives: Objectives | None = None,
+    pruned: bool = False,
 ) -> list[Finished]:
     """Check a `tell` against the table: new outcomes only; equal repetitions are dropped.
+
+    Trials that were `pruned`, or told to stop, get the last value that they reported.
 
     Raises:
         InvalidArgument: unknown or never handed out trials, sequences of different lengths.
@@ -54,7 +57,13 @@ def collect(
         trial_id = check_integer("trial", one.id if isinstance(one, Trial) else one, 0)
         if trial_id >= table.size:
             raise invalid("trial", f"an id below {table.size}", trial_id)
-        outcome = failure(error) if error is not None else judge(result, objectives)
+        stopped = isinstance(one, Trial) and one.reporting is not None and one.reporting.stopped
+        if error is not None:
+            outcome = failure(error)
+        elif pruned or stopped:
+            outcome = stopped_early(table.reports.last(trial_id))
+        else:
+            outcome = judge(result, objectives)
         if slope is not None:
             outcome = _with_grad(outcome, slope, dim)
         if not _repeats(table, trial_id, outcome, one):
@@ -74,7 +83,7 @@ def _with_grad(outcome: Outcome, grad: Any, dim: int) -> Outcome:
 def _repeats(table: TrialTable, trial_id: int, outcome: Outcome, told_by: Any) -> bool:
     """True if this very result is there already; raises where it contradicts what is."""
     state = TrialState(int(table.state.array[trial_id]))
-    if state is TrialState.COMPLETE or state is TrialState.FAILED:
+    if state in (TrialState.COMPLETE, TrialState.FAILED, TrialState.PRUNED):
         same = table.value.array[trial_id] == outcome.value or (
             math.isnan(outcome.value) and table.reason.get(trial_id, "") == outcome.reason
         )
@@ -149,4 +158,5 @@ def pack_results(
         constraint=np.concatenate(constraint, axis=1) if constraint else None,
         cost=cost,
         values=values,
+        pruned=[k for k, o in enumerate(outcomes) if o.pruned],
     )

@@ -92,15 +92,19 @@ class Study(Book):
         number = trial.id if isinstance(trial, Trial) else trial
         return schedule_of(self.space, lineage, check_integer("trial", number, 0, len(self) - 1))
 
-    def to_frame(self) -> pd.DataFrame:
+    def to_frame(self, curves: bool = False) -> pd.DataFrame:
         """All trials as a pandas DataFrame: ``id``, ``value``, ``state``, ``param_<name>``, ...
 
         With several objectives, ``value`` becomes ``value_<name>``, or ``value_0``, ``value_1``, ... without names.
+
+        Args:
+            curves: the learning curves instead, one row per intermediate value: ``id``, ``step``, ``value``, ``state``,
+                and a column for every other measurement that was reported.
         """
-        return frame.to_frame(self.trials)
+        return frame.to_frame(self.trials, curves)
 
     def plot(self, kind: str = "history") -> go.Figure:
-        """A plotly figure: "history", "parallel", "slice", "edf" or "importance".
+        """A plotly figure: "history", "parallel", "slice", "edf", "importance" or, with intermediate values, "curves".
 
         With several objectives: "pareto" (the front in 2-d, 3-d or parallel coordinates) or "hypervolume" (by trials).
         """

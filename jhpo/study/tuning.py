@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Unpack
 
+from jhpo.curves.rules import EarlyStop, check_early_stop
 from jhpo.errors import check_integer, check_number, invalid
 from jhpo.evaluation.evaluators import Objective
 from jhpo.objectives import DIRECTIONS, Directions, Objectives, read_directions
@@ -32,6 +33,7 @@ class Tuning:
       metric: name of the value if the evaluation returns a dict; ``--metric`` wins.
       replicates: evaluations of every member with different keys.
       target: stop at a value this good.
+      early_stop: a rule that stops trials early, see `jhpo.minimize`; ``--early-stop`` wins.
       directions: of several objectives, see `jhpo.minimize`; ``--direction minimize,maximize`` wins. The default
         strategy is then `jhpo.NSGA2`.
 
@@ -53,6 +55,7 @@ class Tuning:
     replicates: int = 1
     target: float | None = None
     directions: Directions | None = None
+    early_stop: EarlyStop | None = None
 
     def __post_init__(self) -> None:
         if not callable(self.objective) and not hasattr(self.objective, "evaluate"):
@@ -74,6 +77,7 @@ class Tuning:
         check_integer("replicates", self.replicates)
         if self.target is not None:
             check_number("target", self.target)
+        check_early_stop(self.early_stop)
 
     @property
     def objectives(self) -> Objectives | None:
@@ -84,6 +88,8 @@ class Tuning:
         """Search in memory: `jhpo.minimize` or `jhpo.maximize`, whose options (``seed``, ``budget``, ...) these are."""
         strategy = self.strategy if strategy is None else strategy
         given = SearchOptions(metric=self.metric, replicates=self.replicates, target=self.target)
+        if self.early_stop is not None:
+            given["early_stop"] = self.early_stop
         if self.budget is not None:
             given["budget"] = self.budget
         given.update(options)

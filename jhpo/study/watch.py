@@ -89,6 +89,9 @@ class Watch(Meter):
 def _bests(study: Book) -> list[float]:
     """Lowest feasible minimised value after each generation at full horizon, foreign trials included."""
     table = study.history.table
+    if study.strategy.thaws:
+        lowest = study.history.lowest(study.sign)
+        return [lowest] * study.history.opened if np.isfinite(lowest) else []
     if study.strategy.pauses:
         return _rung_bests(study)
     ids = table.successes()

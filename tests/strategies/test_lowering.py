@@ -47,6 +47,8 @@ def search(name: str):
         return jhpo.Chain(jhpo.PSO(8), jhpo.HyperGradient(2)), smooth, SMOOTH
     if name == "bayes":
         return jhpo.BayesOpt(initial=2, candidates=64, starts=2), mixed, MIXED
+    if name == "freeze-thaw":
+        return jhpo.FreezeThaw(4, interval=1, candidates=8), Descent(), SMOOTH
     if name in ("successive-halving", "hyperband", "pbt"):
         return jhpo.make_strategy(name, {"population": 8}), Descent(), SMOOTH
     return jhpo.make_strategy(name, {"population": SMALL[name]} if name in SMALL else None), mixed, MIXED

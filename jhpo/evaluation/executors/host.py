@@ -13,9 +13,11 @@ import jax
 import numpy as np
 from jax.typing import ArrayLike
 
+from jhpo.curves.rules import EarlyStop
 from jhpo.errors import InvalidArgument, check_integer, check_number, invalid
 from jhpo.evaluation.executors.processes import ProcessPool
-from jhpo.evaluation.executors.tasks import Call, Task
+from jhpo.evaluation.executors.reported import Reported
+from jhpo.evaluation.executors.tasks import Call, Roles, Task
 from jhpo.evaluation.executors.threads import ThreadPool
 from jhpo.evaluation.measures import measure_constraints, trial_seeds
 from jhpo.evaluation.members import Described
@@ -26,6 +28,7 @@ from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation, Request
 from jhpo.training.metrics import NAMES
 from jhpo.training.objective import check_second_argument
+from jhpo.trial import Trial
 
 KINDS = ("thread", "process")
 
@@ -35,8 +38,8 @@ class Pool(Protocol):
 
     workers: int
 
-    def submit(self, params: HP, seed: int) -> Task:
-        """Start an evaluation as soon as a worker is free."""
+    def submit(self, params: HP, seed: int, trial: Trial | None = None) -> Task:
+        """Start an evaluation as soon as a worker is free; the trial takes reports, if the function makes any."""
         ...
 
     def close(self) -> None:
@@ -52,7 +55,7 @@ class HostObjective:
     workers: int
     kind: str
     timeout: float | None
-    takes_seed: bool
+    roles: Roles
     metric: str | None = None
     objectives: Objectives | None = None
 
@@ -62,10 +65,10 @@ class HostObjective:
         Raises:
             InvalidArgument: the second argument, which gets the seed, has the name of a hyperparameter.
         """
-        if space is not None and self.takes_seed:
+        if space is not None and self.roles.seed:
             check_second_argument(self.fn, space, "seed")
         make = ThreadPool if self.kind == "thread" else ProcessPool
-        return make(self.fn, Call(self.takes_seed, self.metric, self.objectives), self.workers, self.timeout)
+        return make(self.fn, Call(self.roles, self.metric, self.objectives), self.workers, self.timeout)
 
     def direction_of(self, metric: str | None = None) -> str | None:
         """The direction of a metric (its own if None), "minimize" or "maximize"; None if it is unknown."""
@@ -94,7 +97,18 @@ class HostObjective:
 
     def evaluator(self, space: Space, replicates: int = 1) -> HostEvaluator:
         """The evaluator of whole generations."""
-        return HostEvaluator(self, space, replicates)
+        return HostEvaluator(self, space, replicates, Reported(None, 1.0))
+
+    def stopping_evaluator(self, space: Space, replicates: int, early_stop: EarlyStop, sign: float) -> HostEvaluator:
+        """The same with a rule that stops trials early.
+
+        Raises:
+            InvalidArgument: the function reports nothing, or there are replicates.
+        """
+        check_reports(self, type(early_stop).__name__)
+        if replicates != 1:
+            raise invalid("replicates", "1 where trials are stopped early", replicates)
+        return HostEvaluator(self, space, replicates, Reported(early_stop, sign))
 
 
 def host(
@@ -107,10 +121,14 @@ def host(
     """An objective from a Python function that is not written in JAX.
 
     The function is called as ``fn(params)`` or ``fn(params, seed)``: `params` are host values in the space's tree,
-    `seed` is an integer below 2^64 for the trial. It returns a number, or a dict with ``"value"`` and optionally
-    ``"constraint"`` (numbers, feasible where >= 0) and ``"cost"``; in a search with ``directions`` one number per
-    objective, as a tuple or a dict by name. After an exception, `sys.exit`, a time-out or any result but finite
-    numbers, the trial fails with a reason and the search goes on.
+    `seed` is an integer below 2^64 for the trial. One with an argument called ``trial``, as in ``fn(params, trial)``,
+    also gets the `jhpo.Trial`: ``trial.report(step, value)`` keeps intermediate values, and ``trial.should_stop()``
+    says whether to end early (``early_stop=`` of the search).
+
+    It returns a number, or a dict with ``"value"`` and optionally ``"constraint"`` (numbers, feasible where >= 0) and
+    ``"cost"``; in a search with ``directions`` one number per objective, as a tuple or a dict by name. After an
+    exception, `sys.exit`, a time-out or any result but finite numbers, the trial fails with a reason and the search
+    goes on.
 
     Args:
         fn: the objective; for processes a function at the top level of a module.
@@ -146,27 +164,32 @@ def host(
     name = getattr(fn, "__qualname__", "")
     if kind == "process" and ("<lambda>" in name or "<locals>" in name):
         raise invalid("fn", "a function at the top level of a module (processes import it by name)", name)
-    made = HostObjective(fn, workers, kind, timeout, _takes_seed(fn))
+    made = HostObjective(fn, workers, kind, timeout, _roles(fn))
     return made if metric is None else made.with_metric(metric)
 
 
-def _takes_seed(fn: Callable[..., Any]) -> bool:
+def _roles(fn: Callable[..., Any]) -> Roles:
     try:
-        parameters = inspect.signature(fn).parameters.values()
+        parameters = list(inspect.signature(fn).parameters.values())
     except (TypeError, ValueError):
-        return False  # a builtin without a signature gets only the hyperparameters
-    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        return Roles()  # a builtin without a signature gets only the hyperparameters
+    named = [p for p in parameters if p.name == "trial" and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and p not in named]
     required = [p for p in positional if p.default is p.empty]
-    if len(required) > 2 or (not positional and not any(p.kind is p.VAR_POSITIONAL for p in parameters)):
-        raise invalid("fn", "a function fn(params) or fn(params, seed)", str(inspect.signature(fn)))
-    return len(required) == 2
+    takes_any = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+    between = named and named[0].kind is named[0].POSITIONAL_OR_KEYWORD and parameters.index(named[0]) < len(required)
+    if len(required) > 2 or not (positional or takes_any or named) or between:
+        expected = "a function fn(params), fn(params, seed), fn(params, trial) or fn(params, seed, trial)"
+        raise invalid("fn", expected, str(inspect.signature(fn)))
+    return Roles(bool(positional or takes_any), len(required) == 2, bool(named))
 
 
 class HostEvaluator:
     """The evaluator of a host objective."""
 
-    def __init__(self, objective: HostObjective, space: Space, replicates: int) -> None:
+    def __init__(self, objective: HostObjective, space: Space, replicates: int, reported: Reported) -> None:
         self._objective, self._space, self._replicates = objective, space, replicates
+        self._reported = reported
         self._pool: Pool | None = None
         self.names = None if objective.objectives is None else objective.objectives.names  # of several objectives
 
@@ -183,8 +206,12 @@ class HostEvaluator:
         tasks = []
         for replicate in range(self._replicates):
             seeds = trial_seeds(root, ids, replicate if self._replicates > 1 else None).tolist()
-            tasks += [self._pool.submit(self._space.decode(u), s) for u, s in zip(units, seeds)]
+            tasks += [self._submit(self._pool, u, s) for u, s in zip(units, seeds)]
         outcomes = [task.result() for task in tasks]
+        trials, stages = [task.trial for task in tasks if task.trial is not None], None
+        if trials:  # with replicates, the curves are those of the first ones
+            stages = self._reported.finished(trials, [o.pruned for o in outcomes])
+            stages = jax.tree.map(lambda x: x[: len(units)], stages)
         objectives = self._objective.objectives
         if objectives is None:
             values = np.asarray([o.value for o in outcomes])
@@ -201,9 +228,14 @@ class HostEvaluator:
         variance = values.var(axis=0, ddof=1) / self._replicates if self._replicates > 1 else None
         mean = values.mean(axis=0)
         if objectives is None:
-            return Evaluation(value=mean, constraint=constraint, variance=variance)
+            return Evaluation(value=mean, constraint=constraint, variance=variance, stages=stages)
         first = np.where(np.isfinite(mean).all(axis=1), mean[:, 0], np.nan)
-        return Evaluation(value=first, constraint=constraint, variance=variance, values=mean)
+        return Evaluation(value=first, constraint=constraint, variance=variance, values=mean, stages=stages)
+
+    def _submit(self, pool: Pool, unit: np.ndarray, seed: int) -> Task:
+        params = self._space.decode(unit)
+        trial = self._reported.trial(params, seed, unit) if self._objective.roles.trial else None
+        return pool.submit(params, seed, trial)
 
     def _in_order(self, outcome: Outcome, blank: np.ndarray) -> np.ndarray:
         """The values in the order of the names that came first; a result with other names has failed."""
@@ -243,3 +275,16 @@ def check_request(request: Request) -> None:
         raise InvalidArgument("strategy: a host objective needs one without gradients, got one that asks for them")
     if request.horizon != 1.0:
         raise InvalidArgument("strategy: a host objective needs one that trains to the end, got a shorter horizon")
+
+
+def check_reports(objective: HostObjective, asker: str) -> None:
+    """Raises if a host objective reports nothing, so that no rule can stop it early.
+
+    Raises:
+        InvalidArgument: it does not take a trial.
+    """
+    if not objective.roles.trial:
+        raise InvalidArgument(
+            f"objective: expected for {asker} a function that reports, jhpo.host(fn) with fn(params, trial) and "
+            f"trial.report(step, value); got {objective!r}"
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import importlib.util
 import multiprocessing
 import queue
@@ -14,15 +15,18 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
-from jhpo.errors import InvalidArgument
+from jhpo.curves.reports import Reports
+from jhpo.errors import InvalidArgument, JhpoError
 from jhpo.evaluation.executors.tasks import Call, Task, call
 from jhpo.evaluation.outcome import Outcome, failure
 from jhpo.pytrees import HP
+from jhpo.trial import Trial
 
 # Limit for the import of a user's module (JAX, a data set), which does not count as evaluation time.
 _START_SECONDS = 300.0
 # Limit for the time between the end of a child's pipe and its exit code.
 _END_SECONDS = 10.0
+_DONE = "done"  # what a child sends with its outcome; other messages name a method of `Reports`
 
 
 class ProcessPool:
@@ -38,9 +42,9 @@ class ProcessPool:
         for _ in range(workers):
             threading.Thread(target=self._manage, name="jhpo-manager", daemon=True).start()
 
-    def submit(self, params: HP, seed: int) -> Task:
+    def submit(self, params: HP, seed: int, trial: Trial | None = None) -> Task:
         """Start an evaluation as soon as a process is free."""
-        task = Task(params, seed)
+        task = Task(params, seed, trial)
         self._queue.put(task)
         return task
 
@@ -113,11 +117,16 @@ class _Worker:
 
     def evaluate(self, task: Task, timeout: float | None) -> tuple[Outcome, bool]:
         """The outcome, and whether the process is still usable."""
+        deadline = None if timeout is None else time.monotonic() + timeout
         try:
-            self._pipe.send((task.params, task.seed))
-            if not self._pipe.poll(timeout):
-                return failure(f"timeout: no result within {timeout:g} s (its process was killed)"), False
-            return self._pipe.recv(), True
+            self._pipe.send((task.params, task.seed, task.trial))
+            while True:
+                if not self._pipe.poll(None if deadline is None else max(deadline - time.monotonic(), 0.0)):
+                    return failure(f"timeout: no result within {timeout:g} s (its process was killed)"), False
+                method, content = self._pipe.recv()
+                if method == _DONE:
+                    return content, True
+                self._pipe.send(_answer(task, method, content))
         except (EOFError, OSError):
             return failure(f"the worker process ended with {self._end()} (out of memory, or a crash)"), False
 
@@ -138,6 +147,15 @@ class _Worker:
             self._process.kill()
             self._process.join(5.0)
             self._pipe.close()
+
+
+def _answer(task: Task, method: str, content: Any) -> Any:
+    """What a method of `Reports` returns here, for the child that called it; an error is raised there."""
+    assert task.trial is not None and task.trial.reporting is not None
+    try:
+        return getattr(task.trial.reporting, method)(*content)
+    except JhpoError as error:
+        return error
 
 
 def _reference(fn: Callable[..., Any]) -> tuple[Any, ...]:
@@ -183,5 +201,22 @@ def _serve(pipe: Connection, reference: tuple[Any, ...], how: Call) -> None:
     pipe.send("")
     with contextlib.suppress(EOFError, BrokenPipeError, OSError):
         while True:
-            params, seed = pipe.recv()
-            pipe.send(call(fn, how, params, seed))
+            params, seed, trial = pipe.recv()
+            if trial is not None:
+                trial = _reporting(trial, pipe)
+            pipe.send((_DONE, call(fn, how, params, seed, trial)))
+
+
+def _reporting(trial: Trial, pipe: Connection) -> Trial:
+    """The trial with reports that go through the pipe and are answered there."""
+
+    def ask(method: str, *content: Any) -> Any:
+        pipe.send((method, content))
+        answer = pipe.recv()
+        if isinstance(answer, JhpoError):
+            raise answer
+        return answer
+
+    return dataclasses.replace(
+        trial, reporting=Reports(lambda report: ask("report", report), lambda _: ask("should_stop"))
+    )  # fmt: skip

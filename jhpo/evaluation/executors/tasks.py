@@ -7,11 +7,13 @@ import traceback
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from jhpo.errors import invalid
-from jhpo.evaluation.outcome import Outcome, failure, judge
+from jhpo.curves.reports import Reports
+from jhpo.errors import TrialPruned, invalid
+from jhpo.evaluation.outcome import Outcome, failure, judge, stopped_early
 from jhpo.objectives import Objectives
 from jhpo.pytrees import HP
 from jhpo.training.metrics import measure
+from jhpo.trial import Trial
 
 _LONGEST_REASON = 2000
 
@@ -19,8 +21,8 @@ _LONGEST_REASON = 2000
 class Task:
     """An evaluation that was submitted; `result` waits for its outcome."""
 
-    def __init__(self, params: HP, seed: int) -> None:
-        self.params, self.seed = params, seed
+    def __init__(self, params: HP, seed: int, trial: Trial | None = None) -> None:
+        self.params, self.seed, self.trial = params, seed, trial  # the trial takes reports, if the function does
         self.started: float | None = None  # on the monotonic clock
         self._done = threading.Event()
         self._outcome: Outcome | None = None
@@ -55,19 +57,38 @@ class Task:
         return self._outcome
 
 
+class Roles(NamedTuple):
+    """What a host function is called with, in this order."""
+
+    params: bool = True
+    seed: bool = False
+    trial: bool = False  # by its name
+
+    def arguments(self, params: HP, seed: int, trial: Trial | None) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Positional and named arguments of a call."""
+        positional = [value for wanted, value in ((self.params, params), (self.seed, seed)) if wanted]
+        return tuple(positional), {"trial": trial} if self.trial else {}
+
+
 class Call(NamedTuple):
     """How a host function is called, and how its result is converted."""
 
-    takes_seed: bool
+    roles: Roles
     metric: str | None  # name of a metric to compute from returned (outputs, targets), or None
     objectives: Objectives | None = None  # if it returns several values
 
 
-def call(fn: Callable[..., Any], how: Call, params: HP, seed: int) -> Outcome:
+def call(fn: Callable[..., Any], how: Call, params: HP, seed: int, trial: Trial | None = None) -> Outcome:
     """The outcome of a call; an exception becomes a failure with its message and the line that raised it."""
+    reports = None if trial is None else trial.reporting
     try:
-        value = fn(params, seed) if how.takes_seed else fn(params)
+        positional, named = how.roles.arguments(params, seed, trial)
+        value = fn(*positional, **named)
+        if reports is not None and reports.stopped:
+            return _pruned(reports)
         return judge(value if how.metric is None else _measured(how.metric, value), how.objectives)
+    except TrialPruned:
+        return _pruned(reports)
     except SystemExit as error:
         return failure(f"the objective called sys.exit({error.code!r})")
     except MemoryError as error:
@@ -76,6 +97,11 @@ def call(fn: Callable[..., Any], how: Call, params: HP, seed: int) -> Outcome:
         frames = traceback.extract_tb(error.__traceback__)
         where = f" (line {frames[-1].lineno} of {frames[-1].filename})" if len(frames) > 1 else ""
         return failure(f"{type(error).__name__}: {error}{where}"[:_LONGEST_REASON])
+
+
+def _pruned(reports: Reports | None) -> Outcome:
+    last = None if reports is None else reports.last
+    return stopped_early(float("nan") if last is None else last.value)
 
 
 def _measured(metric: str, value: object) -> object:

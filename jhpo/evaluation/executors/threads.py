@@ -11,6 +11,7 @@ from typing import Any
 from jhpo.evaluation.executors.tasks import Call, Task, call
 from jhpo.evaluation.outcome import failure
 from jhpo.pytrees import HP
+from jhpo.trial import Trial
 
 
 class ThreadPool:
@@ -30,9 +31,9 @@ class ThreadPool:
     def _start(self, target: Callable[[], None]) -> None:
         threading.Thread(target=target, name="jhpo-worker", daemon=True).start()
 
-    def submit(self, params: HP, seed: int) -> Task:
+    def submit(self, params: HP, seed: int, trial: Trial | None = None) -> Task:
         """Start an evaluation as soon as a thread is free."""
-        task = Task(params, seed)
+        task = Task(params, seed, trial)
         self._queue.put(task)
         return task
 
@@ -41,7 +42,7 @@ class ThreadPool:
             with self._lock:
                 task.started = time.monotonic()
                 self._running.add(task)
-            outcome = call(self._fn, self._how, task.params, task.seed)
+            outcome = call(self._fn, self._how, task.params, task.seed, task.trial)
             with self._lock:
                 self._running.discard(task)
             if not task.finish(outcome):

@@ -1,0 +1,199 @@
+"""Rules that stop a trial early: by the median of the others, without progress, below the best of a rung."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from jhpo.curves.table import Curve
+from jhpo.errors import check_integer, check_number, invalid, read_call
+
+CHECKS = 10  # parts of a training, unless a rule says otherwise
+
+
+class EarlyStop:
+    """Base class of rules that stop a trial early, given as ``early_stop=``; write `stops` for one of your own."""
+
+    def stops(self, own: Curve, others: Sequence[Curve], since: int) -> bool:
+        """Whether a trial that runs is to be stopped.
+
+        Args:
+          own: its learning curve so far, of at least one point; values are to be minimised.
+          others: the curves of all other trials that have one, running ones too.
+          since: step at which this was last asked about the trial; -1 the first time.
+        """
+        raise TypeError(f"{type(self).__name__} must define 'stops'")
+
+    def checks(self, steps: int) -> list[int]:
+        """Where the members of a `Trainable` are judged, the last of them the end: by default ten equal parts.
+
+        >>> EarlyStop().checks(25), EarlyStop().checks(3)
+        ([3, 6, 9, 12, 15, 18, 21, 24, 25], [1, 2, 3])
+        """
+        each = -(-steps // CHECKS)
+        return [*range(each, steps, each), steps]
+
+
+def check_early_stop(rule: object) -> EarlyStop | None:
+    """``early_stop`` as a rule, or None.
+
+    Raises:
+      InvalidArgument: it is something else.
+    """
+    if rule is None or isinstance(rule, EarlyStop):
+        return rule
+    raise invalid("early_stop", "a rule, such as jhpo.MedianStopping(), or None", rule)
+
+
+def rule_from_text(text: str) -> EarlyStop:
+    """A rule from text: "median", "patience" or "halving", optionally with options as in a Python call.
+
+    Raises:
+      InvalidArgument: no such rule, not of this form, an unknown option, or an invalid value.
+
+    >>> rule_from_text("median(min_trials=3)")
+    MedianStopping(min_steps=0, min_trials=3, quantile=0.5)
+    """
+    name, options = read_call("early_stop", text, "median(min_trials=3)")
+    if name not in RULES:
+        raise invalid("early_stop", f"one of {sorted(RULES)}", name)
+    names = [field.name for field in dataclasses.fields(RULES[name])]  # type: ignore[arg-type]
+    for option, value in options.items():
+        if option not in names:
+            raise invalid(option, f"one of the options of {name!r}: {names}", value)
+    return RULES[name](**options)
+
+
+@dataclasses.dataclass(frozen=True)
+class MedianStopping(EarlyStop):
+    """Stops a trial whose best value so far is worse than the median of the others' at the same step.
+
+    The rule of Google Vizier (Golovin et al. 2017), on best values as in Optuna's MedianPruner: it needs no budget and
+    no model, and errs where curves cross late. Those that were stopped before the step have no say there.
+
+    Args:
+      min_steps: no trial is stopped before this step.
+      min_trials: so many others have to have come as far.
+      quantile: of the others' best values, instead of the median: 0.25 stops all but the best quarter, 0.75 only the
+        worst.
+
+    Raises:
+      InvalidArgument: an option outside its range.
+
+    >>> from jhpo.curves import Curve
+    >>> def line(*values):
+    ...     curve = Curve()
+    ...     for step, value in enumerate(values, start=1):
+    ...         curve.append(step, value)
+    ...     return curve
+    >>> others = [line(0.9, 0.5), line(0.8, 0.6), line(0.7)]
+    >>> rule = MedianStopping(min_trials=2)
+    >>> rule.stops(line(0.95), others, -1), rule.stops(line(0.95, 0.4), others, 1), rule.stops(line(2, 2, 2), others, 2)
+    (True, False, False)
+    """
+
+    min_steps: int = 0
+    min_trials: int = 5
+    quantile: float = 0.5
+
+    def __post_init__(self) -> None:
+        check_integer("min_steps", self.min_steps, 0)
+        check_integer("min_trials", self.min_trials)
+        check_number("quantile", self.quantile, 0.0, 1.0, True, open_high=True)
+
+    def stops(self, own: Curve, others: Sequence[Curve], since: int) -> bool:
+        step = own.steps[-1]
+        if step < self.min_steps:
+            return False
+        peers = [curve.best_until(step) for curve in others if curve.reached(step)]
+        return len(peers) >= self.min_trials and own.best[-1] > float(np.quantile(peers, self.quantile))
+
+
+@dataclasses.dataclass(frozen=True)
+class PatienceStopping(EarlyStop):
+    """Stops a trial whose best value has not improved for ``patience`` steps; other trials do not matter.
+
+    Args:
+      patience: steps without an improvement.
+      tolerance: an improvement of at most this much does not count.
+      min_steps: no trial is stopped before this step.
+
+    Raises:
+      InvalidArgument: an option outside its range.
+    """
+
+    patience: int = 10
+    tolerance: float = 0.0
+    min_steps: int = 0
+
+    def __post_init__(self) -> None:
+        check_integer("patience", self.patience)
+        check_number("tolerance", self.tolerance, 0.0)
+        check_integer("min_steps", self.min_steps, 0)
+
+    def stops(self, own: Curve, others: Sequence[Curve], since: int) -> bool:
+        step = own.steps[-1]
+        before = own.best_until(step - self.patience)
+        return step >= self.min_steps and np.isfinite(before) and own.best[-1] >= before - self.tolerance
+
+
+@dataclasses.dataclass(frozen=True)
+class HalvingStopping(EarlyStop):
+    """Asynchronous successive halving: at each rung a trial goes on if it is among the best of those that were there.
+
+    Rungs lie at ``min_steps``, ``eta`` times as many steps, and so on. A trial that reaches a rung as one of n so far
+    goes on if its value there is among the best ``n / eta``, rounded down, or the best of all; nobody waits for others
+    (Li et al. 2020, the variant that stops trials instead of pausing them, as a running function cannot wait for
+    others). The first at a rung go on before there is anything to compare them with.
+
+    Args:
+      eta: reduction factor, an integer of at least 2.
+      min_steps: the first rung.
+      max_steps: where trainings end: no decision there; None if that is not known.
+
+    Raises:
+      InvalidArgument: an option outside its range.
+
+    >>> HalvingStopping(eta=3, min_steps=2, max_steps=20).rungs(60)
+    [2, 6, 18]
+    """
+
+    eta: int = 3
+    min_steps: int = 1
+    max_steps: int | None = None
+
+    def __post_init__(self) -> None:
+        check_integer("eta", self.eta, 2)
+        check_integer("min_steps", self.min_steps)
+        if self.max_steps is not None and check_integer("max_steps", self.max_steps) <= self.min_steps:
+            raise invalid("max_steps", f"more than the {self.min_steps} steps of the first rung", self.max_steps)
+
+    def rungs(self, step: int) -> list[int]:
+        """The rungs up to a step, that of the end left out."""
+        out, rung = [], self.min_steps
+        while rung <= step and (self.max_steps is None or rung < self.max_steps):
+            out.append(rung)
+            rung *= self.eta
+        return out
+
+    def checks(self, steps: int) -> list[int]:
+        return [*(rung for rung in self.rungs(steps - 1)), steps]
+
+    def stops(self, own: Curve, others: Sequence[Curve], since: int) -> bool:
+        for rung in self.rungs(own.steps[-1]):
+            value = own.at(rung)
+            if rung <= since or value is None:
+                continue
+            peers = [found for curve in others if (found := curve.at(rung)) is not None]
+            if sum(found < value for found in peers) >= max((len(peers) + 1) // self.eta, 1):
+                return True
+        return False
+
+
+RULES: dict[str, Callable[..., EarlyStop]] = {
+    "median": MedianStopping,
+    "patience": PatienceStopping,
+    "halving": HalvingStopping,
+}

@@ -1,0 +1,205 @@
+"""A pool of members that are frozen and thawed one by one, each at its own step; states stay on the device."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jhpo.errors import InvalidArgument
+from jhpo.evaluation.continuing import check_continuable
+from jhpo.evaluation.members import NO_STATIC, summarised
+from jhpo.evaluation.paused import begin_units, take_states
+from jhpo.evaluation.population import Population
+from jhpo.keys import trial_keys
+from jhpo.lifetimes import programs
+from jhpo.space.space import Space
+from jhpo.strategies.base import Evaluation
+from jhpo.switches import without_switches
+from jhpo.training.tracing import objective_errors
+from jhpo.training.trainable import State, Trainable, Wanted, evaluate_state, train_until
+from jhpo.training.values import release
+
+
+class Rows(NamedTuple):
+    """The members that one generation trains, n rows."""
+
+    units: Any  # float[n, d]
+    members: Any  # int32[n], places in the pool; -1 where a row is empty
+    start: Any  # int32[n], steps that they were trained before; 0 where one begins
+    stop: Any  # int32[n], steps at the end
+
+
+def thaw_units(
+    trainable: Trainable, space: Space, pool: State, rows: Rows, root: jax.Array, replicates: int, metric: Wanted
+) -> tuple[State, Evaluation]:
+    """The pool after some members were trained on, and what they evaluate to; pure, and the same at every place.
+
+    Args:
+      trainable: one whose training can be paused.
+      space: turns unit rows into hyperparameters.
+      pool: a tree of ``[C * replicates, ...]``.
+      rows: members; number i begins with ``fold_in(root, i)``.
+      root: ``key[]``.
+      replicates: trainings a member.
+      metric: which metric to minimise if the evaluation returns several.
+    """
+    there, place = rows.members >= 0, jnp.maximum(rows.members, 0)
+    keys = trial_keys(root, place.astype(jnp.uint32))
+    fresh = begin_units(trainable, space, rows.units, keys, replicates, NO_STATIC)
+    held = take_states(pool, place, replicates)
+    begins = jnp.repeat(rows.start == 0, replicates)
+    states = jax.tree.map(lambda x, y: _where(begins, x, y), fresh, held)
+
+    def further(unit: jax.Array, state: State, start: jax.Array, stop: jax.Array) -> tuple[State, Any, Any]:
+        hp = space.from_unit(unit, NO_STATIC.values)
+        state = train_until(trainable, hp, state, start, stop)
+        found = evaluate_state(trainable, hp, state, metric)
+        constraint = None if found.constraint is None else found.constraint.astype(unit.dtype)
+        return state, found.value.astype(unit.dtype), constraint
+
+    each = (jnp.repeat(x, replicates, axis=0) for x in (rows.units, rows.start, rows.stop))
+    units, start, stop = each
+    states, value, measured = jax.vmap(further)(units, states, start, stop)
+    result = summarised(space, rows.units, value, None, measured, replicates, metric=metric, static=NO_STATIC)
+    size = jax.tree.leaves(pool)[0].shape[0]
+    at = jnp.where(jnp.repeat(there, replicates), _each(place, replicates), size)
+    pool = jax.tree.map(lambda x, y: x.at[at].set(y, mode="drop"), pool, states)
+    return pool, result._replace(value=jnp.where(there, result.value, jnp.nan))
+
+
+def empty_pool(trainable: Trainable, space: Space, units: Any, capacity: int, replicates: int) -> State:
+    """Zeros for the states of ``capacity`` members."""
+
+    def begun(units: jax.Array, key: jax.Array) -> State:
+        keys = trial_keys(key, jnp.zeros(1, jnp.uint32))
+        return begin_units(trainable, space, units[:1], keys, replicates, NO_STATIC)
+
+    like = jax.eval_shape(begun, units, jax.random.key(0))
+
+    def blank(x: Any) -> jax.Array:
+        shape = (capacity * replicates, *x.shape[1:])
+        if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+            return jnp.broadcast_to(jax.random.key(0), shape)
+        return jnp.zeros(shape, x.dtype)
+
+    return jax.tree.map(blank, like)
+
+
+def _where(take: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:
+    return jnp.where(take.reshape(-1, *[1] * (x.ndim - 1)), x, y)
+
+
+def _each(place: jax.Array, replicates: int) -> jax.Array:
+    """The rows of all replicates of some members."""
+    every = place[:, None] * replicates + jnp.arange(replicates, dtype=place.dtype)[None, :]
+    return every.reshape(-1)
+
+
+@programs("replicates", "metric")
+def thaw_program(
+    trainable: Trainable, space: Space, pool: State, rows: Rows, root: jax.Array, *, replicates: int, metric: Wanted
+) -> tuple[State, Evaluation]:
+    """`thaw_units` for the host."""
+    return thaw_units(trainable, space, pool, rows, root, replicates, metric)
+
+
+class Thawing:
+    """The pool of a search, on one device.
+
+    A member's result is the same bits whenever it is trained, as all of it happens in one program of ``batch`` rows.
+
+    Args:
+      population: trainable, space and replicates.
+      capacity: members at most.
+      batch: rows of the program.
+      interval: steps of a part of the training.
+      root: root key.
+
+    Raises:
+      InvalidArgument: a trainable that cannot be paused, or a space with static parameters.
+    """
+
+    def __init__(self, population: Population, capacity: int, batch: int, interval: int, root: jax.Array) -> None:
+        self.length = check_continuable(population.trainable)
+        if population.space.has_static:
+            raise InvalidArgument(
+                "space: expected no static parameters for FreezeThaw, which trains all in one program"
+            )
+        self.population, self._root = population, root
+        self._capacity, self._batch, self._interval = capacity, batch, interval
+        self._pool: Any = None
+        self.steps = self.places = 0
+
+    def train(self, units: np.ndarray, members: np.ndarray, parts: np.ndarray) -> Evaluation:
+        """Train members on by one part.
+
+        Args:
+          units: ``float[n, d]``.
+          members: ``int32[n]``, -1 where a row is empty.
+          parts: ``int32[n]``, which they were trained before.
+
+        Returns:
+          NumPy arrays, NaN where a row is empty.
+        """
+        units, _ = self.population.checked(units, np.zeros(len(units), np.uint32))
+        start = np.asarray(parts, np.int32) * np.int32(self._interval)
+        stop = np.minimum(start + np.int32(self._interval), np.int32(self.length))
+        rows = Rows(units, np.asarray(members, np.int32), start, np.where(members >= 0, stop, start).astype(np.int32))
+        result = self._run(rows)
+        self.steps += int((rows.stop - rows.start).sum()) * self.population.replicates
+        self.places += len(units) * self._interval * self.population.replicates
+        return result
+
+    @without_switches
+    def _run(self, rows: Rows) -> Evaluation:
+        population = self.population
+        trainable = population.on_one_device()
+        with jax.default_device(population.mesh.devices.flat[0]), objective_errors():
+            if self._pool is None:
+                self._pool = empty_pool(trainable, population.space, rows.units, self._capacity, population.replicates)
+            self._pool, result = thaw_program(
+                trainable, population.space, self._pool, rows, self._root,
+                replicates=population.replicates, metric=population.metric,
+            )  # fmt: skip
+        found: Evaluation = jax.tree.map(np.asarray, jax.block_until_ready(result))
+        return found
+
+    def again(self, units: np.ndarray, members: np.ndarray, parts: np.ndarray) -> None:
+        """Train members once more, from the beginning: the states of a search that went on elsewhere.
+
+        Args:
+          units: ``float[k, d]``.
+          members: ``int[k]``.
+          parts: ``int[k]``, at least one each.
+        """
+        steps, places = self.steps, self.places
+        for first in range(0, len(members), self._batch):
+            take = slice(first, first + self._batch)
+            row = np.full((self._batch, units.shape[1]), 0.5, units.dtype)
+            row[: len(units[take])] = units[take]
+            number, target = np.full(self._batch, -1), np.zeros(self._batch, np.int64)
+            number[: len(members[take])], target[: len(parts[take])] = members[take], parts[take]
+            for part in range(int(target.max())):
+                self.train(row, np.where(target > part, number, -1), np.full(self._batch, part))
+        self.steps, self.places = steps, places  # they were counted the first time
+
+    def states(self, members: np.ndarray) -> list[State]:
+        """Trained states of members, of replicate 0."""
+        replicates = self.population.replicates
+        return [
+            release(jax.tree.map(lambda x, i=i: x[i * replicates], self._pool)) for i in np.asarray(members).tolist()
+        ]
+
+
+class Thawed:
+    """What has the trained states of a search's members: its pool."""
+
+    def __init__(self, pool: Thawing) -> None:
+        self.pool, self.trainable = pool, pool.population.trainable
+
+    def states(self, units: Any, ids: Any, root: Any, values: Any = None, horizons: Any = 1.0) -> list[Any]:
+        """Trained states of members, where they were left."""
+        return self.pool.states(np.asarray(ids))

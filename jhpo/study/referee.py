@@ -1,0 +1,47 @@
+"""What the running trials of a study report: stored as it comes, and judged by the rule that stops trials early."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+
+from jhpo.curves.reports import Reports
+from jhpo.curves.rules import EarlyStop
+from jhpo.curves.table import Report
+from jhpo.errors import TrialConflict
+from jhpo.study import events
+from jhpo.study.ledger import Ledger
+from jhpo.trial import Trial
+
+
+class Referee:
+    """Takes the reports of running trials.
+
+    Args:
+        ledger: of the study.
+        rule: that stops trials early, or None.
+    """
+
+    def __init__(self, ledger: Ledger, rule: EarlyStop | None) -> None:
+        self._ledger, self._rule = ledger, rule
+
+    def reporting(self, trial: Trial) -> Trial:
+        """The trial, able to report while it is being evaluated."""
+        reports = Reports(lambda report: self._keep(trial, report), lambda since: self._stops(trial, since))
+        return dataclasses.replace(trial, reporting=reports)
+
+    def _keep(self, trial: Trial, report: Report) -> None:
+        with self._ledger.transaction() as append:
+            if not self._ledger.runs(trial):
+                raise TrialConflict(
+                    f"trial {trial.id} was finished, or handed to another worker, meanwhile; this report is refused"
+                )
+            append(events.Report(trial.id, report.step, report.value, time.time(), dict(report.more)))
+
+    def _stops(self, trial: Trial, since: int) -> bool:
+        """True also for a trial that is no longer ours, so that an evaluation nobody waits for comes to its end."""
+        with self._ledger.lock:
+            if not self._ledger.runs(trial):
+                return True
+            curves = self._ledger.history.table.reports
+            return self._rule is not None and self._rule.stops(curves.of(trial.id), curves.others(trial.id), since)
