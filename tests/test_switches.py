@@ -78,7 +78,12 @@ def under_switches(names: Iterable[str], slow: Iterable[tuple[str, str]]) -> pyt
     return pytest.mark.parametrize(("name", "switch"), cases, indirect=["switch"])
 
 
-@under_switches(STRATEGIES, [("bayes", "jax_disable_jit")])  # a model fitted operation by operation
+# a kind each; a model is fitted for minutes operation by operation
+SHORT = ("random", "pso", "cmaes", "bayes", "hypergradient", "hyperband")
+OTHERS = [(name, s) for name in STRATEGIES if name not in SHORT for s in SWITCHES]
+
+
+@under_switches(STRATEGIES, [("bayes", "jax_disable_jit"), *OTHERS])
 def test_minimize_and_study_run_as_without(name: str, switch: str) -> None:
     strategy = STRATEGIES[name]
     objective = Pausable() if name in ("successive-halving", "hyperband", "pbt") else sometimes_failing

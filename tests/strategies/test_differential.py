@@ -10,6 +10,7 @@ import pytest
 import jhpo
 from jhpo.strategies.base import Evaluation
 from jhpo.strategies.differential import VARIANTS
+from tests.selection import slow_except
 
 CUBE = jhpo.Space({"x": jhpo.Float(-5.0, 5.0, shape=(10,))})
 SHIFT = np.linspace(-2.0, 2.5, 10)
@@ -37,7 +38,7 @@ def test_lshade_memory_moves_within_five_generations_and_is_never_nan() -> None:
     assert np.isfinite(late.memory_f).all() and np.isfinite(late.memory_cr).all()
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", slow_except({"lshade"}, VARIANTS))
 def test_sphere_to_1e_minus_8(variant: str) -> None:
     _, trace = searches(jhpo.DifferentialEvolution(40, variant=variant), sphere, CUBE, 750, 9)
     assert (least(trace) <= 1e-8).all()
@@ -80,7 +81,7 @@ def test_categories_and_integers() -> None:
     assert (least(trace) < 1e-3).all()
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", slow_except({"lshade"}, VARIANTS))
 def test_a_third_of_failures_does_no_harm(variant: str) -> None:
     strategy = jhpo.DifferentialEvolution(40, variant=variant).prepare(12_000)
 

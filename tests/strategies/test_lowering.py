@@ -10,6 +10,7 @@ import pytest
 
 import jhpo
 from jhpo.strategies import REGISTRY
+from tests.selection import slow_except
 
 SMOOTH = jhpo.Space({"a": jhpo.Float(-2.0, 2.0), "b": jhpo.Float(1e-3, 1.0, log=True)})
 MIXED = jhpo.Space({"a": jhpo.Float(-2.0, 2.0), "c": jhpo.Choice(["x", "y", "z"]), "n": jhpo.Int(1, 9)})
@@ -54,7 +55,7 @@ def search(name: str):
     return jhpo.make_strategy(name, {"population": SMALL[name]} if name in SMALL else None), mixed, MIXED
 
 
-@pytest.mark.parametrize("name", list(REGISTRY))
+@pytest.mark.parametrize("name", slow_except({"grid", "pso", "cmaes", "bayes", "chain", "pbt"}, REGISTRY))
 def test_a_search_lowers_for_accelerators(name) -> None:
     strategy, objective, space = search(name)
 

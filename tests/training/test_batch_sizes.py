@@ -10,6 +10,7 @@ import pytest
 
 import jhpo
 from jhpo.kernels.shuffle import batch_rows
+from tests.selection import slow_except
 
 X = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
 Y = X @ np.array([1.0, -2.0, 0.5], np.float32)
@@ -32,8 +33,10 @@ def trained(trainable, hp):
     return state.params["w"]
 
 
-@pytest.mark.parametrize("size", [1, 7, 16])
-@pytest.mark.parametrize("independent", [False, True])
+SIZES = [(size, independent) for size in (1, 7, 16) for independent in (False, True)]
+
+
+@pytest.mark.parametrize(("size", "independent"), slow_except({"7-False", "1-True"}, SIZES, lambda v: f"{v[0]}-{v[1]}"))
 def test_a_size_from_the_hyperparameters_is_that_size(size: int, independent: bool) -> None:
     free = task(lambda hp: hp["b"], max_batch_size=16, independent_batches=independent)
     fixed = task(size, independent_batches=independent)

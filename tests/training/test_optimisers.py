@@ -13,6 +13,7 @@ from optax import contrib
 
 import jhpo
 from jhpo.training.optimisers import evaluation_params
+from tests.selection import slow_except
 
 X = np.random.default_rng(0).normal(size=(32, 3)).astype(np.float32)
 Y = X @ np.array([1.0, -2.0, 0.5], np.float32)
@@ -84,7 +85,25 @@ def train(task, hp):
     return jax.lax.fori_loop(0, task.steps, lambda t, s: task.step(hp, s, t), state)
 
 
-@pytest.mark.parametrize("name", optimisers())
+# those that need something of their own from `supervised`, and the usual ones
+SHORT = {
+    *(
+        "adam",
+        "sgd with momentum",
+        "lion",
+        "lbfgs",
+        "adafactor",
+        "muon",
+        "polyak_sgd",
+        "lookahead",
+        "sam",
+        "sam opaque",
+    ),
+    *("mechanize", "reduce_on_plateau", "schedule_free", "schedule", "inject_hyperparams", "multi_transform"),
+}
+
+
+@pytest.mark.parametrize("name", slow_except(SHORT, optimisers()))
 def test_an_optimiser_trains_a_population(name: str) -> None:
     trainable = task(make(name))
 
