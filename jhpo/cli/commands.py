@@ -81,7 +81,7 @@ def tune(
     from jhpo.cli.console import Bar, print_results
     from jhpo.cli.load import load_target
     from jhpo.compilation import use_compilation_cache
-    from jhpo.curves.rules import rule_from_text
+    from jhpo.curves.rules import check_early_stop
     from jhpo.strategies import make_strategy
     from jhpo.study.study import Study
 
@@ -93,7 +93,7 @@ def tune(
         chosen = make_strategy(chosen, _options(option))
     elif option:
         raise InvalidArgument("--set: expected --strategy beside it (the file brings a strategy that is made already)")
-    rule = found.options.get("early_stop") if early_stop is None else rule_from_text(early_stop)
+    rule = check_early_stop(found.options.get("early_stop") if early_stop is None else early_stop)
     total = budget if budget is not None else found.options.get("budget", 1024)
     if resume and storage is None:
         raise InvalidArgument("--resume: expected --storage beside it, the study to continue")

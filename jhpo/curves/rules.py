@@ -36,15 +36,17 @@ class EarlyStop:
         return [*range(each, steps, each), steps]
 
 
-def check_early_stop(rule: object) -> EarlyStop | None:
-    """``early_stop`` as a rule, or None.
+def check_early_stop(rule: EarlyStop | str | None) -> EarlyStop | None:
+    """``early_stop`` as a rule, or None; text as for `rule_from_text`.
 
     Raises:
       InvalidArgument: it is something else.
     """
+    if isinstance(rule, str):
+        return rule_from_text(rule)
     if rule is None or isinstance(rule, EarlyStop):
         return rule
-    raise invalid("early_stop", "a rule, such as jhpo.MedianStopping(), or None", rule)
+    raise invalid("early_stop", "a rule, such as jhpo.MedianStopping(), its name, or None", rule)
 
 
 def rule_from_text(text: str) -> EarlyStop:

@@ -40,7 +40,7 @@ def minimize(
     start: Sequence[Any] | dict[str, Any] | None = None,
     keep: Keep = "all",
     directions: Directions | None = None,
-    early_stop: EarlyStop | None = None,
+    early_stop: EarlyStop | str | None = None,
 ) -> Result:
     """Search for the hyperparameters with the lowest value, or for the Pareto front of several values.
 
@@ -119,7 +119,7 @@ def maximize(
     callback: Callback | None = None,
     start: Sequence[Any] | dict[str, Any] | None = None,
     keep: Keep = "all",
-    early_stop: EarlyStop | None = None,
+    early_stop: EarlyStop | str | None = None,
 ) -> Result:
     """Search for the hyperparameters with the highest value.
 

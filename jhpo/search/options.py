@@ -38,7 +38,7 @@ class SearchOptions(TypedDict, total=False):
     callback: Callback | None
     start: Sequence[Any] | dict[str, Any] | None
     keep: Keep
-    early_stop: EarlyStop | None
+    early_stop: EarlyStop | str | None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -70,7 +70,7 @@ class Options:
     start: Sequence[Any] | dict[str, Any] | None = None
     keep: Keep = "all"
     directions: Directions | None = None
-    early_stop: EarlyStop | None = None
+    early_stop: EarlyStop | str | None = None
 
     def __post_init__(self) -> None:
         check_integer("budget", self.budget)
@@ -104,5 +104,6 @@ class Options:
         return make_evaluator(
             objective, space,
             replicates=self.replicates, metric=self.metric, objectives=self.objectives,
-            chunk=self.chunk, devices=self.devices, early_stop=rule_of(strategy, self.early_stop), sign=sign,
+            chunk=self.chunk, devices=self.devices, sign=sign,
+            early_stop=rule_of(strategy, check_early_stop(self.early_stop)),
         )  # fmt: skip

@@ -34,7 +34,7 @@ class Book(Opened):
 
     # -- ask and tell ---------------------------------------------------------------------------------------
 
-    def ask(self, n: int = 1, *, budget: int | None = None, early_stop: EarlyStop | None = None) -> list[Trial]:
+    def ask(self, n: int = 1, *, budget: int | None = None, early_stop: EarlyStop | str | None = None) -> list[Trial]:
         """Up to `n` trials to evaluate: first those given back by lost workers and enqueued ones, then new ones.
 
         A generational strategy needs its generation's results before it can propose more: `ask` then returns

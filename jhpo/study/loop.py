@@ -50,7 +50,7 @@ def optimize(
     chunk: int | str | None = None,
     devices: Sequence[jax.Device] | None = None,
     callback: Callback | None = None,
-    early_stop: EarlyStop | None = None,
+    early_stop: EarlyStop | str | None = None,
 ) -> Summary:
     """Evaluate until a stop rule holds; each result is stored before the next generation begins.
 

@@ -55,7 +55,7 @@ class Tuning:
     replicates: int = 1
     target: float | None = None
     directions: Directions | None = None
-    early_stop: EarlyStop | None = None
+    early_stop: EarlyStop | str | None = None
 
     def __post_init__(self) -> None:
         if not callable(self.objective) and not hasattr(self.objective, "evaluate"):

@@ -202,11 +202,23 @@ def test_bad_reports_say_what_to_change(report, message: str) -> None:
         report(trial)
 
 
+def test_a_failed_report_is_the_callers_line() -> None:
+    def backwards(params, trial):
+        trial.report(2, 0.5)
+        trial.report(1, 0.5)
+
+    study = Study(SPACE, "random")
+    study.optimize(jhpo.host(backwards), 1)
+    line = backwards.__code__.co_firstlineno + 2
+    assert study[0].reason.endswith(f"(line {line} of {__file__})")
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda s: s.optimize(jhpo.host(lambda p: p["x"]), 4, early_stop=RULE), r"that reports, jhpo.host\(fn\) with"),
-        (lambda s: s.optimize(jhpo.host(trains), 4, early_stop="median"), "early_stop: expected a rule"),
+        (lambda s: s.optimize(jhpo.host(trains), 4, early_stop=3), "early_stop: expected a rule"),
+        (lambda s: s.optimize(jhpo.host(trains), 4, early_stop="mean"), "early_stop: expected one of"),
         (lambda s: jhpo.host(lambda trial, params: 0.0), "fn: expected a function fn"),
         (lambda s: MedianStopping(quantile=1.0), "quantile: expected a number in"),
         (lambda s: jhpo.HalvingStopping(min_steps=4, max_steps=4), "max_steps: expected more than the 4 steps"),

@@ -94,9 +94,17 @@ def call(fn: Callable[..., Any], how: Call, params: HP, seed: int, trial: Trial 
     except MemoryError as error:
         return failure(f"out of memory: {error}")
     except BaseException as error:  # noqa: BLE001 one bad member must not end the study
-        frames = traceback.extract_tb(error.__traceback__)
-        where = f" (line {frames[-1].lineno} of {frames[-1].filename})" if len(frames) > 1 else ""
-        return failure(f"{type(error).__name__}: {error}{where}"[:_LONGEST_REASON])
+        return failure(f"{type(error).__name__}: {error}{_where(error)}"[:_LONGEST_REASON])
+
+
+def _where(error: BaseException) -> str:
+    """The innermost line outside jhpo, as text: of `trial.report` it is the caller's."""
+    frames = [
+        (frame.f_code.co_filename, line)
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if frame.f_globals.get("__name__", "").split(".")[0] != "jhpo"
+    ]
+    return f" (line {frames[-1][1]} of {frames[-1][0]})" if frames else ""
 
 
 def _pruned(reports: Reports | None) -> Outcome:
