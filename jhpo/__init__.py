@@ -19,6 +19,7 @@ from jhpo.strategies import REGISTRY as _REGISTRY
 from jhpo.version import __version__ as __version__
 
 if TYPE_CHECKING:  # for type checkers and editors
+    from jhpo import sklearn as sklearn
     from jhpo.compilation import use_compilation_cache as use_compilation_cache
     from jhpo.curves import EarlyStop as EarlyStop
     from jhpo.curves import HalvingStopping as HalvingStopping
@@ -155,6 +156,7 @@ _PUBLIC_MODULES = {
     "optimisers": "jhpo.training.optimisers",
     "linen": "jhpo.training.linen",
     "nnx": "jhpo.training.nnx",
+    "sklearn": "jhpo.sklearn",
 }  # public as modules
 
 

@@ -27,6 +27,7 @@ FLOORS: list[tuple[str, ...]] = [
     ("jhpo.search",),
     ("jhpo.study",),
     ("jhpo.interop", "jhpo.cli"),
+    ("jhpo.sklearn",),
     ("jhpo",),
 ]
 

@@ -13,11 +13,12 @@ try:
 except ImportError as error:
     raise MissingExtra("jhpo.interop.optuna needs Optuna: pip install 'jhpo[optuna]'") from error
 
+Distribution = Any  # an `optuna.distributions.BaseDistribution`
 CONSTRAINTS = "constraints"  # Optuna's system attribute for values of a sampler's constraints_func
 PLAIN = (type(None), bool, int, float, str)  # what Optuna can store as a choice
 
 
-def parameter_of(name: str, distribution: optuna.distributions.BaseDistribution) -> Parameter:
+def parameter_of(name: str, distribution: Distribution) -> Parameter:
     """The jhpo parameter of an Optuna distribution; a float with a step becomes an `Ordinal`.
 
     >>> parameter_of("lr", optuna.distributions.FloatDistribution(1e-4, 1e-1, log=True)).scale
@@ -34,11 +35,12 @@ def parameter_of(name: str, distribution: optuna.distributions.BaseDistribution)
         if distribution.step is None:
             return Float(distribution.low, distribution.high, log=distribution.log)
         count = round((distribution.high - distribution.low) / distribution.step) + 1
-        return Ordinal([distribution.low + i * distribution.step for i in range(count)])
+        # as Optuna computes them, to the last bit
+        return Ordinal([min(distribution.low + i * distribution.step, distribution.high) for i in range(count)])
     raise invalid(name, "a float, int or categorical distribution", distribution)
 
 
-def distribution_of(name: str, parameter: Parameter) -> optuna.distributions.BaseDistribution:
+def distribution_of(name: str, parameter: Parameter) -> Distribution:
     """The Optuna distribution of a scalar jhpo parameter; values that Optuna cannot store become their repr.
 
     >>> distribution_of("width", Int(8, 64, log=True))
@@ -72,5 +74,25 @@ def value_of(trial: optuna.trial.FrozenTrial) -> Any:
     """
     values = trial.values if trial.state == optuna.trial.TrialState.COMPLETE else None
     value: Any = float("nan") if values is None else values[0] if len(values) == 1 else tuple(values)
-    constraint = trial.system_attrs.get(CONSTRAINTS)
+    named = getattr(trial, "constraints", None)  # since Optuna 5, those of `set_constraint` too
+    constraint = list(trial.system_attrs.get(CONSTRAINTS) or ()) if named is None else list(named.values())
     return {"value": value, "constraint": [-c for c in constraint]} if constraint and values else value
+
+
+def equal(a: object, b: object) -> bool:
+    """Whether two values are the same, 1 and 1.0 and True apart."""
+    return type(a) is type(b) and bool(a == b)
+
+
+def fit(value: Any, distribution: Distribution) -> Any:
+    """The value converted to the type and grid of `distribution`; None if it lies outside."""
+    if isinstance(distribution, optuna.distributions.CategoricalDistribution):
+        return next((c for c in distribution.choices if equal(c, value)), None)
+    if isinstance(value, (bool, str)) or value is None or not distribution.low <= value <= distribution.high:
+        return None
+    step = distribution.step
+    if step is not None:
+        steps = round((value - distribution.low) / step)
+        value = min(distribution.low + steps * step, distribution.high)
+    whole = isinstance(distribution, optuna.distributions.IntDistribution)
+    return int(value) if whole else float(value)

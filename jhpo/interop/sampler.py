@@ -11,13 +11,13 @@ import jax
 import numpy as np
 
 from jhpo.errors import InvalidParameters, SpaceExhausted, invalid
-from jhpo.interop.distributions import PLAIN, directions_of, optuna, parameter_of, value_of
+from jhpo.interop.distributions import PLAIN, directions_of, equal, fit, optuna, parameter_of, value_of
+from jhpo.interop.values_only import values_only
 from jhpo.pytrees import HP
 from jhpo.space.listed import Listed
 from jhpo.space.space import Space
-from jhpo.strategies import as_strategy, for_objectives
+from jhpo.strategies import for_objectives
 from jhpo.strategies.base import Strategy
-from jhpo.strategies.chain import Chain
 from jhpo.study.study import Study
 from jhpo.trial import Trial
 
@@ -70,8 +70,7 @@ class JhpoSampler(optuna.samplers.BaseSampler):
             for name, p in zip(space.names, space.parameters):
                 if p.shape or not all(isinstance(c, PLAIN) for c in (p.choices if isinstance(p, Listed) else ())):
                     raise invalid(name, "a scalar parameter with plain values", p)
-        self._strategy = as_strategy(strategy)
-        _check_strategy(self._strategy)
+        self._strategy = values_only(strategy)
         self._space, self._seed = space, seed
         self._common = optuna.search_space.IntersectionSearchSpace()
         self._random: optuna.samplers.RandomSampler | None = None
@@ -122,7 +121,7 @@ class JhpoSampler(optuna.samplers.BaseSampler):
             if self._space is not None and param_name in self._space.names:
                 asked = self._propose(study, trial, self._space)
                 if param_name in asked.values:
-                    fitting = _fit(asked.values[param_name], param_distribution)
+                    fitting = fit(asked.values[param_name], param_distribution)
                     if fitting is not None:
                         asked.used[param_name] = fitting
                         return fitting
@@ -184,7 +183,7 @@ class JhpoSampler(optuna.samplers.BaseSampler):
             inner = self.inner
             told = values if state == optuna.trial.TrialState.COMPLETE else None
             value = None if told is None else told[0] if len(told) == 1 else tuple(told)
-            if all(_equal(trial.params[n], asked.used.get(n)) for n in asked.values if n in trial.params):
+            if all(equal(trial.params[n], asked.used.get(n)) for n in asked.values if n in trial.params):
                 if value is None:
                     inner.tell(asked.trial, error=state.name.lower())
                 else:
@@ -205,13 +204,6 @@ class JhpoSampler(optuna.samplers.BaseSampler):
             self._random.reseed_rng()
 
 
-def _check_strategy(strategy: Strategy) -> None:
-    if strategy.needs_grad or (isinstance(strategy, Chain) and strategy.horizon != 1.0):
-        raise invalid("strategy", "one that learns from values of whole trainings alone", strategy)
-    if isinstance(strategy, Chain):
-        _check_strategy(strategy.polish)
-
-
 def _seed(seed: int, number: int) -> int:
     """A seed derived from `seed` and the number of a trial."""
     return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
@@ -229,21 +221,3 @@ def _own_params(inner: Study, trial: FrozenTrial) -> dict[str, Any] | None:
     except InvalidParameters:
         return None  # a trial of another space
     return mine
-
-
-def _equal(a: object, b: object) -> bool:
-    return type(a) is type(b) and bool(a == b)
-
-
-def _fit(value: Any, distribution: Distribution) -> Any:
-    """The value converted to the type and grid of `distribution`; None if it lies outside."""
-    if isinstance(distribution, optuna.distributions.CategoricalDistribution):
-        return next((c for c in distribution.choices if _equal(c, value)), None)
-    if isinstance(value, (bool, str)) or value is None or not distribution.low <= value <= distribution.high:
-        return None
-    step = distribution.step
-    if step is not None:
-        steps = round((value - distribution.low) / step)
-        value = min(distribution.low + steps * step, distribution.high)
-    whole = isinstance(distribution, optuna.distributions.IntDistribution)
-    return int(value) if whole else float(value)
