@@ -3,45 +3,38 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
 from jhpo.errors import invalid
-from jhpo.interop.distributions import CONSTRAINTS, directions_of, optuna, plain_choice, value_of
+from jhpo.interop.define_by_run import Asked, traced_space
+from jhpo.interop.distributions import CONSTRAINTS, directions_of, fit, optuna, plain_choice, value_of
 from jhpo.interop.distributions import distribution_of as distribution_of
 from jhpo.interop.distributions import parameter_of as parameter_of
 from jhpo.interop.sampler import JhpoSampler as JhpoSampler
+from jhpo.interop.scalars import scalars
+from jhpo.pytrees import HP
 from jhpo.space.space import Space
 from jhpo.strategies.base import Strategy
 from jhpo.study.study import Study
 from jhpo.trial import TrialState
 
 
-def _scalars(name: str, value: object) -> Iterator[tuple[str, Any]]:
-    """Name and value, or for an array the entries as ``name[0]``, ``name[1, 2]``."""
-    array = np.asarray(value, object)
-    for place in np.ndindex(array.shape):
-        item = array[place]
-        yield (f"{name}{list(place)}" if place else name), item.item() if isinstance(item, np.generic) else item
-
-
 def space_of(trials: Iterable[optuna.trial.FrozenTrial]) -> Space:
-    """The space of Optuna trials that all have the same parameters.
+    """The space of Optuna trials; conditions, which Optuna does not store, are read from who has which parameter.
 
     Raises:
-        InvalidArgument: only some trials have a parameter; Optuna does not store the condition, so pass a space.
+        InvalidSpace: a parameter whose distribution changed from trial to trial.
     """
-    found: dict[str, Any] = {}
-    names: list[set[str]] = []
-    for trial in trials:
-        found |= trial.distributions
-        names.append(set(trial.distributions))
-    partly = sorted(n for n in found if not all(n in there for there in names))
-    if partly:
-        raise invalid("space", "a jhpo.Space with conditions (Optuna does not store them)", partly)
-    return Space({name: parameter_of(name, d) for name, d in found.items()})
+    return traced_space([Asked(t.distributions, t.params) for t in trials])
+
+
+def _complete(space: Space, trial: optuna.trial.FrozenTrial) -> HP:
+    """The parameters of a trial, with the default of one that is always active but was not asked for."""
+    params = {name: fit(value, trial.distributions[name]) for name, value in trial.params.items()}
+    return space.decode(space.encode(params, space.default_unit()), space.exact(params))
 
 
 def from_optuna(
@@ -55,12 +48,12 @@ def from_optuna(
 
     Args:
         study: an ``optuna.Study``; with several objectives the strategy has to support them.
-        space: the search space; by default the parameters of the trials, if all have the same ones.
+        space: the search space; by default the parameters of the trials, see `space_of`.
         strategy, storage, seed: see `jhpo.Study`.
 
     Raises:
-        InvalidArgument: several objectives with a strategy for one, no finished trial and no space, or parameters
-            that only some trials have.
+        InvalidArgument: several objectives with a strategy for one, or no finished trial and no space.
+        InvalidSpace: a parameter whose distribution changed from trial to trial, and no space.
         InvalidParameters: a trial outside the space; it is named.
 
     >>> source = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
@@ -70,13 +63,15 @@ def from_optuna(
     (5, True)
     """
     trials = [t for t in study.trials if t.state.is_finished() and t.params]
+    points = [t.params for t in trials]
     if space is None:
         if not trials:
             raise invalid("study", "at least one finished trial, or a space", study.study_name)
         space = space_of(trials)
+        points = [_complete(space, trial) for trial in trials]
     made = Study(space, strategy, storage, seed, **directions_of(study))
     if trials:
-        made.absorb([t.params for t in trials], [value_of(t) for t in trials], source=f"optuna:{study.study_name}")
+        made.absorb(points, [value_of(t) for t in trials], source=f"optuna:{study.study_name}")
     return made
 
 
@@ -118,7 +113,7 @@ def to_optuna(
         params: dict[str, Any] = {}
         distributions: dict[str, Any] = {}
         for parameter, value in study.space.flat(trial.params).items():
-            for label, item in _scalars(parameter, value) if parameters[parameter].shape else ((parameter, value),):
+            for label, item in scalars(parameter, value) if parameters[parameter].shape else ((parameter, value),):
                 params[label] = plain_choice(item)
                 distributions[label] = distribution_of(label, parameters[parameter])
         rows.append(

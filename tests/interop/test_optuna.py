@@ -93,10 +93,10 @@ def test_a_sampler_with_a_conditional_space_and_failures():
 def test_bad_input():
     with pytest.raises(InvalidArgument, match="at least one finished trial"):
         from_optuna(optuna.create_study())
-    partly = optuna.create_study()
-    partly.optimize(lambda t: t.suggest_float(f"x{t.number}", 0.0, 1.0), n_trials=2)
-    with pytest.raises(InvalidArgument, match="conditions"):
-        from_optuna(partly)
+    moving = optuna.create_study()
+    moving.optimize(lambda t: t.suggest_float("x", 0.0, 1.0 + t.number), n_trials=2)
+    with pytest.raises(InvalidArgument, match="x: expected the same distribution"):
+        from_optuna(moving)
     with pytest.raises(InvalidArgument, match="w: expected a scalar"):
         JhpoSampler(space=jhpo.Space({"w": jhpo.Float(0.0, 1.0, shape=(2,))}))
 
