@@ -29,8 +29,9 @@ def storage_url(storage: str | os.PathLike[str]) -> sa.URL:
         raise invalid("storage", "a path or a database URL", text)
     if isinstance(storage, str) and "://" in text:
         try:
-            return sa.make_url(text)
-        except sa.exc.SQLAlchemyError as error:
+            url = sa.make_url(text)
+            return url.set(drivername="postgresql+psycopg") if url.drivername == "postgresql" else url
+        except (sa.exc.SQLAlchemyError, ValueError) as error:  # a port that is no number
             raise StorageError(f"storage: expected a path or a database URL, got {text!r}") from error
     return sa.URL.create("sqlite", database=text)
 

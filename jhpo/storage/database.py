@@ -14,6 +14,7 @@ from jhpo.errors import StorageError
 from jhpo.storage import schema
 from jhpo.storage.codec import GENESIS
 
+_CONNECT_SECONDS = 10  # for a server to answer
 _BUSY_SECONDS = 60.0  # how long to wait for another writer
 HEAD = sa.select(schema.meta.c.value).where(schema.meta.c.key == "head")
 
@@ -57,7 +58,9 @@ def new_file(path: pathlib.Path) -> None:
 def make_engine(url: sa.URL, path: pathlib.Path | None, read_only: bool) -> sa.Engine:
     """The engine of a database; `path` is its file if it is SQLite."""
     if path is None:
-        return sa.create_engine(url, isolation_level="READ COMMITTED")
+        patient = url.get_driver_name() == "psycopg" and "connect_timeout" not in url.query
+        limit = {"connect_timeout": _CONNECT_SECONDS} if patient else {}
+        return sa.create_engine(url, isolation_level="READ COMMITTED", pool_pre_ping=True, connect_args=limit)
     options: dict[str, Any] = {"timeout": _BUSY_SECONDS, "check_same_thread": False}
     # as a URI, quoted by pathlib; `rw` opens an existing file and never creates one
     mode = "mode=rw"

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from jhpo.errors import StorageError
+from jhpo.errors import MissingExtra, StorageError
 from jhpo.storage import schema
 from jhpo.storage.codec import GENESIS, Entry, digest, follow, link, pack, unpack
 from jhpo.storage.database import HEAD, make_engine, make_tables, new_file, short, sqlite_path
 from jhpo.storage.files import check_file, create_file, file_identity
 
 _CREATION_LOCK = 0x6A68706F  # "jhpo": PostgreSQL advisory lock around the creation of tables
+_ONE_VIEW = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"  # or else each statement would see a newer state
 _SNAPSHOTS_KEPT = 2  # the newest, and one more in case it is damaged
 
 _SET_HEAD = schema.meta.update().where(schema.meta.c.key == "head")
@@ -28,6 +29,9 @@ _NEWS = (
     .where(_COLUMNS.seq >= sa.bindparam("first"))
     .order_by(_COLUMNS.seq)
 )
+
+
+T = TypeVar("T")
 
 
 class SqlLog:
@@ -46,6 +50,7 @@ class SqlLog:
         self._path = sqlite_path(url)
         self.url = str(self._path) if self._path is not None else url.render_as_string()  # for messages, no password
         self._file: tuple[int, int] | None = None
+        self._made = False  # a server's database has its tables; only one process at a time makes them
         self.seq, self._chain = 0, GENESIS
         if self._path is not None and check_file(self._path, create):
             create_file(self._path, new_file)
@@ -67,7 +72,9 @@ class SqlLog:
             self.engine = make_engine(self._target, self._path, self.read_only)
             self.connection = self.engine.connect()
             self._file = None if self._path is None else file_identity(self._path)
-        except (SQLAlchemyError, ImportError) as error:
+        except ImportError as error:
+            raise MissingExtra(f"{self.url} needs {error.name}: pip install 'jhpo[postgresql]'") from error
+        except SQLAlchemyError as error:
             raise StorageError(f"cannot open {self.url}: {short(error)}") from error
 
     def _check_format(self, create: bool) -> None:
@@ -107,14 +114,31 @@ class SqlLog:
         """One write transaction, exclusive from its first read to its commit."""
         connection = self.connection.execution_options(jhpo_write=True)
         try:
-            with connection.begin():
-                if connection.dialect.name == "postgresql":
-                    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_CREATION_LOCK)))
-                if connection.dialect.name != "sqlite" and sa.inspect(connection).has_table(schema.meta.name):
-                    connection.execute(HEAD.with_for_update())
+            with self._anew(self._begin_exclusive):
                 yield
         finally:
             connection.execution_options(jhpo_write=False)
+
+    def _begin_exclusive(self) -> sa.RootTransaction:
+        transaction = self.connection.begin()
+        if self.engine.dialect.name == "postgresql":
+            self.connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_CREATION_LOCK)))
+        if self.engine.dialect.name != "sqlite" and not self._made:
+            self._made = sa.inspect(self.connection).has_table(schema.meta.name)
+        if self._made:
+            self.connection.execute(HEAD.with_for_update())
+        return transaction
+
+    def _anew(self, begin: Callable[[], T]) -> T:
+        """``begin()``; once more if that shows that the server has closed the connection, as nothing is lost yet."""
+        try:
+            return begin()
+        except DBAPIError as error:
+            if self.connection.in_transaction():
+                self.connection.rollback()
+            if not error.connection_invalidated:
+                raise
+            return begin()
 
     @contextmanager
     def write(self) -> Iterator[SqlLog]:
@@ -248,6 +272,8 @@ class SqlLog:
         """A consistent view of the database: that of the current transaction, or of a new one."""
         inside = self.connection.in_transaction()
         with self._explained("read"):
+            if not inside and self.engine.dialect.name == "postgresql":
+                self._anew(lambda: self.connection.exec_driver_sql(_ONE_VIEW))
             try:
                 yield
             finally:
@@ -261,8 +287,10 @@ class SqlLog:
         except SQLAlchemyError as error:
             if self.connection.in_transaction():
                 self.connection.rollback()
+            gone = isinstance(error, DBAPIError) and error.connection_invalidated
+            advice = "; the next call connects again" if gone else ""
             raise StorageError(
-                f"cannot {doing} {self.url}: {short(error)}. Everything acknowledged before is safe"
+                f"cannot {doing} {self.url}: {short(error)}. Everything acknowledged before is safe{advice}"
             ) from error
 
 

@@ -173,10 +173,9 @@ def evaluate_waiting(study: Book, evaluator: SearchEvaluator, left: Callable[[],
 def give_back(study: Book, attempts: dict[int, int]) -> None:
     """Return trials that `optimize` will not finish to the queue, unless other workers hold them by now."""
     ledger = study.ledger
+    ledger.left_behind.update(attempts)  # for the next transaction, should this one fail
     with ledger.transaction() as append:
-        mine = [i for i, attempt in attempts.items() if _still_mine(study, i, attempt)]
-        if mine:
-            ledger.give_back(append, sorted(mine), lost=False)
+        ledger.give_back_left(append)
 
 
 def _still_mine(study: Book, trial_id: int, attempt: int) -> bool:

@@ -62,6 +62,7 @@ class Ledger:
         self.log, self._follower = log, follower
         self.lock = threading.RLock()
         self.worker = worker_name()
+        self.left_behind: dict[int, int] = {}  # trial to attempt: this process gave them up and could not say so
         self._stale = False
         self._restored = False
         self._lasting = False  # a strategy that pauses members was told of the length of the training
@@ -200,7 +201,7 @@ class Ledger:
 
     def anything_waits(self) -> bool:
         """Whether there are trials for `claim`."""
-        return bool(self.history.waiting or self._hands.lost(self.history, time.time()))
+        return bool(self.history.waiting or self.left_behind or self._hands.lost(self.history, time.time()))
 
     def claim(self, append: Append, n: int) -> list[int]:
         """Hand out up to `n` waiting trials: enqueued, or given back (see `give_back_lost`)."""
@@ -209,8 +210,17 @@ class Ledger:
             append(events.Claim(ids, self.worker, time.time()))
         return list(ids)
 
+    def give_back_left(self, append: Append) -> None:
+        """Return the trials in `left_behind` to the queue, unless other workers hold them by now."""
+        attempt, running = self.history.table.attempt.array, self.history.running
+        # kept until the log says so: this transaction may fail as well
+        self.left_behind = {i: a for i, a in self.left_behind.items() if i in running and attempt[i] == a}
+        if self.left_behind:
+            self.give_back(append, sorted(self.left_behind), lost=False)
+
     def give_back_lost(self, append: Append) -> None:
         """Return trials of lost workers to the queue, or fail those that were lost too often."""
+        self.give_back_left(append)
         table, now = self.history.table, time.time()
         lost = self._hands.lost(self.history, now)
         again = [i for i in lost if table.lost.array[i] < self._max_retry]
