@@ -37,11 +37,12 @@ class Summary(NamedTuple):
     compile_seconds: float  # the part of it spent tracing and compiling
 
 
-Callback = Callable[[Update], object] | Callable[[int, float], object]
+One = Callable[[Update], object] | Callable[[int, float], object]
+Callback = One | Sequence[One]  # several are called in their order
 
 
 def as_listener(callback: Callback | None) -> Callable[[Update], object] | None:
-    """The callback as a function of one `Update`; ``callback(evaluations, best)`` is accepted as well.
+    """The callback as a function of one `Update`; ``callback(evaluations, best)`` is accepted as well, and a list.
 
     Raises:
         InvalidArgument: not a function, or one with other arguments.
@@ -51,6 +52,9 @@ def as_listener(callback: Callback | None) -> Callable[[Update], object] | None:
     """
     if callback is None:
         return None
+    if isinstance(callback, (list, tuple)):
+        several = [heard for heard in map(as_listener, callback) if heard is not None]
+        return lambda update: [heard(update) for heard in several]
     if not callable(callback):
         raise invalid("callback", "a function callback(update)", callback)
     listener: Any = callback

@@ -58,7 +58,7 @@ def minimize(
       devices: JAX devices to use; all local ones by default.
       generations, seconds, target, patience, tolerance: further stop rules, see `StopRules`.
       callback: called with an `Update` after each generation (evaluations, best, seconds, ...), or with (evaluations,
-        best) if it takes two arguments.
+        best) if it takes two arguments; several in a list.
       start: points to evaluate first and to tell the strategy: dicts with all or some of the host values
         (``{"lr": 0.1}``); the strategy chooses the others. They count towards the budget.
       keep: "all" keeps every trial; "values" keeps every value, but only the best trial's hyperparameters; "best" keeps

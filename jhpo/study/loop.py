@@ -65,7 +65,8 @@ def optimize(
             Several objectives have the names in the study's ``directions``.
         chunk: members evaluated at once; by default as measured when the study began.
         devices: JAX devices to spread over; all local ones by default.
-        callback: called with an `Update` after each generation, or with (evaluations, best) if it takes two arguments.
+        callback: called with an `Update` after each generation, or with (evaluations, best) if it takes two arguments;
+            several in a list (see `jhpo.interop.loggers`).
         early_stop: a rule that stops trials early, such as `jhpo.MedianStopping`. They are PRUNED, count towards the
             budget, are never the best, and the strategy learns the last value that they had. The objective has to have
             intermediate values: a trainable, whose survivors are compacted and trained on, or a `jhpo.host` function
