@@ -6,7 +6,7 @@ import dataclasses
 import inspect
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import jax
@@ -15,6 +15,7 @@ from jax.typing import ArrayLike
 
 from jhpo.curves.rules import EarlyStop
 from jhpo.errors import InvalidArgument, check_integer, check_number, invalid
+from jhpo.evaluation.executors.clusters import RayPool, import_ray
 from jhpo.evaluation.executors.processes import ProcessPool
 from jhpo.evaluation.executors.reported import Reported
 from jhpo.evaluation.executors.tasks import Call, Roles, Task
@@ -30,7 +31,7 @@ from jhpo.training.metrics import NAMES
 from jhpo.training.objective import check_second_argument
 from jhpo.trial import Trial
 
-KINDS = ("thread", "process")
+KINDS = ("thread", "process", "ray")
 
 
 class Pool(Protocol):
@@ -58,6 +59,7 @@ class HostObjective:
     roles: Roles
     metric: str | None = None
     objectives: Objectives | None = None
+    resources: tuple[tuple[str, Any], ...] = ()  # of each worker, for Ray
 
     def pool(self, space: Space | None = None) -> Pool:
         """A running pool; close it after use. The function is checked against the space, if one is given.
@@ -67,8 +69,11 @@ class HostObjective:
         """
         if space is not None and self.roles.seed:
             check_second_argument(self.fn, space, "seed")
+        how = Call(self.roles, self.metric, self.objectives)
+        if self.kind == "ray":
+            return RayPool(self.fn, how, self.workers, self.timeout, dict(self.resources))
         make = ThreadPool if self.kind == "thread" else ProcessPool
-        return make(self.fn, Call(self.roles, self.metric, self.objectives), self.workers, self.timeout)
+        return make(self.fn, how, self.workers, self.timeout)
 
     def direction_of(self, metric: str | None = None) -> str | None:
         """The direction of a metric (its own if None), "minimize" or "maximize"; None if it is unknown."""
@@ -117,6 +122,8 @@ def host(
     kind: str = "thread",
     timeout: float | None = None,
     metric: str | None = None,
+    *,
+    resources: Mapping[str, Any] | None = None,
 ) -> HostObjective:
     """An objective from a Python function that is not written in JAX.
 
@@ -133,12 +140,15 @@ def host(
     Args:
         fn: the objective; for processes a function at the top level of a module.
         workers: number of evaluations that run at once.
-        kind: "thread", or "process" (to run pure Python code in parallel, and to survive calls that hang or crash
-            the interpreter).
+        kind: "thread", "process" (to run pure Python code in parallel, and to survive calls that hang or crash
+            the interpreter), or "ray": actors on the machines of a Ray cluster (extra ``ray``). Evaluations of an actor
+            that is lost are begun again by another.
         timeout: seconds for one evaluation. A thread cannot be killed: it is abandoned and replaced.
         metric: a name of ``jhpo.metrics.NAMES``; the function may then return ``(outputs, targets)``, predictions
             first, the arguments of `jhpo.metrics.measure`. Maximise scores with `jhpo.maximize`, or with
             ``direction="maximize"`` in a study.
+        resources: of each worker, with ``kind="ray"``: options of a Ray actor, such as ``{"num_cpus": 4}`` or
+            ``{"num_gpus": 0.5}``; one CPU by default.
 
     Returns:
         A `HostObjective`, accepted wherever an objective is.
@@ -164,7 +174,14 @@ def host(
     name = getattr(fn, "__qualname__", "")
     if kind == "process" and ("<lambda>" in name or "<locals>" in name):
         raise invalid("fn", "a function at the top level of a module (processes import it by name)", name)
-    made = HostObjective(fn, workers, kind, timeout, _roles(fn))
+    if resources is not None and (kind != "ray" or not isinstance(resources, Mapping)):
+        raise invalid("resources", "options of a Ray actor, with kind='ray' alone", resources)
+    roles = _roles(fn)
+    if kind == "ray":
+        import_ray()
+        if roles.trial:
+            raise invalid("kind", "'thread' or 'process' for a function that reports, fn(params, trial)", kind)
+    made = HostObjective(fn, workers, kind, timeout, roles, resources=tuple((resources or {}).items()))
     return made if metric is None else made.with_metric(metric)
 
 

@@ -65,8 +65,11 @@ class ProcessPool:
         if worker is not None:
             self._forget(worker)
 
+    def _make(self) -> _Worker:
+        return _Worker(self._reference, self._how)
+
     def _spawn(self) -> _Worker:
-        worker = _Worker(self._reference, self._how)
+        worker = self._make()
         with self._lock:
             self._processes.add(worker)
         try:
