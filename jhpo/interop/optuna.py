@@ -13,6 +13,7 @@ from jhpo.interop.define_by_run import Asked, traced_space
 from jhpo.interop.distributions import CONSTRAINTS, directions_of, fit, optuna, plain_choice, value_of
 from jhpo.interop.distributions import distribution_of as distribution_of
 from jhpo.interop.distributions import parameter_of as parameter_of
+from jhpo.interop.running import run as run
 from jhpo.interop.sampler import JhpoSampler as JhpoSampler
 from jhpo.interop.scalars import scalars
 from jhpo.pytrees import HP
