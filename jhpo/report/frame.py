@@ -91,9 +91,9 @@ def _values(trials: Trials) -> dict[str, np.ndarray]:
 def best_so_far(trials: Trials) -> np.ndarray:
     """``float64[trials]``: the best value up to each trial, of the longest trainings only; NaN before the first."""
     table = trials.table
-    value = trials.sign * np.where(
-        table.horizon.array == table.horizon.array.max(initial=0.0), table.value.array, np.nan
-    )
+    whole = table.horizon.array == table.horizon.array.max(initial=0.0)
+    whole &= table.state.array != TrialState.PRUNED
+    value = trials.sign * np.where(whole, table.value.array, np.nan)
     best = np.minimum.accumulate(np.where(np.isnan(value), np.inf, value))
     return trials.sign * np.where(np.isinf(best), np.nan, best)
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from jhpo.kernels import gp
 from jhpo.kernels.covariance import Points
-from jhpo.kernels.forecast import Gain, common_gain, forecast
+from jhpo.kernels.forecast import Forecast, Gain, common_gain, forecast
 from jhpo.space.space import Space
 
 LENGTHS = (0.1, 0.2, 0.4, 0.8, 1.6)  # lengthscales, times sqrt(d)
@@ -44,9 +44,14 @@ def ends(
     there = seen[:, 0] & (seen.sum(axis=1) == count)  # failed members say nothing
     y = _standardised(curve, seen)
     number = jnp.maximum(count, 1)
-    wide = Gain(jnp.full((), 0.5, dtype), jnp.ones((), dtype))
-    gain = common_gain(jax.vmap(lambda v, k: forecast(v, k, wide))(y, number), there)
-    each = jax.vmap(lambda v, k: forecast(v, k, gain))(y, number)
+
+    def again(_: jax.Array, carry: tuple[Gain, Forecast]) -> tuple[Gain, Forecast]:
+        each = jax.vmap(lambda v, k: forecast(v, k, carry[0]))(y, number)
+        return common_gain(each, there), each
+
+    # twice: what all curves gain, as it follows from the first forecasts, sharpens the second ones
+    wide, nothing = Gain(jnp.full((), 0.5, dtype), jnp.ones((), dtype)), Forecast(*4 * (jnp.zeros_like(y[:, 0]),))
+    _, each = jax.lax.fori_loop(0, 2, again, (wide, nothing))
     end = jnp.where(there, each.end, 0.0)
     weight = jnp.where(there, 1.0 / (each.end_variance + 0.1), 0.0)
     middle = (weight @ end) / jnp.maximum(weight.sum(), 1e-6)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import time
+import weakref
 
 from jhpo.curves.reports import Reports
 from jhpo.curves.rules import EarlyStop
 from jhpo.curves.table import Report
-from jhpo.errors import TrialConflict
+from jhpo.errors import JhpoError, TrialConflict
 from jhpo.study import events
 from jhpo.study.ledger import Ledger
 from jhpo.trial import Trial
@@ -23,7 +24,15 @@ class Referee:
     """
 
     def __init__(self, ledger: Ledger, rule: EarlyStop | None) -> None:
-        self._ledger, self._rule = ledger, rule
+        # weakly: a trial in somebody's hands must not keep a study open that nobody else knows of
+        self._known, self._rule = weakref.ref(ledger), rule
+
+    @property
+    def _ledger(self) -> Ledger:
+        ledger = self._known()
+        if ledger is None:
+            raise JhpoError("trial.report: the study that handed this trial out is gone; keep the Study object")
+        return ledger
 
     def reporting(self, trial: Trial) -> Trial:
         """The trial, able to report while it is being evaluated."""
