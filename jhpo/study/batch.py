@@ -11,10 +11,9 @@ import jax
 import numpy as np
 
 from jhpo.devices import default_devices
-from jhpo.evaluation.evaluators import Evaluator, Objective, make_evaluator
+from jhpo.evaluation.evaluators import Evaluator
 from jhpo.evaluation.lineage import Lineage
 from jhpo.evaluation.population import Population
-from jhpo.evaluation.repeating import Repeater
 from jhpo.evaluation.stopping import StoppingPopulation
 from jhpo.search.cuts import Cut
 from jhpo.search.evaluator import SearchEvaluator
@@ -205,43 +204,6 @@ def _measure_waiting(
             elif kept.any():
                 part = jax.tree.map(lambda x, kept=kept: np.asarray(x)[kept], result)
                 append(events.Tell(some[kept], pack_evaluation(part), time.time()))
-
-
-def trained_states(study: Book, objective: Objective, ids: Sequence[int], metric: str | None = None) -> list[Any]:
-    """Trained states of trials, recomputed from their keys in the layout that evaluated them."""
-    layout = stored_layout(study, None, None)
-    metric = metric or study.history.layouts.get("population", {}).get("metric")
-    evaluator = make_evaluator(
-        objective, study.space, replicates=study.replicates, metric=metric, objectives=study.objectives, **layout
-    )
-    if isinstance(evaluator, Population):
-        evaluator.chunks.widths.extend(study.history.widths)
-    if study.strategy.thaws:
-        from jhpo.study.thaws import thawed_states
-
-        return thawed_states(study, evaluator, np.asarray(ids, np.int64))
-    rows, table = np.asarray(ids, np.int64), study.history.table
-    paused = np.zeros(len(rows), np.bool_)
-    for width in table.width.values():
-        paused |= width.array[rows] > 0
-    out: list[Any] = [None] * len(rows)
-    for some, again in ((~paused, lambda: evaluator), (paused, lambda: _repeater(study, evaluator))):
-        at = rows[some]
-        if len(at):
-            made = again().states(
-                table.unit.array[at], table.streams(at).astype(np.uint32), study.root,
-                table.value.array[at], table.horizon.array[at],
-            )  # fmt: skip
-            for place, state in zip(np.flatnonzero(some).tolist(), made):
-                out[place] = state
-    return out
-
-
-def _repeater(study: Book, evaluator: Evaluator) -> Repeater:
-    """What makes states of members again that were paused and continued."""
-    assert isinstance(evaluator, Population)
-    table = study.history.table
-    return Repeater(evaluator, {step: column.array for step, column in table.width.items()}, lineage_of(table))
 
 
 def lineage_of(table: TrialTable) -> Lineage | None:

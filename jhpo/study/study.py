@@ -14,9 +14,10 @@ from jhpo.report import frame, page
 from jhpo.report.hypervolume import Hypervolume, hypervolume
 from jhpo.report.importance import importance
 from jhpo.search.result import schedule_of
-from jhpo.study.batch import lineage_of, trained_states
+from jhpo.study.batch import lineage_of
 from jhpo.study.book import Book
 from jhpo.study.loop import optimize
+from jhpo.study.states import trained_states
 from jhpo.training.replay import Schedule
 from jhpo.training.serialize import serializable
 from jhpo.trial import Trial
