@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -223,3 +224,53 @@ def test_a_function_that_no_process_can_import_is_named(tmp_path):
     paths = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=paths)
     assert "caught fn: expected a function that a worker process can import" in done.stdout, done.stderr
+
+
+def greedy(params):
+    """Takes 400 MiB where x is large."""
+    block = np.ones(int(50 * 2**20 * (params["x"] > 0.5)) + 1)
+    time.sleep(1.0 if params["x"] > 0.5 else 0.0)
+    return params["x"] + 0.0 * float(block[0])
+
+
+def test_a_process_that_takes_too_much_memory_costs_its_own_trial():
+    from jhpo.evaluation.executors.limits import resident_bytes
+
+    study = jhpo.Study(SPACE, jhpo.RandomSearch(4), seed=1)
+    allowed = resident_bytes(os.getpid()) + 200 * 2**20  # the child imports no more than this process
+    study.optimize(jhpo.host(greedy, workers=2, kind="process", memory=allowed), budget=6)
+    large = [t for t in (study[i] for i in range(6)) if t.params["x"] > 0.5]
+    assert large and [t.id for t in study.failures] == [t.id for t in large]
+    assert all(re.match(r"memory: \d+ MiB in use, \d+ allowed \(its process was killed\)", t.reason) for t in large)
+
+
+def test_what_fails_is_repeated():
+    calls = {}
+
+    def flaky(params, seed):
+        calls[seed] = calls.get(seed, 0) + 1
+        if params["x"] > 0.5 and (calls[seed] < 3 or params["k"] == "a"):
+            raise OSError("the network")
+        return params["x"]
+
+    study = jhpo.Study(SPACE, jhpo.RandomSearch(8), seed=1)
+    study.optimize(jhpo.host(flaky, workers=2, retries=2), budget=16)
+    for trial in (study[i] for i in range(16)):
+        assert calls[trial.seed] == (3 if trial.params["x"] > 0.5 else 1)
+        assert trial.reason.endswith("(tried 3 times)") == (trial.params["x"] > 0.5 and trial.params["k"] == "a")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"memory": 2**30}, "memory: expected None but with kind='process'"),
+        ({"memory": 0, "kind": "process"}, "memory: expected an integer >= 1"),
+        ({"retries": -1}, "retries: expected an integer >= 0"),
+        ({"resources": {"num_cpus": 1}}, "resources: expected options of a Ray actor"),
+    ],
+)
+def test_limits_that_are_refused(options, message):
+    with pytest.raises(InvalidArgument, match=message):
+        jhpo.host(square, **options)
+    with pytest.raises(InvalidArgument, match="retries: expected 0 for a function that reports"):
+        jhpo.host(lambda params, trial: 0.0, retries=1)

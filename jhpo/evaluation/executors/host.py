@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import math
+import os
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
@@ -16,6 +17,7 @@ from jax.typing import ArrayLike
 from jhpo.curves.rules import EarlyStop
 from jhpo.errors import InvalidArgument, check_integer, check_number, invalid
 from jhpo.evaluation.executors.clusters import RayPool, import_ray
+from jhpo.evaluation.executors.limits import resident_bytes
 from jhpo.evaluation.executors.processes import ProcessPool
 from jhpo.evaluation.executors.reported import Reported
 from jhpo.evaluation.executors.tasks import Call, Roles, Task
@@ -60,6 +62,8 @@ class HostObjective:
     metric: str | None = None
     objectives: Objectives | None = None
     resources: tuple[tuple[str, Any], ...] = ()  # of each worker, for Ray
+    memory: int | None = None
+    retries: int = 0
 
     def pool(self, space: Space | None = None) -> Pool:
         """A running pool; close it after use. The function is checked against the space, if one is given.
@@ -69,7 +73,7 @@ class HostObjective:
         """
         if space is not None and self.roles.seed:
             check_second_argument(self.fn, space, "seed")
-        how = Call(self.roles, self.metric, self.objectives)
+        how = Call(self.roles, self.metric, self.objectives, self.retries, self.memory)
         if self.kind == "ray":
             return RayPool(self.fn, how, self.workers, self.timeout, dict(self.resources))
         make = ThreadPool if self.kind == "thread" else ProcessPool
@@ -124,6 +128,8 @@ def host(
     metric: str | None = None,
     *,
     resources: Mapping[str, Any] | None = None,
+    memory: int | None = None,
+    retries: int = 0,
 ) -> HostObjective:
     """An objective from a Python function that is not written in JAX.
 
@@ -149,6 +155,9 @@ def host(
             ``direction="maximize"`` in a study.
         resources: of each worker, with ``kind="ray"``: options of a Ray actor, such as ``{"num_cpus": 4}`` or
             ``{"num_gpus": 0.5}``; one CPU by default.
+        memory: bytes that a worker may occupy, with ``kind="process"`` (on Linux): one that takes more is killed, and
+            its trial fails with this reason. Leave room for Python and what the function imports.
+        retries: how often an evaluation that fails is repeated, with the same seed, before its trial fails.
 
     Returns:
         A `HostObjective`, accepted wherever an objective is.
@@ -181,7 +190,16 @@ def host(
         import_ray()
         if roles.trial:
             raise invalid("kind", "'thread' or 'process' for a function that reports, fn(params, trial)", kind)
-    made = HostObjective(fn, workers, kind, timeout, roles, resources=tuple((resources or {}).items()))
+    if memory is not None:
+        check_integer("memory", memory)
+        if kind != "process" or resident_bytes(os.getpid()) is None:
+            raise invalid("memory", "None but with kind='process' on Linux", memory)
+    if check_integer("retries", retries, 0) and roles.trial:
+        raise invalid("retries", "0 for a function that reports, whose steps only go on", retries)
+    made = HostObjective(
+        fn, workers, kind, timeout, roles,
+        resources=tuple((resources or {}).items()), memory=memory, retries=retries,
+    )  # fmt: skip
     return made if metric is None else made.with_metric(metric)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import importlib.util
+import math
 import multiprocessing
 import queue
 import signal
@@ -17,6 +18,7 @@ from typing import Any
 
 from jhpo.curves.reports import Reports
 from jhpo.errors import InvalidArgument, JhpoError
+from jhpo.evaluation.executors.limits import overrun, repeated
 from jhpo.evaluation.executors.tasks import Call, Task, call
 from jhpo.evaluation.outcome import Outcome, failure
 from jhpo.pytrees import HP
@@ -51,17 +53,21 @@ class ProcessPool:
     def _manage(self) -> None:
         worker: _Worker | None = None
         while (task := self._queue.get()) is not None and not self._closed.is_set():
-            try:
+
+            def once(task: Task = task) -> Outcome:
+                nonlocal worker
                 worker = worker or self._spawn()
                 outcome, alive = worker.evaluate(task, self._timeout)
+                if not alive:
+                    self._forget(worker)
+                    worker = None
+                return outcome
+
+            try:
+                task.finish(repeated(once, self._how.retries, self._closed.is_set))
             except (InvalidArgument, OSError) as error:
                 task.finish(None, error)
                 worker = None
-                continue
-            if not alive:
-                self._forget(worker)
-                worker = None
-            task.finish(outcome)
         if worker is not None:
             self._forget(worker)
 
@@ -99,6 +105,7 @@ class _Worker:
     """One child process and the pipe to it."""
 
     def __init__(self, reference: tuple[Any, ...], how: Call) -> None:
+        self._memory = how.memory
         # spawn, not fork: JAX has threads, and a fork would copy their locks
         context = multiprocessing.get_context("spawn")
         self._pipe, child = context.Pipe()
@@ -120,12 +127,14 @@ class _Worker:
 
     def evaluate(self, task: Task, timeout: float | None) -> tuple[Outcome, bool]:
         """The outcome, and whether the process is still usable."""
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
         try:
             self._pipe.send((task.params, task.seed, task.trial))
             while True:
-                if not self._pipe.poll(None if deadline is None else max(deadline - time.monotonic(), 0.0)):
-                    return failure(f"timeout: no result within {timeout:g} s (its process was killed)"), False
+                why = overrun(self._pipe, self._process.pid, deadline, self._memory)
+                if why:
+                    why = f"timeout: no result within {timeout:g} s" if why == "timeout" else why
+                    return failure(f"{why} (its process was killed)"), False
                 method, content = self._pipe.recv()
                 if method == _DONE:
                     return content, True

@@ -76,6 +76,8 @@ class Call(NamedTuple):
     roles: Roles
     metric: str | None  # name of a metric to compute from returned (outputs, targets), or None
     objectives: Objectives | None = None  # if it returns several values
+    retries: int = 0  # times that a failed evaluation is repeated
+    memory: int | None = None  # bytes that a process may occupy
 
 
 def call(fn: Callable[..., Any], how: Call, params: HP, seed: int, trial: Trial | None = None) -> Outcome:

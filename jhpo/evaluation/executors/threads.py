@@ -8,8 +8,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from jhpo.evaluation.executors.limits import repeated
 from jhpo.evaluation.executors.tasks import Call, Task, call
-from jhpo.evaluation.outcome import failure
+from jhpo.evaluation.outcome import Outcome, failure
 from jhpo.pytrees import HP
 from jhpo.trial import Trial
 
@@ -39,13 +40,17 @@ class ThreadPool:
 
     def _work(self) -> None:
         while (task := self._queue.get()) is not None and not self._closed.is_set():
-            with self._lock:
-                task.started = time.monotonic()
-                self._running.add(task)
-            outcome = call(self._fn, self._how, task.params, task.seed, task.trial)
-            with self._lock:
-                self._running.discard(task)
-            if not task.finish(outcome):
+
+            def once(task: Task = task) -> Outcome:
+                with self._lock:
+                    task.started = time.monotonic()
+                    self._running.add(task)
+                outcome = call(self._fn, self._how, task.params, task.seed, task.trial)
+                with self._lock:
+                    self._running.discard(task)
+                return outcome
+
+            if not task.finish(repeated(once, self._how.retries, task.done)):
                 return  # timed out: another thread has replaced this one
 
     def _watch(self) -> None:
