@@ -245,7 +245,7 @@ def test_a_process_that_takes_too_much_memory_costs_its_own_trial():
 
 
 def test_what_fails_is_repeated():
-    calls = {}
+    calls: dict[int, int] = {}
 
     def flaky(params, seed):
         calls[seed] = calls.get(seed, 0) + 1

@@ -20,6 +20,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module", autouse=True)
 def cluster():
+    os.environ.setdefault("RAY_worker_niceness", "0")  # 15 by default, which starves on a busy machine
     ray.init(num_cpus=4, log_to_driver=False, include_dashboard=False, object_store_memory=100 * 2**20)
     yield
     ray.shutdown()
