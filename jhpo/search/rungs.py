@@ -7,71 +7,41 @@ from typing import Any
 import jax
 import numpy as np
 
-from jhpo.errors import invalid
-from jhpo.evaluation.continuing import Continuing, check_continuable
-from jhpo.evaluation.evaluators import Evaluator, Objective, blank_result
-from jhpo.evaluation.population import Population
+from jhpo.evaluation.continuing import Continuing
+from jhpo.evaluation.evaluators import Objective
 from jhpo.evaluation.repeating import Repeater
 from jhpo.search.driver import Driver
 from jhpo.search.generations import Told, minimised_result
-from jhpo.search.members import Members, kept_of
-from jhpo.search.meter import Meter
+from jhpo.search.members import Members
 from jhpo.search.options import Options
-from jhpo.search.record import evaluations_of, padded
-from jhpo.search.result import Origin, Result
+from jhpo.search.paused import PausedSearch
+from jhpo.search.record import padded
+from jhpo.search.result import Result
 from jhpo.search.starts import Starts
 from jhpo.search.stopping import exhausted
 from jhpo.space.space import Space
 from jhpo.strategies.base import Rung, Strategy
 
 
-class RungSearch:
-    """One search; `run` it once.
-
-    Args:
-        objective: a trainable that can be paused.
-        space: where.
-        strategy: one that pauses members.
-        sign: 1.0 to minimise, -1.0 to maximise; what the strategy sees is always minimised.
-        options: checked ones; the budget counts members that are begun.
-
-    Raises:
-        InvalidArgument: an objective whose training cannot be paused, or is too short for the strategy.
-    """
+class RungSearch(PausedSearch):
+    """One search; see `PausedSearch`."""
 
     def __init__(self, objective: Objective, space: Space, strategy: Strategy, sign: float, options: Options) -> None:
-        self.space, self.sign, self.root, self.keep = space, sign, options.root(), options.keep
-        population = continuable(options.evaluator(objective, space, sign, strategy))
-        strategy = strategy.lasting(check_continuable(population.trainable))
-        self.members = Continuing(population)
-        self.rungs = strategy.rungs(self.members.length)
-        self.meter = Meter(options.rules(sign), options.callback, sign)
-        self._limit = strategy.max_evaluations(space)
-        self.driver = Driver(strategy.prepare(options.budget), space, self.root)
-        self.record = Members(sign, self.members.length, space.dim, strategy.evolves)
+        super().__init__(objective, space, strategy, sign, options)
+        self.members = Continuing(self.population)
+        self.rungs = self.strategy.rungs(self.members.length)
+        self.first = self.rungs[0].size
+        self.driver = Driver(self.strategy.prepare(options.budget), space, self.root)
+        self.record = Members(sign, self.members.length, space.dim, self.strategy.evolves)
+        self._limit = self.strategy.max_evaluations(space)
         self._budget = options.budget if self._limit is None else min(options.budget, self._limit)
-        measured = population.described.constraints
-        self._blank = blank_result(strategy, space, options.replicates, measured=measured)
-        self._told: Told | None = None
         self._ids = np.empty(0, np.int64)  # of the members of the last generation
 
-    def run(self, starts: Starts | None) -> Result:
-        """Search until a rule holds."""
-        if starts is not None and len(starts.units) > self.rungs[0].size:
-            raise invalid("start", f"at most {self.rungs[0].size} points, the first members", len(starts.units))
-        stopped = None
-        while stopped is None:
-            stopped = self._generation(starts)
-        return self._result(stopped, {} if starts is None else dict(enumerate(starts.exact)))
-
-    def _generation(self, starts: Starts | None) -> str | None:
+    def generation(self, starts: Starts | None) -> str | None:
         """Ask, train on, and say whether to stop."""
         driver = self.driver
         rung = self.rungs[driver.generation % len(self.rungs)]
-        units = driver.turn(None, self._blank) if self._told is None else driver.turn(*self._told)
-        if starts is not None and not driver.generation - 1:
-            k = len(starts.units)
-            units = np.concatenate([starts.completed(units[:k]).astype(units.dtype), units[k:]])
+        units = self.turn(starts)
         result = self._train(rung, units)
         there = np.arange(len(units)) < len(self._ids)
         seen = minimised_result(padded(result, len(units)), self.sign, there, np)
@@ -107,44 +77,11 @@ class RungSearch:
         """The results of a generation whose members have all failed before."""
         return jax.tree.map(lambda x: x[:0], self._blank)
 
-    def _result(self, stopped: str, exact: dict[int, dict[str, Any]]) -> Result:
-        record, members, summary = self.record, self.members, self.meter.summary(stopped)
-        rows = record.rows()
-        leader = rows.best(self.sign)
-        found = len(leader.ids) > 0
-        again = Repeater(members.population, record.widths(), record.lineage())
-        history, kept = kept_of(evaluations_of(rows), self.keep, self.sign)
-        return Result(
-            best=self.space.decode(leader.units[0], exact.get(int(leader.numbers[0]))) if found else None,
-            value=float(np.asarray(leader.result.value)[0]) if found else float("nan"),
-            history=history,
-            stopped=stopped,
-            seconds=summary.seconds,
-            compile_seconds=summary.compile_seconds,
-            space=self.space,
-            keep=self.keep,
-            objectives=None,
-            _origin=Origin(self.driver, self._told, again, self.root),
-            _leader=evaluations_of(leader),
-            _sign=self.sign,
-            _exact=exact,
-            steps=members.steps,
-            curves=record.curves(kept),
-            _lineage=record.lineage(),
-            occupancy=members.steps / members.places,
-        )
-
-
-def continuable(evaluator: Evaluator) -> Population:
-    """An evaluator as a population, whose members can be paused.
-
-    Raises:
-        InvalidArgument: it is another one.
-    """
-    if not isinstance(evaluator, Population):
-        expected = "a trainable, whose training can be paused and continued"
-        raise invalid("objective", expected, type(evaluator).__name__)
-    return evaluator
+    def result(self, stopped: str, exact: dict[int, dict[str, Any]]) -> Result:
+        """What was found."""
+        members, record = self.members, self.record
+        again = Repeater(self.population, record.widths(), record.lineage())
+        return self.found(stopped, exact, again, members.steps, members.places)
 
 
 def live_parents(driver: Driver) -> np.ndarray:

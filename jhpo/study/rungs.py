@@ -12,7 +12,8 @@ from jhpo.errors import SpaceExhausted
 from jhpo.evaluation.continuing import Continuing, Part
 from jhpo.evaluation.evaluators import Evaluator
 from jhpo.evaluation.repeating import Repeater
-from jhpo.search.rungs import continuable, live_parents
+from jhpo.search.paused import continuable
+from jhpo.search.rungs import live_parents
 from jhpo.search.stopping import exhausted
 from jhpo.strategies.base import Evaluation, Rung
 from jhpo.study import events

@@ -12,7 +12,7 @@ from jhpo.errors import invalid
 from jhpo.evaluation.continuing import check_continuable
 from jhpo.evaluation.evaluators import Evaluator
 from jhpo.evaluation.thawing import Thawing
-from jhpo.search.rungs import continuable
+from jhpo.search.paused import continuable
 from jhpo.study import events
 from jhpo.study.batch import keep_layout, pack_evaluation
 from jhpo.study.book import Book
