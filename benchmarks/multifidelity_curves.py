@@ -165,7 +165,7 @@ def main() -> None:
         "top-k": lambda: top_k(space, objective, rows, seeds),
         "hyperband": lambda: inside(jhpo.Hyperband(27, **halving), rounds, space, objective, rows, seeds),
         "freeze-thaw": lambda: inside(
-            jhpo.FreezeThaw(4, interval=2, capacity=256), total // 8, space, objective, rows, seeds
+            jhpo.FreezeThaw(4, interval=2, capacity=128), total // 8, space, objective, rows, seeds
         ),
         "bayes": lambda: np.stack([[bayes(space, objective, r, s) for s in range(seeds)] for r in rows]),
         "bohb-like": lambda: inside(

@@ -101,6 +101,9 @@ def run(
         strategy = for_objectives(strategy, objectives.count)
         if keep == "best":
             raise invalid("keep", "'all' or 'values' with several objectives", keep)
+    if strategy.early_stop is not None:
+        instead = "one that stops nobody while it runs (SuccessiveHalving and Hyperband stop members between rungs)"
+        raise invalid("strategy", instead, type(strategy).__name__)
     if strategy.continues:
         strategy = strategy.lasting(check_continuable(trainable))
     if is_traced(key):

@@ -9,6 +9,7 @@ import textwrap
 import threading
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -196,10 +197,14 @@ def test_pruned_without_a_report_and_late_reports() -> None:
     ],
 )
 def test_bad_reports_say_what_to_change(report, message: str) -> None:
-    (trial,) = Study(SPACE, "random").ask()
+    study = Study(SPACE, "random")
+    (trial,) = study.ask()
     trial.report(2, 0.5)
     with pytest.raises(InvalidArgument, match=message):
         report(trial)
+    del study
+    with pytest.raises(JhpoError, match="the study that handed this trial out is gone"):
+        trial.report(3, 0.5)
 
 
 def test_a_failed_report_is_the_callers_line() -> None:
@@ -283,5 +288,7 @@ def test_asha_stops_at_its_rungs_with_a_proposer_and_is_resumed(tmp_path: Path) 
         random.optimize(jhpo.host(trains), budget=4, early_stop=RULE)
     with pytest.raises(InvalidArgument, match="objective: expected a trainable"):
         random.optimize(lambda hp: hp["x"], budget=4)
+    with pytest.raises(InvalidArgument, match="strategy: expected one that stops nobody"):
+        jhpo.run(jhpo.ASHA(max_steps=9), lambda hp: hp["x"], SPACE, 2, jax.random.key(0))
     with pytest.raises(InvalidArgument, match="proposer: expected a strategy that can be asked"):
         jhpo.ASHA(proposer=jhpo.Greedy(4))
