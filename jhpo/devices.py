@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jhpo.errors import InvalidArgument, invalid
 from jhpo.kernels.internals import float_precision
@@ -84,6 +84,73 @@ def member_mesh(devices: Sequence[Any] | None = None) -> Mesh:
     return Mesh(np.array(chosen), (AXIS,))
 
 
+def own_device(mesh: Mesh) -> jax.Device:
+    """The first device of the mesh that belongs to this process.
+
+    Raises:
+      InvalidArgument: none does.
+    """
+    own = [d for d in mesh.devices.flat if d.process_index == jax.process_index()]
+    if not own:
+        raise invalid("devices", "some of this process among them, such as jax.devices()", list(mesh.devices.flat))
+    return own[0]
+
+
+def check_clock(seconds: float | None, devices: Sequence[Any] | None) -> None:
+    """Refuses a stop rule that depends on the clock where several processes have to stop together.
+
+    Raises:
+      InvalidArgument: ``seconds`` beside devices of other processes.
+    """
+    if seconds is None or jax.process_count() == 1:
+        return
+    if any(d.process_index != jax.process_index() for d in member_mesh(devices).devices.flat):
+        raise invalid("seconds", "None on devices of several processes, whose clocks differ", seconds)
+
+
+def fetched(x: Any) -> np.ndarray:
+    """An array on the host, with the rows of the other processes that it is spread over.
+
+    All processes have to ask for it, in the same order.
+    """
+    if not isinstance(x, jax.Array) or x.is_fully_addressable or x.is_fully_replicated:
+        return np.asarray(x)
+    from jax.experimental import multihost_utils
+
+    return np.asarray(multihost_utils.process_allgather(x, tiled=True))
+
+
+def moved(x: Any, to: NamedSharding) -> jax.Array:
+    """An array with another sharding; arrays of other processes too, which `jax.device_put` does not move."""
+    if isinstance(x, jax.Array) and not x.is_fully_addressable:
+        same: jax.Array = x if x.sharding == to else jax.jit(_same, out_shardings=to)(x)
+        return same
+    return jax.device_put(x, to)
+
+
+def readable(x: Any, mesh: Mesh) -> Any:
+    """An array that this process can read: on all devices of the mesh if it is spread over several processes."""
+    if not isinstance(x, jax.Array) or x.is_fully_addressable:
+        return x
+    return moved(x, NamedSharding(mesh, PartitionSpec()))
+
+
+def _same(x: jax.Array) -> jax.Array:
+    return x
+
+
+def from_first(data: bytes | None) -> bytes:
+    """The bytes that process 0 gives, in all processes of `jax.distributed`; the others give None."""
+    if jax.process_count() == 1:
+        assert data is not None
+        return data
+    from jax.experimental import multihost_utils
+
+    size = int(multihost_utils.broadcast_one_to_all(np.int32(0 if data is None else len(data))))
+    mine = np.zeros(size, np.uint8) if data is None else np.frombuffer(data, np.uint8)
+    return np.asarray(multihost_utils.broadcast_one_to_all(mine)).astype(np.uint8).tobytes()
+
+
 def over_devices(function: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
     """``function(data, root, units, ids)`` with ``units`` and ``ids`` sharded by rows over the mesh."""
     if mesh.size == 1:
@@ -93,6 +160,18 @@ def over_devices(function: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]
     return jax.shard_map(
         function, mesh=mesh, in_specs=(everywhere, everywhere, rows, rows), out_specs=rows, check_vma=False
     )
+
+
+def least_memory(mesh: Mesh) -> int:
+    """The free bytes of the device of a mesh that has the least; processes agree on it."""
+    own = [d for d in mesh.devices.flat if d.process_index == jax.process_index()]
+    least = min(free_memory(d) for d in own)
+    if len(own) == mesh.size:
+        return least
+    from jax.experimental import multihost_utils
+
+    # MiB: an integer of 32 bits holds them
+    return int(np.min(multihost_utils.process_allgather(np.int32(least >> 20)))) << 20
 
 
 def free_memory(device: jax.Device) -> int:

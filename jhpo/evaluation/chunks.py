@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from jhpo.devices import free_memory
+from jhpo.devices import fetched, least_memory
 from jhpo.errors import OutOfMemory, check_integer, invalid
 from jhpo.lifetimes import Executable
 from jhpo.pytrees import Tree
@@ -216,7 +216,7 @@ class Chunks:
                 outputs.append(compiled(*each))
                 if len(outputs) > IN_FLIGHT:
                     jax.block_until_ready(outputs[-1 - IN_FLIGHT])
-        return jax.tree.map(lambda *xs: np.concatenate([np.asarray(x) for x in xs])[: len(units)], *outputs)
+        return jax.tree.map(lambda *xs: np.concatenate([fetched(x) for x in xs])[: len(units)], *outputs)
 
     @without_switches
     def compiled(self, program: Program, arguments: tuple[Any, ...], check: bool = False) -> Executable:
@@ -283,7 +283,7 @@ class Chunks:
         if self.memory:
             need, room = need + analysis.argument_size_in_bytes, self.memory
         else:
-            room = min(free_memory(d) for d in self.mesh.devices.flat)
+            room = least_memory(self.mesh)
         if need <= room:
             return
         why = f"the program needs {need / 2**20:.1f} MiB of the {room / 2**20:.1f} MiB there are"

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from numpy.typing import ArrayLike
 
-from jhpo.devices import free_memory
+from jhpo.devices import fetched, least_memory, readable
 from jhpo.errors import InvalidArgument, check_integer, invalid
 from jhpo.evaluation.chunks import Program, joined
 from jhpo.evaluation.members import StaticValues
@@ -182,7 +182,7 @@ class Continuing:
         out: list[State] = []
         for row in np.asarray(rows, np.int64).tolist():
             taken = self._take(self._paused, int(self._paused.group[row]), self._paused.place[[row]])
-            out.append(release(jax.tree.map(lambda x: x[0], taken)))
+            out.append(release(jax.tree.map(lambda x: readable(x, self.population.mesh)[0], taken)))
         return out
 
     def _generation(self, wanted: _Wanted) -> Evaluation:
@@ -237,7 +237,7 @@ class Continuing:
                 assert before is not None
                 states = self._take(before, source, before.place[parents[padded]], spread=True)
             states, evaluation = self._trained(static, units[padded], states, (start, stop))
-            evaluation = jax.tree.map(lambda x: np.asarray(x)[: len(members)], jax.block_until_ready(evaluation))
+            evaluation = jax.tree.map(lambda x: fetched(x)[: len(members)], jax.block_until_ready(evaluation))
             return to_host(states) if self._offloads else states, evaluation
 
         if self._threads > 1 and len(parts) > 1:
@@ -297,7 +297,7 @@ class Continuing:
         """The states of a generation would take more than half of the memory."""
         population, chunks = self.population, self._chunks
         need = population.member_bytes(units[0]) * len(units) * population.replicates / population.mesh.size
-        room = chunks.memory or min(free_memory(d) for d in population.mesh.devices.flat)
+        room = chunks.memory or least_memory(population.mesh)
         if need <= room / 2:
             return False
         notice = (

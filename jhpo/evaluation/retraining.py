@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from jhpo.devices import own_device
 from jhpo.evaluation.chunks import Chunks, Program
 from jhpo.evaluation.members import StaticValues, state_program
 from jhpo.lifetimes import Executable
@@ -93,7 +94,7 @@ def _trained_at(population: Trainer, width: int | None, members: Members) -> tup
     for start in range(0, len(units), width):
         take = np.minimum(np.arange(start, start + width), len(units) - 1)
         kept = min(width, len(units) - start)
-        with jax.default_device(population.mesh.devices.flat[0]):
+        with jax.default_device(own_device(population.mesh)):
             arguments = (population.on_one_device(), population.space, units[take], ids[take], root)
             program = population.chunks.compiled(
                 Program(("states", static, horizon), lambda *rows: rows, compile_it), arguments
