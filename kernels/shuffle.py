@@ -67,25 +67,27 @@ def permuted(
 
 
 def batch_positions(
-    t: jax.Array, n: int, batch: int | jax.Array, most: int | None = None
+    t: jax.Array, n: int | jax.Array, batch: int | jax.Array, most: int | None = None
 ) -> tuple[jax.Array, jax.Array]:
     """Epoch and positions of the rows of batch ``t``: ``uint32[]``, ``int32[batch]``.
 
     An epoch has ``n // batch`` batches; the rows left over differ from one epoch to the next.
 
     Args:
-      t: index of the batch. n: number of rows.
+      t: index of the batch. n: number of rows; may be traced, ``int32[]``.
       batch: its size, in [1, n].
       most: length of the result if the size is traced, ``int32[]``; the batch's rows are repeated to fill it.
     """
     t, size = jnp.asarray(t, jnp.int32), jnp.asarray(batch, jnp.int32)
-    per_epoch = jnp.int32(n) // size
+    per_epoch = jnp.asarray(n, jnp.int32) // size
     start = (t % per_epoch) * size
     place = jnp.arange(batch if most is None else most, dtype=jnp.int32)
     return (t // per_epoch).astype(jnp.uint32), start + (place if most is None else place % size)
 
 
-def batch_rows(key: jax.Array, t: jax.Array, n: int, batch: int | jax.Array, most: int | None = None) -> jax.Array:
+def batch_rows(
+    key: jax.Array, t: jax.Array, n: int | jax.Array, batch: int | jax.Array, most: int | None = None
+) -> jax.Array:
     """Rows of minibatch ``t``, ``int32[batch]``; every epoch visits the data in a new random order.
 
     The rows depend on the key and ``t`` only, so that a batch can be recomputed at any time. With ``most``, see

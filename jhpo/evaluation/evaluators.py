@@ -17,7 +17,7 @@ from jhpo.evaluation.members import Described
 from jhpo.objectives import Objectives
 from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation, Request, Strategy
-from jhpo.training.objective import as_trainable
+from jhpo.training.crossvalidation import in_folds
 from jhpo.training.trainable import Trainable
 
 
@@ -62,6 +62,7 @@ def make_evaluator(
     space: Space,
     *,
     replicates: int = 1,
+    folds: int = 1,
     metric: str | None = None,
     objectives: Objectives | None = None,
     chunk: int | str | None = None,
@@ -73,7 +74,7 @@ def make_evaluator(
     """The evaluator of an objective: its own if it has one, otherwise a `Population`.
 
     Args:
-      objective, space, replicates, metric, objectives, chunk, devices: see `jhpo.minimize`.
+      objective, space, replicates, folds, metric, objectives, chunk, devices: see `jhpo.minimize`.
       early_stop: a rule that stops members early.
       sign: the direction of the values that the rule sees, -1.0 where they are maximised.
       past: the learning curves of earlier trials, for the rule.
@@ -92,6 +93,7 @@ def make_evaluator(
             objective = several(objectives)
         if metric is not None and hasattr(objective, "with_metric"):
             objective = objective.with_metric(metric)
+        in_folds(objective, folds)  # refuses more than one
         if early_stop is None:
             return objective.evaluator(space, replicates=replicates)
         stopping = getattr(objective, "stopping_evaluator", None)
@@ -101,9 +103,10 @@ def make_evaluator(
         return made
     from jhpo.evaluation.population import Population
 
-    trainable = as_trainable(objective)
     wanted = metric if objectives is None else objectives
-    population = Population(trainable, space, replicates=replicates, chunk=chunk, devices=devices, metric=wanted)
+    population = Population(
+        objective, space, replicates=replicates, folds=folds, chunk=chunk, devices=devices, metric=wanted
+    )
     if early_stop is None:
         return population
     from jhpo.evaluation.stopping import StoppingPopulation
@@ -111,15 +114,13 @@ def make_evaluator(
     return StoppingPopulation(population, early_stop, sign, past)
 
 
-def blank_result(
-    strategy: Strategy, space: Space, replicates: int, objectives: int = 1, measured: int = 0
-) -> Evaluation:
+def blank_result(strategy: Strategy, space: Space, repeats: int, objectives: int = 1, measured: int = 0) -> Evaluation:
     """Zeros in the structure every result of this study has, for the program that is compiled before there is one.
 
     Args:
       strategy: what proposes.
       space: where.
-      replicates: evaluations of each member.
+      repeats: evaluations of each member, replicates times folds.
       objectives: how many.
       measured: number of constraints that an evaluation measures.
     """
@@ -129,7 +130,7 @@ def blank_result(
         value=np.zeros(n, dtype),
         grad=np.zeros((n, d), dtype) if strategy.needs_grad else None,
         constraint=np.zeros((n, c), dtype) if c else None,
-        variance=np.zeros((n, *m), dtype) if replicates > 1 and not strategy.continues else None,
+        variance=np.zeros((n, *m), dtype) if repeats > 1 and not strategy.continues else None,
         mask=np.ones(n, np.bool_) if strategy.steady or strategy.continues else None,
         values=np.zeros((n, *m), dtype) if m else None,
     )

@@ -16,8 +16,17 @@ from jhpo.objectives import Objectives
 from jhpo.space.declared import value_key
 from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation, Request
+from jhpo.training.crossvalidation import CrossValidated
 from jhpo.training.tracing import objective_errors
-from jhpo.training.trainable import State, Trainable, Wanted, evaluate_state, train_and_evaluate, train_state
+from jhpo.training.trainable import (
+    Metrics,
+    State,
+    Trainable,
+    Wanted,
+    evaluate_state,
+    train_and_evaluate,
+    train_state,
+)
 
 NOTHING_MORE = Request()  # only values, at full horizon
 
@@ -49,9 +58,9 @@ def _member(
     metric: Wanted,
     static: StaticValues,
 ) -> tuple[jax.Array, jax.Array | None, jax.Array | None]:
-    """Value, gradient (if requested) and measured constraints of one member, in the unit's dtype.
+    """Values, gradient (if requested) and measured constraints of one member, in the unit's dtype.
 
-    ``float[]`` (``float[m]`` for several objectives), ``float[d]``, ``float[c]``.
+    ``float[k]`` (``float[k, m]`` for several objectives) for k folds, 1 without any; ``float[d]``, ``float[c]``.
     """
     if request.grad:
         if describe(trainable, space, metric, static).constraints:
@@ -59,14 +68,28 @@ def _member(
         assert not isinstance(metric, Objectives)  # such strategies are refused earlier
         from jhpo.gradients.units import value_and_unit_grad  # late: a third of a Study's import time, seldom needed
 
-        value, grad = value_and_unit_grad(
-            trainable, space, unit, key, horizon=request.horizon, metric=metric, static=static.values
-        )
+        def graded(task: Trainable, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+            return value_and_unit_grad(
+                task, space, unit, key, horizon=request.horizon, metric=metric, static=static.values
+            )
+
+        if isinstance(trainable, CrossValidated):
+            value, grad = trainable.over_folds(graded, trainable.keys(key))
+            grad = grad.mean(axis=0)
+        else:
+            value, grad = graded(trainable, key)
+            value = value[None]
         return value.astype(unit.dtype), grad.astype(unit.dtype), None
     hp = space.from_unit(unit, static.values)
     found = train_and_evaluate(trainable, hp, key, request.horizon, metric)
-    constraint = None if found.constraint is None else found.constraint.astype(unit.dtype)
-    return found.value.astype(unit.dtype), None, constraint
+    value, constraint = read_values(found, unit.dtype)
+    return value, None, constraint
+
+
+def read_values(found: Metrics, dtype: Any) -> tuple[jax.Array, jax.Array | None]:
+    """Values ``float[k, ...]`` on k folds, 1 without any, and measured constraints ``float[c]`` of one member."""
+    value = found.value[None] if found.folds is None else found.folds
+    return value.astype(dtype), None if found.constraint is None else found.constraint.astype(dtype)
 
 
 class Described(NamedTuple):
@@ -128,15 +151,15 @@ def evaluate_units(
       keys: ``key[n]``, one per member; replicate r of several uses ``fold_in(key, r)``.
       request: whether to compute gradients, and the fraction of the training to run.
       replicates: evaluations per member. The value is their mean, and ``variance`` the variance of that mean; a member
-        fails if one of its replicates fails.
+        fails if one of its replicates fails. Folds of a cross-validated trainable count as replicates do.
       metric: which metric to minimise if the evaluation returns several, or the objectives if there are several.
       static: values of the static parameters, the same for all rows.
       chunk: number of rows evaluated at once, chunks one after another in a `lax.map`; all at once if None.
 
     Returns:
       An `Evaluation` of ``units.dtype``: value ``[n]``, grad ``[n, d]`` if requested, constraint ``[n, c]`` if the
-      space has any or the evaluation measures any (the space's first), variance ``[n]`` if there are replicates, and of
-      several objectives values ``[n, m]`` and variance ``[n, m]``.
+      space has any or the evaluation measures any (the space's first), variance ``[n]`` if there are replicates or
+      folds, and of several objectives values ``[n, m]`` and variance ``[n, m]``.
 
     >>> import jhpo
     >>> space = jhpo.Space({"x": jhpo.Float(0.0, 2.0)})
@@ -172,11 +195,10 @@ def summarised(
     metric: Wanted,
     static: StaticValues,
 ) -> Evaluation:
-    """Results of ``n * replicates`` rows as those of n members, and the constraints of the space."""
-    n, variance = units.shape[0], None
+    """Results of ``n * replicates`` rows on k folds (value ``[n * replicates, k, ...]``) as those of n members."""
+    n = units.shape[0]
+    value, variance = _moments(value, replicates)
     if replicates > 1:
-        several = value.reshape(n, replicates, *value.shape[1:])
-        value, variance = several.mean(axis=1), several.var(axis=1, ddof=1) / replicates
         grad, measured = (None if x is None else x.reshape(n, replicates, -1).mean(axis=1) for x in (grad, measured))
     constraint = measured
     if space.has_constraints:
@@ -186,6 +208,15 @@ def summarised(
     if isinstance(metric, Objectives):
         values, value = value, jnp.where(jnp.isfinite(value).all(axis=1), value[:, 0], jnp.nan)
     return Evaluation(value=value, grad=grad, constraint=constraint, variance=variance, values=values)
+
+
+def _moments(value: jax.Array, replicates: int) -> tuple[jax.Array, jax.Array | None]:
+    """Means over the replicates and folds of each member, and the variances of these means (None of one value)."""
+    count = replicates * value.shape[1]
+    several = value.reshape(-1, count, *value.shape[2:])
+    if count == 1:
+        return several[:, 0], None
+    return several.mean(axis=1), several.var(axis=1, ddof=1) / count
 
 
 @programs("request", "replicates", "metric", "static", "mesh")
@@ -229,11 +260,10 @@ def state_program(
     def member(unit: jax.Array, key: jax.Array) -> tuple[State, jax.Array]:
         hp = space.from_unit(unit, static.values)
         state = train_state(trainable, hp, key, horizon)
-        value = evaluate_state(trainable, hp, state, metric).value.astype(unit.dtype)
-        return state, value if value.ndim == 0 else value[0]
+        value, _ = read_values(evaluate_state(trainable, hp, state, metric), unit.dtype)
+        return state, value if value.ndim == 1 else value[:, 0]
 
     rows, keys = replicated(units, trial_keys(root, ids), replicates)
     states, value = jax.vmap(member)(rows, keys)
-    if replicates == 1:
-        return states, value
-    return jax.tree.map(lambda x: x[::replicates], states), value.reshape(-1, replicates).mean(axis=1)
+    value, _ = _moments(value, replicates)
+    return states if replicates == 1 else jax.tree.map(lambda x: x[::replicates], states), value

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from jhpo.devices import over_devices
-from jhpo.evaluation.members import StaticValues, replicated, summarised
+from jhpo.evaluation.members import StaticValues, read_values, replicated, summarised
 from jhpo.keys import trial_keys
 from jhpo.lifetimes import programs
 from jhpo.space.space import Space
@@ -82,8 +82,7 @@ def continue_units(
         else:
             state = train_until(trainable, hp, state, start, stop)
         found = evaluate_state(trainable, hp, state, metric)
-        constraint = None if found.constraint is None else found.constraint.astype(unit.dtype)
-        return state, found.value.astype(unit.dtype), constraint
+        return state, *read_values(found, unit.dtype)
 
     rows = units if replicates == 1 else jnp.repeat(units, replicates, axis=0)
     states, value, measured = jax.vmap(further)(rows, states)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
-from jhpo.devices import check_float64, member_mesh
+from jhpo.devices import check_float64, member_mesh, moved, own_device
 from jhpo.errors import check_integer, invalid
 from jhpo.evaluation.chunks import IDLE, LAUNCH_BOUND, Chunks, Program, joined, logger
 from jhpo.evaluation.members import (
@@ -27,6 +27,7 @@ from jhpo.lifetimes import Executable
 from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation, Request
 from jhpo.switches import switches_off, warn_of_switches, without_switches
+from jhpo.training.crossvalidation import in_folds
 from jhpo.training.objective import Objective, as_trainable, check_arguments
 from jhpo.training.tracing import objective_errors
 from jhpo.training.trainable import State, Trainable, Wanted
@@ -44,10 +45,12 @@ class Population:
       trainable: a `Trainable` or a plain objective.
       space: converts unit rows to hyperparameters.
       replicates: evaluations per member, each with its own key.
+      folds: parts in which the data of the trainable are cut, for a cross-validation of each member.
       chunk: members evaluated at once on each device. None chooses by the size of a member's state and the device's
         memory; "measure" also times neighbouring sizes on the first generation. An integer fixes it, which makes
         results reproducible bit for bit on the same device.
-      devices: JAX devices to use; all local ones if None.
+      devices: JAX devices to use; all local ones if None. With `jax.distributed`, ``jax.devices()`` are those of all
+        processes, which then have to make the same calls and get the same results.
       metric: which metric to minimise if the evaluation returns several, or the objectives if there are several.
       memory: bytes that a device may use; its free memory if None.
 
@@ -69,6 +72,7 @@ class Population:
         space: Space,
         *,
         replicates: int = 1,
+        folds: int = 1,
         chunk: int | str | None = None,
         devices: Sequence[jax.Device] | None = None,
         metric: Wanted = None,
@@ -76,13 +80,13 @@ class Population:
     ) -> None:
         if not isinstance(space, Space):
             raise invalid("space", "a jhpo.Space", space)
-        self.trainable, self.space, self.metric = as_trainable(trainable), space, metric
+        self.trainable, self.space, self.metric = as_trainable(in_folds(trainable, folds)), space, metric
         check_arguments(self.trainable, space)
-        self.replicates = check_integer("replicates", replicates)
+        self.replicates, self.folds = check_integer("replicates", replicates), folds
         self.mesh = member_mesh(devices)
         if jnp.result_type(float) == jnp.float64:
             instead = "train in float32 (jax_enable_x64=False), or on devices=jax.devices('cpu')"
-            check_float64(self.mesh.devices.flat[0], "jax_enable_x64", instead)
+            check_float64(own_device(self.mesh), "jax_enable_x64", instead)
         self.chunks = Chunks(chunk, self.mesh, self.replicates, memory)
         self._placed: Trainable | None = None
         self._remarks: list[str] = []
@@ -106,6 +110,11 @@ class Population:
     def notices(self) -> tuple[str, ...]:
         """Notices, a sentence each: the chunk was reduced for lack of memory, or a generation leaves a device idle."""
         return (*self.chunks.notices, *self._remarks)
+
+    @property
+    def repeats(self) -> int:
+        """Values of which a member's is the mean: replicates times folds."""
+        return self.replicates * self.folds
 
     @property
     def compile_seconds(self) -> float:
@@ -247,7 +256,7 @@ class Population:
         """The trainable with its arrays on the first device."""
         if self.mesh.size == 1:
             return self.on_devices()
-        return jax.device_put(self.trainable, self.mesh.devices.flat[0])
+        return jax.device_put(self.trainable, own_device(self.mesh))
 
     def _program(self, static: StaticValues, request: Request, root: jax.Array) -> Program:
         def place(units: np.ndarray, ids: np.ndarray) -> tuple[Any, ...]:
@@ -270,4 +279,4 @@ class Population:
     def spread(self, *rows: Any) -> tuple[jax.Array, ...]:
         """Arrays whose rows are members, on the devices that train them."""
         members = jax.sharding.NamedSharding(self.mesh, jax.sharding.PartitionSpec("members"))
-        return tuple(jax.device_put(x, members) for x in rows)
+        return tuple(moved(x, members) for x in rows)

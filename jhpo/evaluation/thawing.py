@@ -10,7 +10,7 @@ import numpy as np
 
 from jhpo.errors import InvalidArgument
 from jhpo.evaluation.continuing import check_continuable
-from jhpo.evaluation.members import NO_STATIC, summarised
+from jhpo.evaluation.members import NO_STATIC, read_values, summarised
 from jhpo.evaluation.paused import begin_units, take_states
 from jhpo.evaluation.population import Population
 from jhpo.keys import trial_keys
@@ -56,9 +56,7 @@ def thaw_units(
     def further(unit: jax.Array, state: State, start: jax.Array, stop: jax.Array) -> tuple[State, Any, Any]:
         hp = space.from_unit(unit, NO_STATIC.values)
         state = train_until(trainable, hp, state, start, stop)
-        found = evaluate_state(trainable, hp, state, metric)
-        constraint = None if found.constraint is None else found.constraint.astype(unit.dtype)
-        return state, found.value.astype(unit.dtype), constraint
+        return state, *read_values(evaluate_state(trainable, hp, state, metric), unit.dtype)
 
     each = (jnp.repeat(x, replicates, axis=0) for x in (rows.units, rows.start, rows.stop))
     units, start, stop = each

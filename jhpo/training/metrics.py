@@ -151,8 +151,16 @@ def as_tuples(chosen: Mapping[str, Metric]) -> dict[str, tuple[Any, ...]]:
     return {name: (m.function, m.whole, m.higher, m.task) for name, m in chosen.items()}
 
 
-def check_whole(chosen: Mapping[str, Metric], targets: jax.Array | np.ndarray, ignore: int | None) -> None:
+def check_whole(
+    chosen: Mapping[str, Metric], targets: jax.Array | np.ndarray, ignore: int | None, *, unlike: bool = False
+) -> None:
     """Raises before tracing if a metric cannot be computed on this validation set.
+
+    Args:
+      chosen: metrics by name.
+      targets: of the validation set.
+      ignore: label of rows that do not count.
+      unlike: whether it is a fold of several that differ in size, so that some are padded.
 
     Raises:
       InvalidArgument: AUC of a single class, R2 of a single row, or a function of the whole that does not take
@@ -161,8 +169,9 @@ def check_whole(chosen: Mapping[str, Metric], targets: jax.Array | np.ndarray, i
     for name, measure in chosen.items():
         if not measure.whole:
             continue
-        if measure.task is None and ignore is not None and _arguments(measure.function) < 3:
-            raise invalid(f"metrics: {name}", "a function (outputs, targets, live), as some labels are ignored", "two")
+        if measure.task is None and (ignore is not None or unlike) and _arguments(measure.function) < 3:
+            why = "folds differ in size" if ignore is None else "some labels are ignored"
+            raise invalid(f"metrics: {name}", f"a function (outputs, targets, live), as {why}", "two")
         if is_traced(targets):
             continue
         ignored = [] if ignore is None else [ignore]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from jhpo.errors import check_integer, invalid
 from jhpo.training.arguments import batch_sizes, checked_data, lengths
+from jhpo.training.folds import given_folds
 from jhpo.training.measures import error_rate as error_rate
 from jhpo.training.measures import squared_error as squared_error
 from jhpo.training.metrics import Wanted, as_tuples, check_whole, named
@@ -47,7 +48,7 @@ def supervised(
     loss: str | Callable[..., Any] = "classification",
     *,
     train: Pair,
-    valid: Pair,
+    valid: Pair | None = None,
     batch_size: int | Callable[[HP], Any] | None = 64,
     max_batch_size: int | None = None,
     steps: int | Callable[[HP], Any] | None = None,
@@ -62,6 +63,7 @@ def supervised(
     eval_batch: int = 1024,
     eval_params: Callable[[Any, Params], Params] | None = None,
     precision: str | None = None,
+    splits: Sequence[Any] | str | None = None,
 ) -> Supervised:
     """A Trainable for supervised learning.
 
@@ -78,7 +80,8 @@ def supervised(
         (squared error), or a function ``loss(outputs, targets)`` or ``loss(outputs, targets, hp)`` that returns a
         scalar or a value per example.
       train: inputs ``[n, ...]`` and targets ``[n, ...]``; float64 arrays become JAX's default float.
-      valid: the same for the validation data, on which members are compared.
+      valid: the same for the validation data, on which members are compared. None for a task that is cross-validated:
+        ``folds=5`` in a search cuts them from ``train``.
       batch_size: rows of a minibatch, all rows if None, or a function of the hyperparameters that is at most
         ``max_batch_size``. With a function every member computes with ``max_batch_size`` rows, of which those beyond
         its own size are masked (batch normalisation sees them; they repeat rows of the batch).
@@ -106,6 +109,10 @@ def supervised(
         which they are faster. Parameters, optimiser state, sums, normalisations and the loss keep their dtype, and
         products with their own ``precision`` keep it. None for products in the dtype of the parameters.
 
+      splits: how folds are cut: dealt out at random, with the same share of each class in all of them (None);
+        "ordered", in the order of the data, as scikit-learn's `KFold` and `StratifiedKFold` do; or pairs of index
+        arrays (train, valid), such as the ``split`` of scikit-learn's splitters gives, for groups or time series.
+
     Returns:
       A `Supervised`, a trainable whose pytree leaves are the data.
 
@@ -127,16 +134,20 @@ def supervised(
     function, measured, task = _checked_loss(loss)
     data, labels = _checked_sets(train, valid, task, ignore)
     chosen = {**named(measured, "loss", task), **named(metrics, metric, task)}
-    check_whole(chosen, data[1][1], labels.ignore)
+    check_whole(chosen, data[-1][1], labels.ignore)
     if metric not in ("loss", *chosen):
         raise invalid("metric", f"one of {['loss', *chosen]}, or a name of jhpo.metrics.NAMES", metric)
     arrays = [(jnp.asarray(x), jnp.asarray(y)) for x, y in data]
     n = len(arrays[0][0])
+    if splits is not None and valid is not None:
+        raise invalid("splits", "None beside validation data", type(splits).__name__)
+    if isinstance(splits, str) and splits != "ordered":
+        raise invalid("splits", "None, 'ordered', or pairs of index arrays (train, valid)", splits)
     size, most = batch_sizes(batch_size, max_batch_size, n)
     length, longest = lengths(steps, epochs, max_steps, None if callable(size) else n // size)
     return Supervised(
         train=arrays[0],
-        valid=arrays[1],
+        valid=None if valid is None else arrays[1],
         order=jax.random.key_data(jax.random.key(check_integer("seed", seed, low=0))),
         model=with_precision(as_model(model), precision),
         tx=tx,
@@ -155,6 +166,8 @@ def supervised(
         independent_batches=bool(independent_batches),
         eval_batch=check_integer("eval_batch", eval_batch),
         eval_params=eval_params,
+        splits=None if splits is None or isinstance(splits, str) else given_folds(splits, n),
+        ordered=splits == "ordered" if isinstance(splits, str) else False,
     )
 
 
@@ -167,14 +180,15 @@ def _checked_loss(loss: str | Callable[..., Any]) -> tuple[Callable[..., Any], t
     return loss, (), None
 
 
-def _checked_sets(train: Pair, valid: Pair, task: str | None, ignore: int | None) -> tuple[list[Pair], Labels]:
+def _checked_sets(train: Pair, valid: Pair | None, task: str | None, ignore: int | None) -> tuple[list[Pair], Labels]:
     """Training and validation data as arrays, and the checked labels."""
-    data = [checked_data(name, pair) for name, pair in (("train", train), ("valid", valid))]
+    named = {"train": train} if valid is None else {"train": train, "valid": valid}
+    data = [checked_data(name, pair) for name, pair in named.items()]
     if ignore is not None and task == "regression":
         raise invalid("ignore", "None for regression, whose targets are no labels", ignore)
     labels = Labels(None, None)
     if task == "classification" or ignore is not None:
-        labels = check_labels({"train": data[0][1], "valid": data[1][1]}, ignore)
+        labels = check_labels({name: y for name, (_, y) in zip(named, data)}, ignore)
     if task == "classification":
         # narrow integers may overflow in comparisons with class indices, wide ones are not needed
         data = [(x, y.astype(jnp.int32)) for x, y in data]

@@ -146,3 +146,13 @@ def mean_of_live(
     number = weights.sum().astype(dtype)
     total = jnp.where(weights, values, jnp.zeros((), dtype)).sum()
     return total / jnp.maximum(number, jnp.ones((), dtype)), number
+
+
+def check_by_row(name: str, values: ArrayLike, why: str) -> None:
+    """Refuses a scalar where some rows do not count.
+
+    Raises:
+      InvalidArgument: ``why`` says what masks them.
+    """
+    if not jnp.ndim(values):
+        raise invalid(name, f"a value for each example, as {why}", "a scalar")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,12 +14,13 @@ import numpy as np
 
 from jhpo.errors import invalid
 from jhpo.kernels.mixed import mixed_value_and_grad
-from jhpo.kernels.shuffle import batch_rows
-from jhpo.structure import Structured, structured
+from jhpo.structure import structured
+from jhpo.training.folds import FoldRows
 from jhpo.training.metrics import Metric, as_tuples, check_whole, named, named_direction, of_whole
 from jhpo.training.networks import Extra, Model, Params
 from jhpo.training.optimisers import evaluation_params, update
-from jhpo.training.targets import Labels, fit_labels, live_rows, mean_of_live
+from jhpo.training.rows import Rows
+from jhpo.training.targets import Labels, check_by_row, fit_labels, live_rows, mean_of_live
 from jhpo.training.trainable import HP, State
 from jhpo.training.validation import Averages, Data, in_blocks
 
@@ -35,21 +37,21 @@ class SupervisedState(NamedTuple):
     key: jax.Array  # key[] of the member, for dropout, and for its batches if they are independent
 
 
-_DATA = ("train", "valid", "order", "model")
+_DATA = ("train", "valid", "order", "model", "splits", "fold")
 _META = (
     *("tx", "task", "labels", "loss", "loss_takes_hp", "penalty", "metrics", "metric"),
     *("batch_size", "max_batch_size", "length", "epochs", "max_steps", "independent_batches", "eval_batch"),
-    "eval_params",
+    *("eval_params", "ordered"),
 )
 
 
 @functools.partial(structured, data=_DATA, meta=_META)
 @dataclasses.dataclass(frozen=True, eq=False)
-class Supervised(Structured):
+class Supervised(Rows):
     """The Trainable made by `supervised`. Its leaves are the data; the rest is static and compared by value."""
 
     train: Data  # inputs [n, ...], targets [n, ...]
-    valid: Data
+    valid: Data | None  # None for a task that is cut in folds
     order: jax.Array  # uint32[2], key data for the shared order of the batches
     model: Model
     tx: Callable[[HP], optax.GradientTransformation]
@@ -68,27 +70,9 @@ class Supervised(Structured):
     independent_batches: bool
     eval_batch: int
     eval_params: Callable[[Any, Any], Any] | None
-
-    @property
-    def steps(self) -> int | Callable[[HP], jax.Array]:
-        """Optimiser steps, or a function of the hyperparameters."""
-        if self.length is not None:
-            return self.length
-        return self._steps_of_epochs if callable(self.epochs) or callable(self.batch_size) else self.max_steps
-
-    def _steps_of_epochs(self, hp: HP) -> jax.Array:
-        epochs = self.epochs(hp) if callable(self.epochs) else self.epochs
-        per_epoch = (jnp.int32(len(self.train[0])) // self._batch_size(hp)).astype(jnp.float32)
-        return jnp.ceil(jnp.asarray(epochs).astype(jnp.float32) * per_epoch)
-
-    def _batch_size(self, hp: HP) -> jax.Array:
-        """Batch size of a member, ``int32[]``."""
-        if not callable(self.batch_size):
-            return jnp.int32(self.batch_size)
-        size = jnp.asarray(self.batch_size(hp))
-        if size.shape != () or not jnp.issubdtype(size.dtype, jnp.integer):
-            raise invalid("batch_size", "a function that returns an integer", f"{size.dtype}{list(size.shape)}")
-        return jnp.clip(size, 1, self.max_batch_size).astype(jnp.int32)
+    splits: FoldRows | None = None  # folds that the user cut
+    ordered: bool = False  # whether folds are cut in the order of the data
+    fold: FoldRows | None = None  # the one that is trained and measured, None for all of `train` and `valid`
 
     def init(self, hp: HP, key: jax.Array) -> SupervisedState:
         """Initial parameters and optimiser state of one member."""
@@ -98,8 +82,7 @@ class Supervised(Structured):
 
     def step(self, hp: HP, state: SupervisedState, t: jax.Array) -> SupervisedState:
         """One step of the optimiser on batch ``t``."""
-        x, y = self.batch(state.key, t, hp)
-        live = jnp.arange(len(x), dtype=jnp.int32) < self._batch_size(hp) if callable(self.batch_size) else None
+        (x, y), live = self.batch_and_mask(state.key, t, hp)
         key = jax.random.fold_in(state.key, t)
 
         def loss(params: Params) -> tuple[jax.Array, Extra]:
@@ -116,25 +99,32 @@ class Supervised(Structured):
         return SupervisedState(jax.tree.map(jnp.add, state.params, updates), extra, opt_state, state.key)
 
     def evaluate(self, hp: HP, state: SupervisedState) -> dict[str, jax.Array]:
-        """Metrics on the validation data, ``float[]`` each: "loss", for classification "error", and further ones."""
+        """Metrics on the validation data, ``float[]`` each: "loss", for classification "error", and further ones.
+
+        Raises:
+          InvalidArgument: a task without validation data that is not cut in folds.
+        """
+        valid, rows = self.validation()
         params = self._evaluated(state)
         measures = {name: Metric(*fields) for name, fields in self.metrics}
 
         def outputs_of(x: jax.Array) -> jax.Array:
             return self.model.apply(hp, params, state.extra, x, state.key, False)[0]
 
-        def means(outputs: jax.Array, targets: jax.Array) -> Averages:
-            targets, live = self._fit(outputs, targets)
-            found = {"loss": mean_of_live("loss", self._call_loss(hp, outputs, targets), outputs, live)}
-            for name, m in measures.items():
-                if not m.whole:
-                    found[name] = mean_of_live(f"metrics: {name}", m.function(outputs, targets), outputs, live)
-            return found
+        def means(outputs: jax.Array, targets: tuple[jax.Array, jax.Array | None]) -> Averages:
+            y, live = self._fit(outputs, *targets)
+            each = {"loss": self._call_loss(hp, outputs, y)}
+            each |= {f"metrics: {name}": m.function(outputs, y) for name, m in measures.items() if not m.whole}
+            if rows is not None:
+                for name, values in each.items():
+                    check_by_row(name, values, "folds differ in size")
+            found = {name: mean_of_live(name, values, outputs, live) for name, values in each.items()}
+            return {name.removeprefix("metrics: "): mean for name, mean in found.items()}
 
         wholes = {name: m for name, m in measures.items() if m.whole}
-        found, outputs = in_blocks(outputs_of, means, self.valid, self.eval_batch, keep=bool(wholes))
+        found, outputs = in_blocks(outputs_of, means, (valid[0], (valid[1], rows)), self.eval_batch, keep=bool(wholes))
         if outputs is not None:
-            targets, live = self._fit(outputs, self.valid[1])
+            targets, live = self._fit(outputs, valid[1], rows)
             found |= {name: of_whole(name, m, outputs, targets, live) for name, m in wholes.items()}
         return found
 
@@ -154,24 +144,20 @@ class Supervised(Structured):
         known = dict(self.metrics)
         if metric not in known and metric != "loss":
             added = named([metric], metric, self.task)
-            check_whole(added, self.valid[1], self.labels.ignore)
+            check_whole(added, self.train[1] if self.valid is None else self.valid[1], self.labels.ignore)
             known |= as_tuples(added)
         return dataclasses.replace(self, metrics=tuple(known.items()), metric=metric)
 
-    def batch(self, key: jax.Array, t: jax.Array, hp: HP = None) -> Data:
-        """Minibatch ``t``, shared by all members or drawn with the member's ``key``.
-
-        If the size is a hyperparameter there are ``max_batch_size`` rows: those of the batch, repeated.
-        """
-        n = len(self.train[0])
-        if self.batch_size == n:
-            return self.train
-        order = key if self.independent_batches else jax.random.wrap_key_data(self.order)
-        if callable(self.batch_size):
-            rows = batch_rows(order, t, n, self._batch_size(hp), self.max_batch_size)
-        else:
-            rows = batch_rows(order, t, n, self.batch_size)
-        return self.train[0][rows], self.train[1][rows]
+    def on_fold(self, part: FoldRows) -> Supervised:
+        """The task on one fold, a row of `fold_parts`."""
+        rows, whole = part.train.shape[0], self.batch_size == len(self.train[0])
+        size, longest = (rows, rows) if whole else (self.batch_size, self.max_batch_size)
+        most = self.max_steps
+        if self.epochs is not None and not callable(self.epochs) and not callable(size):
+            most = math.ceil(self.epochs * (rows // size))
+        return dataclasses.replace(
+            self, splits=None, fold=part, batch_size=size, max_batch_size=longest, max_steps=most
+        )
 
     def params(self, state: SupervisedState) -> Any:
         """The trained parameters."""
@@ -185,7 +171,8 @@ class Supervised(Structured):
         """Loss on all training data, penalty included; implicit gradients assume that it is minimised."""
         key = jax.random.key(0)
         _, extra = self.model.init(hp, key, self.train[0][:1])
-        return self._loss(hp, params, extra, self.train, key, train=True)[0]
+        data, rows = self.all_rows()
+        return self._loss(hp, params, extra, data, key, train=True, rows=rows)[0]
 
     def predict(self, hp: HP, state: SupervisedState, x: jax.Array) -> jax.Array:
         """Outputs of a trained member for inputs ``[n, ...]``; vmap over hp and stacked states for an ensemble."""
@@ -211,14 +198,18 @@ class Supervised(Structured):
     def _call_loss(self, hp: HP, outputs: jax.Array, targets: jax.Array) -> Any:
         return self.loss(outputs, targets, hp) if self.loss_takes_hp else self.loss(outputs, targets)
 
-    def _fit(self, outputs: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.Array | None]:
-        """Targets in the shape of the outputs, and a mask of those that are not ignored (None for all)."""
+    def _fit(
+        self, outputs: jax.Array, targets: jax.Array, rows: jax.Array | None = None
+    ) -> tuple[jax.Array, jax.Array | None]:
+        """Targets in the shape of the outputs, and a mask of those that count (None for all); ``rows`` is bool[n]."""
         if self.task == "classification":
             targets = fit_labels(outputs, targets, self.labels)
         live = live_rows(targets, self.labels)
         if live is not None and self.task == "classification":
             # an ignored label may be out of range, and the loss there has to stay finite
             targets = jnp.where(live, targets, jnp.zeros((), targets.dtype))
+        if rows is not None:
+            live = rows if live is None else live & rows.reshape(-1, *(1,) * (live.ndim - 1))
         return targets, live
 
     def _loss(
@@ -234,12 +225,11 @@ class Supervised(Structured):
     ) -> tuple[jax.Array, Extra]:
         """Loss and new collections; ``rows``, bool[n], masks the padding of the batch, None for none."""
         outputs, extra = self.model.apply(hp, params, extra, data[0], key, train)
-        targets, live = self._fit(outputs, data[1])
+        targets, live = self._fit(outputs, data[1], rows)
         values = jnp.asarray(self._call_loss(hp, outputs, targets))
         if rows is not None:
-            if not values.ndim:
-                raise invalid("loss", "a value for each example, as batch_size is a hyperparameter", "a scalar")
-            live = rows if live is None else live & rows.reshape(-1, *(1,) * (live.ndim - 1))
+            why = "batch_size is a hyperparameter" if callable(self.batch_size) else "folds differ in size"
+            check_by_row("loss", values, why)
         value, _ = mean_of_live("loss", values, outputs, live)
         if self.penalty is not None:
             value = value + self.penalty(_like(hp, params), params).astype(value.dtype)

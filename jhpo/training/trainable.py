@@ -70,6 +70,7 @@ class Metrics(NamedTuple):
     value: jax.Array  # float[], to be minimised; float[m] where there are several objectives
     named: dict[str, jax.Array]  # every metric by name, float[]; {"value": value} for a plain scalar
     constraint: jax.Array | None = None  # float[c], measured, feasible where >= 0
+    folds: jax.Array | None = None  # float[k] or float[k, m], the value on each fold; None without folds
 
 
 def check_steps(trainable: Trainable) -> None:
@@ -225,8 +226,15 @@ def _scalar(name: str, value: object) -> jax.Array:
 
 
 def evaluate_state(trainable: Trainable, hp: HP, state: State, metric: Wanted = None) -> Metrics:
-    """The metrics of a trained state."""
-    return read_metrics(trainable.evaluate(hp, state), metric, getattr(trainable, "metric", None))
+    """The metrics of a trained state; with folds their means, and the value on each."""
+    default = getattr(trainable, "metric", None)
+    # of the class: what wraps a trainable, with other hyperparameters, forwards its attributes as they are
+    each = getattr(type(trainable), "evaluate_folds", None)
+    if each is None:
+        return read_metrics(trainable.evaluate(hp, state), metric, default)
+    found = jax.vmap(lambda result: read_metrics(result, metric, default))(each(trainable, hp, state))
+    means: Metrics = jax.tree.map(lambda x: x.mean(axis=0), found)
+    return means._replace(folds=found.value)
 
 
 def train_state(trainable: Trainable, hp: HP, key: jax.Array, horizon: float = 1.0) -> State:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 Data = tuple[jax.Array, jax.Array]
+Targets = Any  # a pytree of arrays [n, ...]
 Averages = dict[str, tuple[jax.Array, jax.Array]]  # by name, a mean over rows and the number of rows, float[] each
 
 
 def in_blocks(
     outputs_of: Callable[[jax.Array], jax.Array],
-    means: Callable[[jax.Array, jax.Array], Averages],
-    data: Data,
+    means: Callable[[jax.Array, Targets], Averages],
+    data: tuple[jax.Array, Targets],
     block: int,
     *,
     keep: bool,
@@ -24,7 +26,7 @@ def in_blocks(
     Args:
       outputs_of: the model, ``[b, ...] -> [b, ...]``.
       means: of outputs and targets of a block.
-      data: inputs ``[n, ...]`` and targets ``[n, ...]``.
+      data: inputs ``[n, ...]`` and targets, a tree of ``[n, ...]``.
       block: b, the rows of a block; the last one may have fewer.
       keep: whether to return the outputs of all rows.
 
@@ -38,7 +40,7 @@ def in_blocks(
     (6.0, [0.0, 2.0, 4.0, 6.0, 8.0])
     """
 
-    def sums(part: Data) -> tuple[Averages, jax.Array | None]:
+    def sums(part: tuple[jax.Array, Targets]) -> tuple[Averages, jax.Array | None]:
         outputs = outputs_of(part[0])
         found = means(outputs, part[1])
         return {name: (mean * count, count) for name, (mean, count) in found.items()}, outputs if keep else None
@@ -60,5 +62,6 @@ def in_blocks(
     return {name: value / count for name, (value, count) in total.items()}, outputs
 
 
-def _rows(data: Data, start: int, stop: int) -> Data:
-    return data[0][start:stop], data[1][start:stop]
+def _rows(data: tuple[jax.Array, Targets], start: int, stop: int) -> tuple[jax.Array, Targets]:
+    rows: tuple[jax.Array, Targets] = jax.tree.map(lambda x: x[start:stop], data)
+    return rows

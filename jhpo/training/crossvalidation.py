@@ -1,0 +1,152 @@
+"""Cross-validation as one more axis of a member: the trainings of all folds side by side in one program."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, Protocol, cast, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+
+from jhpo.errors import InvalidArgument, check_integer, invalid
+from jhpo.pytrees import Params, Tree
+from jhpo.structure import Structured, structured
+from jhpo.training.foreign import Opaque, Wrapped
+from jhpo.training.metrics import direction_of
+from jhpo.training.objective import Objective, as_trainable
+from jhpo.training.trainable import HP, State, Trainable
+
+
+@runtime_checkable
+class Foldable(Protocol):
+    """What a trainable has beside `Trainable` so that a search can cross-validate it with ``folds=``.
+
+    `jhpo.supervised` without ``valid`` has it.
+    """
+
+    def fold_parts(self, folds: int) -> Tree:
+        """What tells the folds apart: arrays with a leading axis ``[folds]``, such as those of `jhpo.k_folds`."""
+        ...
+
+    def on_fold(self, part: Tree) -> Trainable:
+        """The trainable of one fold; ``part`` is one row of `fold_parts`, traced."""
+        ...
+
+
+@functools.partial(structured, data=["base", "parts"], meta=["folds"])
+class CrossValidated(Structured):
+    """A trainable that trains a member on every fold; states have a leading axis ``[folds]``.
+
+    The evaluation is the mean over the folds. Fold k of a member with a key begins with ``fold_in(key, k)``.
+
+    Args:
+      base: a trainable with `Foldable`'s functions.
+      parts: of its `fold_parts`.
+      folds: how many.
+    """
+
+    def __init__(self, base: Any, parts: Tree, folds: int) -> None:
+        self.base, self.parts, self.folds = base, parts, folds
+
+    def on_fold(self, part: Tree) -> Trainable:
+        """The trainable of one fold."""
+        made: Any = self.base.on_fold(part)
+        # it holds traced arrays, so that it cannot be a static node; it is used inside of this trace alone
+        wrapped: Any = made if isinstance(made, (Structured, Wrapped)) else Opaque(made)
+        return cast(Trainable, wrapped)
+
+    def over_folds(self, function: Callable[..., Any], *rows: Any) -> Any:
+        """``function(trainable of the fold, *rows of the fold)``, stacked over the folds."""
+        return jax.vmap(lambda part, *row: function(self.on_fold(part), *row))(self.parts, *rows)
+
+    def keys(self, key: jax.Array) -> jax.Array:
+        """The keys of a member's folds, ``key[folds]``."""
+        return jax.vmap(lambda k: jax.random.fold_in(key, k))(jnp.arange(self.folds, dtype=jnp.uint32))
+
+    @property
+    def steps(self) -> int | Callable[[HP], jax.Array]:
+        """As of the trainable: folds are trained for the same number of steps."""
+        return self.base.on_fold(jax.tree.map(lambda x: x[0], self.parts)).steps
+
+    @property
+    def max_steps(self) -> int:
+        """See `Trainable`."""
+        return int(self.base.on_fold(jax.tree.map(lambda x: x[0], self.parts)).max_steps)
+
+    @property
+    def metric(self) -> str | None:
+        """The metric to tune for, if the trainable names one."""
+        return getattr(self.base, "metric", None)
+
+    def direction_of(self, metric: str | None = None) -> str | None:
+        """The direction of a metric, where the trainable knows it."""
+        return direction_of(self.base, metric)
+
+    def init(self, hp: HP, key: jax.Array) -> State:
+        """First states of all folds."""
+        return self.over_folds(lambda task, k: task.init(hp, k), self.keys(key))
+
+    def step(self, hp: HP, state: State, t: jax.Array) -> State:
+        """A step of all folds."""
+        return self.over_folds(lambda task, s: task.step(hp, s, t), state)
+
+    def evaluate_folds(self, hp: HP, state: State) -> Any:
+        """What each fold evaluates to, with a leading axis ``[folds]``."""
+        return self.over_folds(lambda task, s: task.evaluate(hp, s), state)
+
+    def evaluate(self, hp: HP, state: State) -> Any:
+        """The mean over the folds of whatever the trainable evaluates to."""
+        return jax.tree.map(lambda x: jnp.mean(x, axis=0), self.evaluate_folds(hp, state))
+
+    def params(self, state: State) -> Params:
+        """The trained parameters of all folds."""
+        return jax.vmap(self.base.params)(state)
+
+    def with_params(self, state: State, params: Params) -> State:
+        """The state with other parameters."""
+        return jax.vmap(self.base.with_params)(state, params)
+
+    def train_loss(self, hp: HP, params: Params) -> jax.Array:
+        """The mean training loss, which is at its minimum where that of each fold is."""
+        return jnp.mean(self.over_folds(lambda task, p: task.train_loss(hp, p), params))
+
+    def predict(self, hp: HP, state: State, x: jax.Array) -> jax.Array:
+        """Outputs ``[folds, n, ...]`` of the models of all folds for inputs ``[n, ...]``."""
+        return jax.vmap(lambda s: self.base.predict(hp, s, x))(state)
+
+
+def in_folds(objective: Any, folds: int) -> Any:
+    """The objective, trained and measured on ``folds`` folds of its data; itself for one.
+
+    Raises:
+      InvalidArgument: data that cannot be cut in so many folds, or an objective without any.
+
+    >>> import jhpo, numpy as np, optax
+    >>> x = np.linspace(-1.0, 1.0, 60, dtype=np.float32)[:, None]
+    >>> line = (lambda key, x: {"w": jnp.zeros((1,))}, lambda p, x: x @ p["w"])
+    >>> task = jhpo.supervised(line, lambda hp: optax.sgd(hp["lr"]), "regression",
+    ...                        train=(x, 3.0 * x[:, 0]), batch_size=10, steps=9)
+    >>> found = in_folds(task, 3)
+    >>> state = found.init({"lr": 0.1}, jax.random.key(0))
+    >>> state.params["w"].shape, found.evaluate_folds({"lr": 0.1}, state)["loss"].shape
+    ((3, 1), (3,))
+    """
+    check_integer("folds", folds)
+    if folds == 1:
+        return objective
+    if hasattr(objective, "evaluator"):
+        raise invalid("folds", "1 with a host objective, whose function cuts its own data", folds)
+    if isinstance(objective, CrossValidated):
+        raise invalid("folds", f"1 for an objective that is cut in {objective.folds} folds already", folds)
+    trainable = as_trainable(objective)
+    if isinstance(trainable, Objective) or not isinstance(trainable, Foldable):
+        raise InvalidArgument(
+            "folds: expected a trainable with data to cut, jhpo.supervised(..., train=...) or one with fold_parts and "
+            f"on_fold, got {'a function' if isinstance(trainable, Objective) else type(objective).__name__}"
+        )
+    parts = trainable.fold_parts(folds)
+    sizes = {x.shape[:1] for x in jax.tree.leaves(parts)}
+    if sizes != {(folds,)}:
+        raise invalid("fold_parts", f"arrays with a leading axis [{folds}]", sorted(sizes))
+    return CrossValidated(trainable, jax.tree.map(jnp.asarray, parts), folds)
