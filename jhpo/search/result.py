@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from jhpo.errors import JhpoError, check_integer, invalid
+from jhpo.evaluation.ensemble import Ensemble, ensemble_of
 from jhpo.evaluation.evaluators import Evaluator
 from jhpo.evaluation.lineage import Lineage, ancestry
 from jhpo.evaluation.population import Population
@@ -160,6 +161,33 @@ class Result:
           InvalidArgument: k is not a positive integer.
           JhpoError: the pickled result does not hold a state, or the search kept only the best trial and k > 1.
         """
+        return self._tops(*self._best(k), states)
+
+    def ensemble(self, k: int = 8) -> Ensemble:
+        """The k best members, or as many as there are, with their trained states stacked, as one predictor.
+
+        Its `predict` is the mean of their predictions (of probabilities for classification), and its `selected` chooses
+        among them greedily on validation data. With folds every member has one model a fold.
+
+        Raises:
+          InvalidArgument: k is not a positive integer, or an objective that cannot predict.
+          JhpoError: as of `top`; or no trial succeeded.
+        """
+        of, rows = self._best(k)
+        if self._origin is None:
+            raise JhpoError(
+                "the trained members stayed where the search ran: call ensemble there, and save what it gives"
+            )
+        if not len(rows):
+            raise JhpoError("there is no ensemble: every trial failed or violated a constraint")
+        if not _trains(self._origin.evaluator):
+            raise invalid("objective", "a trainable with predict(hp, state, x) for an ensemble", "a function")
+        assert of.units is not None
+        trainable = self._origin.evaluator.trainable  # type: ignore[union-attr]  # as `_trains` found
+        return ensemble_of(trainable, self.space, of.units[rows], self._states(of, rows))
+
+    def _best(self, k: int) -> tuple[Evaluations, np.ndarray]:
+        """The evaluations that were kept, and the rows of the k best."""
         check_integer("k", k)
         check_single("top", self.objectives, "pareto() gives the trials that none other dominates")
         if k > 1 and self.keep != "all":
@@ -170,7 +198,7 @@ class Result:
         of = self.history if self.keep == "all" else self._leader
         assert of.units is not None
         order = best_first(successes(of.whole, of.constraint, of.horizon), self._sign * of.value)
-        return self._tops(of, first_distinct(self.space, of.units, order, k), states)
+        return of, first_distinct(self.space, of.units, order, k)
 
     def pareto(self, states: bool = False) -> list[Top]:
         """The feasible trials that no other dominates, with distinct hyperparameters, sorted by their first value.

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jhpo.errors import JhpoError, check_integer
+from jhpo.evaluation.ensemble import Ensemble, ensemble_of
 from jhpo.evaluation.evaluators import Objective
 from jhpo.pytrees import State
 from jhpo.report import frame, page
@@ -18,6 +19,8 @@ from jhpo.study.batch import lineage_of
 from jhpo.study.book import Book
 from jhpo.study.loop import optimize
 from jhpo.study.states import trained_states
+from jhpo.training.crossvalidation import in_folds
+from jhpo.training.objective import as_trainable
 from jhpo.training.replay import Schedule
 from jhpo.training.serialize import serializable
 from jhpo.trial import Trial
@@ -43,11 +46,15 @@ class Study(Book):
         directions: for several objectives, instead of `direction`: ``{"error": "minimize", "params": "minimize"}``, or
             ``["minimize", "maximize"]``, where the first dict that is told gives the names. See `pareto` and `knee`.
         replicates: evaluations of each member by `optimize` (JAX objectives); the strategy sees mean and variance.
+        folds: parts of the data on which each member is trained and measured, see `jhpo.minimize`.
         resume: continue the study that the storage holds, if any; without it a stored study is an error.
         lease: seconds after which a silent worker's trial is handed out again; None waits forever for workers on
             other machines (dead ones on this machine are noticed at once). A live process renews its lease in the
             background, however long its trials take.
         max_retry: how often a trial is handed out again before it counts as failed.
+        shared: the processes of `jax.distributed` run this study together, on ``optimize(..., devices=jax.devices())``:
+            all of them make the same calls, and process 0 alone opens the storage. Without it processes that open one
+            storage are workers, each with trials of its own.
 
     Raises:
         InvalidArgument: an invalid argument.
@@ -66,7 +73,8 @@ class Study(Book):
         """Trained states of trials (``study.top(5)``), recomputed from their keys; None for host objectives.
 
         Each is the state that was evaluated: it is trained in a program of the same width, and a `UserWarning` tells
-        if its value differs from the trial's (on another device, say). With replicates, it is that of replicate 0.
+        if its value differs from the trial's (on another device, say). With replicates, it is that of replicate 0;
+        with folds those of all folds, stacked.
 
         Args:
             objective: the one that was optimised.
@@ -75,6 +83,25 @@ class Study(Book):
         """
         ids = [t.id if isinstance(t, Trial) else check_integer("trials", t, 0, len(self) - 1) for t in trials]
         return serializable(trained_states(self, objective, ids, metric)) if ids else []
+
+    def ensemble(self, objective: Objective, k: int = 8, *, metric: str | None = None) -> Ensemble:
+        """The k best trials, or as many as there are, trained again, as one predictor; see `Result.ensemble`.
+
+        Args:
+            objective: the one that was optimised.
+            k: how many.
+            metric: as of `states`.
+
+        Raises:
+            InvalidArgument: an objective that cannot predict.
+            JhpoError: no trial succeeded.
+        """
+        trials = self.top(k)
+        if not trials:
+            raise JhpoError("there is no ensemble: every trial failed or violated a constraint")
+        trainable = as_trainable(in_folds(objective, self.folds))
+        units = self.history.table.unit.array[[trial.id for trial in trials]]
+        return ensemble_of(trainable, self.space, units, self.states(objective, trials, metric=metric))
 
     def schedule(self, trial: Trial | int | None = None) -> Schedule:
         """The hyperparameters with which a member of an evolving population was trained; see `Result.schedule`.

@@ -1,0 +1,153 @@
+"""Checkpoints of states on a disk: by orbax where it is installed, otherwise by `flax.serialization`."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jhpo.errors import MissingExtra, StorageError, invalid
+from jhpo.pytrees import State
+from jhpo.training.values import hold, is_integer, is_number, pack, release
+
+FORMATS = ("orbax", "msgpack")
+_FILE, _FOLDER = "states.msgpack", "states"  # inside of the checkpoint's folder
+
+
+def save_states(path: str | os.PathLike[str], states: State, *, format: str | None = None) -> Path:
+    """Write a state, or any pytree of arrays, as a checkpoint; `load_states` reads it.
+
+    Args:
+      path: a folder, which is made. One that holds a checkpoint already is refused.
+      states: arrays, numbers and typed random keys; functions and strings in it are not stored.
+      format: "orbax", "msgpack" (`flax.serialization`), or None for orbax where it is installed.
+
+    Returns:
+      The folder.
+
+    Raises:
+      InvalidArgument: an unknown format.
+      MissingExtra: orbax was asked for and is not installed.
+      StorageError: the folder holds a checkpoint already, or cannot be written.
+
+    >>> import tempfile, jax.numpy as jnp
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = save_states(folder + "/best", {"w": jnp.arange(3.0)}, format="msgpack")
+    ...     load_states(path, {"w": jnp.zeros(3)})["w"].tolist()
+    [0.0, 1.0, 2.0]
+    """
+    if format is not None and format not in FORMATS:
+        raise invalid("format", f"one of {FORMATS}, or None", format)
+    installed = importlib.util.find_spec("orbax") is not None
+    if format == "orbax" and not installed:
+        raise MissingExtra("format='orbax' needs orbax: pip install orbax-checkpoint")
+    folder = Path(path).resolve()
+    if (folder / _FILE).exists() or (folder / _FOLDER).exists():
+        raise StorageError(f"{folder} holds a checkpoint already: name another folder")
+    data = _as_data(states)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if format == "orbax" or (format is None and installed):
+            _save_by_orbax(folder / _FOLDER, data)
+        else:
+            _save_by_flax(folder / _FILE, data)
+    except OSError as error:
+        raise StorageError(f"cannot write a checkpoint in {folder}: {error.strerror or error}") from error
+    return folder
+
+
+def load_states(path: str | os.PathLike[str], like: State) -> State:
+    """The state in a checkpoint of `save_states`.
+
+    Args:
+      path: the folder.
+      like: a state of the same structure, shapes and dtypes, such as ``jax.eval_shape(task.init, hp, key)``; what is
+        not stored (functions, strings) is taken from it.
+
+    Raises:
+      StorageError: no checkpoint, a damaged one, or one of another structure.
+    """
+    folder = Path(path).resolve()
+    packed = hold(like, lambda x: not (is_number(x) or is_integer(x) or isinstance(x, jax.ShapeDtypeStruct)), "like")
+    wanted = jax.eval_shape(_as_data, packed)
+    if (folder / _FILE).exists():
+        found = _load_by_flax(folder / _FILE)
+    elif (folder / _FOLDER).exists():
+        found = _load_by_orbax(folder / _FOLDER, wanted)
+    else:
+        raise StorageError(f"{folder} holds no checkpoint")
+    if len(found) != len(wanted):
+        raise StorageError(
+            f"the checkpoint in {folder} has {len(found)} arrays, and the state to be read {len(wanted)}"
+        )
+    for number, (array, shape) in enumerate(zip(found, wanted)):
+        if array.shape != shape.shape or array.dtype != shape.dtype:
+            raise StorageError(
+                f"the checkpoint in {folder} is of another model: array {number} is {array.dtype}{list(array.shape)}, "
+                f"expected {shape.dtype}{list(shape.shape)}"
+            )
+    leaves, treedef = jax.tree.flatten(packed)
+    made = [
+        jax.random.wrap_key_data(jax.numpy.asarray(array), impl=_generator(leaf))
+        if _is_key(leaf)
+        else jax.numpy.asarray(array)
+        for array, leaf in zip(found, leaves)
+    ]
+    return release(jax.tree.unflatten(treedef, made))
+
+
+def _is_key(leaf: Any) -> bool:
+    return hasattr(leaf, "dtype") and jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _generator(leaf: Any) -> str:
+    """The name of the generator of a key, or of the shape of one."""
+    names = ("threefry2x32", "rbg", "unsafe_rbg")
+    return next(n for n in names if jax.eval_shape(lambda n=n: jax.random.key(0, impl=n)).dtype == leaf.dtype)
+
+
+def _as_data(states: State) -> list[Any]:
+    """Leaves as arrays of numbers; the structure is known to who reads."""
+    return [jax.random.key_data(x) if _is_key(x) else jax.numpy.asarray(x) for x in jax.tree.leaves(pack(states))]
+
+
+def _save_by_flax(file: Path, data: list[Any]) -> None:
+    from flax import serialization
+
+    part = file.with_suffix(".part")  # whoever reads never sees half a file
+    part.write_bytes(serialization.msgpack_serialize({str(k): np.asarray(x) for k, x in enumerate(data)}))
+    part.replace(file)
+
+
+def _load_by_flax(file: Path) -> list[Any]:
+    from flax import serialization
+
+    try:
+        found = serialization.msgpack_restore(file.read_bytes())
+        return [found[str(k)] for k in range(len(found))]
+    except Exception as error:
+        raise StorageError(f"the checkpoint {file} is damaged: {error}") from error
+
+
+def _save_by_orbax(folder: Path, data: list[Any]) -> None:
+    import orbax.checkpoint as ocp
+
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(folder, {str(k): x for k, x in enumerate(data)})
+
+
+def _load_by_orbax(folder: Path, wanted: list[Any]) -> list[Any]:
+    try:
+        import orbax.checkpoint as ocp
+    except ImportError as error:
+        raise MissingExtra(f"the checkpoint {folder} was written by orbax: pip install orbax-checkpoint") from error
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            found = checkpointer.restore(folder, {str(k): x for k, x in enumerate(wanted)})
+    except (ValueError, KeyError, OSError) as error:
+        raise StorageError(f"the checkpoint {folder} is damaged, or of another model: {error}") from error
+    return [found[str(k)] for k in range(len(found))]
