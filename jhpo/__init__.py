@@ -38,6 +38,7 @@ if TYPE_CHECKING:  # for type checkers and editors
     from jhpo.errors import TrialPruned as TrialPruned
     from jhpo.errors import UnknownStrategy as UnknownStrategy
     from jhpo.errors import UnusableGradient as UnusableGradient
+    from jhpo.evaluation import Ensemble as Ensemble
     from jhpo.evaluation import Population as Population
     from jhpo.evaluation.executors import host as host
     from jhpo.gradients import Hypergradient as Hypergradient
@@ -86,13 +87,18 @@ if TYPE_CHECKING:  # for type checkers and editors
     from jhpo.training import as_trainable as as_trainable
     from jhpo.training import augmented as augmented
     from jhpo.training import dropout as dropout
+    from jhpo.training import k_folds as k_folds
     from jhpo.training import linen as linen
+    from jhpo.training import live_init as live_init
+    from jhpo.training import load_states as load_states
+    from jhpo.training import mask_block as mask_block
     from jhpo.training import mask_units as mask_units
     from jhpo.training import masked_mlp as masked_mlp
     from jhpo.training import metrics as metrics
     from jhpo.training import nnx as nnx
     from jhpo.training import optimisers as optimisers
     from jhpo.training import replay as replay
+    from jhpo.training import save_states as save_states
     from jhpo.training import schedules as schedules
     from jhpo.training import shift_images as shift_images
     from jhpo.training import supervised as supervised
@@ -135,6 +141,11 @@ _MODULES: dict[str, tuple[str, ...]] = {
         "masked_mlp",
         "mask_units",
         "dropout",
+        "k_folds",
+        "live_init",
+        "load_states",
+        "mask_block",
+        "save_states",
         "switch",
         "augmented",
         "add_noise",
@@ -142,7 +153,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
         "Schedule",
         "replay",
     ),
-    "jhpo.evaluation": ("Population",),
+    "jhpo.evaluation": ("Population", "Ensemble"),
     "jhpo.evaluation.executors": ("host",),
     "jhpo.study": ("Study", "Tuning"),
     "jhpo.gradients": ("hypergrad", "Hypergradient", "online_tune", "OnlineTuning"),

@@ -69,6 +69,9 @@ def tune(
     metric: Annotated[str | None, typer.Option(help="what to tune for: accuracy, f1, auc, r2, ...")] = None,
     seconds: Annotated[float | None, typer.Option(help="stop after so much time")] = None,
     goal: Annotated[float | None, typer.Option("--target", help="stop at a value this good")] = None,
+    folds: Annotated[
+        int | None, typer.Option(help="cross-validate on so many parts of the data  [default: that of the file, or 1]")
+    ] = None,
     patience: Annotated[int | None, typer.Option(help="stop after so many generations without improvement")] = None,
     early_stop: Annotated[
         str | None,
@@ -107,8 +110,9 @@ def tune(
     study = Study(
         found.space, chosen, storage, seed, way,
         directions=directions, replicates=found.options.get("replicates", 1), resume=resume,
+        folds=found.options.get("folds", 1) if folds is None else folds,
     )  # fmt: skip
-    again = _again(target, strategy, budget, storage, seed, option or [], direction, metric, early_stop)
+    again = _again(target, strategy, budget, storage, seed, option or [], direction, metric, early_stop, folds)
     with contextlib.closing(study), signals(again, storage):
         if len(study):
             console.print(f"continuing after {study.evaluations} evaluations", highlight=False)
@@ -239,14 +243,14 @@ def _directions(found: Target, text: str | None) -> Directions | None:
 
 def _again(
     target: str, strategy: str | None, budget: int | None, storage: str | None, seed: int, option: list[str],
-    direction: str | None, metric: str | None, early_stop: str | None,
+    direction: str | None, metric: str | None, early_stop: str | None, folds: int | None,
 ) -> str:  # fmt: skip
     """The command that continues this study."""
     import shlex
 
     parts = ["jhpo", "tune", target]
     given = {"--strategy": strategy, "--budget": budget, "--storage": storage}
-    given |= {"--direction": direction, "--metric": metric, "--early-stop": early_stop}
+    given |= {"--direction": direction, "--metric": metric, "--early-stop": early_stop, "--folds": folds}
     for name, value in given.items():
         parts += [] if value is None else [name, str(value)]
     parts += ["--seed", str(seed)]

@@ -90,7 +90,8 @@ def _from_value(value: Any, name: str, module: ModuleType, path: Path) -> Target
     if hasattr(value, "space") and isinstance(value.space, Space):
         objective: Any = getattr(value, "objective", None)
         objective = getattr(value, "trainable", None) if objective is None else objective
-        names = ("direction", "directions", "metric", "replicates", "strategy", "budget", "target", "early_stop")
+        names = ["direction", "directions", "metric", "replicates", "folds", "strategy", "budget", "target"]
+        names.append("early_stop")
         options = {n: getattr(value, n) for n in names if getattr(value, n, None) is not None}
         return Target(objective, value.space, options, name)
     if callable(value) or hasattr(value, "evaluator") or hasattr(value, "evaluate"):

@@ -173,4 +173,4 @@ class Blocks:
         strategy, space = self.driver.strategy, self.evaluator.space
         units = np.zeros((strategy.population, space.dim), jnp.result_type(float))
         measured = self.evaluator.described.constraints
-        return Told(units, blank_result(strategy, space, self.evaluator.replicates, self._objectives, measured))
+        return Told(units, blank_result(strategy, space, self.evaluator.repeats, self._objectives, measured))

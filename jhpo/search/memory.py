@@ -94,7 +94,7 @@ class MemorySearch:
         self._limit = strategy.max_evaluations(space)
         self._budget = options.budget
         measured = evaluator.described.constraints
-        self._blank = blank_result(strategy, space, options.replicates, np.size(signs), measured)
+        self._blank = blank_result(strategy, space, options.repeats, np.size(signs), measured)
         self._told: Told | None = None  # what the strategy is told next
 
     def run(self, starts: Starts | None) -> Result:

@@ -28,6 +28,7 @@ def minimize(
     key: jax.Array | None = None,
     seed: int = 0,
     replicates: int = 1,
+    folds: int = 1,
     metric: str | None = None,
     chunk: int | str | None = None,
     devices: Sequence[jax.Device] | None = None,
@@ -53,6 +54,8 @@ def minimize(
       key: root key ``key[]``; None to derive it from ``seed``.
       seed: an integer in [0, 2^32).
       replicates: evaluations of every member with different keys; the value is their mean.
+      folds: train and measure every member on each of so many parts of the data, all in one program; the value is their
+        mean, and the strategy sees its variance. For `supervised` tasks without ``valid``, see docs/crossvalidation.md.
       metric: name of the value if the evaluation returns a dict. A score (accuracy, F1, ...) needs `maximize`.
       chunk: members evaluated at once; chosen from their size if None.
       devices: JAX devices to use; all local ones by default.
@@ -92,9 +95,9 @@ def minimize(
     ('good', 1.0, 'evaluations: 1024 of 1024 done')
     """
     options = Options(
-        budget=budget, key=key, seed=seed, replicates=replicates, metric=metric, chunk=chunk, devices=devices,
-        generations=generations, seconds=seconds, target=target, patience=patience, tolerance=tolerance,
-        callback=callback, start=start, keep=keep, directions=directions, early_stop=early_stop,
+        budget=budget, key=key, seed=seed, replicates=replicates, folds=folds, metric=metric, chunk=chunk,
+        devices=devices, generations=generations, seconds=seconds, target=target, patience=patience,
+        tolerance=tolerance, callback=callback, start=start, keep=keep, directions=directions, early_stop=early_stop,
     )  # fmt: skip
     return search(objective, space, strategy, "minimize", options)
 
@@ -108,6 +111,7 @@ def maximize(
     key: jax.Array | None = None,
     seed: int = 0,
     replicates: int = 1,
+    folds: int = 1,
     metric: str | None = None,
     chunk: int | str | None = None,
     devices: Sequence[jax.Device] | None = None,
@@ -131,8 +135,8 @@ def maximize(
     True
     """
     options = Options(
-        budget=budget, key=key, seed=seed, replicates=replicates, metric=metric, chunk=chunk, devices=devices,
-        generations=generations, seconds=seconds, target=target, patience=patience, tolerance=tolerance,
-        callback=callback, start=start, keep=keep, early_stop=early_stop,
+        budget=budget, key=key, seed=seed, replicates=replicates, folds=folds, metric=metric, chunk=chunk,
+        devices=devices, generations=generations, seconds=seconds, target=target, patience=patience,
+        tolerance=tolerance, callback=callback, start=start, keep=keep, early_stop=early_stop,
     )  # fmt: skip
     return search(objective, space, strategy, "maximize", options)

@@ -9,6 +9,7 @@ from typing import Any, TypedDict
 import jax
 
 from jhpo.curves.rules import EarlyStop, check_early_stop
+from jhpo.devices import check_clock
 from jhpo.errors import check_integer, invalid
 from jhpo.evaluation.evaluators import Evaluator, Objective, make_evaluator
 from jhpo.keys import check_key, root_key
@@ -27,6 +28,7 @@ class SearchOptions(TypedDict, total=False):
     key: jax.Array | None
     seed: int
     replicates: int
+    folds: int
     metric: str | None
     chunk: int | str | None
     devices: Sequence[jax.Device] | None
@@ -58,6 +60,7 @@ class Options:
     key: jax.Array | None = None
     seed: int = 0
     replicates: int = 1
+    folds: int = 1
     metric: str | None = None
     chunk: int | str | None = None
     devices: Sequence[jax.Device] | None = None
@@ -74,7 +77,9 @@ class Options:
 
     def __post_init__(self) -> None:
         check_integer("budget", self.budget)
+        check_integer("folds", self.folds)
         check_keep(self.keep)
+        check_clock(self.seconds, self.devices)
         self.rules(1.0)
         objectives = self.objectives
         if check_early_stop(self.early_stop) is not None:
@@ -95,6 +100,11 @@ class Options:
         )  # fmt: skip
         return rules.turned(sign)
 
+    @property
+    def repeats(self) -> int:
+        """Values of which a member's is the mean: replicates times folds."""
+        return self.replicates * self.folds
+
     def root(self) -> jax.Array:
         """The root key, from `key` or from `seed`."""
         return root_key(self.seed) if self.key is None else check_key(self.key)
@@ -103,7 +113,7 @@ class Options:
         """What evaluates the generations of a search, in the direction `sign`."""
         return make_evaluator(
             objective, space,
-            replicates=self.replicates, metric=self.metric, objectives=self.objectives,
+            replicates=self.replicates, folds=self.folds, metric=self.metric, objectives=self.objectives,
             chunk=self.chunk, devices=self.devices, sign=sign,
             early_stop=rule_of(strategy, check_early_stop(self.early_stop)),
         )  # fmt: skip

@@ -48,7 +48,7 @@ class PausedSearch:
         self.strategy = strategy.lasting(check_continuable(self.population.trainable))
         self.meter = Meter(options.rules(sign), options.callback, sign)
         measured = self.population.described.constraints
-        self._blank = blank_result(self.strategy, space, options.replicates, measured=measured)
+        self._blank = blank_result(self.strategy, space, options.repeats, measured=measured)
         self._told: Told | None = None
 
     def run(self, starts: Starts | None) -> Result:

@@ -27,6 +27,7 @@ from jhpo.space.space import Space
 from jhpo.strategies import as_strategy, for_objectives
 from jhpo.strategies.base import Evaluation, Request, Strategy
 from jhpo.switches import switches_off, warn_inside_a_program
+from jhpo.training.crossvalidation import in_folds
 from jhpo.training.metrics import check_direction, check_directions
 from jhpo.training.objective import as_trainable, check_arguments
 from jhpo.training.trainable import Trainable, max_steps
@@ -40,6 +41,7 @@ def run(
     key: jax.Array,
     *,
     replicates: int = 1,
+    folds: int = 1,
     start: Sequence[Any] | dict[str, Any] | None = None,
     keep: Keep = "all",
     directions: Directions | None = None,
@@ -57,6 +59,7 @@ def run(
       generations: how many times the strategy is asked.
       key: root key of the study.
       replicates: evaluations of every member with different keys; the strategy sees mean and variance.
+      folds: parts of the data on which every member is trained and measured, see `jhpo.minimize`.
       start: points to evaluate first, which the strategy then learns from: dicts of host values, all or some of them;
         the strategy chooses the others. Their trials have the first ids.
       keep: what the trace holds: "all"; "values", without the points; "best", only the best trial of each generation,
@@ -91,7 +94,7 @@ def run(
         raise invalid("space", "no static parameters inside run (use minimize or Study, which group by them)", named)
     starts = read_starts(space, start)
     given = None if starts is None else starts.units
-    trainable = as_trainable(objective)
+    trainable = as_trainable(in_folds(objective, folds))
     check_arguments(trainable, space)
     objectives = read_directions(directions)
     if objectives is None:

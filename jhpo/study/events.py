@@ -73,6 +73,7 @@ class Begin(Event):
     versions: dict[str, str] = field(default_factory=dict)
     directions: list[str] | None = field(default=None, metadata=_LEFT_OUT)  # of several objectives
     names: list[str] | None = field(default=None, metadata=_LEFT_OUT)  # of several objectives, if given
+    folds: int = field(default=1, metadata=_LEFT_OUT)  # of a cross-validation
 
 
 @dataclass(frozen=True, eq=False)

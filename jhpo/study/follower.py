@@ -38,14 +38,14 @@ class Follower:
     Args:
         sign: 1.0 to minimise, -1.0 to maximise, one per objective if there are several; only here are values flipped.
         x64: whether the strategy computes in float64, as in the process that created the study.
-        replicates: evaluations of each member; above 1 the strategy sees variances.
+        repeats: evaluations of each member, replicates times folds; above 1 the strategy sees variances.
     """
 
     def __init__(
-        self, strategy: Strategy, space: Space, root: jax.Array, *, sign: Sign, x64: bool, replicates: int
+        self, strategy: Strategy, space: Space, root: jax.Array, *, sign: Sign, x64: bool, repeats: int
     ) -> None:
         self.strategy, self.space = strategy, space
-        self._signs, self._x64, self._replicates = np.asarray(sign), x64, replicates
+        self._signs, self._x64, self._repeats = np.asarray(sign), x64, repeats
         self._sign = float(np.ravel(sign)[0])
         self.driver = Driver(strategy, space, root)
         self.units = np.empty((0, space.dim))  # float[n, d], the rows of the open generation
@@ -205,7 +205,7 @@ class Follower:
             grad=extra("grad", True, (self.space.dim,), self._sign) if grad else None,
             cost=extra("cost", False, ()),
             constraint=limits,
-            variance=None if self.strategy.continues else extra("variance", self._replicates > 1, several),
+            variance=None if self.strategy.continues else extra("variance", self._repeats > 1, several),
             mask=there if self.strategy.steady or self.strategy.continues else None,
             values=extra("values", bool(several), several, self._signs),
         )

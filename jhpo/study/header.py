@@ -25,7 +25,13 @@ SEVERAL = "several"  # stored direction of a study of several objectives, which 
 
 
 def check_arguments(
-    space: Any, strategy: Any, seed: Any, direction: Any, replicates: Any, objectives: Objectives | None = None
+    space: Any,
+    strategy: Any,
+    seed: Any,
+    direction: Any,
+    replicates: Any,
+    folds: Any = 1,
+    objectives: Objectives | None = None,
 ) -> Strategy:
     """The strategy as an instance.
 
@@ -37,6 +43,7 @@ def check_arguments(
     strategy = as_strategy(strategy)
     check_integer("seed", seed, 0, SEEDS - 1)
     check_integer("replicates", replicates)
+    check_integer("folds", folds)
     if direction not in DIRECTIONS:
         raise invalid("direction", f"one of {DIRECTIONS}", direction)
     return for_objectives(strategy, 1 if objectives is None else objectives.count)
@@ -53,6 +60,7 @@ def make(
     seed: int,
     direction: str,
     replicates: int,
+    folds: int = 1,
     objectives: Objectives | None = None,
 ) -> Begin:
     """The first event of a new study."""
@@ -67,6 +75,7 @@ def make(
         versions={"jhpo": __version__, "jax": version("jax"), "jaxlib": version("jaxlib")},
         directions=None if objectives is None else list(objectives.directions),
         names=None if objectives is None or objectives.names is None else list(objectives.names),
+        folds=int(folds),
     )
 
 
@@ -97,6 +106,8 @@ def _well_formed(body: dict[str, Any]) -> bool:
         and (body["direction"] in DIRECTIONS or (body["direction"] == SEVERAL and _directions(body.get("directions"))))
         and 0 <= body["seed"] < SEEDS
         and body["replicates"] >= 1
+        and type(body.get("folds", 1)) is int
+        and body.get("folds", 1) >= 1
     )
 
 
@@ -121,7 +132,7 @@ def check_same(stored: Begin, wanted: Begin, space: Space) -> None:
             + "\n  ".join(differences or ["the constraints were other functions, or the tree was nested otherwise"])
         )
     _check_strategy(stored.strategy, wanted.strategy)
-    for name in ("seed", "direction", "directions", "names", "replicates"):
+    for name in ("seed", "direction", "directions", "names", "replicates", "folds"):
         if getattr(stored, name) != getattr(wanted, name):
             raise invalid(name, f"that of the stored study, {getattr(stored, name)!r}", getattr(wanted, name))
 
@@ -168,7 +179,9 @@ def restore(
             message = f"the stored space needs its Python definition, Study.load(..., space=): {error}"
             raise StorageError(message) from error
     elif not read_only or stored.space != space.to_json():
-        wanted = make(space, strategy, stored.seed, stored.direction, stored.replicates, objectives_of(stored))
+        wanted = make(
+            space, strategy, stored.seed, stored.direction, stored.replicates, stored.folds, objectives_of(stored)
+        )
         if isinstance(strategy, StrategyElsewhere):
             wanted = dataclasses.replace(wanted, strategy=stored.strategy)
         check_same(stored, wanted, space)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import jax
 
 from jhpo.curves.rules import EarlyStop, check_early_stop
+from jhpo.devices import check_clock
 from jhpo.errors import SpaceExhausted, check_integer, invalid
 from jhpo.evaluation.evaluators import Objective, make_evaluator
 from jhpo.evaluation.executors import HostObjective
@@ -88,6 +89,7 @@ def optimize(
         raise invalid("budget", "a number of evaluations, or another stop rule", None)
     if budget is not None:
         check_integer("budget", budget)
+    check_clock(seconds, devices)
     objectives = study.objectives
     if objectives is None:
         check_direction(objective, metric, study.direction)
@@ -105,7 +107,10 @@ def optimize(
     if study.strategy.continues:
         study.refresh()
         layout = stored_layout(study, chunk, devices)
-        evaluator = make_evaluator(objective, study.space, replicates=study.replicates, metric=metric, **layout)
+        evaluator = make_evaluator(
+            objective, study.space,
+            replicates=study.replicates, folds=study.folds, metric=metric, **layout,
+        )  # fmt: skip
         if study.strategy.thaws:
             thaws = Thaws(study, evaluator, budget)
         else:
@@ -129,7 +134,7 @@ def optimize(
             layout = stored_layout(study, chunk, devices)
             evaluator = make_evaluator(
                 objective, study.space,
-                replicates=study.replicates, metric=metric, objectives=objectives, **layout,
+                replicates=study.replicates, folds=study.folds, metric=metric, objectives=objectives, **layout,
                 early_stop=rule, sign=study.sign, past=lambda: study.history.table.reports,
             )  # fmt: skip
             stopped = _on_devices(study, search_evaluator(study, evaluator), watch)
@@ -200,8 +205,9 @@ def _on_thaws(study: Book, thaws: Thaws, watch: Watch) -> str:
 
 def _on_host(study: Book, objective: HostObjective, watch: Watch, referee: Referee) -> str:
     """Keep the workers busy; results are stored as they come."""
-    if study.replicates != 1:
-        raise invalid("replicates", "1 with a host objective", study.replicates)
+    for name in ("replicates", "folds"):
+        if getattr(study, name) != 1:
+            raise invalid(name, "1 with a host objective", getattr(study, name))
     pool = objective.pool(study.space)
     running: dict[Task, Trial] = {}
     try:

@@ -15,12 +15,36 @@ from jhpo.objectives import Directions, Objectives, Sign, read_directions
 from jhpo.space.space import Space
 from jhpo.storage import Entry, EventLog, MemoryLog, open_log
 from jhpo.storage.codec import pack
+from jhpo.storage.shared import opened_by_first
 from jhpo.strategies.base import Strategy
 from jhpo.study import header
-from jhpo.study.events import body_of
+from jhpo.study.events import Begin, body_of
 from jhpo.study.fold import Fold
 from jhpo.study.follower import Follower
 from jhpo.study.ledger import Ledger
+
+
+def _read(log: EventLog) -> tuple[EventLog, list[Entry]]:
+    try:
+        return log, log.read()
+    except BaseException:
+        log.close()
+        raise
+
+
+def _opened(storage: str | os.PathLike[str] | None, begin: Begin, resume: bool) -> tuple[EventLog, list[Entry]]:
+    """The log at ``storage`` and its entries, of which the first is ``begin`` if there were none."""
+    log = open_log(storage, create=True)
+    try:
+        with log.write():
+            entries = log.read()
+            if entries and not resume:
+                how = "continue it (resume=True, --resume), or name another file"
+                raise StorageError(f"{log.url} holds a study already: {how}")
+            return log, entries or [log.append(begin.kind, body_of(begin))]
+    except BaseException:
+        log.close()
+        raise
 
 
 class Opened:
@@ -36,26 +60,21 @@ class Opened:
         *,
         directions: Directions | None = None,
         replicates: int = 1,
+        folds: int = 1,
         resume: bool = False,
         lease: float | None = None,
         max_retry: int = 3,
+        shared: bool = False,
     ) -> None:
         objectives = read_directions(directions, direction)
-        strategy = header.check_arguments(space, strategy, seed, direction, replicates, objectives)
-        begin = header.make(space, strategy, seed, direction, replicates, objectives)
+        strategy = header.check_arguments(space, strategy, seed, direction, replicates, folds, objectives)
+        begin = header.make(space, strategy, seed, direction, replicates, folds, objectives)
         # raises whatever an invalid study raises before a file is created
         rehearsal = MemoryLog()
         self._open(rehearsal, [rehearsal.append(begin.kind, body_of(begin))], space, strategy, lease, max_retry)
         pack(body_of(begin))
-        log = open_log(storage, create=True)
+        log, entries = opened_by_first(lambda: _opened(storage, begin, resume), shared)
         try:
-            with log.write():
-                entries = log.read()
-                if entries and not resume:
-                    how = "continue it (resume=True, --resume), or name another file"
-                    raise StorageError(f"{log.url} holds a study already: {how}")
-                if not entries:
-                    entries = [log.append(begin.kind, body_of(begin))]
             stored = header.read_begin(entries[0])
             header.restore(stored, None, strategy, True)
             header.check_same(stored, begin, space)
@@ -73,6 +92,7 @@ class Opened:
         space: Space | None = None,
         strategy: Strategy | str | None = None,
         read_only: bool = False,
+        shared: bool = False,
         lease: float | None = None,
         max_retry: int = 3,
     ) -> Self:
@@ -83,6 +103,7 @@ class Opened:
             space: the stored space; needed if it has constraints.
             strategy: the stored strategy; needed if it is not one of jhpo.
             read_only: open without write access.
+            shared: as of `jhpo.Study`.
             lease, max_retry: see `jhpo.Study`.
 
         Raises:
@@ -91,9 +112,8 @@ class Opened:
             InvalidArgument: the given strategy is not the stored one.
         """
         self = cls.__new__(cls)
-        log = open_log(storage, create=False, read_only=read_only)
+        log, entries = opened_by_first(lambda: _read(open_log(storage, create=False, read_only=read_only)), shared)
         try:
-            entries = log.read()
             if not entries:
                 raise StorageError(f"{log.url} holds no study")
             found = header.restore(header.read_begin(entries[0]), space, strategy, read_only)
@@ -114,7 +134,8 @@ class Opened:
     ) -> None:
         begin = header.read_begin(entries[0])
         self.space, self.strategy = space, strategy
-        self.seed, self.direction, self.replicates = begin.seed, begin.direction, begin.replicates
+        self.seed, self.direction = begin.seed, begin.direction
+        self.replicates, self.folds = begin.replicates, begin.folds
         self.root = root_key(self.seed)
         self._objectives = header.objectives_of(begin)
         if self._objectives is None:
@@ -122,7 +143,7 @@ class Opened:
         else:
             self.signs = self._objectives.signs
         self.sign = float(np.ravel(self.signs)[0])  # of the first objective
-        follower = Follower(strategy, space, self.root, sign=self.signs, x64=begin.x64, replicates=self.replicates)
+        follower = Follower(strategy, space, self.root, sign=self.signs, x64=begin.x64, repeats=self.repeats)
         self._ledger = Ledger(log, entries, follower, lease, max_retry)
         self._warned = False
 
@@ -137,6 +158,11 @@ class Opened:
                 "than before; set jax_enable_x64 as it was to continue the same search",
                 stacklevel=3,
             )
+
+    @property
+    def repeats(self) -> int:
+        """Values of which a trial's is the mean: replicates times folds."""
+        return self.replicates * self.folds
 
     @property
     def objectives(self) -> Objectives | None:

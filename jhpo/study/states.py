@@ -20,8 +20,9 @@ def trained_states(study: Book, objective: Objective, ids: Sequence[int], metric
     layout = stored_layout(study, None, None)
     metric = metric or study.history.layouts.get("population", {}).get("metric")
     evaluator = make_evaluator(
-        objective, study.space, replicates=study.replicates, metric=metric, objectives=study.objectives, **layout
-    )
+        objective, study.space,
+        replicates=study.replicates, folds=study.folds, metric=metric, objectives=study.objectives, **layout,
+    )  # fmt: skip
     if isinstance(evaluator, Population):
         evaluator.chunks.widths.extend(study.history.widths)
     if study.strategy.thaws:

@@ -32,6 +32,7 @@ class Tuning:
         ``--direction`` wins.
       metric: name of the value if the evaluation returns a dict; ``--metric`` wins.
       replicates: evaluations of every member with different keys.
+      folds: parts of the data on which every member is trained and measured, see `jhpo.minimize`; ``--folds`` wins.
       target: stop at a value this good.
       early_stop: a rule that stops trials early, see `jhpo.minimize`; ``--early-stop`` wins.
       directions: of several objectives, see `jhpo.minimize`; ``--direction minimize,maximize`` wins. The default
@@ -56,6 +57,7 @@ class Tuning:
     target: float | None = None
     directions: Directions | None = None
     early_stop: EarlyStop | str | None = None
+    folds: int = 1
 
     def __post_init__(self) -> None:
         if not callable(self.objective) and not hasattr(self.objective, "evaluate"):
@@ -75,6 +77,7 @@ class Tuning:
         if self.direction not in DIRECTIONS:
             raise invalid("direction", f"one of {DIRECTIONS}", self.direction)
         check_integer("replicates", self.replicates)
+        check_integer("folds", self.folds)
         if self.target is not None:
             check_number("target", self.target)
         check_early_stop(self.early_stop)
@@ -87,7 +90,7 @@ class Tuning:
     def run(self, strategy: Strategy | str | None = None, **options: Unpack[SearchOptions]) -> Result:
         """Search in memory: `jhpo.minimize` or `jhpo.maximize`, whose options (``seed``, ``budget``, ...) these are."""
         strategy = self.strategy if strategy is None else strategy
-        given = SearchOptions(metric=self.metric, replicates=self.replicates, target=self.target)
+        given = SearchOptions(metric=self.metric, replicates=self.replicates, folds=self.folds, target=self.target)
         if self.early_stop is not None:
             given["early_stop"] = self.early_stop
         if self.budget is not None:

@@ -92,6 +92,33 @@ def test_tune_finds_and_shows_the_best(command, file):
     assert re.search(r"│ x\s+│ 0\.2(4|5)", out), out
 
 
+FOLDS_FILE = """
+    import jax.numpy as jnp, numpy as np, optax
+    import jhpo
+
+    space = jhpo.Space({"lr": jhpo.Float(1e-3, 1e-1, log=True)})
+    x = np.linspace(-1.0, 1.0, 12, dtype=np.float32)[:, None]
+    line = (lambda key, x: {"w": jnp.zeros((1,))}, lambda p, x: x @ p["w"])
+    objective = jhpo.supervised(
+        line, lambda hp: optax.sgd(hp["lr"]), "regression", train=(x, x[:, 0]), batch_size=4, steps=2
+    )
+    tuning = jhpo.Tuning(objective, space, "random", budget=4, folds=2)
+"""
+
+
+def test_folds_from_the_file_and_from_the_command(command, tmp_path):
+    path = tmp_path / "folded.py"
+    path.write_text(textwrap.dedent(FOLDS_FILE))
+    assert command("tune", path, "--storage", "two.db")[0] == 0
+    assert command("tune", path, "--storage", "three.db", "--folds", 3)[0] == 0
+    found = [jhpo.Study.load(name, read_only=True) for name in ("two.db", "three.db")]
+    assert [study.folds for study in found] == [2, 3]
+    values = [study.history.table.value.array[:4] for study in found]
+    assert np.isfinite(values).all() and (values[0] != values[1]).all()
+    code, _, errors = command("tune", path, "--storage", "two.db", "--folds", 3, "--resume", "--budget", 8)
+    assert code == cli.USAGE and "folds: expected that of the stored study, 2, got 3" in errors
+
+
 def test_store_resume_and_show(command, file):
     arguments = ("tune", file, "--strategy", "greedy", "--set", "population=16", "--seed", 3, "--storage", "s.db")
     assert command(*arguments, "--budget", 40)[0] == 0
