@@ -2,6 +2,7 @@
 
 python benchmarks/pbt.py                # about two minutes on two cores
 python benchmarks/pbt.py --quick        # shortened
+python benchmarks/pbt.py --variants     # sub-populations, and exploring by a model, on the first task
 
 1. Noisy descent on a quadratic, whose best learning rate is known to decay. `PopulationBasedTraining` against the best
    of as many constant rates, trained for as many steps, 5 seeds. What each found is trained again with 64 fresh seeds,
@@ -80,6 +81,25 @@ def quality(seeds: int, members: int, exchange: int, fresh: int) -> Quality:
     rates = np.geomspace(1e-4, 1.0, 41, dtype=np.float32)
     best = min(float(judge(jhpo.as_trainable(task), {"lr": jnp.asarray(rate)})) for rate in rates)
     return Quality(np.array(pbt), np.array(constant), best, schedules)
+
+
+def variants(seeds: int, fresh: int) -> dict[str, np.ndarray]:
+    """What variants of the strategy find on the same task, judged alike: ``float[seeds]`` each."""
+    task, keys = Descent(), jax.random.split(jax.random.key(1_000), fresh)
+    judge = jax.jit(lambda task: jax.vmap(lambda key: train_and_evaluate(task, {}, key).value)(keys).mean())
+    each = {
+        "32 members": jhpo.PopulationBasedTraining(32, exchange=10),
+        "32 members, intervals=(1, 4)": jhpo.PopulationBasedTraining(32, exchange=10, intervals=(1, 4)),
+        "8 members": jhpo.PopulationBasedTraining(8, exchange=20),
+        "8 members, explore='bandit'": jhpo.PopulationBasedTraining(8, exchange=20, explore="bandit"),
+    }
+    found: dict[str, np.ndarray] = {}
+    for name, strategy in each.items():
+        searches = [
+            jhpo.minimize(task, SPACE, strategy, budget=strategy.population, seed=seed) for seed in range(seeds)
+        ]
+        found[name] = np.array([float(judge(jhpo.replay(task, search.schedule()))) for search in searches])
+    return found
 
 
 def digits(steps: int) -> Any:
@@ -165,7 +185,13 @@ def main() -> None:
     """Print both tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
-    quick = parser.parse_args().quick
+    parser.add_argument("--variants", action="store_true", help="sub-populations and a model of gains instead")
+    arguments = parser.parse_args()
+    quick = arguments.quick
+    if arguments.variants:
+        for name, values in variants(2 if quick else 5, 8 if quick else 64).items():
+            print(f"{name:32s} mean {values.mean():.4f}  " + " ".join(f"{value:.4f}" for value in values))
+        return
     found = quality(2, 8, 40, 8) if quick else quality(5, 32, 20, 64)
     print("loss with fresh seeds, mean of each search's find; noisy quadratic")
     print("seed  schedule  constant  ratio  the schedule's rates")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, NamedTuple
+import itertools
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 
 from jhpo.errors import check_integer, check_number, invalid, is_concrete
 from jhpo.space.space import Space
+from jhpo.strategies import bandit
+from jhpo.strategies.bandit import Increments
 from jhpo.strategies.base import (
     Evaluation,
     Ids,
@@ -21,6 +24,7 @@ from jhpo.strategies.base import (
     strategy,
 )
 from jhpo.strategies.exploring import perturbed, truncation
+from jhpo.strategies.migrating import Exchange, migration
 
 EXCHANGES = 20  # parts of a training, unless `exchange` says otherwise
 
@@ -35,6 +39,8 @@ class PBTState(NamedTuple):
     violation: jax.Array  # float[n], of constraints; +inf likewise
     there: jax.Array  # bool[n], members that are trained; the others come last
     parent: jax.Array  # int32[n], row of the generation before that each row continues; -1 where none
+    base: jax.Array  # float[n], value with which the last generation began; +inf where unknown
+    seen: Increments  # what stretches of training gained, for `explore="bandit"`
 
 
 @strategy
@@ -51,7 +57,8 @@ class PopulationBasedTraining(Strategy):
     that is best at the end.
 
     What is best after the next few steps decides, so that a hyperparameter that pays late loses: an early drop of the
-    learning rate, no regularisation. Rare exchanges look further ahead; see docs/pbt.md.
+    learning rate, no regularisation. Rare exchanges look further ahead, and sub-populations of which some exchange
+    rarely (``intervals``) do both (Doulazmi et al. 2025); see docs/pbt.md.
 
     Args:
       population: members, side by side.
@@ -60,6 +67,11 @@ class PopulationBasedTraining(Strategy):
       scale: standard deviation of the step to new hyperparameters, as a share of the range of a parameter (in its
         scale: 0.1 of a logarithmic range of four decades is a factor of 2.5). Numbers in cells move by one at least.
       resample: probability with which a hyperparameter of a copy is drawn anew; a `Choice` changes in no other way.
+      intervals: of sub-populations of equal size: ``(1, 4, 16)`` for three, of which the first takes part in every
+        exchange and the last in every sixteenth. Good members migrate between them.
+      explore: how copies choose their hyperparameters: near those of their parent (None), or by a "bandit": a Gaussian
+        process of what was gained with which hyperparameters at which time says what to try (PB2, Parker-Holder et al.
+        2020). Categories move as without it.
       max_steps: where to end; with the training by default, which `minimize`, `run` and `Study.optimize` know.
 
     Raises:
@@ -84,6 +96,8 @@ class PopulationBasedTraining(Strategy):
     scale: float = 0.1
     resample: float = 0.1
     max_steps: int | None = static_field(default=None)
+    intervals: tuple[int, ...] | None = static_field(default=None)
+    explore: str | None = static_field(default=None)
     pauses = True
     evolves = True
 
@@ -102,8 +116,26 @@ class PopulationBasedTraining(Strategy):
                 f"at least {least} members, as fraction={self.fraction} of them are replaced; or a larger fraction",
                 self.population,
             )
+        self._check_intervals()
+        if self.explore not in (None, "bandit"):
+            raise invalid("explore", "None or 'bandit'", self.explore)
         if self.max_steps is not None:
             self.rungs(self.max_steps)
+
+    def _check_intervals(self) -> None:
+        if self.intervals is None:
+            return
+        if not isinstance(self.intervals, (tuple, list)) or len(self.intervals) < 2:
+            raise invalid("intervals", "two or more ascending integers, such as (1, 4)", self.intervals)
+        object.__setattr__(self, "intervals", tuple(check_integer("intervals", each) for each in self.intervals))
+        if any(b <= a for a, b in itertools.pairwise(self.intervals)):
+            raise invalid("intervals", "ascending integers, such as (1, 4)", self.intervals)
+        check_number("fraction", self.fraction, 0.0, 1 / 3, open_low=True)
+        each, rest = divmod(self.population, len(self.intervals))
+        least = 3 if not is_concrete(self.fraction) else max(-int(-1 // self.fraction), 3)
+        if rest or each < least:
+            expected = f"a multiple of the {len(self.intervals)} sub-populations, with at least {least} members in each"
+            raise invalid("population", expected, self.population)
 
     # -- what the host asks ---------------------------------------------------------------------------------
 
@@ -117,6 +149,8 @@ class PopulationBasedTraining(Strategy):
         if each >= last:
             raise invalid("exchange", f"less than the {last} steps of the training", self.exchange)
         stops = [*range(each, last, each), last]
+        if self.intervals is not None and self.intervals[-1] >= len(stops):
+            raise invalid("intervals", f"at most {len(stops) - 1}, the exchanges of the training", self.intervals)
         return tuple(Rung(self.population, start, stop) for start, stop in zip([0, *stops], stops))
 
     def lasting(self, steps: int) -> Any:
@@ -138,6 +172,8 @@ class PopulationBasedTraining(Strategy):
             violation=nothing,
             there=jnp.zeros(n, jnp.bool_),
             parent=jnp.full((n,), -1, jnp.int32),
+            base=nothing,
+            seen=bandit.nothing(bandit.WINDOW if self.explore == "bandit" else 0, space.dim, dtype),
         )
 
     def ask(self, state: PBTState, key: jax.Array) -> tuple[jax.Array, PBTState]:
@@ -152,20 +188,39 @@ class PopulationBasedTraining(Strategy):
 
         def go_on(state: PBTState) -> tuple[jax.Array, jax.Array]:
             k_exploit, k_explore = jax.random.split(key)
-            parent = truncation(k_exploit, state.value, state.violation, state.there, self.fraction)
-            own = jnp.arange(self.population, dtype=jnp.int32)
-            copied = ((parent >= 0) & (parent != own))[:, None]
-            units = state.units[jnp.maximum(parent, 0)]
+            k_model = jax.random.fold_in(k_explore, jnp.uint32(1))
+            parent, giver, explores = self._exchange(k_exploit, state, state.turn % generations)
+            units, given = state.units[jnp.maximum(parent, 0)], state.units[giver]
+            fixed = jnp.asarray(state.space.static_mask)[None, :]
+            units = jnp.where(((units == given) | ~fixed).all(axis=1, keepdims=True), given, units)
             near = perturbed(state.space, k_explore, units, self.scale, self.resample)
-            return jnp.where(copied, near, units), parent
+            if self.explore == "bandit":
+                number = state.turn % generations
+                now = number.astype(units.dtype) / generations
+                near = jnp.where(explores[:, None], near, units)
+                near = bandit.chosen(state.space, k_model, state.seen, near, explores, now, number)
+            return jnp.where(explores[:, None], near, units), parent
 
         units, parent = jax.lax.cond(state.turn % generations == 0, begin, go_on, state)
-        return units, state._replace(turn=state.turn + 1, units=units, parent=parent)
+        base = jnp.where(parent >= 0, state.value[jnp.maximum(parent, 0)], jnp.inf)
+        return units, state._replace(turn=state.turn + 1, units=units, parent=parent, base=base)
+
+    def _exchange(self, key: jax.Array, state: PBTState, number: jax.Array) -> Exchange:
+        told = (state.value, state.violation, state.there, self.fraction)
+        if self.intervals is not None:
+            return migration(key, *told, self.intervals, number)
+        parent = truncation(key, *told)
+        copied = (parent >= 0) & (parent != jnp.arange(self.population, dtype=jnp.int32))
+        return Exchange(parent, jnp.maximum(parent, 0), copied)
 
     def tell(self, state: PBTState, units: jax.Array, result: Evaluation) -> PBTState:
         value, violation = feasible_value(result)
         there = jnp.ones(self.population, jnp.bool_) if result.mask is None else result.mask
         dtype = state.units.dtype
-        return state._replace(
-            units=units.astype(dtype), value=value.astype(dtype), violation=violation.astype(dtype), there=there
-        )
+        units, value = units.astype(dtype), value.astype(dtype)
+        seen = state.seen
+        if self.explore == "bandit":
+            generations = len(self.rungs(cast(int, self.max_steps)))
+            began = ((state.turn - 1) % generations).astype(dtype) / generations
+            seen = bandit.remember(seen, units, began, jnp.where(there, value - state.base, jnp.nan))
+        return state._replace(units=units, value=value, violation=violation.astype(dtype), there=there, seen=seen)

@@ -9,8 +9,9 @@ import pytest
 
 import jhpo
 from jhpo import Choice, Evaluation, Float, Int, InvalidArgument, Ordinal, PopulationBasedTraining, Space
-from jhpo.strategies import strategy_from_text
+from jhpo.strategies import bandit, strategy_from_text
 from jhpo.strategies.exploring import perturbed, truncation
+from jhpo.strategies.migrating import migration
 
 SPACE = Space({"x": Float(0.0, 1.0)})
 KEY = jax.random.key(0)
@@ -50,6 +51,61 @@ def test_truncation_selection_is_that_of_a_loop() -> None:
             assert set(found[:, row].tolist()) == allowed, (case, row)  # of 40 draws each parent is one, surely
             seen |= {len(allowed)}
     assert seen >= {1, 3, 5}
+
+
+def migrated_by_hand(value, there, fraction, intervals, number):
+    """MF-PBT's exchange in a loop: sets of parents and of givers that each row may have, and who explores."""
+    groups, n = len(intervals), len(value)
+    alive = [i for i in range(n) if there[i] and np.isfinite(value[i])]
+    ranked = sorted(alive, key=lambda i: value[i])
+    parents, givers, explores = [{i} if t else {-1} for i, t in enumerate(there)], [{i} for i in range(n)], set()
+    for g in range(groups):
+        members = [i for i in range(g, n, groups) if there[i]]
+        good = [i for i in ranked if i in members]
+        failed = [i for i in members if i not in good]
+        share = min(max(int(fraction * len(members) + 1e-6), 1), len(members) // 3)
+        line = good + failed
+        active = number % intervals[g] == 0
+        worst = set(failed) | (set(line[len(line) - share :]) if active else set())
+        for i in worst:
+            parents[i] = givers[i] = set(good[: max(share, 1)]) if good else {ranked[0]}
+            explores.add(i)
+        if not active:
+            continue
+        elsewhere = [i for i in ranked if i not in members]
+        for i in line[len(line) - 2 * share : len(line) - share]:
+            if i in worst or not elsewhere or value[elsewhere[0]] >= value[i]:
+                continue
+            migrant = elsewhere.pop(0)
+            parents[i] = {migrant}
+            givers[i] = {migrant} if intervals[migrant % groups] > intervals[g] else {good[0]}
+    return parents, givers, explores
+
+
+@pytest.mark.quick
+def test_migration_between_sub_populations_is_that_of_a_loop() -> None:
+    rng = np.random.default_rng(1)
+    select = jax.jit(
+        jax.vmap(lambda key, value, there, number: migration(
+            key, value, jnp.zeros(24), there, 0.25, (1, 2, 5), number), in_axes=(0, None, None, None))
+    )  # fmt: skip
+    keys, kinds = jax.random.split(KEY, 40), set()
+    for case, number in enumerate([1, 2, 5, 10, 10, 4, 10, 3]):
+        value = rng.permutation(24).astype(np.float32)
+        value += np.where(np.arange(24) % 3 == case % 3, 8, 0)  # sub-populations of unlike quality
+        value[rng.random(24) < [0.0, 0.0, 0.0, 0.0, 0.3][case % 5]] = np.nan
+        there = np.arange(24) < (24 if case != 3 else 20)
+        found = [np.asarray(x) for x in select(keys, jnp.asarray(value), jnp.asarray(there), jnp.int32(number))]
+        parents, givers, explores = migrated_by_hand(value, there, 0.25, (1, 2, 5), number)
+        for row in range(24):
+            assert set(found[0][:, row].tolist()) == parents[row], (case, row)
+            if there[row]:
+                assert set(found[1][:, row].tolist()) == givers[row], (case, row)
+                assert (found[2][:, row] == (row in explores)).all()
+                kinds.add((len(parents[row]), parents[row] == givers[row], row in explores))
+    assert kinds >= {(1, True, False), (1, False, False), (2, True, True)}, "own, migrants of both kinds, copies"
+    select_all = migration(KEY, jnp.full(6, jnp.nan), jnp.zeros(6), jnp.ones(6, bool), 0.3, (1, 2), jnp.int32(1))
+    assert (select_all.parent == -1).all() and not select_all.explores.any()
 
 
 MIXED = Space(
@@ -153,6 +209,16 @@ def test_rungs_are_exchanges() -> None:
         (lambda: PopulationBasedTraining(8, fraction=0.0), "fraction: expected a number in"),
         (lambda: PopulationBasedTraining(8, scale=-1.0), "scale: expected a number in"),
         (lambda: PopulationBasedTraining(8, resample=2.0), "resample: expected a number in"),
+        (lambda: PopulationBasedTraining(8, explore="gp"), "explore: expected None or 'bandit', got 'gp'"),
+        (lambda: PopulationBasedTraining(8, intervals=(1,)), "intervals: expected two or more ascending integers"),
+        (lambda: PopulationBasedTraining(8, intervals=(4, 1)), "intervals: expected ascending integers"),
+        (lambda: PopulationBasedTraining(9, intervals=(1, 2)), "population: expected a multiple of the 2 sub-pop"),
+        (lambda: PopulationBasedTraining(4, intervals=(1, 2)), "with at least 4 members in each, got 4"),
+        (lambda: PopulationBasedTraining(8, fraction=0.5, intervals=(1, 2)), "fraction: expected a number in"),
+        (
+            lambda: PopulationBasedTraining(8, exchange=10, intervals=(1, 4)).lasting(40),
+            "intervals: expected at most 3, the exchanges",
+        ),
         (lambda: PopulationBasedTraining(8, exchange=0), "exchange: expected an integer >= 1"),
         (lambda: PopulationBasedTraining(8, exchange=20).lasting(20), "exchange: expected less than the 20 steps"),
         (lambda: PopulationBasedTraining(8).lasting(1), "steps: expected at least two steps"),
@@ -167,6 +233,26 @@ def test_rungs_are_exchanges() -> None:
 def test_bad_input_says_what_to_change(make, message: str) -> None:
     with pytest.raises(InvalidArgument, match=message):
         make()
+
+
+def test_a_bandit_tries_what_gains_now_and_not_all_the_same() -> None:
+    """The best x moves with time from 0.2 to 0.8, and the model has seen the first two thirds of it."""
+    space = Space({"x": Float(0.0, 1.0), "z": Choice(["sgd", "adam"])})  # columns in this order
+    rng = np.random.default_rng(0)
+    seen = bandit.nothing(bandit.WINDOW, 2, jnp.dtype("float32"))
+    for time in np.linspace(0.0, 0.65, 8):
+        rows = rng.random((12, 2)).astype(np.float32)
+        change = (rows[:, 0] - 0.2 - 0.6 * time) ** 2 + 0.01 * rng.normal(size=12)
+        change[0] = np.inf  # failed
+        seen = bandit.remember(seen, jnp.asarray(rows), jnp.float32(time), jnp.asarray(change, jnp.float32))
+    assert int(seen.known.sum()) == 88 and np.isfinite(seen.change).all()
+    units, explores = jnp.asarray(rng.random((6, 2)), jnp.float32), jnp.arange(6) >= 2
+    choose = jax.jit(lambda seen: bandit.chosen(space, KEY, seen, units, explores, jnp.float32(0.7), jnp.int32(3)))
+    found = np.asarray(choose(seen))
+    np.testing.assert_array_equal(found[:2], units[:2])
+    np.testing.assert_array_equal(found[:, 1], units[:, 1])  # categories are not the model's
+    assert abs(np.median(found[2:, 0]) - 0.62) < 0.15 and len(np.unique(found[2:, 0])) > 1
+    np.testing.assert_array_equal(choose(seen._replace(known=jnp.zeros_like(seen.known))), units)
 
 
 def test_a_name_with_options() -> None:

@@ -86,3 +86,15 @@ def test_a_trial_without_a_schedule_says_so(whole) -> None:
         study.schedule(8)
     with pytest.raises(jhpo.JhpoError, match="keep their hyperparameters"):
         Study(SPACE, "random").schedule()
+
+
+@pytest.mark.slow
+def test_sub_populations_that_explore_by_a_model_are_resumed(tmp_path: Path) -> None:
+    strategy = PopulationBasedTraining(8, exchange=2, intervals=(1, 2), explore="bandit")
+    alone = jhpo.minimize(DESCENT, SPACE, strategy, budget=16, seed=3)
+    with Study(SPACE, strategy, tmp_path / "study.db", seed=3) as study:
+        study.optimize(DESCENT, budget=16, generations=3)
+    with Study.load(tmp_path / "study.db", space=SPACE) as study:
+        study.optimize(DESCENT, budget=16)
+        np.testing.assert_array_equal(columns(study)["value"], alone.history.value)
+        assert study.schedule(5).params == alone.schedule(5).params
