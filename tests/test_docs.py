@@ -39,7 +39,7 @@ def test_docstring_examples(name: str) -> None:
 
 
 # long searches, whose parts the tests of strategies and trained states run too
-LONG = {"bayes.md", "evolution.md", "gradient_search.md", "saving.md"}
+LONG = {"bayes.md", "crossvalidation.md", "evolution.md", "gradient_search.md", "saving.md", "shapes.md"}
 
 
 def blocks() -> list:

@@ -48,7 +48,14 @@ def test_there_are_examples_of_every_kind_of_objective() -> None:
     assert {"digits_mlp", "digits_cnn", "char_lm", "host_sklearn"} <= {p.stem for p in EXAMPLES}
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.stem)
+# these compile for a while
+LONG = ("architecture_search", "pbt_char_lm", "rl_population")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(p, id=p.stem, marks=[pytest.mark.slow] if p.stem in LONG else []) for p in EXAMPLES],
+)
 def test_an_example_runs(path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     assert "main" in names(path), "an example has a main()"
     assert run(tmp_path_factory, str(path)).strip(), "an example prints what it found"
