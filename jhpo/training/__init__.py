@@ -10,9 +10,9 @@ from jhpo.training.checkpoint import load_states as load_states
 from jhpo.training.checkpoint import save_states as save_states
 from jhpo.training.folds import k_folds as k_folds
 from jhpo.training.layers import dropout as dropout
-from jhpo.training.masked import live_init as live_init
-from jhpo.training.masked import mask_block as mask_block
-from jhpo.training.masked import mask_units as mask_units
+from jhpo.training.live import live_init as live_init
+from jhpo.training.live import mask_block as mask_block
+from jhpo.training.live import mask_units as mask_units
 from jhpo.training.masked import masked_mlp as masked_mlp
 from jhpo.training.objective import as_trainable as as_trainable
 from jhpo.training.replay import Schedule as Schedule

@@ -20,7 +20,7 @@ import jax
 
 from jhpo.kernels.trees import Number
 from jhpo.training.layers import dropout
-from jhpo.training.masked import (
+from jhpo.training.live import (
     LiveAttention,
     LiveInit,
     check_ungrouped,

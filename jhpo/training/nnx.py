@@ -10,7 +10,7 @@ from flax import nnx
 
 from jhpo.kernels.trees import Number
 from jhpo.training.layers import dropout
-from jhpo.training.masked import LiveAttention, check_ungrouped, live_heads_of, live_init, mask_units
+from jhpo.training.live import LiveAttention, check_ungrouped, live_heads_of, live_init, mask_units
 
 Live = jax.Array | int | None  # live units, an integer or a traced int32[]; None for all
 _LECUN = nnx.initializers.lecun_normal()  # flax's default

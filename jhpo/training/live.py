@@ -1,0 +1,132 @@
+"""Shapes of which a part is live: masks of units and blocks, initialisers and attention that know of them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jhpo.errors import invalid
+from jhpo.pytrees import State
+
+
+def mask_units(x: jax.Array, width: jax.Array | int, axis: int = -1) -> jax.Array:
+    """Activations with units from ``width`` on set to zero, so that the layer behaves as if it had ``width`` units.
+
+    Masked units neither reach the next layer nor get a gradient. Apply it after the nonlinearity; for attention heads
+    or channels on their axis. Scale the initialisation of the next layer to ``width`` inputs instead of the padded
+    number, as `masked_mlp` does.
+
+    Args:
+      x: ``float[..., units, ...]``.
+      width: number of units to keep, an integer or a traced ``int32[]``.
+      axis: the axis of the units.
+
+    Returns:
+      An array of the shape and dtype of ``x``.
+
+    >>> mask_units(jnp.ones((2, 4)), 3).tolist()
+    [[1.0, 1.0, 1.0, 0.0], [1.0, 1.0, 1.0, 0.0]]
+    """
+    units = jax.lax.broadcasted_iota(jnp.int32, x.shape, axis % x.ndim)
+    # a select, not a product: an infinite activation of a masked unit must not give NaN
+    return jnp.where(units < jnp.asarray(width, jnp.int32), x, jnp.zeros((), x.dtype))
+
+
+def live_units(x: jax.Array, live: jax.Array | int | None) -> jax.Array:
+    """`mask_units` of the last axis; all of them for None."""
+    return x if live is None else mask_units(x, live)
+
+
+def check_ungrouped(groups: int) -> None:
+    """Raises for convolutions with groups of channels, whose live channels are not the first ones.
+
+    Raises:
+      InvalidArgument: more than one group.
+    """
+    if groups != 1:
+        raise invalid("feature_group_count", "1 for a convolution with live channels", groups)
+
+
+def live_heads_of(live: Any, heads: int, features: int | None) -> Any:
+    """Live features of the heads of an attention layer, ``int32[]``; None for all.
+
+    Raises:
+      InvalidArgument: the number of features is not given, so that the size of a head would depend on the input.
+    """
+    if live is None:
+        return None
+    if features is None or features % heads:
+        raise invalid("qkv_features", f"a multiple of num_heads={heads}, the size of all heads", features)
+    return jnp.asarray(live, jnp.int32) * jnp.int32(features // heads)
+
+
+class LiveAttention:
+    """An attention function whose heads from ``live`` on are zero."""
+
+    def __init__(self, attention: Callable[..., jax.Array], live: Any) -> None:
+        self.attention, self.live = attention, live
+
+    def __call__(self, *inputs: Any, **options: Any) -> jax.Array:
+        """``float[..., length, heads, size]``."""
+        return mask_units(self.attention(*inputs, **options), self.live, axis=-2)
+
+
+def mask_block(x: State, y: State, index: int, depth: jax.Array | int) -> State:
+    """The output ``y`` of block number ``index`` if the network has more than ``index`` blocks, else its input ``x``.
+
+    A network of ``depth`` blocks in a program of more: ``x = mask_block(x, x + block(x), i, hp["depth"])`` for each
+    block i. Blocks beyond the depth get no gradient. They are computed all the same, so that a member costs what the
+    deepest one costs.
+
+    Args:
+      x, y: arrays or trees of one structure.
+      index: of the block, from 0.
+      depth: number of blocks, an integer or a traced ``int32[]``.
+
+    >>> [mask_block(1.0, 2.0, i, 2).item() for i in range(3)]
+    [2.0, 2.0, 1.0]
+    """
+    there = jnp.int32(index) < jnp.asarray(depth, jnp.int32)
+    return jax.tree.map(lambda a, b: jnp.where(there, b, a), x, y)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LiveInit:
+    """See `live_init`."""
+
+    init: Callable[..., jax.Array]
+    inputs: Any
+    outputs: Any
+
+    def __call__(self, key: jax.Array, shape: Sequence[int], dtype: Any = jnp.float32, **options: Any) -> jax.Array:
+        """``float[..., inputs, outputs]``."""
+        values = self.init(key, shape, dtype, **options)
+        if self.inputs is not None:
+            share = shape[-2] / jnp.asarray(self.inputs, jnp.float32)
+            values = mask_units(values * jnp.sqrt(share).astype(values.dtype), self.inputs, axis=-2)
+        return values if self.outputs is None else mask_units(values, self.outputs)
+
+
+def live_init(
+    init: Callable[..., jax.Array], *, inputs: jax.Array | int | None = None, outputs: jax.Array | int | None = None
+) -> LiveInit:
+    """An initialiser of a padded kernel ``[..., inputs, outputs]`` of which some inputs and outputs are live.
+
+    The scale is that for the live inputs, for initialisers whose variance is inverse to the number of inputs (LeCun,
+    He, flax's default). Weights of masked units are zero and remain so, so that norms and decays of parameters see the
+    smaller layer. The layers of `jhpo.linen` and `jhpo.nnx` use it; it serves any other layer with an initialiser too.
+
+    Args:
+      init: an initialiser ``init(key, shape, dtype)`` of JAX.
+      inputs: live inputs, an integer or a traced ``int32[]``; None for all.
+      outputs: live outputs, likewise.
+
+    >>> kernel = live_init(jax.nn.initializers.ones, inputs=1, outputs=2)(jax.random.key(0), (4, 3))
+    >>> kernel[:2].tolist()
+    [[2.0, 2.0, 0.0], [0.0, 0.0, 0.0]]
+    """
+    return LiveInit(init, inputs, outputs)
