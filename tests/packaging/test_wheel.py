@@ -1,4 +1,4 @@
-"""The wheel holds the package and nothing else, and the kernels only under their own name."""
+"""The wheel, made from the sdist, holds the package and nothing else, and the kernels only under their own name."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ pytestmark = pytest.mark.package
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     out = tmp_path_factory.mktemp("dist")
-    subprocess.run([sys.executable, "-m", "build", "--wheel", "--outdir", str(out), str(ROOT)], check=True)
-    (built,) = out.glob("*.whl")
+    # an sdist, and the wheel from what it holds
+    subprocess.run([sys.executable, "-m", "build", "--outdir", str(out), str(ROOT)], check=True)
+    (built,), (_,) = out.glob("*.whl"), out.glob("*.tar.gz")
     return zipfile.ZipFile(built).namelist()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import math
 import os
 import warnings
@@ -20,7 +19,7 @@ from jhpo.evaluation.executors.clusters import RayPool, import_ray
 from jhpo.evaluation.executors.limits import resident_bytes
 from jhpo.evaluation.executors.processes import ProcessPool
 from jhpo.evaluation.executors.reported import Reported
-from jhpo.evaluation.executors.tasks import Call, Roles, Task
+from jhpo.evaluation.executors.tasks import Call, Roles, Task, roles_of
 from jhpo.evaluation.executors.threads import ThreadPool
 from jhpo.evaluation.measures import measure_constraints, trial_seeds
 from jhpo.evaluation.members import Described
@@ -185,7 +184,7 @@ def host(
         raise invalid("fn", "a function at the top level of a module (processes import it by name)", name)
     if resources is not None and (kind != "ray" or not isinstance(resources, Mapping)):
         raise invalid("resources", "options of a Ray actor, with kind='ray' alone", resources)
-    roles = _roles(fn)
+    roles = roles_of(fn)
     if kind == "ray":
         import_ray()
         if roles.trial:
@@ -201,22 +200,6 @@ def host(
         resources=tuple((resources or {}).items()), memory=memory, retries=retries,
     )  # fmt: skip
     return made if metric is None else made.with_metric(metric)
-
-
-def _roles(fn: Callable[..., Any]) -> Roles:
-    try:
-        parameters = list(inspect.signature(fn).parameters.values())
-    except (TypeError, ValueError):
-        return Roles()  # a builtin without a signature gets only the hyperparameters
-    named = [p for p in parameters if p.name == "trial" and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and p not in named]
-    required = [p for p in positional if p.default is p.empty]
-    takes_any = any(p.kind is p.VAR_POSITIONAL for p in parameters)
-    between = named and named[0].kind is named[0].POSITIONAL_OR_KEYWORD and parameters.index(named[0]) < len(required)
-    if len(required) > 2 or not (positional or takes_any or named) or between:
-        expected = "a function fn(params), fn(params, seed), fn(params, trial) or fn(params, seed, trial)"
-        raise invalid("fn", expected, str(inspect.signature(fn)))
-    return Roles(bool(positional or takes_any), len(required) == 2, bool(named))
 
 
 class HostEvaluator:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
 import traceback
 from collections.abc import Callable
@@ -68,6 +69,30 @@ class Roles(NamedTuple):
         """Positional and named arguments of a call."""
         positional = [value for wanted, value in ((self.params, params), (self.seed, seed)) if wanted]
         return tuple(positional), {"trial": trial} if self.trial else {}
+
+
+def roles_of(fn: Callable[..., Any]) -> Roles:
+    """What a function is called with, from its signature.
+
+    Raises:
+        InvalidArgument: arguments that a host function cannot have.
+
+    >>> roles_of(lambda params, seed, trial: 0.0)
+    Roles(params=True, seed=True, trial=True)
+    """
+    try:
+        parameters = list(inspect.signature(fn).parameters.values())
+    except (TypeError, ValueError):
+        return Roles()  # a builtin without a signature gets only the hyperparameters
+    named = [p for p in parameters if p.name == "trial" and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and p not in named]
+    required = [p for p in positional if p.default is p.empty]
+    takes_any = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+    between = named and named[0].kind is named[0].POSITIONAL_OR_KEYWORD and parameters.index(named[0]) < len(required)
+    if len(required) > 2 or not (positional or takes_any or named) or between:
+        expected = "a function fn(params), fn(params, seed), fn(params, trial) or fn(params, seed, trial)"
+        raise invalid("fn", expected, str(inspect.signature(fn)))
+    return Roles(bool(positional or takes_any), len(required) == 2, bool(named))
 
 
 class Call(NamedTuple):
