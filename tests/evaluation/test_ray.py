@@ -27,8 +27,8 @@ def cluster():
 
 
 def test_a_study_on_ray_equals_one_in_threads_and_failures_cost_their_own_trial(tmp_path):
-    there = jhpo.Study(SPACE, GREEDY, tmp_path / "a.db", seed=2)
-    there.optimize(jhpo.host(on_host, workers=3, kind="ray"), budget=40)
+    there = jhpo.Study(SPACE, GREEDY, tmp_path / "a.db", seed=2)  # two of six workers find no place
+    there.optimize(jhpo.host(on_host, workers=6, kind="ray"), budget=40)
     here = jhpo.Study(SPACE, GREEDY, seed=2)
     here.optimize(jhpo.host(on_host), budget=40)
     assert_same(there, here)

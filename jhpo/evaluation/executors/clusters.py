@@ -44,6 +44,7 @@ class RayPool(ProcessPool):
         self, fn: Callable[..., Any], how: Call, workers: int, timeout: float | None, options: Mapping[str, Any]
     ) -> None:
         self._ray, self._options = import_ray(), dict(options)
+        self._placed = threading.Event()  # some actor has its place
         if not self._ray.is_initialized():
             self._ray.init(log_to_driver=False)
         try:
@@ -51,6 +52,16 @@ class RayPool(ProcessPool):
         except Exception as error:  # pickling may raise anything
             raise InvalidArgument(f"fn: expected a function that Ray can send to its workers, got {error}") from error
         super().__init__(fn, how, workers, timeout)
+
+    def _manage(self, worker: Any = None) -> None:
+        """Wait for a place first: no evaluation waits with an actor that has none while others are free."""
+        try:
+            worker = self._spawn()
+            self._placed.set()
+        except InvalidArgument:
+            if self._placed.is_set():
+                return  # the cluster has room for fewer
+        super()._manage(worker)  # without any place, the first evaluation says why
 
     def _make(self) -> Any:
         return _Actor(self._ray, self._function, self._how, self._options, self._closed)

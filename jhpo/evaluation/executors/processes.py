@@ -50,8 +50,7 @@ class ProcessPool:
         self._queue.put(task)
         return task
 
-    def _manage(self) -> None:
-        worker: _Worker | None = None
+    def _manage(self, worker: _Worker | None = None) -> None:
         while (task := self._queue.get()) is not None and not self._closed.is_set():
 
             def once(task: Task = task) -> Outcome:
