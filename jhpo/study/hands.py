@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 import weakref
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from jhpo.errors import invalid
 from jhpo.storage import EventLog
@@ -69,6 +69,16 @@ class Hands:
                 self.announced = True
             if seconds and self._pulse is None:
                 self._pulse = Pulse(self, self._log, self.process, seconds)
+
+    def unclaimed(self, history: Fold, attempts: Mapping[int, int], worker: str) -> dict[int, int]:
+        """Of trials and their attempts, those that run under this worker's name and in no other object's hands."""
+        attempt, peers = history.table.attempt.array, self._peers()
+        return {
+            i: a
+            for i, a in attempts.items()
+            if i in history.running and attempt[i] == a and history.table.worker[i] == worker
+            and not any(h._is_mine(history, i) for h in peers)
+        }  # fmt: skip
 
     def drop(self, ids: Collection[int]) -> None:
         """Removes trials that were told or given back."""

@@ -63,6 +63,7 @@ class Ledger:
         self.lock = threading.RLock()
         self.worker = worker_name()
         self.left_behind: dict[int, int] = {}  # trial to attempt: this process gave them up and could not say so
+        self._taken: dict[int, int] = {}  # likewise, of the transaction that is open
         self._stale = False
         self._restored = False
         self._lasting = False  # a strategy that pauses members was told of the length of the training
@@ -79,6 +80,7 @@ class Ledger:
             if self._hands.after_fork():
                 self.worker = worker_name()
             mark, opened, appended = self._follower.mark(), self.history.opened, 0
+            self._taken = {}
 
             def append(event: Event) -> None:
                 nonlocal appended
@@ -91,6 +93,9 @@ class Ledger:
                     yield append
             except BaseException:
                 self._hands.announced = False  # so it may be that nobody was told
+                # a server may have stored the transaction and been unable to say so: nobody works on these trials
+                self._hands.drop(self._taken)
+                self.left_behind.update(self._taken)
                 if appended and self.log.persistent:
                     # nothing was stored: the strategy steps back, and the log is folded again
                     self._follower.restore(mark)
@@ -175,6 +180,7 @@ class Ledger:
             attended: whether `optimize` monitors them.
         """
         self._hands.take(self.history, ids, attended)
+        self._taken.update((i, int(self.history.table.attempt.array[i])) for i in ids)
 
     def runs(self, trial: Trial) -> bool:
         """Whether a trial that was handed out still runs with whom it was handed to."""
@@ -212,9 +218,8 @@ class Ledger:
 
     def give_back_left(self, append: Append) -> None:
         """Return the trials in `left_behind` to the queue, unless other workers hold them by now."""
-        attempt, running = self.history.table.attempt.array, self.history.running
         # kept until the log says so: this transaction may fail as well
-        self.left_behind = {i: a for i, a in self.left_behind.items() if i in running and attempt[i] == a}
+        self.left_behind = self._hands.unclaimed(self.history, self.left_behind, self.worker)
         if self.left_behind:
             self.give_back(append, sorted(self.left_behind), lost=False)
 

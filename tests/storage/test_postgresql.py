@@ -128,7 +128,7 @@ def test_fifty_lost_connections_lose_and_double_nothing(server):
     url, end = server.database(), threading.Event()
     cuts: list[int] = []
     good = jhpo.Study(SPACE, GREEDY, seed=7)
-    good.optimize(jhpo.host(on_host), budget=200)
+    good.optimize(jhpo.host(on_host), budget=72)
 
     def cut():  # soon after each result, so that the search gets on however slow the machine is
         random, seen = np.random.default_rng(0), -1
@@ -144,9 +144,9 @@ def test_fifty_lost_connections_lose_and_double_nothing(server):
     study, errors = jhpo.Study(SPACE, GREEDY, url, seed=7), 0
     thread.start()
     try:
-        while study.evaluations < 200:
+        while study.evaluations < 72:
             try:
-                study.optimize(jhpo.host(on_host), budget=200)
+                study.optimize(jhpo.host(on_host), budget=72)
             except JhpoError as error:
                 assert "acknowledged before is safe" in str(error) or "cannot open" in str(error)
                 errors += 1
@@ -155,7 +155,7 @@ def test_fifty_lost_connections_lose_and_double_nothing(server):
         thread.join()
     study.close()
     with jhpo.Study.load(url) as again:
-        assert len(again) == 200 and sum(cuts) >= 50 and errors
+        assert len(again) == 72 and sum(cuts) >= 50 and errors
         assert_same(again, good)
 
 
