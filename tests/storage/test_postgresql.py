@@ -164,7 +164,6 @@ SAME = [
     (test, arguments)
     for test, choices in (
         (test_study_storage.test_a_resumed_study_is_the_one_that_never_stopped, [{"name": "pso"}]),
-        (test_study_storage.test_folding_the_log_and_a_snapshot_give_the_same_state, [{}]),
         (test_study_storage.test_ask_and_tell_resumes_with_what_was_pending, [{}]),
         (test_study_storage.test_late_results_and_foreign_ones_fold_to_the_same_state, [{}]),
         (test_study_storage.test_a_changed_space_is_refused_with_the_difference, [{}]),
