@@ -15,107 +15,16 @@ import functools
 import importlib.util
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from pareto_problems import PROBLEMS, Problem, zdt
 
 import jhpo
 from jhpo.kernels.hypervolume import hypervolume
 from jhpo.objectives import front
-
-
-class Problem(NamedTuple):
-    """Values of a point of the unit cube, and what counts."""
-
-    dim: int
-    objectives: int
-    values: Callable[[Any, Any], list[Any]]  # (x [d], array module) to values, then constraints (feasible >= 0)
-    reference: tuple[float, ...]
-    best: float  # hypervolume of the true front
-
-
-def zdt(number: int, dim: int = 30) -> Callable[[Any, Any], list[Any]]:
-    """Zitzler, Deb and Thiele 2000."""
-
-    def values(x: Any, xp: Any) -> list[Any]:
-        g = 1.0 + 9.0 * xp.sum(x[1:]) / (dim - 1)
-        ratio = x[0] / g
-        shape = {
-            1: 1.0 - xp.sqrt(ratio),
-            2: 1.0 - ratio**2,
-            3: 1.0 - xp.sqrt(ratio) - ratio * xp.sin(10.0 * np.pi * x[0]),
-        }
-        return [x[0], g * shape[number]]
-
-    return values
-
-
-def dtlz2(objectives: int) -> Callable[[Any, Any], list[Any]]:
-    """Deb et al. 2002: a part of a sphere."""
-
-    def values(x: Any, xp: Any) -> list[Any]:
-        radius = 1.0 + xp.sum((x[objectives - 1 :] - 0.5) ** 2)
-        found = []
-        for k in range(objectives):
-            value = radius
-            for angle in x[: objectives - 1 - k]:
-                value = value * xp.cos(0.5 * np.pi * angle)
-            found.append(value * xp.sin(0.5 * np.pi * x[objectives - 1 - k]) if k else value)
-        return found
-
-    return values
-
-
-def branin_currin(x: Any, xp: Any) -> list[Any]:
-    """BoTorch's test problem, both to be minimised."""
-    a, b = 15.0 * x[0] - 5.0, 15.0 * x[1]
-    branin = (b - 5.1 / (4 * np.pi**2) * a**2 + 5.0 / np.pi * a - 6.0) ** 2
-    branin = branin + 10.0 * (1.0 - 1.0 / (8.0 * np.pi)) * xp.cos(a) + 10.0
-    top = 2300.0 * x[0] ** 3 + 1900.0 * x[0] ** 2 + 2092.0 * x[0] + 60.0
-    factor = 1.0 - xp.exp(-0.5 / xp.maximum(x[1], 1e-9))
-    return [branin, factor * top / (100.0 * x[0] ** 3 + 500.0 * x[0] ** 2 + 4.0 * x[0] + 20.0)]
-
-
-def constrained(x: Any, xp: Any) -> list[Any]:
-    """BNH (Binh and Korn 1997): two objectives, two constraints."""
-    a, b = 5.0 * x[0], 3.0 * x[1]
-    first = 25.0 - (a - 5.0) ** 2 - b**2
-    second = (a - 8.0) ** 2 + (b + 3.0) ** 2 - 7.7
-    return [4.0 * a**2 + 4.0 * b**2, (a - 5.0) ** 2 + (b - 5.0) ** 2, first, second]
-
-
-def _under(curve: Callable[[np.ndarray], np.ndarray], reference: tuple[float, float]) -> float:
-    """Hypervolume of a front given as its points."""
-    points = curve(np.linspace(0.0, 1.0, 20_001))
-    points = points[front(points)]
-    inside = points[(points < np.asarray(reference)).all(axis=1)]
-    edge = np.append(inside[:, 0], reference[0])
-    return float((np.diff(edge) * (reference[1] - inside[:, 1])).sum())
-
-
-def _line(shape: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
-    return lambda x: np.stack([x, shape(x)], axis=1)
-
-
-TWO = (1.1, 1.1)
-PROBLEMS = {
-    "ZDT1": Problem(30, 2, zdt(1), TWO, _under(_line(lambda x: 1 - np.sqrt(x)), TWO)),
-    "ZDT2": Problem(30, 2, zdt(2), TWO, _under(_line(lambda x: 1 - x**2), TWO)),
-    "ZDT3": Problem(30, 2, zdt(3), TWO, _under(_line(lambda x: 1 - np.sqrt(x) - x * np.sin(10 * np.pi * x)), TWO)),
-    "DTLZ2": Problem(12, 2, dtlz2(2), TWO, 1.1**2 - np.pi / 4),
-    "DTLZ2, 3 objectives": Problem(12, 3, dtlz2(3), (1.1,) * 3, 1.1**3 - np.pi / 6),
-    "BraninCurrin": Problem(2, 2, branin_currin, (18.0, 6.0), 59.36011874867746),  # the best known, BoTorch's
-    # the front lies on x = y up to 3, then along x with y at its bound of 3
-    "BNH, constrained": Problem(
-        2, 2, constrained, (140.0, 50.0),
-        _under(lambda t: np.stack([
-            4 * (5 * t) ** 2 + 4 * np.minimum(5 * t, 3) ** 2, (5 * t - 5) ** 2 + (np.minimum(5 * t, 3) - 5) ** 2
-        ], axis=1), (140.0, 50.0)),
-    ),
-}  # fmt: skip
-
 
 _volume = jax.jit(hypervolume)
 

@@ -75,6 +75,7 @@ if TYPE_CHECKING:  # for type checkers and editors
     from jhpo.strategies.halving import SuccessiveHalving as SuccessiveHalving
     from jhpo.strategies.hypergradient.strategy import HyperGradient as HyperGradient
     from jhpo.strategies.nsga2 import NSGA2 as NSGA2
+    from jhpo.strategies.nsga3 import NSGA3 as NSGA3
     from jhpo.strategies.pbt import PopulationBasedTraining as PopulationBasedTraining
     from jhpo.strategies.pso import PSO as PSO
     from jhpo.strategies.random import RandomSearch as RandomSearch

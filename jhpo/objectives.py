@@ -136,6 +136,16 @@ def check_single(what: str, objectives: Objectives | None, instead: str) -> None
         raise InvalidArgument(f"{what}: expected a single objective, got {objectives.count}; {instead}")
 
 
+def check_count(made_for: int, objectives: Objectives) -> None:
+    """Raises if a strategy was made for another number of objectives; 1 is any number.
+
+    Raises:
+      InvalidArgument: it was.
+    """
+    if made_for not in (1, objectives.count):
+        raise invalid("objectives", f"as many as there are directions ({objectives.count})", made_for)
+
+
 def front(values: np.ndarray) -> np.ndarray:
     """``int64[k]``: the Pareto front, rows that no other row dominates, sorted by the first value. On the host.
 

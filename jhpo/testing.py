@@ -43,7 +43,7 @@ class Rollout(NamedTuple):
 
     units: jax.Array  # float[g, n, d]
     value: jax.Array  # float[g, n], as told
-    truth: jax.Array  # float[g, n], without failures
+    truth: jax.Array  # float[g, n], or [g, n, m] of several objectives, without failures
     constraint: jax.Array  # float[g, n, c]
 
 
@@ -52,6 +52,11 @@ def quadratic(unit: jax.Array) -> jax.Array:
     target = 0.3 + 0.15 * jnp.arange(unit.shape[0], dtype=unit.dtype)
     target = jnp.abs((target + 1) % 2 - 1) * 0.8 + 0.1
     return ((unit - target) ** 2).sum()
+
+
+def opposed(unit: jax.Array, count: int) -> jax.Array:
+    """``float[count]``: the quadratic of ``float[d]``, and the same of the point moved along the cube's diagonal."""
+    return jnp.stack([quadratic(unit - 0.4 * k / max(count - 1, 1)) for k in range(count)])
 
 
 def _evaluate(
@@ -68,7 +73,11 @@ def _evaluate(
     told = jnp.where((mode == ALL_FAILED_ONCE) & (g < 2), jnp.nan, told)
     told = jnp.where(mode == CONSTANT, jnp.ones_like(told), told)
     constraint = space.unit_constraint(units) if space.has_constraints else None
-    return Evaluation(told, grad if strategy.needs_grad else None, constraint=constraint), truth
+    count, values = getattr(strategy, "objectives", 1), None
+    if count > 1:
+        truth = jax.vmap(lambda u: opposed(space.canonical(u), count))(units)
+        values = jnp.where(jnp.isfinite(told)[:, None], truth, told[:, None])
+    return Evaluation(told, grad if strategy.needs_grad else None, constraint=constraint, values=values), truth
 
 
 def rollout(strategy: Strategy, space: Space, key: jax.Array, mode: jax.Array) -> tuple[State, Rollout]:
@@ -80,7 +89,8 @@ def rollout(strategy: Strategy, space: Space, key: jax.Array, mode: jax.Array) -
         units, state = strategy.ask(state, strategy_key(key, g))
         result, truth = _evaluate(strategy, space, units, mode, g)
         state = strategy.tell(state, units, result)
-        constraint = jnp.zeros((*truth.shape, 0), truth.dtype) if result.constraint is None else result.constraint
+        nothing = jnp.zeros((*result.value.shape, 0), truth.dtype)
+        constraint = nothing if result.constraint is None else result.constraint
         return state, Rollout(units, result.value, truth, constraint)
 
     return jax.lax.scan(generation, state, jnp.arange(GENERATIONS, dtype=jnp.uint32))
@@ -208,6 +218,38 @@ def check_constraints(strategy: Strategy) -> None:
     assert feasible.any()
 
 
+def check_several(strategy: Strategy) -> None:
+    """A strategy for several objectives keeps its promises with two of them, failures included, and covers a front.
+
+    Its hypervolume is larger than that of random search, in the sum of three seeds, if it learns at all.
+    """
+    from jhpo.kernels.hypervolume import hypervolume
+    from jhpo.objectives import Objectives
+    from jhpo.strategies.random import RandomSearch
+
+    if not strategy.several:
+        return
+    two = strategy.for_objectives(Objectives(("minimize", "maximize")))
+    state = jax.eval_shape(lambda: two.prepare(64).init(PLAIN, jax.random.key(0)))
+    assert not any(leaf.weak_type for leaf in jax.tree.leaves(state)), "a weak type in the state"
+    keys = jax.vmap(jax.random.key)(jnp.arange(3, dtype=jnp.uint32))
+    _, out = _vmapped(two, PLAIN, keys, np.int32(SOME_NAN))
+    units = np.asarray(out.units)
+    assert np.isfinite(units).all() and (units >= 0).all() and (units <= 1).all()
+    if getattr(two, "objectives", 1) == 1:  # it does not look at the values
+        return
+
+    def covered(units: jax.Array, failed: jax.Array) -> float:
+        units = jnp.where(failed[..., None], 0.0, units).reshape(3, -1, PLAIN.dim)
+        values = jax.vmap(jax.vmap(lambda u: opposed(u, 2)))(units)
+        return float(jax.vmap(hypervolume, (0, None))(values, jnp.full((2,), 0.5, values.dtype)).sum())
+
+    _, chance = _vmapped(RandomSearch(strategy.population), PLAIN, keys, np.int32(SOME_NAN))
+    mine = covered(out.units, ~jnp.isfinite(out.value))
+    baseline = covered(chance.units, ~jnp.isfinite(chance.value))
+    assert mine > baseline, f"{type(strategy).__name__} covered {mine:.3g}, random search {baseline:.3g}"
+
+
 CHECKS: dict[str, Callable[[Strategy], None]] = {
     "points": check_points,
     "state": check_state,
@@ -219,6 +261,7 @@ CHECKS: dict[str, Callable[[Strategy], None]] = {
     "serialization": check_serialization,
     "constraints": check_constraints,
     "learning": check_learning,
+    "several": check_several,
 }
 
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jhpo.kernels.hypervolume import Boxes
+from jhpo.kernels.hypervolume import Boxes, Lines
 from jhpo.kernels.numerics import log1mexp, log_h, log_ndtr
 
 # Smoothing of the improvement in the Monte Carlo acquisition, in units of the targets.
@@ -59,6 +59,31 @@ def log_expected_hypervolume_improvement(mean: jax.Array, variance: jax.Array, b
     open_ = (wide & ~thin).all(axis=1)
     parts = jnp.where(open_[:, None], side, 0.0).sum(axis=1)
     return jax.nn.logsumexp(jnp.where(open_, parts, -jnp.inf))
+
+
+def sampled_log_expected_hypervolume_improvement(mean: jax.Array, variance: jax.Array, lines: Lines) -> jax.Array:
+    """The same for any number of objectives m >= 2, by numerical integration: float[m], float[m] to float[].
+
+    EHVI is the integral, over the non-dominated region, of the probability that f dominates a point. Along the last
+    objective it is psi in closed form; the others are averaged over the lines. It is smooth, and the same function in
+    every call.
+
+    Args:
+        mean, variance: float[m], of the objectives, to be minimised; ``variance`` > 0.
+        lines: from `jhpo.kernels.hypervolume.open_lines`.
+
+    >>> lines = Lines(jnp.linspace(0.005, 0.995, 100)[:, None], jnp.ones(100), jnp.full(100, 0.01))
+    >>> value = sampled_log_expected_hypervolume_improvement(jnp.zeros(2), jnp.full((2,), 1e-8), lines)
+    >>> round(float(value), 4)
+    0.0
+    """
+    deviation = jnp.sqrt(variance)
+    below = log_ndtr((lines.at - mean[None, :-1]) / deviation[None, :-1]).sum(axis=1)
+    along = log_expected_improvement(mean[-1], variance[-1], lines.high)
+    # a line may stand for nothing, where the front has no extent
+    some = lines.share > 0
+    share = jnp.log(jnp.where(some, lines.share, 1.0))
+    return jax.nn.logsumexp(jnp.where(some, below + along + share, -jnp.inf))
 
 
 def log_probability_of_improvement(mean: jax.Array, variance: jax.Array, best: jax.Array) -> jax.Array:

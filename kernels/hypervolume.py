@@ -18,6 +18,8 @@ from jhpo.kernels.shapes import Array, Float, Key
 
 # Largest number of objectives for which the volume is computed exactly.
 EXACT = 4
+# Share of the lines below the best value of an objective.
+_BELOW = 1.0 / 3.0
 
 
 class Boxes(NamedTuple):
@@ -122,12 +124,12 @@ def sampled_hypervolume(
 def open_boxes(points: Float[Array, "n m"], reference: Float[Array, "m"]) -> Boxes:
     """The non-dominated region below the reference point as disjoint boxes, for 1 to 3 objectives.
 
-    One objective gives one box, two give n + 1 strips, three give (n + 1)^2 boxes (strips for every slab of the last
-    objective). A new point increases the hypervolume by the part of the boxes that it dominates (Yang et al. 2019,
-    "Multi-objective Bayesian global optimization using expected hypervolume improvement gradient").
+    One objective gives one box, two give n + 1 strips, three give 2 n + 1 boxes. A new point increases the hypervolume
+    by the part of the boxes that it dominates (Yang et al. 2019, "Multi-objective Bayesian global optimization using
+    expected hypervolume improvement gradient").
 
     Raises:
-      ValueError: more than 3 objectives.
+      ValueError: more than 3 objectives; see `open_lines`.
 
     >>> boxes = open_boxes(jnp.array([[1.0, 1.0]]), jnp.array([2.0, 2.0]))
     >>> boxes.low.tolist(), boxes.high.tolist()
@@ -140,25 +142,86 @@ def open_boxes(points: Float[Array, "n m"], reference: Float[Array, "m"]) -> Box
     least = jnp.full((1,), -jnp.inf, points.dtype)
     if m == 1:
         return Boxes(least[None], jnp.min(points, axis=0, keepdims=True, initial=jnp.inf))
-    points = points[jnp.argsort(points[:, 0])]
+    points = points[jnp.argsort(points[:, m - 1 if m == 3 else 0])]
+    if m == 3:
+        return _boxes_of_three(points, reference)
     left = jnp.concatenate([least, points[:, 0]])
     right = jnp.concatenate([points[:, 0], reference[:1]])
+    top = jnp.concatenate([reference[1:], jax.lax.cummin(points[:, 1])])
+    low = jnp.stack([left, jnp.full_like(left, -jnp.inf)], axis=1)
+    return Boxes(low, jnp.stack([right, top], axis=1))
 
-    def strips(height: jax.Array) -> jax.Array:
-        """Upper ends of the n + 1 strips in the second objective, from the values of the points."""
-        return jnp.concatenate([reference[1:2], jax.lax.cummin(jnp.minimum(height, reference[1]))])
 
-    if m == 2:
-        low = jnp.stack([left, jnp.full_like(left, -jnp.inf)], axis=1)
-        return Boxes(low, jnp.stack([right, strips(points[:, 1])], axis=1))
-    depth = jnp.sort(points[:, 2])
-    near, far = jnp.concatenate([least, depth]), jnp.concatenate([depth, reference[2:]])
-    # the points of a slab: those not beyond its near side
-    inside = points[:, 2][None, :] <= near[:, None]
-    top = jax.vmap(strips)(jnp.where(inside, points[:, 1][None, :], jnp.inf))  # [slabs, strips]
-    shape = top.shape
-    across = lambda x: jnp.broadcast_to(x[None, :], shape)  # noqa: E731
-    along = lambda x: jnp.broadcast_to(x[:, None], shape)  # noqa: E731
-    low = jnp.stack([across(left), jnp.full(shape, -jnp.inf, top.dtype), along(near)], axis=-1)
-    high = jnp.stack([across(right), top, along(far)], axis=-1)
-    return Boxes(low.reshape(-1, 3), high.reshape(-1, 3))
+def _boxes_of_three(points: jax.Array, reference: jax.Array) -> Boxes:
+    """The boxes of points in the order of their last objective, as a sweep along it meets them.
+
+    The open part of the plane of the other two is a staircase of strips. A point ends the strips that it cuts, and
+    begins at most two: what it leaves of the first of them, and one as high as the point for all others.
+    """
+    n = points.shape[0]
+    low = jnp.full((2 * n + 1, 3), -jnp.inf, points.dtype)
+    high = jnp.broadcast_to(reference[None, :], low.shape)
+    slot = jnp.arange(2 * n + 1, dtype=jnp.int32)
+
+    def one(
+        carry: tuple[jax.Array, jax.Array, jax.Array], at: tuple[jax.Array, jax.Array]
+    ) -> tuple[tuple[jax.Array, jax.Array, jax.Array], None]:
+        (low, high, growing), (point, i) = carry, at
+        cut = growing & (high[:, 0] > point[0]) & (high[:, 1] > point[1])
+        first = cut & (low[:, 0] < point[0])
+        end = jnp.max(jnp.where(cut, high[:, 0], point[0]))
+        begin = jnp.min(jnp.where(first, low[:, 0], point[0]))
+        top = jnp.max(jnp.where(first, high[:, 1], point[1]))
+        high = high.at[:, 2].set(jnp.where(cut, point[2], high[:, 2]))
+        rest, new = 2 * i + 1, 2 * i + 2
+        low = low.at[rest].set(jnp.stack([begin, low[rest, 1], point[2]]))
+        low = low.at[new].set(jnp.stack([point[0], low[new, 1], point[2]]))
+        high = high.at[rest].set(jnp.stack([point[0], top, high[rest, 2]]))
+        high = high.at[new].set(jnp.stack([end, point[1], high[new, 2]]))
+        growing = growing & ~cut | ((slot == rest) & jnp.any(first)) | ((slot == new) & jnp.any(cut))
+        return (low, high, growing), None
+
+    row = jnp.arange(n, dtype=jnp.int32)
+    (low, high, _), _ = jax.lax.scan(one, (low, high, slot == 0), (points, row))
+    return Boxes(low, high)
+
+
+class Lines(NamedTuple):
+    """Samples of the non-dominated region: lines along the last objective, open up to a point."""
+
+    at: jax.Array  # float[s, m - 1], in the other objectives
+    high: jax.Array  # float[s]
+    share: jax.Array  # float[s], the volume, in the other objectives, that a line stands for
+
+
+def open_lines(
+    points: Float[Array, "n m"],
+    reference: Float[Array, "m"],
+    low: Float[Array, "m"],
+    uniform: Float[Array, "s k"],
+) -> Lines:
+    """The non-dominated region below the reference point, sampled in all objectives but the last, for 2 or more.
+
+    In each objective a third of the lines lies below the best value of the points, the others above.
+
+    Args:
+      points: ``float[n, m]``.
+      reference: ``float[m]``.
+      low: ``float[m]``, where the samples begin, below the points; what lies below is left out.
+      uniform: ``float[s, m - 1]``, evenly distributed points of the unit cube.
+
+    >>> lines = open_lines(jnp.array([[0.5, 1.0]]), jnp.full(2, 2.5), jnp.zeros(2), jnp.array([[1 / 6], [2 / 3]]))
+    >>> lines.at.round(3).tolist(), lines.high.tolist(), lines.share.round(3).tolist()
+    ([[0.25], [1.5]], [2.5, 1.0], [0.75, 1.5])
+    """
+    points = _clipped(points, reference)
+    best = jnp.min(points, axis=0)[None, :-1]
+    below = jnp.maximum(best - low[None, :-1], 0.0)
+    above = reference[None, :-1] - best
+    lower = uniform < _BELOW
+    at = jnp.where(lower, uniform / _BELOW * below, below + (uniform - _BELOW) / (1.0 - _BELOW) * above)
+    at = best - below + at
+    side = jnp.where(lower, below / _BELOW, above / (1.0 - _BELOW))
+    before = (points[None, :, :-1] <= at[:, None, :]).all(axis=-1)
+    high = jnp.min(jnp.where(before, points[None, :, -1], reference[-1]), axis=1)
+    return Lines(at, high, jnp.prod(side, axis=1) / uniform.shape[0])

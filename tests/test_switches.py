@@ -28,6 +28,7 @@ STRATEGIES = {
     "hypergradient": jhpo.HyperGradient(4),
     "chain": jhpo.Chain(jhpo.PSO(4), jhpo.HyperGradient(2)),
     "nsga2": jhpo.NSGA2(4),
+    "nsga3": jhpo.NSGA3(4),
     "successive-halving": jhpo.SuccessiveHalving(8),
     "hyperband": jhpo.Hyperband(8),
     "pbt": jhpo.PopulationBasedTraining(8),

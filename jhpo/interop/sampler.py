@@ -13,6 +13,7 @@ import numpy as np
 from jhpo.errors import InvalidParameters, SpaceExhausted, invalid
 from jhpo.interop.distributions import PLAIN, directions_of, equal, fit, optuna, parameter_of, value_of
 from jhpo.interop.values_only import values_only
+from jhpo.objectives import read_directions
 from jhpo.pytrees import HP
 from jhpo.space.listed import Listed
 from jhpo.space.space import Space
@@ -104,7 +105,7 @@ class JhpoSampler(optuna.samplers.BaseSampler):
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, Distribution]
     ) -> dict[str, Any]:
         """The proposed values by name."""
-        for_objectives(self._strategy, len(study.directions))
+        for_objectives(self._strategy, read_directions(**directions_of(study)))
         if not search_space:
             return {}
         with self._lock:
@@ -116,7 +117,7 @@ class JhpoSampler(optuna.samplers.BaseSampler):
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: Distribution
     ) -> Any:
         """The proposed value for a parameter of the `space`, a random one otherwise."""
-        for_objectives(self._strategy, len(study.directions))
+        for_objectives(self._strategy, read_directions(**directions_of(study)))
         with self._lock:
             if self._space is not None and param_name in self._space.names:
                 asked = self._propose(study, trial, self._space)

@@ -101,7 +101,7 @@ def run(
         check_direction(trainable, None, "minimize")
     else:
         check_directions(trainable, objectives)
-        strategy = for_objectives(strategy, objectives.count)
+        strategy = for_objectives(strategy, objectives)
         if keep == "best":
             raise invalid("keep", "'all' or 'values' with several objectives", keep)
     if strategy.early_stop is not None:

@@ -113,9 +113,17 @@ def readable_strategy(spec: Spec) -> Strategy:
         return StrategyElsewhere(str(spec["strategy"]) if isinstance(spec, dict) and "strategy" in spec else "?")
 
 
+def _defaults(name: str) -> dict[str, Any]:
+    if name not in REGISTRY:
+        return {}
+    fields = dataclasses.fields(strategy_class(name))  # type: ignore[arg-type]
+    return {f.name: _plain(f.default) for f in fields if f.default is not dataclasses.MISSING}
+
+
 def spec_diff(stored: dict[str, Any], given: dict[str, Any]) -> list[str]:
     """The differences, a sentence each; modules of classes are ignored, as a script's may be ``__main__``."""
     if stored["strategy"].rpartition(":")[2] != given["strategy"].rpartition(":")[2]:
         return [f"strategy: was {stored['strategy']}, now {given['strategy']}"]
-    was, now = stored["options"], given["options"]
+    # options that an earlier version did not have were what they are by default
+    was, now = _defaults(stored["strategy"]) | stored["options"], given["options"]
     return [f"{k}: was {was.get(k)}, now {now.get(k)}" for k in sorted(set(was) | set(now)) if was.get(k) != now.get(k)]

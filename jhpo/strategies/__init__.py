@@ -10,6 +10,7 @@ from jhpo.errors import UnknownStrategy
 if TYPE_CHECKING:  # listing the names does not import JAX
     from collections.abc import Mapping
 
+    from jhpo.objectives import Objectives
     from jhpo.strategies.base import Strategy
 
 # name: (module, class, description in one line)
@@ -27,6 +28,7 @@ REGISTRY: dict[str, tuple[str, str, str]] = {
     ),
     "chain": ("jhpo.strategies.chain", "Chain", "a search, then a polish from its best points: search=, polish="),
     "nsga2": ("jhpo.strategies.nsga2", "NSGA2", "several objectives: a population that spreads over their front"),
+    "nsga3": ("jhpo.strategies.nsga3", "NSGA3", "many objectives: a population along reference directions"),
     "cmaes": ("jhpo.strategies.cmaes", "CMAES", "covariance matrix adaptation with restarts"),
     "successive-halving": (
         "jhpo.strategies.halving",
@@ -103,21 +105,23 @@ def strategy_class(name: str) -> type[Strategy]:
     return getattr(importlib.import_module(module), cls)
 
 
-def for_objectives(strategy: Strategy, count: int) -> Strategy:
-    """The strategy for so many objectives.
+def for_objectives(strategy: Strategy, objectives: Objectives | None) -> Strategy:
+    """The strategy for these objectives; None for a single one.
 
     Raises:
       InvalidArgument: there are several, and it can only take one; the message lists those that can take them.
 
-    >>> for_objectives(make_strategy("nsga2"), 3).objectives
-    3
+    >>> from jhpo.objectives import Objectives
+    >>> for_objectives(make_strategy("nsga2"), Objectives(("minimize", "maximize"))).objectives
+    2
     """
     from jhpo.errors import invalid
+    from jhpo.objectives import Objectives
 
-    if count > 1 and not strategy.several:
+    if objectives is not None and not strategy.several:
         able = [name for name in REGISTRY if strategy_class(name).several]
         raise invalid("strategy", f"one for several objectives: {able}", type(strategy).__name__)
-    return strategy.for_objectives(count)
+    return strategy.for_objectives(Objectives(("minimize",)) if objectives is None else objectives)
 
 
 def make_strategy(name: str, options: Mapping[str, Any] | None = None) -> Strategy:

@@ -14,6 +14,7 @@ from jhpo.errors import invalid
 from jhpo.switches import without_switches
 
 if TYPE_CHECKING:
+    from jhpo.objectives import Objectives
     from jhpo.space.space import Space
 
 T = TypeVar("T", bound=type)
@@ -209,10 +210,11 @@ class Strategy:
         """
         return ids
 
-    def for_objectives(self, count: int) -> Strategy:
-        """On the host: the strategy for ``count`` objectives; itself if their number does not shape its state.
+    def for_objectives(self, objectives: Objectives) -> Strategy:
+        """On the host: the strategy for these objectives; itself if their number does not shape its state.
 
-        Called with more than one only if `several` says that the strategy supports it.
+        Called with more than one only if `several` says that the strategy supports it. Values are to be minimised in
+        any case; the directions matter to what the user says in values of their own, like a reference point.
         """
         return self
 

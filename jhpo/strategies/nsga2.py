@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jhpo.errors import check_integer, check_number, invalid
+from jhpo.errors import check_integer, check_number
 from jhpo.kernels import counter_random as counter
 from jhpo.kernels import genetic, pareto
 from jhpo.kernels.order import lexsort
+from jhpo.objectives import Objectives, check_count
 from jhpo.space.space import Space
 from jhpo.strategies.base import (
     Evaluation,
@@ -85,14 +86,14 @@ class NSGA2(Strategy):
 
     # -- protocol -------------------------------------------------------------------------------------------
 
-    def for_objectives(self, count: int) -> NSGA2:
-        """The strategy for ``count`` objectives.
+    def for_objectives(self, objectives: Objectives) -> NSGA2:
+        """The strategy for so many objectives.
 
         Raises:
           InvalidArgument: it was made for another number of objectives, more than one.
         """
-        if self.objectives not in (1, count):
-            raise invalid("objectives", f"as many as there are directions ({count})", self.objectives)
+        check_count(self.objectives, objectives)
+        count = objectives.count
         return self if self.objectives == count else dataclasses.replace(self, objectives=count)
 
     def init(self, space: Space, key: jax.Array) -> NSGA2State:
@@ -114,21 +115,10 @@ class NSGA2(Strategy):
         return jax.lax.cond(state.valid < 2, fresh, self._children, state, key), state
 
     def tell(self, state: NSGA2State, units: jax.Array, result: Evaluation) -> NSGA2State:
-        dtype = state.rows.dtype
-        value, violation = feasible_value(result)
-        values = jnp.where(jnp.isfinite(value)[:, None], objective_values(result), jnp.inf)
-        rows = jnp.concatenate([units.astype(dtype), state.rows])
-        values = jnp.concatenate([values.astype(dtype), state.values])
-        violation = jnp.concatenate([violation.astype(dtype), state.violation])
-        if (state.space.cells > 1).any():
-            violation = jnp.where(_repeated(state.space, rows, violation), jnp.inf, violation)
+        rows, values, violation, valid = competing(state, units, result)
         free = result.constraint is None or result.constraint.shape[-1] == 0
-        gone = jnp.where(jnp.isinf(violation)[:, None], jnp.inf, values)
-        chosen, _ = pareto.best(gone, None if free else violation, self.population)
-        valid = jnp.sum(~jnp.isinf(violation), dtype=jnp.int32)
-        return NSGA2State(
-            state.space, rows[chosen], values[chosen], violation[chosen], jnp.minimum(valid, self.population)
-        )
+        chosen, _ = pareto.best(values, None if free else violation, self.population)
+        return NSGA2State(state.space, rows[chosen], values[chosen], violation[chosen], valid)
 
     def absorb(self, state: NSGA2State, units: jax.Array, result: Evaluation) -> NSGA2State:
         """The points compete with the members as children do."""
@@ -183,6 +173,24 @@ class NSGA2(Strategy):
             discrete = jnp.asarray(space.cells > 0)[None, :]
             moved = jnp.where(discrete, space.from_index(cell, child.dtype), moved)
         return jnp.where(mutates, moved, child)
+
+
+def competing(state: Any, units: jax.Array, result: Evaluation) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """Children, then members: rows, values and violations, inf where they failed or are there twice.
+
+    And the number of members with values after the selection, int32[].
+    """
+    dtype = state.rows.dtype
+    value, violation = feasible_value(result)
+    values = jnp.where(jnp.isfinite(value)[:, None], objective_values(result), jnp.inf)
+    rows = jnp.concatenate([units.astype(dtype), state.rows])
+    values = jnp.concatenate([values.astype(dtype), state.values])
+    violation = jnp.concatenate([violation.astype(dtype), state.violation])
+    if (state.space.cells > 1).any():
+        violation = jnp.where(_repeated(state.space, rows, violation), jnp.inf, violation)
+    values = jnp.where(jnp.isinf(violation)[:, None], jnp.inf, values)
+    valid = jnp.sum(~jnp.isinf(violation), dtype=jnp.int32)
+    return rows, values, violation, jnp.minimum(valid, state.rows.shape[0])
 
 
 def _repeated(space: Space, rows: jax.Array, violation: jax.Array) -> jax.Array:

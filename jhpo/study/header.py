@@ -46,7 +46,7 @@ def check_arguments(
     check_integer("folds", folds)
     if direction not in DIRECTIONS:
         raise invalid("direction", f"one of {DIRECTIONS}", direction)
-    return for_objectives(strategy, 1 if objectives is None else objectives.count)
+    return for_objectives(strategy, objectives)
 
 
 def float64() -> bool:
@@ -168,8 +168,7 @@ def restore(
         # a reader needs no strategy either
         strategy = readable_strategy(stored.strategy) if read_only else make_from_spec(stored.strategy)
     elif not read_only:
-        several = objectives_of(stored)
-        strategy = for_objectives(strategy, 1 if several is None else several.count)
+        strategy = for_objectives(strategy, objectives_of(stored))
         _check_strategy(stored.strategy, strategy_spec(strategy))
     if space is None:
         try:

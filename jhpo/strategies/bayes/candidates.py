@@ -11,6 +11,8 @@ import numpy as np
 from jhpo.kernels import counter_random
 from jhpo.kernels.covariance import Profile
 from jhpo.kernels.sobol import sobol
+from jhpo.strategies.bayes import front
+from jhpo.strategies.bayes.front import Front
 from jhpo.strategies.bayes.ground import FLIPS, Ground
 from jhpo.strategies.bayes.history import EMPTY, SAME, History
 from jhpo.strategies.bayes.model import Model
@@ -124,10 +126,15 @@ def pool(search: Search, model: Model, random: Draws, key: jax.Array, box: Box) 
     if ground.points is not None:
         return ground.canonical(jnp.asarray(ground.points, dtype))
     even = even_units(ground, key, random.scramble, random.local.shape[0], dtype)
-    _, best = jax.lax.top_k(-model.mean, min(4, model.mean.shape[0]))
+    points, weights = model.posterior.points.x, model.posterior.parameters.weights
+    if isinstance(model.best, Front):
+        # lengthscales in the mean of the objectives
+        best, points, weights = front.centres(model.best), points[0], jnp.exp(jnp.mean(jnp.log(weights), axis=0))
+    else:
+        _, best = jax.lax.top_k(-model.mean, min(4, model.mean.shape[0]))
     finite = jnp.isfinite(model.mean[best])[:, None]
-    centres = jnp.where(finite, model.posterior.points.x[best], model.incumbent[None, :])
-    lengths = model.posterior.parameters.weights[:-1] ** -0.5
+    centres = jnp.where(finite, points[best], model.incumbent[None, :])
+    lengths = weights[:-1] ** -0.5
     local = local_units(ground, random.local, centres, lengths)
     low, high = box.low[None, :], box.high[None, :]
     return ground.canonical(jnp.concatenate([low + even * (high - low), jnp.clip(local, low, high)]))

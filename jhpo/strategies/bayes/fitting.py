@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jhpo.kernels import counter_random, gp, gp_fit, gp_slopes
 from jhpo.kernels.covariance import Points
 from jhpo.kernels.loops import side_by_side
+from jhpo.strategies.bayes import front as fronts
 from jhpo.strategies.bayes.history import FAILED, OBSERVED, PENDING, History
 from jhpo.strategies.bayes.model import Model, Surrogate, feasible_rows, imagine, slopes, targets
 from jhpo.strategies.bayes.randomness import Randomness
@@ -35,6 +36,8 @@ def build(
         The model and the new theta.
     """
     points = surrogate.ground.points_of(history.units)
+    if history.values is not None:
+        return _build_several(surrogate, history, points, theta, refit, random)
     y, variance, steep = targets(history, surrogate.warp)
     told = (history.status == OBSERVED) | (history.status == FAILED)
     data = gp.Data(points, y, variance, told)
@@ -47,8 +50,7 @@ def build(
         own, constraints = _constraints(surrogate, theta[1:], points, history, refit, random.rows)
         thetas = jnp.concatenate([thetas, own])
 
-    wrong = gp.left_out(posterior)[: y.shape[0]]
-    unexplained = jnp.sum(wrong * wrong) / jnp.maximum(jnp.sum(jnp.where(told, y * y, 0.0)), 1e-30)
+    unexplained = _unexplained(posterior, y, told)
     feasible = feasible_rows(history)
     mean = jnp.where(feasible, gp.fitted(posterior, variance), jnp.inf)
     where = jnp.argmin(mean)
@@ -59,6 +61,55 @@ def build(
     posterior = posterior._replace(y=in_all(posterior.y), alpha=in_all(posterior.alpha))
     model = Model(posterior, in_all(best), incumbent, mean, constraints, any_feasible, unexplained)
     return _imagine_pending(surrogate, model, points, history.status == PENDING, random.worlds), thetas
+
+
+def _build_several(
+    surrogate: Surrogate,
+    history: History,
+    points: Points,
+    theta: jax.Array,
+    refit: jax.Array,
+    random: Randomness,
+) -> tuple[Model, jax.Array]:
+    """`build` with an independent process for every objective."""
+    assert history.values is not None
+    m = history.values.shape[1]
+    told = (history.status == OBSERVED) | (history.status == FAILED)
+    y, variance, reference = fronts.targets(history, surrogate.warp, surrogate.reference)
+
+    def process(each: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, gp.Posterior]:
+        return _process(surrogate, each[0], gp.Data(points, each[1], each[2], told), refit, random.rows)
+
+    thetas, posterior = side_by_side(process, (theta[:m], y, variance))
+    constraints = None
+    if history.constraint.shape[1]:
+        own, constraints = _constraints(surrogate, theta[m:], points, history, refit, random.rows)
+        thetas = jnp.concatenate([thetas, own])
+
+    feasible = feasible_rows(history)
+    means = jnp.where(feasible[:, None], jax.vmap(gp.fitted)(posterior, variance).T, jnp.inf)
+    front = fronts.front_of(means, reference, surrogate.worlds)
+    middle = fronts.centres(front)[0]
+    any_feasible = jnp.any(feasible)
+    unexplained = jnp.mean(jax.vmap(lambda p, y: _unexplained(p, y, told))(posterior, y))
+    in_all = lambda leaf: jnp.broadcast_to(leaf[:, None], (m, surrogate.worlds, *leaf.shape[1:]))  # noqa: E731
+    posterior = posterior._replace(y=in_all(posterior.y), alpha=in_all(posterior.alpha))
+    model = Model(
+        posterior=posterior,
+        best=front,
+        incumbent=jnp.where(any_feasible, history.units[middle], 0.5),
+        mean=means[:, 0],
+        constraints=constraints,
+        any_feasible=any_feasible,
+        unexplained=unexplained,
+    )
+    return _imagine_pending(surrogate, model, points, history.status == PENDING, random.worlds), thetas
+
+
+def _unexplained(posterior: gp.Posterior, y: jax.Array, told: jax.Array) -> jax.Array:
+    """float[]: the variance of a left-out target's error, as a share of the targets' variance."""
+    wrong = gp.left_out(posterior)[: y.shape[0]]
+    return jnp.sum(wrong * wrong) / jnp.maximum(jnp.sum(jnp.where(told, y * y, 0.0)), 1e-30)
 
 
 def _fitted(

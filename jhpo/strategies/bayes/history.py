@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jhpo.kernels import pareto
+from jhpo.kernels.order import lexsort
 from jhpo.strategies.base import Evaluation
 from jhpo.strategies.bayes.ground import Ground
 
@@ -38,14 +40,15 @@ class History(NamedTuple):
     """Rows of the history in the order of asking (or a selection of them); N is a power of two."""
 
     units: jax.Array  # float[N, d], canonical
-    value: jax.Array  # float[N], 0 unless OBSERVED
-    variance: jax.Array  # float[N], of value, known from replicates; 0 where unknown
+    value: jax.Array  # float[N], 0 unless OBSERVED; with several objectives the number of the row's front
+    variance: jax.Array  # float[N], of value, known from replicates; 0 where unknown; float[N, m] of values
     constraint: jax.Array  # float[N, c], measured constraints, feasible where >= 0; NaN where unknown
     grad: jax.Array  # float[N, d], of value by the unit coordinates, NaN where unknown; [N, 0] in a search without
     feasible: jax.Array  # bool[N], no constraint is known to be violated
     status: jax.Array  # int32[N]
     epoch: jax.Array  # int32[N], the trust region the row was asked in
     order: jax.Array  # int32[N], how many points came before
+    values: jax.Array | None = None  # float[N, m], of several objectives, 0 unless OBSERVED
 
 
 class Region(NamedTuple):
@@ -67,19 +70,21 @@ def bucket(rows: int) -> int:
     return max(SMALLEST, 1 << (max(rows, 1) - 1).bit_length())
 
 
-def blank(rows: int, dim: int, constraints: int, dtype: jnp.dtype, slopes: int = 0) -> History:
+def blank(rows: int, dim: int, constraints: int, dtype: jnp.dtype, slopes: int = 0, objectives: int = 1) -> History:
     """A buffer in which no row is used; ``slopes`` is the width of the gradients, d or 0."""
     zeros = jnp.zeros((rows,), dtype)
+    several = None if objectives == 1 else jnp.zeros((rows, objectives), dtype)
     return History(
         units=jnp.full((rows, dim), 0.5, dtype),
         value=zeros,
-        variance=zeros,
+        variance=zeros if several is None else several,
         constraint=jnp.full((rows, constraints), jnp.nan, dtype),
         grad=jnp.full((rows, slopes), jnp.nan, dtype),
         feasible=jnp.ones((rows,), bool),
         status=jnp.full((rows,), EMPTY, jnp.int32),
         epoch=jnp.zeros((rows,), jnp.int32),
         order=jnp.zeros((rows,), jnp.int32),
+        values=several,
     )
 
 
@@ -124,24 +129,36 @@ class Told(NamedTuple):
 
     units: jax.Array  # float[n, d], canonical
     value: jax.Array  # float[n], 0 where it failed
-    variance: jax.Array  # float[n]
+    variance: jax.Array  # float[n] or float[n, m]
     constraint: jax.Array  # float[n, c]
     grad: jax.Array  # float[n, d] or [n, 0]
     feasible: jax.Array  # bool[n]
     status: jax.Array  # int32[n], OBSERVED or FAILED; EMPTY where there is no result
+    values: jax.Array | None = None  # float[n, m]
 
 
 def told(
-    ground: Ground, units: jax.Array, result: Evaluation, constraints: int, dtype: jnp.dtype, slopes: int = 0
+    ground: Ground,
+    units: jax.Array,
+    result: Evaluation,
+    constraints: int,
+    dtype: jnp.dtype,
+    slopes: int = 0,
+    objectives: int = 1,
 ) -> Told:
     """Results as the history stores them. Columns of constraints: the space's, then ``constraints`` measured ones."""
     n = units.shape[0]
     value = jnp.asarray(result.value).astype(dtype)
     good = jnp.isfinite(value)
-    variance = jnp.zeros_like(value)
+    values, variance, known = None, jnp.zeros_like(value), good
+    if objectives > 1:
+        given = jnp.full((n, objectives), jnp.nan) if result.values is None else result.values
+        known = good[:, None]
+        values = jnp.where(known, jnp.asarray(given).astype(dtype), 0.0)
+        variance = jnp.zeros_like(values)
     if result.variance is not None:
         given = jnp.asarray(result.variance).astype(dtype)
-        variance = jnp.where(good & jnp.isfinite(given), jnp.maximum(given, 0.0), 0.0)
+        variance = jnp.where(known & jnp.isfinite(given), jnp.maximum(given, 0.0), 0.0)
     measured, feasible = jnp.full((n, constraints), jnp.nan, dtype), jnp.ones((n,), bool)
     if result.constraint is not None and result.constraint.shape[-1]:
         slack = jnp.asarray(result.constraint).astype(dtype)
@@ -158,7 +175,8 @@ def told(
     if result.mask is not None:
         status = jnp.where(result.mask, status, EMPTY)
     canonical = ground.canonical(jnp.asarray(units).astype(dtype))
-    return Told(canonical, jnp.where(good, value, 0.0), variance, measured, grad, feasible, status)
+    value = jnp.where(good, value, 0.0) if values is None else jnp.zeros_like(value)
+    return Told(canonical, value, variance, measured, grad, feasible, status, values)
 
 
 def record(
@@ -184,29 +202,53 @@ def record(
         index = jnp.where(row.status == EMPTY, size, index)  # out of bounds: dropped
         where = index % size
         own = {"epoch": jnp.where(asked, h.epoch[where], epoch), "order": jnp.where(asked, h.order[where], order)}
-        new = History(*row, **own)
+        new = History(**row._asdict(), **own)
         h = jax.tree.map(lambda column, entry: column.at[index].set(entry, mode="drop"), h, new)
         fresh = (row.status != EMPTY) & ~asked & (used < size)
         return (h, used + fresh.astype(jnp.int32)), None
 
     (history, used), _ = jax.lax.scan(one, (history, used), rows)
-    return history, used
+    return ranked(history), used
 
 
 def flatness(history: History) -> jax.Array:
     """float[]: the share of points to take from the space-filling design, because the objective looks flat.
 
     Three times the share of results that tie for the best value, the first one not counted: there the model has no
-    direction. 1 while all results are equal, or there are none.
+    direction. 1 while all results are equal, or there are none. With several objectives those on the front tie that
+    have equal values.
     """
     dtype = history.value.dtype
     observed = history.status == OBSERVED
     seen = observed & history.feasible
+    every = jnp.sum(observed | (history.status == FAILED), dtype=dtype)
+    if history.values is not None:
+        copies = _copies(history.values, seen)
+        alone = (seen == observed).all() & (jnp.sum(seen & ~copies, dtype=jnp.int32) <= 1)
+        others = jnp.sum(copies & (history.value == 0), dtype=dtype)
+        return jnp.where(alone, 1.0, 3.0 * others / jnp.maximum(every, 1.0))
     best = jnp.min(jnp.where(seen, history.value, jnp.inf))
     tied = seen & (history.value - best <= 8 * float(jnp.finfo(dtype).eps) * jnp.abs(best))
     others = jnp.sum(tied, dtype=dtype) - 1.0
-    every = jnp.sum(observed | (history.status == FAILED), dtype=dtype)
     return jnp.where((tied == observed).all(), 1.0, 3.0 * others / jnp.maximum(every, 1.0))
+
+
+def _copies(values: jax.Array, seen: jax.Array) -> jax.Array:
+    """bool[N]: whether a row that is seen has the values, float[N, m], of another one before it."""
+    order = lexsort((*(values[:, k] for k in range(values.shape[1])), (~seen).astype(jnp.int32)))
+    ordered, there = values[order], seen[order]
+    same = (ordered[1:] == ordered[:-1]).all(axis=1) & there[1:] & there[:-1]
+    return jnp.zeros_like(seen).at[order[1:]].set(same)
+
+
+def ranked(history: History) -> History:
+    """The history of several objectives with the fronts of its rows: 0 for the best, and for rows without values."""
+    if history.values is None:
+        return history
+    observed = history.status == OBSERVED
+    violation = jnp.where(observed, jnp.where(history.feasible, 0.0, 1.0), jnp.inf).astype(history.value.dtype)
+    rank = pareto.ranks(history.values, violation).astype(history.value.dtype)
+    return history._replace(value=jnp.where(observed, rank, 0.0))
 
 
 def grow(history: History) -> History:
@@ -215,7 +257,8 @@ def grow(history: History) -> History:
     def twice(column: jax.Array, fill: Any) -> jax.Array:
         return jnp.concatenate([jnp.asarray(column), jnp.full(column.shape, fill, column.dtype)])
 
-    return History(*(twice(c, f) for c, f in zip(history, (0.5, 0.0, 0.0, jnp.nan, jnp.nan, True, EMPTY, 0, 0))))
+    fills = (0.5, 0.0, 0.0, jnp.nan, jnp.nan, True, EMPTY, 0, 0, 0.0)
+    return History(*(None if c is None else twice(c, f) for c, f in zip(history, fills)))
 
 
 def update_region(region: Region, rows: Told, rules: Rules, on: jax.Array) -> Region:

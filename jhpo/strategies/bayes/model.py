@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ from jax.scipy.special import ndtri
 from jhpo.kernels import counter_random, gp, warp
 from jhpo.kernels.covariance import Points, Profile
 from jhpo.kernels.gp_slopes import Slopes
+from jhpo.strategies.bayes.front import Front, extended
 from jhpo.strategies.bayes.ground import Ground
 from jhpo.strategies.bayes.history import EMPTY, FAILED, OBSERVED, PENDING, History
 
@@ -26,10 +28,12 @@ _DOUBT = 1.0
 class Model(NamedTuple):
     """The fitted model as the acquisition function uses it."""
 
-    posterior: gp.Posterior  # of the standardised objective, in several worlds: see `imagine`
-    best: jax.Array  # float[worlds], the lowest posterior mean at a feasible observed point, or at an imagined one
-    incumbent: jax.Array  # float[d], the best observed point
-    mean: jax.Array  # float[N], posterior means at the rows, inf where not observed and feasible
+    posterior: gp.Posterior  # of the standardised objective, in several worlds: see `imagine`; stacked over several
+    best: jax.Array | Front  # float[worlds], the lowest posterior mean at a feasible observed point, or an imagined one
+    incumbent: jax.Array  # float[d], the best observed point, or one on the front
+    mean: (
+        jax.Array
+    )  # float[N], posterior means at the rows, inf where not observed and feasible; of the first of several
     constraints: gp.Posterior | None  # stacked over the c constraints
     any_feasible: jax.Array  # bool[]
     unexplained: jax.Array  # float[], variance of a left-out target's error, as a share of the targets' variance
@@ -44,6 +48,7 @@ class Surrogate(NamedTuple):
     iterations: int
     fit_rows: int  # the parameters are fitted to at most so many rows
     worlds: int  # number of fantasy values of a pending point
+    reference: np.ndarray | None = None  # float[m], of several objectives, to be minimised; None for one from the data
 
 
 def feasible_rows(history: History) -> jax.Array:
@@ -135,20 +140,41 @@ def imagine(surrogate: Surrogate, model: Model, slot: jax.Array, point: Points, 
         slot: int32[], a free row of the model. stream: uint32[2], of random numbers.
     """
     categorical, profile = surrogate.ground.categorical, surrogate.profile
-    mean, variance = gp.predict(model.posterior, point, categorical, profile)
-    total = variance + model.posterior.parameters.noise
-    worlds = mean.shape[0]
-    # a few worlds suffice with the same quantiles for every point, in a random order that makes them independent
-    levels = jnp.asarray(ndtri((np.arange(worlds) + 0.5) / worlds), mean.dtype)
-    place = slot.astype(jnp.uint32) * np.uint32(worlds) + jnp.arange(worlds, dtype=jnp.uint32)
-    normals = levels[jnp.argsort(counter_random.scramble(place, stream))]
-    value = mean + jnp.sqrt(total) * normals
-    known = mean + variance / jnp.sqrt(total) * normals  # the posterior's mean there, given the value
-    posterior = gp.append(model.posterior, slot, point, value, categorical, profile)
+
+    def appended(posterior: gp.Posterior, number: jax.Array) -> tuple[gp.Posterior, jax.Array]:
+        mean, variance = gp.predict(posterior, point, categorical, profile)
+        total = variance + posterior.parameters.noise
+        worlds = mean.shape[0]
+        # a few worlds suffice with the same quantiles for every point, in a random order that makes them independent
+        levels = jnp.asarray(ndtri((np.arange(worlds) + 0.5) / worlds), mean.dtype)
+        place = number.astype(jnp.uint32) * np.uint32(worlds) + jnp.arange(worlds, dtype=jnp.uint32)
+        normals = levels[jnp.argsort(counter_random.scramble(place, stream))]
+        value = mean + jnp.sqrt(total) * normals
+        known = mean + variance / jnp.sqrt(total) * normals  # the posterior's mean there, given the value
+        return gp.append(posterior, slot, point, value, categorical, profile), known
+
+    posterior, known = of_each(model, appended, _numbers(model, slot))
     constraints, allowed = model.constraints, jnp.ones((), bool)
     if constraints is not None:
         slack = jax.vmap(lambda p: gp.predict(p, point, categorical, profile)[0])(constraints)
         allowed = (slack >= 0).all()
         constraints = jax.vmap(lambda p, y: gp.append(p, slot, point, y, categorical, profile))(constraints, slack)
-    best = jnp.where(allowed, jnp.minimum(model.best, known), model.best)
+    best: jax.Array | Front
+    if isinstance(model.best, Front):
+        best = extended(model.best, slot, jnp.where(allowed, known.T, jnp.inf))
+    else:
+        best = jnp.where(allowed, jnp.minimum(model.best, known), model.best)
     return model._replace(posterior=posterior, best=best, constraints=constraints)
+
+
+def of_each(model: Model, f: Callable[..., Any], *arrays: jax.Array) -> Any:
+    """``f`` of the posterior and arrays; of every objective's, side by side, if there are several."""
+    return (jax.vmap(f) if isinstance(model.best, Front) else f)(model.posterior, *arrays)
+
+
+def _numbers(model: Model, slot: jax.Array) -> jax.Array:
+    """A number for the imagined values of a row, or int32[m], one for each of several objectives."""
+    if not isinstance(model.best, Front):
+        return slot
+    m = model.best.reference.shape[0]
+    return slot * m + jnp.arange(m, dtype=jnp.int32)

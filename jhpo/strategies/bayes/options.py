@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from math import isfinite
 
 from jhpo.errors import check_integer, invalid
 from jhpo.kernels.covariance import JETS, PROFILES
@@ -24,6 +25,9 @@ class BayesOptions:
     picks: str = static_field(default="greedy")
     region: str = static_field(default="auto")
     constraints: int = static_field(default=0)
+    objectives: int = static_field(default=1)
+    reference: tuple[float, ...] | None = static_field(default=None)
+    signs: tuple[float, ...] = static_field(default=())
     gradients: bool = static_field(default=False)
     candidates: int = static_field(default=1024)
     starts: int = static_field(default=8)
@@ -36,6 +40,7 @@ class BayesOptions:
         check_integer("batch", self.batch, 1, 512)
         check_integer("initial", self.initial, 0)
         check_integer("constraints", self.constraints, 0)
+        check_integer("objectives", self.objectives)
         check_integer("candidates", self.candidates, 64)
         check_integer("starts", self.starts, 2)
         check_integer("fantasies", self.fantasies, 1)
@@ -51,3 +56,23 @@ class BayesOptions:
             raise invalid("kernel", "one that is smooth enough for gradients, matern52 or rbf", self.kernel)
         if self.gradients and self.picks != "greedy":
             raise invalid("picks", "'greedy' with gradients", self.picks)
+        if self.objectives > 1:
+            self._check_several()
+        if self.reference is not None:
+            self._check_reference()
+
+    def _check_several(self) -> None:
+        for name, allowed in (("picks", "greedy"), ("gradients", False)):
+            if getattr(self, name) != allowed:
+                raise invalid(name, f"{allowed!r} with several objectives", getattr(self, name))
+        if self.region == "always":
+            raise invalid("region", "'auto' or 'never' with several objectives", self.region)
+
+    def _check_reference(self) -> None:
+        given = self.reference
+        fits = isinstance(given, (tuple, list)) and all(isinstance(v, (int, float)) and isfinite(v) for v in given)
+        if not fits:
+            raise invalid("reference", "a tuple of finite numbers, one for each objective", given)
+        object.__setattr__(self, "reference", tuple(float(v) for v in given))  # a list would not be hashable
+        if self.objectives > 1 and len(given) != self.objectives:
+            raise invalid("reference", f"{self.objectives} numbers, one for each objective", given)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -22,9 +23,10 @@ from jhpo.strategies.bayes.candidates import (
     number_of_candidates,
     pool,
 )
+from jhpo.strategies.bayes.front import Front, improvement
 from jhpo.strategies.bayes.ground import FLIPS, Ground
 from jhpo.strategies.bayes.history import History, add_pending
-from jhpo.strategies.bayes.model import Model, Surrogate, imagine
+from jhpo.strategies.bayes.model import Model, Surrogate, imagine, of_each
 from jhpo.strategies.bayes.randomness import Randomness
 
 # Grades below every score, finite so that arithmetic on them stays finite: the acquisition has no value, the point
@@ -54,11 +56,16 @@ def utility(model: Model, mean: jax.Array, variance: jax.Array, feasible: jax.Ar
     """Log expected improvement over all worlds, plus the log probability of feasibility where constraints are measured.
 
     Args:
-        mean: float[..., worlds]. variance, feasible: float[...].
+        mean: float[..., worlds]. variance, feasible: float[...]. With several objectives mean and variance have a
+            leading axis of their number more.
     """
-    best = jnp.broadcast_to(model.best, mean.shape)
-    value = acquisition.log_expected_improvement(mean, variance[..., None], best)
-    value = jax.nn.logsumexp(value, axis=-1) - float(np.log(mean.shape[-1]))
+    if isinstance(model.best, Front):
+        worth = functools.partial(improvement, model.best)
+        value = worth(mean, variance) if variance.ndim == 1 else jax.vmap(worth, 1)(mean, variance)
+    else:
+        best = jnp.broadcast_to(model.best, mean.shape)
+        value = acquisition.log_expected_improvement(mean, variance[..., None], best)
+        value = jax.nn.logsumexp(value, axis=-1) - float(np.log(mean.shape[-1]))
     if feasible is None:
         return value
     # while nothing feasible is known, look for feasibility alone
@@ -76,7 +83,7 @@ def chance(search: Search, model: Model, point: Points) -> jax.Array | None:
 
 def score(search: Search, model: Model, point: Points) -> jax.Array:
     """The acquisition function at one point."""
-    mean, variance = gp.predict(model.posterior, point, search.ground.categorical, search.profile)
+    mean, variance = of_each(model, lambda p: gp.predict(p, point, search.ground.categorical, search.profile))
     return utility(model, mean, variance, chance(search, model, point))
 
 
@@ -208,11 +215,14 @@ def batch(
     drawn = draws(search, random.search, number_of_candidates(search, model), model.incumbent.dtype)
     candidates = pool(search, model, drawn, random.key, box)
     field = Field(candidates, ground.points_of(candidates), ground.admissible(candidates), drawn, box)
-    scale = model.posterior.parameters.scale
+
+    def moments(posterior: gp.Posterior, explained: jax.Array) -> tuple[jax.Array, jax.Array]:
+        scale = posterior.parameters.scale
+        mean = explained @ (posterior.root @ posterior.y.T)
+        return mean, jnp.maximum(scale - jnp.sum(explained * explained, axis=1), 1e-12 * scale)
 
     def choose(model: Model, explained: jax.Array, history: History, even: Even) -> jax.Array:
-        mean = explained @ (model.posterior.root @ model.posterior.y.T)
-        variance = jnp.maximum(scale - jnp.sum(explained * explained, axis=1), 1e-12 * scale)
+        mean, variance = of_each(model, moments, explained)
         feasible = jax.vmap(lambda p: chance(search, model, p))(field.points)
         scores = graded(utility(model, mean, variance, feasible), field.inside, known(candidates, history))
         own = pick(search, model, field, scores, history)
@@ -224,12 +234,16 @@ def batch(
         (model, explained, history), ((row, slot), even) = carry, at
         unit = choose(model, explained, history, even)
         point = ground.points_of(unit)
-        column = gp.extend(model.posterior, explained, field.points, point, ground.categorical, profile)
+
+        def extend(posterior: gp.Posterior, explained: jax.Array) -> jax.Array:
+            return gp.extend(posterior, explained, field.points, point, ground.categorical, profile)
+
+        column = of_each(model, extend, explained)
         history = add_pending(history, row, unit)
         model = imagine(surrogate, model, slot, point, random.worlds)
-        return (model, explained.at[:, slot].set(column), history), unit
+        return (model, explained.at[..., slot].set(column), history), unit
 
-    explained = gp.whiten(model.posterior, field.points, ground.categorical, profile)
+    explained = of_each(model, lambda p: gp.whiten(p, field.points, ground.categorical, profile))
     if room.rows.shape[0] == 1:
         return choose(model, explained, history, jax.tree.map(lambda leaf: leaf[0], even))[None]
     return jax.lax.scan(one, (model, explained, history), (room, even))[1]

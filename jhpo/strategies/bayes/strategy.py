@@ -13,6 +13,7 @@ from jhpo.errors import invalid
 from jhpo.kernels import gp_fit, gp_slopes
 from jhpo.kernels.loops import in_turn
 from jhpo.kernels.numerics import exact_products
+from jhpo.objectives import Objectives, check_count
 from jhpo.space.space import Space
 from jhpo.strategies.base import Bound, Evaluation, Strategy, default_dtype, strategy
 from jhpo.strategies.bayes import history as past
@@ -30,13 +31,17 @@ _FIRST = 64
 
 @strategy
 class BayesOpt(BayesOptions, Strategy):
-    """Bayesian optimisation for expensive objectives: a Gaussian process, expected improvement, batches.
+    """Bayesian optimisation for one or several expensive objectives: Gaussian processes, expected improvement, batches.
 
     After an initial design, every `ask` fits a Gaussian process (Matern-5/2, a lengthscale per coordinate) to the
     results and maximises log expected improvement (Ament et al. 2023), averaged over fantasy values of pending trials.
     A failed trial counts as the worst value; variances from replicates are used; points that violate the space's
     constraints are never proposed. Above 20 coordinates or 1,000 trials the search keeps to a trust region. With
     ``gradients=True`` the process is also conditioned on gradients.
+
+    With several objectives each has its own process, and the improvement is that of the hypervolume of the front of
+    predicted means (Yang et al. 2019), in logarithms: exact for two and three objectives, integrated numerically for
+    more; docs/objectives.md has an example.
 
     Everything is traceable: inside `jhpo.run` a whole study is one program, and studies run side by side under
     ``vmap``. On the host (`minimize`, `Study`) it runs in float64 and its buffers grow: 64, 128, 256, ... trials, one
@@ -49,11 +54,16 @@ class BayesOpt(BayesOptions, Strategy):
         gradients), but at least one batch.
       kernel: "matern52", "matern32", "matern12" or "rbf".
       warp: "half_rank" replaces the values worse than the median by normal scores (with gradients: compresses them by
-        a smooth logarithm), "none" only standardises.
+        a smooth logarithm; with several objectives: those beyond the reference point), "none" only standardises.
       picks: "greedy" fills a batch point by point, "thompson" with the minima of functions drawn from the posterior.
       region: the trust region: "auto" (above 20 coordinates or 1,000 trials, or with gradients), "always" or "never".
       constraints: number of constraints that the objective measures (feasible where >= 0) beside those of the space;
         each gets its own process, and expected improvement is weighted by the probability that all are met.
+      objectives: number of objectives; set by a search with ``directions``.
+      reference: with several objectives, the point up to which hypervolume counts, a number for each in the user's
+        own units and signs. None chooses it anew for every ask: a tenth of the front's extent beyond its worst values,
+        or the median of all results where that is worse.
+      signs: 1 or -1 for each objective, for a ``reference`` of which some are maximised; set like ``objectives``.
       gradients: learn from gradients too. The model then has at most 512 rows: up to 256 values, and d for each
         gradient of the best and nearest points. For at most 256 coordinates, kernels "matern52" and "rbf", and
         picks="greedy".
@@ -77,6 +87,7 @@ class BayesOpt(BayesOptions, Strategy):
 
     steady = True
     host_float64 = True
+    several = True
     compiled_quickly = True  # and no slower for it: their time goes into matrix products and transcendental functions
 
     @property
@@ -130,20 +141,31 @@ class BayesOpt(BayesOptions, Strategy):
 
     # -- protocol -------------------------------------------------------------------------------------------
 
+    def for_objectives(self, objectives: Objectives) -> BayesOpt:
+        """The strategy for so many objectives, which knows the signs of its reference point.
+
+        Raises:
+          InvalidArgument: it was made for another number of objectives, or an option does not fit several.
+        """
+        check_count(self.objectives, objectives)
+        signs = tuple(float(s) for s in objectives.signs) if objectives.count > 1 else ()
+        same = (self.objectives, self.signs) == (objectives.count, signs)
+        return self if same else dataclasses.replace(self, objectives=objectives.count, signs=signs)
+
     def init(self, space: Space, key: jax.Array) -> BayesState:
         return self._begin(space, self._ground_of(space), key)
 
     def _begin(self, space: Space | None, ground: Ground, key: jax.Array) -> BayesState:
         dtype, d, c = default_dtype(), ground.dim, self.constraints
         prior = (gp_slopes if self.gradients else gp_fit).default_prior(d, dtype, ground.count)
-        zero = jnp.zeros((), jnp.int32)
+        zero, rows = jnp.zeros((), jnp.int32), bucket(max(self.capacity or _FIRST, 4 * self.batch))
         return BayesState(
             space=space,
-            history=past.blank(bucket(max(self.capacity or _FIRST, 4 * self.batch)), d, c, dtype, self._slopes(ground)),
+            history=past.blank(rows, d, c, dtype, self._slopes(ground), self.objectives),
             used=zero,
             asked=zero,
             seed=jax.random.bits(key, (d,), jnp.uint32),
-            theta=jnp.broadcast_to(prior.mean, (1 + c, len(prior.mean))),
+            theta=jnp.broadcast_to(prior.mean, (self.objectives + c, len(prior.mean))),
             fitted=zero,
             region=past.first_region(dtype),
         )
@@ -169,7 +191,7 @@ class BayesOpt(BayesOptions, Strategy):
     def tell(self, state: BayesState, units: jax.Array, result: Evaluation) -> BayesState:
         dtype, ground = state.history.units.dtype, self._ground(state)
         units = ground.widened(jnp.asarray(units))
-        rows = past.told(ground, units, result, self.constraints, dtype, self._slopes(ground))
+        rows = past.told(ground, units, result, self.constraints, dtype, self._slopes(ground), self.objectives)
         history, used = past.record(state.history, state.used, rows, state.region.epoch, state.asked)
         moving = asking.local_search(self, state) & (asking.here(state) > asking.initial(self, ground))
         region = past.update_region(state.region, rows, asking.rules(self, ground), moving)
@@ -182,7 +204,8 @@ class BayesOpt(BayesOptions, Strategy):
     def expect(self, state: BayesState, units: jax.Array, mask: jax.Array) -> BayesState:
         ground, dtype = self._ground(state), state.history.units.dtype
         nothing = Evaluation(value=jnp.zeros(units.shape[:1], dtype), mask=mask)
-        rows = past.told(ground, ground.widened(units), nothing, self.constraints, dtype, self._slopes(ground))
+        units, c, m = ground.widened(units), self.constraints, self.objectives
+        rows = past.told(ground, units, nothing, c, dtype, self._slopes(ground), m)
         rows = rows._replace(status=jnp.where(mask, PENDING, EMPTY).astype(jnp.int32))
         history, used = past.record(state.history, state.used, rows, state.region.epoch, state.asked)
         return state._replace(history=history, used=used, asked=state.asked + (used - state.used))

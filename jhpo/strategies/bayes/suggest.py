@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jhpo.kernels import counter_random
 from jhpo.kernels.covariance import PROFILES
@@ -40,7 +41,7 @@ class BayesState(NamedTuple):
     used: jax.Array  # int32[], rows in use: the first ones
     asked: jax.Array  # int32[], points asked for or absorbed so far
     seed: jax.Array  # uint32[d], d columns of the ground, scramble of the initial design
-    theta: jax.Array  # float[1 + c, d + 3 (4 with gradients)], of the last fit: objective, then measured constraints
+    theta: jax.Array  # float[m + c, d + 3 (4 with gradients)], of the last fit: objectives, then measured constraints
     fitted: jax.Array  # int32[], ``asked`` at the last fit
     region: Region
 
@@ -64,6 +65,8 @@ def rules(options: BayesOptions, ground: Ground) -> Rules:
 
 def _global(options: BayesOptions, state: BayesState) -> bool:
     """Whether the search covers the whole space as long as its buffers have this size."""
+    if options.objectives > 1:
+        return True  # a front has no one best point to centre a region on
     small = state.history.units.shape[1] <= _REGION_DIM and state.history.status.shape[0] <= _REGION_ROWS
     return options.region == "never" or (options.region == "auto" and small and not options.gradients)
 
@@ -131,7 +134,8 @@ def _model(
     refit = since * 32 >= state.asked
     # gradients go through the warp too, so it has to be smooth
     kind = "half_log" if options.gradients and options.warp == "half_rank" else options.warp
-    surrogate = Surrogate(ground, profile, kind, options.fit_iterations, FIT_ROWS, options.fantasies)
+    aim = None if options.reference is None else np.asarray(options.reference) * np.asarray(options.signs or 1.0)
+    surrogate = Surrogate(ground, profile, kind, options.fit_iterations, FIT_ROWS, options.fantasies, aim)
     model, theta = fitting.build(surrogate, chosen, state.theta, refit, random)
     search = Search(ground, profile, options.candidates, options.starts, options.search_iterations)
     lot = counter_random.uniform(random.lot, (options.batch,), units.dtype)

@@ -1,0 +1,192 @@
+"""The Pareto front as a Bayesian search of several objectives sees it, and the improvement that it aims at.
+
+Everything is in units of the targets. A point is worth the hypervolume that it is expected to add to the front of the
+predicted means, so noise does not carry a lucky trial onto the front.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jhpo.kernels import acquisition, pareto, warp
+from jhpo.kernels.hypervolume import Boxes, Lines, open_boxes, open_lines
+from jhpo.kernels.sobol import sobol
+from jhpo.strategies.bayes.history import FAILED, OBSERVED, History
+
+# Points of the front that the improvement is computed with: the others are close to these.
+_MOST = 96
+# Objectives whose improvement is exact, and lines that it is sampled along for more.
+_EXACT, _LINES = 3, 256
+# Points of the front that are perturbed for candidates.
+_CENTRES = 16
+# The reference point lies so far beyond the front's worst values, as a share of the front's extent.
+_BEYOND = 0.1
+# Samples begin so far below the front's best values, in deviations of the targets.
+_BELOW = 1.0
+
+Regions = Boxes | Lines
+
+
+class Front(NamedTuple):
+    """Predicted means in several worlds, which differ in the values of pending points, and what they leave open."""
+
+    means: jax.Array  # float[worlds, N, m], inf at rows that are neither feasible and observed nor pending
+    reference: jax.Array  # float[m]
+    imagined: jax.Array  # bool[], whether the worlds differ
+    regions: Regions  # not dominated, one for each of the worlds
+
+
+def regions_of(means: jax.Array, reference: jax.Array) -> Regions:
+    """What a front leaves open below the reference point; means float[N, m]."""
+    n, m = means.shape
+    some = means
+    if n > _MOST:
+        some = means[pareto.best(means, None, _MOST)[0]]
+    if m <= _EXACT:
+        return open_boxes(some, reference)
+    low = jnp.min(jnp.where(jnp.isfinite(some), some, reference[None, :]), axis=0)
+    even = sobol(0, _LINES, m - 1, jnp.asarray(np.arange(1, m, dtype=np.uint32) * np.uint32(0x9E3779B9)), some.dtype)
+    return open_lines(some, reference, jnp.minimum(low, reference) - _BELOW, even)
+
+
+def front_of(means: jax.Array, reference: jax.Array, worlds: int) -> Front:
+    """The front before anything is imagined; means float[N, m]."""
+    in_all = lambda leaf: jnp.broadcast_to(leaf, (worlds, *leaf.shape))  # noqa: E731
+    regions = jax.tree.map(in_all, regions_of(means, reference))
+    return Front(in_all(means), reference, jnp.zeros((), bool), regions)
+
+
+def extended(front: Front, row: jax.Array, values: jax.Array) -> Front:
+    """The front with another point: values float[worlds, m], inf where it does not count; row int32[], a free one."""
+    means = front.means.at[:, row].set(values)
+    # one world after another: side by side their sorts would take a program of another size
+    regions = jax.lax.map(lambda each: regions_of(each, front.reference), means)
+    return Front(means, front.reference, jnp.ones((), bool), regions)
+
+
+def natural_reference(values: jax.Array, seen: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The reference point of a front, float[m], and its best values, float[m].
+
+    The point is a tenth of the front's extent beyond its worst values, and no better than the typical value: otherwise
+    a short front would grow at its ends by a tenth at a time.
+
+    Args:
+        values: float[N, m], whose typical value is 0. seen: bool[N], those that count.
+    """
+    there = jnp.where(seen[:, None], values, jnp.inf)
+    best = (seen & (pareto.ranks(there, enough=1) == 0))[:, None]
+    low = jnp.min(jnp.where(best, values, jnp.inf), axis=0)
+    high = jnp.max(jnp.where(best, values, -jnp.inf), axis=0)
+    some = jnp.any(best)
+    reference = jnp.maximum(high + _BEYOND * (high - low), 0.0)
+    return jnp.where(some, reference, 0.0), jnp.where(some, low, -1.0)
+
+
+def targets(history: History, kind: str, given: np.ndarray | None) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Standardised targets float[m, N] of several objectives, variances in their units, and the reference point.
+
+    Values that are worse than the reference point add nothing to any front. "half_rank" compresses them, so that the
+    model resolves the others; these keep their proportions, because hypervolume depends on them. Failed rows get the
+    worst target.
+
+    Args:
+        history: with values. kind: half_rank or none. given: float[m], the reference point in units of the values, to
+            be minimised; None for a natural one.
+    """
+    assert history.values is not None
+    seen = history.status == OBSERVED
+    told = seen | (history.status == FAILED)
+    tame = jax.vmap(warp.tame, (1, None))
+    z, slope = tame(history.values, seen)
+    reference, best = natural_reference(z.T, seen & history.feasible)
+    typical = jnp.argmin(jnp.where(seen[None, :], jnp.abs(z), jnp.inf), axis=1)
+    if given is not None:
+        middle = jnp.take_along_axis(history.values, typical[None, :], axis=0)[0]
+        steep = jnp.take_along_axis(slope, typical[:, None], axis=1)[:, 0]
+        reference = steep * (jnp.asarray(given, z.dtype) - middle)
+    if kind != "none":
+        size = reference - best
+        size = jnp.where(size > 0, size, 1.0)[:, None]
+        excess = jnp.maximum(z - reference[:, None], 0.0) / size
+        z = jnp.where(excess > 0, reference[:, None] + size * jnp.log1p(excess), z)
+        slope = slope / (1.0 + excess)
+    worst = jnp.max(jnp.where(seen[None, :], z, -jnp.inf), axis=1, keepdims=True)
+    z = jnp.where(seen[None, :], z, jnp.where(jnp.isfinite(worst), worst, 0.0))
+    y, scale = jax.vmap(warp.standardize, (0, None))(z, told)
+    row = typical[:, None]
+    at, here = (jnp.take_along_axis(rows, row, axis=1)[:, 0] for rows in (y, z))
+    reference = at + (reference - here) / scale
+    known = history.variance.T * (slope / scale[:, None]) ** 2
+    return y, jnp.where(seen[None, :], known, 0.0), reference
+
+
+def improvement(front: Front, mean: jax.Array, variance: jax.Array) -> jax.Array:
+    """Log of the expected hypervolume improvement, averaged over the worlds; -inf where nothing is left open.
+
+    Args:
+        mean: float[m, worlds]. variance: float[m].
+    """
+    of_one = (
+        acquisition.log_expected_hypervolume_improvement
+        if isinstance(front.regions, Boxes)
+        else acquisition.sampled_log_expected_hypervolume_improvement
+    )
+    worlds = mean.shape[1]
+    if worlds == 1:
+        return of_one(mean[:, 0], variance, jax.tree.map(lambda leaf: leaf[0], front.regions))
+    count = jnp.where(front.imagined, jnp.int32(worlds), 1)
+    return _averaged(of_one, mean.T, variance, front.regions, count)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _averaged(
+    of_one: Callable[..., jax.Array], mean: jax.Array, variance: jax.Array, regions: Regions, count: jax.Array
+) -> jax.Array:
+    """Log of the mean of ``exp(of_one)`` over the first ``count`` worlds: a loop, as they are all the same at first."""
+
+    def one(w: jax.Array, total: jax.Array) -> jax.Array:
+        return jnp.logaddexp(total, of_one(mean[w], variance, jax.tree.map(lambda leaf: leaf[w], regions)))
+
+    total = jax.lax.fori_loop(0, count, one, jnp.full((), -jnp.inf, mean.dtype))
+    return total - jnp.log(count.astype(mean.dtype))
+
+
+def _averaged_forward(
+    of_one: Callable[..., jax.Array], mean: jax.Array, variance: jax.Array, regions: Regions, count: jax.Array
+) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+    """The value, and its derivatives by mean and variance: a loop of unknown length cannot be reversed."""
+
+    def one(w: jax.Array, carry: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+        total, by_mean, by_variance = carry
+        region = jax.tree.map(lambda leaf: leaf[w], regions)
+        value, (dm, dv) = jax.value_and_grad(of_one, (0, 1))(mean[w], variance, region)
+        new = jnp.logaddexp(total, value)
+        base = jnp.where(jnp.isfinite(new), new, 0.0)
+        was, share = jnp.exp(total - base), jnp.exp(value - base)
+        return new, (was * by_mean).at[w].set(share * dm), was * by_variance + share * dv
+
+    begin = (jnp.full((), -jnp.inf, mean.dtype), jnp.zeros_like(mean), jnp.zeros_like(variance))
+    total, by_mean, by_variance = jax.lax.fori_loop(0, count, one, begin)
+    return total - jnp.log(count.astype(mean.dtype)), (by_mean, by_variance, *jax.tree.leaves(regions))
+
+
+def _averaged_backward(
+    of_one: Callable[..., jax.Array], kept: tuple[jax.Array, ...], slope: jax.Array
+) -> tuple[jax.Array, jax.Array, None, None]:
+    return slope * kept[0], slope * kept[1], None, None
+
+
+_averaged.defvjp(_averaged_forward, _averaged_backward)
+
+
+def centres(front: Front) -> jax.Array:
+    """int32[k]: rows whose surroundings are searched: those of the front with most room around them first."""
+    means = front.means[0]
+    chosen, rank = pareto.best(means, None, min(_CENTRES, means.shape[0]))
+    return jnp.where(rank == rank[0], chosen, chosen[0])

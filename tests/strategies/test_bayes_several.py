@@ -1,0 +1,211 @@
+"""BayesOpt for several objectives: fronts of known problems, constraints, failures, studies, and bad input."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jhpo
+from jhpo.errors import InvalidArgument
+from jhpo.kernels.hypervolume import hypervolume
+from jhpo.objectives import Objectives
+from jhpo.strategies.bayes import front, history
+from tests.strategies.bayes_problems import MIXED, SMALL
+from tests.study.studies import assert_same
+
+WAYS = {"loss": "minimize", "speed": "maximize"}
+
+
+def trade(hp):
+    """Kind "b" is better; the front is decay = 0.3 with rates between 1e-3 and 1e-1."""
+    rate, decay = jnp.log10(hp["rate"]), jnp.where(hp["kind"] == 0, 1.0, hp["decay"] - 0.3)
+    worse = decay**2 + 0.2 * (hp["kind"] == 2).astype(rate.dtype)
+    return {"loss": (rate + 3.0) ** 2 + worse, "speed": -((rate + 1.0) ** 2) - worse}
+
+
+def volume(values: np.ndarray, worst: float = 6.0) -> float:
+    """Of the two objectives, to be minimised."""
+    return float(hypervolume(jnp.asarray(values, jnp.float32), jnp.full(2, worst, jnp.float32)))
+
+
+def losses(result) -> np.ndarray:
+    return np.asarray(result.history.values, np.float32) * np.float32([1.0, -1.0])
+
+
+@pytest.fixture(scope="module")
+def found():
+    """A search of a mixed and conditional space, in batches; several tests look at it."""
+    return jhpo.minimize(trade, MIXED, dataclasses.replace(SMALL, batch=2), budget=32, directions=WAYS)
+
+
+def test_a_mixed_space_is_searched_better_than_at_random(found) -> None:
+    chance = jhpo.minimize(trade, MIXED, jhpo.RandomSearch(32), budget=32, directions=WAYS)
+    assert volume(losses(found)) > volume(losses(chance))
+    points = found.pareto()
+    assert len(points) > 5 and sum(p.params["kind"] == "b" for p in points) > len(points) / 2
+    rates = np.log10([p.params["rate"] for p in points])
+    assert rates.min() < -2.5 and rates.max() > -1.5
+    assert found.objectives is not None and found.objectives.names == ("loss", "speed")
+    # no point twice, and what the strategy keeps is the front of what it was told
+    assert len(np.unique(np.asarray(found.history.units), axis=0)) == 32
+    rank = np.asarray(found.state.history.value)[: int(found.state.used)]
+    assert (rank == 0).sum() == len(points)
+
+
+def test_a_search_is_one_program_jitted_and_side_by_side() -> None:
+    """In float32, under vmap, with failures and a measured constraint."""
+
+    def limited(hp):
+        values = trade(hp)
+        loss = jnp.where(hp["width"] == 7, jnp.nan, values["loss"])
+        return {"value": (loss, values["speed"]), "constraint": 0.02 - hp["rate"]}
+
+    small = dataclasses.replace(SMALL, constraints=1)
+
+    @jax.jit
+    def studies(keys):
+        return jax.vmap(lambda key: jhpo.run(small, limited, MIXED, 20, key, directions=["minimize", "maximize"])[1])(
+            keys
+        )
+
+    trace = studies(jax.random.split(jax.random.key(0), 2))
+    assert trace.values.shape == (2, 20, 1, 2) and trace.units.dtype == jnp.float32
+    assert np.isfinite(trace.units).all() and (trace.units[0] != trace.units[1]).any()
+    late = np.asarray(trace.constraint)[:, 10:, 0, 0]
+    assert (late >= 0).mean() > 0.6
+    again = studies(jax.random.split(jax.random.key(0), 2))
+    np.testing.assert_array_equal(trace.units, again.units)
+
+
+def test_a_stopped_study_goes_on_bit_for_bit(tmp_path: Path) -> None:
+    def told(params):
+        values = {k: float(v) for k, v in trade({**params, "kind": "abc".index(params["kind"])}).items()}
+        return values if params["width"] != 7 else values | {"loss": float("nan")}
+
+    def objective(params):
+        return told({"decay": 0.0} | params)
+
+    def make(path: Path | None) -> jhpo.Study:
+        return jhpo.Study(MIXED, dataclasses.replace(SMALL, batch=2), path, seed=3, directions=WAYS)
+
+    whole = make(None)
+    whole.optimize(jhpo.host(objective), budget=24)
+    with make(tmp_path / "study.db") as begun:
+        begun.optimize(jhpo.host(objective), budget=14)
+    with jhpo.Study.load(tmp_path / "study.db") as again:
+        again.optimize(jhpo.host(objective), budget=24)
+        assert_same(whole, again)
+        # by hand, while trials are pending, in any order
+        trials = again.ask(5)
+        assert len({t.unit.tobytes() for t in trials}) == 5
+        for trial in reversed(trials[1:]):
+            again.tell(trial, objective(trial.params))
+        more = again.ask(2)[0]
+        assert more.unit.tobytes() not in {t.unit.tobytes() for t in trials}
+        again.tell(trials[0], objective(trials[0].params))
+        assert again.hypervolume([6.0, -6.0]).value > 0
+
+
+# -- the improvement -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("m", [2, 3, 4])
+def test_the_improvement_is_that_of_samples(x64: None, m: int) -> None:
+    """Averaged over worlds; in closed form up to three objectives, along lines for more."""
+    rng = np.random.default_rng(m)
+    means, reference = 0.4 + 0.6 * rng.random((2, 6, m)), jnp.ones(m)
+    means[:, 4:] = np.inf
+    mean, deviation = 0.2 + 0.2 * rng.random((m, 2)), 0.1 + 0.1 * rng.random(m)
+    first = front.front_of(jnp.asarray(means[0]), reference, 2)
+    alike = jax.jit(front.improvement)(first, jnp.asarray(mean[:, :1].repeat(2, 1)), jnp.asarray(deviation**2))
+    both = front.extended(first, jnp.int32(5), jnp.asarray(0.4 + 0.6 * rng.random((2, m))))
+    value, slope = jax.jit(jax.value_and_grad(front.improvement, argnums=1))(
+        both, jnp.asarray(mean), jnp.asarray(deviation**2)
+    )
+    normals = rng.standard_normal((4000, m))
+
+    @jax.jit
+    @jax.vmap
+    def gain(points, base):
+        return hypervolume(points, reference) - hypervolume(base, reference)
+
+    def sampled(world: int, base: np.ndarray) -> float:
+        new = mean[:, world] + deviation * normals
+        points = np.concatenate([np.broadcast_to(base, (4000, *base.shape)), new[:, None]], axis=1)
+        return float(gain(points, np.broadcast_to(base, (4000, *base.shape))).mean())
+
+    close = 0.05
+    assert float(jnp.exp(alike)) == pytest.approx(sampled(0, means[0]), rel=close)
+    expected = np.mean([sampled(w, np.asarray(both.means[w])) for w in range(2)])
+    assert float(jnp.exp(value)) == pytest.approx(expected, rel=close)
+    step = 1e-6 * np.eye(m)[0][:, None] * np.asarray([[1.0, 0.0]])
+    moved = [float(front.improvement(both, jnp.asarray(mean + s * step), jnp.asarray(deviation**2))) for s in (1, -1)]
+    assert float(slope[0, 0]) == pytest.approx((moved[0] - moved[1]) / 2e-6, rel=1e-4)
+
+
+def test_the_reference_point_is_that_of_the_front_or_the_users(x64: None) -> None:
+    """Values up to it keep their proportions, those beyond are compressed; a failure is as bad as the worst."""
+    z = jnp.asarray([[-1.0, 2.0], [1.0, -3.0], [5.0, 5.0], [-9.0, -9.0]])
+    reference, best = front.natural_reference(z, jnp.asarray([True, True, True, False]))
+    np.testing.assert_allclose(reference, [1.2, 2.5])
+    np.testing.assert_allclose(best, [-1.0, -3.0])
+    low, _ = front.natural_reference(z - 10.0, jnp.ones(4, bool))
+    assert low.tolist() == [0.0, 0.0]  # no better than the typical value
+    assert np.isfinite(front.natural_reference(z, jnp.zeros(4, bool))[0]).all()
+
+    values = jnp.asarray([[0.0, 4.0], [1.0, 2.0], [2.0, 1.0], [4.0, 0.0], [300.0, 9.0], [0.0, 0.0]])
+    blank = history.blank(6, 2, 0, jnp.float64, objectives=2)
+    status = jnp.asarray([history.OBSERVED] * 5 + [history.FAILED], jnp.int32)
+    some = history.ranked(blank._replace(values=values, variance=jnp.ones_like(values), status=status))
+    for given in (None, np.asarray([5.0, 8.0])):
+        y, variance, reference = jax.jit(lambda h, given=given: front.targets(h, "half_rank", given))(some)
+        slopes = (y[:, 1:4] - y[:, :3]) / np.diff(values.T[:, :4])
+        np.testing.assert_allclose(slopes, np.broadcast_to(slopes[:, :1], slopes.shape), rtol=1e-9)
+        at = np.asarray([4.4, 4.4]) if given is None else given
+        np.testing.assert_allclose((reference - y[:, 0]) / slopes[:, 0], at - values[0], rtol=1e-9)
+        assert float(y[0, 4]) < float(y[0, 3] + slopes[0, 0] * 296) and float(y[0, 4]) > float(reference[0])
+        assert np.array_equal(y[:, 5], y[:, 4]) and abs(y.mean(axis=1)).max() < 1e-9
+        np.testing.assert_allclose(variance[:, :4], slopes[:, :1] ** 2 * np.ones((2, 4)), rtol=1e-9)
+    assert jhpo.BayesOpt(reference=[1, 2]).reference == (1.0, 2.0)
+    two = jhpo.BayesOpt(reference=(1.0, 2.0)).for_objectives(Objectives(("minimize", "maximize")))
+    assert two.signs == (1.0, -1.0) and two.for_objectives(Objectives(("minimize", "maximize"))) is two
+
+
+def test_equal_results_are_flat_ground() -> None:
+    blank = history.blank(8, 2, 0, jnp.float32, objectives=2)
+    values = jnp.asarray(
+        [[1.0, 2.0], [1.0, 2.0], [2.0, 1.0], [3.0, 3.0], [3.0, 3.0], [0.0, 0.0], [0.0, 0.0], [0.0, 0.0]]
+    )
+    status = jnp.asarray([history.OBSERVED] * 5 + [history.FAILED, history.PENDING, history.EMPTY], jnp.int32)
+    some = history.ranked(blank._replace(values=values, status=status))
+    assert some.value.tolist() == [0.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0]
+    assert float(history.flatness(some)) == pytest.approx(3 * 1 / 6)  # one of the front is a copy, of six results
+    same = blank._replace(values=jnp.ones_like(values), status=status)
+    assert float(history.flatness(history.ranked(same))) == 1.0
+    assert history.grow(some).values.shape == (16, 2)
+
+
+# -- bad input -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.quick
+def test_bad_input_is_refused_before_anything_compiles(count_compilations) -> None:
+    with count_compilations() as seen:
+        for options, message in (
+            ({"picks": "thompson"}, "picks: expected 'greedy' with several objectives, got 'thompson'"),
+            ({"gradients": True}, "gradients: expected False with several objectives, got True"),
+            ({"region": "always"}, "region: expected 'auto' or 'never' with several objectives"),
+            ({"reference": (1.0, 2.0, 3.0)}, "reference: expected 2 numbers, one for each objective"),
+            ({"objectives": 3}, r"objectives: expected as many as there are directions \(2\), got 3"),
+        ):
+            with pytest.raises(InvalidArgument, match=message):
+                jhpo.minimize(trade, MIXED, jhpo.BayesOpt(**options), budget=8, directions=WAYS)
+        for reference in (3.0, "ab", (1.0, float("nan"))):
+            with pytest.raises(InvalidArgument, match="reference: expected a tuple of finite numbers"):
+                jhpo.BayesOpt(reference=reference)
+    assert seen.total == 0
