@@ -2,6 +2,7 @@
 
     python benchmarks/pareto.py quality     # pymoo and Optuna are optional; what is missing is said
     python benchmarks/pareto.py speed
+    python benchmarks/pareto.py many    # four objectives and more: NSGA-III
 
 Quality: the fraction of the true front's hypervolume (or of the best one known) that the evaluations dominate, mean and
 standard error over seeds. Speed: whole searches through `jhpo.run`, the second call, beside
@@ -20,10 +21,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from pareto_problems import PROBLEMS, Problem, zdt
+from pareto_problems import PROBLEMS, Problem, dtlz2, zdt
 
 import jhpo
-from jhpo.kernels.hypervolume import hypervolume
+from jhpo.kernels import niching
+from jhpo.kernels.hypervolume import hypervolume, sampled_hypervolume
 from jhpo.objectives import front
 
 _volume = jax.jit(hypervolume)
@@ -200,10 +202,60 @@ def _pymoo_rate(problem: Problem, population: int) -> float:
     return population * rounds / (time.process_time() - begin)
 
 
+def many(seeds: int, generations: int) -> None:
+    """A table of NSGA-III on DTLZ2: the last population's distance from the front's directions, and hypervolume."""
+    print("| objectives, population | who | IGD | hypervolume |\n|---|---|---|---|", flush=True)
+    for m, population in ((3, 92), (4, 84), (5, 126)):
+        problem = Problem(m + 9, m, dtlz2(m), (1.1,) * m, float("nan"))
+        target = niching.directions(m, population)
+        target = target / np.linalg.norm(target, axis=1, keepdims=True)
+        searches: dict[str, Callable[[int], np.ndarray]] = {
+            "jhpo NSGA3": lambda seed, p=problem, n=population: _last(jhpo.NSGA3(n), p, generations, seed),
+            "jhpo NSGA2": lambda seed, p=problem, n=population: _last(jhpo.NSGA2(n), p, generations, seed),
+        }
+        if there("pymoo"):
+            searches["pymoo NSGA-III"] = lambda seed, p=problem, n=population: _last_of_pymoo(p, n, generations, seed)
+        for who, search in searches.items():
+            found = [search(seed) for seed in range(seeds)]
+            away = [np.linalg.norm(target[:, None] - v[None], axis=2).min(axis=1).mean() for v in found]
+            sizes = [
+                float(sampled_hypervolume(jnp.asarray(v, jnp.float32), jnp.full(m, 1.1), jax.random.key(0))[0])
+                for v in found
+            ]
+            cells = (f"{np.mean(x):.4f} ({np.std(x, ddof=1) / np.sqrt(seeds):.4f})" for x in (away, sizes))
+            print(f"| {m}, {population} | {who} | {' | '.join(cells)} |", flush=True)
+
+
+def _last(strategy: jhpo.NSGA2, problem: Problem, generations: int, seed: int) -> np.ndarray:
+    """The values of the last population."""
+    space = jhpo.Space({"x": jhpo.Float(0.0, 1.0, shape=(problem.dim,))})
+    ways = ["minimize"] * problem.objectives
+    key = jax.random.key(seed)
+    state, _ = jhpo.run(strategy, _objective(problem), space, generations, key, directions=ways, keep="values")
+    return np.asarray(state.values, np.float64)
+
+
+def _last_of_pymoo(problem: Problem, population: int, generations: int, seed: int) -> np.ndarray:
+    from pymoo.algorithms.moo.nsga3 import NSGA3
+    from pymoo.core.problem import Problem as Whole
+    from pymoo.optimize import minimize
+
+    vectorised = jax.jit(jax.vmap(lambda x: jnp.stack(problem.values(x, jnp))))
+
+    class Mine(Whole):  # type: ignore[misc,unused-ignore]
+        def _evaluate(self, x: np.ndarray, out: dict[str, Any], *args: Any, **kwargs: Any) -> None:
+            out["F"] = np.asarray(vectorised(x.astype(np.float32)), np.float64)
+
+    mine = Mine(n_var=problem.dim, n_obj=problem.objectives, xl=0.0, xu=1.0)
+    lines = niching.directions(problem.objectives, population)
+    found = minimize(mine, NSGA3(ref_dirs=lines, pop_size=population), ("n_gen", generations), seed=seed)
+    return np.asarray(found.algorithm.pop.get("F"))
+
+
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["quality", "speed"])
+    parser.add_argument("what", choices=["quality", "speed", "many"])
     parser.add_argument("--few", type=int, default=100, help="evaluations of problems in two dimensions")
     parser.add_argument("--many", type=int, default=4000, help="of the others")
     parser.add_argument("--seeds", type=int, default=3)
@@ -215,6 +267,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.what == "quality":
         quality((options.few, options.many), options.seeds, options.slow)
+    elif options.what == "many":
+        many(options.seeds, options.generations)
     else:
         speed(options.populations, options.generations, options.dim, options.objectives)
 

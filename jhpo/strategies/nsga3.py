@@ -61,7 +61,7 @@ class NSGA3(NSGA2):
     population: int = static_field(default=92)
     crossover_index: float = 30.0
 
-    def init(self, space: Space, key: jax.Array) -> NSGA3State:
+    def init(self, space: Space, key: jax.Array) -> NSGA3State:  # type: ignore[override]
         first, m = super().init(space, key), self.objectives
         infinite = jnp.full((m, m), jnp.inf, first.rows.dtype)
         seed = jax.random.bits(key, (2,), jnp.uint32)

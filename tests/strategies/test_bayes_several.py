@@ -15,7 +15,7 @@ from jhpo.errors import InvalidArgument
 from jhpo.kernels.hypervolume import hypervolume
 from jhpo.objectives import Objectives
 from jhpo.strategies.bayes import front, history
-from tests.strategies.bayes_problems import MIXED, SMALL
+from tests.strategies.bayes_problems import MIXED, PLANE, SMALL
 from tests.study.studies import assert_same
 
 WAYS = {"loss": "minimize", "speed": "maximize"}
@@ -57,6 +57,7 @@ def test_a_mixed_space_is_searched_better_than_at_random(found) -> None:
     assert (rank == 0).sum() == len(points)
 
 
+@pytest.mark.slow  # the conformance suite has a short form, without constraints
 def test_a_search_is_one_program_jitted_and_side_by_side() -> None:
     """In float32, under vmap, with failures and a measured constraint."""
 
@@ -109,6 +110,30 @@ def test_a_stopped_study_goes_on_bit_for_bit(tmp_path: Path) -> None:
         assert more.unit.tobytes() not in {t.unit.tobytes() for t in trials}
         again.tell(trials[0], objective(trials[0].params))
         assert again.hypervolume([6.0, -6.0]).value > 0
+
+
+def test_degenerate_searches_of_three_objectives() -> None:
+    """Three that are one, nothing feasible, equal results, and a reference point that nothing dominates."""
+    small = dataclasses.replace(SMALL, constraints=1, reference=(-9.0, -9.0, -9.0))
+
+    @jax.jit
+    @jax.vmap
+    def studies(case):
+        def objective(hp):
+            x = jnp.stack([hp["x"], hp["y"]])
+            parts = jnp.stack([((x - at) ** 2).sum() for at in (0.3, 0.5, 0.7)])
+            values = jnp.where(case == 0, parts[0], jnp.where(case == 2, 1.0, parts))
+            return {"value": values, "constraint": jnp.where(case == 1, -hp["x"] - 0.1, 1.0)}
+
+        return jhpo.run(small, objective, PLANE, 14, jax.random.key(3), directions=["minimize"] * 3)[1]
+
+    trace = studies(jnp.arange(4))
+    units = np.asarray(trace.units)[:, :, 0]
+    assert np.isfinite(units).all() and (units >= 0).all() and (units <= 1).all()
+    for each in units:
+        assert len(np.unique(each, axis=0)) == 14
+    assert np.asarray(trace.values)[0, :, 0, 0].min() < 0.01  # of one objective it finds the minimum
+    assert units[1, 8:, 0].min() < 0.1  # and where nothing is feasible what violates least
 
 
 # -- the improvement -----------------------------------------------------------------------------------------------

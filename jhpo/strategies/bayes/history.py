@@ -257,8 +257,9 @@ def grow(history: History) -> History:
     def twice(column: jax.Array, fill: Any) -> jax.Array:
         return jnp.concatenate([jnp.asarray(column), jnp.full(column.shape, fill, column.dtype)])
 
-    fills = (0.5, 0.0, 0.0, jnp.nan, jnp.nan, True, EMPTY, 0, 0, 0.0)
-    return History(*(None if c is None else twice(c, f) for c, f in zip(history, fills)))
+    fills = (0.5, 0.0, 0.0, jnp.nan, jnp.nan, True, EMPTY, 0, 0)
+    several = None if history.values is None else twice(history.values, 0.0)
+    return History(*(twice(c, f) for c, f in zip(history[:-1], fills)))._replace(values=several)
 
 
 def update_region(region: Region, rows: Told, rules: Rules, on: jax.Array) -> Region:

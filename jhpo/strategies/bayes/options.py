@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from math import isfinite
+from typing import Any
 
 from jhpo.errors import check_integer, invalid
 from jhpo.kernels.covariance import JETS, PROFILES
@@ -69,7 +70,7 @@ class BayesOptions:
             raise invalid("region", "'auto' or 'never' with several objectives", self.region)
 
     def _check_reference(self) -> None:
-        given = self.reference
+        given: Any = self.reference
         fits = isinstance(given, (tuple, list)) and all(isinstance(v, (int, float)) and isfinite(v) for v in given)
         if not fits:
             raise invalid("reference", "a tuple of finite numbers, one for each objective", given)
