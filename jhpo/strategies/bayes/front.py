@@ -25,8 +25,9 @@ _MOST = 96
 _EXACT, _LINES = 3, 256
 # Points of the front that are perturbed for candidates.
 _CENTRES = 16
-# The reference point lies so far beyond the front's worst values, as a share of the front's extent.
-_BEYOND = 0.1
+# The reference point lies so far beyond the front's worst values, as a share of the front's extent. With a tenth, usual
+# for a front that is complete, searches fill a part of it and do not look for its ends.
+_BEYOND = 0.5
 # Samples begin so far below the front's best values, in deviations of the targets.
 _BELOW = 1.0
 
@@ -73,8 +74,8 @@ def extended(front: Front, row: jax.Array, values: jax.Array) -> Front:
 def natural_reference(values: jax.Array, seen: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The reference point of a front, float[m], and its best values, float[m].
 
-    The point is a tenth of the front's extent beyond its worst values, and no better than the typical value: otherwise
-    a short front would grow at its ends by a tenth at a time.
+    The point is half of the front's extent beyond its worst values, so that it grows at its ends, and no better than
+    the typical value, while the front is short.
 
     Args:
         values: float[N, m], whose typical value is 0. seen: bool[N], those that count.

@@ -61,7 +61,7 @@ class BayesOpt(BayesOptions, Strategy):
         each gets its own process, and expected improvement is weighted by the probability that all are met.
       objectives: number of objectives; set by a search with ``directions``.
       reference: with several objectives, the point up to which hypervolume counts, a number for each in the user's
-        own units and signs. None chooses it anew for every ask: a tenth of the front's extent beyond its worst values,
+        own units and signs. None chooses it anew for every ask: half of the front's extent beyond its worst values,
         or the median of all results where that is worse.
       signs: 1 or -1 for each objective, for a ``reference`` of which some are maximised; set like ``objectives``.
       gradients: learn from gradients too. The model then has at most 512 rows: up to 256 values, and d for each
