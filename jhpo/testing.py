@@ -219,11 +219,10 @@ def check_constraints(strategy: Strategy) -> None:
 
 
 def check_several(strategy: Strategy) -> None:
-    """A strategy for several objectives keeps its promises with two of them, failures included, and covers a front.
+    """A strategy for several objectives keeps its promises with two of them, failures included.
 
-    Its hypervolume is larger than that of random search, in the sum of three seeds, if it learns at all.
+    The points of its last generations are better than those of random search, in the mean of their objectives.
     """
-    from jhpo.kernels.hypervolume import hypervolume
     from jhpo.objectives import Objectives
     from jhpo.strategies.random import RandomSearch
 
@@ -239,15 +238,13 @@ def check_several(strategy: Strategy) -> None:
     if getattr(two, "objectives", 1) == 1:  # it does not look at the values
         return
 
-    def covered(units: jax.Array, failed: jax.Array) -> float:
-        units = jnp.where(failed[..., None], 0.0, units).reshape(3, -1, PLAIN.dim)
-        values = jax.vmap(jax.vmap(lambda u: opposed(u, 2)))(units)
-        return float(jax.vmap(hypervolume, (0, None))(values, jnp.full((2,), 0.5, values.dtype)).sum())
+    def late(units: jax.Array) -> float:
+        rows = units[:, GENERATIONS // 2 :].reshape(-1, PLAIN.dim)
+        return float(jax.vmap(lambda u: opposed(u, 2).sum())(rows).mean())
 
     _, chance = _vmapped(RandomSearch(strategy.population), PLAIN, keys, np.int32(SOME_NAN))
-    mine = covered(out.units, ~jnp.isfinite(out.value))
-    baseline = covered(chance.units, ~jnp.isfinite(chance.value))
-    assert mine > baseline, f"{type(strategy).__name__} covered {mine:.3g}, random search {baseline:.3g}"
+    mine, baseline = late(out.units), late(chance.units)
+    assert mine < baseline, f"{type(strategy).__name__} reached {mine:.3g}, random search {baseline:.3g}"
 
 
 CHECKS: dict[str, Callable[[Strategy], None]] = {

@@ -24,7 +24,7 @@ WAYS = {"loss": "minimize", "speed": "maximize"}
 def trade(hp):
     """Kind "b" is better; the front is decay = 0.3 with rates between 1e-3 and 1e-1."""
     rate, decay = jnp.log10(hp["rate"]), jnp.where(hp["kind"] == 0, 1.0, hp["decay"] - 0.3)
-    worse = decay**2 + 0.2 * (hp["kind"] == 2).astype(rate.dtype)
+    worse = decay**2 + 0.2 * (jnp.asarray(hp["kind"]) == 2).astype(rate.dtype)
     return {"loss": (rate + 3.0) ** 2 + worse, "speed": -((rate + 1.0) ** 2) - worse}
 
 
