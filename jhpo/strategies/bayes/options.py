@@ -26,9 +26,6 @@ class BayesOptions:
     picks: str = static_field(default="greedy")
     region: str = static_field(default="auto")
     constraints: int = static_field(default=0)
-    objectives: int = static_field(default=1)
-    reference: tuple[float, ...] | None = static_field(default=None)
-    signs: tuple[float, ...] = static_field(default=())
     gradients: bool = static_field(default=False)
     candidates: int = static_field(default=1024)
     starts: int = static_field(default=8)
@@ -36,6 +33,9 @@ class BayesOptions:
     fit_iterations: int = static_field(default=30)
     search_iterations: int = static_field(default=40)
     capacity: int = static_field(default=0)
+    objectives: int = static_field(default=1)
+    reference: tuple[float, ...] | None = static_field(default=None)
+    signs: tuple[float, ...] = static_field(default=())
 
     def __post_init__(self) -> None:
         check_integer("batch", self.batch, 1, 512)

@@ -59,11 +59,6 @@ class BayesOpt(BayesOptions, Strategy):
       region: the trust region: "auto" (above 20 coordinates or 1,000 trials, or with gradients), "always" or "never".
       constraints: number of constraints that the objective measures (feasible where >= 0) beside those of the space;
         each gets its own process, and expected improvement is weighted by the probability that all are met.
-      objectives: number of objectives; set by a search with ``directions``.
-      reference: with several objectives, the point up to which hypervolume counts, a number for each in the user's
-        own units and signs. None chooses it anew for every ask: half of the front's extent beyond its worst values,
-        or the median of all results where that is worse.
-      signs: 1 or -1 for each objective, for a ``reference`` of which some are maximised; set like ``objectives``.
       gradients: learn from gradients too. The model then has at most 512 rows: up to 256 values, and d for each
         gradient of the best and nearest points. For at most 256 coordinates, kernels "matern52" and "rbf", and
         picks="greedy".
@@ -73,6 +68,11 @@ class BayesOpt(BayesOptions, Strategy):
       fit_iterations: steps of L-BFGS in a fit.
       search_iterations: steps of L-BFGS in a polish.
       capacity: trials the first buffer holds; `run` sets it.
+      objectives: number of objectives; set by a search with ``directions``.
+      reference: with several objectives, the point up to which hypervolume counts, a number for each in the user's
+        own units and signs. None chooses it anew for every ask: half of the front's extent beyond its worst values,
+        or the median of all results where that is worse.
+      signs: 1 or -1 for each objective, for a ``reference`` of which some are maximised; set like ``objectives``.
 
     Raises:
       InvalidArgument: an option lies outside its range, or gradients do not fit the kernel, the picks or the space.
