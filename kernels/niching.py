@@ -6,7 +6,6 @@ Notation:
 
 from __future__ import annotations
 
-from itertools import combinations
 from math import comb
 
 import jax
@@ -28,9 +27,14 @@ def simplex_lattice(m: int, partitions: int) -> np.ndarray:
     >>> simplex_lattice(2, 2).tolist()
     [[0.0, 1.0], [0.5, 0.5], [1.0, 0.0]]
     """
-    bars = np.asarray(list(combinations(range(partitions + m - 1), m - 1)), np.int64).reshape(-1, m - 1)
-    edge = np.full((len(bars), 1), -1), np.full((len(bars), 1), partitions + m - 1)
-    return (np.diff(np.concatenate([edge[0], bars, edge[1]], axis=1), axis=1) - 1) / partitions
+    rows = np.zeros((1, 0), np.int64)
+    for _ in range(m - 1):
+        left = partitions - rows.sum(axis=1)
+        rows = np.concatenate([
+            np.column_stack([np.repeat(row[None], most + 1, axis=0), np.arange(most + 1)])
+            for row, most in zip(rows, left)
+        ])  # fmt: skip
+    return np.column_stack([rows, partitions - rows.sum(axis=1)]) / partitions
 
 
 def directions(m: int, most: int) -> np.ndarray:
