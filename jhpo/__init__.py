@@ -45,6 +45,7 @@ if TYPE_CHECKING:  # for type checkers and editors
     from jhpo.gradients import OnlineTuning as OnlineTuning
     from jhpo.gradients import hypergrad as hypergrad
     from jhpo.gradients import online_tune as online_tune
+    from jhpo.report import figures as figures
     from jhpo.search import Result as Result
     from jhpo.search import StopRules as StopRules
     from jhpo.search import Trace as Trace
@@ -163,6 +164,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 _HOME |= {cls: module for module, cls, _ in _REGISTRY.values()}
 _PUBLIC_MODULES = {
+    "figures": "jhpo.report.figures",
     "metrics": "jhpo.training.metrics",
     "schedules": "jhpo.training.schedules",
     "optimisers": "jhpo.training.optimisers",

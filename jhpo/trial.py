@@ -13,6 +13,7 @@ from numpy.typing import DTypeLike
 from jhpo.curves.reports import REPORTS_ONLY, Reports
 from jhpo.curves.table import CurveTable, Report
 from jhpo.errors import JhpoError
+from jhpo.markup import named, table
 from jhpo.objectives import NO_VALUES, Values
 from jhpo.pytrees import HP
 
@@ -49,6 +50,12 @@ class Trial:
     curve: dict[int, float] = field(default_factory=dict)  # values by step, reported or where the training was paused
     curves: dict[str, dict[int, float]] = field(default_factory=dict)  # other measurements that were reported, by name
     reporting: Reports | None = field(default=None, repr=False, compare=False)  # of a trial that is being evaluated
+
+    def _repr_html_(self) -> str:
+        names = [f"value {n}" for n in self.values.names or range(len(self.values))]
+        values = list(zip(names if len(names) > 1 else ["value"], self.values))
+        why = [("reason", self.reason)] if self.reason else []
+        return table(("", f"trial {self.id}"), [("status", self.status.name), *values, *why, *named(self.params)])
 
     @property
     def state(self) -> TrialState:

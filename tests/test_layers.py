@@ -12,7 +12,7 @@ pytestmark = pytest.mark.quick
 ROOT = Path(__file__).parents[1]
 # lowest first: a package imports only its own floor's modules of the same package and what stands on floors below
 FLOORS: list[tuple[str, ...]] = [
-    ("jhpo.errors", "jhpo.version", "jhpo.pytrees", "jhpo.switches"),
+    ("jhpo.errors", "jhpo.version", "jhpo.pytrees", "jhpo.switches", "jhpo.markup"),
     ("jhpo.structure",),
     ("jhpo.lifetimes",),
     ("jhpo.kernels",),
@@ -114,7 +114,7 @@ def test_no_circle() -> None:
     assert circles(graph) == []
 
 
-NAMED_TUPLES = ("_replace", "_asdict", "_fields", "_make")  # public in spite of the underscore
+NAMED_TUPLES = ("_replace", "_asdict", "_fields", "_make", "_repr_html_")  # public in spite of the underscore
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "tests").rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT)))

@@ -1,4 +1,4 @@
-"""The command line: ``jhpo tune``, ``jhpo show``, ``jhpo strategies``, ``jhpo repair``."""
+"""The command line: `jhpo tune`, `show`, `strategies`, `repair`; `stored` and `start` have the other commands."""
 
 from __future__ import annotations
 
@@ -10,18 +10,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from jhpo.cli import start, stored
 from jhpo.cli.signals import INTERRUPTED, farewell, ignore_signals, signals
 from jhpo.errors import ChangedSpace, InvalidArgument, JhpoError, StorageError
 from jhpo.version import __version__
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from jhpo.cli.load import Target
     from jhpo.evaluation.evaluators import Objective
     from jhpo.objectives import Directions
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
@@ -46,11 +48,22 @@ def _common(
     """Tune the hyperparameters of JAX models, a whole population at once."""
 
 
+def _strategy_names(incomplete: str) -> list[str]:
+    """For the shell's completion."""
+    from jhpo.strategies import REGISTRY
+
+    return [name for name in REGISTRY if name.startswith(incomplete)]
+
+
 @app.command()
 def tune(
     target: Annotated[str, typer.Argument(metavar="FILE.py[:NAME]", help="a jhpo.Tuning, or an objective and a space")],
     strategy: Annotated[
-        str | None, typer.Option(help="a name from `jhpo strategies`  [default: pso; nsga2 for several objectives]")
+        str | None,
+        typer.Option(
+            help="a name from `jhpo strategies`  [default: pso; nsga2 for several objectives]",
+            autocompletion=_strategy_names,
+        ),
     ] = None,
     budget: Annotated[int | None, typer.Option(help="evaluations of the whole study  [default: 1024]")] = None,
     storage: Annotated[str | None, typer.Option(help="file or database URL that keeps the study")] = None,
@@ -202,6 +215,10 @@ def repair(storage: Annotated[str, typer.Argument(metavar="STUDY.db", help="a da
     typer.echo(repair_file(storage))
 
 
+for command in (stored.report, stored.compare, stored.export, start.init):
+    app.command()(command)
+
+
 def _options(texts: list[str]) -> dict[str, Any]:
     """Options from ``NAME=VALUE`` texts; values are Python literals, otherwise strings."""
     options: dict[str, Any] = {}
@@ -283,5 +300,23 @@ def main() -> None:
 
 
 def _fail(error: Exception, code: int) -> None:
-    print(f"jhpo: {error}", file=sys.stderr)
+    from rich.console import Console
+
+    Console(stderr=True, soft_wrap=True).print(styled(error), highlight=False)
     sys.exit(code)
+
+
+def styled(error: Exception) -> Text:
+    """A message with the fix first: the command that helps, or what was expected, then what was wrong."""
+    from rich.text import Text
+
+    text, shown = str(error), Text("jhpo: ", "bold red")
+    what, found, fix = text.rpartition(": pip install ")
+    if found:
+        return shown.append(f"pip install {fix}", "bold green").append(f"  ({what})")
+    name, found, rest = text.partition(": expected ")
+    expected, got, value = rest.rpartition(", got ")
+    if not (found and got):
+        return shown.append(text)
+    shown.append(name, "bold").append(": expected ").append(expected, "bold green")
+    return shown.append(", got ").append(value, "red")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,13 +13,18 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from jhpo.markup import cell
+from jhpo.objectives import reference_point
+from jhpo.report.figures.groups import groups_of
+from jhpo.report.figures.running import reasons
 from jhpo.search.meter import Summary, Update
+from jhpo.storage.spec import described
 from jhpo.study.study import Study
 from jhpo.trial import Trial, TrialState
 
 _PLAIN_SECONDS = 5.0  # between two lines without a terminal
 _POINTS = 6  # of a learning curve shown
-_COLUMNS = 6  # parameters shown in the list of the best trials
+_COMPARED = ("best", "median", "best found at trial")
 
 
 class Bar:
@@ -89,15 +94,6 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
 
 
-def show_value(value: object) -> str:
-    """A hyperparameter as short text."""
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    if hasattr(value, "tolist"):
-        return show_value(value.tolist())
-    return "[" + ", ".join(map(show_value, value)) + "]" if isinstance(value, (list, tuple)) else str(value)
-
-
 def print_results(console: Console, study: Study, summary: Summary | None = None, k: int = 5) -> None:
     """Prints the best hyperparameters and value, the best `k` trials, failures, times."""
     if study.objectives is not None:
@@ -113,11 +109,10 @@ def print_results(console: Console, study: Study, summary: Summary | None = None
         best.add_column("parameter", overflow="fold")
         best.add_column("value", overflow="fold")
         for name, value in study.space.flat(top[0].params).items():
-            best.add_row(name, show_value(value))
+            best.add_row(name, cell(value))
         console.print(best)
         table, shown = _best_table(study, top, console.width)
-        more = len(study.space.names) - shown
-        title = f"top {len(top)}" + (f" ({more} more parameters not shown)" if more else "")
+        title = f"top {shown}" + (f" ({len(top) - shown} more need a wider terminal)" if shown < len(top) else "")
         console.print(f"[bold]{title}[/bold]", highlight=False)
         console.print(table)
     else:
@@ -157,17 +152,14 @@ def _print_front(console: Console, study: Study, k: int) -> None:
     if middle.id not in [t.id for t in shown]:
         shown = [t for t in points if t in shown or t.id == middle.id]
     ways = ", ".join(f"{d} {name}" for d, name in zip(objectives.directions, objectives.labels))
-    of = "" if len(shown) == len(points) else f", {len(shown)} of them shown"
+    table, count = _best_table(study, shown, console.width)
+    of = "" if count == len(points) else f", {count} of them shown"
     console.print(f"[bold]front: {len(points)} trials{of}[/bold] ({ways})", highlight=False)
-    table, more = _best_table(study, shown, console.width)
     console.print(table)
     values = ", ".join(f"{name} {number(v)}" for name, v in zip(objectives.labels, middle.values))
     console.print(
         f"knee: trial {middle.id} ({values})\nhypervolume {number(size.value)} up to ({reference})", highlight=False
     )
-    left_out = len(study.space.names) - more
-    if left_out:
-        console.print(f"{left_out} more parameters not shown", highlight=False)
 
 
 def _print_summary(console: Console, summary: Summary | None) -> None:
@@ -182,37 +174,74 @@ def _print_summary(console: Console, summary: Summary | None) -> None:
 
 
 def _best_table(study: Study, top: Sequence[Trial], room: int) -> tuple[Table, int]:
-    """A table of the best trials with as many parameters as fit into ``room`` characters, and their number."""
-    labels = ("value",) if study.objectives is None else study.objectives.labels
-    columns = [("trial", [str(t.id) for t in top])]
-    columns += [(name, [number(t.values[place]) for t in top]) for place, name in enumerate(labels)]
-    first = len(columns)
+    """A table of trials: a row for each, or on its side where that is too wide; and how many trials it shows."""
+    labels = study.trials.labels
+    columns = [["trial", *(str(t.id) for t in top)]]
+    columns += [[name, *(number(t.values[place]) for t in top)] for place, name in enumerate(labels)]
     values = [study.space.flat(t.params) for t in top]
-    for name in study.space.names[:_COLUMNS]:
-        columns.append((name, [show_value(v[name]) if name in v else "-" for v in values]))
-    widths = [3 + max(map(len, (heading, *cells))) for heading, cells in columns]
-    fitting = sum(1 + total <= room for total in itertools.accumulate(widths))
-    columns = columns[: max(fitting, first + 1)]  # one parameter at least, folded if it must be
+    columns += [[name, *(cell(v[name]) if name in v else "-" for v in values)] for name in study.space.names]
+    if 1 + sum(3 + max(map(len, column)) for column in columns) <= room:
+        return _table(columns), len(top)
+    rows = list(zip(*columns))
+    widths = [3 + max(map(len, row)) for row in rows]
+    fitting = sum(1 + total <= room for total in itertools.accumulate(widths)) - 1
+    return _table(rows[: 1 + max(fitting, 1)]), min(max(fitting, 1), len(top))
+
+
+def _table(columns: Sequence[Sequence[str]]) -> Table:
+    """A table of columns whose first entries are headings."""
     table = Table()
-    for heading, _ in columns:
+    for heading, *_ in columns:
         table.add_column(heading, overflow="fold")
-    for cells in zip(*(cells for _, cells in columns)):
+    for cells in zip(*(column[1:] for column in columns)):
         table.add_row(*cells)
-    return table, len(columns) - first
+    return table
+
+
+def print_comparison(console: Console, studies: Mapping[str, Study]) -> None:
+    """Prints what studies found, a column each, and how their spaces differ."""
+    columns = [["", "strategy", "seed", "trials", "failed", *_COMPARED, "seconds"]]
+    several = next(iter(studies.values())).objectives is not None
+    columns[0][5 : 5 + len(_COMPARED)] = ["front", "hypervolume"] if several else list(_COMPARED)
+    groups_of(dict(studies))  # refuses studies with different directions
+    reference = None
+    if several:
+        fronts = [s.trials.minimised(s.trials.front()) for s in studies.values()]
+        signs = next(iter(studies.values())).signs
+        reference = np.asarray(signs) * reference_point(np.concatenate(fronts))
+    for name, study in studies.items():
+        table, calls = study.history.table, study.trials.calls
+        found = _of_several(study, reference) if reference is not None else _of_one(study)
+        head = [name, described(study.history.header["strategy"]), str(study.seed), f"{table.size:,}"]
+        seconds = f"{sum(c.seconds for c in calls):.4g}" if calls else "-"
+        columns.append([*head, f"{len(table.in_state(TrialState.FAILED)):,}", *found, seconds])
+    console.print(_table(columns))
+    first, *others = studies.values()
+    for name, other in zip(list(studies)[1:], others):
+        for change in first.space.diff(other.space):
+            console.print(f"{name} searches another space: {change}", highlight=False, markup=False)
+
+
+def _of_one(study: Study) -> list[str]:
+    """Best and median value, and the trial that found the best."""
+    ids = study.history.table.ranked(study.sign)
+    if not len(ids):
+        return ["-"] * len(_COMPARED)
+    value = study.history.table.value.array[ids]
+    return [number(float(value[0])), number(float(np.median(value))), str(ids[0])]
+
+
+def _of_several(study: Study, reference: np.ndarray) -> list[str]:
+    return [f"{len(study.trials.front()):,} trials", number(study.hypervolume(reference.tolist()).value)]
 
 
 def print_failures(console: Console, study: Study) -> None:
     """Prints how many trials failed, and the most frequent reasons."""
-    table = study.history.table
-    failed = table.in_state(TrialState.FAILED)
-    if not len(failed):
+    tally = reasons(study.trials)
+    if not tally:
         return
-    tally: dict[str, int] = {}
-    for trial_id in failed.tolist():
-        reason = table.reason.get(trial_id, "?")
-        tally[reason] = tally.get(reason, 0) + 1
-    console.print(f"[bold]{len(failed)} failed[/bold]")
-    for reason, count in sorted(tally.items(), key=lambda item: -item[1])[:5]:
+    console.print(f"[bold]{sum(tally.values())} failed[/bold]")
+    for reason, count in list(tally.items())[:5]:
         console.print(f"  {count} x {reason}", highlight=False, markup=False)
 
 
@@ -221,9 +250,8 @@ def print_study(console: Console, study: Study, storage: str, k: int) -> None:
     header, table = study.history.header, study.history.table
     counts = ", ".join(f"{len(table.in_state(s))} {s.name.lower()}" for s in TrialState if len(table.in_state(s)))
     made = time.strftime("%Y-%m-%d %H:%M", time.localtime(header["created"]))
-    options = ", ".join(f"{a}={b}" for a, b in header["strategy"]["options"].items())
     console.print(
-        f"{storage}: {', '.join(study.directions)}, strategy {header['strategy']['strategy']}({options}), "
+        f"{storage}: {', '.join(study.directions)}, strategy {described(header['strategy'])}, "
         f"seed {study.seed}, made {made}\n{len(study)} trials: {counts or 'none'}; {study.history.opened} generations",
         highlight=False, markup=False,
     )  # fmt: skip

@@ -95,12 +95,17 @@ def volume(values: np.ndarray, reference: np.ndarray) -> tuple[float, float]:
     return share * float(np.prod(side)), error * float(np.prod(side))
 
 
-def over_trials(trials: Trials) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers of trials and the hypervolume after each, with the reference point of the final front."""
+def over_trials(trials: Trials, reference: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of trials and the hypervolume after each; by default with the reference point of the final front.
+
+    Args:
+      trials: trials with several objectives.
+      reference: ``float64[m]``, to be minimised.
+    """
     ids = trials.table.successes()
     if not len(ids):
         raise JhpoError("no successful trial yet, so no hypervolume")
-    at = reference_point(trials.minimised(trials.front()))
+    at = reference_point(trials.minimised(trials.front())) if reference is None else reference
     counts = np.unique(np.linspace(1, trials.table.size, min(_CHECKPOINTS, trials.table.size)).astype(int))
     values = trials.minimised(ids)
     best, found = np.empty((0, len(at))), []

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from jhpo.errors import JhpoError, check_number
 from jhpo.objectives import check_single
 from jhpo.report.trials import Trials
+from jhpo.space.host_codec import active_rows
 
 # Number of grid cells on which densities of a continuous coordinate are compared.
 _GRID = 64
-_FEWEST = 8
+_FINE = 16 * _GRID
+FEWEST = 8
+_RESAMPLED = 20  # times, for standard errors
 
 
 def importance(trials: Trials, quantile: float = 0.1) -> dict[str, float]:
@@ -39,28 +44,59 @@ def importance(trials: Trials, quantile: float = 0.1) -> dict[str, float]:
     >>> importance(study.trials)["x"] > 0.9
     True
     """
+    ids = _checked(trials, quantile)
+    shares = _shares(trials, trials.table.unit.array[ids], trials.sign * trials.table.value.array[ids], quantile)
+    return dict(zip(trials.space.names, shares.tolist()))
+
+
+class Share(NamedTuple):
+    """How much a parameter mattered."""
+
+    share: float
+    error: float  # standard error
+
+
+def importance_with_errors(trials: Trials, quantile: float = 0.1) -> dict[str, Share]:
+    """`importance`, with standard errors from trials that are drawn again with replacement.
+
+    Arguments and errors are those of `importance`.
+    """
+    ids = _checked(trials, quantile)
+    units, value = trials.table.unit.array[ids], trials.sign * trials.table.value.array[ids]
+    shares, rng = _shares(trials, units, value, quantile), np.random.default_rng(0)
+    drawn = (np.sort(rng.integers(0, len(ids), len(ids))) for _ in range(_RESAMPLED))
+    errors = np.std([_shares(trials, units[rows], value[rows], quantile) for rows in drawn], axis=0, ddof=1)
+    return {name: Share(*pair) for name, *pair in zip(trials.space.names, shares.tolist(), errors.tolist())}
+
+
+def _checked(trials: Trials, quantile: float) -> np.ndarray:
+    """Successful trials, best first."""
     check_number("quantile", quantile, 0.0, 1.0, open_low=True)
     check_single("importance", trials.objectives, "it says what made one value good")
     ids = trials.table.ranked(trials.sign)
-    if len(ids) < _FEWEST:
-        raise JhpoError(f"importance needs at least {_FEWEST} successful trials, and there are {len(ids)}")
-    space, units = trials.space, trials.table.unit.array[ids]
-    value = trials.sign * trials.table.value.array[ids]
+    if len(ids) < FEWEST:
+        raise JhpoError(f"importance needs at least {FEWEST} successful trials, and there are {len(ids)}")
+    return ids
+
+
+def _shares(trials: Trials, units: np.ndarray, value: np.ndarray, quantile: float) -> np.ndarray:
+    """``float64[parameters]`` from rows whose values ascend."""
+    space = trials.space
     # equal values are equally good: from constant values nothing can be learned
-    good = value <= value[min(max(int(np.ceil(quantile * len(ids))), 2), len(ids)) - 1]
+    good = value <= value[min(max(int(np.ceil(quantile * len(value))), 2), len(value)) - 1]
     if good.all():
-        return dict.fromkeys(space.names, 0.0)
-    active = np.asarray(space.active(units.astype(np.float32)))
+        return np.zeros(len(space.names))
+    active = active_rows(space, units)
     divergences = np.zeros(space.dim)
-    for d in range(space.dim):
-        rows = active[:, d]
-        if (rows & good).sum() >= 2:
-            cells = int(space.cells[d])
-            top, every = (_density(units[r, d], cells) for r in (rows & good, rows))
-            divergences[d] = (every * (top / every - 1.0) ** 2).sum()
+    for parameter, where in zip(active, space.slices):
+        for d in range(where.start, where.stop):
+            if (parameter & good).sum() >= 2:
+                cells = int(space.cells[d])
+                top, every = (_density(units[rows, d], cells) for rows in (parameter & good, parameter))
+                divergences[d] = (every * (top / every - 1.0) ** 2).sum()
     shares = np.array([divergences[s].sum() for s in space.slices])
     total = shares.sum()
-    return dict(zip(space.names, (shares / total if total > 0 else shares).tolist()))
+    return np.asarray(shares / total if total > 0 else shares)
 
 
 def _density(unit: np.ndarray, cells: int) -> np.ndarray:
@@ -70,8 +106,13 @@ def _density(unit: np.ndarray, cells: int) -> np.ndarray:
         return counts / counts.sum()
     # Scott's rule, but not narrower than the grid
     width = max(1.06 * unit.std() * len(unit) ** -0.2, 1.0 / _GRID)
+    # of many trials, those of a narrow cell share a kernel
+    places, counts = unit, np.ones(len(unit), np.int64)
+    if len(unit) > _FINE:
+        counts = np.bincount(np.minimum((unit * _FINE).astype(int), _FINE - 1), minlength=_FINE)
+        places = (np.arange(_FINE) + 0.5) / _FINE
     centres = (np.arange(_GRID) + 0.5) / _GRID
-    kernels = np.exp(-0.5 * ((centres[:, None] - unit[None]) / width) ** 2)
+    kernels = np.exp(-0.5 * ((centres[:, None] - places[None]) / width) ** 2)
     # every observation has the same weight, even if its kernel is truncated at the border; plus a uniform prior
-    estimate = (kernels / kernels.sum(axis=0)).sum(axis=1) + 1.0 / _GRID
+    estimate = (counts * kernels / kernels.sum(axis=0)).sum(axis=1) + 1.0 / _GRID
     return estimate / estimate.sum()

@@ -1,53 +1,71 @@
-"""A study as one HTML page: settings, the best trials, failures, and all figures."""
+"""A study as one HTML page that needs no network: words, tables, and figures for screens, phones and paper."""
 
 from __future__ import annotations
 
-import html
+import base64
+import dataclasses
+import gzip
 import os
+import time
 from collections.abc import Sequence
+from functools import partial
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from jhpo.errors import JhpoError, StorageError
-from jhpo.report.frame import plot
+import numpy as np
+
+from jhpo.errors import JhpoError, MissingExtra, StorageError
+from jhpo.markup import cell
+from jhpo.report import figures
+from jhpo.report.figures.drawing import Drawing
+from jhpo.report.figures.light import light
+from jhpo.report.figures.marks import Parallel
+from jhpo.report.figures.palette import variables
+from jhpo.report.figures.running import reasons
+from jhpo.report.figures.svg import STYLE
+from jhpo.report.summary import sentences
 from jhpo.report.trials import Trials
+from jhpo.space import described
 from jhpo.trial import Trial, TrialState
+from jhpo.version import __version__
 
-_FIGURES = ("history", "importance", "parallel", "slice", "edf")
-_OF_SEVERAL = ("pareto", "hypervolume")  # figures for several objectives
 BEST = 20  # rows of the table of the best trials
-_STYLE = """body { font: 15px/1.5 sans-serif; margin: 2em auto; max-width: 70em; padding: 0 1em }
-table { border-collapse: collapse } td, th { padding: .2em .8em; text-align: left; border-bottom: 1px solid #ddd }"""
+_MOST_FRONT = 200  # rows of the table of a front
+_SINGLE = ("history", "importance", "slice", "parallel", "contour", "curves", "schedules", "population", "edf")
+_SEVERAL = ("pareto", "hypervolume")
+_ANY = ("timeline", "failures", "times")
 
 
-def write_report(trials: Trials, best: Sequence[Trial], path: str | os.PathLike[str]) -> Path:
+class About(NamedTuple):
+    """What the columns of a study do not tell."""
+
+    name: str = "Study"  # of the file
+    strategy: str = ""  # in words
+    command: str = ""  # that shows it again
+
+
+def write_report(
+    trials: Trials,
+    best: Sequence[Trial],
+    path: str | os.PathLike[str],
+    about: About | None = None,
+    interactive: bool = False,
+) -> Path:
     """Writes the page, which needs no network and no other file; returns its path.
 
     Args:
       trials: all trials of the study.
       best: the trials to show in a table, best first; with several objectives the front.
       path: of the page.
+      about: what else it says.
+      interactive: include plotly, so that each figure can be made interactive by a button; adds two megabytes.
 
     Raises:
-      MissingExtra: plotly is not installed.
+      MissingExtra: jinja2, or plotly for an interactive page, is not installed.
       StorageError: the page cannot be written.
     """
-    figures: list[str] = []
-    left_out: list[str] = []
-    for kind in _FIGURES if trials.objectives is None else _OF_SEVERAL:
-        try:
-            figure = plot(trials, kind)
-        except JhpoError as error:
-            if isinstance(error, ImportError):
-                raise
-            left_out.append(str(error))  # too few trials
-            continue
-        # the first figure includes plotly.js
-        figures.append(figure.to_html(full_html=False, include_plotlyjs=not figures))
-    parts = [
-        f"<!doctype html><meta charset='utf-8'><title>jhpo study</title><style>{_STYLE}</style>",
-        *_summary(trials, best),
-    ]
-    page = "\n".join([*parts, *figures, *(f"<p>{html.escape(text)}</p>" for text in left_out)])
+    page = render(trials, best, about, interactive)
     target = Path(path)
     try:
         target.write_text(page, encoding="utf-8")
@@ -56,41 +74,112 @@ def write_report(trials: Trials, best: Sequence[Trial], path: str | os.PathLike[
     return target
 
 
-def _summary(trials: Trials, best: Sequence[Trial]) -> list[str]:
-    table = trials.table
-    spec = trials.header["strategy"]
-    counts = ", ".join(f"{len(table.in_state(s))} {s.name.lower()}" for s in TrialState if len(table.in_state(s)))
+def render(
+    trials: Trials, best: Sequence[Trial], about: About | None = None, interactive: bool = False, live: bool = False
+) -> str:
+    """The page as text; `live` pages ask their server for news."""
+    try:
+        import jinja2
+    except ImportError as error:
+        raise MissingExtra("a report needs jinja2: pip install 'jhpo[report]'") from error
+    folder = jinja2.PackageLoader("jhpo.report", "templates")
+    environment = jinja2.Environment(loader=folder, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    about, (drawings, missing) = about or About(), _drawings(trials)
+    light, dark = variables()
+    return environment.get_template("page.html.j2").render(
+        about=about,
+        facts=_facts(trials, about),
+        sentences=sentences(trials),
+        best=_best(trials, best),
+        space_head=described.HEAD,
+        space=described.rows(trials.space),
+        failures=[[str(n), r] for r, n in reasons(trials).items()],
+        drawings=[_shown(d, interactive) for d in drawings],
+        missing=missing,
+        bundle=_bundle() if interactive else "",
+        light=light, dark=dark, figure_style=STYLE, live=live,
+        size=trials.table.size,
+    )  # fmt: skip
+
+
+def _drawings(trials: Trials) -> tuple[list[Drawing], list[str]]:
+    """Every figure for which there is something to draw, and why others are missing."""
+    found, missing = [], []
+    for kind in (*(_SINGLE if trials.objectives is None else _SEVERAL), *_ANY):
+        try:
+            found.append(figures.draw(trials, kind))
+        except JhpoError as error:
+            if isinstance(error, ImportError):
+                raise
+            missing.append(str(error))  # too few trials, or nothing of the kind in this study
+    return found, missing
+
+
+def _shown(drawing: Drawing, interactive: bool) -> dict[str, Any]:
+    wide = isinstance(drawing.panels[0], Parallel)
+    data = _json(drawing) if interactive else ""
+    return {"title": drawing.title, "words": drawing.words, "svg": drawing.to_svg(), "wide": wide, "data": data,
+            "shades": drawing.shades}  # fmt: skip
+
+
+def _json(drawing: Drawing) -> str:
+    """The plotly figure with as many points as the static one, as JSON that may stand inside a script element."""
+    panels = tuple(light(p) for p in drawing.panels)
+    text = dataclasses.replace(drawing, panels=panels).to_plotly().to_json()
+    return str(text).replace("</", "<\\/")
+
+
+def _bundle() -> str:
+    """plotly.js, compressed, as base64; the page unpacks it when a figure is first made interactive."""
+    from plotly.offline import get_plotlyjs
+
+    return base64.b64encode(gzip.compress(get_plotlyjs().encode(), 9, mtime=0)).decode()
+
+
+def _facts(trials: Trials, about: About) -> list[tuple[str, str]]:
+    table, header = trials.table, trials.header
+    counts = ", ".join(f"{len(table.in_state(s)):,} {s.name.lower()}" for s in TrialState if len(table.in_state(s)))
+    when = partial(time.strftime, "%Y-%m-%d %H:%M UTC")
+    ways = (
+        [trials.direction]
+        if trials.objectives is None
+        else [f"{d} {n}" for d, n in zip(trials.directions, trials.labels)]
+    )
     facts = {
-        "strategy": f"{spec['strategy']}({', '.join(f'{k}={v}' for k, v in spec['options'].items())})",
-        "direction": _directions(trials),
-        "seed": trials.header["seed"],
-        "trials": f"{trials.table.size}: {counts or 'none yet'}",
+        "strategy": about.strategy,
+        "direction": ", ".join(ways),
+        "trials": f"{table.size:,}: {counts or 'none yet'}",
+        "seed": str(header["seed"]),
+        "begun": when(time.gmtime(header["created"])),
+        "last result": when(time.gmtime(np.nanmax(table.told.array))) if np.isfinite(table.told.array).any() else "",
+        "last stop": trials.stops[-1] if trials.stops else "",
+        "made with": ", ".join(f"{k} {v}" for k, v in header.get("versions", {}).items()),
+        "page written": f"{when(time.gmtime())} by jhpo {__version__}, numpy {version('numpy')}",
     }
-    facts |= {"stopped": trials.stops[-1]} if trials.stops else {}
-    parts = ["<h1>Study</h1>", _table(["", ""], [[k, v] for k, v in facts.items()])]
-    if best:
-        names = trials.space.names
-        labels = ["value"] if trials.objectives is None else list(trials.objectives.labels)
-        rows = [[t.id, *t.values, *(trials.space.flat(t.params).get(n, "") for n in names)] for t in best]
-        title = "Best trials" if trials.objectives is None else "Front"
-        parts += [f"<h2>{title}</h2>", _table(["trial", *labels, *names], rows)]
-    reasons = [table.reason.get(int(i), "?") for i in table.in_state(TrialState.FAILED)]
-    if reasons:
-        tally = sorted({r: reasons.count(r) for r in set(reasons)}.items(), key=lambda item: -item[1])
-        parts += ["<h2>Failures</h2>", _table(["trials", "reason"], [[count, reason] for reason, count in tally])]
-    return parts
+    return [(k, v) for k, v in facts.items() if v]
 
 
-def _directions(trials: Trials) -> str:
-    if trials.objectives is None:
-        return trials.direction
-    return ", ".join(f"{d} {name}" for d, name in zip(trials.objectives.directions, trials.objectives.labels))
+def _best(trials: Trials, best: Sequence[Trial]) -> dict[str, Any]:
+    """The table of the best trials, and the first of them as Python that can be copied."""
+    names = trials.space.names
+    shown = best[:_MOST_FRONT]
+    rows = []
+    for t in shown:
+        flat = trials.space.flat(t.params)
+        rows.append([str(t.id), *(f"{v:.6g}" for v in t.values), *(cell(flat[n]) if n in flat else "" for n in names)])
+    labels = list(trials.labels)
+    head = ["trial", *labels, *names]
+    snippet = "params = " + _python(shown[0].params) if shown else ""
+    return {"head": head, "rows": rows, "snippet": snippet, "several": trials.objectives is not None,
+            "id": shown[0].id if shown else None, "left": len(best) - len(shown)}  # fmt: skip
 
 
-def _table(headings: list[str], rows: list[list[object]]) -> str:
-    def cell(value: object) -> str:
-        return html.escape(f"{value:.6g}" if isinstance(value, float) else str(value))
-
-    head = "".join(f"<th>{html.escape(h)}</th>" for h in headings)
-    body = "".join("<tr>" + "".join(f"<td>{cell(v)}</td>" for v in row) + "</tr>" for row in rows)
-    return f"<table><tr>{head}</tr>{body}</table>"
+def _python(params: Any, indent: int = 0) -> str:
+    """Hyperparameters as Python source, floats with all digits."""
+    if isinstance(params, dict):
+        pad = "    " * (indent + 1)
+        lines = [f"{pad}{k!r}: {_python(v, indent + 1)}," for k, v in params.items()]
+        return "\n".join(["{", *lines, "    " * indent + "}"])
+    if hasattr(params, "tolist"):
+        params = params.tolist()
+    return getattr(params, "__qualname__", repr(params)) if callable(params) else repr(params)

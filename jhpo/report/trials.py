@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from jhpo.objectives import Objectives, front
 from jhpo.space.space import Space
-from jhpo.trial import TrialTable
+from jhpo.trial import TrialState, TrialTable
+
+
+class Call(NamedTuple):
+    """A call of `optimize` that ended."""
+
+    evaluations: int  # finished in it
+    seconds: float  # wall time
+    compile_seconds: float  # the part of it spent tracing and compiling
+    ended: float  # seconds since the epoch
 
 
 class Trials(NamedTuple):
@@ -20,6 +30,17 @@ class Trials(NamedTuple):
     header: dict[str, Any]  # the study's first event: seed, strategy, versions
     stops: list[str]  # why the calls of `optimize` ended, in the order of the log
     objectives: Objectives | None = None  # None with one objective
+    calls: Sequence[Call] = ()  # of `optimize` that ended
+
+    @property
+    def directions(self) -> tuple[str, ...]:
+        """The direction of each objective."""
+        return (self.direction,) if self.objectives is None else self.objectives.directions
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The name of each objective; "value" with one."""
+        return ("value",) if self.objectives is None else self.objectives.labels
 
     @property
     def sign(self) -> float:
@@ -37,3 +58,24 @@ class Trials(NamedTuple):
             count = 1 if self.objectives is None else self.objectives.count
             return np.repeat(self.sign * self.table.value.array[ids, None], count, axis=1)
         return self.objectives.minimised(self.table.extra["values"].array[ids])
+
+
+def best_so_far(trials: Trials) -> np.ndarray:
+    """``float64[trials]``: the best value up to each trial, of the longest trainings only; NaN before the first."""
+    table = trials.table
+    whole = table.horizon.array == table.horizon.array.max(initial=0.0)
+    whole &= table.state.array != TrialState.PRUNED
+    value = trials.sign * np.where(whole, table.value.array, np.nan)
+    best = np.minimum.accumulate(np.where(np.isnan(value), np.inf, value))
+    return trials.sign * np.where(np.isinf(best), np.nan, best)
+
+
+def measured(trials: Trials) -> tuple[np.ndarray, np.ndarray]:
+    """Steps at which trainings were measured, ``int64[k]``, and the values there, ``float64[trials, k]``, or NaN."""
+    table = trials.table
+    curves = [table.curve_of(i) for i in range(table.size)] if len(table.reports) or table.curve else []
+    steps = np.asarray(sorted({step for curve in curves for step in curve}), np.int64)
+    value = np.full((table.size, len(steps)), np.nan)
+    for i, curve in enumerate(curves):
+        value[i, np.searchsorted(steps, np.fromiter(curve, np.int64, len(curve)))] = list(curve.values())
+    return steps, value

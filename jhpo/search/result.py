@@ -18,6 +18,7 @@ from jhpo.evaluation.population import Population
 from jhpo.evaluation.repeating import Repeater
 from jhpo.evaluation.stopping import StoppingPopulation
 from jhpo.evaluation.thawing import Thawed
+from jhpo.markup import named, table
 from jhpo.objectives import NO_VALUES, Objectives, Values, check_single, front, knee
 from jhpo.search.driver import Driver
 from jhpo.search.keep import Keep
@@ -134,6 +135,15 @@ class Result:
         if self.objectives is not None:
             found = f"objectives={self.objectives!r}"
         return f"Result({found}, stopped={self.stopped!r})"
+
+    def _repr_html_(self) -> str:
+        rows: list[tuple[str, object]] = [("trials", len(self.history.value)), ("seconds", self.seconds)]
+        rows += [("stopped", self.stopped)]
+        if self.objectives is not None:
+            rows[:0] = [("front", f"{len(self._front()[0])} feasible trials, see pareto()")]
+        elif self.best is not None:
+            rows[:0] = [("value", self.value), *named(self.best)]
+        return table(("", "result"), rows)
 
     @functools.cached_property
     def state(self) -> Any:

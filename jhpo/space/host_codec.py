@@ -21,8 +21,8 @@ from jhpo.space.outline import canonical
 from jhpo.space.parameters import Float, Int, Parameter
 
 
-def host_values(parameter: Parameter, unit: np.ndarray) -> Any:
-    """Host value of a parameter's unit coordinates: a scalar, or an array or nested lists if it has a shape."""
+def coordinate_values(parameter: Parameter, unit: np.ndarray) -> np.ndarray:
+    """Host values of unit coordinates, in their shape: float64, int64, or objects of a list of values."""
     if isinstance(parameter, Float):
         a, b = parameter.ends
         z = np.asarray(a + np.asarray(unit, np.float64) * (b - a))
@@ -33,29 +33,46 @@ def host_values(parameter: Parameter, unit: np.ndarray) -> Any:
                 z = -np.expm1(-z)
             case "logit":
                 z = 1.0 / (1.0 + np.exp(-z))
-        z = np.clip(z, parameter.low, parameter.high)
-        return z.reshape(parameter.shape) if parameter.shape else float(z[0])
+        return np.asarray(np.clip(z, parameter.low, parameter.high))
     index = index_of(parameter, unit, np).astype(np.int64)
     if isinstance(parameter, Int):
-        values = index * parameter.step + parameter.low
-        return values.reshape(parameter.shape) if parameter.shape else int(values[0])
+        return np.asarray(index * parameter.step + parameter.low)
     choices = cell_values(parameter)
-    if not parameter.shape:
-        return choices[int(index[0])]
     out = np.empty(index.shape, object)
-    out[:] = [choices[int(i)] for i in index]
-    return out.reshape(parameter.shape).tolist()
+    for at, i in np.ndenumerate(index):  # one by one: NumPy would unpack choices that are tuples
+        out[at] = choices[int(i)]
+    return out
+
+
+def host_values(parameter: Parameter, unit: np.ndarray) -> Any:
+    """Host value of a parameter's unit coordinates: a scalar, or an array or nested lists if it has a shape."""
+    values = coordinate_values(parameter, unit)
+    if parameter.shape:
+        values = values.reshape(parameter.shape)
+        return values.tolist() if values.dtype == object else values
+    return values[0] if values.dtype == object else values[0].item()
+
+
+def columns(space: Layout, units: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Host values of rows ``float[n, d]`` by parameter: ``[n, size]``, and ``bool[n]``, where it is active."""
+    on, named = active_rows(space, units), zip(space.names, space.parameters, space.slices)
+    return {name: (coordinate_values(p, units[:, where]), rows) for (name, p, where), rows in zip(named, on)}
+
+
+def active_rows(space: Layout, units: np.ndarray) -> list[np.ndarray]:
+    """For each parameter, in which of the rows ``float[n, d]`` its conditions hold: ``bool[n]``."""
+    on: dict[int, np.ndarray] = {}
+    for i in space.order:
+        on[i] = np.ones(len(units), np.bool_)
+        for p, table in space.conditions[i]:
+            index = index_of(space.parameters[p], units[:, space.slices[p].start], np)
+            on[i] &= on[p] & np.asarray(table)[index]
+    return [on[i] for i in range(len(space.names))]
 
 
 def host_active(space: Layout, unit: np.ndarray) -> list[bool]:
     """For each parameter, whether its conditions hold."""
-    on: dict[int, bool] = {}
-    for i in space.order:
-        on[i] = all(
-            on[p] and table[int(index_of(space.parameters[p], unit[space.slices[p]], np)[0])]
-            for p, table in space.conditions[i]
-        )
-    return [on[i] for i in range(len(space.names))]
+    return [bool(rows[0]) for rows in active_rows(space, unit[None])]
 
 
 _ABSENT = object()

@@ -14,8 +14,9 @@ import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 
 from jhpo.errors import InvalidSpace, check_integer, invalid
+from jhpo.markup import table
 from jhpo.pytrees import HP as HP
-from jhpo.space import codec, finite, stored
+from jhpo.space import codec, described, finite, stored
 from jhpo.space import host_codec as host
 from jhpo.space import outline as rows
 from jhpo.space.layout import Constraint, Layout
@@ -105,6 +106,10 @@ class Space(Layout):
     def __repr__(self) -> str:
         inside = ", ".join(f"{n}: {type(p).__name__}" for n, p in zip(self.names, self.parameters))
         return f"Space({inside})"
+
+    def _repr_html_(self) -> str:
+        note = f" with {len(self.constraints)} constraint functions" if self.constraints else ""
+        return table(described.HEAD, described.rows(self), f"Space of {self.dim} coordinates{note}")
 
     def tree_flatten(self) -> tuple[tuple[()], Held]:
         """No leaves; equal spaces share programs, except those that hold functions of the user."""

@@ -127,3 +127,30 @@ def spec_diff(stored: dict[str, Any], given: dict[str, Any]) -> list[str]:
     # options that an earlier version did not have were what they are by default
     was, now = _defaults(stored["strategy"]) | stored["options"], given["options"]
     return [f"{k}: was {was.get(k)}, now {now.get(k)}" for k in sorted(set(was) | set(now)) if was.get(k) != now.get(k)]
+
+
+def described(spec: Spec) -> str:
+    """A stored strategy as text, without the options that are at their defaults.
+
+    >>> from jhpo.strategies.pso import PSO
+    >>> described(strategy_spec(PSO(population=32)))
+    'pso(population=32)'
+    """
+    name, options = spec["strategy"], spec["options"]
+    usual: dict[str, Any] = {}
+    if name in REGISTRY:
+        cls = strategy_class(name)
+        needed = {f.name for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING}  # type: ignore[arg-type]
+        # of an instance, as classes fill in what depends on other options; the needed ones are always shown
+        plain = cls(**{k: _value(v) for k, v in options.items() if k in needed})
+        usual = {k: v for k, v in strategy_spec(plain)["options"].items() if k not in needed}
+    shown = [f"{k}={_told(v)}" for k, v in options.items() if k not in usual or usual[k] != v]
+    return f"{name}({', '.join(shown)})"
+
+
+def _told(value: Spec) -> str:
+    if isinstance(value, dict) and set(value) == {"strategy", "options"}:
+        return described(value)
+    if isinstance(value, list):
+        return f"[{', '.join(map(_told, value))}]"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

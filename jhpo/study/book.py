@@ -283,7 +283,8 @@ class Book(Opened):
     def trials(self) -> Trials:
         """The columns of all trials, which frames, figures and reports are made from."""
         history = self.history
-        return Trials(self.space, history.table, self.direction, history.header, history.stops, self.objectives)
+        found = (self.space, history.table, self.direction, history.header, history.stops, self.objectives)
+        return Trials(*found, history.calls)
 
     def pareto(self) -> list[Trial]:
         """The feasible trials that no other dominates, with distinct hyperparameters, sorted by their first value.

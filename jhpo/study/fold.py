@@ -10,6 +10,7 @@ import numpy as np
 
 from jhpo.curves import table as curves
 from jhpo.errors import StorageError
+from jhpo.report.trials import Call
 from jhpo.storage.codec import Entry
 from jhpo.study import events
 from jhpo.study.events import KINDS, Event, Results, body_of, read_event
@@ -45,6 +46,7 @@ class Fold:
         self.table = TrialTable(dim)
         self.header: dict[str, Any] = {}  # the body of the first event
         self.stops: list[str] = []  # why the calls of `optimize` ended, in log order
+        self.calls: list[Call] = []  # how long they took
         self.remarks: list[str] = []  # repairs, and snapshots that could not be used
         self.layouts: dict[str, Any] = {}  # the last one of each name
         self.exact: dict[int, dict[str, Any]] = {}  # real numbers as users gave them, by trial and dotted name
@@ -329,6 +331,7 @@ class Fold:
 
     def _stop(self, event: events.Stop) -> None:
         self.stops.append(str(event.stopped))
+        self.calls.append(Call(int(event.evaluations), event.seconds, event.compile_seconds, event.time))
 
     def _repair(self, event: events.Repair) -> None:
         self.remarks.append(str(event.text))

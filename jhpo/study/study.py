@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jhpo.errors import JhpoError, check_integer
 from jhpo.evaluation.ensemble import Ensemble, ensemble_of
 from jhpo.evaluation.evaluators import Objective
+from jhpo.markup import table
 from jhpo.pytrees import State
-from jhpo.report import frame, page
+from jhpo.report import figures, frame
+from jhpo.report import page as pages
+from jhpo.report.figures import Drawing
 from jhpo.report.hypervolume import Hypervolume, hypervolume
 from jhpo.report.importance import importance
+from jhpo.report.page import About
 from jhpo.search.result import schedule_of
+from jhpo.storage.spec import described
 from jhpo.study.batch import lineage_of
 from jhpo.study.book import Book
 from jhpo.study.loop import optimize
@@ -131,17 +137,61 @@ class Study(Book):
         """
         return frame.to_frame(self.trials, curves)
 
-    def plot(self, kind: str = "history") -> go.Figure:
-        """A plotly figure: "history", "parallel", "slice", "edf", "importance" or, with intermediate values, "curves".
+    def figure(self, kind: str = "history", **options: Any) -> Drawing:
+        """A figure of `jhpo.figures` by its name, see `plot`: its frame, its plotly figure, its SVG elements."""
+        return figures.draw(self, kind, **options)
 
-        With several objectives: "pareto" (the front in 2-d, 3-d or parallel coordinates) or "hypervolume" (by trials).
+    def plot(self, kind: str = "history", **options: Any) -> go.Figure:
+        """A plotly figure: "history", "parallel", "slice", "contour", "rank", "edf" or "importance".
+
+        Where trainings were paused also "curves" and "population", of evolving populations "schedules", with gradients
+        "gradients". With several objectives: "pareto" (the front in 2-d, 3-d or parallel coordinates) or "hypervolume"
+        (by trials). For all: "timeline", "failures" and "times".
+
+        Args:
+            kind: which figure.
+            options: of the function of `jhpo.figures`, ``params=["lr", "width"]`` for example.
         """
-        return frame.plot(self.trials, kind)
+        return self.figure(kind, **options).to_plotly()
 
-    def report(self, path: str | os.PathLike[str] = "study.html") -> Path:
-        """Write one page with the best trials, the failures and every figure; returns its path."""
-        best = self.top(page.BEST) if self.objectives is None else self.pareto()
-        return page.write_report(self.trials, best, path)
+    def report(self, path: str | os.PathLike[str] = "study.html", *, interactive: bool = False) -> Path:
+        """Write one page with the study in words, the best trials, the failures and every figure; returns its path.
+
+        The page needs no network and no other file.
+
+        Args:
+            path: of the page.
+            interactive: include plotly, so that a button makes a figure interactive; adds two megabytes.
+
+        Raises:
+            MissingExtra: jinja2, or plotly for an interactive page, is not installed.
+            StorageError: the page cannot be written.
+        """
+        return pages.write_report(self.trials, self._listed(), path, self.about(str(path)), interactive)
+
+    def _listed(self) -> list[Trial]:
+        """The best trials, or the front."""
+        return self.top(pages.BEST) if self.objectives is None else self.pareto()
+
+    def page(self, *, live: bool = False) -> str:
+        """The page of `report` as text; a live one asks its server for news."""
+        return pages.render(self.trials, self._listed(), self.about(), live=live)
+
+    def about(self, output: str = "study.html") -> About:
+        """What a page says about the study beside its trials."""
+        url, strategy = self._ledger.log.url, described(self.history.header["strategy"])
+        if url is None:
+            return About("Study in memory", strategy)
+        return About(Path(url).name, strategy, shlex.join(["jhpo", "report", url, "--output", output]))
+
+    def _repr_html_(self) -> str:
+        head = ["trial", *self.trials.labels, *self.space.names]
+        best = self._listed()[:5] if len(self.history.table.successes()) else []
+        flat = [self.space.flat(t.params) for t in best]
+        rows = [[t.id, *t.values, *(p.get(n, "") for n in self.space.names)] for t, p in zip(best, flat)]
+        about = self.about()
+        title = f"{about.name}: {about.strategy}, {', '.join(self.directions)}, {self.evaluations} trials finished"
+        return table(head, rows, title)
 
     def hypervolume(self, reference: Sequence[float] | None = None) -> Hypervolume:
         """The volume that the front dominates up to a reference point; see `jhpo.report.hypervolume`."""

@@ -17,6 +17,7 @@ import pytest
 import jhpo
 import jhpo.cli.commands as cli
 import jhpo.compilation
+from jhpo.cli.stored import escaped
 
 JAX_FILE = """
     import jax.numpy as jnp
@@ -348,13 +349,82 @@ def test_help_and_version_need_no_jax(tmp_path):
 
 
 def test_names_of_hyperparameters_are_printed_whole(command, tmp_path, monkeypatch):
-    """As many as there is room for, and how many there are besides."""
+    """A table that is too wide lies on its side."""
     names = ["batch_size", "label_smoothing", "learning_rate", "momentum", "warmup_steps", "weight_decay_of_the_norms"]
     lines = ["import jhpo", f"space = jhpo.Space({{name: jhpo.Float(0.0, 1.0) for name in {names}}})"]
     (tmp_path / "many.py").write_text("\n".join([*lines, "objective = lambda hp: hp['momentum'] * 1.0", ""]))
     monkeypatch.setenv("COLUMNS", "80")
     code, out, _ = command("tune", "many.py", "--strategy", "random", "--budget", 8)
     assert code == 0 and "…" not in out
-    best, top = out.split("top 5")
-    assert all(name in best for name in names) and "2 more parameters not shown" in top
-    assert [name for name in names if name in top] == names[:4]
+    best, top = re.split(r"top \d", out)
+    assert all(name in best and name in top for name in names) and "need a wider terminal" in top
+    assert max(map(len, out.splitlines())) <= 80
+
+
+@pytest.fixture
+def two(tmp_path):
+    """Two stored studies of one space, and one of another."""
+    space = jhpo.Space({"=x": jhpo.Float(0.0, 1.0), "opt": jhpo.Choice(["=SUM(A1)", "adam"])})
+    other = jhpo.Space({"y": jhpo.Float(0.0, 1.0)})
+    for name, where, seed in (("a.db", space, 0), ("b.db", space, 1), ("c.db", other, 0)):
+        with jhpo.Study(where, "random", tmp_path / name, seed) as study:
+            for trial in study.ask(12):
+                study.tell(trial, float(trial.unit[0]))
+    return tmp_path
+
+
+def test_compare_lays_studies_side_by_side(command, two):
+    code, out, _ = command("compare", "a.db", "b.db", "--plot", "history")
+    assert code == 0 and "random()" in out and (two / "compare.html").stat().st_size > 1000
+    best = [jhpo.Study.load(n, read_only=True).best.value for n in ("a.db", "b.db")]
+    assert all(f"{value:.6g}" in out for value in best)
+    code, out, _ = command("compare", "a.db", "c.db")
+    assert code == 0 and "another space" in out
+    code, _, errors = command("compare", "a.db")
+    assert code == cli.USAGE and "two studies" in errors
+
+
+def test_export_writes_tables_that_no_spreadsheet_runs(command, two):
+    import pandas as pd
+
+    code, out, _ = command("export", "a.db", "--csv", "a.csv", "--json", "a.json")
+    assert code == 0 and "12 trials written to a.csv" in out
+    found, whole = pd.read_csv("a.csv"), jhpo.Study.load("a.db", read_only=True).to_frame()
+    np.testing.assert_allclose(found["param_=x"], whole["param_=x"])
+    assert set(found["param_opt"]) <= {"'=SUM(A1)", "adam"}
+    assert pd.read_json("a.json")["param_opt"].tolist() == whole["param_opt"].tolist()
+    assert [escaped(t) for t in ("+1", "-1", "@x", "\tx", "\rx", "x", 1.0)] == [
+        "'+1",
+        "'-1",
+        "'@x",
+        "'\tx",
+        "'\rx",
+        "x",
+        1.0,
+    ]
+    code, _, errors = command("export", "a.db")
+    assert code == cli.USAGE and "--csv FILE" in errors
+    code, _, errors = command("export", "a.db", "--csv", "away/a.csv")
+    assert code == cli.STORAGE and "cannot write" in errors
+
+
+def test_init_writes_a_file_that_runs(command, tmp_path):
+    code, out, _ = command("init")
+    assert code == 0 and "jhpo tune tuning.py" in out
+    code, out, errors = command("tune", "tuning.py", "--budget", 8, "--strategy", "random", "--storage", "s.db")
+    assert code == 0 and "best:" in out, errors
+    code, out, _ = command("report", "s.db", "-o", "page.html")
+    assert code == 0 and "report written to page.html" in out and (tmp_path / "page.html").exists()
+    code, _, errors = command("init")
+    assert code == cli.STORAGE and "give another name" in errors
+
+
+def test_errors_say_first_what_to_do():
+    from jhpo.errors import InvalidArgument, MissingExtra
+
+    assert cli.styled(MissingExtra("plots need plotly: pip install 'jhpo[plot]'")).plain == (
+        "jhpo: pip install 'jhpo[plot]'  (plots need plotly)"
+    )
+    shown = cli.styled(InvalidArgument("budget: expected an integer >= 1, got 0"))
+    assert shown.plain == "jhpo: budget: expected an integer >= 1, got 0"
+    assert {shown.plain[s.start : s.end]: s.style for s in shown.spans}["an integer >= 1"] == "bold green"

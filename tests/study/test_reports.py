@@ -132,7 +132,7 @@ def test_frames_and_figures(whole) -> None:
     np.testing.assert_allclose(frame["double"], 2 * frame["value"])
     assert len(frame) == sum(len(whole[i].curve) for i in range(16)) and set(frame["state"]) == {"COMPLETE", "PRUNED"}
     assert whole.to_frame()["last_step"].tolist() == [max(whole[i].curve) for i in range(16)]
-    assert len(whole.plot("curves").data) == 16
+    assert len(whole.figure("curves").panels[0].marks[0].y) == 16
 
 
 def test_a_score_is_maximised_and_workers_share_a_study(tmp_path: Path) -> None:

@@ -242,9 +242,11 @@ def test_missing_extras_say_what_to_install(monkeypatch):
         monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(jhpo.MissingExtra, match=r"pip install 'jhpo\[pandas\]'"):
         study.to_frame()
-    for call in (study.plot, study.report):
-        with pytest.raises(jhpo.MissingExtra, match=r"pip install 'jhpo\[plot\]'"):
-            call()
+    with pytest.raises(jhpo.MissingExtra, match=r"pip install 'jhpo\[plot\]'"):
+        study.plot()
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    with pytest.raises(jhpo.MissingExtra, match=r"pip install 'jhpo\[report\]'"):
+        study.report()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,106 @@
+"""The commands about stored studies: `report`, `compare`, `export`, `serve`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from jhpo.errors import InvalidArgument, MissingExtra, StorageError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+Stored = Annotated[str, typer.Argument(metavar="STUDY.db", help="file or database URL of a study")]
+
+
+def report(
+    storage: Stored,
+    output: Annotated[Path, typer.Option("--output", "-o", help="where the page goes")] = Path("study.html"),
+    interactive: Annotated[
+        bool, typer.Option("--interactive", help="include plotly: figures to zoom into, two megabytes more")
+    ] = False,
+) -> None:
+    """Write one HTML page about a study: words, tables, figures; it needs no network."""
+    from jhpo.study.study import Study
+
+    with Study.load(storage, read_only=True) as study:
+        written = study.report(output, interactive=interactive)
+    typer.echo(f"report written to {written} ({written.stat().st_size / 1e6:.2g} MB)")
+
+
+def compare(
+    storages: Annotated[list[str], typer.Argument(metavar="A.db B.db ...", help="studies to compare")],
+    plot: Annotated[str | None, typer.Option(help="also write a figure: history, edf, slice, pareto, ...")] = None,
+    out: Annotated[Path, typer.Option(help="where the figure goes")] = Path("compare.html"),
+) -> None:
+    """Compare stored studies, side by side."""
+    import contextlib
+
+    from rich.console import Console
+
+    from jhpo.cli.console import print_comparison
+    from jhpo.report import figures
+    from jhpo.study.study import Study
+
+    if len(storages) < 2:
+        raise InvalidArgument(f"compare: expected two studies or more, got {storages}")
+    names = storages if len(set(storages)) == len(storages) else [f"{s} ({k + 1})" for k, s in enumerate(storages)]
+    console = Console()
+    with contextlib.ExitStack() as stack:
+        studies = {n: stack.enter_context(Study.load(s, read_only=True)) for n, s in zip(names, storages)}
+        print_comparison(console, studies)
+        if plot is not None:
+            try:
+                figures.draw(studies, plot).to_plotly().write_html(out)
+            except OSError as error:
+                raise StorageError(f"cannot write {out}: {error.strerror}") from error
+            console.print(f"figure written to {out}", highlight=False)
+
+
+def export(
+    storage: Stored,
+    csv: Annotated[Path | None, typer.Option(help="for spreadsheets; text that starts a formula is escaped")] = None,
+    json: Annotated[Path | None, typer.Option(help="a list of objects, one a trial")] = None,
+    parquet: Annotated[Path | None, typer.Option(help="needs pyarrow")] = None,
+) -> None:
+    """Write all trials of a study as a table: --csv, --json or --parquet FILE."""
+    from jhpo.study.study import Study
+
+    targets = {name: path for name, path in (("csv", csv), ("json", json), ("parquet", parquet)) if path is not None}
+    if not targets:
+        raise InvalidArgument("export: expected --csv FILE, --json FILE or --parquet FILE, got none of them")
+    with Study.load(storage, read_only=True) as study:
+        frame = study.to_frame()
+        for kind, path in targets.items():
+            try:
+                _write(frame, kind, path)
+            except ImportError as error:
+                raise MissingExtra("--parquet needs pyarrow: pip install pyarrow") from error
+            except OSError as error:
+                raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
+            typer.echo(f"{len(frame)} trials written to {path}")
+
+
+def _write(frame: pd.DataFrame, kind: str, path: Path) -> None:
+    match kind:
+        case "csv":
+            plain = frame.map(escaped).rename(columns=escaped)
+            plain.to_csv(path, index=False)
+        case "json":
+            frame.to_json(path, orient="records", date_format="iso", indent=1, default_handler=str)
+        case _:
+            mixed = [c for c in frame.columns if frame[c].map(type).nunique() > 1 and frame[c].dtype == object]
+            texts = {c: frame[c].map(lambda v: v if v is None else str(v)) for c in mixed}
+            frame.assign(**texts).to_parquet(path, index=False)
+
+
+def escaped(value: Any) -> Any:
+    """Text that a spreadsheet would take for a formula, with an apostrophe before it; anything else as it is.
+
+    >>> escaped("=1+1"), escaped("-x"), escaped("adam"), escaped(-1.0)
+    ("'=1+1", "'-x", 'adam', -1.0)
+    """
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value

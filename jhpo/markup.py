@@ -1,0 +1,47 @@
+"""Small HTML tables for notebooks, where text comes from users and is escaped."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from html import escape
+
+import numpy as np
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[object]], title: str = "") -> str:
+    """An HTML table.
+
+    >>> table(["a"], [[0.5], ["<"]])
+    '<table><thead><tr><th>a</th></tr></thead><tbody><tr><td>0.5</td></tr><tr><td>&lt;</td></tr></tbody></table>'
+    """
+    caption = f'<caption style="text-align: left"><b>{escape(title)}</b></caption>' if title else ""
+    top = "".join(f"<th>{escape(h)}</th>" for h in head)
+    body = "".join("<tr>" + "".join(f"<td>{escape(cell(c))}</td>" for c in row) + "</tr>" for row in rows)
+    return f"<table>{caption}<thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def named(params: object, prefix: str = "") -> list[tuple[str, object]]:
+    """Hyperparameters by dotted name.
+
+    >>> named({"lr": 0.1, "net": {"width": 8}})
+    [('lr', 0.1), ('net.width', 8)]
+    """
+    if not isinstance(params, dict):
+        return [(prefix or "value", params)]
+    return [pair for k, v in params.items() for pair in named(v, f"{prefix}.{k}" if prefix else str(k))]
+
+
+def cell(value: object) -> str:
+    """A value as short text: six digits of floats, functions and classes by name.
+
+    >>> cell(0.12345678), cell([1, 2.5]), cell(float), cell(float("nan")), cell(None)
+    ('0.123457', '[1, 2.5]', 'float', '-', 'None')
+    """
+    if isinstance(value, np.generic | np.ndarray) or type(value).__module__.startswith("jax"):
+        value = np.asarray(value).tolist()
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(cell, value)) + "]"
+    if isinstance(value, float):
+        return "-" if math.isnan(value) else f"{value:.6g}"
+    return str(getattr(value, "__name__", value)) if callable(value) else str(value)

@@ -1,0 +1,163 @@
+"""Axes on the scales that a space declares, and ticks at round numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from jhpo.errors import invalid
+from jhpo.markup import cell
+from jhpo.report.figures.marks import Axis
+from jhpo.space.cells import index_of
+from jhpo.space.host_codec import columns, coordinate_values
+from jhpo.space.listed import Listed
+from jhpo.space.parameters import Float, Int, Parameter
+from jhpo.space.space import Space
+
+_SPAN = 50.0  # largest over smallest value from which on a logarithmic axis shows more
+
+
+class Coordinate(NamedTuple):
+    """One coordinate of a space for a figure."""
+
+    name: str
+    axis: Axis
+    place: np.ndarray  # float64[n], positions of the trials on the axis; NaN where the parameter was inactive
+    texts: np.ndarray  # object[n], values as texts
+
+
+def coordinates(space: Space, units: np.ndarray, names: Sequence[str] | None, most: int) -> list[Coordinate]:
+    """The coordinates of parameters: one each, several of arrays.
+
+    Args:
+      space: the space.
+      units: rows ``float[n, d]``.
+      names: which parameters, all if None.
+      most: the most coordinates, the first ones.
+
+    Raises:
+      InvalidArgument: a name that the space does not have.
+    """
+    for name in names or ():
+        if name not in space.names:
+            raise invalid("params", f"names among {list(space.names)}", name)
+    found = columns(space, units)
+    out: list[Coordinate] = []
+    for name, parameter, where in zip(space.names, space.parameters, space.slices):
+        if names is not None and name not in names:
+            continue
+        value, active = found[name]
+        for k in range(parameter.size):
+            label = name if not parameter.shape else f"{name}[{k}]"
+            place = np.where(active, _place(parameter, units[:, where][:, k]), np.nan)
+            texts = np.asarray([short(v) if on else "" for v, on in zip(value[:, k].tolist(), active)], object)
+            out.append(Coordinate(label, axis_of(parameter, label), place, texts))
+    if names is not None:
+        out.sort(key=lambda c: list(names).index(c.name.partition("[")[0]))
+    return out[:most]
+
+
+def axis_of(parameter: Parameter, title: str) -> Axis:
+    """The axis of a parameter: its own scale, categories as categories."""
+    if isinstance(parameter, Listed):
+        texts = tuple(short(c) for c in parameter.choices)
+        places = tuple(float(k) for k in range(len(texts)))
+        return Axis(title, "linear", places, texts, (-0.5, len(texts) - 0.5))
+    assert isinstance(parameter, (Float, Int))
+    ends = (float(parameter.low), float(parameter.high))
+    if isinstance(parameter, Int):
+        return Axis(title, "log" if parameter.log else "linear", None, None, ends)
+    if parameter.scale in ("linear", "log"):
+        return Axis(title, parameter.scale, None, None, ends)
+    values = _round_values(parameter)
+    places = tuple(float(parameter.forward(v, np)) for v in values)
+    return Axis(title, "linear", places, tuple(short(v) for v in values), parameter.ends)
+
+
+def _place(parameter: Parameter, unit: np.ndarray) -> np.ndarray:
+    """Positions of unit coordinates ``float[n]`` on the axis of `axis_of`."""
+    if isinstance(parameter, Listed):
+        return index_of(parameter, unit, np).astype(np.float64)
+    if isinstance(parameter, Float) and parameter.scale not in ("linear", "log"):
+        low, high = parameter.ends
+        return np.asarray(low + unit * (high - low), np.float64)
+    return np.asarray(coordinate_values(parameter, unit), np.float64)
+
+
+def _round_values(parameter: Float) -> list[float]:
+    """Values for ticks on the logit and reverse logarithmic scales: 0.01, 0.1, 0.5, 0.9, 0.99."""
+    small = [10.0**-k for k in range(7, 0, -1)]
+    candidates = [*small, 0.5, *(1.0 - s for s in small[::-1])]
+    low, high = parameter.ends
+    inside = [v for v in candidates if parameter.low <= v <= parameter.high]
+    if len(inside) < 2:
+        places = np.linspace(low, high, 4)
+        inside = [float(v) for v in coordinate_values(parameter, (places - low) / (high - low))]
+    while len(inside) > 7:
+        inside = inside[::2]
+    return inside
+
+
+def value_axis(title: str, *values: np.ndarray) -> Axis:
+    """A linear axis, or a logarithmic one where all values are positive and span orders of magnitude."""
+    together = np.concatenate([np.ravel(v) for v in values]) if values else np.empty(0)
+    together = together[np.isfinite(together)]
+    if len(together) and together.min() > 0 and np.quantile(together, 0.95) / together.min() > _SPAN:
+        return Axis(title, "log")
+    return Axis(title)
+
+
+def ticks(axis: Axis, low: float, high: float, most: int = 6) -> tuple[list[float], list[str]]:
+    """Positions and texts of at most about `most` ticks between two values of the axis.
+
+    >>> ticks(Axis(), 0.0, 10.0)[1], ticks(Axis(scale="log"), 1e-5, 1e-1)[1]
+    (['0', '2', '4', '6', '8', '10'], ['1e-5', '1e-4', '1e-3', '0.01', '0.1'])
+    """
+    if axis.ticks is not None:
+        labels = axis.labels or tuple(short(t) for t in axis.ticks)
+        step = math.ceil(len(axis.ticks) / (2 * most))
+        return list(axis.ticks)[::step], list(labels)[::step]
+    found = _log_ticks(low, high, most) if axis.scale == "log" else _linear_ticks(low, high, most)
+    return found, [short(t) for t in found]
+
+
+def _linear_ticks(low: float, high: float, most: int) -> list[float]:
+    if not high > low:
+        return [low]
+    raw = (high - low) / most
+    size = 10.0 ** math.floor(math.log10(raw))
+    step = next((m * size for m in (1.0, 2.0, 5.0) if m * size >= raw * 0.999), 10.0 * size)
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [float(f"{k * step:.12g}") for k in range(first, last + 1)]
+
+
+def _log_ticks(low: float, high: float, most: int) -> list[float]:
+    first, last = math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9)
+    if last - first >= 2:
+        step = math.ceil((last - first + 1) / most)
+        return [10.0**k for k in range(first, last + 1, step)]
+    fine = [m * 10.0**k for k in range(first - 1, last + 1) for m in (1.0, 2.0, 5.0)]
+    inside = [float(f"{v:.12g}") for v in fine if low * (1 - 1e-9) <= v <= high * (1 + 1e-9)]
+    return inside if len(inside) > 1 else _linear_ticks(low, high, 3)
+
+
+def short(value: object) -> str:
+    """A value as a short text.
+
+    >>> short(0.0001), short(0.25), short(12000.0), short("adam"), short(True)
+    ('1e-4', '0.25', '12,000', 'adam', 'True')
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return cell(value)
+    if isinstance(value, int) or (float(value).is_integer() and abs(value) < 1e6):
+        return f"{int(value):,}" if abs(value) < 1e9 else f"{float(value):.3g}"
+    if not math.isfinite(value):
+        return "-"
+    text = f"{value:.4g}" if 0.005 <= abs(value) < 1e6 else f"{value:.3e}"
+    if "e" not in text:
+        return text
+    digits, _, power = text.partition("e")
+    return f"{digits.rstrip('0').rstrip('.')}e{int(power)}"

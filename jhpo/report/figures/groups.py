@@ -1,0 +1,74 @@
+"""What figures are drawn from: one study, or several to compare, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from jhpo.errors import InvalidArgument, invalid
+from jhpo.report.trials import Trials
+
+
+class Group(NamedTuple):
+    """Studies with one name: a search, or repetitions of it with different seeds."""
+
+    name: str
+    runs: list[Trials]
+
+    @property
+    def trials(self) -> Trials:
+        """The first of them."""
+        return self.runs[0]
+
+
+def trials_of(study: Any) -> Trials:
+    """The columns of a study (anything with `trials`), or of columns themselves.
+
+    Raises:
+      InvalidArgument: something else.
+    """
+    found = getattr(study, "trials", study)
+    if not isinstance(found, Trials):
+        raise invalid("studies", "a jhpo.Study, a list of them, or a dict of them by name", study)
+    return found
+
+
+def groups_of(studies: Any) -> list[Group]:
+    """Studies by name: one study, a list, or a dict whose values are studies or lists of repetitions.
+
+    Raises:
+      InvalidArgument: something else, or studies with different directions.
+
+    >>> import jhpo
+    >>> study = jhpo.Study(jhpo.Space({"x": jhpo.Float(0.0, 1.0)}), "random")
+    >>> [group.name for group in groups_of([study, study])], [len(g.runs) for g in groups_of({"a": [study, study]})]
+    (['study 1', 'study 2'], [2])
+    """
+    if isinstance(studies, Mapping):
+        named = {str(name): each for name, each in studies.items()}
+    elif isinstance(studies, Sequence) and not isinstance(studies, (str, Trials)):
+        named = {f"study {k + 1}": each for k, each in enumerate(studies)}
+    else:
+        named = {"": studies}
+    found = []
+    for name, each in named.items():
+        several = isinstance(each, Sequence) and not isinstance(each, (str, Trials))
+        runs = [trials_of(one) for one in (each if several else [each])]
+        if not runs:
+            raise invalid("studies", f"at least one study of {name!r}", each)
+        found.append(Group(name, runs))
+    if not found:
+        raise invalid("studies", "at least one study", studies)
+    ways = {run.directions for group in found for run in group.runs}
+    if len(ways) > 1:
+        raise InvalidArgument(f"studies: expected all with the same directions, got {sorted(map(list, ways))}")
+    return found
+
+
+def runs_of(studies: Any) -> list[tuple[str, Trials]]:
+    """Every study with its name; repetitions are numbered."""
+    named = []
+    for group in groups_of(studies):
+        several = len(group.runs) > 1
+        named += [(f"{group.name} {k + 1}" if several else group.name, run) for k, run in enumerate(group.runs)]
+    return named

@@ -1,0 +1,156 @@
+"""How the search was run: when each trial ran, what failed, and where the time went."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from jhpo.errors import JhpoError
+from jhpo.report.figures.drawing import Drawing
+from jhpo.report.figures.groups import runs_of
+from jhpo.report.figures.marks import Axis, Bars, Line, Panel, Spans, stacked
+from jhpo.report.trials import Trials
+from jhpo.trial import TrialState
+
+_SLOTS = {
+    TrialState.COMPLETE: 0,
+    TrialState.PRUNED: 1,
+    TrialState.FAILED: 5,
+    TrialState.RUNNING: 2,
+    TrialState.WAITING: 7,
+}
+_MOST_REASONS = 8
+_LONG = 48  # characters of a reason on an axis
+
+
+def timeline(studies: Any) -> Drawing:
+    """When each trial was asked for and told, coloured by its state.
+
+    Trials that are still running last until the latest time in the study.
+
+    Raises:
+      JhpoError: no trial has been handed out.
+    """
+    panels, parts = [], []
+    for name, trials in runs_of(studies):
+        table = trials.table
+        asked = table.asked.array
+        if not np.isfinite(asked).any():
+            raise JhpoError("timeline: no trial has been handed out yet")
+        first, last = np.nanmin(asked), np.nanmax([np.nanmax(asked), np.nanmax(np.append(table.told.array, asked[0]))])
+        stop = np.where(np.isfinite(table.told.array), table.told.array, last)
+        unit, size = _unit(last - first)
+        start, stop, state = (asked - first) / size, (stop - first) / size, table.state.array
+        marks = tuple(
+            Spans(start[ids], stop[ids], ids, each.name.lower(), _SLOTS[each])
+            for each in (
+                TrialState.COMPLETE,
+                TrialState.PRUNED,
+                TrialState.FAILED,
+                TrialState.RUNNING,
+                TrialState.WAITING,
+            )
+            if len(ids := np.flatnonzero((state == each) & np.isfinite(start)))
+        )
+        panels.append(Panel(Axis(f"{unit} since the first trial"), Axis("trial"), marks, name))
+        states = [TrialState(int(s)).name for s in state]
+        ids = np.arange(table.size)
+        parts.append(
+            {"study": [name] * table.size, "trial": ids, "state": states, "start": start * size, "stop": stop * size}
+        )
+    return Drawing("Timeline", tuple(panels), "When each trial ran.", stacked(parts))
+
+
+def _unit(seconds: float) -> tuple[str, float]:
+    return ("hours", 3600.0) if seconds > 7200 else ("minutes", 60.0) if seconds > 180 else ("seconds", 1.0)
+
+
+def failures(studies: Any) -> Drawing:
+    """How many trials failed for each reason, and how their number grew.
+
+    Raises:
+      JhpoError: no trial failed.
+    """
+    panels, parts = [], []
+    for name, trials in runs_of(studies):
+        tally = reasons(trials)
+        shown = list(tally.items())[:_MOST_REASONS]
+        labels = [r if len(r) <= _LONG else r[: _LONG - 1] + "…" for r, _ in shown][::-1]
+        bars = Bars(labels, np.asarray([float(n) for _, n in shown])[::-1], slot=5)
+        failed = trials.table.state.array == TrialState.FAILED
+        line = Line(np.arange(len(failed)), np.cumsum(failed).astype(float), "failed", 5, True)
+        if tally:
+            panels += [Panel(Axis("trials"), Axis(), (bars,), name)]
+            panels += [Panel(Axis("trial"), Axis("failed so far"), (line,), name)]
+        parts.append({"study": [name] * len(tally), "reason": list(tally), "trials": list(tally.values())})
+    if not panels:
+        raise JhpoError("failures: no trial failed")
+    data = stacked(parts)
+    return Drawing("Failures", tuple(panels), f"{data['trials'].sum()} trials failed.", data)
+
+
+def reasons(trials: Trials) -> dict[str, int]:
+    """How many trials failed for each reason, the most frequent first."""
+    tally: dict[str, int] = {}
+    for i in trials.table.in_state(TrialState.FAILED).tolist():
+        reason = trials.table.reason.get(i, "?")
+        tally[reason] = tally.get(reason, 0) + 1
+    return dict(sorted(tally.items(), key=lambda item: -item[1]))
+
+
+def times(studies: Any) -> Drawing:
+    """Where the wall time of the calls of `optimize` went: compiling, evaluating, and the rest.
+
+    Evaluating is the time in which some trial was running, without the compilation; the rest is spent on suggesting,
+    storing, and waiting for other workers. A call that was killed is missing.
+
+    Raises:
+      JhpoError: no call of `optimize` has ended.
+    """
+    parts = []
+    marks = []
+    for slot, (name, trials) in enumerate(runs_of(studies)):
+        if not trials.calls:
+            raise JhpoError("times: no call of optimize() has ended in this study")
+        spent = where_time_went(trials)
+        labels, seconds = list(spent)[::-1], np.asarray(list(spent.values()))[::-1]
+        marks.append(Bars(labels, seconds, name=name, slot=slot))
+        parts.append({"study": [name] * len(labels), "part": labels, "seconds": seconds})
+    panel = Panel(Axis("seconds"), Axis(), tuple(marks))
+    data = stacked(parts)
+    return Drawing("Where the time went", (panel,), f"{data['seconds'].sum():.3g} seconds in all.", data)
+
+
+def where_time_went(trials: Trials) -> dict[str, float]:
+    """Seconds of the ended calls of `optimize`: compiling, evaluating, and suggesting, storing and waiting."""
+    total = sum(call.seconds for call in trials.calls)
+    compiling = min(sum(call.compile_seconds for call in trials.calls), total)
+    table = trials.table
+    there = np.isfinite(table.asked.array) & np.isfinite(table.told.array)
+    start, stop = table.asked.array[there], table.told.array[there]
+    covered = 0.0
+    for call in trials.calls:
+        begun = call.ended - call.seconds
+        covered += _union(np.maximum(start, begun), np.minimum(stop, call.ended))
+    evaluating = min(max(covered - compiling, 0.0), total - compiling)
+    return {
+        "compiling": compiling,
+        "evaluating": evaluating,
+        "suggesting, storing, waiting": max(total - compiling - evaluating, 0.0),
+    }
+
+
+def _union(start: np.ndarray, stop: np.ndarray) -> float:
+    """Length of the union of intervals; those that end before they start are empty.
+
+    >>> _union(np.array([0.0, 1.0, 5.0]), np.array([2.0, 3.0, 4.0]))
+    3.0
+    """
+    real = stop > start
+    order = np.argsort(start[real])
+    start, stop = start[real][order], stop[real][order]
+    if not len(start):
+        return 0.0
+    reached = np.maximum.accumulate(np.append(start[0], stop[:-1]))
+    return float(np.maximum(stop - np.maximum(start, reached), 0.0).sum())

@@ -1,0 +1,190 @@
+"""Figures: what they show, of one study and of several, in plotly, as SVG and as frames."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree
+
+import numpy as np
+import pytest
+
+import jhpo
+from jhpo import figures
+from jhpo.errors import InvalidArgument, JhpoError
+from jhpo.report.figures.axes import axis_of, ticks
+from jhpo.report.figures.marks import Heat, Points, Threads
+from jhpo.report.figures.running import where_time_went
+from tests.report.studies import absorbed, big, mixed
+
+KINDS = ("history", "parallel", "slice", "contour", "rank", "edf", "importance", "timeline", "failures")
+
+
+@pytest.fixture(scope="module")
+def study() -> jhpo.Study:
+    return mixed()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_figure_of_one_study_and_of_two(study, kind):
+    for studies in (study, {"first": study, "second": mixed(1)}):
+        drawing = figures.draw(studies, kind)
+        assert len(drawing.to_frame()) > 0 and drawing.words and len(drawing.to_plotly().data) > 0
+        parts = [xml.etree.ElementTree.fromstring(text) for text in drawing.to_svg()]
+        assert len(parts) == len(drawing.panels)
+        assert all(p.get("role") == "img" and p[0].tag == "title" and p[0].text for p in parts), "for screen readers"
+        numbers = " ".join(path.get("d", "") for p in parts for path in p.iter() if path.tag.endswith("path"))
+        assert "nan" not in numbers and "inf" not in numbers
+
+
+def test_slices_are_on_the_scales_of_the_space(study):
+    drawing = figures.slices(study)
+    axes = {p.x.title: p.x for p in drawing.panels}
+    assert list(axes) == ["b2", "dropout", "lr", "mix[0]", "mix[1]", "momentum", "opt", "width"]
+    assert axes["lr"].scale == axes["width"].scale == "log" and axes["b2"].scale == "linear"
+    assert axes["opt"].labels == ("sgd", "adam") and axes["opt"].listed
+    assert axes["dropout"].labels == ("0.01", "0.1", "0.5", "0.9") and axes["dropout"].ends == pytest.approx(
+        (-4.595, 2.197), abs=1e-3
+    )
+    assert axes["momentum"].labels == ("0.5", "0.9", "0.99", "0.999")
+    figure = drawing.to_plotly()
+    kinds = {a.title.text: a for a in figure.select_xaxes()}
+    assert kinds["lr"].type == "log" and list(kinds["opt"].ticktext) == ["sgd", "adam"]
+    frame, table = drawing.to_frame(), study.to_frame()
+    adam = table[(table["param_opt"] == "adam") & (table["state"] == "COMPLETE")]
+    b2 = frame[frame["parameter"] == "b2"]
+    assert b2["trial"].tolist() == adam["id"].tolist(), "inactive values are gaps"
+    np.testing.assert_allclose(b2["place"], adam["param_b2"])
+    lines = figures.parallel(study).panels[0]
+    at = [a.title for a in lines.axes].index("b2")
+    assert np.isnan(lines.rows[:, at]).sum() == (table["param_opt"] == "sgd")[table["state"] == "COMPLETE"].sum()
+
+
+def test_ticks_are_round_and_inside():
+    for parameter in (
+        jhpo.Float(3e-4, 7e-3, log=True),
+        jhpo.Float(0.2, 0.3, scale="logit"),
+        jhpo.Int(1, 5),
+        jhpo.Float(-3.0, 1e6),
+    ):
+        axis = axis_of(parameter, "p")
+        assert axis.ends is not None
+        low, high = axis.ends
+        places, texts = ticks(axis, low, high)
+        assert 2 <= len(places) <= 8 and len(set(texts)) == len(texts)
+        assert all(low - 1e-9 <= p <= high + 1e-9 for p in places)
+
+
+def test_history_has_bands_over_repetitions():
+    runs = [absorbed(jhpo.Space({"x": jhpo.Float(0.0, 1.0)}), lambda hp: hp["x"], n, n) for n in (10, 12, 14)]
+    drawing = figures.history({"three": runs, "one": runs[0]}, quantiles=(0.0, 0.5, 1.0))
+    band, middle, single = drawing.panels[0].marks
+    lines = [np.minimum.accumulate(run.trials.table.value.array) for run in runs]
+    held = np.stack([np.append(x, np.full(14 - len(x), x[-1])) for x in lines])
+    np.testing.assert_array_equal(band.low, held.min(axis=0))
+    np.testing.assert_array_equal(middle.y, np.median(held, axis=0))
+    np.testing.assert_array_equal(single.y, lines[0])
+    assert set(drawing.data["run"].tolist()) == {0, 1, 2}
+    with pytest.raises(InvalidArgument, match="quantiles: expected three ascending"):
+        figures.history(runs, quantiles=(0.9, 0.5, 0.1))
+
+
+def test_contours_are_empty_where_no_trial_is_near(study):
+    drawing = figures.contour(study, params=["lr", "width"])
+    heat, dots = drawing.panels[0].marks
+    assert isinstance(heat, Heat) and isinstance(dots, Points) and heat.x[0] == pytest.approx(1e-5)
+    assert np.isnan(heat.shade[:, -1]).all(), "all trials with the largest learning rates failed"
+    best = heat.x[np.nanargmax(np.nan_to_num(heat.shade).sum(axis=0))]
+    assert 1e-4 < best < 1e-2, "darkest at the best learning rate"
+    assert {p.x.title for p in figures.contour(study).panels} | {p.y.title for p in figures.contour(study).panels} >= {
+        "lr"
+    }
+
+
+def test_fronts_and_hypervolumes_share_a_reference():
+    space = jhpo.Space({"x": jhpo.Float(0.0, 1.0), "y": jhpo.Float(0.0, 1.0)})
+    ways = {"near": "minimize", "far": "maximize"}
+    studies = [
+        absorbed(space, lambda hp, shift=shift: {"near": hp["x"] + shift, "far": hp["y"]}, 30, seed, directions=ways)
+        for seed, shift in ((0, 0.0), (1, 0.2))
+    ]
+    frame = figures.pareto(studies).to_frame()
+    front = frame[frame["front"] & (frame["study"] == "study 1")]["trial"].tolist()
+    assert sorted(front) == sorted(t.id for t in studies[0].pareto())
+    drawing = figures.hypervolume({"a": studies[0], "b": studies[1]})
+    at = [max(v) for v in zip(*(t.values for s in studies for t in s.pareto()))]
+    ends = drawing.to_frame().groupby("study")["hypervolume"].last()
+    assert ends["a"] > ends["b"] > 0 and len(at) == 2
+    with pytest.raises(InvalidArgument, match=r"kind: expected one of .* for several objectives"):
+        studies[0].plot("slice")
+    with pytest.raises(InvalidArgument, match="same directions"):
+        figures.timeline([studies[0], mixed()])
+
+
+class Descent:
+    steps = 8
+
+    def init(self, hp, key):
+        return hp["lr"] * 0.0 + 1.0
+
+    def step(self, hp, w, t):
+        return w - hp["lr"] * w
+
+    def evaluate(self, hp, w):
+        return w * w
+
+
+def test_curves_schedules_and_the_time_of_a_population():
+    study = jhpo.Study(jhpo.Space({"lr": jhpo.Float(1e-3, 1.5, log=True)}), jhpo.PopulationBasedTraining(8, exchange=4))
+    study.optimize(Descent(), budget=8)
+    lines = figures.curves(study).panels[0].marks[0]
+    assert isinstance(lines, Threads) and lines.x.tolist() == [4, 8] and lines.shade.max() == 1.0
+    best = int(np.argmax(lines.shade))
+    assert lines.y[best, -1] == pytest.approx(study.best.value)
+    frame = figures.schedules(study).to_frame()
+    mine = frame[frame["trial"] == study.best.id]["place"].tolist()
+    np.testing.assert_allclose(mine, study.schedule().of("lr"), rtol=1e-6)
+    heat = figures.population(study).panels[0].marks[0]
+    assert heat.shade.shape == (8, 2) and np.nanmax(heat.shade[-1]) == np.nanmax(heat.shade)
+    spent = where_time_went(study.trials)
+    (call,) = study.trials.calls
+    assert sum(spent.values()) == pytest.approx(call.seconds) and spent["compiling"] == pytest.approx(
+        call.compile_seconds
+    )
+    for kind in ("curves", "schedules", "population", "times"):
+        drawing = figures.draw(study, kind)
+        assert drawing.to_svg() and len(drawing.to_plotly().data)
+
+
+def test_wrong_calls_name_what_was_expected(study):
+    one = absorbed(jhpo.Space({"x": jhpo.Float(0.0, 1.0)}), lambda hp: hp["x"], 10)
+    for call, words in (
+        (lambda: figures.history(3), "studies: expected a jhpo.Study"),
+        (lambda: figures.history({}), "studies: expected at least one"),
+        (lambda: figures.slices(study, params=["nothing"]), "params: expected names among"),
+        (lambda: figures.slices([study, one]), "slice: expected studies of one space"),
+        (lambda: figures.contour(study, params=["lr"]), "params: expected at least two"),
+        (lambda: figures.importances(study, method="shap"), "method: expected one of"),
+        (lambda: figures.pareto(study), "pareto: expected studies of several objectives"),
+        (lambda: study.plot("pie"), "kind: expected one of"),
+        (lambda: figures.slices(study, most=0), "most: expected an integer >= 1"),
+    ):
+        with pytest.raises(InvalidArgument, match=words):
+            call()
+    for call, words in (
+        (lambda: figures.contour(one), "one coordinate"),
+        (lambda: figures.curves(study), "objectives report them"),
+        (lambda: figures.schedules(study), "keep their hyperparameters"),
+        (lambda: figures.gradients(study), "no gradients"),
+        (lambda: figures.times(study), "no call of optimize"),
+        (lambda: figures.failures(one), "no trial failed"),
+    ):
+        with pytest.raises(JhpoError, match=words):
+            call()
+
+
+def test_ten_thousand_trials_are_small_on_a_page():
+    trials = big(10_000)
+    kinds = ("history", "slice", "parallel", "timeline", "contour", "edf", "importance")
+    elements = {kind: figures.draw(trials, kind).to_svg() for kind in kinds}
+    assert sum(len(e) for found in elements.values() for e in found) < 700_000
+    dots = elements["slice"][0].count("h0")
+    assert 1000 < dots <= 1500, "the best half of them, and every so many of the others"
