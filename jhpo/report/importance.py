@@ -107,7 +107,8 @@ def _density(unit: np.ndarray, cells: int) -> np.ndarray:
     # Scott's rule, but not narrower than the grid
     width = max(1.06 * unit.std() * len(unit) ** -0.2, 1.0 / _GRID)
     # of many trials, those of a narrow cell share a kernel
-    places, counts = unit, np.ones(len(unit), np.int64)
+    places: np.ndarray = unit
+    counts: np.ndarray = np.ones(len(unit))
     if len(unit) > _FINE:
         counts = np.bincount(np.minimum((unit * _FINE).astype(int), _FINE - 1), minlength=_FINE)
         places = (np.arange(_FINE) + 0.5) / _FINE
