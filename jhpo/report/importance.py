@@ -107,13 +107,13 @@ def _density(unit: np.ndarray, cells: int) -> np.ndarray:
     # Scott's rule, but not narrower than the grid
     width = max(1.06 * unit.std() * len(unit) ** -0.2, 1.0 / _GRID)
     # of many trials, those of a narrow cell share a kernel
-    places: np.ndarray = unit
-    counts: np.ndarray = np.ones(len(unit))
+    places, weights = unit, np.ones(len(unit))
     if len(unit) > _FINE:
-        counts = np.bincount(np.minimum((unit * _FINE).astype(int), _FINE - 1), minlength=_FINE)
+        cell = np.minimum((unit * _FINE).astype(int), _FINE - 1)
+        weights = np.bincount(cell, minlength=_FINE).astype(float)
         places = (np.arange(_FINE) + 0.5) / _FINE
     centres = (np.arange(_GRID) + 0.5) / _GRID
     kernels = np.exp(-0.5 * ((centres[:, None] - places[None]) / width) ** 2)
     # every observation has the same weight, even if its kernel is truncated at the border; plus a uniform prior
-    estimate = (counts * kernels / kernels.sum(axis=0)).sum(axis=1) + 1.0 / _GRID
+    estimate = (weights * kernels / kernels.sum(axis=0)).sum(axis=1) + 1.0 / _GRID
     return estimate / estimate.sum()
