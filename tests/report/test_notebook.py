@@ -18,7 +18,8 @@ def test_spaces_studies_and_trials_are_tables():
 def test_text_of_users_is_escaped():
     space = jhpo.Space({"<x>": jhpo.Choice(["<script>", "b"])})
     study = absorbed(space, lambda hp: 1.0, 8)
-    for shown in (space, study, study[0]):
+    trial = next(study[i] for i in range(8) if study[i].params["<x>"] == "<script>")
+    for shown in (space, study, trial):
         assert "<script>" not in shown._repr_html_() and "&lt;script&gt;" in shown._repr_html_()
 
 
