@@ -227,8 +227,9 @@ def _on_host(study: Book, objective: HostObjective, watch: Watch, referee: Refer
                 if stopped is not None:
                     return stopped
                 continue
-            trials = [running.pop(task) for task in done]
-            study.tell_outcomes(trials, [task.result() for task in done])
+            study.tell_outcomes([running[task] for task in done], [task.result() for task in done])
+            for task in done:  # stored by now; else they would go back to the queue
+                del running[task]
             history = study.history
             ended = not running and history.handed == len(history.members)
             stopped = watch.check(ended)

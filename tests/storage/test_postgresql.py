@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import threading
 import time
@@ -125,38 +126,49 @@ def test_a_server_that_goes_away_and_comes_back(server):
 @pytest.mark.slow
 def test_fifty_lost_connections_lose_and_double_nothing(server):
     """Cut at any moment of `optimize`, which is called again until it is done, as a user's loop would."""
-    url, end = server.database(), threading.Event()
-    cuts: list[int] = []
-    good = jhpo.Study(SPACE, GREEDY, seed=7)
-    good.optimize(jhpo.host(on_host), budget=72)
+    cuts = errors = seed = 0
+    while cuts < 50 or not errors:
+        seed += 1
+        assert seed < 50
+        good = jhpo.Study(SPACE, GREEDY, seed=seed)
+        good.optimize(jhpo.host(on_host), budget=40)
+        url = server.database()
+        with jhpo.Study(SPACE, GREEDY, url, seed=seed) as study, cutting(server, url, study) as made:
+            while study.evaluations < 40:
+                try:
+                    study.optimize(jhpo.host(on_host), budget=40)
+                except JhpoError as error:
+                    assert "acknowledged before is safe" in str(error) or "cannot open" in str(error)
+                    errors += 1
+        cuts += sum(made)
+        with jhpo.Study.load(url) as again:
+            assert len(again) == 40
+            assert_same(again, good)
 
-    def cut():  # soon after each result, so that the search gets on however slow the machine is
-        random, seen = np.random.default_rng(0), -1
+
+@contextlib.contextmanager
+def cutting(server, url, study):
+    """Cut the connections soon after each result, so that the search gets on however slow the machine is."""
+    end, random = threading.Event(), np.random.default_rng(study.seed)
+    made: list[int] = []
+
+    def cut():
+        seen = -1
         while not end.is_set():
             if study.history.finished == seen:
-                time.sleep(0.002)
+                time.sleep(0.001)
                 continue
             seen = study.history.finished
-            time.sleep(random.uniform(0.0, 0.02))
-            cuts.append(server.hang_up(url))
+            time.sleep(random.uniform(0.0, 0.01))
+            made.append(server.hang_up(url))
 
     thread = threading.Thread(target=cut)
-    study, errors = jhpo.Study(SPACE, GREEDY, url, seed=7), 0
     thread.start()
     try:
-        while study.evaluations < 72:
-            try:
-                study.optimize(jhpo.host(on_host), budget=72)
-            except JhpoError as error:
-                assert "acknowledged before is safe" in str(error) or "cannot open" in str(error)
-                errors += 1
+        yield made
     finally:
         end.set()
         thread.join()
-    study.close()
-    with jhpo.Study.load(url) as again:
-        assert len(again) == 72 and sum(cuts) >= 50 and errors
-        assert_same(again, good)
 
 
 # what tests of SQLite files promise, with a database in place of each file
