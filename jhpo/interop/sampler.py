@@ -105,7 +105,7 @@ class JhpoSampler(optuna.samplers.BaseSampler):
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, Distribution]
     ) -> dict[str, Any]:
         """The proposed values by name."""
-        for_objectives(self._strategy, read_directions(**directions_of(study)))
+        for_objectives(self._strategy, read_directions(directions_of(study).get("directions")))
         if not search_space:
             return {}
         with self._lock:
@@ -117,7 +117,7 @@ class JhpoSampler(optuna.samplers.BaseSampler):
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: Distribution
     ) -> Any:
         """The proposed value for a parameter of the `space`, a random one otherwise."""
-        for_objectives(self._strategy, read_directions(**directions_of(study)))
+        for_objectives(self._strategy, read_directions(directions_of(study).get("directions")))
         with self._lock:
             if self._space is not None and param_name in self._space.names:
                 asked = self._propose(study, trial, self._space)

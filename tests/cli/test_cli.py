@@ -298,6 +298,7 @@ def stored(path):
         return 0
 
 
+@pytest.mark.slow
 def test_a_program_that_does_not_return_is_not_waited_for(tmp_path):
     (tmp_path / "stuck.py").write_text(
         textwrap.dedent(

@@ -55,6 +55,7 @@ def plain_selection(outputs, targets, rounds):
     return counts[int(np.argmin(losses))], losses
 
 
+@pytest.mark.slow
 def test_members_of_several_static_groups_vote_and_are_stored(tmp_path, monkeypatch) -> None:
     result = jhpo.minimize(task(), SPACE, jhpo.RandomSearch(8), budget=8, seed=1)
     ensemble, top = result.ensemble(5), result.top(5)

@@ -74,6 +74,7 @@ def test_states_of_a_search_are_those_measured(model, chunk) -> None:
         np.testing.assert_allclose(found, [t.value for t in top], rtol=3e-6)
 
 
+@pytest.mark.slow
 def test_one_member_was_trained_otherwise_than_many() -> None:
     """The fault that this guards against: a program of one member ends elsewhere."""
     population = jhpo.Population(task(Linen()), SPACE, chunk=8)
@@ -103,6 +104,7 @@ def test_states_of_every_width_that_was_used(tmp_path) -> None:
     np.testing.assert_allclose(losses(trainable, params, after), values, rtol=3e-6)
 
 
+@pytest.mark.slow
 def test_with_replicates_the_state_is_that_of_the_first() -> None:
     trainable = task(Linen())
     population = jhpo.Population(trainable, SPACE, replicates=3)

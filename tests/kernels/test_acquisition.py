@@ -123,6 +123,7 @@ def test_expected_hypervolume_improvement(x64, m):
     assert np.isfinite(np.asarray(jax.grad(log_value)(far))).all()
 
 
+@pytest.mark.slow
 def test_no_open_box_is_worth_nothing():
     boxes = open_boxes(jnp.asarray([[-jnp.inf, 0.0], [0.5, 0.5]]), jnp.asarray([0.5, 0.5]))
     shut = boxes._replace(low=boxes.high)

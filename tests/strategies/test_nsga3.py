@@ -64,6 +64,7 @@ def test_extreme_points_are_best_in_all_other_objectives() -> None:
     assert kept.tolist() == found.tolist()
 
 
+@pytest.mark.slow
 def test_a_front_of_four_objectives_is_covered_more_evenly_than_by_crowding() -> None:
     """DTLZ2: directions of the last population, and how far the nearest member is from each (IGD)."""
     space = jhpo.Space({"x": jhpo.Float(0.0, 1.0, shape=(7,))})

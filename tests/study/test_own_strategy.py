@@ -32,7 +32,9 @@ class Mine(jhpo.Strategy):
 
 
 @pytest.mark.parametrize(
-    "strategy", [Mine(4, 0.5), jhpo.HyperGradient(4, optimizer=optax.sgd(0.1))], ids=lambda s: type(s).__name__
+    "strategy",
+    [Mine(4, 0.5), pytest.param(jhpo.HyperGradient(4, optimizer=optax.sgd(0.1)), marks=pytest.mark.slow)],
+    ids=lambda s: type(s).__name__,
 )
 def test_reading_needs_no_strategy(tmp_path, strategy):
     path = tmp_path / "a.db"
