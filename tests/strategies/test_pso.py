@@ -52,7 +52,7 @@ def test_every_motion_keeps_the_promises_of_a_strategy(variant):
     testing.check_failures(strategy)
 
 
-@pytest.mark.parametrize("variant", slow_except({"spso2006", "gbest", "fips", "cso"}, PRESETS))
+@pytest.mark.parametrize("variant", slow_except({"gbest", "fips"}, PRESETS))
 def test_every_variant_finds_the_bottom_of_a_bowl(variant):
     _, (_, best, _, _) = drive(PSO(16, variant=variant, horizon=60.0, restart="none"), bowl, 100)
     assert best[-1] < 1e-6
@@ -265,6 +265,7 @@ def test_same_key_same_search_and_other_key_another():
     assert (runs[0] != runs[2]).any()
 
 
+@pytest.mark.slow
 def test_derivatives_pass_through_a_search_in_both_modes():
     def mean(inertia):
         strategy = PSO(5, variant="gbest", inertia=inertia, patience=0.01)
