@@ -38,8 +38,9 @@ def test_docstring_examples(name: str) -> None:
     assert failures == 0
 
 
-# long searches, whose parts the tests of strategies and trained states run too
-LONG = {"bayes.md", "crossvalidation.md", "evolution.md", "gradient_search.md", "saving.md", "shapes.md"}
+# long pages, whose calls the examples of docstrings and the tests of strategies and trained states make too
+LONG = {"bayes.md", "crossvalidation.md", "evolution.md", "gradient_search.md", "multifidelity.md", "objectives.md"}
+LONG |= {"populations.md", "recipes.md", "saving.md", "shapes.md"}
 
 
 def blocks() -> list:

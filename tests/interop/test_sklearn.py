@@ -94,6 +94,7 @@ def test_nested_and_conditional_spaces_failures_and_pickles():
         clone(search).set_params(error_score="raise").fit(X, Y)
 
 
+@pytest.mark.slow
 def test_several_scores():
     scores = {"scoring": ["accuracy", "neg_log_loss"], "cv": 2, "budget": 3, "random_state": 0}
     search = SearchCV(LogisticRegression(), {"C": C}, "random", refit="neg_log_loss", **scores).fit(X, Y)

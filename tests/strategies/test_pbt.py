@@ -235,6 +235,7 @@ def test_bad_input_says_what_to_change(make, message: str) -> None:
         make()
 
 
+@pytest.mark.slow
 def test_a_bandit_tries_what_gains_now_and_not_all_the_same() -> None:
     """The best x moves with time from 0.2 to 0.8, and the model has seen the first two thirds of it."""
     space = Space({"x": Float(0.0, 1.0), "z": Choice(["sgd", "adam"])})  # columns in this order
