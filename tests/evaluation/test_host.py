@@ -233,11 +233,18 @@ def greedy(params):
     return params["x"] + 0.0 * float(block[0])
 
 
-def test_a_process_that_takes_too_much_memory_costs_its_own_trial():
+def resident(params):
+    """Bytes of the process that evaluates."""
     from jhpo.evaluation.executors.limits import resident_bytes
 
+    return float(resident_bytes(os.getpid()))
+
+
+def test_a_process_that_takes_too_much_memory_costs_its_own_trial():
+    worker = jhpo.Study(SPACE, "random")
+    worker.optimize(jhpo.host(resident, kind="process"), budget=1)
+    allowed = int(worker.best.value) + 200 * 2**20
     study = jhpo.Study(SPACE, jhpo.RandomSearch(4), seed=1)
-    allowed = resident_bytes(os.getpid()) + 200 * 2**20  # the child imports no more than this process
     study.optimize(jhpo.host(greedy, workers=2, kind="process", memory=allowed), budget=6)
     large = [t for t in (study[i] for i in range(6)) if t.params["x"] > 0.5]
     assert large and [t.id for t in study.failures] == [t.id for t in large]
