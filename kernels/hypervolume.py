@@ -211,8 +211,8 @@ def open_lines(
       uniform: ``float[s, m - 1]``, evenly distributed points of the unit cube.
 
     >>> lines = open_lines(jnp.array([[0.5, 1.0]]), jnp.full(2, 2.5), jnp.zeros(2), jnp.array([[1 / 6], [2 / 3]]))
-    >>> lines.at.round(3).tolist(), lines.high.tolist(), lines.share.round(3).tolist()
-    ([[0.25], [1.5]], [2.5, 1.0], [0.75, 1.5])
+    >>> [[round(float(x), 3) for x in part.ravel()] for part in (lines.at, lines.high, lines.share)]
+    [[0.25, 1.5], [2.5, 1.0], [0.75, 1.5]]
     """
     points = _clipped(points, reference)
     best = jnp.min(points, axis=0)[None, :-1]
