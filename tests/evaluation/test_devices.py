@@ -84,6 +84,7 @@ print("equal")
 """
 
 
+@pytest.mark.slow
 def test_eight_devices_give_what_one_gives() -> None:
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
     env = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}

@@ -86,6 +86,7 @@ def test_one_member_was_trained_otherwise_than_many() -> None:
     population.states(units[3:4], ids[3:4], root, value[3:4])
 
 
+@pytest.mark.slow
 def test_states_of_every_width_that_was_used(tmp_path) -> None:
     """An enqueued trial is measured alone, in a narrower program than the generations after it."""
     trainable, storage = task(Linen()), tmp_path / "s.db"

@@ -61,6 +61,7 @@ def test_parameters_round_trip(parameter):
     assert parameter_of("p", distribution_of("p", parameter)).key == parameter.key
 
 
+@pytest.mark.slow
 def test_a_sampler_learns_from_all_trials_and_beats_chance():
     def objective(trial):
         return sum((trial.suggest_float(f"x{i}", -1.0, 1.0) - 0.3) ** 2 for i in range(4))

@@ -22,7 +22,7 @@ STRATEGIES = {
     "sobol": jhpo.SobolSearch(4), "grid": jhpo.GridSearch(), "greedy": jhpo.Greedy(4), "cmaes": jhpo.CMAES(4),
     "chain": jhpo.Chain("random(population=4)", "bayes", evaluations=4, horizon=1.0), "nsga2": jhpo.NSGA2(4),
 }  # fmt: skip
-QUICK = slow_except({"random", "pso"}, ("random", "pso", "de"))
+QUICK = slow_except({"random"}, ("random", "pso", "de"))
 SEVERAL = [name for name, strategy in STRATEGIES.items() if strategy.several]
 
 _count = itertools.count(1)

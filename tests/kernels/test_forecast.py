@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
 
@@ -57,6 +58,7 @@ def test_float32_agrees_and_what_is_beyond_does_not_matter() -> None:
     np.testing.assert_allclose(found.end, reference(y[:4].astype(float), (0.5, 1.0))[0], atol=1e-3)
 
 
+@pytest.mark.slow
 def test_what_curves_gain_in_common() -> None:
     y = np.asarray(0.1 + np.linspace(0.5, 1.5, 32)[:, None] * shape(0.6)[None], np.float32)
     found = jax.vmap(forecast, (0, 0, None))(y, jnp.full(32, R, jnp.int32), Gain(jnp.float32(0.5), jnp.float32(1.0)))

@@ -148,6 +148,7 @@ def test_without_slopes_it_is_the_plain_process(x64):
     np.testing.assert_allclose(with_none, plain, rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_appended_and_extended_rows_against_fresh_ones(x64):
     data, slopes = make_data(12)
     full = gp_slopes.condition(jnp.asarray(THETA), data, slopes, CONTINUOUS)
@@ -163,6 +164,7 @@ def test_appended_and_extended_rows_against_fresh_ones(x64):
     np.testing.assert_allclose(SCALE - (rows.at[:, 11].set(column) ** 2).sum(axis=1), theirs[1], atol=1e-10)
 
 
+@pytest.mark.slow
 def test_float32_agrees_with_float64(x64):
     data, slopes = make_data()
     queries = np.random.default_rng(1).random((20, D))

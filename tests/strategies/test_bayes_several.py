@@ -43,6 +43,7 @@ def found():
     return jhpo.minimize(trade, MIXED, dataclasses.replace(SMALL, batch=2), budget=32, directions=WAYS)
 
 
+@pytest.mark.slow
 def test_a_mixed_space_is_searched_better_than_at_random(found) -> None:
     chance = jhpo.minimize(trade, MIXED, jhpo.RandomSearch(32), budget=32, directions=WAYS)
     assert volume(losses(found)) > volume(losses(chance))
@@ -112,6 +113,7 @@ def test_a_stopped_study_goes_on_bit_for_bit(tmp_path: Path) -> None:
         assert again.hypervolume([6.0, -6.0]).value > 0
 
 
+@pytest.mark.slow
 def test_degenerate_searches_of_three_objectives() -> None:
     """Three that are one, nothing feasible, equal results, and a reference point that nothing dominates."""
     small = dataclasses.replace(SMALL, constraints=1, reference=(-9.0, -9.0, -9.0))

@@ -9,15 +9,8 @@ from jhpo import testing
 from jhpo.strategies import REGISTRY, strategy_class
 from tests.selection import slow_except
 
-BASELINES = {
-    "random",
-    "sobol",
-    "grid",
-    "successive-halving",
-    "hyperband",
-    "asha",
-    "freeze-thaw",
-}  # they do not learn where to look
+# they do not learn where to look
+BASELINES = {"random", "sobol", "grid", "successive-halving", "hyperband", "asha", "freeze-thaw"}
 OPTIONS: dict[str, dict] = {name: {"population": 12} for name in REGISTRY} | {
     "bayes": {"batch": 4, "candidates": 128, "starts": 2, "fit_iterations": 8, "search_iterations": 8},
     "successive-halving": {"population": 12, "eta": 2, "min_steps": 2, "max_steps": 8},
@@ -36,10 +29,13 @@ def instance(name: str):
 CASES = [(s, c) for s in REGISTRY for c in testing.CHECKS if not (s in BASELINES and c == "learning")]
 
 
+# what compiles for ten seconds or more, and has tests of its own in this folder
+LONG = {("bayes", c) for c in ("vmap", "points", "several")} | {("freeze-thaw", c) for c in ("vmap", "points")}
+LONG |= {("chain", "points"), ("cmaes", "vmap")}
+
+
 @pytest.mark.parametrize(
-    ("name", "check"),
-    # Bayesian searches side by side have tests of their own, which compile as long
-    [pytest.param(*case, marks=[pytest.mark.slow] * (case == ("bayes", "vmap"))) for case in CASES],
+    ("name", "check"), [pytest.param(*case, marks=[pytest.mark.slow] * (case in LONG)) for case in CASES]
 )
 def test_conformance(name: str, check: str) -> None:
     testing.CHECKS[check](instance(name))

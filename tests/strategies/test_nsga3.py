@@ -88,6 +88,7 @@ def test_a_front_of_four_objectives_is_covered_more_evenly_than_by_crowding() ->
     assert spread < 0.8 * crowded and spread < 0.15
 
 
+@pytest.mark.slow
 def test_mixed_spaces_constraints_and_failures() -> None:
     space = jhpo.Space({"n": jhpo.Int(0, 9), "kind": jhpo.Choice(["a", "b"]), "x": jhpo.Float(0.0, 1.0)})
 

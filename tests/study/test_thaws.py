@@ -79,6 +79,7 @@ def test_queued_points_do_not_change_the_search(result) -> None:
     np.testing.assert_array_equal(study.states(DESCENT, [study.top(1)[0]])[0]["w"].shape, (2,))
 
 
+@pytest.mark.slow
 def test_inside_a_program_and_with_starting_points() -> None:
     search = jax.jit(lambda key: jhpo.run(THAW, DESCENT, SPACE, 8, key))
     state, trace = search(jax.random.key(3))

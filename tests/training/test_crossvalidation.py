@@ -19,6 +19,7 @@ from jhpo.keys import trial_keys
 from jhpo.strategies.base import Request
 from jhpo.training.crossvalidation import in_folds
 from jhpo.training.trainable import train_and_evaluate
+from tests.selection import slow_except
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(41, 3)).astype(np.float32)
@@ -198,7 +199,7 @@ def test_a_trainable_of_ones_own_is_cross_validated() -> None:
         assert result.top(1)[0].state["w"].shape == (4, 3)
 
 
-@pytest.mark.parametrize("kind", ["pso", "halving"])
+@pytest.mark.parametrize("kind", slow_except({"pso"}, ["pso", "halving"]))
 def test_a_study_of_folds_is_resumed(kind, tmp_path) -> None:
     strategy: jhpo.Strategy
     if kind == "pso":

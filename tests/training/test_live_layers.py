@@ -13,6 +13,7 @@ from flax import linen as nn
 from flax import nnx
 
 import jhpo
+from tests.selection import slow_except
 
 X = np.random.default_rng(0).normal(size=(12, 5, 3)).astype(np.float32)
 Y = np.arange(12, dtype=np.int32) % 2
@@ -91,7 +92,7 @@ def corner(tree, like):
     return jax.tree.map(lambda x, y: x[tuple(slice(0, n) for n in y.shape)], tree, like)
 
 
-@pytest.mark.parametrize("library", ["linen", "nnx"])
+@pytest.mark.parametrize("library", slow_except({"linen"}, ["linen", "nnx"]))
 def test_a_member_of_live_units_is_the_smaller_model(library) -> None:
     live = task(LIVE[library])
     smaller = {size: task(SMALL[library](*size)) for size in SIZES[:1]}
