@@ -32,6 +32,8 @@ STRATEGIES = {
     "successive-halving": jhpo.SuccessiveHalving(8),
     "hyperband": jhpo.Hyperband(8),
     "pbt": jhpo.PopulationBasedTraining(8),
+    "asha": jhpo.ASHA(min_steps=1, max_steps=8, proposer="random(population=4)"),
+    "freeze-thaw": jhpo.FreezeThaw(4, interval=2, capacity=8, candidates=16),
 }
 X = np.random.default_rng(0).normal(size=(24, 3)).astype(np.float32)
 Y = (X[:, 0] > 0).astype(np.int32)
@@ -87,7 +89,9 @@ OTHERS = [(name, s) for name in STRATEGIES if name not in SHORT for s in SWITCHE
 @under_switches(STRATEGIES, [("bayes", "jax_disable_jit"), *OTHERS])
 def test_minimize_and_study_run_as_without(name: str, switch: str) -> None:
     strategy = STRATEGIES[name]
-    objective = Pausable() if name in ("successive-halving", "hyperband", "pbt") else sometimes_failing
+    objective = (
+        Pausable() if name in ("successive-halving", "hyperband", "pbt", "asha", "freeze-thaw") else sometimes_failing
+    )
     budget = 12 if name in ("hypergradient", "chain") else 2 * max(strategy.population, 3)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
