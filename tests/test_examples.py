@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.selection import slow_except
+
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("[!_]*.py"))
 # a few seconds each alone; many times that on a machine whose cores other tests share
 TIME_LIMIT = 300
@@ -48,14 +50,11 @@ def test_there_are_examples_of_every_kind_of_objective() -> None:
     assert {"digits_mlp", "digits_cnn", "char_lm", "host_sklearn"} <= {p.stem for p in EXAMPLES}
 
 
-# these compile for a while
-LONG = ("architecture_search", "pbt_char_lm", "rl_population")
+# a process each, which compiles for ten to forty seconds; these are a trainable and a function on the host
+SHORT = {"digits_mlp", "host_sklearn"}
 
 
-@pytest.mark.parametrize(
-    "path",
-    [pytest.param(p, id=p.stem, marks=[pytest.mark.slow] if p.stem in LONG else []) for p in EXAMPLES],
-)
+@pytest.mark.parametrize("path", slow_except(SHORT, EXAMPLES, lambda p: p.stem))
 def test_an_example_runs(path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     assert "main" in names(path), "an example has a main()"
     assert run(tmp_path_factory, str(path)).strip(), "an example prints what it found"

@@ -15,6 +15,7 @@ from jhpo.kernels.shuffle import batch_rows
 from jhpo.kernels.unroll import block_length, gradient_bytes, reverse_bytes, truncated, unroll
 from jhpo.kernels.unroll_grad import forward_value_and_grad, reverse_value_and_grad
 from tests.kernels.hyper_problems import descent, digits_training
+from tests.selection import slow_except
 
 
 @pytest.fixture
@@ -65,6 +66,7 @@ def test_heavy_ball_against_its_matrix(x64):
         np.testing.assert_allclose(got, expected, rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_all_modes_agree_on_the_digits_network_in_float32():
     steps, hp = 47, jnp.array([-2.0, 0.5], jnp.float32)
 
@@ -281,7 +283,7 @@ TRANSFORMS = {
 }
 
 
-@pytest.mark.parametrize("name", TRANSFORMS)
+@pytest.mark.parametrize("name", slow_except({"adam", "adamw", "schedule", "momentum"}, TRANSFORMS))
 def test_finite_differences_through_optax(x64, loose, name):
     tx = TRANSFORMS[name]
     rng = np.random.default_rng(0)

@@ -12,6 +12,7 @@ import pytest
 
 import jhpo
 from jhpo import schedules
+from tests.selection import slow_except
 
 COUNTS = jnp.arange(0, 45, dtype=jnp.int32)
 # numbers that are traced together, and the names they go by; the first set is ordinary, the others are edges
@@ -53,7 +54,10 @@ def equal(traced, arguments, expected):
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-7)
 
 
-@pytest.mark.parametrize(("name", "which"), SETS)
+SHORT = {"linear_schedule-0", "exponential_decay-1", "warmup_cosine_decay_schedule-0", "cosine_onecycle_schedule-0"}
+
+
+@pytest.mark.parametrize(("name", "which"), slow_except(SHORT, SETS, lambda s: f"{s[0]}-{s[1]}"))
 def test_traced_numbers_give_the_values_of_optax(name, which):
     arguments = CASES[name][which]
     with jax.numpy_dtype_promotion("standard"):
