@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # for type checkers and editors
     from jhpo import sklearn as sklearn
     from jhpo.compilation import use_compilation_cache as use_compilation_cache
     from jhpo.curves import EarlyStop as EarlyStop
+    from jhpo.curves import ForecastStopping as ForecastStopping
     from jhpo.curves import HalvingStopping as HalvingStopping
     from jhpo.curves import MedianStopping as MedianStopping
     from jhpo.curves import PatienceStopping as PatienceStopping
@@ -131,7 +132,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
         "UnusableGradient",
         "MissingExtra",
     ),
-    "jhpo.curves": ("EarlyStop", "MedianStopping", "PatienceStopping", "HalvingStopping"),
+    "jhpo.curves": ("EarlyStop", "MedianStopping", "PatienceStopping", "HalvingStopping", "ForecastStopping"),
     "jhpo.trial": ("Trial",),
     "jhpo.strategies": ("make_strategy", "strategy_class"),
     "jhpo.strategies.base": ("Evaluation", "Request", "Strategy", "static_field", "strategy"),

@@ -1,10 +1,9 @@
 """Forecasts of learning curves: where a power law that was seen in part will end, with its uncertainty.
 
-A curve of r equally long parts is y(t) = a + D psi_c(t) + noise at t = 1/r, 2/r, ..., 1, where psi_c falls from 1 at
-the first part to 0 at the end, as (t^-c - 1) does: ``a`` is the value at the end and ``D`` what is gained on the way.
-Given the exponent c and the noise, both follow from a linear regression in closed form; exponents and noises are
-averaged by their evidence over a grid, as Domhan et al. (2015) do over families of curves by sampling: there is nothing
-to optimise.
+A curve is y(t) = a + D psi_c(t) + noise at shares t of the training, where psi_c falls from 1 at the first point to 0
+at the end, as (t^-c - 1) does: ``a`` is the value at the end and ``D`` what is gained on the way. Given the exponent c
+and the noise, both follow from a linear regression in closed form; exponents and noises are averaged by their evidence
+over a grid, as Domhan et al. (2015) do over families of curves by sampling: there is nothing to optimise.
 """
 
 from __future__ import annotations
@@ -38,34 +37,34 @@ class Forecast(NamedTuple):
     gain_variance: jax.Array  # float[]
 
 
-def shapes(parts: int) -> np.ndarray:
-    """``float64[k, r]``: psi of each exponent at the parts of a curve.
+def shapes(times: np.ndarray) -> np.ndarray:
+    """``float64[k, r]``: psi of each exponent at shares of the training ``float[r]``, ascending in (0, 1].
 
-    >>> abs(shapes(4)[3]).round(3).tolist()
+    >>> abs(shapes(np.array([0.25, 0.5, 0.75, 1.0]))[3]).round(3).tolist()
     [1.0, 0.333, 0.111, 0.0]
     """
-    t = np.arange(1, parts + 1) / parts
-    raw = np.stack([t**-c - 1.0 for c in EXPONENTS])
-    return raw / raw[:, :1] if parts > 1 else np.ones_like(raw)
+    raw = np.stack([times**-c - 1.0 for c in EXPONENTS])
+    return raw / raw[:, :1] if times[0] < 1.0 else np.ones_like(raw)
 
 
-def forecast(values: Float[Array, "r"], count: Int[Array, ""], gain: Gain) -> Forecast:
+def forecast(values: Float[Array, "r"], psi: Float[Array, "k r"], count: Int[Array, ""], gain: Gain) -> Forecast:
     """The end of one curve; vmap for more.
 
     Args:
-      values: at the parts that were seen, in units of about their spread over curves; anything beyond them.
+      values: of the points that were seen, in units of about their spread over curves; anything beyond them.
+      psi: `shapes` of the points, those beyond too.
       count: how many were seen, at least 1.
-      gain: the prior of what a curve gains.
+      gain: the prior of what a curve gains from the first point to the end.
 
-    >>> seen = jnp.array([1.0, 1 / 3, 1 / 9, 0.0]) + 0.5
-    >>> made = forecast(seen, jnp.int32(3), Gain(jnp.float32(0.5), jnp.float32(1.0)))
+    >>> seen, psi = jnp.array([1.0, 1 / 3, 1 / 9, 0.0]) + 0.5, jnp.asarray(shapes(np.arange(1, 5) / 4), jnp.float32)
+    >>> made = forecast(seen, psi, jnp.int32(3), Gain(jnp.float32(0.5), jnp.float32(1.0)))
     >>> round(float(made.end), 1), bool(made.end_variance < 0.1)
     (0.5, True)
     """
     dtype, r = values.dtype, values.shape[0]
     seen = jnp.arange(r, dtype=jnp.int32) < count
     y = jnp.where(seen, values, 0.0)
-    psi = jnp.where(seen[None, :], jnp.asarray(shapes(r), dtype), 0.0)
+    psi = jnp.where(seen[None, :], psi, 0.0)
     centre = jnp.sum(y) / count.astype(dtype)
 
     def given(psi: jax.Array, noise: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:

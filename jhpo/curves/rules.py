@@ -1,16 +1,20 @@
-"""Rules that stop a trial early: by the median of the others, without progress, below the best of a rung."""
+"""Rules that stop a trial early: by the median of others, without progress, behind in a rung, by a forecast."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 
+import jax
 import numpy as np
 
 from jhpo.curves.table import Curve
 from jhpo.errors import check_integer, check_number, invalid, read_call
+from jhpo.kernels.forecast import Gain, forecast, shapes
 
 CHECKS = 10  # parts of a training, unless a rule says otherwise
+_forecast = jax.jit(forecast)
 
 
 class EarlyStop:
@@ -50,7 +54,7 @@ def check_early_stop(rule: EarlyStop | str | None) -> EarlyStop | None:
 
 
 def rule_from_text(text: str) -> EarlyStop:
-    """A rule from text: "median", "patience" or "halving", optionally with options as in a Python call.
+    """A rule from text: "median", "patience", "halving" or "forecast", optionally with options as in a Python call.
 
     Raises:
       InvalidArgument: no such rule, not of this form, an unknown option, or an invalid value.
@@ -194,8 +198,86 @@ class HalvingStopping(EarlyStop):
         return False
 
 
+_POINTS = 32  # of a curve, at most: one program serves curves of any length
+_FEWEST = 3  # points, as many as a power law has unknowns
+
+
+@dataclasses.dataclass(frozen=True)
+class ForecastStopping(EarlyStop):
+    """Stops a trial that will hardly end better than the best that has ended, as its learning curve is extrapolated.
+
+    Curves are power laws whose exponent, noise and gain are averaged by their evidence (`jhpo.kernels.forecast`); what
+    curves gain is learned from those that have ended. The rule is that of Domhan et al. (2015): a trial is stopped if
+    the probability that it ends below the best is less than ``chance``; not before the third point of its curve.
+
+    Args:
+      chance: a trial with less than that is stopped.
+      max_steps: where trainings end; None takes the longest curve of the others.
+      min_steps: no trial is stopped before this step.
+      min_trials: so many others have to have ended.
+
+    Raises:
+      InvalidArgument: an option outside its range.
+
+    >>> from jhpo.curves import Curve
+    >>> def line(floor, steps):
+    ...     curve = Curve()
+    ...     for step in range(1, steps + 1):
+    ...         curve.append(step, floor + 1.0 / step)
+    ...     return curve
+    >>> rule, others = ForecastStopping(min_trials=4), [line(floor, 20) for floor in (0.1, 0.2, 0.3, 0.4)]
+    >>> rule.stops(line(0.8, 5), others, -1), rule.stops(line(0.05, 5), others, -1)
+    (True, False)
+    """
+
+    chance: float = 0.05
+    max_steps: int | None = None
+    min_steps: int = 0
+    min_trials: int = 5
+
+    def __post_init__(self) -> None:
+        check_number("chance", self.chance, 0.0, 1.0, True, open_high=True)
+        if self.max_steps is not None:
+            check_integer("max_steps", self.max_steps)
+        check_integer("min_steps", self.min_steps, 0)
+        check_integer("min_trials", self.min_trials)
+
+    def stops(self, own: Curve, others: Sequence[Curve], since: int) -> bool:
+        end = self.max_steps or max((curve.steps[-1] for curve in others), default=0)
+        ended = [curve for curve in others if curve.reached(end)]
+        seen = sum(step > 0 for step in own.steps) >= _FEWEST
+        if not seen or not self.min_steps <= own.steps[-1] < end or len(ended) < self.min_trials:
+            return False
+        return self._chance(own, ended, end) < self.chance
+
+    def _chance(self, own: Curve, ended: Sequence[Curve], end: int) -> float:
+        """Probability that a curve ends below the best of those that have ended."""
+        some = own.steps.index(next(step for step in own.steps if step > 0))  # a power law has no value at 0
+        steps, values = np.asarray(own.steps[some:]), np.asarray(own.values[some:])
+        rows = np.unique(np.geomspace(1, len(steps), min(_POINTS, len(steps))).round().astype(int)) - 1
+        steps, values = steps[rows], values[rows]
+        first = np.asarray([curve.at(int(steps[0])) for curve in ended], float)
+        last = np.asarray([curve.at(end) for curve in ended], float)
+        # units of the spread of the ends, large values drawn in: a training that began badly may still end well
+        middle = float(np.median(last))
+        spread = max(1.48 * float(np.median(np.abs(last - middle))), float(np.ptp(last)) / 10, 1e-9 * (1 + abs(middle)))
+        values, first, last = (2.0 * np.arcsinh((y - middle) / spread / 2.0) for y in (values, first, last))
+        gains = first - last
+        count, ahead = len(values), np.arange(1, _POINTS - len(values) + 1)
+        times = np.concatenate([steps / end, np.minimum(steps[-1] / end + ahead / _POINTS, 1.0)])
+        made = _forecast(
+            np.pad(values, (0, _POINTS - count)).astype(np.float32),
+            shapes(times).astype(np.float32),
+            np.int32(count),
+            Gain(np.float32(gains.mean()), np.float32(gains.var() + 0.01)),
+        )
+        below = (last.min() - float(made.end)) / math.sqrt(float(made.end_variance))
+        return 0.5 * math.erfc(-below / math.sqrt(2.0))
+
+
 RULES: dict[str, Callable[..., EarlyStop]] = {
     "median": MedianStopping,
     "patience": PatienceStopping,
     "halving": HalvingStopping,
+    "forecast": ForecastStopping,
 }

@@ -10,7 +10,7 @@ import numpy as np
 
 from jhpo.kernels import gp
 from jhpo.kernels.covariance import Points
-from jhpo.kernels.forecast import Forecast, Gain, common_gain, forecast
+from jhpo.kernels.forecast import Forecast, Gain, common_gain, forecast, shapes
 from jhpo.space.space import Space
 
 LENGTHS = (0.1, 0.2, 0.4, 0.8, 1.6)  # lengthscales, times sqrt(d)
@@ -43,10 +43,10 @@ def ends(
     seen = (jnp.arange(r, dtype=jnp.int32)[None, :] < count[:, None]) & begun[:, None] & jnp.isfinite(curve)
     there = seen[:, 0] & (seen.sum(axis=1) == count)  # failed members say nothing
     y = _standardised(curve, seen)
-    number = jnp.maximum(count, 1)
+    number, psi = jnp.maximum(count, 1), jnp.asarray(shapes(np.arange(1, r + 1) / r), dtype)
 
     def again(_: jax.Array, carry: tuple[Gain, Forecast]) -> tuple[Gain, Forecast]:
-        each = jax.vmap(lambda v, k: forecast(v, k, carry[0]))(y, number)
+        each = jax.vmap(lambda v, k: forecast(v, psi, k, carry[0]))(y, number)
         return common_gain(each, there), each
 
     # twice: what all curves gain, as it follows from the first forecasts, sharpens the second ones
@@ -57,7 +57,7 @@ def ends(
     middle = (weight @ end) / jnp.maximum(weight.sum(), 1e-6)
     scale = jnp.maximum((weight @ (end - middle) ** 2) / jnp.maximum(weight.sum(), 1e-6), 0.01)
     mean, variance = _joined(space, units, candidates, end - middle, each.end_variance, there, scale)
-    mean, variance = mean + middle, variance
+    mean = mean + middle
     # what was measured at the end is known
     whole = there & (count == r)
     known = jnp.where(whole, y[:, -1], mean[: units.shape[0]])
