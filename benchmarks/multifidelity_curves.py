@@ -8,10 +8,14 @@ validation accuracy that it has seen, at any epoch, after 10, 30 and 100 % of th
 best that anybody saw on the instance (2,048 random whole trainings among them), in units of the distance between that
 and the median of random trainings. Contestants:
 - `random`, `bayes`: whole trainings; `BayesOpt` one at a time;
+- `median`, `forecast`: `BayesOpt` four at a time, with `early_stop=` by these rules;
 - `top-k`: one epoch of many, the best of them trained to the end (arXiv 2307.15422), the floor for what models curves;
 - `hyperband`, `bohb-like` (with `BayesOpt` as the proposer), `freeze-thaw`: ours, inside one jitted program each,
   instances and seeds side by side;
-- `optuna`: TPE with HyperbandPruner, an epoch reported at a time.
+- `optuna`: TPE with HyperbandPruner, an epoch reported at a time; `smac`: its multi-fidelity facade; `dehb`.
+
+With `--found FILE` results are kept as JSON lines: contestants that are there are not run again, so peers may run in a
+Python of their own.
 """
 
 from __future__ import annotations
@@ -27,6 +31,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from multifidelity_peers import PEERS
 from surrogates import scenario
 
 import jhpo
@@ -103,37 +108,23 @@ def top_k(space: Any, objective: Any, rows: Any, seeds: int, share: float = 0.5)
     return best_after(np.cumsum([1] * many + [EPOCHS - 1] * k), value)
 
 
-def optuna_search(space: Any, curve_of: Any, seed: int) -> np.ndarray:
-    """TPE with HyperbandPruner until the epochs are spent: ``float[shares]``."""
-    import optuna
-
-    from jhpo.interop.optuna import distribution_of
-
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    study = optuna.create_study(
-        sampler=optuna.samplers.TPESampler(seed=seed),
-        pruner=optuna.pruners.HyperbandPruner(min_resource=1, max_resource=EPOCHS, reduction_factor=3),
-    )
-    distributions = {n: distribution_of(n, p) for n, p in zip(space.names, space.parameters)}
-    total, values = EPOCHS * TRAININGS, list[float]()
-    while len(values) < total:
-        trial = study.ask(distributions)
-        curve = curve_of(space.encode(trial.params))
-        state = optuna.trial.TrialState.COMPLETE
-        for epoch in range(1, EPOCHS + 1):
-            values.append(float(curve[epoch - 1]))
-            trial.report(values[-1], epoch)
-            if len(values) == total or (epoch < EPOCHS and trial.should_prune()):
-                state = optuna.trial.TrialState.PRUNED
-                break
-        study.tell(trial, None if state == optuna.trial.TrialState.PRUNED else values[-1], state=state)
-    return best_after(np.arange(1, total + 1), np.asarray(values))
-
-
 def bayes(space: Any, objective: Any, row: Any, seed: int) -> np.ndarray:
     """Whole trainings chosen by `BayesOpt`, one at a time."""
     result = jhpo.minimize(Curve(row, objective), space, jhpo.BayesOpt(), budget=TRAININGS, seed=seed)
     return best_after(EPOCHS * np.arange(1, TRAININGS + 1), result.history.value)
+
+
+def stopped(space: Any, objective: Any, row: Any, seed: int, rule: str) -> np.ndarray:
+    """`BayesOpt` with a rule that stops trainings, until the epochs are spent."""
+    batch, total = 4, EPOCHS * TRAININGS
+    result = jhpo.minimize(
+        Curve(row, objective), space, jhpo.BayesOpt(batch=batch), budget=4 * TRAININGS, seed=seed, early_stop=rule
+    )
+    value = result.curves.value.reshape(-1, batch, len(result.curves.steps))
+    parts = np.diff(result.curves.steps, prepend=0)
+    spent = np.cumsum(np.isfinite(value).sum(axis=1) * parts[None, :])
+    assert spent[-1] >= total, "the budget of members ended before the epochs"
+    return best_after(spent, np.nanmin(np.where(np.isfinite(value), value, np.inf), axis=1).reshape(-1))
 
 
 def main() -> None:
@@ -143,6 +134,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--instances", nargs="+", default=list(INSTANCES))
     parser.add_argument("--only", nargs="+")
+    parser.add_argument("--found", type=Path, help="file of results to read and to add to")
     options = parser.parse_args()
     space, objective, numbers = scenario(options.yahpo, "lcbench")
     rows = np.asarray([numbers[name] for name in options.instances], np.int32)
@@ -168,20 +160,42 @@ def main() -> None:
             jhpo.FreezeThaw(4, interval=2, capacity=128), total // 8, space, objective, rows, seeds
         ),
         "bayes": lambda: np.stack([[bayes(space, objective, r, s) for s in range(seeds)] for r in rows]),
+        **{
+            rule: lambda rule=rule: np.stack(
+                [[stopped(space, objective, r, s, rule) for s in range(seeds)] for r in rows]
+            )
+            for rule in ("median", "forecast")
+        },
         "bohb-like": lambda: inside(
             jhpo.Hyperband(27, **halving, proposer=jhpo.BayesOpt(batch=9)), rounds, space, objective, rows, seeds
         ),
-        "optuna": lambda: np.stack(
-            [[optuna_search(space, functools.partial(curves, r), s) for s in range(seeds)] for r in rows]
-        ),
+        **{
+            name: lambda peer=peer: np.stack(
+                [
+                    [peer(space, functools.partial(curves, r), best_after, EPOCHS, total, s) for s in range(seeds)]
+                    for r in rows
+                ]
+            )
+            for name, peer in PEERS.items()
+        },
     }
     baseline = np.asarray(jax.jit(jax.vmap(whole))(rows))
     found, seconds = {}, {}
+    if options.found and options.found.exists():
+        for line in map(json.loads, options.found.read_text().splitlines()):
+            if line["instances"] == list(options.instances) and line["seeds"] == seeds:
+                found[line["who"]], seconds[line["who"]] = np.asarray(line["best"]), line["seconds"]
     for name in options.only or contestants:
+        if name in found:
+            continue
         begin = time.perf_counter()
         found[name] = contestants[name]()
         seconds[name] = time.perf_counter() - begin
-        print(name, f"{seconds[name]:.0f} s", json.dumps(np.round(found[name], 4).tolist()), flush=True)
+        print(name, f"{seconds[name]:.0f} s", flush=True)
+        if options.found:
+            line = {"who": name, "instances": list(options.instances), "seeds": seeds, "seconds": seconds[name]}
+            with options.found.open("a") as file:
+                file.write(json.dumps({**line, "best": found[name].tolist()}) + "\n")
     lowest = np.minimum(baseline.min(axis=1), np.min([v.min(axis=(1, 2)) for v in found.values()], axis=0))
     scale = np.median(baseline, axis=1) - lowest
     print(
