@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
 
 from jhpo.errors import InvalidArgument, invalid
 from jhpo.kernels.internals import float_precision
@@ -120,7 +120,17 @@ def fetched(x: Any) -> np.ndarray:
     return np.asarray(multihost_utils.process_allgather(x, tiled=True))
 
 
-def moved(x: Any, to: NamedSharding) -> jax.Array:
+def placing(mesh: Mesh, *axes: str) -> Sharding:
+    """Where arrays of a mesh lie: whole on all of its devices, or with their rows over ``axes``.
+
+    On a mesh of one device the types of arrays do not name it, as for other arrays.
+    """
+    if mesh.size == 1:
+        return SingleDeviceSharding(mesh.devices.flat[0])
+    return NamedSharding(mesh, PartitionSpec(*axes))
+
+
+def moved(x: Any, to: Sharding) -> jax.Array:
     """An array with another sharding; arrays of other processes too, which `jax.device_put` does not move."""
     if isinstance(x, jax.Array) and not x.is_fully_addressable:
         same: jax.Array = x if x.sharding == to else jax.jit(_same, out_shardings=to)(x)
@@ -132,7 +142,7 @@ def readable(x: Any, mesh: Mesh) -> Any:
     """An array that this process can read: on all devices of the mesh if it is spread over several processes."""
     if not isinstance(x, jax.Array) or x.is_fully_addressable:
         return x
-    return moved(x, NamedSharding(mesh, PartitionSpec()))
+    return moved(x, placing(mesh))
 
 
 def _same(x: jax.Array) -> jax.Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -28,12 +29,19 @@ class TrialState(enum.IntEnum):
     PRUNED = 4  # stopped early: its value is the last that was reported, and never the best
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Trial:
     """One evaluation of the objective, a copy made when it was asked for or looked up.
 
     `params` are host values: strings and numbers in the space's tree, inactive parameters absent. While it is being
     evaluated, `report` and `should_stop` work.
+
+    >>> import jhpo
+    >>> study = jhpo.Study(jhpo.Space({"x": jhpo.Int(2, 5)}), jhpo.GridSearch())
+    >>> [trial] = study.ask(1)
+    >>> study.tell(trial, 0.5)
+    >>> study.best
+    Trial(0, COMPLETE, value=0.5, params={'x': 2})
     """
 
     id: int
@@ -45,11 +53,17 @@ class Trial:
     attempt: int  # number of earlier attempts
     seed: int  # 64-bit seed, different for each trial unless the strategy fixes its members' randomness
     horizon: float  # fraction of the training to run: below 1 in the first phase of a chain
-    unit: np.ndarray = field(repr=False, compare=False)  # float64[d], the point of the unit cube
+    unit: np.ndarray = field(compare=False)  # float64[d], the point of the unit cube
     values: Values = NO_VALUES  # of all objectives, by index or name; a failed trial has NaN where one is missing
     curve: dict[int, float] = field(default_factory=dict)  # values by step, reported or where the training was paused
     curves: dict[str, dict[int, float]] = field(default_factory=dict)  # other measurements that were reported, by name
-    reporting: Reports | None = field(default=None, repr=False, compare=False)  # of a trial that is being evaluated
+    reporting: Reports | None = field(default=None, compare=False)  # of a trial that is being evaluated
+
+    def __repr__(self) -> str:
+        many = len(self.values) > 1
+        found = {"values": self.values} if many else {} if math.isnan(self.value) else {"value": self.value}
+        more = {**found, **({"reason": self.reason} if self.reason else {}), "params": self.params}
+        return f"Trial({self.id}, {self.status.name}, {', '.join(f'{name}={value!r}' for name, value in more.items())})"
 
     def _repr_html_(self) -> str:
         names = [f"value {n}" for n in self.values.names or range(len(self.values))]

@@ -35,6 +35,7 @@ __all__ = [
     "is_literal",
     "is_traced",
     "needed",
+    "on_a_mesh",
     "runnable",
     "shape_of",
     "unfused",
@@ -62,6 +63,15 @@ def is_traced(x: object) -> bool:
     (False, ())
     """
     return isinstance(x, jax.core.Tracer)
+
+
+def on_a_mesh(x: object) -> bool:
+    """Whether the type of an array or tracer names a mesh of devices.
+
+    >>> on_a_mesh(jax.numpy.zeros(2)), on_a_mesh(jax.device_put(0, jax.sharding.SingleDeviceSharding(jax.devices()[0])))
+    (False, False)
+    """
+    return not jax.typeof(x).sharding.mesh.empty
 
 
 def forget_cache_choice() -> None:

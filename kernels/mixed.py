@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 
+from jhpo.kernels.convolutions import batchable
 from jhpo.kernels.internals import runnable, with_constants
 
 Tree = Any
@@ -96,7 +97,7 @@ def _gradient(scalar: Callable[[Tree], jax.Array], params: Tree, others: Tree) -
 
     @jax.custom_jvp
     def gradient(point: Tree) -> Tree:
-        return jax.grad(lambda p: scalar((p, point[1])))(point[0])
+        return batchable(jax.grad(lambda p: scalar((p, point[1]))))(point[0])
 
     def gradient_jvp(primals: Any, tangents: Any) -> tuple[Tree, Tree]:
         fixed, treedef = jax.tree.flatten(primals[0])

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
-from jhpo.devices import check_float64, member_mesh, moved, own_device
+from jhpo.devices import AXIS, check_float64, member_mesh, moved, own_device, placing
 from jhpo.errors import check_integer, invalid
 from jhpo.evaluation.chunks import IDLE, LAUNCH_BOUND, Chunks, Program, joined, logger
 from jhpo.evaluation.members import (
@@ -248,8 +248,7 @@ class Population:
     def on_devices(self) -> Trainable:
         """The trainable with its arrays replicated on the devices, transferred once."""
         if self._placed is None:
-            everywhere = jax.sharding.NamedSharding(self.mesh, jax.sharding.PartitionSpec())
-            self._placed = jax.device_put(self.trainable, everywhere)
+            self._placed = jax.device_put(self.trainable, placing(self.mesh))
         return self._placed
 
     def on_one_device(self) -> Trainable:
@@ -278,5 +277,4 @@ class Population:
 
     def spread(self, *rows: Any) -> tuple[jax.Array, ...]:
         """Arrays whose rows are members, on the devices that train them."""
-        members = jax.sharding.NamedSharding(self.mesh, jax.sharding.PartitionSpec("members"))
-        return tuple(moved(x, members) for x in rows)
+        return tuple(moved(x, placing(self.mesh, AXIS)) for x in rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import NamedTuple, Protocol, runtime_checkable
@@ -11,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jhpo.errors import InvalidArgument, check_number, invalid
+from jhpo.kernels.convolutions import batchable
 from jhpo.objectives import Objectives
 from jhpo.pytrees import HP as HP
 from jhpo.pytrees import State as State
@@ -99,12 +101,13 @@ def horizon_steps(trainable: Trainable, horizon: float = 1.0) -> int:
 
 def _step(trainable: Trainable, hp: HP, horizon: float = 1.0) -> Callable[[State, jax.Array], State]:
     """One training step; with ``steps`` a function of the hyperparameters, one that changes nothing after the last."""
+    one = batchable(functools.partial(trainable.step, hp))
     if not callable(trainable.steps):
-        return lambda state, t: trainable.step(hp, state, t)
+        return one
     limit = jnp.ceil(jnp.asarray(trainable.steps(hp), jnp.float32) * horizon).astype(jnp.int32)
 
     def step(state: State, t: jax.Array) -> State:
-        return jax.tree.map(lambda a, b: jnp.where(t < limit, a, b), trainable.step(hp, state, t), state)
+        return jax.tree.map(lambda a, b: jnp.where(t < limit, a, b), one(state, t), state)
 
     return step
 

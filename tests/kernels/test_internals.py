@@ -189,3 +189,12 @@ def test_compilations_are_counted(count_compilations) -> None:
     with count_compilations() as seen:
         jax.jit(lambda x: x * 0.321)(x)
     assert seen.total == 1
+
+
+def test_the_type_of_an_array_names_its_mesh() -> None:
+    """Otherwise convolutions cannot be trained in folds on several devices (`kernels/convolutions.py`)."""
+    mesh = jax.sharding.Mesh(jax.devices()[:1], ("members",))
+    placed = jax.device_put(jnp.zeros(2), jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()))
+    seen: list[bool] = []
+    jax.jit(lambda x, y: seen.extend((internals.on_a_mesh(x), internals.on_a_mesh(y))))(placed, jnp.zeros(2))
+    assert seen == [True, False] and internals.on_a_mesh(placed)

@@ -264,3 +264,23 @@ def test_folds_that_cannot_be(make, folds, message, count_compilations) -> None:
 def test_data_inside_a_program_cannot_be_cut() -> None:
     with pytest.raises(jhpo.InvalidArgument, match="folds: expected data that are known outside of jit"):
         jax.jit(lambda x: in_folds(jhpo.supervised(LINE, sgd, "regression", train=(x, Y), batch_size=8), 2).steps)(X)
+
+
+def test_convolutions_are_trained_in_folds() -> None:
+    """The gradient of a convolution is batched twice, over members and folds."""
+    x = np.random.default_rng(0).normal(size=(24, 4, 4, 1)).astype(np.float32)
+
+    def init(key, x):
+        return {"w": 0.1 * jax.random.normal(key, (2, 2, 1, 3))}
+
+    def apply(params, x):
+        numbers = ("NHWC", "HWIO", "NHWC")
+        out = jax.lax.conv_general_dilated(x, params["w"], (1, 1), "VALID", dimension_numbers=numbers)
+        return jnp.tanh(out).mean(axis=(1, 2, 3))
+
+    task = jhpo.supervised(
+        (init, apply), lambda hp: optax.sgd(hp["lr"]), "regression", train=(x, x[:, 0, 0, 0]), batch_size=4, steps=2
+    )
+    space = jhpo.Space({"lr": jhpo.Float(1e-3, 1.0, log=True)})
+    result = jhpo.minimize(task, space, jhpo.RandomSearch(2), budget=2, folds=3)
+    assert np.isfinite(result.history.value).all()
