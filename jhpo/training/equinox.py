@@ -10,9 +10,10 @@ from typing import Any
 
 import jax
 
-from jhpo.errors import InvalidArgument
+from jhpo.errors import InvalidArgument, invalid
 from jhpo.pytrees import Params, State, Tree
 from jhpo.structure import structured
+from jhpo.training.live import batch_mask
 from jhpo.training.trainable import HP
 
 _SWITCHES = ("train", "training", "is_training", "deterministic", "inference")
@@ -88,6 +89,8 @@ class EquinoxModel:
 
         module, state = self._whole(hp, key, params, extra)
         module = eqx.nn.inference_mode(module, value=not train)
+        if train and batch_mask(x) is not None and _layers(module, eqx.nn.BatchNorm):
+            raise invalid("batch_size", "an integer for a module with equinox's BatchNorm", "a function")
         names = inspect.signature(type(module).__call__).parameters
         flags = {n: train == n.startswith(("train", "is_")) for n in _SWITCHES if n in names}
         takes_key = "key" in names

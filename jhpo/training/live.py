@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -34,6 +36,35 @@ def mask_units(x: jax.Array, width: jax.Array | int, axis: int = -1) -> jax.Arra
     units = jax.lax.broadcasted_iota(jnp.int32, x.shape, axis % x.ndim)
     # a select, not a product: an infinite activation of a masked unit must not give NaN
     return jnp.where(units < jnp.asarray(width, jnp.int32), x, jnp.zeros((), x.dtype))
+
+
+# of the batch that a model is applied to, bool[n]; None where all of its rows are live
+_ROWS: contextvars.ContextVar[jax.Array | None] = contextvars.ContextVar("rows", default=None)
+
+
+@contextlib.contextmanager
+def batch_of(rows: jax.Array | None) -> Iterator[None]:
+    """Within it models are applied to a batch of which only these rows are live, ``bool[n]``; None for all."""
+    token = _ROWS.set(rows)
+    try:
+        yield
+    finally:
+        _ROWS.reset(token)
+
+
+def batch_mask(x: jax.Array) -> jax.Array | None:
+    """``bool[n, 1, ...]`` for a batch ``[n, ...]`` of which some rows are padding, as `batch_of` says; None if none is.
+
+    For layers that compute statistics of a batch where its size is a hyperparameter: flax's BatchNorm takes ``mask``.
+
+    >>> with batch_of(jnp.array([True, False])):
+    ...     batch_mask(jnp.zeros((2, 3))).tolist()
+    [[True], [False]]
+    """
+    rows = _ROWS.get()
+    if rows is None or x.shape[:1] != rows.shape:
+        return None
+    return rows.reshape(-1, *(1,) * (x.ndim - 1))
 
 
 def live_units(x: jax.Array, live: jax.Array | int | None) -> jax.Array:

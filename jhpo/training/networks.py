@@ -16,6 +16,7 @@ from jhpo.errors import invalid
 from jhpo.pytrees import Params as Params
 from jhpo.structure import structured
 from jhpo.training.equinox import EquinoxModel, Same
+from jhpo.training.live import batch_mask
 from jhpo.training.trainable import HP
 
 _TRAIN_FLAGS = ("train", "training", "is_training")
@@ -89,12 +90,26 @@ class LinenModel:
         rngs = {"dropout": key, "params": jax.random.fold_in(key, jnp.uint32(_OTHER_STREAMS))}
         if not train or not extra:
             return call(rngs=rngs), extra
-        outputs, changed = call(rngs=rngs, mutable=list(extra))
+        from flax import linen
+
+        with linen.intercept_methods(_over_live_rows):
+            outputs, changed = call(rngs=rngs, mutable=list(extra))
         return outputs, {**extra, **changed}
 
     def trained(self, hp: HP, params: Params, extra: Extra) -> Module:
         """The module bound to its variables: call ``bound(x)``, or ``bound(x, train=False)`` if it has the flag."""
         return self._module(hp).bind({"params": params, **extra})
+
+
+def _over_live_rows(call: Callable[..., Any], args: Any, options: dict[str, Any], context: Any) -> Any:
+    """Calls a method of a linen module; statistics of a batch leave out its padding."""
+    from flax import linen
+
+    if isinstance(context.module, linen.BatchNorm) and context.method_name == "__call__":
+        rows = batch_mask(args[0])
+        if rows is not None and options.get("mask") is None:
+            options = {**options, "mask": rows}
+    return call(*args, **options)
 
 
 @functools.partial(structured, meta=["source", "takes_hp"])
@@ -144,6 +159,8 @@ class NnxModel:
 
         module = self._filled(self._module(hp, key), params, extra)
         module.train() if train else module.eval()
+        if train and batch_mask(x) is not None:
+            _check_norms(module)
         outputs = module(x)
         return outputs, nnx.to_pure_dict(self._parts(module)[1])
 
@@ -160,6 +177,22 @@ class NnxModel:
         module = self._filled(self._module(hp, jax.random.key(0)), params, extra)
         module.eval()
         return module
+
+
+def _check_norms(module: Module) -> None:
+    """Raises for layers whose statistics would count the padding of a batch.
+
+    Raises:
+      InvalidArgument: flax's own BatchNorm.
+    """
+    from flax import nnx
+
+    from jhpo.training.nnx import BatchNorm
+
+    for _, layer in nnx.iter_graph(module):
+        if isinstance(layer, nnx.BatchNorm) and not isinstance(layer, BatchNorm):
+            note = "jhpo.nnx.BatchNorm leaves out the padding of a batch whose size is a hyperparameter"
+            raise invalid("batch_size", "an integer for a module with flax.nnx.BatchNorm", "a function", note=note)
 
 
 @functools.partial(structured, meta=["make", "call"])

@@ -10,7 +10,7 @@ from flax import nnx
 
 from jhpo.kernels.trees import Number
 from jhpo.training.layers import dropout
-from jhpo.training.live import LiveAttention, check_ungrouped, live_heads_of, live_init, mask_units
+from jhpo.training.live import LiveAttention, batch_mask, check_ungrouped, live_heads_of, live_init, mask_units
 
 Live = jax.Array | int | None  # live units, an integer or a traced int32[]; None for all
 _LECUN = nnx.initializers.lecun_normal()  # flax's default
@@ -117,7 +117,7 @@ class RMSNorm(nnx.RMSNorm):
 
 
 class BatchNorm(nnx.BatchNorm):
-    """`flax.nnx.BatchNorm` of which ``live`` channels exist."""
+    """`flax.nnx.BatchNorm` of which ``live`` channels exist; its statistics are those of the live rows of a batch."""
 
     def __init__(self, num_features: int, *, live: Live = None, **options: Any) -> None:
         options["scale_init"] = live_init(options.get("scale_init", nnx.initializers.ones), outputs=live)
@@ -126,6 +126,8 @@ class BatchNorm(nnx.BatchNorm):
 
     def __call__(self, x: jax.Array, **options: Any) -> jax.Array:
         """``float[..., num_features]``."""
+        if options.get("mask") is None:
+            options["mask"] = batch_mask(x)
         return _masked(super().__call__(x, **options), self.live)
 
 

@@ -16,6 +16,7 @@ from jhpo.errors import invalid
 from jhpo.kernels.mixed import mixed_value_and_grad
 from jhpo.structure import structured
 from jhpo.training.folds import FoldRows
+from jhpo.training.live import batch_of
 from jhpo.training.metrics import Metric, as_tuples, check_whole, named, named_direction, of_whole
 from jhpo.training.networks import Extra, Model, Params
 from jhpo.training.optimisers import evaluation_params, update
@@ -224,7 +225,8 @@ class Supervised(Rows):
         rows: jax.Array | None = None,
     ) -> tuple[jax.Array, Extra]:
         """Loss and new collections; ``rows``, bool[n], masks the padding of the batch, None for none."""
-        outputs, extra = self.model.apply(hp, params, extra, data[0], key, train)
+        with batch_of(rows):
+            outputs, extra = self.model.apply(hp, params, extra, data[0], key, train)
         targets, live = self._fit(outputs, data[1], rows)
         values = jnp.asarray(self._call_loss(hp, outputs, targets))
         if rows is not None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import linen, nnx
 
 import jhpo
 from jhpo.kernels.shuffle import batch_rows
@@ -111,3 +113,65 @@ def test_sizes_that_are_no_integers_and_losses_that_are_means() -> None:
     )  # fmt: skip
     with pytest.raises(jhpo.InvalidArgument, match="loss: expected a value for each example"):
         jhpo.minimize(mean, jhpo.Space({"b": jhpo.Int(1, 8)}), jhpo.RandomSearch(2), budget=2)
+
+
+class Norm(linen.Module):
+    @linen.compact
+    def __call__(self, x, train=False):
+        return linen.Dense(1)(linen.BatchNorm(use_running_average=not train, momentum=0.9)(x))[:, 0]
+
+
+class NnxNorm(nnx.Module):
+    def __init__(self, norm, rngs):
+        self.norm, self.out = norm(3, momentum=0.9, rngs=rngs), nnx.Linear(3, 1, rngs=rngs)
+
+    def __call__(self, x):
+        return self.out(self.norm(x))[:, 0]
+
+
+@pytest.mark.parametrize("model", [Norm(), lambda rngs: NnxNorm(jhpo.nnx.BatchNorm, rngs)], ids=["linen", "nnx"])
+def test_statistics_of_a_batch_leave_out_its_padding(model) -> None:
+    def state(batch_size, hp):
+        made = jhpo.supervised(
+            model,
+            SGD,
+            "regression",
+            train=(X, Y),
+            valid=(X, Y),
+            batch_size=batch_size,
+            max_batch_size=16 if callable(batch_size) else None,
+            steps=2,
+        )
+        return jax.jit(lambda key: jax.lax.fori_loop(0, 2, lambda t, s: made.step(hp, s, t), made.init(hp, key)))(KEY)
+
+    free, fixed = state(lambda hp: hp["b"], {"b": jnp.int32(7)}), state(7, {})
+    for part in ("params", "extra"):
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6),
+            getattr(free, part),
+            getattr(fixed, part),
+        )
+
+
+def test_layers_that_would_count_the_padding_are_refused() -> None:
+    class Equinox(eqx.Module):
+        norm: eqx.nn.BatchNorm
+        out: eqx.nn.Linear
+
+        def __init__(self, key):
+            self.norm, self.out = eqx.nn.BatchNorm(3, "batch", mode="batch"), eqx.nn.Linear(3, "scalar", key=key)
+
+        def __call__(self, x, state):
+            x, state = self.norm(x, state)
+            return self.out(x), state
+
+    space = jhpo.Space({"b": jhpo.Int(2, 16)})
+    for model in (lambda rngs: NnxNorm(nnx.BatchNorm, rngs), eqx.nn.make_with_state(Equinox)):
+        made = jhpo.supervised(
+            model, SGD, "regression", train=(X, Y), valid=(X, Y), batch_size=lambda hp: hp["b"], max_batch_size=16,
+            steps=2,
+        )  # fmt: skip
+        with pytest.raises(
+            jhpo.InvalidArgument, match=r"batch_size: expected an integer for a module with .*BatchNorm"
+        ):
+            jhpo.minimize(made, space, jhpo.RandomSearch(2), budget=2)
