@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import math
 import numbers
-from typing import Any
+import traceback
+from collections.abc import Callable, Container, Mapping
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 class JhpoError(Exception):
@@ -91,6 +96,36 @@ def read_call(argument: str, text: str, example: str) -> tuple[str, dict[str, An
     except (SyntaxError, ValueError) as error:
         raise invalid(argument, f"a name, perhaps with plain options: {example}", text) from error
     return name.strip(), options
+
+
+def made_with(cls: Callable[..., T], name: str, options: Mapping[str, Any]) -> T:
+    """An instance of a dataclass that is known under a name, with some of its fields given as options.
+
+    Raises:
+      InvalidArgument: an unknown option; an invalid value if the class says so.
+    """
+    fields = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    for option, value in options.items():
+        if option not in fields:
+            raise invalid(option, f"one of the options of {name!r}: {fields}", value)
+    return cls(**options)
+
+
+def line_of(error: BaseException, libraries: Container[str]) -> str:
+    """Where an error comes from, as text that follows its message: the innermost line outside of some packages.
+
+    >>> try:
+    ...     math.log(-1)
+    ... except ValueError as error:
+    ...     line_of(error, ("jhpo",)), line_of(error, ("jhpo", __name__))
+    (' (line 2 of <doctest jhpo.errors.line_of[0]>)', '')
+    """
+    frames = [
+        (frame.f_code.co_filename, line)
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if frame.f_globals.get("__name__", "").split(".")[0] not in libraries
+    ]
+    return f" (line {frames[-1][1]} of {frames[-1][0]})" if frames else ""
 
 
 def is_concrete(value: object) -> bool:

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from jhpo.curves.table import Curve
-from jhpo.errors import check_integer, check_number, invalid, read_call
+from jhpo.errors import check_integer, check_number, invalid, made_with, read_call
 from jhpo.kernels.forecast import Gain, forecast, shapes
 
 CHECKS = 10  # parts of a training, unless a rule says otherwise
@@ -65,11 +65,7 @@ def rule_from_text(text: str) -> EarlyStop:
     name, options = read_call("early_stop", text, "median(min_trials=3)")
     if name not in RULES:
         raise invalid("early_stop", f"one of {sorted(RULES)}", name)
-    names = [field.name for field in dataclasses.fields(RULES[name])]  # type: ignore[arg-type]
-    for option, value in options.items():
-        if option not in names:
-            raise invalid(option, f"one of the options of {name!r}: {names}", value)
-    return RULES[name](**options)
+    return made_with(RULES[name], name, options)
 
 
 @dataclasses.dataclass(frozen=True)

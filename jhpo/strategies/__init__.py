@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from jhpo.errors import UnknownStrategy
+from jhpo.errors import UnknownStrategy, invalid, made_with, read_call
 
 if TYPE_CHECKING:  # listing the names does not import JAX
     from collections.abc import Mapping
@@ -65,8 +65,6 @@ def strategy_from_text(text: str) -> Strategy:
     >>> strategy_from_text("random(population=8)").population
     8
     """
-    from jhpo.errors import read_call
-
     return make_strategy(*read_call("strategy", text, "pso(population=16)"))
 
 
@@ -80,13 +78,32 @@ def as_strategy(given: Strategy | str, argument: str = "strategy") -> Strategy:
     >>> as_strategy("pso(population=16)").population
     16
     """
-    from jhpo.errors import invalid
     from jhpo.strategies.base import Strategy
 
     if isinstance(given, str):
         return strategy_from_text(given)
     if not isinstance(given, Strategy):
         raise invalid(argument, "an instance of a jhpo strategy, or a registered name", given)
+    return given
+
+
+def read_inner(argument: str, given: object, *, optional: bool = False) -> Any:
+    """The strategy that an option of another strategy stands for: an instance, or text as for `strategy_from_text`.
+
+    None stays None where it is optional, and so does whatever a tree holds in its place while it is unflattened.
+
+    Raises:
+      UnknownStrategy: no such name.
+      InvalidArgument: a number, a class, None where a strategy is needed, or text that is not of this form.
+
+    >>> read_inner("proposer", "random(population=8)").population
+    8
+    """
+    if isinstance(given, str):
+        return strategy_from_text(given)
+    if isinstance(given, (bool, int, float, type)) or (given is None and not optional):
+        allowed = "an instance of a strategy, " + ("its name, or None" if optional else "or its name")
+        raise invalid(argument, allowed, given)
     return given
 
 
@@ -115,7 +132,6 @@ def for_objectives(strategy: Strategy, objectives: Objectives | None) -> Strateg
     >>> for_objectives(make_strategy("nsga2"), Objectives(("minimize", "maximize"))).objectives
     2
     """
-    from jhpo.errors import invalid
     from jhpo.objectives import Objectives
 
     if objectives is not None and not strategy.several:
@@ -134,13 +150,4 @@ def make_strategy(name: str, options: Mapping[str, Any] | None = None) -> Strate
     >>> make_strategy("random", {"population": 8}).population
     8
     """
-    import dataclasses
-
-    from jhpo.errors import invalid
-
-    cls = strategy_class(name)
-    fields = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
-    for option, value in (options or {}).items():
-        if option not in fields:
-            raise invalid(option, f"one of the options of {name!r}: {fields}", value)
-    return cls(**dict(options or {}))
+    return made_with(strategy_class(name), name, options or {})

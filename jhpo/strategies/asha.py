@@ -10,7 +10,9 @@ import jax
 from jhpo.curves.rules import HalvingStopping
 from jhpo.errors import invalid
 from jhpo.space.space import Space
+from jhpo.strategies import read_inner
 from jhpo.strategies.base import Bound, Evaluation, Request, Strategy, static_field, strategy
+from jhpo.strategies.random import RandomSearch
 
 
 class ASHAState(NamedTuple):
@@ -63,16 +65,8 @@ class ASHA(Strategy):
 
     def __post_init__(self) -> None:
         HalvingStopping(self.eta, self.min_steps, self.max_steps)  # checks the options
-        if isinstance(self.proposer, str):
-            from jhpo.strategies import strategy_from_text
-
-            object.__setattr__(self, "proposer", strategy_from_text(self.proposer))
-        if self.proposer is None:
-            from jhpo.strategies.random import RandomSearch
-
-            object.__setattr__(self, "proposer", RandomSearch(1))
-        if isinstance(self.proposer, (bool, int, float, type)):
-            raise invalid("proposer", "an instance of a strategy, its name, or None", self.proposer)
+        proposer = read_inner("proposer", self.proposer, optional=True)
+        object.__setattr__(self, "proposer", RandomSearch(1) if proposer is None else proposer)
         if isinstance(self.proposer, Strategy) and (not self.proposer.steady or self.proposer.early_stop is not None):
             expected = "a strategy that can be asked while results are pending, such as BayesOpt or RandomSearch"
             raise invalid("proposer", expected, type(self.proposer).__name__)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jhpo.errors import check_integer, check_number, invalid
 from jhpo.kernels.trees import Number
 from jhpo.space.space import Space
+from jhpo.strategies import read_inner
 from jhpo.strategies.base import (
     Evaluation,
     Ids,
@@ -82,14 +83,7 @@ class Chain(Strategy):
 
     def __post_init__(self) -> None:
         for name in ("search", "polish"):
-            given = getattr(self, name)
-            if isinstance(given, str):
-                from jhpo.strategies import strategy_from_text
-
-                given = strategy_from_text(given)
-                object.__setattr__(self, name, given)
-            if isinstance(given, (bool, int, float, type(None))) or isinstance(given, type):
-                raise invalid(name, "an instance of a strategy, or its name", given)
+            object.__setattr__(self, name, read_inner(name, getattr(self, name)))
         check_integer("evaluations", self.evaluations)
         check_number("horizon", self.horizon, 0.0, 1.0, open_low=True)
         check_number("distance", self.distance, 0.0, 1.0)

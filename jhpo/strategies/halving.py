@@ -11,6 +11,7 @@ import numpy as np
 
 from jhpo.errors import check_integer, invalid
 from jhpo.space.space import Space
+from jhpo.strategies import read_inner
 from jhpo.strategies.base import (
     Evaluation,
     Ids,
@@ -101,12 +102,7 @@ class SuccessiveHalving(Strategy):
         for name in ("min_steps", "max_steps"):
             if getattr(self, name) is not None:
                 check_integer(name, getattr(self, name))
-        if isinstance(self.proposer, str):
-            from jhpo.strategies import strategy_from_text
-
-            object.__setattr__(self, "proposer", strategy_from_text(self.proposer))
-        if isinstance(self.proposer, (bool, int, float, type)):
-            raise invalid("proposer", "an instance of a strategy, its name, or None", self.proposer)
+        object.__setattr__(self, "proposer", read_inner("proposer", self.proposer, optional=True))
         if isinstance(self.proposer, Strategy):
             self._check_proposer(self.proposer)
         if self.max_steps is not None:

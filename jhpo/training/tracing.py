@@ -8,7 +8,7 @@ from types import TracebackType
 
 import jax
 
-from jhpo.errors import InvalidArgument, JhpoError
+from jhpo.errors import InvalidArgument, JhpoError, line_of
 
 ONE_DICT = '; the first argument is the dict of all of them: hp["name"]'
 
@@ -36,7 +36,7 @@ class objective_errors:
                 hint = advice
         if isinstance(error, TypeError) and "'dict'" in str(error):
             hint = ONE_DICT
-        text = str(error).split("\n")[0][:500] + _where(error)
+        text = str(error).split("\n")[0][:500] + line_of(error, _LIBRARIES)
         raise InvalidArgument(
             f"objective: expected a function that JAX can trace, got {type(error).__name__}: {text}{hint}"
         ) from error
@@ -79,13 +79,3 @@ def _remedy(error: BaseException) -> str:
 
 # libraries skipped when looking for the user's line that raised
 _LIBRARIES = ("jax", "jaxlib", "flax", "optax", "jhpo", "equinox", "contextlib", "functools")
-
-
-def _where(error: BaseException) -> str:
-    """The innermost line of code outside the libraries, as text."""
-    frames = [
-        (frame.f_code.co_filename, line)
-        for frame, line in traceback.walk_tb(error.__traceback__)
-        if frame.f_globals.get("__name__", "").split(".")[0] not in _LIBRARIES
-    ]
-    return f" (line {frames[-1][1]} of {frames[-1][0]})" if frames else ""

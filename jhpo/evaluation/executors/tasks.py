@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import inspect
 import threading
-import traceback
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from jhpo.curves.reports import Reports
-from jhpo.errors import TrialPruned, invalid
+from jhpo.errors import TrialPruned, invalid, line_of
 from jhpo.evaluation.outcome import Outcome, failure, judge, stopped_early
 from jhpo.objectives import Objectives
 from jhpo.pytrees import HP
@@ -121,17 +120,8 @@ def call(fn: Callable[..., Any], how: Call, params: HP, seed: int, trial: Trial 
     except MemoryError as error:
         return failure(f"out of memory: {error}")
     except BaseException as error:  # noqa: BLE001 one bad member must not end the study
-        return failure(f"{type(error).__name__}: {error}{_where(error)}"[:_LONGEST_REASON])
-
-
-def _where(error: BaseException) -> str:
-    """The innermost line outside jhpo, as text: of `trial.report` it is the caller's."""
-    frames = [
-        (frame.f_code.co_filename, line)
-        for frame, line in traceback.walk_tb(error.__traceback__)
-        if frame.f_globals.get("__name__", "").split(".")[0] != "jhpo"
-    ]
-    return f" (line {frames[-1][1]} of {frames[-1][0]})" if frames else ""
+        # of an error in `trial.report` it is the caller's line
+        return failure(f"{type(error).__name__}: {error}{line_of(error, ('jhpo',))}"[:_LONGEST_REASON])
 
 
 def _pruned(reports: Reports | None) -> Outcome:
