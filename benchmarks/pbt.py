@@ -28,6 +28,7 @@ from flax import serialization
 from sklearn.datasets import load_digits
 
 import jhpo
+from jhpo.keys import is_key
 from jhpo.training.trainable import evaluate_state, train, train_and_evaluate
 
 
@@ -165,7 +166,7 @@ def exchange_by_files(
 ) -> tuple[Any, np.ndarray]:
     """Every member writes its state; the worst quarter reads those of the best."""
     leaves, treedef = jax.tree.flatten(states)
-    keys = [jnp.issubdtype(x.dtype, jax.dtypes.prng_key) for x in leaves]
+    keys = [is_key(x) for x in leaves]
     host = [np.array(jax.random.key_data(x) if key else x) for x, key in zip(leaves, keys)]
     for row in range(len(rate)):
         member = {str(k): x[row] for k, x in enumerate(host)}

@@ -117,7 +117,7 @@ def line_of(error: BaseException, libraries: Container[str]) -> str:
     >>> try:
     ...     math.log(-1)
     ... except ValueError as error:
-    ...     line_of(error, ("jhpo",)), line_of(error, ("jhpo", __name__))
+    ...     line_of(error, ("jax",)), line_of(error, ("jax", "jhpo"))
     (' (line 2 of <doctest jhpo.errors.line_of[0]>)', '')
     """
     frames = [

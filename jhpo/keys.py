@@ -37,6 +37,15 @@ def root_key(seed: int) -> jax.Array:
     return key_of_words(jax.device_put(np.array([0, check_integer("seed", seed, 0, SEEDS - 1)], np.uint32)))
 
 
+def is_key(leaf: object) -> bool:
+    """Whether it is a typed key, an array of them, or the abstract value of one.
+
+    >>> is_key(jax.random.key(0)), is_key(jax.random.PRNGKey(0)), is_key("key")
+    (True, False, False)
+    """
+    return hasattr(leaf, "dtype") and bool(jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key))
+
+
 def check_key(key: object) -> jax.Array:
     """A user's root key after checking it: a single key from `jax.random.key` or `jax.random.PRNGKey`.
 
@@ -44,8 +53,7 @@ def check_key(key: object) -> jax.Array:
         InvalidArgument: not such a key.
     """
     dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", None)
-    typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
-    if not ((typed and shape == ()) or (dtype == jnp.uint32 and shape in ((2,), (4,)))):
+    if not ((is_key(key) and shape == ()) or (dtype == jnp.uint32 and shape in ((2,), (4,)))):
         raise invalid("key", "a key as jax.random.key(0) makes it", key)
     return cast(jax.Array, key)
 
@@ -87,7 +95,7 @@ def strategy_words(root: jax.Array, generation: int | None) -> Any:
     if words is not None:
         return np.array(words, np.uint32)
     key = init_key(root) if generation is None else strategy_key(root, generation)
-    return key if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else jax.random.wrap_key_data(key)
+    return key if is_key(key) else jax.random.wrap_key_data(key)
 
 
 def key_of_words(words: jax.Array) -> jax.Array:
@@ -106,11 +114,7 @@ def folded_words(root: jax.Array, *data: Any) -> tuple[Any, Any] | None:
         Two such integers or arrays, the data of what `jax.random.fold_in` gives; None where the key is traced, or its
         generator not JAX's usual one.
     """
-    if (
-        is_traced(root)
-        or not jnp.issubdtype(root.dtype, jax.dtypes.prng_key)
-        or str(jax.random.key_impl(root)) != _IMPL
-    ):
+    if is_traced(root) or not is_key(root) or str(jax.random.key_impl(root)) != _IMPL:
         return None
     known = jax.random.key_data(root)
     if is_traced(known):  # while a program is traced, all becomes a part of it
@@ -161,3 +165,9 @@ def key_of_data(data: ArrayLike, like: jax.Array | jax.ShapeDtypeStruct) -> jax.
 
     jax.eval_shape(look, like)
     return jax.random.wrap_key_data(jnp.asarray(data), impl=impl)
+
+
+def zero_keys(shape: tuple[int, ...], like: jax.Array | jax.ShapeDtypeStruct) -> jax.Array:
+    """Keys ``key[*shape]`` whose data are zeros, with the PRNG implementation of another key."""
+    data = jax.eval_shape(jax.random.key_data, like)
+    return key_of_data(jnp.zeros((*shape, *data.shape[len(like.shape) :]), data.dtype), like)

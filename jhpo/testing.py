@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import serialization
 
-from jhpo.keys import init_key, strategy_key
+from jhpo.keys import init_key, is_key, key_of_data, strategy_key
 from jhpo.pytrees import State
 from jhpo.space.space import Choice, Float, Int, Ordinal, Space
 from jhpo.strategies.base import Evaluation, Strategy, default_dtype
@@ -187,10 +187,9 @@ def check_serialization(strategy: Strategy) -> None:
     sized = strategy.prepare(GENERATIONS * strategy.population)
     state, _ = _run(strategy, PLAIN, 8)
     leaves, treedef = jax.tree.flatten(state)
-    is_key = [jnp.issubdtype(x.dtype, jax.dtypes.prng_key) for x in leaves]
-    data = [np.asarray(jax.random.key_data(x) if k else x) for x, k in zip(leaves, is_key)]
+    data = [np.asarray(jax.random.key_data(x) if is_key(x) else x) for x in leaves]
     read = serialization.msgpack_restore(serialization.msgpack_serialize({str(i): x for i, x in enumerate(data)}))
-    back = [jax.random.wrap_key_data(read[str(i)]) if k else read[str(i)] for i, k in enumerate(is_key)]
+    back = [key_of_data(read[str(i)], x) if is_key(x) else read[str(i)] for i, x in enumerate(leaves)]
     key, g = jax.random.key(1), np.uint32(GENERATIONS)
     _, first = _turn(sized, PLAIN, state, key, g)
     _, second = _turn(sized, PLAIN, jax.tree.unflatten(treedef, back), key, g)

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from jhpo.keys import key_of_data
+from jhpo.keys import is_key, key_of_data
 from jhpo.training.trainable import State
 
 
@@ -24,7 +23,7 @@ def to_host(states: State) -> State:
     """A tree of arrays as NumPy arrays, random keys among them."""
 
     def move(x: Any) -> Any:
-        if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+        if is_key(x):
             return _Key(np.asarray(jax.random.key_data(x)), jax.ShapeDtypeStruct(x.shape, x.dtype))
         return np.asarray(x)
 

@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 
 from jhpo.devices import over_devices
 from jhpo.evaluation.members import StaticValues, read_values, replicated, summarised
-from jhpo.keys import trial_keys
+from jhpo.keys import is_key, trial_keys
 from jhpo.lifetimes import programs
 from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation
@@ -48,7 +48,7 @@ def begin_units(
 
 def _of_type(x: Any, like: Any) -> jax.Array:
     """A leaf as a training gives it back: a weak type would be another program's."""
-    if jnp.issubdtype(like.dtype, jax.dtypes.prng_key):
+    if is_key(like):
         return jnp.asarray(x)
     return jax.lax.convert_element_type(jnp.asarray(x), like.dtype)
 
@@ -89,10 +89,16 @@ def continue_units(
     return states, summarised(space, units, value, None, measured, replicates, metric=metric, static=static)
 
 
-def take_states(states: State, rows: jax.Array, replicates: int) -> State:
+def rows_of(members: jax.Array, replicates: int) -> jax.Array:
+    """The rows, ``int32[m * replicates]``, in which the states of some members lie, ``int32[m]``."""
+    if replicates == 1:
+        return members
+    return (members[:, None] * replicates + jnp.arange(replicates, dtype=members.dtype)[None, :]).reshape(-1)
+
+
+def take_states(states: State, members: jax.Array, replicates: int) -> State:
     """The states of some members, ``int32[m]``."""
-    if replicates > 1:
-        rows = (rows[:, None] * replicates + jnp.arange(replicates, dtype=rows.dtype)[None, :]).reshape(-1)
+    rows = rows_of(members, replicates)
     return jax.tree.map(lambda x: x[rows], states)
 
 

@@ -11,9 +11,9 @@ import numpy as np
 from jhpo.errors import InvalidArgument
 from jhpo.evaluation.continuing import check_continuable
 from jhpo.evaluation.members import NO_STATIC, read_values, summarised
-from jhpo.evaluation.paused import begin_units, take_states
+from jhpo.evaluation.paused import begin_units, rows_of, take_states
 from jhpo.evaluation.population import Population
-from jhpo.keys import trial_keys
+from jhpo.keys import is_key, trial_keys, zero_keys
 from jhpo.lifetimes import programs
 from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation
@@ -63,37 +63,31 @@ def thaw_units(
     states, value, measured = jax.vmap(further)(units, states, start, stop)
     result = summarised(space, rows.units, value, None, measured, replicates, metric=metric, static=NO_STATIC)
     size = jax.tree.leaves(pool)[0].shape[0]
-    at = jnp.where(jnp.repeat(there, replicates), _each(place, replicates), size)
+    at = jnp.where(jnp.repeat(there, replicates), rows_of(place, replicates), size)
     pool = jax.tree.map(lambda x, y: x.at[at].set(y, mode="drop"), pool, states)
     return pool, result._replace(value=jnp.where(there, result.value, jnp.nan))
 
 
-def empty_pool(trainable: Trainable, space: Space, units: Any, capacity: int, replicates: int) -> State:
-    """Zeros for the states of ``capacity`` members."""
+def empty_pool(
+    trainable: Trainable, space: Space, units: Any, root: jax.Array, capacity: int, replicates: int
+) -> State:
+    """Zeros for the states of ``capacity`` members; units and root key as in `thaw_units`."""
 
     def begun(units: jax.Array, key: jax.Array) -> State:
         keys = trial_keys(key, jnp.zeros(1, jnp.uint32))
         return begin_units(trainable, space, units[:1], keys, replicates, NO_STATIC)
 
-    like = jax.eval_shape(begun, units, jax.random.key(0))
+    like = jax.eval_shape(begun, units, root)
 
     def blank(x: Any) -> jax.Array:
         shape = (capacity * replicates, *x.shape[1:])
-        if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
-            return jnp.broadcast_to(jax.random.key(0), shape)
-        return jnp.zeros(shape, x.dtype)
+        return zero_keys(shape, x) if is_key(x) else jnp.zeros(shape, x.dtype)
 
     return jax.tree.map(blank, like)
 
 
 def _where(take: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:
     return jnp.where(take.reshape(-1, *[1] * (x.ndim - 1)), x, y)
-
-
-def _each(place: jax.Array, replicates: int) -> jax.Array:
-    """The rows of all replicates of some members."""
-    every = place[:, None] * replicates + jnp.arange(replicates, dtype=place.dtype)[None, :]
-    return every.reshape(-1)
 
 
 @programs("replicates", "metric")
@@ -131,6 +125,14 @@ class Thawing:
         self._pool: Any = None
         self.steps = self.places = 0
 
+    def stops(self, parts: np.ndarray) -> np.ndarray:
+        """Steps, ``int64[n]``, after one part more than ``parts``, ``int[n]``; the last part may be shorter."""
+        return np.minimum((np.asarray(parts, np.int64) + 1) * self._interval, self.length)
+
+    def parts_of(self, horizon: np.ndarray) -> np.ndarray:
+        """Parts, ``int64[n]``, of members that were trained for fractions of the training, ``float[n]``."""
+        return np.rint(horizon * self.length / self._interval + 0.49).astype(np.int64)
+
     def train(self, units: np.ndarray, members: np.ndarray, parts: np.ndarray) -> Evaluation:
         """Train members on by one part.
 
@@ -144,8 +146,8 @@ class Thawing:
         """
         units, _ = self.population.checked(units, np.zeros(len(units), np.uint32))
         start = np.asarray(parts, np.int32) * np.int32(self._interval)
-        stop = np.minimum(start + np.int32(self._interval), np.int32(self.length))
-        rows = Rows(units, np.asarray(members, np.int32), start, np.where(members >= 0, stop, start).astype(np.int32))
+        stop = np.where(members >= 0, self.stops(parts), start).astype(np.int32)
+        rows = Rows(units, np.asarray(members, np.int32), start, stop)
         result = self._run(rows)
         self.steps += int((rows.stop - rows.start).sum()) * self.population.replicates
         self.places += len(units) * self._interval * self.population.replicates
@@ -157,7 +159,9 @@ class Thawing:
         trainable = population.on_one_device()
         with jax.default_device(population.mesh.devices.flat[0]), objective_errors():
             if self._pool is None:
-                self._pool = empty_pool(trainable, population.space, rows.units, self._capacity, population.replicates)
+                self._pool = empty_pool(
+                    trainable, population.space, rows.units, self._root, self._capacity, population.replicates
+                )
             self._pool, result = thaw_program(
                 trainable, population.space, self._pool, rows, self._root,
                 replicates=population.replicates, metric=population.metric,

@@ -15,6 +15,7 @@ from jhpo.gradients.facts import Facts
 from jhpo.gradients.spec import HP, METHODS, SOLVERS, Spec
 from jhpo.kernels import trees
 from jhpo.kernels.internals import is_traced
+from jhpo.keys import is_key
 from jhpo.training.values import hold, is_integer, is_number, release
 
 _METHODS = ("auto", *(m for m in METHODS if m != "autodiff"))
@@ -80,8 +81,7 @@ def held_integers(hp: HP, chosen: tuple[bool, ...]) -> tuple[HP, tuple[bool, ...
 
 def checked_key(key: Any) -> jax.Array:
     """The key, if it is a typed scalar key; raises otherwise."""
-    typed = isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
-    if not typed or key.shape != ():
+    if not (isinstance(key, jax.Array) and is_key(key)) or key.shape != ():
         raise invalid("key", "a key as jax.random.key(0) makes it", key)
     return key
 

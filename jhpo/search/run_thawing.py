@@ -34,7 +34,7 @@ def run_thawing(
     """
     state, length = strategy.init(space, init_key(key)), max_steps(trainable)
     blank = jnp.full((strategy.batch, space.dim), 0.5, jnp.result_type(float))
-    pool = empty_pool(trainable, space, blank, strategy.capacity, replicates)
+    pool = empty_pool(trainable, space, blank, key, strategy.capacity, replicates)
 
     def one(carry: Any, g: jax.Array) -> tuple[Any, Trace]:
         state, pool = carry

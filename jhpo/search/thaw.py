@@ -48,7 +48,7 @@ class ThawSearch(PausedSearch):
         result = self.pool.train(units, members, parts)
         begun = there & (parts == 0)
         record.begin(units[begun], driver.generation - 1)
-        stops = np.minimum((parts + 1) * self.thaws.interval, self.pool.length)
+        stops = self.pool.stops(parts)
         for stop in np.unique(stops[there]).tolist():
             rows = np.flatnonzero(there & (stops == stop))
             some = jax.tree.map(lambda x, rows=rows: np.asarray(x)[rows], result)

@@ -6,12 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jhpo.devices import default_devices
 from jhpo.kernels.loops import apart
-from jhpo.keys import init_key, key_of_data, key_of_words
+from jhpo.keys import init_key, is_key, key_of_words, zero_keys
 from jhpo.lifetimes import Programs, Remembered
 from jhpo.strategies.base import Evaluation, Strategy
 
@@ -92,10 +91,7 @@ def blank(shapes: Any) -> Any:
 
 
 def _zeros(leaf: Any) -> Any:
-    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        data = jax.eval_shape(jax.random.key_data, leaf)
-        return key_of_data(jnp.zeros(data.shape, data.dtype), leaf)
-    return np.zeros(leaf.shape, leaf.dtype)
+    return zero_keys(leaf.shape, leaf) if is_key(leaf) else np.zeros(leaf.shape, leaf.dtype)
 
 
 def structure(arguments: Any) -> Any:

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from jhpo.errors import StorageError
-from jhpo.keys import key_of_data
+from jhpo.keys import is_key, key_of_data
 from jhpo.pytrees import State
 
 
@@ -49,7 +49,7 @@ def dump_state(state: State, units: np.ndarray, growths: int) -> bytes:
     """
     from flax import serialization  # late: flax takes half a second to import
 
-    leaves = [np.asarray(jax.random.key_data(x) if _is_key(x) else x) for x in jax.tree.leaves(state)]
+    leaves = [np.asarray(jax.random.key_data(x) if is_key(x) else x) for x in jax.tree.leaves(state)]
     data = {"units": np.asarray(units), "leaves": {str(i): x for i, x in enumerate(leaves)}, "growths": growths}
     return serialization.msgpack_serialize(data)
 
@@ -78,13 +78,9 @@ def _like(leaf: jax.Array, stored: object) -> Any:
     if not isinstance(stored, np.ndarray) or stored.shape != np.shape(raw) or stored.dtype != raw.dtype:
         got = f"{getattr(stored, 'dtype', type(stored).__name__)}{getattr(stored, 'shape', '')}"
         raise StorageError(f"a snapshot holds {got} where the state has {raw.dtype}{np.shape(raw)}")
-    return key_of_data(stored, leaf) if _is_key(leaf) else stored
+    return key_of_data(stored, leaf) if is_key(leaf) else stored
 
 
 def _raw(leaf: jax.Array) -> jax.Array | jax.ShapeDtypeStruct:
     """A leaf, or the data of a key."""
-    return jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf
-
-
-def _is_key(leaf: jax.Array) -> bool:
-    return bool(jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key))
+    return jax.eval_shape(jax.random.key_data, leaf) if is_key(leaf) else leaf

@@ -107,7 +107,7 @@ class Thaws:
         """Train the members that may go on once more."""
         history = self._study.history
         ids, table = history.thawed, history.table
-        parts = np.rint(table.horizon.array[ids] * self.pool.length / self._interval + 0.49).astype(np.int64)
+        parts = self.pool.parts_of(table.horizon.array[ids])
         opened = np.flatnonzero((parts < self.strategy.parts) & np.isfinite(table.value.array[ids]))
         units = table.unit.array[ids[opened]]
         self.pool.again(units.astype(np.result_type(float, np.float32)), opened, parts[opened])
@@ -119,7 +119,7 @@ class Thaws:
         ids[begun] = size + np.arange(begun.sum())
         old = there & ~begun
         ids[old] = self._study.history.thawed[plan.members[old]]
-        stops = np.minimum((plan.parts + 1) * self._interval, self.pool.length)
+        stops = self.pool.stops(plan.parts)
         rows = np.flatnonzero(there)
         results = pack_evaluation(jax.tree.map(lambda x: np.asarray(x)[rows], result))
         return events.Thaw(
@@ -141,7 +141,7 @@ def thawed_states(study: Book, evaluator: Evaluator, ids: np.ndarray) -> list[An
     out: list[Any] = [None] * len(ids)
     if mine:
         trials = ids[mine]
-        parts = np.rint(history.table.horizon.array[trials] * pool.length / strategy.interval + 0.49).astype(np.int64)
+        parts = pool.parts_of(history.table.horizon.array[trials])
         pool.again(history.table.unit.array[trials].astype(np.result_type(float, np.float32)), members, parts)
         for k, state in zip(mine, pool.states(members)):
             out[k] = state

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from jhpo.errors import MissingExtra, StorageError, invalid
+from jhpo.keys import is_key, key_of_data
 from jhpo.pytrees import State
 from jhpo.training.values import hold, is_integer, is_number, pack, release
 
@@ -92,27 +93,14 @@ def load_states(path: str | os.PathLike[str], like: State) -> State:
             )
     leaves, treedef = jax.tree.flatten(packed)
     made = [
-        jax.random.wrap_key_data(jax.numpy.asarray(array), impl=_generator(leaf))
-        if _is_key(leaf)
-        else jax.numpy.asarray(array)
-        for array, leaf in zip(found, leaves)
+        key_of_data(array, leaf) if is_key(leaf) else jax.numpy.asarray(array) for array, leaf in zip(found, leaves)
     ]
     return release(jax.tree.unflatten(treedef, made))
 
 
-def _is_key(leaf: Any) -> bool:
-    return hasattr(leaf, "dtype") and jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
-def _generator(leaf: Any) -> str:
-    """The name of the generator of a key, or of the shape of one."""
-    names = ("threefry2x32", "rbg", "unsafe_rbg")
-    return next(n for n in names if jax.eval_shape(lambda n=n: jax.random.key(0, impl=n)).dtype == leaf.dtype)
-
-
 def _as_data(states: State) -> list[Any]:
     """Leaves as arrays of numbers; the structure is known to who reads."""
-    return [jax.random.key_data(x) if _is_key(x) else jax.numpy.asarray(x) for x in jax.tree.leaves(pack(states))]
+    return [jax.random.key_data(x) if is_key(x) else jax.numpy.asarray(x) for x in jax.tree.leaves(pack(states))]
 
 
 def _save_by_flax(file: Path, data: list[Any]) -> None:

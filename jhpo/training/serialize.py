@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 
+from jhpo.keys import is_key
 from jhpo.space.space import Space
 from jhpo.training.trainable import State
 
@@ -20,13 +21,9 @@ def serializable(states: State) -> State:
     >>> bool(back["key"] == state["key"])
     True
     """
-    if any(_is_key(x) for x in jax.tree.leaves(states)) or _holds_space(states):
+    if any(is_key(x) for x in jax.tree.leaves(states)) or _holds_space(states):
         _register()
     return states
-
-
-def _is_key(leaf: object) -> bool:
-    return isinstance(leaf, jax.Array) and jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def _holds_space(states: State) -> bool:

@@ -11,6 +11,7 @@ import pytest
 
 import jhpo
 from jhpo import Float, FreezeThaw, InvalidArgument, Space, Study
+from jhpo.evaluation.thawing import empty_pool
 from tests.study.paused import Descent, Killed
 
 SPACE = Space({"lr": Float(1e-3, 3.0, log=True), "bad": Float(0.0, 1.0)})
@@ -91,6 +92,12 @@ def test_inside_a_program_and_with_starting_points() -> None:
     started = jhpo.maximize(score(), SPACE, THAW, budget=16, generations=1, start=[{"lr": 0.5, "bad": 0.1}])
     assert started.space.decode(started.history.units[0])["lr"] == pytest.approx(0.5, rel=1e-5)
     assert started.stopped.startswith("generations")
+
+
+@pytest.mark.parametrize("impl", ["threefry2x32", "rbg"])
+def test_the_pool_holds_keys_of_the_generator_of_the_root_key(impl: str) -> None:
+    pool = empty_pool(DESCENT, SPACE, jnp.zeros((1, SPACE.dim)), jax.random.key(0, impl=impl), 3, 2)
+    assert pool["key"].shape == (6,) and str(jax.random.key_impl(pool["key"])) == impl
 
 
 def score() -> Descent:
