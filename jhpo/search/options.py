@@ -8,17 +8,18 @@ from typing import Any, TypedDict
 
 import jax
 
-from jhpo.curves.rules import EarlyStop, check_early_stop
+from jhpo.curves.rules import EarlyStop
 from jhpo.devices import check_clock
 from jhpo.errors import check_integer, invalid
 from jhpo.evaluation.evaluators import Evaluator, Objective, make_evaluator
 from jhpo.keys import check_key, root_key
-from jhpo.objectives import Directions, Objectives, check_single, read_directions
+from jhpo.objectives import Directions, Objectives, read_directions
 from jhpo.search.keep import Keep, check_keep
 from jhpo.search.meter import Callback
 from jhpo.search.stopping import StopRules, check_rules
 from jhpo.space.space import Space
-from jhpo.strategies.base import Strategy, rule_of
+from jhpo.strategies.base import Strategy
+from jhpo.strategies.early_stop import rule_of
 
 
 class SearchOptions(TypedDict, total=False):
@@ -82,8 +83,6 @@ class Options:
         check_clock(self.seconds, self.devices)
         self.rules(1.0)
         objectives = self.objectives
-        if check_early_stop(self.early_stop) is not None:
-            check_single("early_stop", objectives, "which of them should decide is not known")
         check_rules(objectives, self.target, self.patience, self.tolerance)
         if objectives is not None and self.keep != "all":
             raise invalid("keep", "'all' with several objectives, whose front needs every trial", self.keep)
@@ -115,5 +114,5 @@ class Options:
             objective, space,
             replicates=self.replicates, folds=self.folds, metric=self.metric, objectives=self.objectives,
             chunk=self.chunk, devices=self.devices, sign=sign,
-            early_stop=rule_of(strategy, check_early_stop(self.early_stop)),
+            early_stop=rule_of(strategy, self.early_stop, self.objectives),
         )  # fmt: skip

@@ -72,7 +72,7 @@ class ASHA(Strategy):
             raise invalid("proposer", expected, type(self.proposer).__name__)
 
     @property
-    def early_stop(self) -> HalvingStopping:
+    def early_stop(self) -> HalvingStopping:  # type: ignore[override]
         """The rule by which trials are stopped."""
         return HalvingStopping(self.eta, self.min_steps, self.max_steps)
 

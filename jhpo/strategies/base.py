@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar, dataclass_transform
 
 import jax
 import jax.numpy as jnp
 
 from jhpo.curves.rules import EarlyStop
-from jhpo.errors import invalid
+from jhpo.strategies.results import Evaluation as Evaluation
+from jhpo.strategies.results import Floats as Floats
+from jhpo.strategies.results import Request as Request
+from jhpo.strategies.results import Stages as Stages
+from jhpo.strategies.results import feasible_value as feasible_value
+from jhpo.strategies.results import lowest_feasible as lowest_feasible
+from jhpo.strategies.results import objective_values as objective_values
 from jhpo.switches import without_switches
 
 if TYPE_CHECKING:
@@ -19,43 +24,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T", bound=type)
 
-
-Floats = Any  # a jax.Array in traced code, a NumPy array on the host
-Ids = Any  # uint32[n], likewise
+Ids = Any  # uint32[n], a jax.Array in traced code, a NumPy array on the host
 State = Any  # a pytree of arrays, defined by the strategy
-
-
-class Stages(NamedTuple):
-    """Intermediate values of n members, at most r each, of which some were stopped early; NumPy arrays."""
-
-    step: Any  # int64[n, r], ascending; -1 where there is none
-    value: Any  # float[n, r], in the user's own sign; NaN likewise
-    pruned: Any  # bool[n], stopped early: the member's value is the last one
-    width: Any = None  # int64[n, r], of the programs that trained members to these steps, 0 where none did
-    length: Any = None  # int64[n], of a whole training, where it is known
-
-
-class Evaluation(NamedTuple):
-    """Results at n points. NaN or +-inf in ``value`` means that the member failed.
-
-    With m > 1 objectives ``values`` has all of them; ``value`` is the first one, NaN if any of them is not finite.
-    """
-
-    value: Floats  # float[n], to be minimised
-    grad: Floats | None = None  # float[n, d], with respect to the unit coordinates
-    cost: Floats | None = None  # float[n], cost of the evaluation in units of the user
-    constraint: Floats | None = None  # float[n, c], feasible where >= 0
-    variance: Floats | None = None  # float[n], of ``value``, from replicates; float[n, m] of ``values``
-    mask: Floats | None = None  # bool[n], False in padding rows
-    values: Floats | None = None  # float[n, m], each to be minimised, with several objectives
-    stages: Stages | None = None  # intermediate values, for the record: a strategy does not get them
-
-
-class Request(NamedTuple):
-    """What a strategy needs from the evaluation of the next generation; static, constant within a phase."""
-
-    grad: bool = False  # gradients with respect to the unit coordinates
-    horizon: float = 1.0  # fraction of the training steps to run, in (0, 1]
 
 
 class Rung(NamedTuple):
@@ -129,8 +99,8 @@ class Strategy:
     # compiled_quickly: the host compiles its large programs, run a few dozen times each, with less optimisation
     compiled_quickly: ClassVar[bool] = False
 
-    # early_stop: the rule by which it stops trials early, an `EarlyStop`, or None
-    early_stop: ClassVar[Any] = None
+    # early_stop: the rule by which it stops trials early
+    early_stop: ClassVar[EarlyStop | None] = None
 
     @property
     def continues(self) -> bool:
@@ -324,45 +294,3 @@ class Strategy:
 def default_dtype() -> jnp.dtype[Any]:
     """The dtype of the floats in a state: float32, or float64 if x64 is enabled."""
     return jnp.result_type(float)
-
-
-def feasible_value(result: Evaluation, xp: ModuleType = jnp) -> tuple[Floats, Floats]:
-    """Value and violation, ``float[n]`` each, for Deb's rules (2000): compare by violation, then by value.
-
-    Both are +inf for failed members. The violation is 0 for feasible members, otherwise the sum of the absolute values
-    of negative constraints. Pass NumPy as ``xp`` on the host, so that nothing is compiled.
-    """
-    lost = ~xp.isfinite(result.value)
-    if result.mask is not None:
-        lost = lost | ~result.mask
-    value = xp.where(lost, xp.inf, result.value)
-    if result.constraint is None or result.constraint.shape[-1] == 0:
-        return value, xp.where(lost, xp.inf, xp.zeros_like(value))
-    lacking = xp.where(xp.isnan(result.constraint), xp.inf, xp.maximum(-result.constraint, 0.0))
-    return value, xp.where(lost, xp.inf, lacking.sum(axis=-1).astype(value.dtype))
-
-
-def objective_values(result: Evaluation) -> Floats:
-    """``float[n, m]``: all objectives, a single one as a column."""
-    return result.value[:, None] if result.values is None else result.values
-
-
-def lowest_feasible(result: Evaluation) -> tuple[jax.Array, jax.Array]:
-    """The feasible row with the lowest value, ``int32[]``, and that value, ``float[]``.
-
-    If no row is feasible, the first row and infinity.
-    """
-    value, violation = feasible_value(result)
-    value = jnp.where(violation > 0, jnp.inf, value)
-    return jnp.argmin(value), value.min()
-
-
-def rule_of(strategy: Strategy, early_stop: EarlyStop | None) -> EarlyStop | None:
-    """The rule that stops trials early: the given one, or that of the strategy.
-
-    Raises:
-        InvalidArgument: both have one.
-    """
-    if early_stop is not None and (strategy.continues or strategy.early_stop is not None):
-        raise invalid("early_stop", f"None beside {type(strategy).__name__}, which stops trials itself", early_stop)
-    return strategy.early_stop if early_stop is None else early_stop

@@ -177,10 +177,6 @@ def give_back(study: Book, attempts: dict[int, int]) -> None:
         ledger.give_back_left(append)
 
 
-def _still_mine(study: Book, trial_id: int, attempt: int) -> bool:
-    return trial_id in study.history.running and int(study.history.table.attempt.array[trial_id]) == attempt
-
-
 def _measure_waiting(
     study: Book,
     evaluator: SearchEvaluator,
@@ -198,7 +194,7 @@ def _measure_waiting(
         result = evaluator.evaluate(table.unit.array[some], streams, request._replace(horizon=horizon))
         with ledger.transaction() as append:
             keep_layout(study, evaluator.evaluator, append)
-            kept = np.asarray([_still_mine(study, int(i), int(a)) for i, a in zip(some, attempts[these])])
+            kept = np.asarray([ledger.runs(i, a) for i, a in zip(some.tolist(), attempts[these].tolist())])
             if kept.all():
                 append(events.Tell(some, pack_evaluation(result), time.time()))
             elif kept.any():

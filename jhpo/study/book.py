@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jhpo.curves.rules import EarlyStop, check_early_stop
+from jhpo.curves.rules import EarlyStop
 from jhpo.errors import InvalidParameters, JhpoError, check_integer, invalid
 from jhpo.evaluation.measures import measure_constraints, trial_seeds
 from jhpo.evaluation.outcome import Outcome, judge
@@ -18,7 +18,7 @@ from jhpo.keys import trial_key
 from jhpo.objectives import check_single, knee
 from jhpo.report.trials import Trials
 from jhpo.space.distinct import first_distinct
-from jhpo.strategies.base import rule_of
+from jhpo.strategies.early_stop import rule_of
 from jhpo.study import events
 from jhpo.study.events import Append, Results
 from jhpo.study.opened import Opened
@@ -53,10 +53,7 @@ class Book(Opened):
             InvalidArgument: an invalid argument.
         """
         check_integer("n", n)
-        rule = rule_of(self.strategy, check_early_stop(early_stop))
-        if rule is not None:
-            check_single("early_stop", self.objectives, "which of them should decide is not known")
-        referee = Referee(self._ledger, rule)
+        referee = Referee(self._ledger, rule_of(self.strategy, early_stop, self.objectives))
         if budget is None:
             trials = self.take(n, lambda: n)
         else:
@@ -120,10 +117,8 @@ class Book(Opened):
     def tell_outcomes(self, trials: Sequence[Trial], outcomes: Sequence[Outcome]) -> None:
         """Store an executor's results, except those of trials that were handed to other workers meanwhile."""
         with self._ledger.transaction() as append:
-            mine = [
-                Finished(t.id, o) for t, o in zip(trials, outcomes)
-                if self._ledger.runs(t)
-            ]  # fmt: skip
+            pairs = zip(trials, outcomes)
+            mine = [Finished(t.id, outcome) for t, outcome in pairs if self._ledger.runs(t.id, t.attempt)]
             if mine:
                 self._append_told(append, mine)
 

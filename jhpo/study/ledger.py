@@ -20,7 +20,6 @@ from jhpo.study.events import Append, Event, Results, body_of
 from jhpo.study.fold import Fold
 from jhpo.study.follower import Follower, Mark
 from jhpo.study.hands import Hands
-from jhpo.trial import Trial
 
 SNAPSHOT_SECONDS = 10.0  # between two snapshots of the strategy's state
 EXPIRED = "given up: its worker was lost {} times"
@@ -182,11 +181,10 @@ class Ledger:
         self._hands.take(self.history, ids, attended)
         self._taken.update((i, int(self.history.table.attempt.array[i])) for i in ids)
 
-    def runs(self, trial: Trial) -> bool:
-        """Whether a trial that was handed out still runs with whom it was handed to."""
+    def runs(self, trial_id: int, attempt: int) -> bool:
+        """Whether a trial still runs with whom it was handed to, the given time that it was handed out."""
         with self.lock:
-            attempt = self.history.table.attempt.array
-            return trial.id in self.history.running and int(attempt[trial.id]) == trial.attempt
+            return trial_id in self.history.running and int(self.history.table.attempt.array[trial_id]) == attempt
 
     def held(self) -> int:
         """Number of trials that are handed out and not finished."""

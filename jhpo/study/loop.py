@@ -7,18 +7,17 @@ from collections.abc import Sequence
 
 import jax
 
-from jhpo.curves.rules import EarlyStop, check_early_stop
+from jhpo.curves.rules import EarlyStop
 from jhpo.devices import check_clock
 from jhpo.errors import SpaceExhausted, check_integer, invalid
 from jhpo.evaluation.evaluators import Objective, make_evaluator
 from jhpo.evaluation.executors import HostObjective
 from jhpo.evaluation.executors.host import Pool, check_reports, check_request
 from jhpo.evaluation.executors.tasks import Task
-from jhpo.objectives import check_single
 from jhpo.search.evaluator import SearchEvaluator
 from jhpo.search.meter import Callback, Summary
 from jhpo.search.stopping import StopRules, check_rules
-from jhpo.strategies.base import rule_of
+from jhpo.strategies.early_stop import rule_of
 from jhpo.study import events
 from jhpo.study.batch import (
     evaluate_block,
@@ -96,11 +95,9 @@ def optimize(
     else:
         check_directions(objective, objectives)
         check_rules(objectives, target, patience, tolerance)
-    rule = rule_of(study.strategy, check_early_stop(early_stop))
-    if rule is not None:
-        check_single("early_stop", objectives, "which of them should decide is not known")
-        if isinstance(objective, HostObjective):
-            check_reports(objective, type(rule).__name__)
+    rule = rule_of(study.strategy, early_stop, objectives)
+    if rule is not None and isinstance(objective, HostObjective):
+        check_reports(objective, type(rule).__name__)
     rules = StopRules(budget, generations, seconds, target, patience, tolerance).turned(study.sign)
     watch = Watch(study, rules, callback)
     rungs, thaws = None, None

@@ -41,7 +41,7 @@ class Referee:
 
     def _keep(self, trial: Trial, report: Report) -> None:
         with self._ledger.transaction() as append:
-            if not self._ledger.runs(trial):
+            if not self._ledger.runs(trial.id, trial.attempt):
                 raise TrialConflict(
                     f"trial {trial.id} was finished, or handed to another worker, meanwhile; this report is refused"
                 )
@@ -50,7 +50,7 @@ class Referee:
     def _stops(self, trial: Trial, since: int) -> bool:
         """True also for a trial that is no longer ours, so that an evaluation nobody waits for comes to its end."""
         with self._ledger.lock:
-            if not self._ledger.runs(trial):
+            if not self._ledger.runs(trial.id, trial.attempt):
                 return True
             curves = self._ledger.history.table.reports
             return self._rule is not None and self._rule.stops(curves.of(trial.id), curves.others(trial.id), since)
