@@ -7,6 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jhpo.errors import invalid
+from jhpo.space.space import Space
+from jhpo.training.replay import Schedule
+
 
 class Lineage(NamedTuple):
     """The trainings of members that take over from one another; arrays by the step at the end of each part.
@@ -48,3 +52,12 @@ def ancestry(lineage: Lineage, ids: np.ndarray, stops: np.ndarray) -> Ancestry:
         units.append(lineage.units[stop][now])
         now = lineage.sources[stop][now]
     return Ancestry(now, np.asarray(stops, np.int64), np.stack(members[::-1]), np.stack(units[::-1]))
+
+
+def schedule_of(space: Space, lineage: Lineage, trial: int) -> Schedule:
+    """The schedule of one member of an evolving population."""
+    stops = np.array([stop for stop in sorted(lineage.sources) if lineage.sources[stop][trial] >= 0], np.int64)
+    if not len(stops):
+        raise invalid("trial", "a member of the population", trial)
+    found = ancestry(lineage, np.array([trial]), stops)
+    return Schedule(space, found.stops, found.units[:, 0], found.members[:, 0], int(found.origins[0]))

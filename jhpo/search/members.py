@@ -8,9 +8,9 @@ import jax
 import numpy as np
 
 from jhpo.evaluation.lineage import Lineage
+from jhpo.search.evaluations import Curves, Evaluations
 from jhpo.search.keep import Keep
 from jhpo.search.record import Rows
-from jhpo.search.result import Curves, Evaluations
 from jhpo.strategies.base import Evaluation
 from jhpo.trial import Column, successes
 

@@ -16,7 +16,7 @@ from jhpo.search.evaluator import SearchEvaluator
 from jhpo.search.generations import Told, minimised_result
 from jhpo.search.meter import Meter
 from jhpo.search.options import Options
-from jhpo.search.record import Record, Rows, curves_of, evaluations_of, padded
+from jhpo.search.record import Record, Rows, curves_of, evaluations_of, padded, result_of
 from jhpo.search.result import Origin, Result
 from jhpo.search.starts import Starts, parts, proposals, read_starts
 from jhpo.search.stopping import exhausted
@@ -111,27 +111,15 @@ class MemorySearch:
         leader = self.record.leader
         assert leader is not None
         rows = self.record.rows()
-        summary, found = self.meter.summary(stopped), len(leader.ids) > 0 and self.objectives is None
         objectives = self.objectives
         if objectives is not None:
             objectives = objectives.named(self.evaluator.evaluator.described.names)
-        return Result(
-            best=self.space.decode(leader.units[0], exact.get(int(leader.numbers[0]))) if found else None,
-            value=float(np.asarray(leader.result.value)[0]) if found else float("nan"),
-            history=evaluations_of(rows),
-            stopped=stopped,
-            seconds=summary.seconds,
-            compile_seconds=summary.compile_seconds,
-            space=self.space,
-            keep=self.record.keep,
-            objectives=objectives,
-            _origin=Origin(self.driver, self._told, self.evaluator.evaluator, self.root),
-            _leader=evaluations_of(leader),
-            _sign=self.sign,
-            _exact=exact,
-            curves=curves_of(rows),
-            **_worked(self.evaluator.evaluator),
-        )
+        return result_of(
+            evaluations_of(rows), leader, self.meter.summary(stopped),
+            Origin(self.driver, self._told, self.evaluator.evaluator, self.root),
+            space=self.space, sign=self.sign, exact=exact, keep=self.record.keep, objectives=objectives,
+            curves=curves_of(rows), work=_work(self.evaluator.evaluator),
+        )  # fmt: skip
 
     def _begin(self, starts: Starts) -> str | None:
         """Evaluate the starting points at full horizon; the strategy learns from them if it starts at that horizon."""
@@ -192,11 +180,11 @@ class MemorySearch:
         return self.meter.report(record.evaluations, driver.generation, record.best, request.horizon == 1.0)
 
 
-def _worked(evaluator: Evaluator) -> dict[str, Any]:
-    """Steps trained and the share of the work on members, where members may be stopped."""
+def _work(evaluator: Evaluator) -> tuple[int, int] | None:
+    """Steps taken by members and steps computed, where members may be stopped."""
     if not isinstance(evaluator, StoppingPopulation) or not evaluator.places:
-        return {}
-    return {"steps": evaluator.steps, "occupancy": evaluator.steps / evaluator.places}
+        return None
+    return evaluator.steps, evaluator.places
 
 
 def _rows(units: np.ndarray, result: Evaluation, ids: np.ndarray, first: int, generation: int, horizon: float) -> Rows:

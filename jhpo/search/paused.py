@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 from typing import Any
 
 import numpy as np
@@ -17,14 +18,14 @@ from jhpo.search.generations import Told
 from jhpo.search.members import Members, kept_of
 from jhpo.search.meter import Meter
 from jhpo.search.options import Options
-from jhpo.search.record import evaluations_of
+from jhpo.search.record import evaluations_of, result_of
 from jhpo.search.result import Origin, Result
 from jhpo.search.starts import Starts
 from jhpo.space.space import Space
 from jhpo.strategies.base import Strategy
 
 
-class PausedSearch:
+class PausedSearch(abc.ABC):
     """One search; `run` it once.
 
     Args:
@@ -60,13 +61,13 @@ class PausedSearch:
             stopped = self.generation(starts)
         return self.result(stopped, {} if starts is None else dict(enumerate(starts.exact)))
 
+    @abc.abstractmethod
     def generation(self, starts: Starts | None) -> str | None:
         """Ask, train on, and say whether to stop."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def result(self, stopped: str, exact: dict[int, dict[str, Any]]) -> Result:
         """What was found, with the numbers of the starting points as they were given."""
-        raise NotImplementedError
 
     def turn(self, starts: Starts | None) -> np.ndarray:
         """The next points, with those given to begin with among the first."""
@@ -89,30 +90,14 @@ class PausedSearch:
             steps: taken by all members.
             places: steps that were computed, those of empty places included.
         """
-        record, summary = self.record, self.meter.summary(stopped)
-        rows = record.rows()
-        leader = rows.best(self.sign)
-        any_found = len(leader.ids) > 0
+        rows = self.record.rows()
         history, kept = kept_of(evaluations_of(rows), self.keep, self.sign)
-        return Result(
-            best=self.space.decode(leader.units[0], exact.get(int(leader.numbers[0]))) if any_found else None,
-            value=float(np.asarray(leader.result.value)[0]) if any_found else float("nan"),
-            history=history,
-            stopped=stopped,
-            seconds=summary.seconds,
-            compile_seconds=summary.compile_seconds,
-            space=self.space,
-            keep=self.keep,
-            objectives=None,
-            _origin=Origin(self.driver, self._told, again, self.root),
-            _leader=evaluations_of(leader),
-            _sign=self.sign,
-            _exact=exact,
-            steps=steps,
-            curves=record.curves(kept),
-            _lineage=record.lineage(),
-            occupancy=steps / places,
-        )
+        return result_of(
+            history, rows.best(self.sign), self.meter.summary(stopped),
+            Origin(self.driver, self._told, again, self.root),
+            space=self.space, sign=self.sign, exact=exact, keep=self.keep,
+            curves=self.record.curves(kept), lineage=self.record.lineage(), work=(steps, places),
+        )  # fmt: skip
 
 
 def continuable(evaluator: Evaluator) -> Population:

@@ -13,7 +13,7 @@ import numpy as np
 from jhpo.errors import JhpoError, check_integer, invalid
 from jhpo.evaluation.ensemble import Ensemble, ensemble_of
 from jhpo.evaluation.evaluators import Evaluator
-from jhpo.evaluation.lineage import Lineage, ancestry
+from jhpo.evaluation.lineage import Lineage, schedule_of
 from jhpo.evaluation.population import Population
 from jhpo.evaluation.repeating import Repeater
 from jhpo.evaluation.stopping import StoppingPopulation
@@ -21,6 +21,7 @@ from jhpo.evaluation.thawing import Thawed
 from jhpo.markup import named, table
 from jhpo.objectives import NO_VALUES, Objectives, Values, check_single, front, knee
 from jhpo.search.driver import Driver
+from jhpo.search.evaluations import Curves, Evaluations
 from jhpo.search.keep import Keep
 from jhpo.space.distinct import first_distinct
 from jhpo.space.space import Space
@@ -29,39 +30,6 @@ from jhpo.training.objective import Objective
 from jhpo.training.replay import Schedule
 from jhpo.training.serialize import serializable
 from jhpo.trial import best_first, successes
-
-
-class Evaluations(NamedTuple):
-    """The evaluations that were kept, in the order of the trials."""
-
-    units: np.ndarray | None  # float[m, d]; None where values alone were kept
-    value: np.ndarray  # float[m], in the user's own sign; NaN where the trial failed
-    constraint: np.ndarray | None  # float[m, c], feasible where >= 0
-    variance: np.ndarray | None  # float[m], of value, from replicates
-    ids: np.ndarray  # uint32[m], from which the evaluation keys were made
-    generation: np.ndarray  # int32[m], -1 for starting points
-    horizon: np.ndarray  # float[m], share of the training: values of different shares do not compare
-    number: np.ndarray  # int64[m], of the trials: 0, 1, 2, ... where all are kept
-    values: np.ndarray | None = None  # float[m, k] with k > 1 objectives, of which `value` is the first
-    pruned: np.ndarray | None = None  # bool[m], stopped early, at their last value; None where none could be
-
-    @property
-    def whole(self) -> np.ndarray:
-        """``bool[m]``: trials that succeeded and were not stopped early."""
-        finite = np.isfinite(self.value)
-        return finite if self.pruned is None else finite & ~self.pruned
-
-
-class Curves(NamedTuple):
-    """Intermediate values: of members that were paused, at each rung; of others, as they were reported."""
-
-    steps: np.ndarray  # int64[r], of training, ascending
-    value: np.ndarray  # float[m, r], in the user's own sign; NaN where a member has none
-
-    def of(self, row: int) -> dict[int, float]:
-        """The values of one member by the step at which they were measured."""
-        there = np.isfinite(self.value[row])
-        return dict(zip(self.steps[there].tolist(), self.value[row, there].tolist()))
 
 
 class Top(NamedTuple):
@@ -319,15 +287,6 @@ class Result:
                 "before pickling the result, or top(..., states=False) here"
             )
         return [self._trained[n] for n in numbers]
-
-
-def schedule_of(space: Space, lineage: Lineage, trial: int) -> Schedule:
-    """The schedule of one member of an evolving population."""
-    stops = np.array([stop for stop in sorted(lineage.sources) if lineage.sources[stop][trial] >= 0], np.int64)
-    if not len(stops):
-        raise invalid("trial", "a member of the population", trial)
-    found = ancestry(lineage, np.array([trial]), stops)
-    return Schedule(space, found.stops, found.units[:, 0], found.members[:, 0], int(found.origins[0]))
 
 
 def _trains(evaluator: Evaluator | Repeater | Thawed) -> bool:
