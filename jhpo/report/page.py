@@ -30,7 +30,6 @@ from jhpo.space import described
 from jhpo.trial import Trial, TrialState
 from jhpo.version import __version__
 
-BEST = 20  # rows of the table of the best trials
 _MOST_FRONT = 200  # rows of the table of a front
 _SINGLE = ("history", "importance", "slice", "parallel", "contour", "curves", "schedules", "population", "edf")
 _SEVERAL = ("pareto", "hypervolume")

@@ -11,15 +11,11 @@ from typing import TYPE_CHECKING, Any
 from jhpo.errors import JhpoError, check_integer
 from jhpo.evaluation.ensemble import Ensemble, ensemble_of
 from jhpo.evaluation.evaluators import Objective
+from jhpo.evaluation.lineage import schedule_of
 from jhpo.markup import table
 from jhpo.pytrees import State
-from jhpo.report import figures, frame
-from jhpo.report import page as pages
-from jhpo.report.figures import Drawing
 from jhpo.report.hypervolume import Hypervolume, hypervolume
 from jhpo.report.importance import importance
-from jhpo.report.page import About
-from jhpo.search.result import schedule_of
 from jhpo.storage.spec import described
 from jhpo.study.batch import lineage_of
 from jhpo.study.book import Book
@@ -34,6 +30,12 @@ from jhpo.trial import Trial
 if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
+
+    from jhpo.report.figures import Drawing
+    from jhpo.report.page import About
+
+# frames, figures and pages are imported where they are made: they take a fifth of the time of `import jhpo; jhpo.Study`
+BEST = 20  # rows of a page's table of the best trials
 
 
 class Study(Book):
@@ -135,10 +137,14 @@ class Study(Book):
             curves: the learning curves instead, one row per intermediate value: ``id``, ``step``, ``value``, ``state``,
                 and a column for every other measurement that was reported.
         """
+        from jhpo.report import frame
+
         return frame.to_frame(self.trials, curves)
 
     def figure(self, kind: str = "history", **options: Any) -> Drawing:
         """A figure of `jhpo.figures` by its name, see `plot`: its frame, its plotly figure, its SVG elements."""
+        from jhpo.report import figures
+
         return figures.draw(self, kind, **options)
 
     def plot(self, kind: str = "history", **options: Any) -> go.Figure:
@@ -167,18 +173,24 @@ class Study(Book):
             MissingExtra: jinja2, or plotly for an interactive page, is not installed.
             StorageError: the page cannot be written.
         """
-        return pages.write_report(self.trials, self._listed(), path, self.about(str(path)), interactive)
+        from jhpo.report.page import write_report
+
+        return write_report(self.trials, self._listed(), path, self.about(str(path)), interactive)
 
     def _listed(self) -> list[Trial]:
         """The best trials, or the front."""
-        return self.top(pages.BEST) if self.objectives is None else self.pareto()
+        return self.top(BEST) if self.objectives is None else self.pareto()
 
     def page(self, *, live: bool = False) -> str:
         """The page of `report` as text; a live one asks its server for news."""
-        return pages.render(self.trials, self._listed(), self.about(), live=live)
+        from jhpo.report.page import render
+
+        return render(self.trials, self._listed(), self.about(), live=live)
 
     def about(self, output: str = "study.html") -> About:
         """What a page says about the study beside its trials."""
+        from jhpo.report.page import About
+
         url, strategy = self._ledger.log.url, described(self.history.header["strategy"])
         if url is None:
             return About("Study in memory", strategy)
