@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jhpo.curves.reports import Reports
-from jhpo.curves.rules import EarlyStop
+from jhpo.curves.rules import EarlyStop, check_early_stop
 from jhpo.curves.table import Report
 from jhpo.errors import InvalidSpace, StorageError, TrialPruned, check_integer
 from jhpo.evaluation.executors import host
@@ -44,7 +44,7 @@ def run(
     timeout: float | None = None,
     seconds: float | None = None,
     target: float | None = None,
-    early_stop: EarlyStop | None = None,
+    early_stop: EarlyStop | str | None = None,
     callback: Callback | None = None,
 ) -> Study:
     """Run an Optuna objective, as it is, with a strategy of jhpo.
@@ -87,7 +87,7 @@ def run(
     """
     check_integer("budget", budget)
     check_integer("trace", trace)
-    objectives = read_directions(directions, direction)
+    early_stop, objectives = check_early_stop(early_stop), read_directions(directions, direction)
     strategy = values_only(strategy or ("bayes" if objectives is None else "nsga2"))
     caller = _Caller(objective, objectives, fixed=space is not None or storage is not None)
 

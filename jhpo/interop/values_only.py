@@ -18,8 +18,9 @@ def values_only(strategy: Strategy | str) -> Strategy:
     64
     """
     made = as_strategy(strategy)
-    if made.needs_grad or made.pauses or (isinstance(made, Chain) and made.horizon != 1.0):
+    if made.needs_grad or made.continues or (isinstance(made, Chain) and made.horizon != 1.0):
         raise invalid("strategy", "one that learns from values of whole trainings alone", strategy)
     if isinstance(made, Chain):
-        values_only(made.polish)
+        for part in (made.search, made.polish):
+            values_only(part)
     return made
