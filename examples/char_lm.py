@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from pydoc_data.topics import topics
 
 import jax
@@ -68,6 +69,21 @@ def windows(part: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 cut = int(0.9 * len(codes))
+
+
+def task(optimiser: Callable[[dict], optax.GradientTransformation]) -> jhpo.Trainable:
+    """The training of one model."""
+    return jhpo.supervised(
+        Block,
+        optimiser,
+        "classification",
+        train=windows(codes[:cut], 256 if FAST else 8192),
+        valid=windows(codes[cut:], 64 if FAST else 256),
+        batch_size=16,
+        steps=STEPS,
+    )
+
+
 space = jhpo.Space(
     {
         "learning_rate": jhpo.Float(1e-4, 1e-1, log=True),
@@ -77,15 +93,7 @@ space = jhpo.Space(
         "clip": jhpo.Float(0.1, 10.0, log=True),
     }
 )
-trainable = jhpo.supervised(
-    Block,
-    optimiser,
-    "classification",
-    train=windows(codes[:cut], 256 if FAST else 8192),
-    valid=windows(codes[cut:], 64 if FAST else 256),
-    batch_size=16,
-    steps=STEPS,
-)
+trainable = task(optimiser)
 tuning = jhpo.Tuning(trainable, space, jhpo.PSO(4 if FAST else 24), budget=4 if FAST else 72)
 
 

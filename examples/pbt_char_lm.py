@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import optax
-from char_lm import FAST, STEPS, Block, codes, cut, windows
+from char_lm import FAST, codes, cut, task, windows
 
 import jhpo
 
@@ -34,17 +34,8 @@ space = jhpo.Space(
         "clip": jhpo.Float(0.1, 10.0, log=True),
     }
 )
-trainable = jhpo.supervised(
-    Block,
-    optimiser,
-    "classification",
-    train=windows(codes[:cut], 256 if FAST else 8192),
-    valid=windows(codes[cut:], 64 if FAST else 256),
-    batch_size=16,
-    steps=STEPS,
-)
 strategy = jhpo.PopulationBasedTraining(MEMBERS, exchange=2 if FAST else 15, intervals=(1, 2) if FAST else (1, 5))
-tuning = jhpo.Tuning(trainable, space, strategy, budget=MEMBERS)
+tuning = jhpo.Tuning(task(optimiser), space, strategy, budget=MEMBERS)
 
 
 def main() -> None:

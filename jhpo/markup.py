@@ -32,6 +32,15 @@ def named(params: object, prefix: str = "") -> list[tuple[str, object]]:
     return [pair for k, v in params.items() for pair in named(v, f"{prefix}.{k}" if prefix else str(k))]
 
 
+def cut(text: str, most: int) -> str:
+    """The text, or its beginning and an ellipsis, of at most so many characters.
+
+    >>> cut("learning", 8), cut("learning", 6)
+    ('learning', 'learn…')
+    """
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
 def cell(value: object) -> str:
     """A value as short text: six digits of floats, functions and classes by name.
 

@@ -33,6 +33,11 @@ def _same(outputs: jax.Array) -> jax.Array:
     return outputs
 
 
+def _base(trainable: Any) -> Any:
+    """The trainable of one fold."""
+    return trainable.base if isinstance(trainable, CrossValidated) else trainable
+
+
 def _groups(space: Space, units: np.ndarray) -> list[tuple[StaticValues, np.ndarray]]:
     if not space.has_static:
         return [(NO_STATIC, np.arange(len(units)))]
@@ -74,7 +79,7 @@ class Ensemble(Structured):
         states: Sequence[State],
         link: Callable[[jax.Array], jax.Array] | None = None,
     ) -> None:
-        base = trainable.base if isinstance(trainable, CrossValidated) else trainable
+        base = _base(trainable)
         if not callable(getattr(base, "predict", None)):
             raise InvalidArgument(
                 "objective: expected a trainable with predict(hp, state, x), such as jhpo.supervised makes, got "
@@ -150,7 +155,7 @@ class Ensemble(Structured):
           InvalidArgument: no data, or no loss where the task names none.
         """
         check_integer("rounds", rounds)
-        base = self.trainable.base if isinstance(self.trainable, CrossValidated) else self.trainable
+        base = _base(self.trainable)
         data = getattr(base, "valid", None) if data is None else data
         if data is None:
             raise invalid("data", "a pair (inputs, targets), as the objective has no validation data", None)

@@ -104,10 +104,11 @@ class StoppingPopulation:
 
     def _stopped(self, curves: list[Curve], alive: np.ndarray, since: int) -> list[bool]:
         """Which of some members the rule stops, all judged by the same curves."""
-        past = self._past().others(-1)
-        others = [curves[:i] + curves[i + 1 :] for i in alive.tolist()]
+        past, begun = self._past().others(-1), [i for i, curve in enumerate(curves) if curve.steps]
+        everyone = past + [curves[i] for i in begun]
+        place = dict(zip(begun, range(len(past), len(everyone))))
         return [
-            self.rule.stops(curves[i], past + [c for c in o if c.steps], since) for i, o in zip(alive.tolist(), others)
+            self.rule.stops(curves[i], everyone[: place[i]] + everyone[place[i] + 1 :], since) for i in alive.tolist()
         ]
 
     def _keep(self, units: np.ndarray, ids: np.ndarray, step: np.ndarray, value: np.ndarray, width: np.ndarray) -> None:

@@ -8,6 +8,17 @@ import jax.numpy as jnp
 from jhpo.kernels.order import inverse
 from jhpo.space.space import Space
 
+SLACK = 1.000001  # keeps 0.1 * 30 = 2.9999998 at 3
+
+
+def share_of(fraction: jax.Array | float, count: jax.Array) -> jax.Array:
+    """How many a fraction ``float[]`` of ``int32[...]`` members are, rounded down.
+
+    >>> share_of(0.1, jnp.array([30, 39, 40])).tolist()
+    [3, 3, 4]
+    """
+    return jnp.floor(jnp.asarray(fraction, jnp.float32) * count.astype(jnp.float32) * SLACK).astype(jnp.int32)
+
 
 def truncation(
     key: jax.Array, value: jax.Array, violation: jax.Array, there: jax.Array, fraction: jax.Array | float
@@ -37,9 +48,7 @@ def truncation(
     order = jnp.lexsort((jnp.where(alive, value, jnp.inf), violation, ~alive)).astype(jnp.int32)
     rank = inverse(order)
     count = there.sum(dtype=jnp.int32)
-    # the slack keeps 0.1 * 30 = 2.9999998 at 3
-    share = jnp.floor(jnp.asarray(fraction, jnp.float32) * count.astype(jnp.float32) * 1.000001).astype(jnp.int32)
-    share = jnp.minimum(jnp.maximum(share, 1), count // 2)
+    share = jnp.minimum(jnp.maximum(share_of(fraction, count), 1), count // 2)
     best = jnp.maximum(jnp.minimum(share, alive.sum(dtype=jnp.int32)), 1)
     taken = order[jax.random.randint(key, (n,), jnp.int32(0), best)]
     parent = jnp.where(~alive | (rank >= count - share), taken, rows)

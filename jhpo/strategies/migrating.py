@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jhpo.kernels.order import inverse, lexsort
+from jhpo.strategies.exploring import share_of
 
 
 class Exchange(NamedTuple):
@@ -62,9 +63,7 @@ def migration(
     start = jnp.asarray(np.cumsum([0, *np.bincount(np.arange(n) % groups, minlength=groups)])[:-1], jnp.int32)
     place = inverse(within) - start[group]
     count, living = (jnp.zeros(groups, jnp.int32).at[group].add(mask.astype(jnp.int32)) for mask in (there, alive))
-    # the slack keeps 0.1 * 30 = 2.9999998 at 3
-    share = jnp.floor(jnp.asarray(fraction, jnp.float32) * count.astype(jnp.float32) * 1.000001).astype(jnp.int32)
-    share = jnp.minimum(jnp.maximum(share, 1), count // 3)
+    share = jnp.minimum(jnp.maximum(share_of(fraction, count), 1), count // 3)
     active = (number % each == 0)[group] & there
 
     best = jnp.where(living > 0, within[start], order[0])

@@ -23,7 +23,7 @@ from jhpo.strategies.base import (
     static_field,
     strategy,
 )
-from jhpo.strategies.exploring import perturbed, truncation
+from jhpo.strategies.exploring import SLACK, perturbed, truncation
 from jhpo.strategies.migrating import Exchange, migration
 
 EXCHANGES = 20  # parts of a training, unless `exchange` says otherwise
@@ -109,7 +109,7 @@ class PopulationBasedTraining(Strategy):
         check_number("fraction", self.fraction, 0.0, 0.5, open_low=True)
         check_number("scale", self.scale, 0.0, 1.0)
         check_number("resample", self.resample, 0.0, 1.0)
-        if is_concrete(self.fraction) and self.fraction * self.population * 1.000001 < 1:
+        if is_concrete(self.fraction) and self.fraction * self.population * SLACK < 1:
             least = -int(-1 // self.fraction)
             raise invalid(
                 "population",

@@ -105,9 +105,9 @@ class Rows(Structured):
         most, rows = smallest(found), len(self.train[0])
         if self.max_batch_size > most and self.batch_size != rows:
             raise invalid("batch_size", f"at most {most}, the training rows of the smallest fold", self.max_batch_size)
+        chosen = {name: Metric(*fields) for name, fields in self.metrics}
         for k in range(folds):
             valid = found.valid[k] if found.valid_count is None else found.valid[k, : int(found.valid_count[k])]
-            chosen = {name: Metric(*fields) for name, fields in self.metrics}
             check_whole(chosen, self.train[1][valid], self.labels.ignore, unlike=found.valid_count is not None)
         return found
 

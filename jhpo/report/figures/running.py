@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from jhpo.errors import JhpoError
+from jhpo.markup import cut
 from jhpo.report.figures.drawing import Drawing
 from jhpo.report.figures.groups import runs_of
 from jhpo.report.figures.marks import Axis, Bars, Line, Panel, Spans, stacked
@@ -43,14 +44,8 @@ def timeline(studies: Any) -> Drawing:
         unit, size = _unit(last - first)
         start, stop, state = (asked - first) / size, (stop - first) / size, table.state.array
         marks = tuple(
-            Spans(start[ids], stop[ids], ids, each.name.lower(), _SLOTS[each])
-            for each in (
-                TrialState.COMPLETE,
-                TrialState.PRUNED,
-                TrialState.FAILED,
-                TrialState.RUNNING,
-                TrialState.WAITING,
-            )
+            Spans(start[ids], stop[ids], ids, each.name.lower(), slot)
+            for each, slot in _SLOTS.items()
             if len(ids := np.flatnonzero((state == each) & np.isfinite(start)))
         )
         panels.append(Panel(Axis(f"{unit} since the first trial"), Axis("trial"), marks, name))
@@ -76,7 +71,7 @@ def failures(studies: Any) -> Drawing:
     for name, trials in runs_of(studies):
         tally = reasons(trials)
         shown = list(tally.items())[:_MOST_REASONS]
-        labels = [r if len(r) <= _LONG else r[: _LONG - 1] + "…" for r, _ in shown][::-1]
+        labels = [cut(reason, _LONG) for reason, _ in shown][::-1]
         bars = Bars(labels, np.asarray([float(n) for _, n in shown])[::-1], slot=5)
         failed = trials.table.state.array == TrialState.FAILED
         line = Line(np.arange(len(failed)), np.cumsum(failed).astype(float), "failed", 5, True)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jhpo.markup import cut
 from jhpo.report.figures.axes import ticks
 from jhpo.report.figures.light import light
 from jhpo.report.figures.marks import (
@@ -154,9 +155,9 @@ def _axes(x: _Scale, y: _Scale, height: float, bars: bool) -> list[str]:
         out.append(f'<path class="grid" d="M{at:.1f} {floor:.0f}V{_TOP}"/>')
         if tilted:
             turn = f"translate({at + 3:.1f} {floor + 9:.0f}) rotate(-50)"
-            out.append(f'<text transform="{turn}" text-anchor="end" font-size="9">{escape(_cut(text, 6))}</text>')
+            out.append(f'<text transform="{turn}" text-anchor="end" font-size="9">{escape(cut(text, 6))}</text>')
         else:
-            shorter = _cut(text, room) if x.axis.listed else text
+            shorter = cut(text, room) if x.axis.listed else text
             out.append(f'<text x="{at:.1f}" y="{floor + 14:.0f}" text-anchor="middle">{escape(shorter)}</text>')
     middle = (x.begin + x.end) / 2
     out.append(
@@ -170,10 +171,6 @@ def _axes(x: _Scale, y: _Scale, height: float, bars: bool) -> list[str]:
         out.append(f'<text class="soft" transform="{turn}" text-anchor="middle">{escape(y.axis.title)}</text>')
     out.append(f'<path class="axis" d="M{x.begin:.1f} {_TOP}V{floor:.0f}H{x.end:.1f}"/>')
     return out
-
-
-def _cut(text: str, most: int) -> str:
-    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def _legend(names: list[tuple[str, int]], top: float) -> tuple[list[str], float]:
@@ -259,7 +256,7 @@ def _bars(bars: list[Bars], labels: list[str], x: _Scale, height: float, left: f
     out, most = [], max(4, int((left - 10) / _LETTER))
     for place, label in enumerate(labels):
         middle = height - _BOTTOM - (place + 0.5) * room / len(labels)
-        text = escape(_cut(label, most))
+        text = escape(cut(label, most))
         out.append(f'<text x="{left - 6:.0f}" y="{middle + 4:.1f}" text-anchor="end">{text}</text>')
         size = 0.7 * room / len(labels) / len(bars)
         for k, mark in enumerate(bars):
@@ -321,5 +318,5 @@ def _parallel(panel: Parallel, words: str) -> str:
         level, title = top - (24 if k % 2 else 9), escape(scale.axis.title)
         out.append(f'<text x="{px:.1f}" y="{level:.0f}" text-anchor="middle">{title}</text>')
         for py, text in scale.ticks(5):
-            out.append(f'<text class="over" x="{px + 4:.1f}" y="{py + 3.5:.1f}">{escape(_cut(text, 10))}</text>')
+            out.append(f'<text class="over" x="{px + 4:.1f}" y="{py + 3.5:.1f}">{escape(cut(text, 10))}</text>')
     return "".join([*out, "</svg>"])

@@ -36,8 +36,15 @@ def build(
         The model and the new theta.
     """
     points = surrogate.ground.points_of(history.units)
-    if history.values is not None:
-        return _build_several(surrogate, history, points, theta, refit, random)
+    process = _single if history.values is None else _several
+    model, thetas = process(surrogate, history, points, theta, refit, random)
+    return _imagine_pending(surrogate, model, points, history.status == PENDING, random.worlds), thetas
+
+
+def _single(
+    surrogate: Surrogate, history: History, points: Points, theta: jax.Array, refit: jax.Array, random: Randomness
+) -> tuple[Model, jax.Array]:
+    """`build` for one objective, before pending rows are imagined."""
     y, variance, steep = targets(history, surrogate.warp)
     told = (history.status == OBSERVED) | (history.status == FAILED)
     data = gp.Data(points, y, variance, told)
@@ -59,19 +66,13 @@ def build(
     incumbent = jnp.where(any_feasible, history.units[where], 0.5)
     in_all = lambda leaf: jnp.broadcast_to(leaf, (surrogate.worlds, *leaf.shape))  # noqa: E731
     posterior = posterior._replace(y=in_all(posterior.y), alpha=in_all(posterior.alpha))
-    model = Model(posterior, in_all(best), incumbent, mean, constraints, any_feasible, unexplained)
-    return _imagine_pending(surrogate, model, points, history.status == PENDING, random.worlds), thetas
+    return Model(posterior, in_all(best), incumbent, mean, constraints, any_feasible, unexplained), thetas
 
 
-def _build_several(
-    surrogate: Surrogate,
-    history: History,
-    points: Points,
-    theta: jax.Array,
-    refit: jax.Array,
-    random: Randomness,
+def _several(
+    surrogate: Surrogate, history: History, points: Points, theta: jax.Array, refit: jax.Array, random: Randomness
 ) -> tuple[Model, jax.Array]:
-    """`build` with an independent process for every objective."""
+    """`_single` with an independent process for every objective."""
     assert history.values is not None
     m = history.values.shape[1]
     told = (history.status == OBSERVED) | (history.status == FAILED)
@@ -103,7 +104,7 @@ def _build_several(
         any_feasible=any_feasible,
         unexplained=unexplained,
     )
-    return _imagine_pending(surrogate, model, points, history.status == PENDING, random.worlds), thetas
+    return model, thetas
 
 
 def _unexplained(posterior: gp.Posterior, y: jax.Array, told: jax.Array) -> jax.Array:
