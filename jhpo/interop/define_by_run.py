@@ -8,9 +8,8 @@ from typing import Any, NamedTuple
 
 from jhpo.errors import InvalidArgument, InvalidSpace, invalid
 from jhpo.interop.distributions import Distribution, parameter_of
-from jhpo.space.codec import cell_values
 from jhpo.space.declared import value_key
-from jhpo.space.listed import Listed
+from jhpo.space.listed import Listed, cell_values
 from jhpo.space.parameters import Int, Parameter
 from jhpo.space.space import Space
 

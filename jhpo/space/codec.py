@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
@@ -18,8 +17,8 @@ from jhpo.pytrees import HP
 from jhpo.space.categories import remember
 from jhpo.space.cells import centre_of
 from jhpo.space.declared import value_key
-from jhpo.space.layout import Condition, Constraint, Layout
-from jhpo.space.listed import Choice, Listed, Ordinal
+from jhpo.space.layout import Layout
+from jhpo.space.listed import Choice, Ordinal, cell_values
 from jhpo.space.outline import canonical, cell_index, draw
 from jhpo.space.parameters import Float, Int, Parameter
 
@@ -28,76 +27,12 @@ Out = TypeVar("Out")
 REJECTION_ROUNDS = 64
 
 
-def path_name(path: tuple[Any, ...]) -> str:
-    """Dotted name of a pytree path."""
-    parts = []
-    for entry in path:
-        for attribute in ("key", "name", "idx"):
-            if hasattr(entry, attribute):
-                parts.append(str(getattr(entry, attribute)))
-                break
-    return ".".join(parts) if parts else "value"
-
-
 def batched(row: Callable[[jax.Array], Out], x: ArrayLike) -> Out:
     """Applies a function of one row ``[d]`` to ``[..., d]``; output leaves keep the leading dimensions."""
     array = jnp.asarray(x)
     for _ in range(array.ndim - 1):
         row = jax.vmap(row)
     return row(array)
-
-
-# -- conditions -----------------------------------------------------------------------------------------------
-
-
-def _find_parent(names: tuple[str, ...], child: str, parent: str) -> int:
-    """Index of a parent, searched among the siblings of the child first, then by its full name."""
-    scope = child.rpartition(".")[0]
-    for candidate in (f"{scope}.{parent}" if scope else parent, parent):
-        if candidate in names:
-            return names.index(candidate)
-    raise invalid(child, f"a condition on one of {list(names)}", parent, InvalidSpace)
-
-
-def cell_values(parameter: Parameter) -> list[Any]:
-    """Host values of the cells of a discrete parameter."""
-    if isinstance(parameter, Int):
-        return list(range(parameter.low, parameter.high + 1, parameter.step))
-    assert isinstance(parameter, Listed), parameter
-    return list(parameter.choices)
-
-
-def resolve_conditions(names: tuple[str, ...], parameters: tuple[Parameter, ...]) -> tuple[tuple[Condition, ...], ...]:
-    """The conditions of each parameter, with parents as indices and allowed values as boolean tables."""
-    out = []
-    for name, parameter in zip(names, parameters):
-        mine = []
-        for parent_name, allowed in parameter.when or ():
-            at = _find_parent(names, name, parent_name)
-            parent = parameters[at]
-            if isinstance(parent, Float) or parent.shape:
-                raise invalid(name, "a condition on a single discrete parameter", parent_name, InvalidSpace)
-            keys = [value_key(v) for v in cell_values(parent)]
-            wanted = [value_key(v) for v in allowed]
-            unknown = [v for v, k in zip(allowed, wanted) if k not in keys]
-            if unknown or not allowed:
-                raise invalid(f"{name}.when", f"values that {names[at]!r} can take", unknown or allowed, InvalidSpace)
-            mine.append((at, tuple(k in wanted for k in keys)))
-        out.append(tuple(mine))
-    return tuple(out)
-
-
-def condition_order(names: tuple[str, ...], conditions: tuple[tuple[Condition, ...], ...]) -> tuple[int, ...]:
-    """Indices of the parameters, parents before children."""
-    order: list[int] = []
-    left = list(range(len(names)))
-    while left:
-        ready = [i for i in left if all(parent in order for parent, _ in conditions[i])]
-        if not ready:
-            raise invalid("when", "conditions without a cycle", [names[i] for i in left], InvalidSpace)
-        order += ready
-        left = [i for i in left if i not in ready]
-    return tuple(order)
 
 
 # -- one traced row -------------------------------------------------------------------------------------------
@@ -166,23 +101,6 @@ def encode_traced(space: Layout, hp: HP) -> jax.Array:
         parts.append(unit.reshape((*batch, parameter.size)))
     widest = max((p.shape[:-1] for p in parts), key=len)
     return jnp.concatenate([jnp.broadcast_to(p, (*widest, p.shape[-1])) for p in parts], axis=-1)
-
-
-def checked_constraints(constraints: object) -> tuple[Constraint, ...]:
-    """The constraint functions as a tuple; raises `InvalidSpace` unless each takes one argument."""
-    if not isinstance(constraints, Sequence) or not all(callable(c) for c in constraints):
-        raise invalid("constraints", "a list of functions of the hyperparameters", constraints, InvalidSpace)
-    for function in constraints:
-        try:
-            signature = inspect.signature(function)
-        except ValueError:
-            continue  # a builtin without a signature
-        try:
-            signature.bind(None)
-        except TypeError as error:
-            expected = "functions of one argument, the tree of all hyperparameters"
-            raise invalid("constraints", expected, f"one of {signature}", InvalidSpace) from error
-    return tuple(constraints)
 
 
 def constraint(space: Layout, hp: HP) -> jax.Array:

@@ -13,10 +13,10 @@ import numpy as np
 from jhpo.errors import InvalidParameters, InvalidSpace, invalid
 from jhpo.pytrees import HP
 from jhpo.space.cells import centre_of, index_of
-from jhpo.space.codec import batched, cell_values, unit_constraint
+from jhpo.space.codec import batched, unit_constraint
 from jhpo.space.declared import plain, value_key
 from jhpo.space.layout import Layout
-from jhpo.space.listed import Listed, Ordinal
+from jhpo.space.listed import Listed, Ordinal, cell_values
 from jhpo.space.outline import canonical
 from jhpo.space.parameters import Float, Int, Parameter
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from jhpo.errors import InvalidArgument, InvalidSpace, invalid
 from jhpo.space.declared import leaves_of, plain, value_key
-from jhpo.space.parameters import HUGE, Parameter
+from jhpo.space.parameters import HUGE, Int, Parameter
 
 
 @dataclasses.dataclass(frozen=True, eq=False, init=False)
@@ -113,3 +113,11 @@ class Ordinal(Listed):
     """
 
     kind: ClassVar[str] = "ordinal"
+
+
+def cell_values(parameter: Parameter) -> list[Any]:
+    """Host values of the cells of a discrete parameter."""
+    if isinstance(parameter, Int):
+        return list(range(parameter.low, parameter.high + 1, parameter.step))
+    assert isinstance(parameter, Listed), parameter
+    return list(parameter.choices)

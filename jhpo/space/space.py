@@ -28,6 +28,7 @@ from jhpo.space.outlining import exact_outline
 from jhpo.space.parameters import Float as Float
 from jhpo.space.parameters import Int as Int
 from jhpo.space.parameters import Parameter as Parameter
+from jhpo.space.tree import checked_constraints, condition_order, read_tree, resolve_conditions
 from jhpo.structure import Held
 
 
@@ -56,24 +57,10 @@ class Space(Layout):
     """
 
     def __init__(self, tree: HP, constraints: Sequence[Constraint] = ()) -> None:
-        is_leaf = lambda x: isinstance(x, Parameter)  # noqa: E731
-        paths, self.treedef = jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_leaf)
-        if not paths:
-            raise invalid("space", "at least one parameter", tree, InvalidSpace)
-        self.paths = tuple(p for p, _ in paths)
-        self.names = tuple(codec.path_name(p) for p in self.paths)
-        for name, (_, leaf) in zip(self.names, paths):
-            if not isinstance(leaf, Parameter):
-                raise invalid(name, "a parameter (Float, Int, Choice, Ordinal)", leaf, InvalidSpace)
-            error = leaf.unresolved()
-            if error is not None:
-                raise InvalidSpace(f"{name}: {error}")
-        if len(set(self.names)) < len(self.names):
-            raise invalid("space", "distinct dotted names", self.names, InvalidSpace)
-        self.parameters: tuple[Parameter, ...] = tuple(leaf for _, leaf in paths)
-        self.constraints = codec.checked_constraints(constraints)
-        self.conditions = codec.resolve_conditions(self.names, self.parameters)
-        self.order = codec.condition_order(self.names, self.conditions)
+        self.names, self.parameters, self.treedef = read_tree(tree)
+        self.constraints = checked_constraints(constraints)
+        self.conditions = resolve_conditions(self.names, self.parameters)
+        self.order = condition_order(self.names, self.conditions)
         self._layout()
         choices = (c for p in self.parameters if isinstance(p, Listed) for c in p.choices)
         self._has_functions = bool(self.constraints) or any(callable(c) for c in choices)

@@ -1,0 +1,115 @@
+"""The tree that a space is made from, read: names, parameters, conditions, constraint functions."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+
+from jhpo.errors import InvalidSpace, invalid
+from jhpo.pytrees import HP, Structure
+from jhpo.space.declared import value_key
+from jhpo.space.layout import Condition, Constraint
+from jhpo.space.listed import cell_values
+from jhpo.space.parameters import Float, Parameter
+
+
+class Leaves(NamedTuple):
+    """The leaves of a tree, in its order."""
+
+    names: tuple[str, ...]  # dotted
+    parameters: tuple[Parameter, ...]
+    treedef: Structure
+
+
+def read_tree(tree: HP) -> Leaves:
+    """The parameters of a tree and their names.
+
+    Raises:
+      InvalidSpace: no parameter, a leaf that is not one, one that is not complete, or two of the same name.
+    """
+    pairs, treedef = jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda x: isinstance(x, Parameter))
+    if not pairs:
+        raise invalid("space", "at least one parameter", tree, InvalidSpace)
+    names = tuple(_path_name(path) for path, _ in pairs)
+    for name, (_, leaf) in zip(names, pairs):
+        if not isinstance(leaf, Parameter):
+            raise invalid(name, "a parameter (Float, Int, Choice, Ordinal)", leaf, InvalidSpace)
+        error = leaf.unresolved()
+        if error is not None:
+            raise InvalidSpace(f"{name}: {error}")
+    if len(set(names)) < len(names):
+        raise invalid("space", "distinct dotted names", names, InvalidSpace)
+    return Leaves(names, tuple(leaf for _, leaf in pairs), treedef)
+
+
+def _path_name(path: tuple[Any, ...]) -> str:
+    """Dotted name of a pytree path."""
+    parts = []
+    for entry in path:
+        for attribute in ("key", "name", "idx"):
+            if hasattr(entry, attribute):
+                parts.append(str(getattr(entry, attribute)))
+                break
+    return ".".join(parts) if parts else "value"
+
+
+def _find_parent(names: tuple[str, ...], child: str, parent: str) -> int:
+    """Index of a parent, searched among the siblings of the child first, then by its full name."""
+    scope = child.rpartition(".")[0]
+    for candidate in (f"{scope}.{parent}" if scope else parent, parent):
+        if candidate in names:
+            return names.index(candidate)
+    raise invalid(child, f"a condition on one of {list(names)}", parent, InvalidSpace)
+
+
+def resolve_conditions(names: tuple[str, ...], parameters: tuple[Parameter, ...]) -> tuple[tuple[Condition, ...], ...]:
+    """The conditions of each parameter, with parents as indices and allowed values as boolean tables."""
+    out = []
+    for name, parameter in zip(names, parameters):
+        mine = []
+        for parent_name, allowed in parameter.when or ():
+            at = _find_parent(names, name, parent_name)
+            parent = parameters[at]
+            if isinstance(parent, Float) or parent.shape:
+                raise invalid(name, "a condition on a single discrete parameter", parent_name, InvalidSpace)
+            keys = [value_key(v) for v in cell_values(parent)]
+            wanted = [value_key(v) for v in allowed]
+            unknown = [v for v, k in zip(allowed, wanted) if k not in keys]
+            if unknown or not allowed:
+                raise invalid(f"{name}.when", f"values that {names[at]!r} can take", unknown or allowed, InvalidSpace)
+            mine.append((at, tuple(k in wanted for k in keys)))
+        out.append(tuple(mine))
+    return tuple(out)
+
+
+def condition_order(names: tuple[str, ...], conditions: tuple[tuple[Condition, ...], ...]) -> tuple[int, ...]:
+    """Indices of the parameters, parents before children."""
+    order: list[int] = []
+    left = list(range(len(names)))
+    while left:
+        ready = [i for i in left if all(parent in order for parent, _ in conditions[i])]
+        if not ready:
+            raise invalid("when", "conditions without a cycle", [names[i] for i in left], InvalidSpace)
+        order += ready
+        left = [i for i in left if i not in ready]
+    return tuple(order)
+
+
+def checked_constraints(constraints: object) -> tuple[Constraint, ...]:
+    """The constraint functions as a tuple; raises `InvalidSpace` unless each takes one argument."""
+    if not isinstance(constraints, Sequence) or not all(callable(c) for c in constraints):
+        raise invalid("constraints", "a list of functions of the hyperparameters", constraints, InvalidSpace)
+    for function in constraints:
+        try:
+            signature = inspect.signature(function)
+        except ValueError:
+            continue  # a builtin without a signature
+        try:
+            signature.bind(None)
+        except TypeError as error:
+            expected = "functions of one argument, the tree of all hyperparameters"
+            raise invalid("constraints", expected, f"one of {signature}", InvalidSpace) from error
+    return tuple(constraints)
