@@ -12,19 +12,18 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from jhpo.devices import fetched, least_memory, readable
-from jhpo.errors import InvalidArgument, check_integer, invalid
+from jhpo.errors import check_integer, invalid
 from jhpo.evaluation.chunks import Program, joined
 from jhpo.evaluation.members import StaticValues
 from jhpo.evaluation.offload import taken_on_host, to_host
-from jhpo.evaluation.paused import begin_program, continue_program, take_program
+from jhpo.evaluation.paused import begin_program, check_continuable, continue_program, take_program
 from jhpo.evaluation.population import Population
 from jhpo.evaluation.widths import slices, slices_of_widths
 from jhpo.lifetimes import Executable
 from jhpo.strategies.base import Evaluation
 from jhpo.switches import without_switches
-from jhpo.training.objective import Objective
 from jhpo.training.tracing import objective_errors
-from jhpo.training.trainable import State, Trainable, max_steps
+from jhpo.training.trainable import State
 from jhpo.training.values import release
 
 logger = logging.getLogger("jhpo.population")
@@ -46,23 +45,6 @@ class _Paused(NamedTuple):
     pieces: list[list[State]]  # on the device, or as NumPy arrays
     group: np.ndarray  # int[n], of each member
     place: np.ndarray  # int[n], its row, counted through the chunks of its group
-
-
-def check_continuable(trainable: Trainable) -> int:
-    """Length of a training that can be paused.
-
-    Raises:
-      InvalidArgument: there are no steps between which it could be.
-    """
-    if isinstance(trainable, Objective):
-        raise InvalidArgument(
-            "objective: expected a trainable (steps, init, step, evaluate), whose training can be paused and "
-            "continued, got a function; write its loop as the steps of a trainable"
-        )
-    length = max_steps(trainable)
-    if length < 1:
-        raise invalid("steps", "at least one step of training, to be paused and continued", length)
-    return length
 
 
 class _Wanted(NamedTuple):

@@ -12,12 +12,31 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from jhpo.devices import over_devices
+from jhpo.errors import InvalidArgument, invalid
 from jhpo.evaluation.members import StaticValues, read_values, replicated, summarised
 from jhpo.keys import is_key, trial_keys
 from jhpo.lifetimes import programs
 from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation
-from jhpo.training.trainable import State, Trainable, Wanted, evaluate_state, train, train_until
+from jhpo.training.objective import Objective
+from jhpo.training.trainable import State, Trainable, Wanted, evaluate_state, max_steps, train, train_until
+
+
+def check_continuable(trainable: Trainable) -> int:
+    """Length of a training that can be paused.
+
+    Raises:
+      InvalidArgument: there are no steps between which it could be.
+    """
+    if isinstance(trainable, Objective):
+        raise InvalidArgument(
+            "objective: expected a trainable (steps, init, step, evaluate), whose training can be paused and "
+            "continued, got a function; write its loop as the steps of a trainable"
+        )
+    length = max_steps(trainable)
+    if length < 1:
+        raise invalid("steps", "at least one step of training, to be paused and continued", length)
+    return length
 
 
 def begin_units(

@@ -9,9 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jhpo.errors import InvalidArgument
-from jhpo.evaluation.continuing import check_continuable
 from jhpo.evaluation.members import NO_STATIC, read_values, summarised
-from jhpo.evaluation.paused import begin_units, rows_of, take_states
+from jhpo.evaluation.paused import begin_units, check_continuable, rows_of, take_states
 from jhpo.evaluation.population import Population
 from jhpo.keys import is_key, trial_keys, zero_keys
 from jhpo.lifetimes import programs

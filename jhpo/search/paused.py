@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from jhpo.errors import invalid
-from jhpo.evaluation.continuing import check_continuable
 from jhpo.evaluation.evaluators import Evaluator, Objective, blank_result
+from jhpo.evaluation.paused import check_continuable
 from jhpo.evaluation.population import Population
 from jhpo.evaluation.repeating import Repeater
 from jhpo.evaluation.thawing import Thawed

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from jhpo.errors import check_integer, invalid
-from jhpo.evaluation.continuing import check_continuable
 from jhpo.evaluation.members import evaluate_units
+from jhpo.evaluation.paused import check_continuable
 from jhpo.kernels.internals import is_traced
 from jhpo.keys import init_key, strategy_key, trial_keys
 from jhpo.lifetimes import programs

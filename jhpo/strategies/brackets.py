@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+import numpy as np
+
 from jhpo.errors import InvalidArgument, invalid
 from jhpo.strategies.base import Rung
 
 _USUAL = 3  # rungs before the last one where nothing is said about the least training
 
 Bracket = tuple[Rung, ...]
+
+
+class Plan(NamedTuple):
+    """The rungs of all brackets as constants of a program."""
+
+    size: np.ndarray  # int32[g]
+    begins: np.ndarray  # bool[g], new members are begun
+    ends: np.ndarray  # bool[g], the last rung of its bracket
+    rung: np.ndarray  # int32[g], number within the bracket
+    first: np.ndarray  # int32[g], members with which its bracket begins
 
 
 def rung_steps(steps: int, eta: int, min_steps: int | None, population: int) -> tuple[int, ...]:
@@ -62,3 +76,14 @@ def hyperband(size: int, stops: tuple[int, ...], eta: int) -> tuple[Bracket, ...
     """
     last = len(stops) - 1
     return tuple(bracket(-(-size * (last + 1) // ((last - k + 1) * eta**k)), stops[k:], eta) for k in range(last + 1))
+
+
+def plan_of(brackets: tuple[Bracket, ...]) -> Plan:
+    """The rungs of some brackets, one after the other, as constants of a program."""
+    return Plan(
+        np.asarray([r.size for b in brackets for r in b], np.int32),
+        np.asarray([k == 0 for b in brackets for k in range(len(b))]),
+        np.asarray([k == len(b) - 1 for b in brackets for k in range(len(b))]),
+        np.asarray([k for b in brackets for k in range(len(b))], np.int32),
+        np.asarray([b[0].size for b in brackets for _ in b], np.int32),
+    )

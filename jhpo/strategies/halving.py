@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jhpo.errors import check_integer, invalid
 from jhpo.space.space import Space
@@ -23,7 +22,7 @@ from jhpo.strategies.base import (
     static_field,
     strategy,
 )
-from jhpo.strategies.brackets import Bracket, bracket, hyperband, rung_steps
+from jhpo.strategies.brackets import Bracket, Plan, bracket, hyperband, plan_of, rung_steps
 
 
 class HalvingState(NamedTuple):
@@ -37,16 +36,6 @@ class HalvingState(NamedTuple):
     curve: jax.Array  # float[n, r], their values at each rung; +inf where they were not trained so far, or failed later
     member: jax.Array  # int32[n], of each row of the generation; -1 where the row is empty
     parent: jax.Array  # int32[n], which row of the generation before it each row continues; -1 likewise
-
-
-class _Plan(NamedTuple):
-    """The rungs of all brackets as constants of a program."""
-
-    size: np.ndarray  # int32[g]
-    begins: np.ndarray  # bool[g], new members are begun
-    ends: np.ndarray  # bool[g], the last rung of its bracket
-    rung: np.ndarray  # int32[g], number within the bracket
-    first: np.ndarray  # int32[g], members with which its bracket begins
 
 
 @strategy
@@ -243,19 +232,12 @@ class SuccessiveHalving(Strategy):
         told = Evaluation(jnp.where(there, final, jnp.nan), mask=there if self.proposer.steady else None)
         return self.proposer.tell(state.proposer, state.units[:m], told)
 
-    def _plan(self) -> _Plan:
+    def _plan(self) -> Plan:
         if self.max_steps is None:
             raise invalid(
                 "max_steps", "the length of the training (minimize, run and Study.optimize know it)", self.max_steps
             )
-        brackets = self._brackets(self.max_steps)
-        return _Plan(
-            np.asarray([r.size for b in brackets for r in b], np.int32),
-            np.asarray([k == 0 for b in brackets for k in range(len(b))]),
-            np.asarray([k == len(b) - 1 for b in brackets for k in range(len(b))]),
-            np.asarray([k for b in brackets for k in range(len(b))], np.int32),
-            np.asarray([b[0].size for b in brackets for _ in b], np.int32),
-        )
+        return plan_of(self._brackets(self.max_steps))
 
 
 def finals(curve: jax.Array, rung: jax.Array) -> jax.Array:

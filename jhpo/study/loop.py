@@ -12,8 +12,8 @@ from jhpo.devices import check_clock
 from jhpo.errors import SpaceExhausted, check_integer, invalid
 from jhpo.evaluation.evaluators import Objective, make_evaluator
 from jhpo.evaluation.executors import HostObjective
-from jhpo.evaluation.executors.host import Pool, check_reports, check_request
-from jhpo.evaluation.executors.tasks import Task
+from jhpo.evaluation.executors.host import check_reports, check_request
+from jhpo.evaluation.executors.tasks import Pool, Task
 from jhpo.search.evaluator import SearchEvaluator
 from jhpo.search.meter import Callback, Summary
 from jhpo.search.stopping import StopRules, check_rules

@@ -9,8 +9,8 @@ import jax
 import numpy as np
 
 from jhpo.errors import invalid
-from jhpo.evaluation.continuing import check_continuable
 from jhpo.evaluation.evaluators import Evaluator
+from jhpo.evaluation.paused import check_continuable
 from jhpo.evaluation.thawing import Thawing
 from jhpo.search.paused import continuable
 from jhpo.study import events

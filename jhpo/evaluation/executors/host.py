@@ -7,7 +7,7 @@ import math
 import os
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import numpy as np
@@ -19,34 +19,18 @@ from jhpo.evaluation.executors.clusters import RayPool, import_ray
 from jhpo.evaluation.executors.limits import resident_bytes
 from jhpo.evaluation.executors.processes import ProcessPool
 from jhpo.evaluation.executors.reported import Reported
-from jhpo.evaluation.executors.tasks import Call, Roles, Task, roles_of
+from jhpo.evaluation.executors.tasks import Call, Pool, Roles, Task, roles_of
 from jhpo.evaluation.executors.threads import ThreadPool
 from jhpo.evaluation.measures import measure_constraints, trial_seeds
 from jhpo.evaluation.members import Described
 from jhpo.evaluation.outcome import Outcome
 from jhpo.objectives import Objectives
-from jhpo.pytrees import HP
 from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation, Request
 from jhpo.training.metrics import NAMES
 from jhpo.training.objective import check_second_argument
-from jhpo.trial import Trial
 
 KINDS = ("thread", "process", "ray")
-
-
-class Pool(Protocol):
-    """Runs tasks concurrently."""
-
-    workers: int
-
-    def submit(self, params: HP, seed: int, trial: Trial | None = None) -> Task:
-        """Start an evaluation as soon as a worker is free; the trial takes reports, if the function makes any."""
-        ...
-
-    def close(self) -> None:
-        """Stop the workers; running tasks are abandoned."""
-        ...
 
 
 @dataclasses.dataclass(frozen=True)

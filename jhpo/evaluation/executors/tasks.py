@@ -1,11 +1,11 @@
-"""A task in a pool, and the call of a host function that turns exceptions into outcomes."""
+"""Pools and their tasks, and the call of a host function that turns exceptions into outcomes."""
 
 from __future__ import annotations
 
 import inspect
 import threading
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from jhpo.curves.reports import Reports
 from jhpo.errors import TrialPruned, invalid, line_of
@@ -55,6 +55,20 @@ class Task:
             raise self._error
         assert self._outcome is not None
         return self._outcome
+
+
+class Pool(Protocol):
+    """Runs tasks concurrently."""
+
+    workers: int
+
+    def submit(self, params: HP, seed: int, trial: Trial | None = None) -> Task:
+        """Start an evaluation as soon as a worker is free; the trial takes reports, if the function makes any."""
+        ...
+
+    def close(self) -> None:
+        """Stop the workers; running tasks are abandoned."""
+        ...
 
 
 class Roles(NamedTuple):
