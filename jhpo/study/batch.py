@@ -23,8 +23,8 @@ from jhpo.study.book import Book
 from jhpo.study.events import Append, Results
 from jhpo.study.follower import Mark
 from jhpo.study.header import float64
-from jhpo.study.ledger import NextRows
 from jhpo.study.results import keep_names
+from jhpo.study.rows import NextRows
 from jhpo.study.watch import Watch
 from jhpo.trial import TrialTable
 

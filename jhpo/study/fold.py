@@ -13,6 +13,7 @@ from jhpo.errors import StorageError
 from jhpo.report.trials import Call
 from jhpo.storage.codec import Entry
 from jhpo.study import events
+from jhpo.study.columns import reach, record, unit_rows
 from jhpo.study.events import KINDS, Event, Results, body_of, read_event
 from jhpo.trial import TrialState, TrialTable, successes
 
@@ -118,7 +119,7 @@ class Fold:
 
     def _hand_out(self, rows: events.Ask | events.Batch) -> np.ndarray:
         """Add new trials to the open generation, or open the next with them; returns their ids."""
-        units, member, count = _units(rows.units, self.dim), rows.member, len(rows.units)
+        units, member, count = unit_rows(rows.units, self.dim), rows.member, len(rows.units)
         if rows.id != self.table.size:
             raise ValueError(f"trial {rows.id} where {self.table.size} comes next")
         if rows.generation == self.opened:
@@ -161,7 +162,7 @@ class Fold:
             raise ValueError("members that were not in the generation before, or failed there")
         self._open(event.rows)
         if event.units is not None:
-            self.table.unit.array[ids] = _units(event.units, self.dim)
+            self.table.unit.array[ids] = unit_rows(event.units, self.dim)
             for trial_id in ids.tolist():
                 self.table.reason.pop(trial_id, None)  # of a failure that was replaced
         self.members[: len(ids)] = ids
@@ -173,7 +174,7 @@ class Fold:
             self.table.take_over(ids, self.step, sources)
 
     def _thaw(self, event: events.Thaw) -> None:
-        units, ids = _units(event.units, self.dim), np.asarray(event.ids, np.int64)
+        units, ids = unit_rows(event.units, self.dim), np.asarray(event.ids, np.int64)
         rows, new = np.flatnonzero(ids >= 0), np.arange(event.id, event.id + len(units))
         trained, steps = ids[rows], np.asarray(event.steps, np.int64)
         old = trained[trained < event.id]
@@ -194,23 +195,15 @@ class Fold:
         self.table.horizon.array[trained] = steps / event.length
         self._record(trained, event.results, event.end)
         self.finished += len(new)
-        limits = event.results.constraint
         for step in np.unique(steps).tolist():
-            here = steps == step
-            constraint = None if limits is None else np.asarray(limits, np.float64)[here]
-            some = trained[here]
-            self.table.reach(some, step, self.table.value.array[some], constraint, np.full(len(some), len(ids)))
+            reach(self.table, trained, step, event.results, np.full(len(trained), len(ids)), steps == step)
         self.horizon, self.step = 1.0, np.zeros(len(ids), np.int64)
         self.step[rows] = steps
 
     def _pause(self, ids: np.ndarray, event: events.Batch | events.Rung) -> None:
         """The members of the open generation were paused at a step."""
         self.step = int(event.step)
-        constraint = event.results.constraint
-        self.table.reach(
-            ids, self.step, self.table.value.array[ids],
-            None if constraint is None else np.asarray(constraint, np.float64), np.asarray(event.widths, np.int64),
-        )  # fmt: skip
+        reach(self.table, ids, self.step, event.results, np.asarray(event.widths, np.int64))
 
     def _report(self, event: events.Report) -> None:
         if event.id not in self.running:
@@ -225,38 +218,8 @@ class Fold:
         self._finish(ids, event.results, event.time)
 
     def _record(self, ids: np.ndarray, results: Results, time: float) -> None:
-        """Put results into the columns."""
-        table, value = self.table, np.asarray(results.value, np.float64)
-        if value.shape != ids.shape:
-            raise ValueError(f"{value.shape} values for {len(ids)} trials")
-        good = np.isfinite(value)
-        table.value.array[ids] = np.where(good, value, np.nan)
-        table.state.array[ids] = np.where(good, TrialState.COMPLETE, TrialState.FAILED)
-        table.state.array[ids[np.asarray(results.pruned, np.int64)]] = TrialState.PRUNED
-        table.told.array[ids] = time
-        for index, reason in results.reasons.items():
-            table.reason[int(ids[int(index)])] = str(reason)
-        for name in Results.EXTRAS:
-            found = getattr(results, name)
-            if found is not None:
-                extra = np.asarray(found, np.float64)
-                if len(extra) != len(ids):
-                    raise ValueError(f"{extra.shape} of {name} for {len(ids)} trials")
-                table.set_extra(name, ids, extra)
-        if results.steps is not None:
-            self._stages(ids, results)
+        record(self.table, ids, results, time)
         self._compare(ids)
-
-    def _stages(self, ids: np.ndarray, results: Results) -> None:
-        """The curves of trials that were trained in parts, to be judged at the end of each."""
-        steps, curve, widths = (np.asarray(getattr(results, name)) for name in Results.STAGES)
-        for trial_id, at, values in zip(ids.tolist(), steps, curve):
-            for step, value in zip(at.tolist(), values.tolist()):
-                if step >= 0 and np.isfinite(value):
-                    self.table.reports.add(trial_id, curves.Report(step, value))
-        for step in np.unique(steps[steps >= 0]).tolist():
-            row, place = np.nonzero(steps == step)
-            self.table.passed(ids[row], step, np.asarray(widths[row, place], np.int64))
 
     def _finish(self, ids: np.ndarray, results: Results, time: float) -> None:
         """Trials that were not told before are."""
@@ -281,7 +244,7 @@ class Fold:
                 self._extremes[sign] = float(np.fmin(self._extremes[sign], lowest))
 
     def _add_foreign(self, event: events.Enqueue | events.Attach) -> np.ndarray:
-        units = _units(event.units, self.dim)
+        units = unit_rows(event.units, self.dim)
         if event.id != self.table.size:
             raise ValueError(f"trial {event.id} where {self.table.size} comes next")
         rows = self.table.add(len(units))
@@ -335,11 +298,3 @@ class Fold:
 
     def _repair(self, event: events.Repair) -> None:
         self.remarks.append(str(event.text))
-
-
-def _units(units: Any, dim: int) -> np.ndarray:
-    if not isinstance(units, np.ndarray) or units.ndim != 2 or units.shape[1] != dim:
-        raise ValueError(f"unit rows of {dim} coordinates, got {getattr(units, 'shape', type(units).__name__)}")
-    if not ((units >= 0) & (units <= 1)).all():
-        raise ValueError("unit rows outside [0, 1]")
-    return units

@@ -6,13 +6,11 @@ import threading
 import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import NamedTuple
 
 import numpy as np
 
-from jhpo.errors import SpaceExhausted, StorageError, check_integer, invalid
+from jhpo.errors import StorageError, check_integer, invalid
 from jhpo.search.driver import Driver
-from jhpo.search.stopping import exhausted
 from jhpo.storage import Entry, EventLog
 from jhpo.storage.worker import worker_name
 from jhpo.study import events
@@ -20,25 +18,10 @@ from jhpo.study.events import Append, Event, Results, body_of
 from jhpo.study.fold import Fold
 from jhpo.study.follower import Follower, Mark
 from jhpo.study.hands import Hands
+from jhpo.study.rows import NextRows, next_rows, points_left
 
 SNAPSHOT_SECONDS = 10.0  # between two snapshots of the strategy's state
 EXPIRED = "given up: its worker was lost {} times"
-
-
-class NextRows(NamedTuple):
-    """Rows of a generation to hand out together."""
-
-    generation: int
-    rows: int  # of the whole generation
-    member: int  # first row
-    id: int  # first trial
-    units: np.ndarray  # float[k, d]; k is 0 where the caller has to wait for results
-    streams: np.ndarray | None  # uint32[k], ids from which the keys are made; None where they are the trials' own
-    horizon: float  # share of the training
-
-    def key_ids(self) -> np.ndarray:
-        """``uint32[k]``: the ids from which the evaluation keys are made."""
-        return self.id + np.arange(len(self.units), dtype=np.uint32) if self.streams is None else self.streams
 
 
 class Ledger:
@@ -268,43 +251,8 @@ class Ledger:
                 "strategy", "one that asks for every trial once (optimize pauses and continues members)",
                 type(self._follower.strategy).__name__,
             )  # fmt: skip
-        history, follower = self.history, self.follower()
-        limit = follower.strategy.max_evaluations(follower.space)
-        left = self.points_left()
-        if limit is not None and left is not None:
-            n = min(n, left)
-            if n <= 0 and not some:
-                raise SpaceExhausted(exhausted(limit))
-        if n <= 0:
-            return self._rows(0, 0)
-        if history.handed < len(history.members):
-            return self._rows(history.handed, min(n, len(history.members) - history.handed))
-        # a generation with pending results is closed only for a caller who would get nothing otherwise
-        if some and not follower.strategy.steady and not history.closing().told.all():
-            return self._rows(0, 0)
-        units = follower.open(history)
-        return self._rows(0, min(n, len(units)))
+        return next_rows(self.follower(), self.history, n, some)
 
     def points_left(self) -> int | None:
         """Points that a finite search has not handed out yet; None for an infinite one."""
-        limit = self._follower.strategy.max_evaluations(self._follower.space)
-        return None if limit is None else limit - int((self.history.table.generation.array >= 0).sum())
-
-    def _rows(self, member: int, count: int) -> NextRows:
-        """`count` rows of the strategy's generation from row `member` on."""
-        follower, first = self._follower, self.history.table.size
-        if not count:
-            return NextRows(follower.generation, len(follower.units), member, first, follower.units[:0], None, 1.0)
-        # ids of the generation's rows, had all of them been handed out in one go
-        ids = np.arange(len(follower.units)) + (first - member)
-        streams = follower.evaluation_ids(np.maximum(ids, 0))[member : member + count]
-        usual = np.array_equal(streams, first + np.arange(count))
-        return NextRows(
-            generation=follower.generation - 1,
-            rows=len(follower.units),
-            member=member,
-            id=first,
-            units=follower.units[member : member + count],
-            streams=None if usual else streams,  # a strategy may fix its members' randomness
-            horizon=follower.request.horizon,
-        )
+        return points_left(self._follower, self.history)

@@ -1,0 +1,87 @@
+"""Points and results of events, checked and put into the columns of a study's trials."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from jhpo.curves import table as curves
+from jhpo.study.events import Results
+from jhpo.trial import TrialState, TrialTable
+
+
+def unit_rows(units: Any, dim: int) -> np.ndarray:
+    """``float[n, dim]`` of an event, as it is.
+
+    Raises:
+        ValueError: something else, or points outside the unit cube.
+    """
+    if not isinstance(units, np.ndarray) or units.ndim != 2 or units.shape[1] != dim:
+        raise ValueError(f"unit rows of {dim} coordinates, got {getattr(units, 'shape', type(units).__name__)}")
+    if not ((units >= 0) & (units <= 1)).all():
+        raise ValueError("unit rows outside [0, 1]")
+    return units
+
+
+def record(table: TrialTable, ids: np.ndarray, results: Results, time: float) -> None:
+    """Put results into the columns of a study's trials.
+
+    Args:
+        table: the columns.
+        ids: ``int64[n]``, trials.
+        results: theirs.
+        time: when they were told.
+
+    Raises:
+        ValueError: results that do not fit the trials.
+    """
+    value = np.asarray(results.value, np.float64)
+    if value.shape != ids.shape:
+        raise ValueError(f"{value.shape} values for {len(ids)} trials")
+    good = np.isfinite(value)
+    table.value.array[ids] = np.where(good, value, np.nan)
+    table.state.array[ids] = np.where(good, TrialState.COMPLETE, TrialState.FAILED)
+    table.state.array[ids[np.asarray(results.pruned, np.int64)]] = TrialState.PRUNED
+    table.told.array[ids] = time
+    for index, reason in results.reasons.items():
+        table.reason[int(ids[int(index)])] = str(reason)
+    for name in Results.EXTRAS:
+        found = getattr(results, name)
+        if found is not None:
+            extra = np.asarray(found, np.float64)
+            if len(extra) != len(ids):
+                raise ValueError(f"{extra.shape} of {name} for {len(ids)} trials")
+            table.set_extra(name, ids, extra)
+    if results.steps is not None:
+        _stages(table, ids, results)
+
+
+def reach(
+    table: TrialTable, ids: np.ndarray, step: int, results: Results, widths: np.ndarray, rows: Any = slice(None)
+) -> None:
+    """Trials whose results are in the columns were trained to a step.
+
+    Args:
+        table: the columns.
+        ids: ``int64[n]``, trials.
+        step: of their training.
+        results: theirs.
+        widths: ``int64[n]``, of the programs that trained them.
+        rows: which of the trials; all by default.
+    """
+    limits, some = results.constraint, ids[rows]
+    constraint = None if limits is None else np.asarray(limits, np.float64)[rows]
+    table.reach(some, step, table.value.array[some], constraint, widths[rows])
+
+
+def _stages(table: TrialTable, ids: np.ndarray, results: Results) -> None:
+    """The curves of trials that were trained in parts, to be judged at the end of each."""
+    steps, curve, widths = (np.asarray(getattr(results, name)) for name in Results.STAGES)
+    for trial_id, at, values in zip(ids.tolist(), steps, curve):
+        for step, value in zip(at.tolist(), values.tolist()):
+            if step >= 0 and np.isfinite(value):
+                table.reports.add(trial_id, curves.Report(step, value))
+    for step in np.unique(steps[steps >= 0]).tolist():
+        row, place = np.nonzero(steps == step)
+        table.passed(ids[row], step, np.asarray(widths[row, place], np.int64))
