@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jhpo.cli import start, stored
+from jhpo.cli.arguments import command_again, directions_of, measured, strategy_options
 from jhpo.cli.signals import INTERRUPTED, farewell, ignore_signals, signals
 from jhpo.errors import ChangedSpace, InvalidArgument, JhpoError, StorageError
 from jhpo.version import __version__
@@ -18,9 +18,6 @@ from jhpo.version import __version__
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from jhpo.cli.load import Target
-    from jhpo.evaluation.evaluators import Objective
-    from jhpo.objectives import Directions
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -103,10 +100,10 @@ def tune(
 
     use_compilation_cache()
     found = load_target(target)
-    directions = _directions(found, direction)
+    directions = directions_of(found, direction)
     chosen: Any = strategy or found.options.get("strategy") or ("pso" if directions is None else "nsga2")
     if option and isinstance(chosen, str):
-        chosen = make_strategy(chosen, _options(option))
+        chosen = make_strategy(chosen, strategy_options(option))
     elif option:
         raise InvalidArgument("--set: expected --strategy beside it (the file brings a strategy that is made already)")
     rule = check_early_stop(found.options.get("early_stop") if early_stop is None else early_stop)
@@ -115,7 +112,7 @@ def tune(
         raise InvalidArgument("--resume: expected --storage beside it, the study to continue")
     console = Console()
     if directions is None:
-        objective, wanted, way = _measured(found, metric, direction)
+        objective, wanted, way = measured(found, metric, direction)
     elif metric is not None:
         raise InvalidArgument(f"--metric: expected none beside several objectives, got {metric!r}: they have names")
     else:
@@ -125,7 +122,7 @@ def tune(
         directions=directions, replicates=found.options.get("replicates", 1), resume=resume,
         folds=found.options.get("folds", 1) if folds is None else folds,
     )  # fmt: skip
-    again = _again(target, strategy, budget, storage, seed, option or [], direction, metric, early_stop, folds)
+    again = command_again(target, strategy, budget, storage, seed, option or [], direction, metric, early_stop, folds)
     with contextlib.closing(study), signals(again, storage):
         if len(study):
             console.print(f"continuing after {study.evaluations} evaluations", highlight=False)
@@ -217,63 +214,6 @@ def repair(storage: Annotated[str, typer.Argument(metavar="STUDY.db", help="a da
 
 for command in (stored.report, stored.compare, stored.export, start.init):
     app.command()(command)
-
-
-def _options(texts: list[str]) -> dict[str, Any]:
-    """Options from ``NAME=VALUE`` texts; values are Python literals, otherwise strings."""
-    options: dict[str, Any] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals or not name.strip().isidentifier():
-            raise InvalidArgument(f"--set: expected NAME=VALUE, got {text!r}")
-        try:
-            options[name.strip()] = ast.literal_eval(value.strip())
-        except (ValueError, SyntaxError):
-            options[name.strip()] = value.strip()
-    return options
-
-
-def _measured(found: Target, metric: str | None, direction: str | None) -> tuple[Objective, str | None, str]:
-    """The objective, the metric, and the direction, from the command line, the metric or the file, in this order."""
-    from jhpo.training.metrics import direction_of
-
-    objective, name = found.objective, metric or found.options.get("metric")
-    if metric is not None and hasattr(objective, "with_metric"):
-        objective = objective.with_metric(metric)
-    own = direction_of(objective, name)
-    stated = own if metric is not None and own else found.options.get("direction")
-    return objective, name, direction or stated or own or "minimize"
-
-
-def _directions(found: Target, text: str | None) -> Directions | None:
-    """Directions of several objectives from the command line, or else the file; None for one objective."""
-    if text is None:
-        return found.options.get("directions")
-    parts = [part.strip() for part in text.split(",")]
-    if len(parts) == 1:
-        return None
-    pairs = [part.partition("=") for part in parts]
-    if all(equals for _, equals, _ in pairs):
-        return {name.strip(): way.strip() for name, _, way in pairs}
-    return parts
-
-
-def _again(
-    target: str, strategy: str | None, budget: int | None, storage: str | None, seed: int, option: list[str],
-    direction: str | None, metric: str | None, early_stop: str | None, folds: int | None,
-) -> str:  # fmt: skip
-    """The command that continues this study."""
-    import shlex
-
-    parts = ["jhpo", "tune", target]
-    given = {"--strategy": strategy, "--budget": budget, "--storage": storage}
-    given |= {"--direction": direction, "--metric": metric, "--early-stop": early_stop, "--folds": folds}
-    for name, value in given.items():
-        parts += [] if value is None else [name, str(value)]
-    parts += ["--seed", str(seed)]
-    for text in option:
-        parts += ["--set", text]
-    return shlex.join([*parts, "--resume"])
 
 
 def main() -> None:

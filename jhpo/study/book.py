@@ -1,4 +1,4 @@
-"""The trials of a study: ask, tell, the queue and the results."""
+"""The trials of a study, written: ask and tell, the queue, results from elsewhere."""
 
 from __future__ import annotations
 
@@ -6,33 +6,27 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jhpo.curves.rules import EarlyStop
-from jhpo.errors import InvalidParameters, JhpoError, check_integer, invalid
+from jhpo.errors import InvalidParameters, check_integer, invalid
 from jhpo.evaluation.measures import measure_constraints, trial_seeds
 from jhpo.evaluation.outcome import Outcome, judge
 from jhpo.keys import trial_key
-from jhpo.objectives import check_single, knee
-from jhpo.report.trials import Trials
-from jhpo.space.distinct import first_distinct
 from jhpo.strategies.early_stop import rule_of
 from jhpo.study import events
 from jhpo.study.events import Append, Results
-from jhpo.study.opened import Opened
+from jhpo.study.found import Found
 from jhpo.study.referee import Referee
 from jhpo.study.results import Finished, collect, keep_names, pack_results, with_names
-from jhpo.trial import Trial, TrialState
+from jhpo.trial import Trial
 
 _MORE_ROWS = 64  # random candidates for a feasible completion of a partly given point
 
 
-class Book(Opened):
+class Book(Found):
     """A `jhpo.Study` without `optimize` and reports; see there for the arguments."""
-
-    # -- ask and tell ---------------------------------------------------------------------------------------
 
     def ask(self, n: int = 1, *, budget: int | None = None, early_stop: EarlyStop | str | None = None) -> list[Trial]:
         """Up to `n` trials to evaluate: first those given back by lost workers and enqueued ones, then new ones.
@@ -212,102 +206,3 @@ class Book(Opened):
             if chosen:
                 self._ledger.give_back(append, chosen, lost=False)
             return chosen
-
-    # -- results --------------------------------------------------------------------------------------------
-
-    def _trial(self, trial_id: int, seed: int | None = None) -> Trial:
-        if seed is None:
-            seed = int(trial_seeds(self.root, self.history.table.streams(np.asarray([trial_id])))[0])
-        exact = self.history.exact.get(trial_id)
-        names = None if self.objectives is None else self.objectives.names
-        return self.history.table.trial(trial_id, lambda unit: self.space.decode(unit, exact), seed, names)
-
-    def __len__(self) -> int:
-        return self.history.table.size
-
-    def __getitem__(self, trial_id: int) -> Trial:
-        return self._trial(check_integer("trial_id", trial_id, 0, len(self) - 1))
-
-    def key(self, trial: Trial | int) -> jax.Array:
-        """The trial's random key: ``fold_in(key(seed), id)``, unless the strategy fixes its members' randomness."""
-        number = trial.id if isinstance(trial, Trial) else trial
-        return trial_key(self.root, int(self.history.table.streams(np.asarray([number]))[0]))
-
-    @property
-    def evaluations(self) -> int:
-        """Finished trials, failed ones included."""
-        with self._ledger.lock:
-            return self.history.finished
-
-    @property
-    def pruned(self) -> list[Trial]:
-        """Trials that were stopped early, with their curves."""
-        return [self._trial(int(i)) for i in self.history.table.in_state(TrialState.PRUNED)]
-
-    @property
-    def failures(self) -> list[Trial]:
-        """Failed trials with their reasons."""
-        return [self._trial(int(i)) for i in self.history.table.in_state(TrialState.FAILED)]
-
-    @property
-    def best(self) -> Trial:
-        """The best finished, feasible trial of the longest training told so far; its value is always finite.
-
-        Raises:
-            JhpoError: there is none yet.
-            InvalidArgument: there are several objectives; see `pareto` and `knee`.
-        """
-        check_single("best", self.objectives, "pareto() gives the front, knee() one trial of it")
-        ranked = self.top(1)
-        if not ranked:
-            raise JhpoError(f"no successful trial yet ({self.evaluations} finished)")
-        return ranked[0]
-
-    def top(self, k: int = 5) -> list[Trial]:
-        """The `k` best trials with different hyperparameters, best first; feasible ones only.
-
-        Raises:
-            InvalidArgument: there are several objectives; see `pareto`.
-        """
-        check_integer("k", k)
-        check_single("top", self.objectives, "pareto() gives the trials that none other dominates")
-        table = self.history.table
-        return [self._trial(int(i)) for i in first_distinct(self.space, table.unit.array, table.ranked(self.sign), k)]
-
-    @property
-    def trials(self) -> Trials:
-        """The columns of all trials, which frames, figures and reports are made from."""
-        history = self.history
-        found = (self.space, history.table, self.direction, history.header, history.stops, self.objectives)
-        return Trials(*found, history.calls)
-
-    def pareto(self) -> list[Trial]:
-        """The feasible trials that no other dominates, with distinct hyperparameters, sorted by their first value.
-
-        With one objective, the trials of the best value. Empty if every trial failed or violated a constraint.
-
-        >>> import jhpo
-        >>> space = jhpo.Space({"x": jhpo.Int(-2, 5)})
-        >>> study = jhpo.Study(space, "grid", directions={"near": "minimize", "far": "minimize"})
-        >>> for trial in study.ask(8):
-        ...     study.tell(trial, {"near": trial.params["x"] ** 2, "far": (trial.params["x"] - 2) ** 2})
-        >>> [trial.params["x"] for trial in study.pareto()], study.knee().values
-        ([0, 1, 2], Values(near=1.0, far=1.0))
-        """
-        ids, units = self.trials.front(), self.history.table.unit.array
-        return [self._trial(int(i)) for i in first_distinct(self.space, units, ids, max(len(ids), 1))]
-
-    def knee(self, weights: Sequence[float] | None = None) -> Trial:
-        """The trial of the front nearest to the best value of every objective, each scaled by the front's extent.
-
-        Args:
-            weights: how much each objective counts; equally if None.
-
-        Raises:
-            InvalidArgument: not one weight >= 0 for each objective.
-            JhpoError: there is no feasible trial yet.
-        """
-        points = self.pareto()
-        if not points:
-            raise JhpoError(f"no successful trial yet ({self.evaluations} finished)")
-        return points[knee(self.trials.minimised(np.asarray([t.id for t in points])), weights)]

@@ -5,9 +5,7 @@ Points of one colour are one path of dots. Drawings are made `light` first.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from html import escape
-from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,7 +18,6 @@ from jhpo.report.figures.marks import (
     Bars,
     Description,
     Heat,
-    Line,
     Mark,
     Panel,
     Parallel,
@@ -28,7 +25,8 @@ from jhpo.report.figures.marks import (
     Spans,
     Threads,
 )
-from jhpo.report.figures.palette import RAMP, SERIES
+from jhpo.report.figures.palette import SERIES
+from jhpo.report.figures.svg_marks import MARKS, Scale, levels, path, route
 
 WIDTH, HEIGHT = 420, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 12, 22, 42
@@ -47,29 +45,6 @@ STYLE = """
 .fig .over { paint-order: stroke; stroke: var(--card); stroke-width: 3px; stroke-linejoin: round }
 .fig .error { stroke: var(--ink); stroke-width: 1.5; fill: none }
 """
-
-
-class _Scale(NamedTuple):
-    """From values of an axis to places in the drawing."""
-
-    axis: Axis
-    low: float
-    high: float
-    begin: float
-    end: float
-
-    def at(self, value: Any) -> np.ndarray:
-        value, low, high = np.asarray(value, np.float64), self.low, self.high
-        if self.axis.scale == "log":
-            with np.errstate(divide="ignore", invalid="ignore"):
-                value = np.log(value)
-            low, high = np.log(low), np.log(high)
-        value = np.where(np.isfinite(value), value, np.nan)
-        return np.asarray(self.begin + (value - low) / (high - low) * (self.end - self.begin))
-
-    def ticks(self, most: int) -> list[tuple[float, str]]:
-        places, texts = ticks(self.axis, self.low, self.high, most)
-        return [(float(self.at(p)), t) for p, t in zip(places, texts) if self.low <= p <= self.high]
 
 
 def elements(drawing: Description) -> list[str]:
@@ -130,14 +105,14 @@ def _panel(panel: Panel, words: str) -> str:
     legend = names if len(names) > 1 else []
     height = max(120.0, 70 + 22.0 * len(labels) * max(len(bars), 1)) if bars else HEIGHT
     rows = _legend(legend, height + 12)
-    x = _Scale(panel.x, x_low, x_high, left, WIDTH - _RIGHT)
-    y = _Scale(panel.y, y_low, y_high, height - _BOTTOM, _TOP)
+    x = Scale(panel.x, x_low, x_high, left, WIDTH - _RIGHT)
+    y = Scale(panel.y, y_low, y_high, height - _BOTTOM, _TOP)
     out = _open(WIDTH, height + rows[1], words, panel.title)
     out += _axes(x, y, height, bool(bars))
     out += _bars(bars, labels, x, height, left) if bars else []
     for mark in panel.marks:
         if not isinstance(mark, Bars):
-            out += _MARKS[type(mark)](mark, x, y)
+            out += MARKS[type(mark)](mark, x, y)
     return "".join([*out, *rows[0], "</svg>"])
 
 
@@ -145,7 +120,7 @@ def _shaded(mark: Mark) -> bool:
     return isinstance(mark, Points) and mark.shade is not None
 
 
-def _axes(x: _Scale, y: _Scale, height: float, bars: bool) -> list[str]:
+def _axes(x: Scale, y: Scale, height: float, bars: bool) -> list[str]:
     floor, out = height - _BOTTOM, []
     fitting = max(2, int((x.end - x.begin) / 62))
     shown = x.ticks(fitting)
@@ -189,69 +164,7 @@ def _legend(names: list[tuple[str, int]], top: float) -> tuple[list[str], float]
     return out, (y - top + 16) if seen else 0.0
 
 
-def _path(kind: str, d: str, colour: str) -> str:
-    return f'<path class="{kind}" d="{d}" style="stroke: var(--{colour})"/>' if d else ""
-
-
-def _dots(x: np.ndarray, y: np.ndarray) -> str:
-    return "".join(f"M{a:.1f} {b:.1f}h0" for a, b in zip(x.tolist(), y.tolist()))
-
-
-def _levels(shade: np.ndarray) -> np.ndarray:
-    return np.minimum((np.nan_to_num(shade) * len(RAMP)).astype(int), len(RAMP) - 1)
-
-
-def _points(mark: Points, x: _Scale, y: _Scale) -> list[str]:
-    px, py, kind = x.at(mark.x), y.at(mark.y), "dots faint" if mark.faint else "dots"
-    if mark.shade is None:
-        return [_path(kind, _dots(px, py), f"s{mark.slot % len(SERIES)}")]
-    level = _levels(mark.shade)
-    return [_path(kind, _dots(px[level == k], py[level == k]), f"q{k}") for k in np.unique(level)]
-
-
-def _route(px: np.ndarray, py: np.ndarray, step: bool) -> str:
-    """A path along points, broken at NaN."""
-    out, pen = [], False
-    for a, b, ok in zip(px.tolist(), py.tolist(), (np.isfinite(px) & np.isfinite(py)).tolist()):
-        if ok:
-            out.append((f"H{a:.1f}V{b:.1f}" if step else f"L{a:.1f} {b:.1f}") if pen else f"M{a:.1f} {b:.1f}")
-        pen = ok
-    return "".join(out)
-
-
-def _line(mark: Line, x: _Scale, y: _Scale) -> list[str]:
-    return [_path("line", _route(x.at(mark.x), y.at(mark.y), mark.step), f"s{mark.slot % len(SERIES)}")]
-
-
-def _band(mark: Band, x: _Scale, y: _Scale) -> list[str]:
-    """Along the upper edge, and back along the lower one, where a step is level first."""
-    px, low = x.at(mark.x).tolist(), y.at(mark.low).tolist()
-    if not px:
-        return []
-    back = "".join(f"V{b:.1f}H{a:.1f}" if mark.step else f"L{a:.1f} {b:.1f}" for a, b in zip(px[::-1], low[::-1]))
-    top = _route(x.at(mark.x), y.at(mark.high), mark.step)
-    return [f'<path class="band" d="{top}{back}Z" style="fill: var(--s{mark.slot % len(SERIES)})"/>']
-
-
-def _threads(mark: Threads, x: _Scale, y: _Scale) -> list[str]:
-    px, level = x.at(mark.x), _levels(mark.shade)
-    lines = [_route(px, y.at(row), False) for row in mark.y]
-    single = [k for k, line in enumerate(lines) if "L" not in line]  # measured once: a dot
-    out = []
-    for k in np.unique(level).tolist():
-        here = np.flatnonzero(level == k).tolist()
-        out.append(_path("thread", "".join(lines[i] for i in here if i not in set(single)), f"q{k}"))
-        out.append(_path("dots", "".join(f"{lines[i]}h0" for i in here if i in set(single) and lines[i]), f"q{k}"))
-    return out
-
-
-def _spans(mark: Spans, x: _Scale, y: _Scale) -> list[str]:
-    rows = zip(x.at(mark.start).tolist(), x.at(mark.stop).tolist(), y.at(mark.y).tolist())
-    d = "".join(f"M{a:.1f} {c:.1f}H{max(b, a):.1f}" for a, b, c in rows)
-    return [_path("spans", d, f"s{mark.slot % len(SERIES)}")]
-
-
-def _bars(bars: list[Bars], labels: list[str], x: _Scale, height: float, left: float) -> list[str]:
+def _bars(bars: list[Bars], labels: list[str], x: Scale, height: float, left: float) -> list[str]:
     room = height - _BOTTOM - _TOP
     out, most = [], max(4, int((left - 10) / _LETTER))
     for place, label in enumerate(labels):
@@ -273,27 +186,6 @@ def _bars(bars: list[Bars], labels: list[str], x: _Scale, height: float, left: f
     return out
 
 
-def _heat(mark: Heat, x: _Scale, y: _Scale) -> list[str]:
-    """Cells of one shade in a row are one rectangle."""
-    px, py, level = x.at(mark.x), y.at(mark.y), np.where(np.isfinite(mark.shade), _levels(mark.shade), -1)
-    paths: dict[int, list[str]] = {}
-    for row in range(level.shape[0]):
-        ends = np.append(np.flatnonzero(np.diff(level[row])) + 1, level.shape[1])
-        for begin, end in zip(np.append(0, ends[:-1]).tolist(), ends.tolist()):
-            cell = f"M{px[begin]:.1f} {py[row]:.1f}H{px[end]:.1f}V{py[row + 1]:.1f}H{px[begin]:.1f}Z"
-            paths.setdefault(int(level[row, begin]), []).append(cell)
-    return [
-        f'<path class="heat" d="{"".join(cells)}" style="fill: var(--q{k})"/>'
-        for k, cells in sorted(paths.items())
-        if k >= 0
-    ]
-
-
-_MARKS: dict[type, Callable[[Any, _Scale, _Scale], list[str]]] = {
-    Points: _points, Line: _line, Band: _band, Threads: _threads, Spans: _spans, Heat: _heat,
-}  # fmt: skip
-
-
 def _parallel(panel: Parallel, words: str) -> str:
     """Vertical axes beside each other; the names stand above, on two levels so that they do not touch."""
     count = len(panel.axes)
@@ -306,13 +198,13 @@ def _parallel(panel: Parallel, words: str) -> str:
     scales = []
     for k, axis in enumerate(panel.axes):
         low, high = _extent(axis, [panel.rows[:, k]], 0.0)
-        scales.append(_Scale(axis, low, high, height - 16, top))
+        scales.append(Scale(axis, low, high, height - 16, top))
     at = 60 + gap * np.arange(count)
     places = np.stack([scale.at(panel.rows[:, k]) for k, scale in enumerate(scales)], axis=1)
-    shade = _levels(panel.shade)
+    shade = levels(panel.shade)
     for k in np.unique(shade).tolist():
-        lines = "".join(_route(at, row, False) for row in places[shade == k])
-        out.append(_path("thread", lines, f"q{k}"))
+        lines = "".join(route(at, row, False) for row in places[shade == k])
+        out.append(path("thread", lines, f"q{k}"))
     for k, (scale, px) in enumerate(zip(scales, at.tolist())):
         out.append(f'<path class="axis" d="M{px:.1f} {top:.0f}V{height - 16:.0f}"/>')
         level, title = top - (24 if k % 2 else 9), escape(scale.axis.title)
