@@ -14,6 +14,8 @@ from jhpo.curves.rules import EarlyStop
 from jhpo.curves.table import CurveTable
 from jhpo.errors import check_integer, invalid
 from jhpo.evaluation.members import Described
+from jhpo.evaluation.population import Population
+from jhpo.evaluation.stopping import StoppingPopulation
 from jhpo.objectives import Objectives
 from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation, Request, Strategy
@@ -101,17 +103,25 @@ def make_evaluator(
             raise invalid("objective", "a jhpo.host function or a trainable with early_stop", objective)
         made: Evaluator = stopping(space, replicates, early_stop, sign)
         return made
-    from jhpo.evaluation.population import Population
-
     wanted = metric if objectives is None else objectives
     population = Population(
         objective, space, replicates=replicates, folds=folds, chunk=chunk, devices=devices, metric=wanted
     )
     if early_stop is None:
         return population
-    from jhpo.evaluation.stopping import StoppingPopulation
-
     return StoppingPopulation(population, early_stop, sign, past)
+
+
+def continuable(evaluator: Evaluator) -> Population:
+    """An evaluator as a population, whose members can be paused.
+
+    Raises:
+        InvalidArgument: it is another one.
+    """
+    if not isinstance(evaluator, Population):
+        expected = "a trainable, whose training can be paused and continued"
+        raise invalid("objective", expected, type(evaluator).__name__)
+    return evaluator
 
 
 def blank_result(strategy: Strategy, space: Space, repeats: int, objectives: int = 1, measured: int = 0) -> Evaluation:

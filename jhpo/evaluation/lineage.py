@@ -10,6 +10,7 @@ import numpy as np
 from jhpo.errors import invalid
 from jhpo.space.space import Space
 from jhpo.training.replay import Schedule
+from jhpo.trial import TrialTable
 
 
 class Lineage(NamedTuple):
@@ -61,3 +62,10 @@ def schedule_of(space: Space, lineage: Lineage, trial: int) -> Schedule:
         raise invalid("trial", "a member of the population", trial)
     found = ancestry(lineage, np.array([trial]), stops)
     return Schedule(space, found.stops, found.units[:, 0], found.members[:, 0], int(found.origins[0]))
+
+
+def lineage_of(table: TrialTable) -> Lineage | None:
+    """Whose training the members of an evolving population continued; None in other studies."""
+    if not table.source:
+        return None
+    return Lineage(*({step: column.array for step, column in part.items()} for part in (table.source, table.steered)))

@@ -247,6 +247,23 @@ class Driver:
         self.generation += 1
         return self._rows(asked)
 
+    def live_parents(self) -> np.ndarray:
+        """``int64[k]``: rows of the last generation that the generation asked for continues."""
+        with self.precision():
+            parents = np.asarray(self.strategy.parents(self.state), np.int64)
+        return parents[parents >= 0]
+
+    def thawed(self) -> tuple[np.ndarray, np.ndarray]:
+        """The members that the generation asked for trains, and how many parts they were trained before.
+
+        Returns:
+            ``int64[n]`` each; -1 and 0 where a row is empty.
+        """
+        with self.precision():
+            members = np.asarray(self.strategy.members(self.state), np.int64)
+            parts = np.asarray(self.strategy.trained(self.state), np.int64)
+        return members, np.where(members >= 0, parts, 0)
+
     def _compile_ahead(self, arguments: tuple[Any, ...]) -> None:
         """Compile the program for the next buffer size while the objective runs."""
         if not self.strategy.nearly_full(self.state) or (self._thread is not None and self._thread.is_alive()):

@@ -10,13 +10,14 @@ from jhpo.errors import invalid
 from jhpo.evaluation.evaluators import Evaluator, Objective, blank_result
 from jhpo.evaluation.stopping import StoppingPopulation
 from jhpo.objectives import Objectives, Sign
+from jhpo.search.conclusion import result_of
 from jhpo.search.cuts import Cut
 from jhpo.search.driver import Driver
 from jhpo.search.evaluator import SearchEvaluator
 from jhpo.search.generations import Told, minimised_result
 from jhpo.search.meter import Meter
 from jhpo.search.options import Options
-from jhpo.search.record import Record, Rows, curves_of, evaluations_of, padded, result_of
+from jhpo.search.record import Record, Rows, curves_of, evaluations_of, padded
 from jhpo.search.result import Origin, Result
 from jhpo.search.starts import Starts, parts, proposals, read_starts
 from jhpo.search.stopping import exhausted

@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 
 from jhpo.errors import invalid
-from jhpo.evaluation.evaluators import Evaluator, Objective, blank_result
+from jhpo.evaluation.evaluators import Objective, blank_result, continuable
 from jhpo.evaluation.paused import check_continuable
-from jhpo.evaluation.population import Population
 from jhpo.evaluation.repeating import Repeater
 from jhpo.evaluation.thawing import Thawed
+from jhpo.search.conclusion import result_of
 from jhpo.search.driver import Driver
 from jhpo.search.generations import Told
 from jhpo.search.members import Members, kept_of
 from jhpo.search.meter import Meter
 from jhpo.search.options import Options
-from jhpo.search.record import evaluations_of, result_of
+from jhpo.search.record import evaluations_of
 from jhpo.search.result import Origin, Result
 from jhpo.search.starts import Starts
 from jhpo.space.space import Space
@@ -98,15 +98,3 @@ class PausedSearch(abc.ABC):
             space=self.space, sign=self.sign, exact=exact, keep=self.keep,
             curves=self.record.curves(kept), lineage=self.record.lineage(), work=(steps, places),
         )  # fmt: skip
-
-
-def continuable(evaluator: Evaluator) -> Population:
-    """An evaluator as a population, whose members can be paused.
-
-    Raises:
-        InvalidArgument: it is another one.
-    """
-    if not isinstance(evaluator, Population):
-        expected = "a trainable, whose training can be paused and continued"
-        raise invalid("objective", expected, type(evaluator).__name__)
-    return evaluator

@@ -58,7 +58,7 @@ class RungSearch(PausedSearch):
         """The results of a generation; `_ids` are those of its members, which may be none."""
         members, record = self.members, self.record
         if rung.start:
-            parents = live_parents(self.driver)
+            parents = self.driver.live_parents()
             units, sources = units[: len(parents)], self._ids[parents]
             self._ids = self._ids[: len(parents)] if record.evolves else sources
             if not len(parents):
@@ -82,10 +82,3 @@ class RungSearch(PausedSearch):
         members, record = self.members, self.record
         again = Repeater(self.population, record.widths(), record.lineage())
         return self.found(stopped, exact, again, members.steps, members.places)
-
-
-def live_parents(driver: Driver) -> np.ndarray:
-    """``int64[k]``: rows of the last generation that the generation asked for continues."""
-    with driver.precision():
-        parents = np.asarray(driver.strategy.parents(driver.state), np.int64)
-    return parents[parents >= 0]

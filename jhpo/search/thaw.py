@@ -39,9 +39,7 @@ class ThawSearch(PausedSearch):
         """Ask, train on, and say whether to stop."""
         driver, record = self.driver, self.record
         units = self.turn(starts)
-        with driver.precision():
-            members = np.asarray(self.thaws.members(driver.state), np.int64)
-            parts = np.asarray(self.thaws.trained(driver.state), np.int64)
+        members, parts = driver.thawed()
         there = members >= 0
         if not there.any():
             return "exhausted: every member was trained to its end, or failed"

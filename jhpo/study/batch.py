@@ -3,30 +3,24 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
-from jhpo.devices import default_devices
 from jhpo.evaluation.evaluators import Evaluator
-from jhpo.evaluation.lineage import Lineage
-from jhpo.evaluation.population import Population
-from jhpo.evaluation.stopping import StoppingPopulation
 from jhpo.search.cuts import Cut
 from jhpo.search.evaluator import SearchEvaluator
-from jhpo.strategies.base import Evaluation, Request
+from jhpo.strategies.base import Request
 from jhpo.study import events
 from jhpo.study.book import Book
-from jhpo.study.events import Append, Results
 from jhpo.study.follower import Mark
 from jhpo.study.header import float64
-from jhpo.study.results import keep_names
+from jhpo.study.layout import keep_layout
+from jhpo.study.results import pack_evaluation
 from jhpo.study.rows import NextRows
 from jhpo.study.watch import Watch
-from jhpo.trial import TrialTable
 
 _ALL = 2**31  # more rows than any generation has
 
@@ -200,60 +194,3 @@ def _measure_waiting(
             elif kept.any():
                 part = jax.tree.map(lambda x, kept=kept: np.asarray(x)[kept], result)
                 append(events.Tell(some[kept], pack_evaluation(part), time.time()))
-
-
-def lineage_of(table: TrialTable) -> Lineage | None:
-    """Whose training the members of an evolving population continued; None in other studies."""
-    if not table.source:
-        return None
-    return Lineage(*({step: column.array for step, column in part.items()} for part in (table.source, table.steered)))
-
-
-def keep_layout(study: Book, evaluator: Evaluator, append: Append) -> None:
-    """Store the evaluator's layout (chunk and devices), so that a resumed study uses the same."""
-    if isinstance(evaluator, StoppingPopulation):
-        evaluator = evaluator.population
-    if not isinstance(evaluator, Population):
-        return
-    if study.objectives is not None and study.objectives.names is None:
-        keep_names(evaluator.described.names, append)
-    layout: dict[str, Any] = dict(evaluator.layout)
-    if float64() != study.history.header["x64"]:
-        layout["x64"] = float64()  # results from here on are in another precision than the first ones
-    if isinstance(evaluator.metric, str):
-        layout["metric"] = evaluator.metric
-    if layout != study.history.layouts.get("population"):
-        append(events.Layout("population", layout))
-
-
-def stored_layout(study: Book, chunk: int | str | None, devices: Sequence[jax.Device] | None) -> dict[str, Any]:
-    """``chunk`` and ``devices`` as given, or else as they were when the study began."""
-    stored = study.history.layouts.get("population")
-    if stored is not None:
-        chunk = stored["chunk"] if chunk is None else chunk
-        there = default_devices()
-        if devices is None and len(there) >= stored["devices"]:
-            devices = there[: stored["devices"]]
-        elif devices is None:
-            warnings.warn(
-                f"the study began on {stored['devices']} devices and goes on with {len(there)}: "
-                "results can differ in the last digits",
-                stacklevel=2,
-            )
-    return {"chunk": chunk, "devices": devices}
-
-
-def pack_evaluation(result: Evaluation) -> Results:
-    """An `Evaluation` in the user's own sign as the results of an event."""
-    value = np.asarray(result.value, np.float64)
-    bad = np.flatnonzero(~np.isfinite(value))
-    extras = {name: getattr(result, name) for name in Results.EXTRAS}
-    given = value if result.values is None else np.asarray(result.values, np.float64)
-    if result.stages is not None and result.stages.width is not None:
-        extras |= {"steps": result.stages.step, "curve": result.stages.value, "widths": result.stages.width}
-    return Results(
-        value,
-        {int(k): f"the objective returned {given[k]}" for k in bad},
-        pruned=[] if result.stages is None else np.flatnonzero(result.stages.pruned).tolist(),
-        **{name: None if column is None else np.asarray(column) for name, column in extras.items()},
-    )

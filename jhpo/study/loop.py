@@ -25,9 +25,9 @@ from jhpo.study.batch import (
     evaluate_waiting,
     give_back,
     search_evaluator,
-    stored_layout,
 )
 from jhpo.study.book import Book
+from jhpo.study.layout import stored_layout
 from jhpo.study.referee import Referee
 from jhpo.study.rungs import Rungs
 from jhpo.study.thaws import Thaws

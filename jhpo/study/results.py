@@ -12,6 +12,7 @@ import numpy as np
 from jhpo.errors import TrialConflict, check_integer, invalid
 from jhpo.evaluation.outcome import Outcome, failure, judge, stopped_early
 from jhpo.objectives import Objectives
+from jhpo.strategies.base import Evaluation
 from jhpo.study.events import Append, Layout, Results
 from jhpo.trial import Trial, TrialState, TrialTable
 
@@ -159,4 +160,20 @@ def pack_results(
         cost=cost,
         values=values,
         pruned=[k for k, o in enumerate(outcomes) if o.pruned],
+    )
+
+
+def pack_evaluation(result: Evaluation) -> Results:
+    """An `Evaluation` in the user's own sign as the results of an event."""
+    value = np.asarray(result.value, np.float64)
+    bad = np.flatnonzero(~np.isfinite(value))
+    extras = {name: getattr(result, name) for name in Results.EXTRAS}
+    given = value if result.values is None else np.asarray(result.values, np.float64)
+    if result.stages is not None and result.stages.width is not None:
+        extras |= {"steps": result.stages.step, "curve": result.stages.value, "widths": result.stages.width}
+    return Results(
+        value,
+        {int(k): f"the objective returned {given[k]}" for k in bad},
+        pruned=[] if result.stages is None else np.flatnonzero(result.stages.pruned).tolist(),
+        **{name: None if column is None else np.asarray(column) for name, column in extras.items()},
     )

@@ -10,16 +10,16 @@ import numpy as np
 
 from jhpo.errors import SpaceExhausted
 from jhpo.evaluation.continuing import Continuing, Part
-from jhpo.evaluation.evaluators import Evaluator
+from jhpo.evaluation.evaluators import Evaluator, continuable
+from jhpo.evaluation.lineage import lineage_of
 from jhpo.evaluation.repeating import Repeater
-from jhpo.search.paused import continuable
-from jhpo.search.rungs import live_parents
 from jhpo.search.stopping import exhausted
 from jhpo.strategies.base import Evaluation, Rung
 from jhpo.study import events
-from jhpo.study.batch import keep_layout, lineage_of, pack_evaluation
 from jhpo.study.book import Book
 from jhpo.study.follower import Mark
+from jhpo.study.layout import keep_layout
+from jhpo.study.results import pack_evaluation
 
 
 class _Plan(NamedTuple):
@@ -111,7 +111,7 @@ class Rungs:
                     return None
             before = follower.mark()
             units = follower.open(history)
-            parents = live_parents(follower.driver) if rung.start else np.empty(0, np.int64)
+            parents = follower.driver.live_parents() if rung.start else np.empty(0, np.int64)
             ids = sources = history.members[parents] if rung.start else history.table.size + np.arange(size)
             if rung.start and follower.strategy.evolves:
                 ids = history.members[: len(parents)].copy()

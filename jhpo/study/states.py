@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from jhpo.evaluation.evaluators import Evaluator, Objective, make_evaluator
+from jhpo.evaluation.lineage import lineage_of
 from jhpo.evaluation.population import Population
 from jhpo.evaluation.repeating import Repeater
-from jhpo.study.batch import lineage_of, stored_layout
 from jhpo.study.book import Book
+from jhpo.study.layout import stored_layout
 from jhpo.study.thaws import thawed_states
 
 

@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Any
 from jhpo.errors import JhpoError, check_integer
 from jhpo.evaluation.ensemble import Ensemble, ensemble_of
 from jhpo.evaluation.evaluators import Objective
-from jhpo.evaluation.lineage import schedule_of
+from jhpo.evaluation.lineage import lineage_of, schedule_of
 from jhpo.markup import table
 from jhpo.pytrees import State
 from jhpo.report.hypervolume import Hypervolume, hypervolume
 from jhpo.report.importance import importance
 from jhpo.storage.spec import described
-from jhpo.study.batch import lineage_of
 from jhpo.study.book import Book
 from jhpo.study.loop import optimize
 from jhpo.study.states import trained_states

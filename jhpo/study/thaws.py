@@ -9,14 +9,14 @@ import jax
 import numpy as np
 
 from jhpo.errors import invalid
-from jhpo.evaluation.evaluators import Evaluator
+from jhpo.evaluation.evaluators import Evaluator, continuable
 from jhpo.evaluation.paused import check_continuable
 from jhpo.evaluation.thawing import Thawing
-from jhpo.search.paused import continuable
 from jhpo.study import events
-from jhpo.study.batch import keep_layout, pack_evaluation
 from jhpo.study.book import Book
 from jhpo.study.follower import Mark
+from jhpo.study.layout import keep_layout
+from jhpo.study.results import pack_evaluation
 
 
 class _Plan(NamedTuple):
@@ -95,13 +95,10 @@ class Thaws:
             follower, history = ledger.follower(), ledger.history
             generation, before = history.opened, follower.mark()
             units = follower.open(history)
-            with follower.driver.precision():
-                state = follower.driver.state
-                members = np.asarray(self.strategy.members(state), np.int64)
-                parts = np.asarray(self.strategy.trained(state), np.int64)
+            members, parts = follower.driver.thawed()
             after = follower.mark()
             follower.restore(before)
-            return _Plan(ledger.log.seq, generation, units, members, np.where(members >= 0, parts, 0), after)
+            return _Plan(ledger.log.seq, generation, units, members, parts, after)
 
     def _restore(self) -> None:
         """Train the members that may go on once more."""
