@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
+from jax.typing import ArrayLike
 
 from jhpo.errors import InvalidArgument, invalid
 from jhpo.kernels.internals import float_precision
@@ -108,7 +109,7 @@ def check_clock(seconds: float | None, devices: Sequence[Any] | None) -> None:
         raise invalid("seconds", "None on devices of several processes, whose clocks differ", seconds)
 
 
-def fetched(x: Any) -> np.ndarray:
+def fetched(x: ArrayLike) -> np.ndarray:
     """An array on the host, with the rows of the other processes that it is spread over.
 
     All processes have to ask for it, in the same order.
@@ -130,7 +131,7 @@ def placing(mesh: Mesh, *axes: str) -> Sharding:
     return NamedSharding(mesh, PartitionSpec(*axes))
 
 
-def moved(x: Any, to: Sharding) -> jax.Array:
+def moved(x: ArrayLike, to: Sharding) -> jax.Array:
     """An array with another sharding; arrays of other processes too, which `jax.device_put` does not move."""
     if isinstance(x, jax.Array) and not x.is_fully_addressable:
         same: jax.Array = x if x.sharding == to else jax.jit(_same, out_shardings=to)(x)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike, DTypeLike
 
 from jhpo.kernels.internals import is_traced
 from jhpo.kernels.swarm_parts import Rule
@@ -22,7 +23,7 @@ class Box(NamedTuple):
     high: jax.Array
 
 
-def box(low: Any, high: Any, dtype: Any) -> Box:
+def box(low: ArrayLike, high: ArrayLike, dtype: DTypeLike) -> Box:
     """A `Box` from bounds that are scalars or float[d].
 
     Raises:

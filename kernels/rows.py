@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.typing import ArrayLike
 
 
 class Window(NamedTuple):
@@ -20,7 +21,7 @@ class Window(NamedTuple):
 Rows = Window | jax.Array | None  # consecutive rows, any rows int32[n], all rows in order
 
 
-def window(start: Any, count: int) -> Window:
+def window(start: ArrayLike, count: int) -> Window:
     """The ``count`` rows from ``start`` on."""
     return Window(jnp.asarray(start, jnp.int32), np.zeros(count, bool))
 

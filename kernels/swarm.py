@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.typing import ArrayLike
 
 from jhpo.kernels import counter_random, shuffle
 from jhpo.kernels.bounds import BOUNDS, REBOUND, Box, box, inside
@@ -61,7 +62,9 @@ __all__ = [
 REFRESH = 7  # CLPSO's refreshing gap: failures after which a particle chooses new exemplars
 
 
-def create(rule: Rule, key: jax.Array, position: jax.Array, low: Any, high: Any, *, rows: int | None = None) -> Swarm:
+def create(
+    rule: Rule, key: jax.Array, position: jax.Array, low: ArrayLike, high: ArrayLike, *, rows: int | None = None
+) -> Swarm:
     """A swarm at given positions float[n, d], inside the box [low, high] (scalars or float[d]).
 
     Args:
@@ -93,15 +96,15 @@ def create(rule: Rule, key: jax.Array, position: jax.Array, low: Any, high: Any,
     )
 
 
-def launch(rule: Rule, seed: jax.Array, position: jax.Array, low: Any, high: Any) -> jax.Array:
+def launch(rule: Rule, seed: jax.Array, position: jax.Array, low: ArrayLike, high: ArrayLike) -> jax.Array:
     """``float[n, d]``, the initial velocities of particles at ``position`` float[n, d].
 
     Half the way to a uniform point of the box (SPSO-2006); 0 for the compete motion.
     """
-    low, high = box(low, high, position.dtype)
+    within = box(low, high, position.dtype)
     if rule.motion == "compete":
         return jnp.zeros_like(position)
-    target = low + (high - low) * counter_random.uniform(seed, position.shape, position.dtype)
+    target = within.low + (within.high - within.low) * counter_random.uniform(seed, position.shape, position.dtype)
     return (target - position) / 2
 
 
@@ -124,10 +127,10 @@ def move(
     c: Coefficients,
     swarm: Swarm,
     key: jax.Array,
-    low: Any = 0.0,
-    high: Any = 1.0,
+    low: ArrayLike = 0.0,
+    high: ArrayLike = 1.0,
     *,
-    generation: Any = 0,
+    generation: ArrayLike = 0,
     block: tuple[int, Any, Any] | None = None,
 ) -> tuple[Swarm, Rows, jax.Array, jax.Array]:
     """The next positions, inside [low, high] for every finite state, and velocities; `placed` writes them.
@@ -250,7 +253,7 @@ def needed(rule: Rule) -> int:
     return {"ring": 3, "vonneumann": 5}[rule.graph]
 
 
-def inertia_at(rule: Rule, c: Coefficients, generation: Any, draw: Draw) -> jax.Array:
+def inertia_at(rule: Rule, c: Coefficients, generation: ArrayLike, draw: Draw) -> jax.Array:
     """``float[]``, the inertia of this generation by the rule's schedule."""
     if rule.schedule == "linear":
         done = jnp.clip(jnp.asarray(generation).astype(c.horizon.dtype) / c.horizon, 0, 1)
@@ -260,7 +263,7 @@ def inertia_at(rule: Rule, c: Coefficients, generation: Any, draw: Draw) -> jax.
     return c.inertia
 
 
-def _choose_exemplars(swarm: Swarm, draw: Draw, ids: jax.Array, rows: Rows, active: Any) -> Swarm:
+def _choose_exemplars(swarm: Swarm, draw: Draw, ids: jax.Array, rows: Rows, active: ArrayLike) -> Swarm:
     """CLPSO: a particle that failed REFRESH times draws a new exemplar for every dimension."""
     n, d = ids.shape[0], swarm.position.shape[1]
     dtype = swarm.position.dtype
@@ -284,7 +287,7 @@ def _choose_exemplars(swarm: Swarm, draw: Draw, ids: jax.Array, rows: Rows, acti
     )
 
 
-def _pairs(merit: jax.Array, key: jax.Array, active: Any, n: int) -> tuple[jax.Array, jax.Array]:
+def _pairs(merit: jax.Array, key: jax.Array, active: jax.Array | int, n: int) -> tuple[jax.Array, jax.Array]:
     """Losers and winners, int32[n] each, of n random pairs among the active rows; all rows differ."""
     drawn = shuffle.permuted(jax.random.fold_in(key, WHO), jnp.arange(2 * n, dtype=jnp.int32), active)
     a, b = drawn[:n], drawn[n:]

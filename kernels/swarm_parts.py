@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
+from jax.typing import DTypeLike
 
 from jhpo.kernels import counter_random
 
@@ -63,18 +64,18 @@ class Draw(NamedTuple):
     words: jax.Array  # uint32[STREAMS, 2], seeds of `counter_random`
     key: jax.Array | None  # used instead of the words by the threefry generator
 
-    def uniform(self, stream: int, shape: tuple[int, ...], dtype: Any, part: int = 0) -> jax.Array:
+    def uniform(self, stream: int, shape: tuple[int, ...], dtype: DTypeLike, part: int = 0) -> jax.Array:
         if self.key is None:
             seed = self.words[stream] if part == 0 else self.words[stream] ^ np.uint32(0x632BE59B * part % 2**32)
             return counter_random.uniform(seed, shape, dtype)
         return jax.random.uniform(jax.random.fold_in(jax.random.fold_in(self.key, stream), part), shape, dtype)
 
-    def pair(self, shape: tuple[int, ...], dtype: Any) -> tuple[jax.Array, jax.Array]:
+    def pair(self, shape: tuple[int, ...], dtype: DTypeLike) -> tuple[jax.Array, jax.Array]:
         if self.key is None:
             return counter_random.uniform_pair(self.words[R1], shape, dtype)
         return self.uniform(R1, shape, dtype), self.uniform(R2, shape, dtype)
 
-    def normal(self, stream: int, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+    def normal(self, stream: int, shape: tuple[int, ...], dtype: DTypeLike) -> jax.Array:
         if self.key is None:
             return counter_random.normal(self.words[stream], shape, dtype)
         return jax.random.normal(jax.random.fold_in(self.key, stream), shape, dtype)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
+from jax.typing import DTypeLike
 
 from jhpo.devices import over_devices
 from jhpo.errors import InvalidArgument
@@ -86,7 +87,7 @@ def _member(
     return value, None, constraint
 
 
-def read_values(found: Metrics, dtype: Any) -> tuple[jax.Array, jax.Array | None]:
+def read_values(found: Metrics, dtype: DTypeLike) -> tuple[jax.Array, jax.Array | None]:
     """Values ``float[k, ...]`` on k folds, 1 without any, and measured constraints ``float[c]`` of one member."""
     value = found.value[None] if found.folds is None else found.folds
     return value.astype(dtype), None if found.constraint is None else found.constraint.astype(dtype)

@@ -5,11 +5,10 @@ States are stacked along the first axis of every leaf, the replicates of a membe
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
+from jax.typing import ArrayLike
 
 from jhpo.devices import over_devices
 from jhpo.errors import InvalidArgument, invalid
@@ -65,7 +64,7 @@ def begin_units(
     return jax.vmap(begin)(*replicated(units, keys, replicates))
 
 
-def _of_type(x: Any, like: Any) -> jax.Array:
+def _of_type(x: ArrayLike, like: jax.ShapeDtypeStruct) -> jax.Array:
     """A leaf as a training gives it back: a weak type would be another program's."""
     if is_key(like):
         return jnp.asarray(x)
@@ -157,7 +156,9 @@ def continue_program(
 ) -> tuple[State, Evaluation]:
     """A chunk from one step to another: one program for all parts of a training, as both are arguments."""
 
-    def rows(trainable: Trainable, steps: Any, units: jax.Array, states: State) -> tuple[State, Evaluation]:
+    def rows(
+        trainable: Trainable, steps: tuple[jax.Array, jax.Array], units: jax.Array, states: State
+    ) -> tuple[State, Evaluation]:
         first, last = steps
         return continue_units(trainable, space, units, states, first, last, replicates, metric=metric, static=static)
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from jhpo.errors import InvalidArgument
 from jhpo.evaluation.members import NO_STATIC, read_values, summarised
@@ -15,7 +16,7 @@ from jhpo.evaluation.population import Population
 from jhpo.keys import is_key, trial_keys, zero_keys
 from jhpo.lifetimes import programs
 from jhpo.space.space import Space
-from jhpo.strategies.base import Evaluation
+from jhpo.strategies.base import Evaluation, Floats, Ids
 from jhpo.switches import without_switches
 from jhpo.training.tracing import objective_errors
 from jhpo.training.trainable import State, Trainable, Wanted, evaluate_state, train_until
@@ -25,10 +26,10 @@ from jhpo.training.values import release
 class Rows(NamedTuple):
     """The members that one generation trains, n rows."""
 
-    units: Any  # float[n, d]
-    members: Any  # int32[n], places in the pool; -1 where a row is empty
-    start: Any  # int32[n], steps that they were trained before; 0 where one begins
-    stop: Any  # int32[n], steps at the end
+    units: Floats  # float[n, d]
+    members: Ids  # int32[n], places in the pool; -1 where a row is empty
+    start: Ids  # int32[n], steps that they were trained before; 0 where one begins
+    stop: Ids  # int32[n], steps at the end
 
 
 def thaw_units(
@@ -68,7 +69,7 @@ def thaw_units(
 
 
 def empty_pool(
-    trainable: Trainable, space: Space, units: Any, root: jax.Array, capacity: int, replicates: int
+    trainable: Trainable, space: Space, units: jax.Array, root: jax.Array, capacity: int, replicates: int
 ) -> State:
     """Zeros for the states of ``capacity`` members; units and root key as in `thaw_units`."""
 
@@ -78,7 +79,7 @@ def empty_pool(
 
     like = jax.eval_shape(begun, units, root)
 
-    def blank(x: Any) -> jax.Array:
+    def blank(x: jax.ShapeDtypeStruct) -> jax.Array:
         shape = (capacity * replicates, *x.shape[1:])
         return zero_keys(shape, x) if is_key(x) else jnp.zeros(shape, x.dtype)
 
@@ -121,7 +122,7 @@ class Thawing:
             )
         self.population, self._root = population, root
         self._capacity, self._batch, self._interval = capacity, batch, interval
-        self._pool: Any = None
+        self._pool: State | None = None
         self.steps = self.places = 0
 
     def stops(self, parts: np.ndarray) -> np.ndarray:
@@ -201,6 +202,13 @@ class Thawed:
     def __init__(self, pool: Thawing) -> None:
         self.pool, self.trainable = pool, pool.population.trainable
 
-    def states(self, units: Any, ids: Any, root: Any, values: Any = None, horizons: Any = 1.0) -> list[Any]:
+    def states(
+        self,
+        units: np.ndarray,
+        ids: np.ndarray,
+        root: jax.Array,
+        values: ArrayLike | None = None,
+        horizons: ArrayLike = 1.0,
+    ) -> list[State]:
         """Trained states of members, where they were left."""
         return self.pool.states(np.asarray(ids))

@@ -79,7 +79,7 @@ def held_integers(hp: HP, chosen: tuple[bool, ...]) -> tuple[HP, tuple[bool, ...
     return hold(hp, is_integer), left
 
 
-def checked_key(key: Any) -> jax.Array:
+def checked_key(key: object) -> jax.Array:
     """The key, if it is a typed scalar key; raises otherwise."""
     if not (isinstance(key, jax.Array) and is_key(key)) or key.shape != ():
         raise invalid("key", "a key as jax.random.key(0) makes it", key)

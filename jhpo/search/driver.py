@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import DTypeLike
 
 from jhpo.devices import beside_the_models, check_float64, default_devices
 from jhpo.errors import StorageError
@@ -18,7 +19,7 @@ from jhpo.keys import strategy_words
 from jhpo.search import turns
 from jhpo.space.space import Space
 from jhpo.storage.snapshot import Snapshot
-from jhpo.strategies.base import Evaluation, Request, Strategy
+from jhpo.strategies.base import Evaluation, Request, State, Strategy
 from jhpo.switches import switches_off
 
 # More generations than any study has; phases are laid out over this many.
@@ -29,7 +30,7 @@ _MOST_GROWTHS = 48  # doublings of a buffer: more than any memory holds
 class Place(NamedTuple):
     """A strategy's position in a search."""
 
-    state: Any  # of the strategy; None before the first generation
+    state: State  # of the strategy; None before the first generation
     generation: int  # generations asked for
     growths: int  # how often its buffers have grown in the phase it is in
 
@@ -64,7 +65,7 @@ class Driver:
                     "jax.default_device(jax.devices('cpu')[0]) drives it on the CPU",
                 )
                 check_float64(default_devices()[0], f"{name}, which a host drives in float64", instead)
-        self.state: Any = None
+        self.state: State = None
         self.generation = 0  # number of generations asked for
         self.growths = 0  # how often the buffers have grown in this phase
         self._boundaries = set(itertools.accumulate(strategy.segments(_FOREVER)[:-1]))
@@ -283,7 +284,7 @@ class Driver:
         self._thread.start()
 
 
-def as_dtype(result: Evaluation, dtype: Any) -> Evaluation:
+def as_dtype(result: Evaluation, dtype: DTypeLike) -> Evaluation:
     """A result as NumPy arrays of the strategy's dtype (masks stay boolean)."""
     made: Evaluation = jax.tree.map(lambda x: np.asarray(x, dtype), result._replace(mask=None, stages=None))
     return made._replace(mask=None if result.mask is None else np.asarray(result.mask, np.bool_))

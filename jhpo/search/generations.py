@@ -16,27 +16,29 @@ from jhpo.lifetimes import programs
 from jhpo.search.keep import Keep
 from jhpo.search.turns import turn
 from jhpo.space.space import Space
-from jhpo.strategies.base import Evaluation, Request, Strategy, lowest_feasible
-from jhpo.training.trainable import Wanted
+from jhpo.strategies.base import Evaluation, Floats, Ids, Request, State, Strategy, lowest_feasible
+from jhpo.training.trainable import Trainable, Wanted
 
 
 class Told(NamedTuple):
     """What the strategy is told next: the last generation and its results."""
 
-    units: Any  # float[n, d]
+    units: Floats  # float[n, d]
     result: Evaluation  # to be minimised, NaN where a member failed or does not count
 
 
 class Made(NamedTuple):
     """Evaluated rows, r of each of g generations, in the user's own sign."""
 
-    units: Any  # float[g, r, d], None where values alone are kept
+    units: Floats | None  # float[g, r, d], None where values alone are kept
     result: Evaluation  # float[g, r, ...]
-    rows: Any  # int32[g, r], index within the generation
-    streams: Any  # uint32[g, r], ids from which the evaluation keys were made
+    rows: Ids  # int32[g, r], index within the generation
+    streams: Ids  # uint32[g, r], ids from which the evaluation keys were made
 
 
-def _evaluation(trainable: Any, space: Space, request: Request, replicates: int, metric: Wanted) -> Callable[..., Any]:
+def _evaluation(
+    trainable: Trainable, space: Space, request: Request, replicates: int, metric: Wanted
+) -> Callable[..., Any]:
     """The function that evaluates a generation, compiled to the same instructions in every program."""
 
     @apart
@@ -48,7 +50,7 @@ def _evaluation(trainable: Any, space: Space, request: Request, replicates: int,
 
 @programs("request", "replicates", "metric", most=12)
 def alone_program(
-    trainable: Any,
+    trainable: Trainable,
     space: Space,
     units: jax.Array,
     ids: jax.Array,
@@ -66,9 +68,9 @@ def alone_program(
 def block_program(
     strategy: Strategy,
     bound: Any,
-    trainable: Any,
+    trainable: Trainable,
     space: Space,
-    state: Any,
+    state: State,
     told: Told,
     first: jax.Array,
     root: jax.Array,
@@ -97,7 +99,7 @@ def block_program(
 
     begin = init_key(root)
 
-    def one(done: jax.Array, state: Any, told: Told) -> tuple[Any, Told, tuple[Made | None, Made, jax.Array]]:
+    def one(done: jax.Array, state: State, told: Told) -> tuple[Any, Told, tuple[Made | None, Made, jax.Array]]:
         number = generation + done.astype(jnp.uint32)
         key = strategy_key(root, number)
         units, state = turn(strategy, bound, state, told.units, told.result, first & (done == 0), begin, key)
@@ -130,7 +132,7 @@ def block_program(
     return done, state, told, out
 
 
-def minimised_result(result: Evaluation, sign: Any, counts: Any, xp: ModuleType = jnp) -> Evaluation:
+def minimised_result(result: Evaluation, sign: Any, counts: Floats, xp: ModuleType = jnp) -> Evaluation:
     """The result as a strategy sees it: to be minimised, NaN where a member failed or does not count.
 
     Args:

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from numpy.typing import DTypeLike
 
 from jhpo.evaluation.lineage import Lineage
 from jhpo.search.evaluations import Curves, Evaluations
@@ -103,7 +104,7 @@ class Members:
             horizon=self._step.array / self.length,
         )
 
-    def curves(self, ids: Any) -> Curves:
+    def curves(self, ids: np.ndarray) -> Curves:
         """The curves of some members."""
         steps = sorted(self._curve)
         return Curves(np.asarray(steps, np.int64), np.stack([self._curve[s].array[ids] for s in steps], axis=1))
@@ -119,7 +120,7 @@ class Members:
         return Lineage(*({s: c.array for s, c in columns.items()} for columns in (self._source, self._steered)))
 
     def _column(
-        self, columns: dict[int, Column], stop: int, dtype: Any, fill: float, shape: tuple[int, ...] = ()
+        self, columns: dict[int, Column], stop: int, dtype: DTypeLike, fill: float, shape: tuple[int, ...] = ()
     ) -> Column:
         """The column of a step, made when first asked for."""
         if stop not in columns:

@@ -191,6 +191,6 @@ def _work(evaluator: Evaluator) -> tuple[int, int] | None:
 def _rows(units: np.ndarray, result: Evaluation, ids: np.ndarray, first: int, generation: int, horizon: float) -> Rows:
     n = len(units)
     numbers, generations, share = first + np.arange(n), np.full(n, generation, np.int32), np.full(n, horizon)
-    if result.stages is not None and result.stages.width is not None:  # members of a trainable, with steps of its own
+    if result.stages is not None and result.stages.length is not None:  # members of a trainable, with steps of its own
         share = result.stages.step.max(axis=1) / result.stages.length
     return Rows(units, result, np.asarray(ids), numbers, generations, share)

@@ -23,7 +23,7 @@ class Rows(NamedTuple):
     generation: np.ndarray  # int32[n], -1 for starting points
     horizon: np.ndarray  # float[n], share of the training
 
-    def at(self, places: Any) -> Rows:
+    def at(self, places: np.ndarray | slice) -> Rows:
         """The rows at `places`."""
         result = jax.tree.map(lambda x: np.asarray(x)[places], self.result)
         columns = (self.ids, self.numbers, self.generation, self.horizon)

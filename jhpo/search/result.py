@@ -20,6 +20,7 @@ from jhpo.evaluation.stopping import StoppingPopulation
 from jhpo.evaluation.thawing import Thawed
 from jhpo.markup import named, table
 from jhpo.objectives import NO_VALUES, Objectives, Values, check_single, front, knee
+from jhpo.pytrees import HP, State
 from jhpo.search.driver import Driver
 from jhpo.search.evaluations import Curves, Evaluations
 from jhpo.search.keep import Keep
@@ -35,10 +36,10 @@ from jhpo.trial import best_first, successes
 class Top(NamedTuple):
     """One of the best trials."""
 
-    params: Any  # decoded hyperparameters
+    params: HP  # decoded hyperparameters
     value: float
     id: int  # trial number
-    state: Any  # trained state, None for objectives that have none
+    state: State  # trained state, None for objectives that have none
     values: Values = NO_VALUES  # of several objectives; of one the value alone
 
 
@@ -73,7 +74,7 @@ class Result:
       occupancy: share of the work on the devices that was done on members, the rest being empty places.
     """
 
-    best: Any
+    best: HP
     value: float
     history: Evaluations
     stopped: str

@@ -25,7 +25,7 @@ from jhpo.search.trace import Trace as Trace
 from jhpo.search.trace import kept
 from jhpo.space.space import Space
 from jhpo.strategies import as_strategy, for_objectives
-from jhpo.strategies.base import Evaluation, Request, Strategy
+from jhpo.strategies.base import Evaluation, Request, State, Strategy
 from jhpo.switches import switches_off, warn_inside_a_program
 from jhpo.training.crossvalidation import in_folds
 from jhpo.training.metrics import check_direction, check_directions
@@ -121,10 +121,10 @@ def run(
 @programs("generations", "replicates", "keep", "objectives")
 def _run(
     strategy: Strategy,
-    trainable: Any,
+    trainable: Trainable,
     space: Space,
     key: jax.Array,
-    given: Any,
+    given: jax.Array | None,
     *,
     generations: int,
     replicates: int,
@@ -184,7 +184,7 @@ def _run(
         offset = evaluated - asked * rows  # trial ids continue those of the last phase
 
         def generation(
-            state: Any, g: jax.Array, rows: int = rows, request: Any = request, offset: int = offset
+            state: State, g: jax.Array, rows: int = rows, request: Request = request, offset: int = offset
         ) -> tuple[Any, Trace]:
             units, state = strategy.ask(state, strategy_key(key, g))
             first = (g.astype(jnp.int32) * rows + offset).astype(jnp.uint32)

@@ -17,14 +17,15 @@ from jhpo.search.trace import Trace, kept
 from jhpo.search.turns import blank
 from jhpo.space.space import Space
 from jhpo.strategies.base import Rung, Strategy
+from jhpo.training.trainable import Trainable
 
 
 def run_evolving(
     strategy: Strategy,
-    trainable: Any,
+    trainable: Trainable,
     space: Space,
     key: jax.Array,
-    given: Any,
+    given: jax.Array | None,
     *,
     rungs: tuple[Rung, ...],
     generations: int,

@@ -14,15 +14,16 @@ from jhpo.search.keep import Keep
 from jhpo.search.starts import with_given
 from jhpo.search.trace import Trace, kept
 from jhpo.space.space import Space
-from jhpo.strategies.base import Evaluation, Rung, Strategy
+from jhpo.strategies.base import Evaluation, Rung, State, Strategy
+from jhpo.training.trainable import Trainable
 
 
 def run_rungs(
     strategy: Strategy,
-    trainable: Any,
+    trainable: Trainable,
     space: Space,
     key: jax.Array,
-    given: Any,
+    given: jax.Array | None,
     *,
     rungs: tuple[Rung, ...],
     generations: int,
@@ -47,7 +48,7 @@ def run_rungs(
     """
     cycle = sum(rung.size for rung in rungs if not rung.start)
 
-    def through(state: Any, c: jax.Array, some: tuple[Rung, ...]) -> tuple[Any, tuple[Trace, ...]]:
+    def through(state: State, c: jax.Array, some: tuple[Rung, ...]) -> tuple[Any, tuple[Trace, ...]]:
         """Some generations from the first rung on, in the given round."""
         made, states, ids = [], None, jnp.zeros(0, jnp.uint32)
         begun = c * jnp.uint32(cycle)

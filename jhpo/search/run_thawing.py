@@ -13,13 +13,20 @@ from jhpo.search.keep import Keep
 from jhpo.search.starts import with_given
 from jhpo.search.trace import Trace, kept
 from jhpo.space.space import Space
-from jhpo.training.trainable import max_steps
+from jhpo.training.trainable import Trainable, max_steps
 
 
 def run_thawing(
-    strategy: Any, trainable: Any, space: Space, key: jax.Array, given: Any, *, generations: int, replicates: int,
+    strategy: Any,
+    trainable: Trainable,
+    space: Space,
+    key: jax.Array,
+    given: jax.Array | None,
+    *,
+    generations: int,
+    replicates: int,
     keep: Keep,
-) -> tuple[Any, Trace]:  # fmt: skip
+) -> tuple[Any, Trace]:
     """The search of `jhpo.run`; ``ids`` of the trace says which member a row trained, 2^32 - 1 where it was empty.
 
     Args:

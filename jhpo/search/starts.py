@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import jax
@@ -13,7 +14,7 @@ from jhpo.errors import invalid
 from jhpo.keys import strategy_key
 from jhpo.search.driver import Driver
 from jhpo.space.space import Space
-from jhpo.strategies.base import Evaluation, Strategy
+from jhpo.strategies.base import Evaluation, Floats, State, Strategy
 
 
 class Starts(NamedTuple):
@@ -68,7 +69,7 @@ def proposals(driver: Driver, n: int) -> np.ndarray:
     return found[np.arange(n) % len(found)]
 
 
-def parts(units: Any, result: Evaluation, n: int, xp: Any = np) -> Iterator[tuple[Any, Evaluation]]:
+def parts(units: Floats, result: Evaluation, n: int, xp: ModuleType = np) -> Iterator[tuple[Any, Evaluation]]:
     """Splits results into blocks of `n` rows for `Strategy.absorb`; the last block is padded."""
     for at in range(0, len(units), n):
         end = min(at + n, len(units))
@@ -81,7 +82,7 @@ def parts(units: Any, result: Evaluation, n: int, xp: Any = np) -> Iterator[tupl
         yield padded(units, 0.5), Evaluation(**told | {"mask": xp.arange(n) < end - at})
 
 
-def completed(strategy: Strategy, state: Any, given: jax.Array, key: jax.Array) -> jax.Array:
+def completed(strategy: Strategy, state: State, given: jax.Array, key: jax.Array) -> jax.Array:
     """``float[k, d]``, traceable: `given` with NaN replaced by coordinates of the strategy's first proposals."""
     rows, later = strategy.ask(state, strategy_key(key, jnp.uint32(0)))
     more = [rows]

@@ -12,13 +12,14 @@ from jhpo.devices import default_devices
 from jhpo.kernels.loops import apart
 from jhpo.keys import init_key, is_key, key_of_words, zero_keys
 from jhpo.lifetimes import Programs, Remembered
+from jhpo.pytrees import State, Tree
 from jhpo.strategies.base import Evaluation, Strategy
 
 
 def turn(
     strategy: Strategy,
     space: Any,
-    state: Any,
+    state: State,
     units: jax.Array,
     result: Evaluation,
     first: jax.Array,
@@ -85,16 +86,16 @@ def _first_shapes(strategy: Strategy, space: Any, root: jax.Array) -> Any:
     return jax.eval_shape(lambda: strategy.init(space, init_key(root)))
 
 
-def blank(shapes: Any) -> Any:
+def blank(shapes: Tree) -> Tree:
     """Zeros of the shapes and dtypes that `jax.eval_shape` gives."""
     return jax.tree.map(_zeros, shapes)
 
 
-def _zeros(leaf: Any) -> Any:
+def _zeros(leaf: jax.ShapeDtypeStruct) -> jax.Array | np.ndarray:
     return zero_keys(leaf.shape, leaf) if is_key(leaf) else np.zeros(leaf.shape, leaf.dtype)
 
 
-def structure(arguments: Any) -> Any:
+def structure(arguments: Tree) -> Any:
     """Key under which calls share a program: tree structure, shapes and dtypes."""
     leaves, treedef = jax.tree.flatten(arguments)
     return treedef, tuple((np.shape(x), str(getattr(x, "dtype", type(x)))) for x in leaves)

@@ -11,14 +11,14 @@ from jhpo.curves.rules import HalvingStopping
 from jhpo.errors import invalid
 from jhpo.space.space import Space
 from jhpo.strategies import read_inner
-from jhpo.strategies.base import Bound, Evaluation, Request, Strategy, static_field, strategy
+from jhpo.strategies.base import Bound, Evaluation, Request, State, Strategy, static_field, strategy
 from jhpo.strategies.random import RandomSearch
 
 
 class ASHAState(NamedTuple):
     """The state of what chooses the trials."""
 
-    proposer: Any
+    proposer: State
 
 
 @strategy

@@ -39,7 +39,7 @@ class Rung(NamedTuple):
 class Bound(NamedTuple):
     """A strategy bound to a space, for the programs of the host."""
 
-    strategy: Any  # a Strategy
+    strategy: Strategy
     space: Any  # the argument of its `init`: the Space, or None if the strategy knows it already
     columns: int  # of its unit rows: the space's coordinates, then padding
 
@@ -258,7 +258,7 @@ class Strategy:
 
     # -- histories that grow --------------------------------------------------------------------------------
 
-    def expect(self, state: Any, units: jax.Array, mask: jax.Array) -> Any:
+    def expect(self, state: State, units: jax.Array, mask: jax.Array) -> State:
         """The state when points that it did not ask for (enqueued ones) are being evaluated; `absorb` gets the results.
 
         Override it to avoid asking for the same points. ``mask``, bool[n], is False in padding rows.

@@ -29,7 +29,7 @@ class HalvingState(NamedTuple):
     """The bracket under way: n is the population, r the number of rungs of the longest bracket."""
 
     space: Space  # static
-    proposer: Any  # state of what chooses new members
+    proposer: State  # state of what chooses new members
     turn: jax.Array  # int32[], generations asked for
     started: jax.Array  # int32[], members of the bracket that were evaluated
     units: jax.Array  # float[n, d], the members in the order in which they began

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,7 @@ from jhpo.objectives import Objectives, check_count
 from jhpo.space.space import Space
 from jhpo.strategies.base import (
     Evaluation,
+    State,
     Strategy,
     default_dtype,
     feasible_value,
@@ -175,7 +176,7 @@ class NSGA2(Strategy):
         return jnp.where(mutates, moved, child)
 
 
-def competing(state: Any, units: jax.Array, result: Evaluation) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+def competing(state: State, units: jax.Array, result: Evaluation) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     """Children, then members: rows, values and violations, inf where they failed or are there twice.
 
     And the number of members with values after the selection, int32[].

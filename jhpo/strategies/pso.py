@@ -8,12 +8,14 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import DTypeLike
 
 from jhpo.errors import check_integer, check_number, invalid
 from jhpo.kernels import swarm
 from jhpo.kernels.loops import seldom
 from jhpo.kernels.rows import Rows, take, window
 from jhpo.kernels.topology import TOPOLOGIES
+from jhpo.kernels.trees import Number
 from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation, Strategy, default_dtype, feasible_value, static_field, strategy
 from jhpo.strategies.swarm_memory import PSOState, absorbed, best_of, bound, competing, learned, noisy, plain
@@ -73,18 +75,18 @@ class PSO(Strategy):
     variant: str = static_field(default="spso2006")
     particles: int | None = static_field(default=None)
     topology: str | None = static_field(default=None)
-    inertia: Any = None
-    cognitive: Any = None
-    social: Any = None
+    inertia: Number | None = None
+    cognitive: Number | None = None
+    social: Number | None = None
     schedule: str | None = static_field(default=None)
-    inertia_end: Any = None
-    horizon: Any = 250.0
+    inertia_end: Number | None = None
+    horizon: Number = 250.0
     bounds: str = static_field(default="absorb")
-    clamp: Any = None
+    clamp: Number | None = None
     informants: int = static_field(default=3)
     restart: str = static_field(default="grow")
     max_growth: int = static_field(default=4)
-    patience: Any = 10.0
+    patience: Number = 10.0
     noisy: bool = static_field(default=False)
     reevaluate: float = static_field(default=0.25)
 
@@ -232,7 +234,7 @@ class PSO(Strategy):
             return state.rows
         return None if self._rows == n else window(lax.rem(state.turn - 1, lax.div(state.active, jnp.int32(n))) * n, n)
 
-    def _coefficients(self, dtype: Any) -> swarm.Coefficients:
+    def _coefficients(self, dtype: DTypeLike) -> swarm.Coefficients:
         names = swarm.Coefficients._fields
         return swarm.Coefficients(*(jnp.asarray(getattr(self, name), dtype) for name in names))
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 Floats = Any  # a jax.Array in traced code, a NumPy array on the host
 
@@ -21,11 +22,11 @@ class Request(NamedTuple):
 class Stages(NamedTuple):
     """Intermediate values of n members, at most r each, of which some were stopped early; NumPy arrays."""
 
-    step: Any  # int64[n, r], ascending; -1 where there is none
-    value: Any  # float[n, r], in the user's own sign; NaN likewise
-    pruned: Any  # bool[n], stopped early: the member's value is the last one
-    width: Any = None  # int64[n, r], of the programs that trained members to these steps, 0 where none did
-    length: Any = None  # int64[n], of a whole training, where it is known
+    step: np.ndarray  # int64[n, r], ascending; -1 where there is none
+    value: np.ndarray  # float[n, r], in the user's own sign; NaN likewise
+    pruned: np.ndarray  # bool[n], stopped early: the member's value is the last one
+    width: np.ndarray | None = None  # int64[n, r], of the programs that trained members to these steps; 0 where none
+    length: np.ndarray | None = None  # int64[n], of a whole training, where it is known
 
 
 class Evaluation(NamedTuple):

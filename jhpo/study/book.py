@@ -14,6 +14,7 @@ from jhpo.errors import InvalidParameters, check_integer, invalid
 from jhpo.evaluation.measures import measure_constraints, trial_seeds
 from jhpo.evaluation.outcome import Outcome, judge
 from jhpo.keys import trial_key
+from jhpo.pytrees import HP
 from jhpo.strategies.early_stop import rule_of
 from jhpo.study import events
 from jhpo.study.events import Append, Results
@@ -131,7 +132,7 @@ class Book(Found):
                 keep_names(names, append)
         return pack_results(outcomes, measure_constraints(self.space, units), self.space.dim, count)
 
-    def enqueue(self, params: Any) -> int:
+    def enqueue(self, params: HP) -> int:
         """Put hyperparameters of your own in the queue; the next `ask` hands them out. Returns the trial's id.
 
         Args:
@@ -169,7 +170,7 @@ class Book(Found):
             raise invalid("params", "values that some feasible point has", "none that was found", InvalidParameters)
         return points[feasible[0]]
 
-    def absorb(self, params: Sequence[Any], values: Sequence[Any], source: str = "given") -> list[int]:
+    def absorb(self, params: Sequence[HP], values: Sequence[Any], source: str = "given") -> list[int]:
         """Add finished results from elsewhere (a warm start); the strategy learns from them.
 
         Args:

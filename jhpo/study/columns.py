@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from jhpo.curves import table as curves
@@ -11,7 +9,7 @@ from jhpo.study.events import Results
 from jhpo.trial import TrialState, TrialTable
 
 
-def unit_rows(units: Any, dim: int) -> np.ndarray:
+def unit_rows(units: object, dim: int) -> np.ndarray:
     """``float[n, dim]`` of an event, as it is.
 
     Raises:
@@ -58,7 +56,12 @@ def record(table: TrialTable, ids: np.ndarray, results: Results, time: float) ->
 
 
 def reach(
-    table: TrialTable, ids: np.ndarray, step: int, results: Results, widths: np.ndarray, rows: Any = slice(None)
+    table: TrialTable,
+    ids: np.ndarray,
+    step: int,
+    results: Results,
+    widths: np.ndarray,
+    rows: np.ndarray | slice = slice(None),
 ) -> None:
     """Trials whose results are in the columns were trained to a step.
 

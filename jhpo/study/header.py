@@ -25,12 +25,12 @@ SEVERAL = "several"  # stored direction of a study of several objectives, which 
 
 
 def check_arguments(
-    space: Any,
-    strategy: Any,
-    seed: Any,
-    direction: Any,
-    replicates: Any,
-    folds: Any = 1,
+    space: object,
+    strategy: Strategy | str,
+    seed: object,
+    direction: object,
+    replicates: object,
+    folds: object = 1,
     objectives: Objectives | None = None,
 ) -> Strategy:
     """The strategy as an instance.

@@ -12,6 +12,7 @@ from jhpo.errors import invalid
 from jhpo.evaluation.evaluators import Evaluator, continuable
 from jhpo.evaluation.paused import check_continuable
 from jhpo.evaluation.thawing import Thawing
+from jhpo.strategies.base import Evaluation
 from jhpo.study import events
 from jhpo.study.book import Book
 from jhpo.study.follower import Mark
@@ -109,7 +110,7 @@ class Thaws:
         units = table.unit.array[ids[opened]]
         self.pool.again(units.astype(np.result_type(float, np.float32)), opened, parts[opened])
 
-    def _event(self, plan: _Plan, result: Any, begin: float) -> events.Thaw:
+    def _event(self, plan: _Plan, result: Evaluation, begin: float) -> events.Thaw:
         there, size = plan.members >= 0, self._study.history.table.size
         begun = there & (plan.parts == 0)
         ids = np.full(len(there), -1, np.int64)

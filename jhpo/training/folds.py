@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
 from jhpo.errors import InvalidArgument, check_integer, invalid
 from jhpo.kernels.internals import is_traced
@@ -30,7 +31,9 @@ class FoldRows(NamedTuple):
     valid_count: jax.Array | None  # int32[]
 
 
-def k_folds(rows: int, folds: int, *, labels: Any = None, seed: int | jax.Array = 0, ordered: bool = False) -> FoldRows:
+def k_folds(
+    rows: int, folds: int, *, labels: ArrayLike | None = None, seed: int | jax.Array = 0, ordered: bool = False
+) -> FoldRows:
     """The rows of each fold of a k-fold cross-validation, for a trainable of your own (see docs/crossvalidation.md).
 
     Args:

@@ -21,6 +21,7 @@ import jax
 from jhpo.kernels.trees import Number
 from jhpo.training.layers import dropout
 from jhpo.training.live import (
+    Live,
     LiveAttention,
     LiveInit,
     check_ungrouped,
@@ -55,7 +56,7 @@ class Dropout(nn.Module):
         return inputs * dropout(jax.numpy.ones(shape, inputs.dtype), self.rate, key)
 
 
-def _with_init(module: nn.Module, name: str, inputs: Any, outputs: Any) -> None:
+def _with_init(module: nn.Module, name: str, inputs: Live, outputs: Live) -> None:
     """Replaces an initialiser of a module that is being made; linen makes copies of modules that were made so."""
     init = getattr(module, name)
     if not isinstance(init, LiveInit):
@@ -70,8 +71,8 @@ class Dense(nn.Dense):
     [0.0, 0.0]
     """
 
-    live: Any = None
-    live_inputs: Any = None
+    live: Live = None
+    live_inputs: Live = None
 
     def __post_init__(self) -> None:
         _with_init(self, "kernel_init", self.live_inputs, self.live)
@@ -85,8 +86,8 @@ class Dense(nn.Dense):
 class Conv(nn.Conv):
     """`flax.linen.Conv` of which ``live`` channels exist; without ``feature_group_count``."""
 
-    live: Any = None
-    live_inputs: Any = None
+    live: Live = None
+    live_inputs: Live = None
 
     def __post_init__(self) -> None:
         check_ungrouped(self.feature_group_count)
@@ -101,7 +102,7 @@ class Conv(nn.Conv):
 class LayerNorm(nn.LayerNorm):
     """`flax.linen.LayerNorm` over the live units alone."""
 
-    live: Any = None
+    live: Live = None
 
     def __post_init__(self) -> None:
         _with_init(self, "scale_init", None, self.live)
@@ -115,7 +116,7 @@ class LayerNorm(nn.LayerNorm):
 class RMSNorm(nn.RMSNorm):
     """`flax.linen.RMSNorm` over the live units alone."""
 
-    live: Any = None
+    live: Live = None
 
     def __post_init__(self) -> None:
         _with_init(self, "scale_init", None, self.live)
@@ -136,7 +137,7 @@ def _normalised(layer: Any, call: Callable[..., Any], x: jax.Array, mask: jax.Ar
 class BatchNorm(nn.BatchNorm):
     """`flax.linen.BatchNorm` of which ``live`` channels exist."""
 
-    live: Any = None
+    live: Live = None
 
     def __post_init__(self) -> None:
         _with_init(self, "scale_init", None, self.live)
@@ -155,9 +156,9 @@ class MultiHeadAttention(nn.MultiHeadDotProductAttention):
     A head keeps its size, ``qkv_features / num_heads``, which has to be given.
     """
 
-    live_heads: Any = None
-    live: Any = None
-    live_inputs: Any = None
+    live_heads: Live = None
+    live: Live = None
+    live_inputs: Live = None
 
     def __post_init__(self) -> None:
         size, self_attention = live_heads_of(self.live_heads, self.num_heads, self.qkv_features), self.attention_fn

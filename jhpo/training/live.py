@@ -10,9 +10,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from jhpo.errors import invalid
 from jhpo.pytrees import State
+
+Live = jax.Array | int | None  # live units, an integer or a traced int32[]; None for all
 
 
 def mask_units(x: jax.Array, width: jax.Array | int, axis: int = -1) -> jax.Array:
@@ -67,7 +70,7 @@ def batch_mask(x: jax.Array) -> jax.Array | None:
     return rows.reshape(-1, *(1,) * (x.ndim - 1))
 
 
-def live_units(x: jax.Array, live: jax.Array | int | None) -> jax.Array:
+def live_units(x: jax.Array, live: Live) -> jax.Array:
     """`mask_units` of the last axis; all of them for None."""
     return x if live is None else mask_units(x, live)
 
@@ -82,7 +85,7 @@ def check_ungrouped(groups: int) -> None:
         raise invalid("feature_group_count", "1 for a convolution with live channels", groups)
 
 
-def live_heads_of(live: Any, heads: int, features: int | None) -> Any:
+def live_heads_of(live: Live, heads: int, features: int | None) -> jax.Array | None:
     """Live features of the heads of an attention layer, ``int32[]``; None for all.
 
     Raises:
@@ -98,7 +101,7 @@ def live_heads_of(live: Any, heads: int, features: int | None) -> Any:
 class LiveAttention:
     """An attention function whose heads from ``live`` on are zero."""
 
-    def __init__(self, attention: Callable[..., jax.Array], live: Any) -> None:
+    def __init__(self, attention: Callable[..., jax.Array], live: jax.Array | int) -> None:
         self.attention, self.live = attention, live
 
     def __call__(self, *inputs: Any, **options: Any) -> jax.Array:
@@ -130,10 +133,12 @@ class LiveInit:
     """See `live_init`."""
 
     init: Callable[..., jax.Array]
-    inputs: Any
-    outputs: Any
+    inputs: Live
+    outputs: Live
 
-    def __call__(self, key: jax.Array, shape: Sequence[int], dtype: Any = jnp.float32, **options: Any) -> jax.Array:
+    def __call__(
+        self, key: jax.Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32, **options: Any
+    ) -> jax.Array:
         """``float[..., inputs, outputs]``."""
         values = self.init(key, shape, dtype, **options)
         if self.inputs is not None:
@@ -142,9 +147,7 @@ class LiveInit:
         return values if self.outputs is None else mask_units(values, self.outputs)
 
 
-def live_init(
-    init: Callable[..., jax.Array], *, inputs: jax.Array | int | None = None, outputs: jax.Array | int | None = None
-) -> LiveInit:
+def live_init(init: Callable[..., jax.Array], *, inputs: Live = None, outputs: Live = None) -> LiveInit:
     """An initialiser of a padded kernel ``[..., inputs, outputs]`` of which some inputs and outputs are live.
 
     The scale is that for the live inputs, for initialisers whose variance is inverse to the number of inputs (LeCun,

@@ -10,9 +10,8 @@ from flax import nnx
 
 from jhpo.kernels.trees import Number
 from jhpo.training.layers import dropout
-from jhpo.training.live import LiveAttention, batch_mask, check_ungrouped, live_heads_of, live_init, mask_units
+from jhpo.training.live import Live, LiveAttention, batch_mask, check_ungrouped, live_heads_of, live_init, mask_units
 
-Live = jax.Array | int | None  # live units, an integer or a traced int32[]; None for all
 _LECUN = nnx.initializers.lecun_normal()  # flax's default
 
 

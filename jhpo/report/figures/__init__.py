@@ -11,7 +11,7 @@ from typing import Any
 
 from jhpo.errors import invalid
 from jhpo.report.figures.drawing import Drawing as Drawing
-from jhpo.report.figures.groups import groups_of
+from jhpo.report.figures.groups import Studies, groups_of
 from jhpo.report.figures.importances import importances as importances
 from jhpo.report.figures.objectives import hypervolume as hypervolume
 from jhpo.report.figures.objectives import pareto as pareto
@@ -38,7 +38,7 @@ SINGLE: dict[str, Callable[..., Drawing]] = {
 SEVERAL: dict[str, Callable[..., Drawing]] = {"pareto": pareto, "hypervolume": hypervolume}
 
 
-def draw(studies: Any, kind: str, **options: Any) -> Drawing:
+def draw(studies: Studies, kind: str, **options: Any) -> Drawing:
     """A figure by its name.
 
     Args:

@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple, Protocol
 
 from jhpo.errors import InvalidArgument, invalid
 from jhpo.report.trials import Trials
+
+
+class HasTrials(Protocol):
+    """A `jhpo.Study`, or what else has trials."""
+
+    @property
+    def trials(self) -> Trials:
+        """Their columns."""
+        ...
+
+
+Runs = HasTrials | Trials | Sequence[HasTrials | Trials]  # one study, or repetitions of it
+Studies = Runs | Mapping[str, Runs]  # or some to compare, by name
 
 
 class Group(NamedTuple):
@@ -21,7 +34,7 @@ class Group(NamedTuple):
         return self.runs[0]
 
 
-def trials_of(study: Any) -> Trials:
+def trials_of(study: object) -> Trials:
     """The columns of a study (anything with `trials`), or of columns themselves.
 
     Raises:
@@ -33,7 +46,7 @@ def trials_of(study: Any) -> Trials:
     return found
 
 
-def groups_of(studies: Any) -> list[Group]:
+def groups_of(studies: Studies) -> list[Group]:
     """Studies by name: one study, a list, or a dict whose values are studies or lists of repetitions.
 
     Raises:
@@ -44,6 +57,7 @@ def groups_of(studies: Any) -> list[Group]:
     >>> [group.name for group in groups_of([study, study])], [len(g.runs) for g in groups_of({"a": [study, study]})]
     (['study 1', 'study 2'], [2])
     """
+    named: dict[str, object]
     if isinstance(studies, Mapping):
         named = {str(name): each for name, each in studies.items()}
     elif isinstance(studies, Sequence) and not isinstance(studies, (str, Trials)):
@@ -52,8 +66,10 @@ def groups_of(studies: Any) -> list[Group]:
         named = {"": studies}
     found = []
     for name, each in named.items():
-        several = isinstance(each, Sequence) and not isinstance(each, (str, Trials))
-        runs = [trials_of(one) for one in (each if several else [each])]
+        if isinstance(each, Sequence) and not isinstance(each, (str, Trials)):
+            runs = [trials_of(one) for one in each]
+        else:
+            runs = [trials_of(each)]
         if not runs:
             raise invalid("studies", f"at least one study of {name!r}", each)
         found.append(Group(name, runs))
@@ -65,7 +81,7 @@ def groups_of(studies: Any) -> list[Group]:
     return found
 
 
-def runs_of(studies: Any) -> list[tuple[str, Trials]]:
+def runs_of(studies: Studies) -> list[tuple[str, Trials]]:
     """Every study with its name; repetitions are numbered."""
     named = []
     for group in groups_of(studies):

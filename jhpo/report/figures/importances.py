@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from jhpo.errors import invalid
 from jhpo.report.fanova import fanova
 from jhpo.report.figures.drawing import Drawing
-from jhpo.report.figures.groups import groups_of, runs_of
+from jhpo.report.figures.groups import Studies, groups_of, runs_of
 from jhpo.report.figures.marks import Axis, Bars, Panel, stacked
 from jhpo.report.figures.progress import check_one
 from jhpo.report.importance import importance_with_errors
@@ -17,7 +15,7 @@ from jhpo.report.importance import importance_with_errors
 METHODS = ("ped-anova", "fanova")
 
 
-def importances(studies: Any, *, method: str = "ped-anova", quantile: float = 0.1) -> Drawing:
+def importances(studies: Studies, *, method: str = "ped-anova", quantile: float = 0.1) -> Drawing:
     """Shares of the parameters in what made values good, with standard errors.
 
     Args:

@@ -12,13 +12,13 @@ from jhpo.errors import InvalidArgument, JhpoError
 from jhpo.objectives import reference_point
 from jhpo.report.figures.axes import value_axis
 from jhpo.report.figures.drawing import Drawing
-from jhpo.report.figures.groups import groups_of, runs_of
+from jhpo.report.figures.groups import Studies, groups_of, runs_of
 from jhpo.report.figures.marks import Axis, Line, Mark, Panel, Parallel, Points, stacked
 from jhpo.report.hypervolume import over_trials
 from jhpo.report.trials import Trials
 
 
-def pareto(studies: Any) -> Drawing:
+def pareto(studies: Studies) -> Drawing:
     """The trials and the front: a panel for each pair of objectives; above three, parallel coordinates of the front.
 
     Args:
@@ -57,7 +57,7 @@ def pareto(studies: Any) -> Drawing:
     return Drawing("Pareto front", tuple(panels), f"{words}.", data, own=own)
 
 
-def hypervolume(studies: Any) -> Drawing:
+def hypervolume(studies: Studies) -> Drawing:
     """The hypervolume of the front after each number of trials, with one reference point for all studies.
 
     The reference is the worst value of each objective on the fronts of all studies, plus a tenth of their extents.
@@ -80,7 +80,7 @@ def hypervolume(studies: Any) -> Drawing:
     return Drawing("Hypervolume", (panel,), "The volume that the front dominates.", stacked(parts))
 
 
-def _several(what: str, studies: Any) -> list[tuple[str, Trials]]:
+def _several(what: str, studies: Studies) -> list[tuple[str, Trials]]:
     runs = runs_of(studies)
     if groups_of(studies)[0].trials.objectives is None:
         raise InvalidArgument(f"{what}: expected studies of several objectives, got one; see 'history'")

@@ -11,7 +11,7 @@ import numpy as np
 from jhpo.errors import InvalidArgument, JhpoError, check_integer
 from jhpo.report.figures.axes import Coordinate, coordinates, short, value_axis
 from jhpo.report.figures.drawing import Drawing
-from jhpo.report.figures.groups import groups_of, runs_of
+from jhpo.report.figures.groups import Studies, groups_of, runs_of
 from jhpo.report.figures.marks import Axis, Heat, Mark, Panel, Parallel, Points, stacked
 from jhpo.report.figures.progress import check_one, complete
 from jhpo.report.importance import FEWEST, importance
@@ -23,7 +23,7 @@ _GOLDEN = 0.6180339887498949  # multiples of it are spread evenly modulo 1
 _REACH = 0.09  # of a trial in a heat map, in shares of an axis
 
 
-def slices(studies: Any, *, params: Sequence[str] | None = None, most: int = _MOST) -> Drawing:
+def slices(studies: Studies, *, params: Sequence[str] | None = None, most: int = _MOST) -> Drawing:
     """The value against each parameter, a panel each; trials in which a parameter was inactive are left out.
 
     Args:
@@ -60,7 +60,7 @@ def slices(studies: Any, *, params: Sequence[str] | None = None, most: int = _MO
     return Drawing("Slices", panels, "The value against each parameter.", stacked(parts), "better")
 
 
-def parallel(studies: Any, *, params: Sequence[str] | None = None, most: int = 10) -> Drawing:
+def parallel(studies: Studies, *, params: Sequence[str] | None = None, most: int = 10) -> Drawing:
     """Each trial as a line across the parameters to its value; a gap where a parameter was inactive.
 
     Arguments and errors are those of `slices`.
@@ -79,7 +79,7 @@ def parallel(studies: Any, *, params: Sequence[str] | None = None, most: int = 1
     return Drawing("Parallel coordinates", tuple(panels), words, stacked(parts), "better")
 
 
-def contour(studies: Any, *, params: Sequence[str] | None = None, most: int = 3) -> Drawing:
+def contour(studies: Studies, *, params: Sequence[str] | None = None, most: int = 3) -> Drawing:
     """Smoothed values over pairs of parameters, with the trials on top; empty where no trial is near.
 
     Args:
@@ -94,7 +94,7 @@ def contour(studies: Any, *, params: Sequence[str] | None = None, most: int = 3)
     return _pairs("Contour", studies, params, most, True)
 
 
-def rank(studies: Any, *, params: Sequence[str] | None = None, most: int = 3) -> Drawing:
+def rank(studies: Studies, *, params: Sequence[str] | None = None, most: int = 3) -> Drawing:
     """Trials over pairs of parameters, coloured by the rank of their value.
 
     Arguments and errors are those of `contour`.
@@ -102,7 +102,7 @@ def rank(studies: Any, *, params: Sequence[str] | None = None, most: int = 3) ->
     return _pairs("Ranks", studies, params, most, False)
 
 
-def _pairs(title: str, studies: Any, params: Sequence[str] | None, most: int, smooth: bool) -> Drawing:
+def _pairs(title: str, studies: Studies, params: Sequence[str] | None, most: int, smooth: bool) -> Drawing:
     check_integer("most", most)
     check_one(title.lower(), groups_of(studies), "pareto")
     if params is not None and len(params) < 2:
@@ -174,7 +174,7 @@ def _rows(name: str, ids: np.ndarray, c: Coordinate, value: np.ndarray) -> dict[
     return named | {"at": c.texts[there], "place": c.place[there], "value": value[there]}
 
 
-def same_spaces(what: str, studies: Any) -> list[tuple[str, Trials]]:
+def same_spaces(what: str, studies: Studies) -> list[tuple[str, Trials]]:
     """The studies, which share a panel for each parameter.
 
     Raises:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from jhpo.errors import JhpoError, check_integer
 from jhpo.report.figures.axes import coordinates, value_axis
 from jhpo.report.figures.drawing import Drawing
-from jhpo.report.figures.groups import runs_of
+from jhpo.report.figures.groups import Studies, runs_of
 from jhpo.report.figures.marks import Axis, Heat, Line, Panel, Points, Threads, stacked
 from jhpo.report.trials import Trials, measured
 from jhpo.trial import TrialState
@@ -18,7 +17,7 @@ from jhpo.trial import TrialState
 _MOST = 8  # parameters
 
 
-def schedules(studies: Any, *, params: Sequence[str] | None = None, most: int = 100) -> Drawing:
+def schedules(studies: Studies, *, params: Sequence[str] | None = None, most: int = 100) -> Drawing:
     """Hyperparameters over the training of an evolving population: the best member's, and the other members'.
 
     Args:
@@ -55,7 +54,7 @@ def schedules(studies: Any, *, params: Sequence[str] | None = None, most: int = 
     return Drawing("Learned schedules", tuple(panels), words, stacked(parts), "better at the end")
 
 
-def population(studies: Any) -> Drawing:
+def population(studies: Studies) -> Drawing:
     """Values of all members over the training, as a heat map: a row for each member, the best at the end on top.
 
     Raises:
@@ -81,7 +80,7 @@ def population(studies: Any) -> Drawing:
     return Drawing("Population", tuple(panels), words, stacked(parts), "better")
 
 
-def gradients(studies: Any) -> Drawing:
+def gradients(studies: Studies) -> Drawing:
     """Length of each trial's gradient with respect to the unit coordinates; growth means chaos, noise no signal.
 
     A horizontal line is the median; trials without a finite gradient are counted in the words.

@@ -9,7 +9,7 @@ import numpy as np
 from jhpo.errors import InvalidArgument, JhpoError, check_integer, check_number
 from jhpo.report.figures.axes import value_axis
 from jhpo.report.figures.drawing import Drawing
-from jhpo.report.figures.groups import Group, groups_of, runs_of
+from jhpo.report.figures.groups import Group, Studies, groups_of, runs_of
 from jhpo.report.figures.light import thinned
 from jhpo.report.figures.marks import Axis, Band, Line, Mark, Panel, Points, Threads, shades, stacked
 from jhpo.report.trials import Trials, best_so_far, measured
@@ -18,7 +18,7 @@ from jhpo.trial import TrialState
 _MIDDLE = (0.25, 0.5, 0.75)  # quantiles of a band
 
 
-def history(studies: Any, *, quantiles: tuple[float, float, float] = _MIDDLE) -> Drawing:
+def history(studies: Studies, *, quantiles: tuple[float, float, float] = _MIDDLE) -> Drawing:
     """The best value after each trial; for repetitions of a search their median, in a band of quantiles.
 
     Args:
@@ -100,7 +100,7 @@ def _history_rows(name: str, number: int, trials: Trials) -> dict[str, Any]:
     }
 
 
-def edf(studies: Any) -> Drawing:
+def edf(studies: Studies) -> Drawing:
     """The share of trials with a value up to each value: how often a search finds good values.
 
     Raises:
@@ -119,7 +119,7 @@ def edf(studies: Any) -> Drawing:
     return Drawing("Empirical distribution", (panel,), "The share of trials up to each value.", data)
 
 
-def curves(studies: Any, *, most: int = 400) -> Drawing:
+def curves(studies: Studies, *, most: int = 400) -> Drawing:
     """Values along the trainings, of members that were measured at several steps; those that were stopped end early.
 
     Args:

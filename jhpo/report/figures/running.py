@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from jhpo.errors import JhpoError
 from jhpo.markup import cut
 from jhpo.report.figures.drawing import Drawing
-from jhpo.report.figures.groups import runs_of
+from jhpo.report.figures.groups import Studies, runs_of
 from jhpo.report.figures.marks import Axis, Bars, Line, Panel, Spans, stacked
 from jhpo.report.trials import Trials
 from jhpo.trial import TrialState
@@ -25,7 +23,7 @@ _MOST_REASONS = 8
 _LONG = 48  # characters of a reason on an axis
 
 
-def timeline(studies: Any) -> Drawing:
+def timeline(studies: Studies) -> Drawing:
     """When each trial was asked for and told, coloured by its state.
 
     Trials that are still running last until the latest time in the study.
@@ -61,7 +59,7 @@ def _unit(seconds: float) -> tuple[str, float]:
     return ("hours", 3600.0) if seconds > 7200 else ("minutes", 60.0) if seconds > 180 else ("seconds", 1.0)
 
 
-def failures(studies: Any) -> Drawing:
+def failures(studies: Studies) -> Drawing:
     """How many trials failed for each reason, and how their number grew.
 
     Raises:
@@ -94,7 +92,7 @@ def reasons(trials: Trials) -> dict[str, int]:
     return dict(sorted(tally.items(), key=lambda item: -item[1]))
 
 
-def times(studies: Any) -> Drawing:
+def times(studies: Studies) -> Drawing:
     """Where the wall time of the calls of `optimize` went: compiling, evaluating, and the rest.
 
     Evaluating is the time in which some trial was running, without the compilation; the rest is spent on suggesting,

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from jhpo.kernels.covariance import Points
 from jhpo.kernels.pathwise import Choices
@@ -105,7 +106,7 @@ class Ground(NamedTuple):
         """Whether Sobol points suit the space: no priors, and not too many coordinates."""
         return self.outline.priors is None and self.dim <= MAX_DIM
 
-    def sample(self, key: jax.Array, n: int, dtype: Any) -> jax.Array:
+    def sample(self, key: jax.Array, n: int, dtype: DTypeLike) -> jax.Array:
         """``float[n, d]``: random points, priors and constraints respected."""
         if self.bounded is None:
             return rows.draw(self.outline, key, n, dtype)
