@@ -60,7 +60,7 @@ def learning(trial):
 
 
 def test_pruning_and_failures(tmp_path):
-    rule = jhpo.MedianStopping(min_steps=0, min_trials=2)
+    rule = "median(min_trials=2)"  # or an instance
     study = run(learning, 40, RANDOM, early_stop=rule, storage=tmp_path / "a.db", seed=3, trace=6)
     seen = {state: 0 for state in TrialState}
     for trial in (study[i] for i in range(40)):
@@ -117,8 +117,11 @@ def test_bad_input():
         run(lambda trial: {}["no such key"], 4)
     with pytest.raises(InvalidSpace, match="k: expected the same distribution in every call"):
         run(lambda trial: trial.suggest_int("k", 0, 1 + trial.number), 4)
-    with pytest.raises(InvalidArgument, match="strategy: expected one that learns from values"):
-        run(network, 4, "hypergradient")
+    for strategy in ("hypergradient", "freeze-thaw"):
+        with pytest.raises(InvalidArgument, match="strategy: expected one that learns from values"):
+            run(network, 4, strategy)
+    with pytest.raises(InvalidArgument, match="early_stop: expected one of"):
+        run(network, 4, RANDOM, early_stop="mean")
     with pytest.raises(InvalidArgument, match="budget"):
         run(network, 0)
     space = jhpo.Space({"x": jhpo.Float(0, 1)})
