@@ -16,13 +16,13 @@ class _Key(NamedTuple):
     """Random keys on the host."""
 
     data: np.ndarray
-    like: Any  # their abstract value
+    like: jax.ShapeDtypeStruct  # their abstract value
 
 
 def to_host(states: State) -> State:
     """A tree of arrays as NumPy arrays, random keys among them."""
 
-    def move(x: Any) -> Any:
+    def move(x: jax.Array) -> _Key | np.ndarray:
         if is_key(x):
             return _Key(np.asarray(jax.random.key_data(x)), jax.ShapeDtypeStruct(x.shape, x.dtype))
         return np.asarray(x)

@@ -20,6 +20,7 @@ from jhpo.interop.distributions import Distribution, optuna
 from jhpo.interop.suggesting import SuggestingTrial
 from jhpo.interop.values_only import values_only
 from jhpo.objectives import Directions, Objectives, read_directions
+from jhpo.pytrees import HP
 from jhpo.search.meter import Callback, Update, as_listener
 from jhpo.space.space import Space
 from jhpo.storage import open_log
@@ -191,7 +192,7 @@ class _Caller:
         """Begin to call for the trials of a study."""
         self._space, self._error = study.space, None
 
-    def call(self, params: Any, trial: Trial) -> Any:
+    def call(self, params: HP, trial: Trial) -> Any:
         """Call the objective for a trial."""
         point: Mapping[str, Any] = {} if self._space is None else self._space.flat(params)
         fixed = self._fixed and self._space is not None

@@ -17,6 +17,7 @@ import numpy as np
 
 from jhpo.errors import JhpoError, MissingExtra, StorageError
 from jhpo.markup import cell
+from jhpo.pytrees import HP
 from jhpo.report import figures
 from jhpo.report.figures.drawing import Drawing
 from jhpo.report.figures.light import light
@@ -173,7 +174,7 @@ def _best(trials: Trials, best: Sequence[Trial]) -> dict[str, Any]:
             "id": shown[0].id if shown else None, "left": len(best) - len(shown)}  # fmt: skip
 
 
-def _python(params: Any, indent: int = 0) -> str:
+def _python(params: HP, indent: int = 0) -> str:
     """Hyperparameters as Python source, floats with all digits."""
     if isinstance(params, dict):
         pad = "    " * (indent + 1)

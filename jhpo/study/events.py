@@ -266,11 +266,11 @@ def body_of(event: Event | Results) -> dict[str, Any]:
     return body
 
 
-def _usual(value: Any, default: Any) -> bool:
+def _usual(value: object, default: object) -> bool:
     return value is default or (isinstance(value, (int, float)) and value == default)
 
 
-def _empty(value: Any) -> bool:
+def _empty(value: object) -> bool:
     return isinstance(value, (list, tuple, dict)) and not value
 
 

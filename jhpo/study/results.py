@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from jhpo.errors import TrialConflict, check_integer, invalid
 from jhpo.evaluation.outcome import Outcome, failure, judge, stopped_early
@@ -74,14 +75,14 @@ def collect(
     return list(told.values())
 
 
-def _with_grad(outcome: Outcome, grad: Any, dim: int) -> Outcome:
+def _with_grad(outcome: Outcome, grad: ArrayLike, dim: int) -> Outcome:
     array = np.ma.filled(np.ma.asarray(grad, np.float64), np.nan)
     if array.shape != (dim,):
         raise invalid("grad", f"an array of shape ({dim},)", array.shape)
     return dataclasses.replace(outcome, grad=array)
 
 
-def _repeats(table: TrialTable, trial_id: int, outcome: Outcome, told_by: Any) -> bool:
+def _repeats(table: TrialTable, trial_id: int, outcome: Outcome, told_by: object) -> bool:
     """True if this very result is there already; raises where it contradicts what is."""
     state = TrialState(int(table.state.array[trial_id]))
     if state in (TrialState.COMPLETE, TrialState.FAILED, TrialState.PRUNED):

@@ -11,6 +11,7 @@ from jhpo.errors import InvalidArgument, MissingExtra
 from jhpo.evaluation.executors.processes import ProcessPool
 from jhpo.evaluation.executors.tasks import Call, Task, call
 from jhpo.evaluation.outcome import Outcome, failure
+from jhpo.pytrees import HP
 from jhpo.version import __version__
 
 # Limit for an actor to be placed and to import the function; an autoscaler starts machines meanwhile.
@@ -76,7 +77,7 @@ class _Worker:
     def version(self) -> str:
         return __version__
 
-    def evaluate(self, params: Any, seed: int) -> Outcome:
+    def evaluate(self, params: HP, seed: int) -> Outcome:
         return call(self._fn, self._how, params, seed)
 
 
