@@ -6,26 +6,22 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from jhpo.errors import check_integer, invalid
-from jhpo.evaluation.members import evaluate_units
 from jhpo.evaluation.paused import check_continuable
 from jhpo.kernels.internals import is_traced
-from jhpo.keys import init_key, strategy_key, trial_keys
 from jhpo.lifetimes import programs
 from jhpo.objectives import Directions, Objectives, read_directions
-from jhpo.search.generations import minimised_result
 from jhpo.search.keep import Keep, check_keep
 from jhpo.search.run_evolving import run_evolving
+from jhpo.search.run_generations import run_generations
 from jhpo.search.run_rungs import run_rungs
 from jhpo.search.run_thawing import run_thawing
-from jhpo.search.starts import completed, parts, read_starts
+from jhpo.search.starts import read_starts
 from jhpo.search.trace import Trace as Trace
-from jhpo.search.trace import kept
 from jhpo.space.space import Space
 from jhpo.strategies import as_strategy, for_objectives
-from jhpo.strategies.base import Evaluation, Request, State, Strategy
+from jhpo.strategies.base import Strategy
 from jhpo.switches import switches_off, warn_inside_a_program
 from jhpo.training.crossvalidation import in_folds
 from jhpo.training.metrics import check_direction, check_directions
@@ -150,51 +146,7 @@ def _run(
         )
         return thawed
 
-    def evaluate(units: jax.Array, keys: jax.Array, request: Request) -> Evaluation:
-        return evaluate_units(trainable, space, units, keys, request, replicates, metric=objectives)
-
-    def minimised(result: Evaluation) -> Evaluation:
-        if objectives is None:
-            return result
-        return minimised_result(result, objectives.signs, jnp.ones(result.value.shape, bool))
-
-    segments = strategy.segments(generations)
-    # buffers are sized by the points of a phase, for which this is an upper bound
-    strategy = strategy.prepare(generations * strategy.population)
-    state = strategy.init(space, init_key(key))
-    traces: list[Trace] = []
-    asked = evaluated = 0
-    if given is not None:
-        evaluated = given.shape[0]
-        request = strategy.request(state)
-        units = completed(strategy, state, given, key)
-        keys = trial_keys(key, jnp.arange(evaluated, dtype=jnp.uint32))
-        result = evaluate(units, keys, request._replace(horizon=1.0))
-        alone = kept(keep, units, result)
-        traces.append(jax.tree.map(lambda x: x[None], alone))
-        for rows, told in parts(units, minimised(result), strategy.population, jnp) if request.horizon == 1.0 else ():
-            state = strategy.absorb(state, rows, told)
-    for number, length in enumerate(segments):
-        state = strategy.advance(state) if number else state
-        if length < 1:
-            continue
-        request = strategy.request(state)
-        rows = jax.eval_shape(strategy.ask, state, key)[0].shape[0]
-
-        offset = evaluated - asked * rows  # trial ids continue those of the last phase
-
-        def generation(
-            state: State, g: jax.Array, rows: int = rows, request: Request = request, offset: int = offset
-        ) -> tuple[Any, Trace]:
-            units, state = strategy.ask(state, strategy_key(key, g))
-            first = (g.astype(jnp.int32) * rows + offset).astype(jnp.uint32)
-            ids = first + jnp.arange(rows, dtype=jnp.uint32)
-            keys = trial_keys(key, strategy.evaluation_ids(state, ids))
-            result = evaluate(units, keys, request)
-            state = strategy.tell(state, units, minimised(result))
-            return state, kept(keep, units, result)
-
-        state, trace = jax.lax.scan(generation, state, jnp.arange(asked, asked + length, dtype=jnp.uint32))
-        traces.append(trace)
-        asked, evaluated = asked + length, evaluated + length * rows
-    return state, traces[0] if len(traces) == 1 else tuple(traces)
+    return run_generations(
+        strategy, trainable, space, key, given,
+        generations=generations, replicates=replicates, keep=keep, objectives=objectives,
+    )  # fmt: skip

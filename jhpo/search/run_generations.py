@@ -1,0 +1,98 @@
+"""Searches of strategies that ask for every point once, as a pure function: a scan for each of their phases."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jhpo.evaluation.members import evaluate_units
+from jhpo.keys import init_key, strategy_key, trial_keys
+from jhpo.objectives import Objectives
+from jhpo.search.generations import minimised_result
+from jhpo.search.keep import Keep
+from jhpo.search.starts import completed, parts
+from jhpo.search.trace import Trace, kept
+from jhpo.space.space import Space
+from jhpo.strategies.base import Evaluation, Request, State, Strategy
+from jhpo.training.trainable import Trainable
+
+
+def run_generations(
+    strategy: Strategy,
+    trainable: Trainable,
+    space: Space,
+    key: jax.Array,
+    given: jax.Array | None,
+    *,
+    generations: int,
+    replicates: int,
+    keep: Keep,
+    objectives: Objectives | None,
+) -> tuple[Any, Trace | tuple[Trace, ...]]:
+    """The search of `jhpo.run`.
+
+    Args:
+      strategy: one that does not continue members.
+      trainable: what is evaluated.
+      space: without static parameters.
+      key: root key.
+      given: ``float[k, d]``, evaluated first, NaN where the strategy chooses; or None.
+      generations: how many.
+      replicates: trainings a member.
+      keep: what the traces hold.
+      objectives: several; None for one.
+
+    Returns:
+      The strategy's last state, and the trace of all generations, or one for each phase.
+    """
+
+    def evaluate(units: jax.Array, keys: jax.Array, request: Request) -> Evaluation:
+        return evaluate_units(trainable, space, units, keys, request, replicates, metric=objectives)
+
+    def minimised(result: Evaluation) -> Evaluation:
+        if objectives is None:
+            return result
+        return minimised_result(result, objectives.signs, jnp.ones(result.value.shape, bool))
+
+    segments = strategy.segments(generations)
+    # buffers are sized by the points of a phase, for which this is an upper bound
+    strategy = strategy.prepare(generations * strategy.population)
+    state = strategy.init(space, init_key(key))
+    traces: list[Trace] = []
+    asked = evaluated = 0
+    if given is not None:
+        evaluated = given.shape[0]
+        request = strategy.request(state)
+        units = completed(strategy, state, given, key)
+        keys = trial_keys(key, jnp.arange(evaluated, dtype=jnp.uint32))
+        result = evaluate(units, keys, request._replace(horizon=1.0))
+        alone = kept(keep, units, result)
+        traces.append(jax.tree.map(lambda x: x[None], alone))
+        for rows, told in parts(units, minimised(result), strategy.population, jnp) if request.horizon == 1.0 else ():
+            state = strategy.absorb(state, rows, told)
+    for number, length in enumerate(segments):
+        state = strategy.advance(state) if number else state
+        if length < 1:
+            continue
+        request = strategy.request(state)
+        rows = jax.eval_shape(strategy.ask, state, key)[0].shape[0]
+
+        offset = evaluated - asked * rows  # trial ids continue those of the last phase
+
+        def generation(
+            state: State, g: jax.Array, rows: int = rows, request: Request = request, offset: int = offset
+        ) -> tuple[Any, Trace]:
+            units, state = strategy.ask(state, strategy_key(key, g))
+            first = (g.astype(jnp.int32) * rows + offset).astype(jnp.uint32)
+            ids = first + jnp.arange(rows, dtype=jnp.uint32)
+            keys = trial_keys(key, strategy.evaluation_ids(state, ids))
+            result = evaluate(units, keys, request)
+            state = strategy.tell(state, units, minimised(result))
+            return state, kept(keep, units, result)
+
+        state, trace = jax.lax.scan(generation, state, jnp.arange(asked, asked + length, dtype=jnp.uint32))
+        traces.append(trace)
+        asked, evaluated = asked + length, evaluated + length * rows
+    return state, traces[0] if len(traces) == 1 else tuple(traces)
