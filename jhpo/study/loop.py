@@ -10,7 +10,7 @@ import jax
 from jhpo.curves.rules import EarlyStop
 from jhpo.devices import check_clock
 from jhpo.errors import SpaceExhausted, check_integer, invalid
-from jhpo.evaluation.evaluators import Objective, make_evaluator
+from jhpo.evaluation.evaluators import Evaluator, Objective, make_evaluator
 from jhpo.evaluation.executors import HostObjective
 from jhpo.evaluation.executors.host import check_reports, check_request
 from jhpo.evaluation.executors.tasks import Pool, Task
@@ -100,40 +100,28 @@ def optimize(
         check_reports(objective, type(rule).__name__)
     rules = StopRules(budget, generations, seconds, target, patience, tolerance).turned(study.sign)
     watch = Watch(study, rules, callback)
-    rungs, thaws = None, None
+    continued: Thaws | Rungs | None = None
     if study.strategy.continues:
         study.refresh()
-        layout = stored_layout(study, chunk, devices)
-        evaluator = make_evaluator(
-            objective, study.space,
-            replicates=study.replicates, folds=study.folds, metric=metric, **layout,
-        )  # fmt: skip
-        if study.strategy.thaws:
-            thaws = Thaws(study, evaluator, budget)
-        else:
-            rungs = Rungs(study, evaluator)
-    stopped = watch.first_check(paused=thaws is not None or (rungs is not None and rungs.paused))
+        evaluator = _evaluator(study, objective, None, metric, chunk, devices)
+        continued = Thaws(study, evaluator, budget) if study.strategy.thaws else Rungs(study, evaluator)
+    paused = continued is not None and (isinstance(continued, Thaws) or continued.paused)
+    stopped = watch.first_check(paused=paused)
     if stopped is not None:
         return watch.summary(stopped)
     try:
-        if thaws is not None:
+        if not isinstance(objective, HostObjective):
             study.warn_of_precision()
-            stopped = _on_thaws(study, thaws, watch)
-        elif rungs is not None:
-            study.warn_of_precision()
-            stopped = _on_rungs(study, rungs, watch)
+        if isinstance(continued, Thaws):
+            stopped = _on_thaws(study, continued, watch)
+        elif isinstance(continued, Rungs):
+            stopped = _on_rungs(study, continued, watch)
         elif isinstance(objective, HostObjective):
             objective = objective if metric is None else objective.with_metric(metric)
             objective = objective if objectives is None else objective.for_objectives(objectives)
             stopped = _on_host(study, objective, watch, Referee(study.ledger, rule))
         else:
-            study.warn_of_precision()
-            layout = stored_layout(study, chunk, devices)
-            evaluator = make_evaluator(
-                objective, study.space,
-                replicates=study.replicates, folds=study.folds, metric=metric, objectives=objectives, **layout,
-                early_stop=rule, sign=study.sign, past=lambda: study.history.table.reports,
-            )  # fmt: skip
+            evaluator = _evaluator(study, objective, rule, metric, chunk, devices)
             stopped = _on_devices(study, search_evaluator(study, evaluator), watch)
     except SpaceExhausted as error:
         stopped = f"exhausted: {error}"
@@ -141,6 +129,23 @@ def optimize(
         _finish(study, watch, "interrupted")
         raise
     return _finish(study, watch, stopped)
+
+
+def _evaluator(
+    study: Book,
+    objective: Objective,
+    rule: EarlyStop | None,
+    metric: str | None,
+    chunk: int | str | None,
+    devices: Sequence[jax.Device] | None,
+) -> Evaluator:
+    """What evaluates the objective in the layout of the study."""
+    return make_evaluator(
+        objective, study.space,
+        replicates=study.replicates, folds=study.folds, metric=metric, objectives=study.objectives,
+        **stored_layout(study, chunk, devices),
+        early_stop=rule, sign=study.sign, past=lambda: study.history.table.reports,
+    )  # fmt: skip
 
 
 def _finish(study: Book, watch: Watch, stopped: str) -> Summary:
