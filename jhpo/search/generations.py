@@ -30,7 +30,7 @@ class Told(NamedTuple):
 class Made(NamedTuple):
     """Evaluated rows, r of each of g generations, in the user's own sign."""
 
-    units: Floats | None  # float[g, r, d], None where values alone are kept
+    units: Floats  # float[g, r, d], None where values alone are kept
     result: Evaluation  # float[g, r, ...]
     rows: Ids  # int32[g, r], index within the generation
     streams: Ids  # uint32[g, r], ids from which the evaluation keys were made
