@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # for type checkers and editors
     from jhpo.curves import HalvingStopping as HalvingStopping
     from jhpo.curves import MedianStopping as MedianStopping
     from jhpo.curves import PatienceStopping as PatienceStopping
+    from jhpo.devices import RayActors as RayActors
     from jhpo.errors import ChangedSpace as ChangedSpace
     from jhpo.errors import InvalidArgument as InvalidArgument
     from jhpo.errors import InvalidParameters as InvalidParameters
@@ -132,6 +133,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
         "UnusableGradient",
         "MissingExtra",
     ),
+    "jhpo.devices": ("RayActors",),
     "jhpo.curves": ("EarlyStop", "MedianStopping", "PatienceStopping", "HalvingStopping", "ForecastStopping"),
     "jhpo.trial": ("Trial",),
     "jhpo.strategies": ("make_strategy", "strategy_class"),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -13,13 +14,40 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
 from jax.typing import ArrayLike
 
-from jhpo.errors import InvalidArgument, invalid
+from jhpo.errors import InvalidArgument, check_integer, invalid
 from jhpo.kernels.internals import float_precision
 from jhpo.switches import config
 
 AXIS = "members"
 # JAX platforms that are known to support float64, even if slowly; others are probed.
 _FLOAT64 = ("cpu", "gpu", "cuda", "rocm", "tpu")
+
+
+@dataclasses.dataclass(frozen=True)
+class RayActors:
+    """Actors on a Ray cluster in the place of devices: ``devices=jhpo.RayActors(4, {"num_gpus": 1})``.
+
+    Each actor trains a part of every generation on the devices that Ray gives it. The members of an actor that is lost
+    are handed on to another, and each result counts once. Without `ray.init` by the caller Ray's own rules apply
+    (``RAY_ADDRESS``, or else a cluster on this machine).
+
+    Args:
+        workers: number of actors: one for each accelerator, say. Those that find no place on the cluster are not
+            waited for.
+        resources: of each: options of a Ray actor, such as ``{"num_gpus": 1}``; one CPU by default.
+
+    Raises:
+        InvalidArgument: an invalid number of actors.
+    """
+
+    workers: int
+    resources: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_integer("workers", self.workers)
+
+
+Devices = Sequence[jax.Device] | RayActors  # where the members of a population train
 
 
 def default_devices() -> list[jax.Device]:

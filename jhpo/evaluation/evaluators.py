@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,8 @@ from jax.typing import ArrayLike
 
 from jhpo.curves.rules import EarlyStop
 from jhpo.curves.table import CurveTable
-from jhpo.errors import check_integer, invalid
+from jhpo.devices import Devices, RayActors
+from jhpo.errors import InvalidArgument, check_integer, invalid
 from jhpo.evaluation.members import Described
 from jhpo.evaluation.population import Population
 from jhpo.evaluation.stopping import StoppingPopulation
@@ -47,6 +49,25 @@ class Evaluator(Protocol):
         ...
 
 
+@runtime_checkable
+class Closing(Protocol):
+    """An evaluator that holds workers between generations."""
+
+    def close(self) -> None:
+        """End the workers; the next generation starts others."""
+        ...
+
+
+@contextlib.contextmanager
+def in_use(evaluator: Evaluator) -> Iterator[None]:
+    """A context at whose end the workers of an evaluator are ended, if it has any."""
+    try:
+        yield
+    finally:
+        if isinstance(evaluator, Closing):
+            evaluator.close()
+
+
 class WithEvaluator(Protocol):
     """An objective with its own evaluator, such as those of `jhpo.host`."""
 
@@ -68,7 +89,7 @@ def make_evaluator(
     metric: str | None = None,
     objectives: Objectives | None = None,
     chunk: int | str | None = None,
-    devices: Sequence[jax.Device] | None = None,
+    devices: Devices | None = None,
     early_stop: EarlyStop | None = None,
     sign: float = 1.0,
     past: Callable[[], CurveTable] | None = None,
@@ -104,6 +125,12 @@ def make_evaluator(
         made: Evaluator = stopping(space, replicates, early_stop, sign)
         return made
     wanted = metric if objectives is None else objectives
+    if isinstance(devices, RayActors):
+        if early_stop is not None:
+            raise invalid("early_stop", "None on a Ray cluster, but for jhpo.host functions", early_stop)
+        from jhpo.evaluation.spread import RayPopulation
+
+        return RayPopulation(objective, space, devices, chunk, replicates=replicates, folds=folds, metric=wanted)
     population = Population(
         objective, space, replicates=replicates, folds=folds, chunk=chunk, devices=devices, metric=wanted
     )
@@ -119,6 +146,8 @@ def continuable(evaluator: Evaluator) -> Population:
         InvalidArgument: it is another one.
     """
     if not isinstance(evaluator, Population):
+        if isinstance(evaluator, Closing):
+            raise InvalidArgument("devices: RayActors train members to their end, and this strategy pauses them")
         expected = "a trainable, whose training can be paused and continued"
         raise invalid("objective", expected, type(evaluator).__name__)
     return evaluator

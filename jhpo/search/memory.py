@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from jhpo.errors import invalid
-from jhpo.evaluation.evaluators import Evaluator, Objective, blank_result
+from jhpo.evaluation.evaluators import Evaluator, Objective, blank_result, in_use
 from jhpo.evaluation.stopping import StoppingPopulation
 from jhpo.objectives import Objectives, Sign
 from jhpo.search.conclusion import result_of
@@ -100,12 +100,13 @@ class MemorySearch:
 
     def run(self, starts: Starts | None) -> Result:
         """Search until a rule holds."""
-        stopped = None if starts is None else self._begin(starts)
-        while stopped is None:
-            cut = self._block()
-            stopped = self._generation() if cut is None else cut.stopped
-            if stopped is None and self._limit is not None and self.record.evaluations >= self._limit:
-                stopped = f"exhausted: {exhausted(self._limit)}"
+        with in_use(self.evaluator.evaluator):
+            stopped = None if starts is None else self._begin(starts)
+            while stopped is None:
+                cut = self._block()
+                stopped = self._generation() if cut is None else cut.stopped
+                if stopped is None and self._limit is not None and self.record.evaluations >= self._limit:
+                    stopped = f"exhausted: {exhausted(self._limit)}"
         return self._result(stopped, {} if starts is None else dict(enumerate(starts.exact)))
 
     def _result(self, stopped: str, exact: dict[int, dict[str, Any]]) -> Result:

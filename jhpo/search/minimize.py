@@ -8,6 +8,7 @@ from typing import Any
 import jax
 
 from jhpo.curves.rules import EarlyStop
+from jhpo.devices import Devices
 from jhpo.evaluation.evaluators import Objective
 from jhpo.objectives import Directions
 from jhpo.search.keep import Keep
@@ -31,7 +32,7 @@ def minimize(
     folds: int = 1,
     metric: str | None = None,
     chunk: int | str | None = None,
-    devices: Sequence[jax.Device] | None = None,
+    devices: Devices | None = None,
     generations: int | None = None,
     seconds: float | None = None,
     target: float | None = None,
@@ -58,7 +59,7 @@ def minimize(
         mean, and the strategy sees its variance. For `supervised` tasks without ``valid``, see docs/crossvalidation.md.
       metric: name of the value if the evaluation returns a dict. A score (accuracy, F1, ...) needs `maximize`.
       chunk: members evaluated at once; chosen from their size if None.
-      devices: JAX devices to use; all local ones by default.
+      devices: JAX devices to use; all local ones by default. `jhpo.RayActors` spread the members over a Ray cluster.
       generations, seconds, target, patience, tolerance: further stop rules, see `StopRules`.
       callback: called with an `Update` after each generation (evaluations, best, seconds, ...), or with (evaluations,
         best) if it takes two arguments; several in a list.
@@ -114,7 +115,7 @@ def maximize(
     folds: int = 1,
     metric: str | None = None,
     chunk: int | str | None = None,
-    devices: Sequence[jax.Device] | None = None,
+    devices: Devices | None = None,
     generations: int | None = None,
     seconds: float | None = None,
     target: float | None = None,

@@ -9,7 +9,7 @@ from typing import Any, TypedDict
 import jax
 
 from jhpo.curves.rules import EarlyStop
-from jhpo.devices import check_clock
+from jhpo.devices import Devices, check_clock
 from jhpo.errors import check_integer, invalid
 from jhpo.evaluation.evaluators import Evaluator, Objective, make_evaluator
 from jhpo.keys import check_key, root_key
@@ -32,7 +32,7 @@ class SearchOptions(TypedDict, total=False):
     folds: int
     metric: str | None
     chunk: int | str | None
-    devices: Sequence[jax.Device] | None
+    devices: Devices | None
     generations: int | None
     seconds: float | None
     target: float | None
@@ -64,7 +64,7 @@ class Options:
     folds: int = 1
     metric: str | None = None
     chunk: int | str | None = None
-    devices: Sequence[jax.Device] | None = None
+    devices: Devices | None = None
     generations: int | None = None
     seconds: float | None = None
     target: float | None = None

@@ -16,6 +16,7 @@ from jhpo.evaluation.evaluators import Evaluator
 from jhpo.evaluation.lineage import Lineage, schedule_of
 from jhpo.evaluation.population import Population
 from jhpo.evaluation.repeating import Repeater
+from jhpo.evaluation.spread import RayPopulation
 from jhpo.evaluation.stopping import StoppingPopulation
 from jhpo.evaluation.thawing import Thawed
 from jhpo.markup import named, table
@@ -292,5 +293,5 @@ class Result:
 
 def _trains(evaluator: Evaluator | Repeater | Thawed) -> bool:
     """Whether evaluations produce trained states."""
-    trained = (Population, Repeater, StoppingPopulation, Thawed)
+    trained = (Population, RayPopulation, Repeater, StoppingPopulation, Thawed)
     return isinstance(evaluator, trained) and not isinstance(evaluator.trainable, Objective)

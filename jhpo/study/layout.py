@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 from typing import Any
 
-import jax
-
-from jhpo.devices import default_devices
+from jhpo.devices import Devices, default_devices
 from jhpo.evaluation.evaluators import Evaluator
 from jhpo.evaluation.population import Population
+from jhpo.evaluation.spread import RayPopulation
 from jhpo.evaluation.stopping import StoppingPopulation
 from jhpo.study import events
 from jhpo.study.book import Book
@@ -23,7 +21,7 @@ def keep_layout(study: Book, evaluator: Evaluator, append: Append) -> None:
     """Store the evaluator's layout (chunk and devices), so that a resumed study uses the same."""
     if isinstance(evaluator, StoppingPopulation):
         evaluator = evaluator.population
-    if not isinstance(evaluator, Population):
+    if not isinstance(evaluator, (Population, RayPopulation)):
         return
     if study.objectives is not None and study.objectives.names is None:
         keep_names(evaluator.described.names, append)
@@ -36,7 +34,7 @@ def keep_layout(study: Book, evaluator: Evaluator, append: Append) -> None:
         append(events.Layout("population", layout))
 
 
-def stored_layout(study: Book, chunk: int | str | None, devices: Sequence[jax.Device] | None) -> dict[str, Any]:
+def stored_layout(study: Book, chunk: int | str | None, devices: Devices | None) -> dict[str, Any]:
     """``chunk`` and ``devices`` as given, or else as they were when the study began."""
     stored = study.history.layouts.get("population")
     if stored is not None:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-
-import jax
 
 from jhpo.curves.rules import EarlyStop
-from jhpo.devices import check_clock
+from jhpo.devices import Devices, check_clock
 from jhpo.errors import SpaceExhausted, check_integer, invalid
-from jhpo.evaluation.evaluators import Evaluator, Objective, make_evaluator
+from jhpo.evaluation.evaluators import Evaluator, Objective, in_use, make_evaluator
 from jhpo.evaluation.executors import HostObjective
 from jhpo.evaluation.executors.host import check_reports, check_request
 from jhpo.evaluation.executors.tasks import Pool, Task
@@ -48,7 +45,7 @@ def optimize(
     tolerance: float | None = None,
     metric: str | None = None,
     chunk: int | str | None = None,
-    devices: Sequence[jax.Device] | None = None,
+    devices: Devices | None = None,
     callback: Callback | None = None,
     early_stop: EarlyStop | str | None = None,
 ) -> Summary:
@@ -64,7 +61,7 @@ def optimize(
         metric: name of the value if the evaluation returns a dict; its direction has to be the study's, where known.
             Several objectives have the names in the study's ``directions``.
         chunk: members evaluated at once; by default as measured when the study began.
-        devices: JAX devices to spread over; all local ones by default.
+        devices: JAX devices to spread over; all local ones by default. `jhpo.RayActors` are actors on a Ray cluster.
         callback: called with an `Update` after each generation, or with (evaluations, best) if it takes two arguments;
             several in a list (see `jhpo.interop.loggers`).
         early_stop: a rule that stops trials early, such as `jhpo.MedianStopping`. They are PRUNED, count towards the
@@ -122,7 +119,8 @@ def optimize(
             stopped = _on_host(study, objective, watch, Referee(study.ledger, rule))
         else:
             evaluator = _evaluator(study, objective, rule, metric, chunk, devices)
-            stopped = _on_devices(study, search_evaluator(study, evaluator), watch)
+            with in_use(evaluator):
+                stopped = _on_devices(study, search_evaluator(study, evaluator), watch)
     except SpaceExhausted as error:
         stopped = f"exhausted: {error}"
     except KeyboardInterrupt:
@@ -137,7 +135,7 @@ def _evaluator(
     rule: EarlyStop | None,
     metric: str | None,
     chunk: int | str | None,
-    devices: Sequence[jax.Device] | None,
+    devices: Devices | None,
 ) -> Evaluator:
     """What evaluates the objective in the layout of the study."""
     return make_evaluator(

@@ -273,7 +273,7 @@ def test_what_fails_is_repeated():
         ({"memory": 2**30}, "memory: expected None but with kind='process'"),
         ({"memory": 0, "kind": "process"}, "memory: expected an integer >= 1"),
         ({"retries": -1}, "retries: expected an integer >= 0"),
-        ({"resources": {"num_cpus": 1}}, "resources: expected options of a Ray actor"),
+        ({"resources": {"num_cpus": 1}}, "resources: expected None but with kind='ray'"),
     ],
 )
 def test_limits_that_are_refused(options, message):

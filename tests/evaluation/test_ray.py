@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
+from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -15,7 +19,7 @@ from jhpo.errors import InvalidArgument
 from tests.study.studies import GREEDY, SPACE, assert_same, on_host
 
 ray = pytest.importorskip("ray")
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow  # a cluster takes seconds to start; `test_crew.py` has the short forms
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -24,6 +28,21 @@ def cluster():
     ray.init(num_cpus=4, log_to_driver=False, include_dashboard=False, object_store_memory=100 * 2**20)
     yield
     ray.shutdown()
+
+
+def tokens(folder: Path, count: int) -> None:
+    """Allow so many processes to end in the middle of an evaluation."""
+    folder.mkdir()
+    for number in range(count):
+        (folder / str(number)).touch()
+
+
+def perhaps_die(folder: Path) -> None:
+    """End this process as a lost machine would, if there is a token left for it."""
+    for token in sorted(folder.glob("*")):
+        with contextlib.suppress(FileNotFoundError):  # another process was faster
+            token.unlink()
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_a_study_on_ray_equals_one_in_threads_and_failures_cost_their_own_trial(tmp_path):
@@ -89,15 +108,80 @@ def test_actors_killed_in_the_middle_lose_and_double_nothing(tmp_path):
     assert {t.seed for t in done} - {t.seed for t in lost} == set(ended) and set(ended.values()) == {1}
 
 
+class Bowl:
+    """Descends into a bowl; an actor that evaluates it may be lost."""
+
+    steps = 5
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = str(folder)
+
+    def init(self, hp, key):
+        return jnp.stack([hp["x"], hp["y"]]) + 0.1 * jax.random.normal(key, (2,))
+
+    def step(self, hp, state, t):
+        return 0.9 * state
+
+    def evaluate(self, hp, state):
+        folder = Path(self.folder)
+        jax.debug.callback(lambda _: perhaps_die(folder), state)
+        return jnp.sum(state**2) + jnp.where(hp["k"] == 0, 1.0, 0.0)
+
+
+def test_a_population_on_actors_equals_one_on_a_device_though_actors_are_lost(tmp_path):
+    tokens(tmp_path / "tokens", 3)
+    bowl, strategy = Bowl(tmp_path / "tokens"), jhpo.PSO(12)
+    with jhpo.Study(SPACE, strategy, tmp_path / "a.db", seed=2) as study:
+        study.optimize(bowl, budget=12, devices=jhpo.RayActors(3))
+    with jhpo.Study.load(tmp_path / "a.db") as there:  # by another number of actors
+        there.optimize(bowl, budget=36, devices=jhpo.RayActors(2))
+        assert not list((tmp_path / "tokens").glob("*"))  # all were lost
+        chunk = there.history.layouts["population"]["chunk"]
+        here = jhpo.Study(SPACE, strategy, seed=2)
+        here.optimize(bowl, budget=36, chunk=chunk)
+        assert_same(there, here)
+        np.testing.assert_array_equal(*(s.states(bowl, s.top(2))[1] for s in (there, here)))
+    found = jhpo.minimize(bowl, SPACE, strategy, budget=24, seed=2, devices=jhpo.RayActors(2), chunk=chunk)
+    assert found.history.value.tolist() == here.history.table.value.array[:24].tolist()
+    assert found.top(1)[0].state.shape == (2,)
+
+
+def test_an_objective_that_cannot_be_traced_raises_what_it_raises_here():
+    with pytest.raises(InvalidArgument, match="objective: expected a real scalar"):
+        jhpo.minimize(lambda hp: jnp.zeros(3) + hp["x"], SPACE, "random", budget=4, devices=jhpo.RayActors(1))
+
+
+def test_functions_report_and_are_stopped_early_though_their_actor_is_lost(tmp_path):
+    def learns(params, trial):
+        for step in range(6):
+            if step == 3:
+                perhaps_die(tmp_path / "tokens")
+            trial.report(step, abs(params["x"]) + 1.0 / (step + 1), speed=step)
+            if trial.should_stop():
+                break
+        return abs(params["x"])
+
+    rule = jhpo.MedianStopping(min_trials=4)
+    tokens(tmp_path / "tokens", 2)
+    there = jhpo.Study(SPACE, "random", tmp_path / "a.db", seed=3)
+    there.optimize(jhpo.host(learns, kind="ray"), budget=16, early_stop=rule)
+    assert not list((tmp_path / "tokens").glob("*"))
+    here = jhpo.Study(SPACE, "random", seed=3)
+    here.optimize(jhpo.host(learns), budget=16, early_stop=rule)
+    assert_same(there, here)
+    assert [there[i].curve for i in range(16)] == [here[i].curve for i in range(16)]
+    assert [there[i].curves for i in range(16)] == [here[i].curves for i in range(16)]
+    assert {t.status.name for t in (here[i] for i in range(16))} == {"COMPLETE", "PRUNED"}
+
+
 def test_bad_input(monkeypatch):
-    with pytest.raises(InvalidArgument, match="resources: expected options of a Ray actor"):
+    with pytest.raises(InvalidArgument, match="resources: expected None but with kind='ray'"):
         jhpo.host(on_host, resources={"num_gpus": 1})
-    with pytest.raises(InvalidArgument, match="kind: expected 'thread' or 'process' for a function that reports"):
-        jhpo.host(lambda params, trial: 0.0, kind="ray")
-    monkeypatch.setattr("jhpo.evaluation.executors.clusters._START_SECONDS", 3.0)
+    for module in ("actors", "clusters"):
+        monkeypatch.setattr(f"jhpo.evaluation.executors.{module}.START_SECONDS", 3.0)
     study = jhpo.Study(SPACE, "random")
     with pytest.raises(InvalidArgument, match="resources: expected what the cluster has room for"):
         study.optimize(jhpo.host(on_host, kind="ray", resources={"num_cpus": 64}), budget=1)
     lock = __import__("threading").Lock()
-    with pytest.raises(InvalidArgument, match="fn: expected a function that Ray can send"):
+    with pytest.raises(InvalidArgument, match="fn: expected one that Ray can send"):
         study.optimize(jhpo.host(lambda params: lock.locked(), kind="ray"), budget=1)

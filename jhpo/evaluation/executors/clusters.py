@@ -1,23 +1,22 @@
-"""A pool of Ray actors, for host objectives on the machines of a cluster."""
+"""What all uses of Ray share: the connection, the start of an actor, and actors that hand on what a lost one had."""
 
 from __future__ import annotations
 
 import contextlib
-import threading
-from collections.abc import Callable, Mapping
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from jhpo.errors import InvalidArgument, MissingExtra
-from jhpo.evaluation.executors.processes import ProcessPool
-from jhpo.evaluation.executors.tasks import Call, Task, call
-from jhpo.evaluation.outcome import Outcome, failure
-from jhpo.pytrees import HP
+from jhpo.errors import InvalidArgument, JhpoError, MissingExtra, invalid
 from jhpo.version import __version__
 
-# Limit for an actor to be placed and to import the function; an autoscaler starts machines meanwhile.
-_START_SECONDS = 600.0
+Resources = Mapping[str, Any]  # options of a Ray actor
+
+# Limit for an actor to be placed and to import what it needs; an autoscaler starts machines meanwhile.
+START_SECONDS = 600.0
+MOST_LOSSES = 3  # times that a call is begun again because its actor was lost
 _POLL_SECONDS = 1.0
-_MOST_LOSSES = 3  # times that an evaluation is begun again because its actor was lost
 
 
 def import_ray() -> Any:
@@ -29,118 +28,161 @@ def import_ray() -> Any:
     try:
         import ray
     except ImportError as error:
-        raise MissingExtra("kind='ray' needs Ray: pip install 'jhpo[ray]'") from error
+        raise MissingExtra("kind='ray' and jhpo.RayActors need Ray: pip install 'jhpo[ray]'") from error
     return ray
 
 
-class RayPool(ProcessPool):
-    """One manager thread per actor; an actor that hangs is killed, and one that is lost is replaced.
+def check_resources(resources: object) -> None:
+    """Raises unless these are options of an actor.
 
-    An evaluation whose actor is lost (its machine went away, its process was killed) is begun again by another actor;
-    its result is told once. Actors are placed by Ray: jhpo schedules nothing. Without ``ray.init`` by the caller, Ray's
-    own rules apply (``RAY_ADDRESS``, or else a cluster on this machine).
+    Raises:
+        InvalidArgument: they are not.
+    """
+    if not isinstance(resources, Mapping):
+        raise invalid("resources", "options of a Ray actor, such as {'num_gpus': 1}", resources)
+
+
+def connected() -> Any:
+    """The module, connected to a cluster: that of the caller's ``ray.init``, or else by Ray's own rules.
+
+    Raises:
+        MissingExtra: Ray is not installed.
+    """
+    ray = import_ray()
+    if not ray.is_initialized():
+        ray.init(log_to_driver=False)
+    return ray
+
+
+def sent(ray: Any, what: str, value: object) -> Any:
+    """A reference to a value that was sent to the cluster once.
+
+    Raises:
+        InvalidArgument: it cannot be sent.
+    """
+    try:
+        return ray.put(value)
+    except Exception as error:  # pickling may raise anything
+        raise InvalidArgument(f"{what}: expected one that Ray can send to its workers, got {error}") from error
+
+
+def start(ray: Any, worker: type, resources: Resources, *arguments: Any) -> tuple[Any, Any]:
+    """A new actor of a class with a method ``version``, and the reference with which it says that it is there."""
+    handle = ray.remote(worker).options(**{"num_cpus": 1, "max_restarts": 0, **resources}).remote(*arguments)
+    return handle, handle.version.remote()
+
+
+def arrived(ray: Any, reference: Any, what: str) -> bool:
+    """Whether a started actor, whose reference is ready, lives; it may have been lost meanwhile.
+
+    Raises:
+        InvalidArgument: it could not make use of what it was sent, or has another version of jhpo.
+    """
+    try:
+        found = ray.get(reference)
+    except ray.exceptions.RayError as error:
+        if isinstance(error, ray.exceptions.RayActorError) and "creation task" not in str(error):
+            return False
+        reason = str(error).strip().splitlines()[-1]
+        raise InvalidArgument(f"{what}: expected one that a Ray worker can import; {reason}") from error
+    if found != __version__:
+        raise InvalidArgument(f"jhpo: expected version {__version__} on every machine of the cluster, got {found}")
+    return True
+
+
+def no_room(ray: Any, resources: Resources) -> InvalidArgument:
+    """The error for an actor that finds no place."""
+    wanted = {"num_cpus": 1, **resources}
+    return InvalidArgument(
+        f"resources: expected what the cluster has room for ({ray.cluster_resources()}), got {wanted}"
+    )
+
+
+def given_up(what: str) -> str:
+    """The reason of a failure after too many losses."""
+    return f"given up: {what} was lost {MOST_LOSSES + 1} times (out of memory, a crash, a lost machine)"
+
+
+def end(ray: Any, handle: Any) -> None:
+    """End an actor at once."""
+    with contextlib.suppress(ray.exceptions.RayError):  # the cluster may be gone already
+        ray.kill(handle)
+
+
+class Crew:
+    """Actors of one kind to which calls are handed; those of an actor that is lost are handed on to another.
+
+    Args:
+        ray: the module, connected.
+        what: the actors make use of, for messages.
+        workers: how many actors; those without a place on the cluster are not waited for.
+        resources: of each.
+        begin: starts an actor, see `start`.
     """
 
     def __init__(
-        self, fn: Callable[..., Any], how: Call, workers: int, timeout: float | None, options: Mapping[str, Any]
+        self, ray: Any, what: str, workers: int, resources: Resources, begin: Callable[[], tuple[Any, Any]]
     ) -> None:
-        self._ray, self._options = import_ray(), dict(options)
-        self._placed = threading.Event()  # some actor has its place
-        if not self._ray.is_initialized():
-            self._ray.init(log_to_driver=False)
-        try:
-            self._function = self._ray.put(fn)
-        except Exception as error:  # pickling may raise anything
-            raise InvalidArgument(f"fn: expected a function that Ray can send to its workers, got {error}") from error
-        super().__init__(fn, how, workers, timeout)
+        self._ray, self._what, self._workers, self._resources, self._begin = ray, what, workers, resources, begin
+        self._starting: dict[Any, Any] = {}  # actors by the reference that says that they are there
+        self._free: list[Any] = []
+        self._busy: dict[Any, tuple[Any, int]] = {}  # actors and numbers of calls by the reference to the result
 
-    def _manage(self, worker: Any = None) -> None:
-        """Wait for a place first: no evaluation waits with an actor that has none while others are free."""
-        try:
-            worker = self._spawn()
-            self._placed.set()
-        except InvalidArgument:
-            if self._placed.is_set():
-                return  # the cluster has room for fewer
-        super()._manage(worker)  # without any place, the first evaluation says why
-
-    def _make(self) -> Any:
-        return _Actor(self._ray, self._function, self._how, self._options, self._closed)
-
-
-class _Worker:
-    """What runs on the cluster."""
-
-    def __init__(self, fn: Callable[..., Any], how: Call) -> None:
-        self._fn, self._how = fn, how
-
-    def version(self) -> str:
-        return __version__
-
-    def evaluate(self, params: HP, seed: int) -> Outcome:
-        return call(self._fn, self._how, params, seed)
-
-
-class _Actor:
-    """One actor and the calls to it, with the methods of a worker process."""
-
-    def __init__(self, ray: Any, function: Any, how: Call, options: Mapping[str, Any], closed: threading.Event) -> None:
-        self._ray, self._function, self._how, self._options = ray, function, how, options
-        self._closed = closed
-        self._begin()
-
-    def _begin(self) -> None:
-        made = self._ray.remote(_Worker).options(**{"num_cpus": 1, "max_restarts": 0, **self._options})
-        self._handle = made.remote(self._function, self._how)
-
-    def ready(self) -> None:
-        """Wait until the actor has its place and the function.
+    def each(self, method: str, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """The results of a method for the arguments of several calls, in their order.
 
         Raises:
-            InvalidArgument: it did not start, or has another version of jhpo.
+            InvalidArgument: no actor finds a place, or none can make use of what it is sent.
+            JhpoError: a call whose actor was lost too often; whatever a call raises.
         """
-        reference = self._handle.version.remote()
-        there, _ = self._ray.wait([reference], timeout=_START_SECONDS)
-        if not there:
-            has = self._ray.cluster_resources()
-            wanted = {"num_cpus": 1, **self._options}
-            raise InvalidArgument(f"resources: expected what the cluster has room for ({has}), got {wanted}")
+        results: list[Any] = [None] * len(calls)
+        losses, waiting = [0] * len(calls), deque(range(len(calls)))
         try:
-            found = self._ray.get(reference)
-        except self._ray.exceptions.RayError as error:
-            reason = str(error).strip().splitlines()[-1]
-            raise InvalidArgument(f"fn: expected a function that a Ray worker can import; {reason}") from error
-        if found != __version__:
-            raise InvalidArgument(f"jhpo: expected version {__version__} on every machine of the cluster, got {found}")
+            since = time.monotonic()
+            while waiting or self._busy:
+                self._fill()
+                while waiting and self._free:
+                    actor, number = self._free.pop(), waiting.popleft()
+                    self._busy[getattr(actor, method).remote(*calls[number])] = (actor, number)
+                ready, _ = self._ray.wait([*self._busy, *self._starting], timeout=_POLL_SECONDS)
+                since = time.monotonic() if ready or self._busy else since
+                if time.monotonic() - since > START_SECONDS:
+                    raise no_room(self._ray, self._resources)
+                for reference in ready:
+                    if reference in self._starting:
+                        self._welcome(reference)
+                        continue
+                    actor, number = self._busy.pop(reference)
+                    self._free.append(actor)
+                    try:
+                        results[number] = self._ray.get(reference)
+                    except self._ray.exceptions.RayActorError as error:
+                        self._free.remove(actor)
+                        waiting.appendleft(number)
+                        losses[number] += 1
+                        if losses[number] > MOST_LOSSES:
+                            raise JhpoError(given_up("the actor of some members")) from error
+                    except self._ray.exceptions.RayTaskError as error:
+                        raise error.cause from error
+        except BaseException:
+            self.close()  # what is still running is of no use to anybody
+            raise
+        return results
 
-    def evaluate(self, task: Task, timeout: float | None) -> tuple[Outcome, bool]:
-        """The outcome, and whether the actor is still usable."""
-        for losses in range(_MOST_LOSSES + 1):
-            reference = self._handle.evaluate.remote(task.params, task.seed)
-            if not self._there(reference, timeout):
-                late = timeout is not None and not self._closed.is_set()
-                return failure(
-                    f"timeout: no result within {timeout:g} s (its worker was killed)" if late else ""
-                ), False
-            try:
-                return self._ray.get(reference), True
-            except self._ray.exceptions.RayActorError:
-                if losses < _MOST_LOSSES and not self._closed.is_set():
-                    self._begin()
-                    self.ready()
-        times = f"{_MOST_LOSSES + 1} times"
-        return failure(f"given up: its worker was lost {times} (out of memory, a crash, a lost machine)"), False
+    def _fill(self) -> None:
+        """Start actors in the place of those that are missing."""
+        there = len(self._starting) + len(self._free) + len(self._busy)
+        for _ in range(self._workers - there):
+            handle, reference = self._begin()
+            self._starting[reference] = handle
 
-    def _there(self, reference: Any, timeout: float | None) -> bool:
-        waited = 0.0
-        while not self._closed.is_set() and (timeout is None or waited < timeout):
-            step = _POLL_SECONDS if timeout is None else min(_POLL_SECONDS, timeout - waited)
-            if self._ray.wait([reference], timeout=step)[0]:
-                return True
-            waited += step
-        return False
+    def _welcome(self, reference: Any) -> None:
+        handle = self._starting.pop(reference)
+        if arrived(self._ray, reference, self._what):
+            self._free.append(handle)
 
-    def kill(self) -> None:
-        """End the actor at once."""
-        with contextlib.suppress(self._ray.exceptions.RayError):  # the cluster may be gone already
-            self._ray.kill(self._handle)
+    def close(self) -> None:
+        """End the actors; the next call starts others."""
+        for handle in [*self._starting.values(), *self._free, *(actor for actor, _ in self._busy.values())]:
+            end(self._ray, handle)
+        self._starting, self._free, self._busy = {}, [], {}

@@ -15,7 +15,8 @@ from jax.typing import ArrayLike
 
 from jhpo.curves.rules import EarlyStop
 from jhpo.errors import InvalidArgument, check_integer, check_number, invalid
-from jhpo.evaluation.executors.clusters import RayPool, import_ray
+from jhpo.evaluation.executors.actors import RayPool
+from jhpo.evaluation.executors.clusters import check_resources, import_ray
 from jhpo.evaluation.executors.limits import resident_bytes
 from jhpo.evaluation.executors.processes import ProcessPool
 from jhpo.evaluation.executors.reported import Reported
@@ -131,7 +132,7 @@ def host(
         workers: number of evaluations that run at once.
         kind: "thread", "process" (to run pure Python code in parallel, and to survive calls that hang or crash
             the interpreter), or "ray": actors on the machines of a Ray cluster (extra ``ray``). Evaluations of an actor
-            that is lost are begun again by another.
+            that is lost are begun again by another; what such a one reported already counts once.
         timeout: seconds for one evaluation. A thread cannot be killed: it is abandoned and replaced.
         metric: a name of ``jhpo.metrics.NAMES``; the function may then return ``(outputs, targets)``, predictions
             first, the arguments of `jhpo.metrics.measure`. Maximise scores with `jhpo.maximize`, or with
@@ -166,13 +167,13 @@ def host(
     name = getattr(fn, "__qualname__", "")
     if kind == "process" and ("<lambda>" in name or "<locals>" in name):
         raise invalid("fn", "a function at the top level of a module (processes import it by name)", name)
-    if resources is not None and (kind != "ray" or not isinstance(resources, Mapping)):
-        raise invalid("resources", "options of a Ray actor, with kind='ray' alone", resources)
+    if resources is not None:
+        if kind != "ray":
+            raise invalid("resources", "None but with kind='ray'", resources)
+        check_resources(resources)
     roles = roles_of(fn)
     if kind == "ray":
         import_ray()
-        if roles.trial:
-            raise invalid("kind", "'thread' or 'process' for a function that reports, fn(params, trial)", kind)
     if memory is not None:
         check_integer("memory", memory)
         if kind != "process" or resident_bytes(os.getpid()) is None:
@@ -262,9 +263,14 @@ class HostEvaluator:
         """Host objectives have no trained states: None for every row."""
         return [None] * len(units)
 
-    def __del__(self) -> None:
+    def close(self) -> None:
+        """End the workers; the next generation starts others."""
         if self._pool is not None:
             self._pool.close()
+            self._pool = None
+
+    def __del__(self) -> None:
+        self.close()
 
 
 def check_request(request: Request) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import importlib.util
 import math
 import multiprocessing
@@ -16,10 +15,9 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
-from jhpo.curves.reports import Reports
-from jhpo.errors import InvalidArgument, JhpoError
+from jhpo.errors import InvalidArgument
 from jhpo.evaluation.executors.limits import overrun, repeated
-from jhpo.evaluation.executors.tasks import Call, Task, call
+from jhpo.evaluation.executors.tasks import DONE, Call, Task, answered, call, with_reports
 from jhpo.evaluation.outcome import Outcome, failure
 from jhpo.pytrees import HP
 from jhpo.trial import Trial
@@ -28,7 +26,6 @@ from jhpo.trial import Trial
 _START_SECONDS = 300.0
 # Limit for the time between the end of a child's pipe and its exit code.
 _END_SECONDS = 10.0
-_DONE = "done"  # what a child sends with its outcome; other messages name a method of `Reports`
 
 
 class ProcessPool:
@@ -135,9 +132,9 @@ class _Worker:
                     why = f"timeout: no result within {timeout:g} s" if why == "timeout" else why
                     return failure(f"{why} (its process was killed)"), False
                 method, content = self._pipe.recv()
-                if method == _DONE:
+                if method == DONE:
                     return content, True
-                self._pipe.send(_answer(task, method, content))
+                self._pipe.send(answered(task, method, content))
         except (EOFError, OSError):
             return failure(f"the worker process ended with {self._end()} (out of memory, or a crash)"), False
 
@@ -158,15 +155,6 @@ class _Worker:
             self._process.kill()
             self._process.join(5.0)
             self._pipe.close()
-
-
-def _answer(task: Task, method: str, content: Any) -> Any:
-    """What a method of `Reports` returns here, for the child that called it; an error is raised there."""
-    assert task.trial is not None and task.trial.reporting is not None
-    try:
-        return getattr(task.trial.reporting, method)(*content)
-    except JhpoError as error:
-        return error
 
 
 def _reference(fn: Callable[..., Any]) -> tuple[Any, ...]:
@@ -210,24 +198,14 @@ def _serve(pipe: Connection, reference: tuple[Any, ...], how: Call) -> None:
         pipe.send(f"{type(error).__name__}: {error}")
         return
     pipe.send("")
+
+    def ask(method: str, *content: Any) -> Any:
+        pipe.send((method, content))
+        return pipe.recv()
+
     with contextlib.suppress(EOFError, BrokenPipeError, OSError):
         while True:
             params, seed, trial = pipe.recv()
             if trial is not None:
-                trial = _reporting(trial, pipe)
-            pipe.send((_DONE, call(fn, how, params, seed, trial)))
-
-
-def _reporting(trial: Trial, pipe: Connection) -> Trial:
-    """The trial with reports that go through the pipe and are answered there."""
-
-    def ask(method: str, *content: Any) -> Any:
-        pipe.send((method, content))
-        answer = pipe.recv()
-        if isinstance(answer, JhpoError):
-            raise answer
-        return answer
-
-    return dataclasses.replace(
-        trial, reporting=Reports(lambda report: ask("report", report), lambda _: ask("should_stop"))
-    )  # fmt: skip
+                trial = with_reports(trial, ask)
+            pipe.send((DONE, call(fn, how, params, seed, trial)))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 from jhpo.curves.reports import Reports
-from jhpo.errors import TrialPruned, invalid, line_of
+from jhpo.errors import JhpoError, TrialPruned, invalid, line_of
 from jhpo.evaluation.outcome import Outcome, failure, judge, stopped_early
 from jhpo.objectives import Objectives
 from jhpo.pytrees import HP
@@ -16,6 +17,7 @@ from jhpo.training.metrics import measure
 from jhpo.trial import Trial
 
 _LONGEST_REASON = 2000
+DONE = "done"  # what a worker elsewhere sends with its outcome; other messages name a method of `Reports`
 
 
 class Task:
@@ -136,6 +138,39 @@ def call(fn: Callable[..., Any], how: Call, params: HP, seed: int, trial: Trial 
     except BaseException as error:  # noqa: BLE001 one bad member must not end the study
         # of an error in `trial.report` it is the caller's line
         return failure(f"{type(error).__name__}: {error}{line_of(error, ('jhpo',))}"[:_LONGEST_REASON])
+
+
+def with_reports(trial: Trial, ask: Callable[..., Any]) -> Trial:
+    """A trial in another process, whose reports go back by ``ask(method of Reports, *arguments)``, see `answered`."""
+
+    def asked(method: str, *content: Any) -> Any:
+        answer = ask(method, *content)
+        if isinstance(answer, JhpoError):
+            raise answer
+        return answer
+
+    return dataclasses.replace(
+        trial, reporting=Reports(lambda report: asked("report", report), lambda _: asked("should_stop"))
+    )  # fmt: skip
+
+
+def answered(task: Task, method: str, content: tuple[Any, ...], again: bool = False) -> Any:
+    """What a method of `Reports` returns here, for the worker that called it; an error is raised there.
+
+    Args:
+        task: the evaluation.
+        method: "report" or "should_stop".
+        content: its arguments.
+        again: the evaluation was begun again, so that what it reported before comes once more: it is kept once.
+    """
+    assert task.trial is not None and task.trial.reporting is not None
+    reports = task.trial.reporting
+    if again and method == "report" and reports.last is not None and content[0].step <= reports.last.step:
+        return None
+    try:
+        return getattr(reports, method)(*content)
+    except JhpoError as error:
+        return error
 
 
 def _pruned(reports: Reports | None) -> Outcome:

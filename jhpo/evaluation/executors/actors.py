@@ -1,0 +1,154 @@
+"""A pool of Ray actors, for host objectives on the machines of a cluster."""
+
+from __future__ import annotations
+
+import math
+import queue
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from jhpo.errors import InvalidArgument
+from jhpo.evaluation.executors.clusters import (
+    MOST_LOSSES,
+    START_SECONDS,
+    Resources,
+    arrived,
+    connected,
+    end,
+    given_up,
+    no_room,
+    sent,
+    start,
+)
+from jhpo.evaluation.executors.processes import ProcessPool
+from jhpo.evaluation.executors.tasks import DONE, Call, Task, answered, call, with_reports
+from jhpo.evaluation.outcome import Outcome, failure
+from jhpo.pytrees import HP
+from jhpo.trial import Trial
+from jhpo.version import __version__
+
+_POLL_SECONDS = 1.0
+
+
+class RayPool(ProcessPool):
+    """One manager thread per actor; an actor that hangs is killed, and one that is lost is replaced.
+
+    An evaluation whose actor is lost (its machine went away, its process was killed) is begun again by another actor;
+    its result is told once. Actors are placed by Ray: jhpo schedules nothing.
+    """
+
+    def __init__(
+        self, fn: Callable[..., Any], how: Call, workers: int, timeout: float | None, resources: Resources
+    ) -> None:
+        self._ray, self._resources = connected(), dict(resources)
+        self._placed = threading.Event()  # some actor has its place
+        self._function = sent(self._ray, "fn", fn)
+        super().__init__(fn, how, workers, timeout)
+
+    def _manage(self, worker: Any = None) -> None:
+        """Wait for a place first: no evaluation waits with an actor that has none while others are free."""
+        try:
+            worker = self._spawn()
+            self._placed.set()
+        except InvalidArgument:
+            if self._placed.is_set():
+                return  # the cluster has room for fewer
+        super()._manage(worker)  # without any place, the first evaluation says why
+
+    def _make(self) -> Any:
+        return _Actor(self._ray, self._function, self._how, self._resources, self._closed)
+
+
+class _Worker:
+    """What runs on the cluster.
+
+    A function that reports has a thread of its own. Each call returns its next message: the name of a method of
+    `Reports` and its arguments, which `go_on` answers, or the outcome.
+    """
+
+    def __init__(self, fn: Callable[..., Any], how: Call) -> None:
+        self._fn, self._how = fn, how
+        self._messages: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    def version(self) -> str:
+        return __version__
+
+    def begin(self, params: HP, seed: int, trial: Trial | None) -> tuple[str, Any]:
+        if trial is None:
+            return DONE, call(self._fn, self._how, params, seed)
+        threading.Thread(target=self._call, args=(params, seed, with_reports(trial, self._ask)), daemon=True).start()
+        return self._messages.get()
+
+    def go_on(self, answer: Any) -> tuple[str, Any]:
+        self._answers.put(answer)
+        return self._messages.get()
+
+    def _call(self, params: HP, seed: int, trial: Trial) -> None:
+        self._messages.put((DONE, call(self._fn, self._how, params, seed, trial)))
+
+    def _ask(self, method: str, *content: Any) -> Any:
+        self._messages.put((method, content))
+        return self._answers.get()
+
+
+class _Actor:
+    """One actor and the calls to it, with the methods of a worker process."""
+
+    def __init__(self, ray: Any, function: Any, how: Call, resources: Resources, closed: threading.Event) -> None:
+        self._ray, self._function, self._how, self._resources = ray, function, how, resources
+        self._closed = closed
+        self._begin()
+
+    def _begin(self) -> None:
+        self._handle, self._there = start(self._ray, _Worker, self._resources, self._function, self._how)
+
+    def ready(self) -> None:
+        """Wait until the actor has its place and the function.
+
+        Raises:
+            InvalidArgument: it did not start, or has another version of jhpo.
+        """
+        for _ in range(MOST_LOSSES + 1):
+            if not self._ray.wait([self._there], timeout=START_SECONDS)[0]:
+                raise no_room(self._ray, self._resources)
+            if arrived(self._ray, self._there, "fn"):
+                return
+            self._begin()
+        raise InvalidArgument(f"fn: expected one that a Ray worker can import; {given_up('a worker that imports it')}")
+
+    def evaluate(self, task: Task, timeout: float | None) -> tuple[Outcome, bool]:
+        """The outcome, and whether the actor is still usable."""
+        for losses in range(MOST_LOSSES + 1):
+            try:
+                return self._converse(task, timeout, again=losses > 0)
+            except self._ray.exceptions.RayActorError:
+                if losses < MOST_LOSSES and not self._closed.is_set():
+                    self._begin()
+                    self.ready()
+        return failure(given_up("its worker")), False
+
+    def _converse(self, task: Task, timeout: float | None, again: bool) -> tuple[Outcome, bool]:
+        """One evaluation: answer its messages until it has an outcome."""
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        reference = self._handle.begin.remote(task.params, task.seed, task.trial)
+        while self._ready(reference, deadline):
+            method, content = self._ray.get(reference)
+            if method == DONE:
+                return content, True
+            reference = self._handle.go_on.remote(answered(task, method, content, again))
+        late = timeout is not None and not self._closed.is_set()
+        return failure(f"timeout: no result within {timeout:g} s (its worker was killed)" if late else ""), False
+
+    def _ready(self, reference: Any, deadline: float) -> bool:
+        """Wait for a reference; False after the deadline, or when the pool was closed."""
+        while not self._closed.is_set() and (left := deadline - time.monotonic()) > 0.0:
+            if self._ray.wait([reference], timeout=min(_POLL_SECONDS, left))[0]:
+                return True
+        return False
+
+    def kill(self) -> None:
+        """End the actor at once."""
+        end(self._ray, self._handle)
