@@ -2,6 +2,7 @@
 
 python benchmarks/reliability.py --kills 200          two hundred kills at random points (about ten minutes)
 python benchmarks/reliability.py --only million       a million trials: time to reopen
+python benchmarks/reliability.py --only actors --kills 50    fifty kills of actors on a Ray cluster of this machine
 
 The campaigns are those of tests/study/campaigns.py, whose short forms are tests.
 """
@@ -13,10 +14,19 @@ import json
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tests.study.campaigns import campaign, claims, lease_campaign, million, one_by_one, tell_many
+
+
+def actors(folder: Path, kills: int) -> dict[str, Any]:
+    """Kills of actors; the other campaigns need no Ray."""
+    from tests.evaluation import actor_campaign
+
+    with actor_campaign.cluster():
+        return actor_campaign.campaign(folder, kills)
 
 
 def main() -> None:
@@ -27,7 +37,7 @@ def main() -> None:
     parser.add_argument("--tells", type=int, default=1000)
     parser.add_argument("--trials", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=1000)
-    parser.add_argument("--only", choices=["kill", "many", "lease", "claims", "million", "single"])
+    parser.add_argument("--only", choices=["kill", "many", "lease", "claims", "million", "single", "actors"])
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     campaigns = {
@@ -37,9 +47,10 @@ def main() -> None:
         "claims": lambda folder: claims(folder / "claims.db", 16, options.rounds),
         "million": lambda folder: million(folder, options.trials),
         "single": lambda folder: one_by_one(folder, 2000),
+        "actors": lambda folder: actors(folder, options.kills),
     }
     for name, run in campaigns.items():
-        if options.only in (None, name):
+        if name == options.only or (options.only is None and name != "actors"):  # those take Ray, and an hour
             with tempfile.TemporaryDirectory() as folder:
                 print(json.dumps({"campaign": name} | run(Path(folder))), flush=True)
 

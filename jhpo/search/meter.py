@@ -191,8 +191,9 @@ class Meter:
         return dataclasses.replace(self.rules, evaluations=None) if paused else self.rules
 
     def report_time(self, generation: int) -> str | None:
-        """Check the rules while no result arrives; only the time limit can hold."""
-        return self.rules.check(Progress(self.evaluations, generation, self.seconds, np.nan, []))
+        """Check the rules while no result arrives, for those that look at the time."""
+        best = self.bests[-1] if self.bests else np.nan
+        return self.rules.check(Progress(self.evaluations, generation, self.seconds, best, self.bests))
 
     def summary(self, stopped: str) -> Summary:
         """The `Summary` of the call."""

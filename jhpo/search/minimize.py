@@ -16,6 +16,7 @@ from jhpo.search.memory import search
 from jhpo.search.meter import Callback
 from jhpo.search.options import Options
 from jhpo.search.result import Result
+from jhpo.search.stopping import StopRule
 from jhpo.space.space import Space
 from jhpo.strategies.base import Strategy
 
@@ -38,6 +39,7 @@ def minimize(
     target: float | None = None,
     patience: int | None = None,
     tolerance: float | None = None,
+    stop: StopRule | Sequence[StopRule] | None = None,
     callback: Callback | None = None,
     start: Sequence[Any] | dict[str, Any] | None = None,
     keep: Keep = "all",
@@ -61,6 +63,9 @@ def minimize(
       chunk: members evaluated at once; chosen from their size if None.
       devices: JAX devices to use; all local ones by default. `jhpo.RayActors` spread the members over a Ray cluster.
       generations, seconds, target, patience, tolerance: further stop rules, see `StopRules`.
+      stop: a rule of your own, or several: ``stop(progress)`` returns None, or a sentence that says why to stop, which
+        becomes ``stopped``. `progress` has ``evaluations``, ``generations``, ``seconds``, ``best`` and ``bests`` (after
+        each generation); it is asked after each.
       callback: called with an `Update` after each generation (evaluations, best, seconds, ...), or with (evaluations,
         best) if it takes two arguments; several in a list.
       start: points to evaluate first and to tell the strategy: dicts with all or some of the host values
@@ -98,7 +103,8 @@ def minimize(
     options = Options(
         budget=budget, key=key, seed=seed, replicates=replicates, folds=folds, metric=metric, chunk=chunk,
         devices=devices, generations=generations, seconds=seconds, target=target, patience=patience,
-        tolerance=tolerance, callback=callback, start=start, keep=keep, directions=directions, early_stop=early_stop,
+        tolerance=tolerance, stop=stop, callback=callback, start=start, keep=keep, directions=directions,
+        early_stop=early_stop,
     )  # fmt: skip
     return search(objective, space, strategy, "minimize", options)
 
@@ -121,6 +127,7 @@ def maximize(
     target: float | None = None,
     patience: int | None = None,
     tolerance: float | None = None,
+    stop: StopRule | Sequence[StopRule] | None = None,
     callback: Callback | None = None,
     start: Sequence[Any] | dict[str, Any] | None = None,
     keep: Keep = "all",
@@ -138,6 +145,6 @@ def maximize(
     options = Options(
         budget=budget, key=key, seed=seed, replicates=replicates, folds=folds, metric=metric, chunk=chunk,
         devices=devices, generations=generations, seconds=seconds, target=target, patience=patience,
-        tolerance=tolerance, callback=callback, start=start, keep=keep, early_stop=early_stop,
+        tolerance=tolerance, stop=stop, callback=callback, start=start, keep=keep, early_stop=early_stop,
     )  # fmt: skip
     return search(objective, space, strategy, "maximize", options)

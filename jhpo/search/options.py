@@ -16,7 +16,7 @@ from jhpo.keys import check_key, root_key
 from jhpo.objectives import Directions, Objectives, read_directions
 from jhpo.search.keep import Keep, check_keep
 from jhpo.search.meter import Callback
-from jhpo.search.stopping import StopRules, check_rules
+from jhpo.search.stopping import StopRule, StopRules, check_rules, own_rules
 from jhpo.space.space import Space
 from jhpo.strategies.base import Strategy
 from jhpo.strategies.early_stop import rule_of
@@ -38,6 +38,7 @@ class SearchOptions(TypedDict, total=False):
     target: float | None
     patience: int | None
     tolerance: float | None
+    stop: StopRule | Sequence[StopRule] | None
     callback: Callback | None
     start: Sequence[Any] | dict[str, Any] | None
     keep: Keep
@@ -70,6 +71,7 @@ class Options:
     target: float | None = None
     patience: int | None = None
     tolerance: float | None = None
+    stop: StopRule | Sequence[StopRule] | None = None
     callback: Callback | None = None
     start: Sequence[Any] | dict[str, Any] | None = None
     keep: Keep = "all"
@@ -95,7 +97,8 @@ class Options:
     def rules(self, sign: float) -> StopRules:
         """The stop rules for values to be minimised; `sign` is -1.0 if the search maximises."""
         rules = StopRules(
-            self.budget, self.generations, self.seconds, self.target, self.patience, self.tolerance
+            self.budget, self.generations, self.seconds, self.target, self.patience, self.tolerance,
+            own_rules(self.stop),
         )  # fmt: skip
         return rules.turned(sign)
 

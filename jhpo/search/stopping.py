@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
+
+import numpy as np
 
 from jhpo.errors import check_integer, check_number, invalid
 from jhpo.objectives import Objectives, check_single
@@ -14,13 +17,16 @@ DEFAULT_PATIENCE = 20  # generations for `tolerance` if `patience` is not given
 
 
 class Progress(NamedTuple):
-    """Progress of a search; values are to be minimised."""
+    """Progress of a search; values are to be minimised, but for a rule of one's own: those are in its own sign."""
 
     evaluations: int  # finished evaluations, failed ones included
     generations: int  # closed generations
-    seconds: float  # wall time of this search
+    seconds: float  # wall time of this search; 0 after a generation that ran together with later ones
     best: float  # lowest finite value so far; NaN before there is one
     bests: Sequence[float]  # `best` after each generation, oldest first
+
+
+StopRule = Callable[[Progress], str | None]  # why to stop, or None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +40,7 @@ class StopRules:
         target: a value (to be minimised) that is good enough.
         patience: generations without an improvement of the best value by more than `tolerance`.
         tolerance: an improvement of at most this much does not count; without `patience`, over 20 generations.
+        own: rules of one's own, see `own_rules`.
 
     Raises:
         InvalidArgument: a value out of range, such as a budget of 0.
@@ -52,6 +59,7 @@ class StopRules:
     target: float | None = None
     patience: int | None = None
     tolerance: float | None = None
+    own: tuple[StopRule, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("evaluations", "generations", "patience"):
@@ -68,7 +76,8 @@ class StopRules:
 
     def turned(self, sign: float) -> StopRules:
         """The rules for values multiplied by `sign`: -1.0 turns a target to maximise into one to minimise."""
-        return self if self.target is None else dataclasses.replace(self, target=sign * self.target)
+        target = None if self.target is None else sign * self.target
+        return dataclasses.replace(self, target=target, own=tuple(functools.partial(_ask, r, sign) for r in self.own))
 
     def check(self, progress: Progress) -> str | None:
         """The reason to stop now, or None to go on."""
@@ -80,7 +89,8 @@ class StopRules:
             return f"target: {progress.best:.6g} reached {self.target:.6g}"
         if self.seconds is not None and progress.seconds >= self.seconds:
             return f"seconds: {progress.seconds:.1f} of {self.seconds:.1f} used"
-        return self._stalled(progress.bests)
+        stalled = self._stalled(progress.bests)
+        return stalled or next((why for rule in self.own if (why := rule(progress))), None)
 
     def _stalled(self, bests: Sequence[float]) -> str | None:
         if self.patience is None and self.tolerance is None:
@@ -100,6 +110,30 @@ class StopRules:
         if tolerance > 0:
             return f"tolerance: improved by at most {tolerance:.6g} in {window} generations"
         return f"patience: no improvement in {window} generations"
+
+
+def own_rules(stop: StopRule | Sequence[StopRule] | None) -> tuple[StopRule, ...]:
+    """Stop rules of one's own from an argument: a function of `Progress`, several, or None.
+
+    Raises:
+        InvalidArgument: something else.
+    """
+    rules = () if stop is None else tuple(stop) if isinstance(stop, (list, tuple)) else (stop,)
+    for rule in rules:
+        if not callable(rule):
+            raise invalid("stop", "a function stop(progress) that returns why to stop, or None", rule)
+    return rules
+
+
+def _ask(rule: StopRule, sign: float, progress: Progress) -> str | None:
+    """A rule of one's own, asked about values in its own sign."""
+    if sign != 1.0:
+        bests = (sign * np.asarray(progress.bests)).tolist()
+        progress = progress._replace(best=sign * progress.best, bests=bests)
+    why = rule(progress)
+    if why is not None and not (isinstance(why, str) and why):
+        raise invalid("stop", "a function that returns None, or a sentence that says why to stop", why)
+    return why
 
 
 def exhausted(limit: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from jhpo.curves.rules import EarlyStop
 from jhpo.devices import Devices, check_clock
@@ -13,7 +14,7 @@ from jhpo.evaluation.executors.host import check_reports, check_request
 from jhpo.evaluation.executors.tasks import Pool, Task
 from jhpo.search.evaluator import SearchEvaluator
 from jhpo.search.meter import Callback, Summary
-from jhpo.search.stopping import StopRules, check_rules
+from jhpo.search.stopping import StopRule, StopRules, check_rules, own_rules
 from jhpo.strategies.early_stop import rule_of
 from jhpo.study import events
 from jhpo.study.batch import (
@@ -43,6 +44,7 @@ def optimize(
     target: float | None = None,
     patience: int | None = None,
     tolerance: float | None = None,
+    stop: StopRule | Sequence[StopRule] | None = None,
     metric: str | None = None,
     chunk: int | str | None = None,
     devices: Devices | None = None,
@@ -58,6 +60,7 @@ def optimize(
             continued by the same call. Never exceeded.
         generations, seconds, target, patience, tolerance: further stop rules, see `jhpo.StopRules`; generations
             count over the whole study, seconds for this call.
+        stop: a rule of your own, or several, see `jhpo.minimize`.
         metric: name of the value if the evaluation returns a dict; its direction has to be the study's, where known.
             Several objectives have the names in the study's ``directions``.
         chunk: members evaluated at once; by default as measured when the study began.
@@ -81,7 +84,7 @@ def optimize(
     >>> study.optimize(lambda hp: hp["x"] ** 2, budget=128).stopped
     'evaluations: 128 of 128 done'
     """
-    if all(rule is None for rule in (budget, generations, seconds, target, patience, tolerance)):
+    if all(rule is None for rule in (budget, generations, seconds, target, patience, tolerance, stop)):
         raise invalid("budget", "a number of evaluations, or another stop rule", None)
     if budget is not None:
         check_integer("budget", budget)
@@ -95,7 +98,7 @@ def optimize(
     rule = rule_of(study.strategy, early_stop, objectives)
     if rule is not None and isinstance(objective, HostObjective):
         check_reports(objective, type(rule).__name__)
-    rules = StopRules(budget, generations, seconds, target, patience, tolerance).turned(study.sign)
+    rules = StopRules(budget, generations, seconds, target, patience, tolerance, own_rules(stop)).turned(study.sign)
     watch = Watch(study, rules, callback)
     continued: Thaws | Rungs | None = None
     if study.strategy.continues:

@@ -16,6 +16,7 @@ import pytest
 
 import jhpo
 from jhpo.errors import InvalidArgument
+from tests.evaluation.actor_campaign import campaign, cluster
 from tests.study.studies import GREEDY, SPACE, assert_same, on_host
 
 ray = pytest.importorskip("ray")
@@ -23,11 +24,9 @@ pytestmark = pytest.mark.slow  # a cluster takes seconds to start; `test_crew.py
 
 
 @pytest.fixture(scope="module", autouse=True)
-def cluster():
-    os.environ.setdefault("RAY_worker_niceness", "0")  # 15 by default, which starves on a busy machine
-    ray.init(num_cpus=4, log_to_driver=False, include_dashboard=False, object_store_memory=100 * 2**20)
-    yield
-    ray.shutdown()
+def its_cluster():
+    with cluster():
+        yield
 
 
 def tokens(folder: Path, count: int) -> None:
@@ -172,6 +171,11 @@ def test_functions_report_and_are_stopped_early_though_their_actor_is_lost(tmp_p
     assert [there[i].curve for i in range(16)] == [here[i].curve for i in range(16)]
     assert [there[i].curves for i in range(16)] == [here[i].curves for i in range(16)]
     assert {t.status.name for t in (here[i] for i in range(16))} == {"COMPLETE", "PRUNED"}
+
+
+def test_a_short_campaign_of_kills_at_random_moments(tmp_path):
+    found = campaign(tmp_path, 2)
+    assert all(part["kills"] >= 1 for part in found.values())
 
 
 def test_bad_input(monkeypatch):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 
+import jhpo
 from jhpo.errors import InvalidArgument
 from jhpo.search.stopping import Progress, StopRules
 
@@ -54,3 +56,26 @@ def test_failures_do_not_reach_a_target_and_first_success_is_an_improvement():
 def test_impossible_rules_are_refused_by_name(bad):
     with pytest.raises(InvalidArgument, match=next(iter(bad))):
         StopRules(**bad)
+
+
+def test_rules_of_ones_own_see_values_in_their_own_sign_and_stop_at_the_same_generation_in_a_block():
+    space, seen = jhpo.Space({"x": jhpo.Float(0.0, 1.0)}), []
+
+    def far(progress):
+        seen.append(progress)
+        return f"own: {progress.best:.2f} is close" if progress.best > 0.95 else None
+
+    rules = [far, lambda progress: None]
+    found = jhpo.maximize(lambda hp: hp["x"], space, jhpo.RandomSearch(4), budget=4096, stop=rules)
+    bests = np.maximum.accumulate(found.history.value.reshape(-1, 4).max(axis=1))
+    assert found.stopped == f"own: {found.value:.2f} is close" and (bests > 0.95).argmax() == len(bests) - 1
+    np.testing.assert_allclose(seen[-1].bests, bests, rtol=1e-6)
+    for objective in (lambda hp: hp["x"], jhpo.host(lambda params: params["x"])):
+        study = jhpo.Study(space, jhpo.RandomSearch(4), direction="maximize")
+        summary = study.optimize(objective, stop=far)  # without a budget
+        assert summary.stopped.startswith("own: ") and study.best.value > 0.95
+        assert summary.evaluations <= len(found.history.value)
+    with pytest.raises(InvalidArgument, match="stop: expected a function stop"):
+        jhpo.minimize(lambda hp: hp["x"], space, stop="now")
+    with pytest.raises(InvalidArgument, match="stop: expected a function that returns None, or a sentence"):
+        jhpo.minimize(lambda hp: hp["x"], space, stop=lambda progress: True)
