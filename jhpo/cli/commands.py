@@ -1,4 +1,4 @@
-"""The command line: `jhpo tune`, `show`, `strategies`, `repair`; `stored` and `start` have the other commands."""
+"""The command line: `jhpo tune`, `show`, `strategies`, `repair`; `stored`, `serve`, `start` have the other commands."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jhpo.cli import start, stored
+from jhpo.cli import serve, start, stored
 from jhpo.cli.arguments import command_again, directions_of, measured, strategy_options
 from jhpo.cli.signals import INTERRUPTED, farewell, ignore_signals, signals
 from jhpo.errors import ChangedSpace, InvalidArgument, JhpoError, StorageError
@@ -95,6 +95,7 @@ def tune(
     from jhpo.cli.load import load_target
     from jhpo.compilation import use_compilation_cache
     from jhpo.curves.rules import check_early_stop
+    from jhpo.storage import without_password
     from jhpo.strategies import make_strategy
     from jhpo.study.study import Study
 
@@ -145,7 +146,8 @@ def tune(
             raise typer.Exit(INTERRUPTED) from None
         print_results(console, study, summary)
         if storage is not None:
-            console.print(f"stored in {storage}; look again with: jhpo show {storage}", highlight=False)
+            place = without_password(storage)
+            console.print(f"stored in {place}; look again with: jhpo show {place}", highlight=False)
         if not study.pareto():
             raise typer.Exit(FAILED)  # so that a script stops if there are no hyperparameters
 
@@ -212,7 +214,7 @@ def repair(storage: Annotated[str, typer.Argument(metavar="STUDY.db", help="a da
     typer.echo(repair_file(storage))
 
 
-for command in (stored.report, stored.compare, stored.export, start.init):
+for command in (stored.report, stored.compare, stored.export, serve.serve, start.init):
     app.command()(command)
 
 

@@ -18,6 +18,7 @@ from jhpo.objectives import reference_point
 from jhpo.report.figures.groups import groups_of
 from jhpo.report.figures.running import reasons
 from jhpo.search.meter import Summary, Update
+from jhpo.storage import without_password
 from jhpo.storage.spec import described
 from jhpo.study.study import Study
 from jhpo.trial import Trial, TrialState
@@ -251,7 +252,7 @@ def print_study(console: Console, study: Study, storage: str, k: int) -> None:
     counts = ", ".join(f"{len(table.in_state(s))} {s.name.lower()}" for s in TrialState if len(table.in_state(s)))
     made = time.strftime("%Y-%m-%d %H:%M", time.localtime(header["created"]))
     console.print(
-        f"{storage}: {', '.join(study.directions)}, strategy {described(header['strategy'])}, "
+        f"{without_password(storage)}: {', '.join(study.directions)}, strategy {described(header['strategy'])}, "
         f"seed {study.seed}, made {made}\n{len(study)} trials: {counts or 'none'}; {study.history.opened} generations",
         highlight=False, markup=False,
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The commands about stored studies: `report`, `compare`, `export`, `serve`."""
+"""The commands about stored studies: `report`, `compare`, `export`."""
 
 from __future__ import annotations
 

@@ -15,16 +15,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jhpo.errors import JhpoError, MissingExtra, StorageError
+from jhpo.errors import JhpoError, StorageError
 from jhpo.markup import cell
 from jhpo.pytrees import HP
-from jhpo.report import figures
+from jhpo.report import figures, html
 from jhpo.report.figures.drawing import Drawing
 from jhpo.report.figures.light import light
 from jhpo.report.figures.marks import Parallel
-from jhpo.report.figures.palette import variables
 from jhpo.report.figures.running import reasons
-from jhpo.report.figures.svg import STYLE
 from jhpo.report.summary import sentences
 from jhpo.report.trials import Trials
 from jhpo.space import described
@@ -43,6 +41,7 @@ class About(NamedTuple):
     name: str = "Study"  # of the file
     strategy: str = ""  # in words
     command: str = ""  # that shows it again
+    home: str = ""  # address of the list of all studies, if there is one
 
 
 def write_report(
@@ -78,15 +77,9 @@ def render(
     trials: Trials, best: Sequence[Trial], about: About | None = None, interactive: bool = False, live: bool = False
 ) -> str:
     """The page as text; `live` pages ask their server for news."""
-    try:
-        import jinja2
-    except ImportError as error:
-        raise MissingExtra("a report needs jinja2: pip install 'jhpo[report]'") from error
-    folder = jinja2.PackageLoader("jhpo.report", "templates")
-    environment = jinja2.Environment(loader=folder, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     about, (drawings, missing) = about or About(), _drawings(trials)
-    light, dark = variables()
-    return environment.get_template("page.html.j2").render(
+    return html.render(
+        "page.html.j2",
         about=about,
         facts=_facts(trials, about),
         sentences=sentences(trials),
@@ -97,9 +90,8 @@ def render(
         drawings=[_shown(d, interactive) for d in drawings],
         missing=missing,
         bundle=_bundle() if interactive else "",
-        light=light, dark=dark, figure_style=STYLE, live=live,
-        size=trials.table.size,
-    )  # fmt: skip
+        live=live,
+    )
 
 
 def _drawings(trials: Trials) -> tuple[list[Drawing], list[str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING
 
 from jhpo.errors import StorageError, invalid
@@ -32,8 +33,19 @@ def storage_url(storage: str | os.PathLike[str]) -> sa.URL:
             url = sa.make_url(text)
             return url.set(drivername="postgresql+psycopg") if url.drivername == "postgresql" else url
         except (sa.exc.SQLAlchemyError, ValueError) as error:  # a port that is no number
-            raise StorageError(f"storage: expected a path or a database URL, got {text!r}") from error
+            bare = re.sub(r"(://[^:/]*):.*@", r"\1:***@", text)
+            raise StorageError(f"storage: expected a path or a database URL, got {bare!r}") from error
     return sa.URL.create("sqlite", database=text)
+
+
+def without_password(storage: str | os.PathLike[str]) -> str:
+    """A path or a database URL for messages and pages.
+
+    >>> without_password("postgresql://me:secret@host/studies"), without_password("study.db")
+    ('postgresql+psycopg://me:***@host/studies', 'study.db')
+    """
+    text = os.fspath(storage)
+    return storage_url(text).render_as_string() if "://" in text else text
 
 
 def open_log(storage: str | os.PathLike[str] | None, *, create: bool, read_only: bool = False) -> EventLog:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 import sqlite3
@@ -13,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from jhpo.errors import StorageError
 from jhpo.storage import schema
 from jhpo.storage.codec import GENESIS
+from jhpo.storage.files import SQLITE
 
 _CONNECT_SECONDS = 10  # for a server to answer
 _BUSY_SECONDS = 60.0  # how long to wait for another writer
@@ -30,6 +32,27 @@ def sqlite_path(url: sa.URL) -> pathlib.Path | None:
     if not url.database or url.database == ":memory:":
         raise StorageError("storage: expected a SQLite file; leave storage out for a study in memory")
     return pathlib.Path(url.database)
+
+
+def holds_study(path: pathlib.Path) -> bool:
+    """Whether a file is a database of jhpo, or a damaged one that may be; it is not changed, nor its folder.
+
+    >>> import pathlib
+    >>> holds_study(pathlib.Path(__file__))
+    False
+    """
+    try:
+        with path.open("rb") as file:
+            if file.read(16) != SQLITE:
+                return False
+        target = f"{path.absolute().as_uri()}?immutable=1"
+        with contextlib.closing(sqlite3.connect(target, uri=True)) as connection:
+            found = connection.execute("SELECT name FROM sqlite_master").fetchall()
+    except sqlite3.DatabaseError:
+        return True
+    except OSError:
+        return False
+    return (schema.meta.name,) in found
 
 
 def make_tables(connection: sa.Connection) -> None:
@@ -58,9 +81,12 @@ def new_file(path: pathlib.Path) -> None:
 def make_engine(url: sa.URL, path: pathlib.Path | None, read_only: bool) -> sa.Engine:
     """The engine of a database; `path` is its file if it is SQLite."""
     if path is None:
-        patient = url.get_driver_name() == "psycopg" and "connect_timeout" not in url.query
-        limit = {"connect_timeout": _CONNECT_SECONDS} if patient else {}
-        return sa.create_engine(url, isolation_level="READ COMMITTED", pool_pre_ping=True, connect_args=limit)
+        ours: dict[str, Any] = {"connect_timeout": _CONNECT_SECONDS}
+        if read_only:
+            ours["options"] = "-c default_transaction_read_only=on"
+        free = url.get_driver_name() == "psycopg"
+        ours = {name: value for name, value in ours.items() if free and name not in url.query}
+        return sa.create_engine(url, isolation_level="READ COMMITTED", pool_pre_ping=True, connect_args=ours)
     options: dict[str, Any] = {"timeout": _BUSY_SECONDS, "check_same_thread": False}
     # as a URI, quoted by pathlib; `rw` opens an existing file and never creates one
     mode = "mode=rw"

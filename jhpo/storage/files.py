@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 
 from jhpo.errors import StorageError
 
+SQLITE = b"SQLite format 3\0"  # how a database begins
 FileIdentity = tuple[int, int]  # device and inode
 
 
@@ -38,7 +39,7 @@ def check_file(path: pathlib.Path, create: bool) -> bool:
             f"{path} is empty: expected a jhpo study. If it held one, bring it back from a copy; "
             "a new study needs a name that is not taken"
         )
-    if head != b"SQLite format 3\0":
+    if head != SQLITE:
         raise StorageError(f"{path} is not a database: expected a jhpo study")
     return False
 

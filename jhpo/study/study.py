@@ -180,11 +180,16 @@ class Study(Book):
         """The best trials, or the front."""
         return self.top(BEST) if self.objectives is None else self.pareto()
 
-    def page(self, *, live: bool = False) -> str:
-        """The page of `report` as text; a live one asks its server for news."""
+    def page(self, *, live: bool = False, home: str = "") -> str:
+        """The page of `report` as text.
+
+        Args:
+            live: the page asks its server for news, see `jhpo.cli.serve`.
+            home: address of a list of all studies, for a link.
+        """
         from jhpo.report.page import render
 
-        return render(self.trials, self._listed(), self.about(), live=live)
+        return render(self.trials, self._listed(), self.about()._replace(home=home), live=live)
 
     def about(self, output: str = "study.html") -> About:
         """What a page says about the study beside its trials."""

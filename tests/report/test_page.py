@@ -6,8 +6,6 @@ import html
 import html.parser
 import json
 import re
-import shutil
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +14,9 @@ import pytest
 import jhpo
 from jhpo.report import page
 from jhpo.report.summary import sentences
+from tests.report.browser import dumped, needs_browser
 from tests.report.studies import absorbed, big, mixed
 
-CHROMIUM: str | None = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 PROBE = (Path(__file__).parent / "probe.js").read_text()
 # a window has at least 500 pixels, a frame as few as a phone
 FRAME = """<!doctype html><body style="margin: 0">
@@ -56,11 +54,9 @@ def probed(path: Path, width: int, action: str = "") -> dict:
     (path.parent / "probed.html").write_text(path.read_text().replace("<head>", probe, 1))
     frame = path.parent / "frame.html"
     frame.write_text(FRAME.format(page="probed.html", width=width))
-    arguments = [str(CHROMIUM), "--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1400,2400"]
-    arguments += [f"--user-data-dir={path.parent / 'profile'}", "--virtual-time-budget=20000", "--dump-dom"]
-    done = subprocess.run([*arguments, frame.as_uri()], capture_output=True, text=True, timeout=240)
-    found = re.search(r'<pre id="probe">(.+?)</pre>', done.stdout, re.DOTALL)
-    assert found, done.stderr[-2000:]
+    done = dumped(frame.as_uri(), path.parent / "profile")
+    found = re.search(r'<pre id="probe">(.+?)</pre>', done, re.DOTALL)
+    assert found, done[-2000:]
     return dict(json.loads(html.unescape(found[1])))
 
 
@@ -125,9 +121,6 @@ def test_what_jinja_and_the_disk_lack_is_said(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "jinja2", None)
     with pytest.raises(jhpo.MissingExtra, match=r"jhpo\[report\]"):
         mixed(count=8).report(tmp_path / "p.html")
-
-
-needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium")
 
 
 @needs_browser

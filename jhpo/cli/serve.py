@@ -1,0 +1,158 @@
+"""`jhpo serve`: the pages of stored studies on a local address, updated while searches run."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import ipaddress
+import socket
+import webbrowser
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Annotated
+from urllib.parse import parse_qs, urlsplit
+
+import typer
+
+from jhpo.errors import InvalidArgument, JhpoError, check_integer
+from jhpo.version import __version__
+
+if TYPE_CHECKING:
+    from jhpo.cli.shelf import Shelf
+
+# pages load nothing, talk to their own server alone, and stand in no other page
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
+    "img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+
+
+def serve(
+    storage: Annotated[str, typer.Argument(metavar="STUDY.db", help="file, folder with studies, or database URL")],
+    port: Annotated[int, typer.Option(help="of the address; 0 for any that is free")] = 8080,
+    host: Annotated[str, typer.Option(help="who else can look: this machine alone by default")] = "127.0.0.1",
+    browser: Annotated[bool, typer.Option("--open", help="open the page in a browser")] = False,
+) -> None:
+    """Show the page of a study, or of all in a folder, and keep it up to date while they run."""
+    from jhpo.cli.shelf import Shelf
+
+    check_integer("--port", port, 0, 65535)
+    with contextlib.closing(Shelf(storage)) as shelf, contextlib.closing(Server(shelf, host, port)) as server:
+        typer.echo(f"{shelf.title} is shown at {server.address} (Ctrl-C ends it; nothing is written)")
+        if not server.private:
+            typer.echo(f"everyone who reaches {host} can read it: there is no password")
+        if browser:
+            webbrowser.open(server.address)
+        with contextlib.suppress(KeyboardInterrupt):
+            server.serve_forever()
+
+
+class Server(ThreadingHTTPServer):
+    """Serves a `jhpo.cli.shelf.Shelf`; `close` ends it.
+
+    Args:
+        shelf: the studies.
+        host: address to listen on.
+        port: 0 for any that is free.
+
+    Raises:
+        InvalidArgument: the port is taken, or there is no such address here.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, shelf: Shelf, host: str, port: int) -> None:
+        self.shelf, self.host = shelf, host
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            self.address_family = found[0][0]
+            super().__init__((host, port), _Handler)
+        except (socket.gaierror, UnicodeError) as error:
+            raise InvalidArgument(f"--host: expected an address of this machine, got {host!r}") from error
+        except PermissionError as error:
+            raise InvalidArgument(f"--port: expected a port above 1023, got {port} (it needs rights)") from error
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise InvalidArgument(
+                    f"--port: expected a free port (0 finds one), got {port}, which is taken"
+                ) from error
+            raise InvalidArgument(f"--host: expected an address of this machine, got {host!r}") from error
+
+    @property
+    def address(self) -> str:
+        """What to type into a browser."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.server_address[1]}/"
+
+    @property
+    def private(self) -> bool:
+        """Whether this machine alone can reach it."""
+        return ipaddress.ip_address(self.server_address[0]).is_loopback
+
+    def trusts(self, name: str) -> bool:
+        """Whether a request may name the server so.
+
+        A page from elsewhere whose name was made to point here would read the study; names other than our own are
+        refused, numbers cannot be bent like that.
+        """
+        bare = urlsplit(f"//{name}").hostname or ""
+        try:
+            return bool(ipaddress.ip_address(bare))
+        except ValueError:
+            return bare in ("localhost", self.host.lower(), socket.gethostname().lower())
+
+    def close(self) -> None:
+        """Releases the port."""
+        self.server_close()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Server
+    server_version, sys_version = f"jhpo/{__version__}", ""
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        """``/`` is a page, ``/state`` changes when it does; ``?study=NAME`` one study of a folder."""
+        try:
+            if not self.server.trusts(self.headers.get("Host", "")):
+                self._send(HTTPStatus.FORBIDDEN, f"this server is called {self.server.address}")
+                return
+        except ValueError:
+            self._send(HTTPStatus.BAD_REQUEST, "the Host header is no address")
+            return
+        place = urlsplit(self.path)
+        if place.path not in ("/", "/state"):
+            self._send(HTTPStatus.NOT_FOUND, "there is no such page")
+            return
+        self._answer(place.path == "/", parse_qs(place.query).get("study", [""])[0])
+
+    do_HEAD = do_GET
+
+    def _answer(self, page: bool, name: str) -> None:
+        shelf = self.server.shelf
+        if name not in ("", *shelf.names()):
+            self._send(HTTPStatus.NOT_FOUND, f"there is no study {name!r} here")
+            return
+        try:
+            self._send(HTTPStatus.OK, shelf.page(name) if page else shelf.state(name), page)
+        except JhpoError as error:
+            text = shelf.broken(name, error) if page else str(error)
+            self._send(HTTPStatus.SERVICE_UNAVAILABLE, text, page)
+
+    def _send(self, status: HTTPStatus, text: str, page: bool = False) -> None:
+        body = text.encode("utf-8", "backslashreplace")
+        self.send_response(status)
+        self.send_header("Content-Type", f"text/{'html' if page else 'plain'}; charset=utf-8")
+        self.send_header("Content-Length", str(len(body)))
+        for header, value in _HEADERS.items():
+            self.send_header(header, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing: pages ask every two seconds."""
