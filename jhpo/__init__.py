@@ -48,6 +48,7 @@ if TYPE_CHECKING:  # for type checkers and editors
     from jhpo.gradients import hypergrad as hypergrad
     from jhpo.gradients import online_tune as online_tune
     from jhpo.report import figures as figures
+    from jhpo.search import ProgressBar as ProgressBar
     from jhpo.search import Result as Result
     from jhpo.search import StopRules as StopRules
     from jhpo.search import Trace as Trace
@@ -138,7 +139,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
     "jhpo.trial": ("Trial",),
     "jhpo.strategies": ("make_strategy", "strategy_class"),
     "jhpo.strategies.base": ("Evaluation", "Request", "Strategy", "static_field", "strategy"),
-    "jhpo.search": ("run", "Trace", "minimize", "maximize", "Result", "StopRules"),
+    "jhpo.search": ("run", "Trace", "minimize", "maximize", "Result", "StopRules", "ProgressBar"),
     "jhpo.training": (
         "Trainable",
         "as_trainable",

@@ -1,4 +1,4 @@
-"""Small HTML tables for notebooks, where text comes from users and is escaped."""
+"""Values and durations as short texts; small HTML tables for notebooks, where text comes from users and is escaped."""
 
 from __future__ import annotations
 
@@ -54,3 +54,27 @@ def cell(value: object) -> str:
     if isinstance(value, float):
         return "-" if math.isnan(value) else f"{value:.6g}"
     return str(getattr(value, "__name__", value)) if callable(value) else str(value)
+
+
+def number(value: float) -> str:
+    """A value as short text.
+
+    >>> number(0.12345678), number(float("nan"))
+    ('0.123457', '-')
+    """
+    return "-" if math.isnan(value) else f"{value:.6g}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as short text.
+
+    >>> duration(75), duration(0.25)
+    ('1 min 15 s', '0.2 s')
+    """
+    if not math.isfinite(seconds) or seconds > 1e9:
+        return "?"
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, rest = divmod(int(seconds + 0.5), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"

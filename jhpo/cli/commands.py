@@ -16,8 +16,12 @@ from jhpo.errors import ChangedSpace, InvalidArgument, JhpoError, StorageError
 from jhpo.version import __version__
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.text import Text
 
+    from jhpo.cli.console import Bar
+    from jhpo.cli.live import View
+    from jhpo.study.study import Study
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -87,11 +91,12 @@ def tune(
         str | None,
         typer.Option(help="stop trials early by their intermediate values: median, 'patience(patience=5)', halving"),
     ] = None,
+    live: Annotated[bool, typer.Option("--live", help="show the population, failures and times as well")] = False,
 ) -> None:
     """Search for the best hyperparameters of the model in FILE.py."""
     from rich.console import Console
 
-    from jhpo.cli.console import Bar, print_results
+    from jhpo.cli.console import print_results
     from jhpo.cli.load import load_target
     from jhpo.compilation import use_compilation_cache
     from jhpo.curves.rules import check_early_stop
@@ -128,7 +133,7 @@ def tune(
         if len(study):
             console.print(f"continuing after {study.evaluations} evaluations", highlight=False)
         try:
-            with Bar(console, total, study.evaluations) as bar:
+            with _progress(console, study, total, live) as shown:
                 summary = study.optimize(
                     objective,
                     total,
@@ -136,7 +141,7 @@ def tune(
                     target=goal if goal is not None else found.options.get("target"),
                     patience=patience,
                     metric=wanted,
-                    callback=bar.update,
+                    callback=shown.update,
                     early_stop=rule,
                 )
         except KeyboardInterrupt:
@@ -216,6 +221,18 @@ def repair(storage: Annotated[str, typer.Argument(metavar="STUDY.db", help="a da
 
 for command in (stored.report, stored.compare, stored.export, serve.serve, start.init):
     app.command()(command)
+
+
+def _progress(console: Console, study: Study, budget: int | None, live: bool) -> Bar | View:
+    """What shows the progress of `tune`."""
+    from jhpo.cli.console import Bar
+    from jhpo.cli.live import View
+
+    if live and console.is_terminal:
+        return View(console, study, budget)
+    if live:
+        console.print("--live: stdout is no terminal, so progress comes in lines", highlight=False)
+    return Bar(console, budget, study.evaluations)
 
 
 def main() -> None:

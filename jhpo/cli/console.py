@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,17 +12,17 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from jhpo.markup import cell
+from jhpo.markup import cell, duration, number
 from jhpo.objectives import reference_point
 from jhpo.report.figures.groups import groups_of
 from jhpo.report.figures.running import reasons
 from jhpo.search.meter import Summary, Update
+from jhpo.search.progress import PLAIN_SECONDS, line_of, pace_of
 from jhpo.storage import without_password
 from jhpo.storage.spec import described
 from jhpo.study.study import Study
 from jhpo.trial import Trial, TrialState
 
-_PLAIN_SECONDS = 5.0  # between two lines without a terminal
 _POINTS = 6  # of a learning curve shown
 _COMPARED = ("best", "median", "best found at trial")
 
@@ -32,7 +31,7 @@ class Bar:
     """Progress bar with evaluations, best value, models per second, time left; plain lines without a terminal."""
 
     def __init__(self, console: Console, budget: int | None, done: int) -> None:
-        self._console, self._budget, self._start = console, budget, done
+        self._console = console
         self._live = console.is_terminal
         self._printed = time.monotonic()
         self._progress = Progress(
@@ -55,44 +54,12 @@ class Bar:
 
     def update(self, update: Update) -> None:
         """Show the progress; compilation does not count towards the rate."""
-        rate = update.new / max(update.seconds - update.compile_seconds, 1e-9)
-        left = None if self._budget is None else max(self._budget - update.evaluations, 0)
-        eta = "?" if left is None else duration(left / max(rate, 1e-9))
-        shown: dict[str, Any] = {
-            "best": number(update.best),
-            "rate": f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}",
-            "eta": eta,
-        }
+        pace = pace_of(update)
+        shown: dict[str, Any] = {"best": number(update.best), "rate": pace.rate, "eta": pace.eta}
         self._progress.update(self._task, completed=update.evaluations, refresh=False, **shown)
-        if not self._live and time.monotonic() - self._printed > _PLAIN_SECONDS:
+        if not self._live and time.monotonic() - self._printed > PLAIN_SECONDS:
             self._printed = time.monotonic()
-            of = "" if self._budget is None else f" of {self._budget}"
-            text = f"{update.evaluations}{of} evaluations, best {shown['best']}, {shown['rate']} models/s, eta {eta}"
-            self._console.print(text, highlight=False)
-
-
-def number(value: float) -> str:
-    """A value as short text.
-
-    >>> number(0.12345678), number(float("nan"))
-    ('0.123457', '-')
-    """
-    return "-" if math.isnan(value) else f"{value:.6g}"
-
-
-def duration(seconds: float) -> str:
-    """Seconds as short text.
-
-    >>> duration(75), duration(0.25)
-    ('1 min 15 s', '0.2 s')
-    """
-    if not math.isfinite(seconds) or seconds > 1e9:
-        return "?"
-    if seconds < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    minutes, rest = divmod(int(seconds + 0.5), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+            self._console.print(line_of(update), highlight=False)
 
 
 def print_results(console: Console, study: Study, summary: Summary | None = None, k: int = 5) -> None:

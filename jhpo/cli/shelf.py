@@ -110,9 +110,9 @@ class Shelf:
     """
 
     def __init__(self, storage: str) -> None:
-        self.title = without_password(storage)
         path = Path(storage)
-        self._folder = path if "://" not in storage and path.is_dir() else None
+        self._folder = path.resolve() if "://" not in storage and path.is_dir() else None
+        self.title = str(self._folder) if self._folder else without_password(storage)
         self._open: dict[str, Shown] = {}
         if self._folder is None:
             self._open[""] = Shown(storage)

@@ -26,6 +26,7 @@ class Update(NamedTuple):
     seconds: float  # wall time of this call
     compile_seconds: float  # the part of it spent tracing and compiling
     steps: int = 0  # of training of all members in this call, where members are paused and continued
+    budget: int | None = None  # evaluations with which the search ends at the latest; None without that limit
 
 
 class Summary(NamedTuple):
@@ -180,7 +181,8 @@ class Meter:
             if self._listener is not None:
                 new = each.evaluations - self._before
                 best = self.sign * each.best
-                self._listener(Update(each.evaluations, new, best, each.generations, seconds, spent, self.steps))
+                heard = Update(each.evaluations, new, best, each.generations, seconds, spent, self.steps)
+                self._listener(heard._replace(budget=self.rules.evaluations))
 
     def report_start(self, generation: int, paused: bool = False) -> str | None:
         """Check the rules before anything runs: a resumed study may have nothing left to do, unless members wait."""

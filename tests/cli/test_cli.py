@@ -149,8 +149,9 @@ def test_store_resume_and_show(command, file):
 def test_a_host_objective_in_processes(command, tmp_path):
     text = textwrap.dedent(HOST_FILE).replace("workers=2", 'workers=2, kind="process"')
     (tmp_path / "host.py").write_text(text)
-    code, out, errors = command("tune", "host.py", "--strategy", "random", "--budget", 6)
+    code, out, errors = command("tune", "host.py", "--strategy", "random", "--budget", 6, "--live")
     assert code == 0 and "6 evaluations in" in out and "failed" not in out, errors
+    assert "stdout is no terminal, so progress comes in lines" in out
 
 
 def test_names_and_failures(command, file):

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import re
+import sys
+import types
+
 import jhpo
+from jhpo.search import Update
 from tests.report.studies import MIXED, absorbed, mixed
 
 
@@ -26,3 +31,42 @@ def test_text_of_users_is_escaped():
 def test_a_result_is_a_table():
     result = jhpo.minimize(lambda hp: hp["x"], jhpo.Space({"x": jhpo.Float(0.0, 1.0)}), "random", budget=8)
     assert f"<td>{result.value:.6g}</td>" in result._repr_html_() and "evaluations: 8" in result._repr_html_()
+
+
+def updates(count: int):
+    return [Update(k, k, 1.0 / k, k, 2.0 + k, 2.0, budget=count) for k in range(1, count + 1)]
+
+
+def test_progress_moves_in_place_in_a_notebook(monkeypatch, capsys):
+    """IPython is not needed to test it: what it displays is asked for as HTML and as text."""
+    shown, handle = [], types.SimpleNamespace(update=lambda found: shown.append(found))
+
+    def display(found, display_id):
+        shown.append(found)
+        return handle
+
+    module = types.ModuleType("IPython")
+    module.display = types.SimpleNamespace(display=display)
+    module.get_ipython = lambda: types.SimpleNamespace(kernel=object())
+    monkeypatch.setitem(sys.modules, "IPython", module)
+    bar = jhpo.ProgressBar()
+    for update in updates(1000):
+        bar(update)
+    assert 2 <= len(shown) < 50, "the first, the last, and a few in between"
+    last = shown[-1]._repr_html_()
+    assert '<progress max="1000" value="1000">' in last and "best 0.001" in repr(shown[-1])
+    line = re.search(r'points="([^"]+)"', last)[1].split()
+    assert 100 < len(line) <= 500 and capsys.readouterr().out == ""
+
+
+def test_progress_is_lines_elsewhere(monkeypatch, capsys):
+    import jhpo.search.progress as progress
+
+    monkeypatch.setattr(progress, "PLAIN_SECONDS", 0.0)
+    bar = jhpo.ProgressBar()
+    for update in updates(3):
+        bar(update)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "1 of 3 evaluations, best 1, 1 models/s, eta 2.0 s" and len(lines) == 3
+    bar(Update(5, 5, float("nan"), 1, 1.0, 0.0))
+    assert capsys.readouterr().out == "5 evaluations, best -, 5 models/s, eta ?\n"
