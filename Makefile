@@ -6,7 +6,7 @@ EXTRAS ?= all
 CONSTRAINTS ?= constraints.txt
 WORKERS ?= auto
 
-.PHONY: install tune check test test-lowest test-slow accelerator lint types package clean
+.PHONY: install tune check test test-lowest test-slow accelerator lint types site notebooks package clean
 
 # an install is valid as long as nothing it was made from has changed
 $(VENV)/.installed: pyproject.toml $(CONSTRAINTS)
@@ -49,8 +49,18 @@ types: install
 	cp -r tests build/types/
 	cd build/types && $(abspath $(BIN))/mypy --config-file ../../pyproject.toml
 
+# the documentation as a site in build/site, warnings are errors; in an environment of its own
+site:
+	$(MAKE) install VENV=.venv-site EXTRAS=site
+	NO_MKDOCS_2_WARNING=1 .venv-site/bin/mkdocs build --strict --quiet
+
+# the notebooks of the site, with what they print and draw
+notebooks:
+	$(MAKE) install VENV=.venv-site EXTRAS=site
+	.venv-site/bin/jupyter nbconvert --to notebook --execute --inplace docs/notebooks/*.ipynb
+
 package: install
 	$(BIN)/python -m pytest -m package tests/packaging
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) .venv-site build dist *.egg-info

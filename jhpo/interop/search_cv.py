@@ -47,8 +47,9 @@ class SearchCV(BaseSearchCV):
         random_state: an integer, a ``RandomState`` or None, from which the strategy's seed is drawn.
 
     Attributes:
-        cv_results_, best_estimator_, best_params_, best_score_, best_index_, n_splits_, scorer_, refit_time_,
-            multimetric_, classes_, n_features_in_, feature_names_in_: as in ``RandomizedSearchCV``.
+        cv_results_, best_estimator_, best_params_, best_score_, best_index_: as in ``RandomizedSearchCV``, and so are
+            ``n_splits_``, ``scorer_``, ``refit_time_``, ``multimetric_``, ``classes_``, ``n_features_in_`` and
+            ``feature_names_in_``.
         study_: the `jhpo.Study`, for its figures, report and importance; it is left out of pickles.
 
     Raises:

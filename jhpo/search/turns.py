@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jhpo.compilation import QUICKLY
 from jhpo.devices import default_devices
 from jhpo.kernels.loops import apart
 from jhpo.keys import init_key, is_key, key_of_words, zero_keys
@@ -48,13 +49,11 @@ def turn(
 
 # kept of each kind per process: each program of a Bayesian search holds about a thousand memory maps
 _MOST = 12
-# Half of the time of compiling for speed.
-_QUICKLY = {"xla_backend_optimization_level": 1, "xla_cpu_use_fusion_emitters": False}
 
 
 def compiler_options(strategy: Strategy, *_: Any) -> dict[str, Any] | None:
     """Compiler options for a strategy's programs."""
-    return _QUICKLY if strategy.compiled_quickly and default_devices()[0].platform == "cpu" else None
+    return QUICKLY if strategy.compiled_quickly and default_devices()[0].platform == "cpu" else None
 
 
 def _programs(function: Callable[..., Any]) -> Programs:

@@ -13,6 +13,7 @@ from jhpo.errors import invalid
 from jhpo.report.figures.drawing import Drawing as Drawing
 from jhpo.report.figures.groups import Studies, groups_of
 from jhpo.report.figures.importances import importances as importances
+from jhpo.report.figures.models import model as model
 from jhpo.report.figures.objectives import hypervolume as hypervolume
 from jhpo.report.figures.objectives import pareto as pareto
 from jhpo.report.figures.parameters import contour as contour
@@ -33,7 +34,7 @@ ANY: dict[str, Callable[..., Drawing]] = {"timeline": timeline, "failures": fail
 SINGLE: dict[str, Callable[..., Drawing]] = {
     "history": history, "importance": importances, "parallel": parallel, "slice": slices, "contour": contour,
     "rank": rank, "edf": edf, "curves": curves, "schedules": schedules, "population": population,
-    "gradients": gradients,
+    "gradients": gradients, "model": model,
 }  # fmt: skip
 SEVERAL: dict[str, Callable[..., Drawing]] = {"pareto": pareto, "hypervolume": hypervolume}
 

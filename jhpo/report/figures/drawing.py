@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from html import escape
 from typing import TYPE_CHECKING
 
 from jhpo.errors import MissingExtra
 from jhpo.report.figures import plotly, svg
 from jhpo.report.figures.marks import Description
+from jhpo.report.figures.palette import variables
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,3 +43,12 @@ class Drawing(Description):
     def to_svg(self) -> list[str]:
         """The panels as SVG elements. Their colours are CSS variables, see `jhpo.report.figures.svg.STYLE`."""
         return svg.elements(self)
+
+    def _repr_html_(self) -> str:
+        """The static figure, in notebooks: on white, whatever the theme."""
+        light, _ = variables()
+        ink = "--ink: #1d2127; --soft: #5a626d; --rule: #d4d8de; --card: #fff; background: #fff; padding: 8px"
+        grid = "display: grid; grid-template-columns: repeat(auto-fit, minmax(min(24rem, 100%), 1fr)); gap: 8px"
+        panels = "".join(f"<div>{panel}</div>" for panel in self.to_svg())
+        head = f'<div style="color: var(--ink)"><b>{escape(self.title)}</b>. {escape(self.words)}</div>'
+        return f'<style>{svg.STYLE}</style><div style="{light}; {ink}">{head}<div style="{grid}">{panels}</div></div>'
