@@ -91,7 +91,7 @@ class Server(ThreadingHTTPServer):
     @property
     def private(self) -> bool:
         """Whether this machine alone can reach it."""
-        return ipaddress.ip_address(self.server_address[0]).is_loopback
+        return ipaddress.ip_address(str(self.server_address[0])).is_loopback
 
     def trusts(self, name: str) -> bool:
         """Whether a request may name the server so.

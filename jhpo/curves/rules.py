@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jhpo.curves.table import Curve
@@ -265,7 +266,7 @@ class ForecastStopping(EarlyStop):
             np.pad(values, (0, _POINTS - count)).astype(np.float32),
             shapes(times).astype(np.float32),
             np.int32(count),
-            Gain(np.float32(gains.mean()), np.float32(gains.var() + 0.01)),
+            Gain(*(jnp.float32(x) for x in (gains.mean(), gains.var() + 0.01))),
         )
         below = (last.min() - float(made.end)) / math.sqrt(float(made.end_variance))
         return 0.5 * math.erfc(-below / math.sqrt(2.0))

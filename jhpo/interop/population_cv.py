@@ -188,7 +188,7 @@ class PopulationSearchCV(BaseEstimator):
         rank = np.empty(len(score), np.int32)
         rank[order] = np.arange(1, len(score) + 1)
         flat = [self.space.flat(trial.params) for trial in trials]
-        self.cv_results_ = {
+        self.cv_results_: dict[str, Any] = {
             f"param_{name}": np.ma.masked_array(
                 [params.get(name) for params in flat], [name not in params for params in flat], dtype=object
             )

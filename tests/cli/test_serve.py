@@ -9,6 +9,7 @@ import re
 import sqlite3
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,7 +44,7 @@ def served(storage, host: str = "127.0.0.1"):
             answer = connection.getresponse()
             return answer.status, dict(answer.getheaders()), answer.read().decode()
 
-        ask.address = server.address
+        ask.address = server.address  # type: ignore[attr-defined]
         try:
             yield ask
         finally:
@@ -162,6 +163,7 @@ def test_a_server_database_is_read_without_its_password_shown():
         with served(url) as ask:
             texts = [ask("/")[2], ask("/state")[2]]
             assert "best of 12" in texts[0] and not any(postgres.PASSWORD in t or "tea" in t for t in texts)
-        with contextlib.closing(open_log(url, create=False, read_only=True)) as log:
+        log: Any = open_log(url, create=False, read_only=True)
+        with contextlib.closing(log):
             with pytest.raises(Exception, match="read-only"):
                 log.connection.exec_driver_sql("DELETE FROM jhpo_log")

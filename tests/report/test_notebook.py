@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import types
+from typing import Any
 
 import jhpo
 from jhpo.search import Update
@@ -45,7 +46,7 @@ def test_progress_moves_in_place_in_a_notebook(monkeypatch, capsys):
         shown.append(found)
         return handle
 
-    module = types.ModuleType("IPython")
+    module: Any = types.ModuleType("IPython")
     module.display = types.SimpleNamespace(display=display)
     module.get_ipython = lambda: types.SimpleNamespace(kernel=object())
     monkeypatch.setitem(sys.modules, "IPython", module)

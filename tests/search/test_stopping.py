@@ -78,4 +78,4 @@ def test_rules_of_ones_own_see_values_in_their_own_sign_and_stop_at_the_same_gen
     with pytest.raises(InvalidArgument, match="stop: expected a function stop"):
         jhpo.minimize(lambda hp: hp["x"], space, stop="now")
     with pytest.raises(InvalidArgument, match="stop: expected a function that returns None, or a sentence"):
-        jhpo.minimize(lambda hp: hp["x"], space, stop=lambda progress: True)
+        jhpo.minimize(lambda hp: hp["x"], space, stop=lambda progress: True)  # type: ignore[return-value]
