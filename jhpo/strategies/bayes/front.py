@@ -25,9 +25,12 @@ _MOST = 96
 _EXACT, _LINES = 3, 256
 # Points of the front that are perturbed for candidates.
 _CENTRES = 16
-# The reference point lies so far beyond the front's worst values, as a share of the front's extent. With a tenth, usual
-# for a front that is complete, searches fill a part of it and do not look for its ends.
-_BEYOND = 0.5
+# The reference point lies so far beyond the front's worst values, as a share of the front's extent, and of the way from
+# there to a bad result: the extent of a front of few points says nothing, and searches that believe it fill a part of
+# the front and do not look for its ends.
+_BEYOND, _TOWARDS_BAD = 0.1, 0.3
+# A bad result: this quantile of all of them. The worst may be that of a training that diverged.
+_BAD = 0.9
 # Samples begin so far below the front's best values, in deviations of the targets.
 _BELOW = 1.0
 
@@ -74,9 +77,6 @@ def extended(front: Front, row: jax.Array, values: jax.Array) -> Front:
 def natural_reference(values: jax.Array, seen: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The reference point of a front, float[m], and its best values, float[m].
 
-    The point is half of the front's extent beyond its worst values, so that it grows at its ends, and no better than
-    the typical value, while the front is short.
-
     Args:
         values: float[N, m], whose typical value is 0. seen: bool[N], those that count.
     """
@@ -85,7 +85,9 @@ def natural_reference(values: jax.Array, seen: jax.Array) -> tuple[jax.Array, ja
     low = jnp.min(jnp.where(best, values, jnp.inf), axis=0)
     high = jnp.max(jnp.where(best, values, -jnp.inf), axis=0)
     some = jnp.any(best)
-    reference = jnp.maximum(high + _BEYOND * (high - low), 0.0)
+    place = (_BAD * jnp.sum(seen, dtype=values.dtype)).astype(jnp.int32)
+    bad = jnp.sort(jnp.where(seen[:, None], values, jnp.inf), axis=0)[place]
+    reference = high + _BEYOND * (high - low) + _TOWARDS_BAD * jnp.maximum(bad - high, 0.0)
     return jnp.where(some, reference, 0.0), jnp.where(some, low, -1.0)
 
 
