@@ -2,7 +2,8 @@
 
 python benchmarks/reliability.py --kills 200          two hundred kills at random points (about ten minutes)
 python benchmarks/reliability.py --only million       a million trials: time to reopen
-python benchmarks/reliability.py --only actors --kills 50    fifty kills of actors on a Ray cluster of this machine
+python benchmarks/reliability.py --only ray-functions --kills 25     kills of actors on a Ray cluster of this machine
+python benchmarks/reliability.py --only ray-populations --kills 25   the same, where they train populations
 
 The campaigns are those of tests/study/campaigns.py, whose short forms are tests.
 """
@@ -20,13 +21,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tests.study.campaigns import campaign, claims, lease_campaign, million, one_by_one, tell_many
 
+NAMES = ("kill", "many", "lease", "claims", "million", "single")
+RAY = ("ray-functions", "ray-populations")  # they need Ray, and take long
 
-def actors(folder: Path, kills: int) -> dict[str, Any]:
+
+def actors(folder: Path, which: str, kills: int) -> dict[str, Any]:
     """Kills of actors; the other campaigns need no Ray."""
     from tests.evaluation import actor_campaign
 
     with actor_campaign.cluster():
-        return actor_campaign.campaign(folder, kills)
+        found: dict[str, Any] = getattr(actor_campaign, which)(folder, kills)
+        return found
 
 
 def main() -> None:
@@ -37,7 +42,7 @@ def main() -> None:
     parser.add_argument("--tells", type=int, default=1000)
     parser.add_argument("--trials", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=1000)
-    parser.add_argument("--only", choices=["kill", "many", "lease", "claims", "million", "single", "actors"])
+    parser.add_argument("--only", choices=[*NAMES, *RAY])
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     campaigns = {
@@ -47,10 +52,11 @@ def main() -> None:
         "claims": lambda folder: claims(folder / "claims.db", 16, options.rounds),
         "million": lambda folder: million(folder, options.trials),
         "single": lambda folder: one_by_one(folder, 2000),
-        "actors": lambda folder: actors(folder, options.kills),
+        "ray-functions": lambda folder: actors(folder, "of_functions", options.kills),
+        "ray-populations": lambda folder: actors(folder, "of_populations", options.kills),
     }
     for name, run in campaigns.items():
-        if name == options.only or (options.only is None and name != "actors"):  # those take Ray, and an hour
+        if name == options.only or (options.only is None and name not in RAY):
             with tempfile.TemporaryDirectory() as folder:
                 print(json.dumps({"campaign": name} | run(Path(folder))), flush=True)
 

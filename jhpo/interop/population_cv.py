@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import numbers
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,8 @@ import numpy as np
 from jhpo.errors import InvalidArgument, MissingExtra, invalid
 from jhpo.evaluation.ensemble import Ensemble, ensemble_of
 from jhpo.evaluation.population import Population
+from jhpo.interop.search_cv import as_space
+from jhpo.space.parameters import Parameter
 from jhpo.space.space import Space
 from jhpo.strategies.base import Strategy
 from jhpo.strategies.pso import swarm_for
@@ -51,7 +53,7 @@ class PopulationSearchCV(BaseEstimator):
         task: ``task(x, y)`` returns a `jhpo.supervised` task of these data, without ``valid``. For classification
             `y` are labels 0, 1, ..., whatever the classes are called. Define it at the top level of a module if the
             search is to be pickled.
-        space: what is searched.
+        space: a `jhpo.Space`, or a dict of parameters, in which a list is a choice.
         strategy: an instance or a registered name, also one that needs gradients or pauses members; a particle swarm
             by default.
         kind: "classification" or "regression".
@@ -89,7 +91,7 @@ class PopulationSearchCV(BaseEstimator):
 
     _parameter_constraints: dict[str, Any] = {
         "task": [callable],
-        "space": [Space],
+        "space": [dict, Space],
         "strategy": [str, Strategy, None],
         "kind": [StrOptions({_CLASSES, _NUMBERS})],
         "budget": [Interval(numbers.Integral, 1, None, closed="left")],
@@ -103,7 +105,7 @@ class PopulationSearchCV(BaseEstimator):
     def __init__(
         self,
         task: Callable[[np.ndarray, np.ndarray], Supervised],
-        space: Space,
+        space: Space | Mapping[str, Parameter | list[Any]],
         strategy: Strategy | str | None = None,
         *,
         kind: str = _CLASSES,
@@ -143,7 +145,8 @@ class PopulationSearchCV(BaseEstimator):
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         direction = direction_of(task) or "minimize"
         strategy = swarm_for(self.budget) if self.strategy is None else self.strategy
-        self.study_ = Study(self.space, strategy, seed=seed, direction=direction, folds=self.n_splits_)
+        self._space = as_space(self.space)
+        self.study_ = Study(self._space, strategy, seed=seed, direction=direction, folds=self.n_splits_)
         self.study_.optimize(folded, self.budget)
         self._keep_results(1.0 if direction == "maximize" else -1.0)
         if self.refit:
@@ -151,7 +154,7 @@ class PopulationSearchCV(BaseEstimator):
             self._units = np.stack([trial.unit for trial in trials])
             whole = dataclasses.replace(task, valid=task.train)
             ids = np.arange(len(trials), dtype=np.uint32)
-            self._states = Population(whole, self.space).states(self._units, ids, self.study_.root)
+            self._states = Population(whole, self._space).states(self._units, ids, self.study_.root)
             self.model_ = self._ensemble(task)
         return self
 
@@ -187,12 +190,12 @@ class PopulationSearchCV(BaseEstimator):
         order = np.lexsort((-np.nan_to_num(score, nan=-np.inf), -horizon))
         rank = np.empty(len(score), np.int32)
         rank[order] = np.arange(1, len(score) + 1)
-        flat = [self.space.flat(trial.params) for trial in trials]
+        flat = [self._space.flat(trial.params) for trial in trials]
         self.cv_results_: dict[str, Any] = {
             f"param_{name}": np.ma.masked_array(
                 [params.get(name) for params in flat], [name not in params for params in flat], dtype=object
             )
-            for name in self.space.names
+            for name in self._space.names
         }  # fmt: skip
         self.cv_results_ |= {
             "params": [trial.params for trial in trials], "mean_test_score": score, "rank_test_score": rank,
@@ -202,7 +205,7 @@ class PopulationSearchCV(BaseEstimator):
         self.best_index_, self.best_params_, self.best_score_ = best.id, best.params, sign * best.value
 
     def _ensemble(self, task: Supervised) -> Ensemble:
-        return ensemble_of(task, self.space, self._units, self._states)
+        return ensemble_of(task, self._space, self._units, self._states)
 
     def _outputs(self, X: Any) -> np.ndarray:
         """Probabilities ``[n, classes]``, or numbers like the targets."""

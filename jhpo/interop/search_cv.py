@@ -103,7 +103,7 @@ class SearchCV(BaseSearchCV):
     def _run_search(self, evaluate_candidates: Callable[..., dict[str, Any]]) -> None:
         """Ask, evaluate a generation at a time, tell; called by ``fit``."""
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        self.study_ = Study(_as_space(self.space), values_only(self.strategy), seed=seed, direction="maximize")
+        self.study_ = Study(as_space(self.space), values_only(self.strategy), seed=seed, direction="maximize")
         self._metric()
         folds = _Folds(self._checked_cv_orig)
         while trials := self._ask():
@@ -147,7 +147,12 @@ class _Folds:
         return iter(self._made)
 
 
-def _as_space(space: Space | Mapping[str, Any]) -> Space:
+def as_space(space: Space | Mapping[str, Any]) -> Space:
+    """A space, also from a dict of parameters and lists of choices.
+
+    Raises:
+        InvalidSpace: a value that is neither.
+    """
     if isinstance(space, Space):
         return space
     for name, value in space.items():

@@ -1,4 +1,4 @@
-"""Ray actors that are killed at random moments: `benchmarks/reliability.py --only actors`, in short `test_ray.py`."""
+"""Ray actors killed at random moments: `benchmarks/reliability.py --only ray-functions`, in short `test_ray.py`."""
 
 from __future__ import annotations
 
@@ -45,6 +45,7 @@ def cluster() -> Iterator[None]:
     import ray
 
     os.environ.setdefault("RAY_worker_niceness", "0")  # 15 by default, which starves on a busy machine
+    os.environ.setdefault("RAY_raylet_start_wait_time_s", "300")
     ray.init(num_cpus=4, log_to_driver=False, include_dashboard=False, object_store_memory=100 * 2**20)
     try:
         yield
@@ -134,8 +135,3 @@ def of_populations(folder: Path, kills: int) -> dict[str, Any]:
         lambda study: study.optimize(slow, budget=32, chunk=chunk),
     )  # fmt: skip
     return {"kills": made, "studies": studies, "trials": 32 * studies}
-
-
-def campaign(folder: Path, kills: int) -> dict[str, Any]:
-    """Half of the kills meet host functions, the others populations."""
-    return {"functions": of_functions(folder, kills // 2), "populations": of_populations(folder, kills - kills // 2)}
