@@ -6,7 +6,7 @@ EXTRAS ?= all
 CONSTRAINTS ?= constraints.txt
 WORKERS ?= auto
 
-.PHONY: install tune check test test-lowest test-slow accelerator lint types site notebooks package clean
+.PHONY: install tune check test test-lowest test-slow accelerator lint types site notebooks screenshots package clean
 
 # an install is valid as long as nothing it was made from has changed; make tune is content with less than the tests need
 INSTALLED := $(VENV)/.installed
@@ -61,6 +61,11 @@ site:
 notebooks:
 	$(MAKE) install VENV=.venv-site EXTRAS=site
 	.venv-site/bin/jupyter nbconvert --to notebook --execute --inplace docs/notebooks/*.ipynb
+
+# pictures of pages in Chromium (Debian: apt-get install chromium), for README and the site
+screenshots:
+	$(MAKE) install VENV=.venv-site EXTRAS=site
+	.venv-site/bin/python docs/screenshots.py
 
 package: install
 	$(BIN)/python -m pytest -m package tests/packaging

@@ -53,7 +53,7 @@ def turned(text: str, source: str) -> str:
         target = posixpath.normpath(posixpath.join(folder, found[1]))
         return posixpath.relpath(place(target), here or ".") + (found[2] or "")
 
-    return LINK.sub(link, text)
+    return LINK.sub(link, text).replace('src="docs/', 'src="')
 
 
 def code(path: str) -> str:

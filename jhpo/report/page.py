@@ -30,9 +30,12 @@ from jhpo.trial import Trial, TrialState
 from jhpo.version import __version__
 
 _MOST_FRONT = 200  # rows of the table of a front
-_SINGLE = ("history", "importance", "slice", "parallel", "contour", "curves", "schedules", "population", "edf")
+_SINGLE = (
+    "history", "importance", "slice", "parallel", "contour", "curves", "schedules", "population", "gradients", "edf"
+)  # fmt: skip
 _SEVERAL = ("pareto", "hypervolume")
 _ANY = ("timeline", "failures", "times")
+_NARROW = 5  # parallel axes in half of a page
 
 
 class About(NamedTuple):
@@ -97,7 +100,12 @@ def render(
 def _drawings(trials: Trials) -> tuple[list[Drawing], list[str]]:
     """Every figure for which there is something to draw, and why others are missing."""
     found, missing = [], []
-    for kind in (*(_SINGLE if trials.objectives is None else _SEVERAL), *_ANY):
+    kinds = _SEVERAL
+    if trials.objectives is None:
+        # a model takes a second to fit and more to compile, so only of searches that have one
+        modelled = trials.header["strategy"].get("strategy") == "bayes"
+        kinds = (*_SINGLE, "model") if modelled else _SINGLE
+    for kind in (*kinds, *_ANY):
         try:
             found.append(figures.draw(trials, kind))
         except JhpoError as error:
@@ -108,7 +116,8 @@ def _drawings(trials: Trials) -> tuple[list[Drawing], list[str]]:
 
 
 def _shown(drawing: Drawing, interactive: bool) -> dict[str, Any]:
-    wide = isinstance(drawing.panels[0], Parallel)
+    first = drawing.panels[0]
+    wide = isinstance(first, Parallel) and len(first.axes) > _NARROW
     data = _json(drawing) if interactive else ""
     return {"title": drawing.title, "words": drawing.words, "svg": drawing.to_svg(), "wide": wide, "data": data,
             "shades": drawing.shades}  # fmt: skip

@@ -52,10 +52,7 @@ class ProgressBar:
     search.
 
     >>> import jhpo
-    >>> result = jhpo.minimize(
-    ...     lambda hp: hp["x"] ** 2, jhpo.Space({"x": jhpo.Float(-1.0, 1.0)}), "random", budget=64,
-    ...     callback=jhpo.ProgressBar(),
-    ... )
+    >>> bar = jhpo.ProgressBar()  # then jhpo.minimize(objective, space, callback=bar)
     """
 
     def __init__(self) -> None:

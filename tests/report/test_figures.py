@@ -188,3 +188,28 @@ def test_ten_thousand_trials_are_small_on_a_page():
     assert sum(len(e) for found in elements.values() for e in found) < 700_000
     dots = elements["slice"][0].count("h0")
     assert 1000 < dots <= 1500, "the best half of them, and every so many of the others"
+
+
+@pytest.mark.slow
+def test_the_model_is_sure_where_trials_are():
+    space = jhpo.Space({"x": jhpo.Float(0.0, 1.0), "kind": jhpo.Choice(["a", "b"])})
+    study = absorbed(space, lambda hp: (hp["x"] - 0.3) ** 2 + (hp["kind"] == "b") if hp["x"] < 0.7 else np.nan, 40)
+    drawing = figures.model(study, params=["x", "kind"])
+    assert [p.x.title for p in drawing.panels] == ["x", "kind", "x", "kind"] and drawing.to_svg()
+    frame = drawing.to_frame()
+    x, kind = (frame[frame["parameter"] == name] for name in ("x", "kind"))
+    assert abs(x["place"][x["mean"].idxmin()] - 0.3) < 0.05
+    near, far = (x[(x["place"] > low) & (x["place"] < high)]["deviation"].max() for low, high in ((0.1, 0.5), (0.9, 1)))
+    assert far > 3 * near and np.isfinite(frame["log_improvement"]).all()
+    assert kind[kind["at"] == "a"]["mean"].max() < kind[kind["at"] == "b"]["mean"].min()
+    assert len(drawing.to_plotly().data) == len([m for p in drawing.panels for m in p.marks]) + 1  # a band is two lines
+
+
+def test_a_model_needs_some_trials():
+    with pytest.raises(JhpoError, match="model: at least 8 successful trials"):
+        figures.model(absorbed(jhpo.Space({"x": jhpo.Float(0.0, 1.0)}), lambda hp: hp["x"], 5))
+
+
+def test_a_figure_shows_itself_in_a_notebook(study):
+    text = figures.history(study)._repr_html_()
+    assert text.count("<svg") == 1 and "--s0:" in text and "Optimization history" in text

@@ -14,6 +14,7 @@ from jhpo.report.figures.drawing import Drawing as Drawing
 from jhpo.report.figures.groups import Studies, groups_of
 from jhpo.report.figures.importances import importances as importances
 from jhpo.report.figures.models import model as model
+from jhpo.report.figures.norms import norms as norms
 from jhpo.report.figures.objectives import hypervolume as hypervolume
 from jhpo.report.figures.objectives import pareto as pareto
 from jhpo.report.figures.parameters import contour as contour

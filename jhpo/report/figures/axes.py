@@ -17,6 +17,7 @@ from jhpo.space.listed import Listed
 from jhpo.space.parameters import Float, Int, Parameter
 from jhpo.space.space import Space
 
+_MOST_TICKS = 6
 _SPAN = 50.0  # largest over smallest value from which on a logarithmic axis shows more
 
 
@@ -110,7 +111,7 @@ def value_axis(title: str, *values: np.ndarray) -> Axis:
     return Axis(title)
 
 
-def ticks(axis: Axis, low: float, high: float, most: int = 6) -> tuple[list[float], list[str]]:
+def ticks(axis: Axis, low: float, high: float, most: int = _MOST_TICKS) -> tuple[list[float], list[str]]:
     """Positions and texts of at most about `most` ticks between two values of the axis.
 
     >>> ticks(Axis(), 0.0, 10.0)[1], ticks(Axis(scale="log"), 1e-5, 1e-1)[1]
@@ -131,6 +132,8 @@ def _linear_ticks(low: float, high: float, most: int) -> list[float]:
     size = 10.0 ** math.floor(math.log10(raw))
     step = next((m * size for m in (1.0, 2.0, 5.0) if m * size >= raw * 0.999), 10.0 * size)
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    if last - first < 1 and most < _MOST_TICKS:
+        return _linear_ticks(low, high, 2 * most)  # one tick alone gives no scale
     return [float(f"{k * step:.12g}") for k in range(first, last + 1)]
 
 

@@ -25,9 +25,9 @@ _FLOOR = 12.0  # the logarithm of the improvement is shown down to so much below
 def model(studies: Any, *, params: Sequence[str] | None = None, most: int = 3) -> Drawing:
     """Mean, uncertainty and expected improvement of a Gaussian process of the trials, through the best one.
 
-    Two panels for each parameter: the mean in a band of two standard deviations, and the logarithm of the expected
-    improvement, which `jhpo.BayesOpt` maximises. The process is fitted to the trials as `jhpo.BayesOpt` fits its own,
-    whatever strategy proposed them.
+    Two panels for each parameter: the mean in a band of two standard deviations, and below it the logarithm of the
+    expected improvement, which `jhpo.BayesOpt` maximises. The process is fitted to the trials as that strategy fits
+    its own, whatever strategy proposed them.
 
     Args:
       studies: a study, a list of studies, or a dict by name.
@@ -47,16 +47,18 @@ def model(studies: Any, *, params: Sequence[str] | None = None, most: int = 3) -
         axis = _axis(trials, found)
         names = [c.name for c in coordinates(trials.space, found.units[0], None, trials.space.dim)]
         units = trials.table.unit.array[found.ids]
+        pairs = []
         for c in coordinates(trials.space, units, params or leading(trials), most):
             k = names.index(c.name)
             line = next(x for x in coordinates(trials.space, found.units[k], [c.name.partition("[")[0]], 99)
                         if x.name == c.name)  # fmt: skip
-            panels += _panels(trials, found, k, c, line, axis, name)
+            pairs.append(_panels(found, k, c, line, axis, name))
             count = len(line.place)
             parts.append({
                 "study": [name] * count, "parameter": [c.name] * count, "at": line.texts, "place": line.place,
                 "mean": found.mean[k], "deviation": found.deviation[k], "log_improvement": found.improvement[k],
             })  # fmt: skip
+        panels += [panel for row in zip(*pairs) for panel in row]  # means in one row, improvements below them
     words = "Through the best trial: mean and two standard deviations, and where an improvement is expected."
     return Drawing("Model", tuple(panels), words, stacked(parts))
 
@@ -75,9 +77,7 @@ def _axis(trials: Trials, found: Slices) -> Axis:
     return Axis("value, as the model sees it", "linear", tuple(places), tuple(labels))
 
 
-def _panels(
-    trials: Trials, found: Slices, k: int, c: Coordinate, line: Coordinate, axis: Axis, name: str
-) -> tuple[Panel, Panel]:
+def _panels(found: Slices, k: int, c: Coordinate, line: Coordinate, axis: Axis, name: str) -> tuple[Panel, Panel]:
     low, high = found.mean[k] - 2 * found.deviation[k], found.mean[k] + 2 * found.deviation[k]
     seen = Points(spread(c, found.ids), found.targets, "trials", faint=True)
     improvement = np.maximum(found.improvement[k], found.improvement[k].max() - _FLOOR)

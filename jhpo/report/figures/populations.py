@@ -69,8 +69,10 @@ def population(studies: Studies) -> Drawing:
         reached = np.isfinite(value[ids]).sum(axis=1)
         last = trials.sign * value[ids, [np.flatnonzero(r).max() for r in np.isfinite(value[ids])]]
         ids = ids[np.lexsort((-last, reached))]  # the best comes last, on top
-        found = trials.sign * value[ids]
-        lowest, highest = np.nanmin(found), np.nanquantile(found, 0.9)
+        # on the scale on which the values are spread, or else the first steps would take all shades
+        found = np.log(value[ids]) if value_axis("", value).scale == "log" else value[ids]
+        found = trials.sign * found
+        lowest, highest = np.nanquantile(found, (0.0, 0.95))
         shade = np.clip(1.0 - (found - lowest) / max(highest - lowest, 1e-30), 0.0, 1.0)
         edges = np.append(0, steps).astype(float)
         panels.append(Panel(Axis("step"), Axis("member"), (Heat(edges, np.arange(len(ids) + 1.0), shade),), name))

@@ -16,6 +16,7 @@ from jhpo.report.trials import Trials, best_so_far, measured
 from jhpo.trial import TrialState
 
 _MIDDLE = (0.25, 0.5, 0.75)  # quantiles of a band
+_MOST_RUNGS = 8
 
 
 def history(studies: Studies, *, quantiles: tuple[float, float, float] = _MIDDLE) -> Drawing:
@@ -51,7 +52,7 @@ def history(studies: Studies, *, quantiles: tuple[float, float, float] = _MIDDLE
         parts += [_history_rows(group.name, k, run) for k, run in enumerate(group.runs)]
     data = stacked(parts)
     axis = value_axis("value", data["value"])
-    last = [f"{g.name or 'the study'} reached {_last(g):.6g}" for g in groups]
+    last = [f"{g.name or 'The study'} reached {_last(g):.6g}" for g in groups]
     return Drawing("Optimization history", (Panel(Axis("trial"), axis, tuple(marks)),), f"{'; '.join(last)}.", data)
 
 
@@ -144,11 +145,22 @@ def curves(studies: Studies, *, most: int = 400) -> Drawing:
         shade[order] = np.linspace(1.0, 0.0, len(ids))
         drawn = np.sort(thinned(order, most))
         lines = Threads(steps, value[ids[drawn]], shade[drawn], "trials")
-        panels.append(Panel(Axis("step"), value_axis("value", lines.y), (lines,), name))
+        rungs = _rungs(steps, reached, lines.y)
+        panels.append(Panel(Axis("step"), value_axis("value", lines.y), (lines, *rungs), name))
         at, there = np.nonzero(np.isfinite(value))
         parts.append({"study": [name] * len(at), "trial": at, "step": steps[there], "value": value[at, there]})
     words = f"Values of trials at {len(steps)} steps of their training; those that were stopped end early."
     return Drawing("Learning curves", tuple(panels), words, stacked(parts), "better at its last step")
+
+
+def _rungs(steps: np.ndarray, reached: np.ndarray, y: np.ndarray) -> list[Mark]:
+    """Lines at the few steps where several trials were stopped; none where trials were stopped anywhere."""
+    counts = np.bincount(reached, minlength=len(steps))[:-1]
+    found = steps[:-1][counts > 1]
+    if not 0 < len(found) <= _MOST_RUNGS:
+        return []
+    ends = np.asarray([np.nanmin(y), np.nanmax(y)])
+    return [Line(np.full(2, step), ends, "rung", slot=7) for step in found.tolist()]
 
 
 def complete(trials: Trials) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -28,7 +28,7 @@ def spark(values: Sequence[float] | np.ndarray, width: int, letters: str = BLOCK
     """Values as letters of rising height, at most `width` of them; those that are not finite are left out.
 
     >>> spark([3.0, 2.0, 2.0, 1.0], 8), spark(range(100), 5), spark([], 5)
-    ('█▄▄▁', '▁▂▄▆█', '')
+    ('█▅▅▁', '▁▃▅▆█', '')
     """
     found = np.asarray(values, np.float64)
     found = found[np.isfinite(found)]

@@ -97,7 +97,8 @@ def _panel(panel: Panel, words: str) -> str:
     bars = [m for m in panel.marks if isinstance(m, Bars)]
     labels = list(bars[0].labels) if bars else []
     pairs = [_extents(m) for m in panel.marks]
-    x_low, x_high = _extent(panel.x, [v for xs, _ in pairs for v in xs], 0.0 if bars else 0.03)
+    x_low, x_high = _extent(panel.x, [v for xs, _ in pairs for v in xs], 0.03)
+    x_low = 0.0 if bars else x_low
     y_low, y_high = _extent(panel.y, [v for _, ys in pairs for v in ys], 0.05)
     places = ticks(panel.y, y_low, y_high)[1] if not bars else labels
     left = min(max(_LEFT, 30 + _LETTER * max(map(len, places), default=0)), 0.55 * WIDTH)
