@@ -44,6 +44,9 @@ class Drawing(Description):
         """The panels as SVG elements. Their colours are CSS variables, see `jhpo.report.figures.svg.STYLE`."""
         return svg.elements(self)
 
+    def __repr__(self) -> str:
+        return f"<{self.title}: {self.words}>"
+
     def _repr_html_(self) -> str:
         """The static figure, in notebooks: on white, whatever the theme."""
         light, _ = variables()
