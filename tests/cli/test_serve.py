@@ -9,7 +9,6 @@ import re
 import sqlite3
 import threading
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -31,22 +30,26 @@ def told(path, count: int = 12, strategy: str = "random") -> jhpo.Study:
     return study
 
 
+class Client:
+    """Asks a server: ``ask(path, Host=...) -> (status, headers, text)``."""
+
+    def __init__(self, server: Server) -> None:
+        self.address, (self._host, self._port) = server.address, server.server_address[:2]
+
+    def __call__(self, path: str, method: str = "GET", **headers: str) -> tuple[int, dict[str, str], str]:
+        connection = http.client.HTTPConnection(str(self._host), self._port, timeout=60)
+        connection.request(method, path, headers=headers)
+        answer = connection.getresponse()
+        return answer.status, dict(answer.getheaders()), answer.read().decode()
+
+
 @contextlib.contextmanager
 def served(storage, host: str = "127.0.0.1"):
-    """A function that asks a server: ``ask(path, Host=...) -> (status, headers, text)``."""
     with contextlib.closing(Shelf(str(storage))) as shelf, contextlib.closing(Server(shelf, host, 0)) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-
-        def ask(path: str, method: str = "GET", **headers: str):
-            connection = http.client.HTTPConnection(*server.server_address[:2], timeout=60)
-            connection.request(method, path, headers=headers)
-            answer = connection.getresponse()
-            return answer.status, dict(answer.getheaders()), answer.read().decode()
-
-        ask.address = server.address  # type: ignore[attr-defined]
         try:
-            yield ask
+            yield Client(server)
         finally:
             server.shutdown()
             thread.join()
@@ -163,7 +166,6 @@ def test_a_server_database_is_read_without_its_password_shown():
         with served(url) as ask:
             texts = [ask("/")[2], ask("/state")[2]]
             assert "best of 12" in texts[0] and not any(postgres.PASSWORD in t or "tea" in t for t in texts)
-        log: Any = open_log(url, create=False, read_only=True)
-        with contextlib.closing(log):
+        with contextlib.closing(open_log(url, create=False, read_only=True)) as log:
             with pytest.raises(Exception, match="read-only"):
                 log.connection.exec_driver_sql("DELETE FROM jhpo_log")

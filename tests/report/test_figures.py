@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -152,6 +153,35 @@ def test_curves_schedules_and_the_time_of_a_population():
     for kind in ("curves", "schedules", "population", "times"):
         drawing = figures.draw(study, kind)
         assert drawing.to_svg() and len(drawing.to_plotly().data)
+
+
+def test_rungs_are_the_steps_where_several_trials_were_stopped():
+    study = jhpo.Study(jhpo.Space({"x": jhpo.Float(0.0, 1.0)}), "random")
+    for trial, last in zip(study.ask(7), (1, 1, 2, 2, 4, 4, 4)):
+        for step in (1, 2, 4):
+            if step <= last:
+                trial.report(step, 1.0 / step + trial.params["x"])
+        study.tell(trial, 1.0 / last + trial.params["x"], pruned=last < 4)
+    threads, *rungs = figures.curves(study).panels[0].marks
+    assert [(line.x[0], line.x[1], line.name) for line in rungs] == [(1, 1, "rung"), (2, 2, "rung")]
+    assert np.isfinite(threads.y).sum() == 15
+
+
+def test_norms_say_how_a_derivative_grew():
+    def found(method, values, exponent):
+        about = SimpleNamespace(method=method, norms=values, exponent=exponent, steps=8)
+        return SimpleNamespace(diagnostics=about)
+
+    grown = found("reverse", np.geomspace(100.0, 1.0, 8), np.log(100.0))
+    drawing = figures.norms({"chaos": grown, "window": found("truncated", np.ones(4), 0.0)})
+    assert drawing.to_frame()["step"].tolist() == [*range(1, 9), 5, 6, 7, 8] and len(drawing.panels) == 2
+    limit = drawing.panels[0].marks[1]
+    assert limit.name == "as much as is trusted" and limit.y[0] > 1.0 and "exponent 4.61" in drawing.words
+    assert len(figures.norms(found("forward", np.arange(1.0, 9.0), None)).panels[0].marks) == 1
+    with pytest.raises(JhpoError, match="'implicit' has none"):
+        figures.norms(found("implicit", None, None))
+    with pytest.raises(InvalidArgument, match=r"what jhpo\.hypergrad returns"):
+        figures.norms(3)
 
 
 def test_wrong_calls_name_what_was_expected(study):
