@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import json
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import jax
 import pytest
 
-from tests import shapes
+from tests import costs, shapes
 
 shapes.install()
 
@@ -39,6 +40,30 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
     gc.set_threshold(100_000, 20, 50)  # tracing makes many objects and few circles
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Marks slow what `tests/long.txt` lists."""
+    long, files = costs.listed(), {item.nodeid.partition("::")[0] for item in items}
+    for item in items:
+        if item.nodeid in long:
+            item.add_marker(pytest.mark.slow)
+    gone = {test for test in long if test.partition("::")[0] in files} - {item.nodeid for item in items}
+    if gone and not any("::" in argument for argument in config.args):
+        raise pytest.UsageError(f"tests/long.txt names tests that are not there: {sorted(gone)}")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, bool, bool]:
+    """Writes what a test costs, seconds of a processor, for `tests/costs.py`."""
+    before = os.times()
+    result = yield
+    if "JHPO_TEST_COSTS" in os.environ:
+        spent = sum(b - a for a, b in zip(before[:4], os.times()[:4]))
+        with open(os.environ["JHPO_TEST_COSTS"], "a") as file:
+            file.write(json.dumps([item.nodeid, round(spent, 3)]) + "\n")
+    return result
 
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
