@@ -28,9 +28,10 @@ _CENTRES = 16
 # The reference point lies so far beyond the front's worst values, as a share of the front's extent, and of the way from
 # there to a bad result: the extent of a front of few points says nothing, and searches that believe it fill a part of
 # the front and do not look for its ends.
-_BEYOND, _TOWARDS_BAD = 0.1, 0.3
-# A bad result: this quantile of all of them. The worst may be that of a training that diverged.
-_BAD = 0.9
+_BEYOND, _TOWARDS_BAD = 0.1, 0.25
+# A bad result: the worst of the first so many, which are not yet those of a search that has narrowed, but at most so
+# many times further from their median than their best: a training may have diverged.
+_EARLY, _FURTHEST = 16, 3.0
 # Samples begin so far below the front's best values, in deviations of the targets.
 _BELOW = 1.0
 
@@ -74,19 +75,24 @@ def extended(front: Front, row: jax.Array, values: jax.Array) -> Front:
     return Front(means, front.reference, jnp.ones((), bool), regions)
 
 
-def natural_reference(values: jax.Array, seen: jax.Array) -> tuple[jax.Array, jax.Array]:
+def natural_reference(values: jax.Array, seen: jax.Array, order: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The reference point of a front, float[m], and its best values, float[m].
 
     Args:
-        values: float[N, m], whose typical value is 0. seen: bool[N], those that count.
+        values: float[N, m], whose typical value is 0.
+        seen: bool[N], those that count.
+        order: int32[N], how many points were asked for before.
     """
     there = jnp.where(seen[:, None], values, jnp.inf)
     best = (seen & (pareto.ranks(there, enough=1) == 0))[:, None]
     low = jnp.min(jnp.where(best, values, jnp.inf), axis=0)
     high = jnp.max(jnp.where(best, values, -jnp.inf), axis=0)
     some = jnp.any(best)
-    place = (_BAD * jnp.sum(seen, dtype=values.dtype)).astype(jnp.int32)
-    bad = jnp.sort(jnp.where(seen[:, None], values, jnp.inf), axis=0)[place]
+    early = seen & (order < _EARLY)
+    ordered = jnp.sort(jnp.where(early[:, None], values, jnp.inf), axis=0)
+    median = ordered[jnp.sum(early, dtype=jnp.int32) // 2]
+    worst = jnp.max(jnp.where(early[:, None], values, -jnp.inf), axis=0)
+    bad = jnp.where(jnp.any(early), jnp.minimum(worst, median + _FURTHEST * (median - ordered[0])), high)
     reference = high + _BEYOND * (high - low) + _TOWARDS_BAD * jnp.maximum(bad - high, 0.0)
     return jnp.where(some, reference, 0.0), jnp.where(some, low, -1.0)
 
@@ -107,7 +113,7 @@ def targets(history: History, kind: str, given: np.ndarray | None) -> tuple[jax.
     told = seen | (history.status == FAILED)
     tame = jax.vmap(warp.tame, (1, None))
     z, slope = tame(history.values, seen)
-    reference, best = natural_reference(z.T, seen & history.feasible)
+    reference, best = natural_reference(z.T, seen & history.feasible, history.order)
     typical = jnp.argmin(jnp.where(seen[None, :], jnp.abs(z), jnp.inf), axis=1)
     if given is not None:
         middle = jnp.take_along_axis(history.values, typical[None, :], axis=0)[0]
