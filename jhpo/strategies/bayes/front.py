@@ -28,9 +28,9 @@ _CENTRES = 16
 # The reference point lies so far beyond the front's worst values, as a share of the front's extent, and of the way from
 # there to a bad result: the extent of a front of few points says nothing, and searches that believe it fill a part of
 # the front and do not look for its ends.
-_BEYOND, _TOWARDS_BAD = 0.1, 0.25
-# A bad result: the worst of the first so many, which are not yet those of a search that has narrowed, but at most so
-# many times further from their median than their best: a training may have diverged.
+_BEYOND, _TOWARDS_BAD = 0.1, 0.3
+# A bad result: the worst of all, as a training may have diverged at most so many times further from the median of the
+# first so many, which are not yet those of a search that has narrowed, than their best.
 _EARLY, _FURTHEST = 16, 3.0
 # Samples begin so far below the front's best values, in deviations of the targets.
 _BELOW = 1.0
@@ -91,8 +91,8 @@ def natural_reference(values: jax.Array, seen: jax.Array, order: jax.Array) -> t
     early = seen & (order < _EARLY)
     ordered = jnp.sort(jnp.where(early[:, None], values, jnp.inf), axis=0)
     median = ordered[jnp.sum(early, dtype=jnp.int32) // 2]
-    worst = jnp.max(jnp.where(early[:, None], values, -jnp.inf), axis=0)
-    bad = jnp.where(jnp.any(early), jnp.minimum(worst, median + _FURTHEST * (median - ordered[0])), high)
+    furthest = jnp.where(jnp.any(early), median + _FURTHEST * (median - ordered[0]), jnp.inf)
+    bad = jnp.minimum(jnp.max(jnp.where(seen[:, None], values, -jnp.inf), axis=0), furthest)
     reference = high + _BEYOND * (high - low) + _TOWARDS_BAD * jnp.maximum(bad - high, 0.0)
     return jnp.where(some, reference, 0.0), jnp.where(some, low, -1.0)
 
