@@ -7,6 +7,7 @@ import numbers
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from jhpo.errors import InvalidArgument, MissingExtra, invalid
@@ -38,6 +39,11 @@ _CLASSES, _NUMBERS = "classification", "regression"
 _NOT_PICKLED = ("study_", "model_")  # they hold functions, locks and compiled programs
 
 
+def _floats() -> np.dtype[Any]:
+    """JAX's default float."""
+    return np.dtype(jnp.result_type(float))
+
+
 def _classifies(search: PopulationSearchCV) -> bool:
     return search.kind == _CLASSES
 
@@ -50,9 +56,9 @@ class PopulationSearchCV(BaseEstimator):
     in ``cross_val_score`` and behind ``clone``.
 
     Args:
-        task: ``task(x, y)`` returns a `jhpo.supervised` task of these data, without ``valid``. For classification
-            `y` are labels 0, 1, ..., whatever the classes are called. Define it at the top level of a module if the
-            search is to be pickled.
+        task: ``task(x, y)`` returns a `jhpo.supervised` task of these data, without ``valid``. `x` are floats (a model
+            of tokens casts them back), for classification `y` are labels 0, 1, ..., whatever the classes are called.
+            Define it at the top level of a module if the search is to be pickled.
         space: a `jhpo.Space`, or a dict of parameters, in which a list is a choice.
         strategy: an instance or a registered name, also one that needs gradients or pauses members; a particle swarm
             by default.
@@ -134,7 +140,7 @@ class PopulationSearchCV(BaseEstimator):
     def fit(self, X: Any, y: Any, groups: Any = None) -> PopulationSearchCV:
         """Search, and train the best on all rows; `groups` are for the splitter."""
         X, y = validate_data(
-            self, X, y, allow_nd=True, ensure_min_samples=2, y_numeric=not _classifies(self),
+            self, X, y, dtype=_floats(), allow_nd=True, ensure_min_samples=2, y_numeric=not _classifies(self),
             multi_output=not _classifies(self),
         )  # fmt: skip
         targets = self._targets(y)
@@ -161,7 +167,7 @@ class PopulationSearchCV(BaseEstimator):
     def _targets(self, y: np.ndarray) -> np.ndarray:
         """Labels 0, 1, ..., or the numbers."""
         if not _classifies(self):
-            return y
+            return y.astype(_floats())
         y = column_or_1d(y, warn=True)
         check_classification_targets(y)
         self.classes_, labels = np.unique(y, return_inverse=True)
@@ -212,7 +218,7 @@ class PopulationSearchCV(BaseEstimator):
         if not self.refit:
             raise InvalidArgument("refit: expected True for a search that predicts, got False")
         check_is_fitted(self, "_units")
-        X = validate_data(self, X, reset=False, allow_nd=True)
+        X = validate_data(self, X, reset=False, dtype=_floats(), allow_nd=True)
         if not hasattr(self, "model_"):  # unpickled
             self.model_ = self._ensemble(self._made())
         return np.asarray(self.model_.predict(X))

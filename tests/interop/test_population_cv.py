@@ -76,7 +76,9 @@ def test_regression_groups_ensembles_and_failures():
 
     def two(x, y):
         model = jhpo.masked_mlp([], [], outputs=2)
-        return jhpo.supervised(model, lambda hp: optax.sgd(hp["lr"]), "regression", train=(x, y), steps=60)
+        return jhpo.supervised(
+            model, lambda hp: optax.sgd(hp["lr"]), "regression", train=(x, y), batch_size=48, steps=60
+        )
 
     search = PopulationSearchCV(
         two, diverges, "grid", kind="regression", budget=3, cv=GroupKFold(3), ensemble=2, random_state=0
