@@ -164,7 +164,7 @@ def show(
     plot: Annotated[
         str | None,
         typer.Option(
-            help="also write a figure: history, parallel, slice, edf, importance, curves, pareto, hypervolume"
+            help="also write a figure: history, parallel, slice, edf, importance, curves, model, pareto, hypervolume"
         ),
     ] = None,
     report: Annotated[bool, typer.Option("--report", help="also write one page with every figure")] = False,

@@ -100,7 +100,7 @@ def render(
 def _drawings(trials: Trials) -> tuple[list[Drawing], list[str]]:
     """Every figure for which there is something to draw, and why others are missing."""
     found, missing = [], []
-    kinds = _SEVERAL
+    kinds: tuple[str, ...] = _SEVERAL
     if trials.objectives is None:
         # a model takes a second to fit and more to compile, so only of searches that have one
         modelled = trials.header["strategy"].get("strategy") == "bayes"

@@ -147,7 +147,7 @@ class Study(Book):
         return figures.draw(self, kind, **options)
 
     def plot(self, kind: str = "history", **options: Any) -> go.Figure:
-        """A plotly figure: "history", "parallel", "slice", "contour", "rank", "edf" or "importance".
+        """A plotly figure: "history", "parallel", "slice", "contour", "rank", "edf", "importance" or "model".
 
         Where trainings were paused also "curves" and "population", of evolving populations "schedules", with gradients
         "gradients". With several objectives: "pareto" (the front in 2-d, 3-d or parallel coordinates) or "hypervolume"

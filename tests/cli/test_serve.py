@@ -17,6 +17,7 @@ from jhpo.cli.serve import Server
 from jhpo.cli.shelf import Shelf
 from jhpo.errors import InvalidArgument, StorageError
 from jhpo.storage import open_log
+from jhpo.storage.sql import SqlLog
 from tests.report.browser import dumped, needs_browser
 from tests.storage import postgres
 
@@ -167,5 +168,6 @@ def test_a_server_database_is_read_without_its_password_shown():
             texts = [ask("/")[2], ask("/state")[2]]
             assert "best of 12" in texts[0] and not any(postgres.PASSWORD in t or "tea" in t for t in texts)
         with contextlib.closing(open_log(url, create=False, read_only=True)) as log:
+            assert isinstance(log, SqlLog)
             with pytest.raises(Exception, match="read-only"):
                 log.connection.exec_driver_sql("DELETE FROM jhpo_log")
