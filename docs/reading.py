@@ -44,7 +44,8 @@ def _made(strategy: griffe.Class) -> griffe.Function:
     fields: dict[str, griffe.Attribute] = {}
     for base in reversed([strategy, *strategy.mro()]):
         own = [m for m in base.members.values() if isinstance(m, griffe.Attribute) and "property" not in m.labels]
-        fields |= {m.name: m for m in own if m.annotation is not None and "ClassVar" not in str(m.annotation)}
+        # a ClassVar is an attribute of the class alone
+        fields |= {m.name: m for m in own if m.annotation is not None and "instance-attribute" in m.labels}
     kind = griffe.ParameterKind.positional_or_keyword
     given = [griffe.Parameter(n, annotation=f.annotation, kind=kind, default=_default(f)) for n, f in fields.items()]
     named = griffe.Parameter("self", kind=kind)
