@@ -110,7 +110,13 @@ def member_mesh(devices: Sequence[Any] | None = None) -> Mesh:
         raise invalid("devices", "distinct JAX devices, such as jax.local_devices()", devices)
     if len({d.platform for d in chosen}) > 1:
         raise invalid("devices", "devices of one platform, as one program runs on all of them", devices)
-    return Mesh(np.array(chosen), (AXIS,))
+    return _mesh_of(*chosen)
+
+
+@functools.lru_cache(maxsize=64)
+def _mesh_of(*devices: jax.Device) -> Mesh:
+    # programs are known by their mesh: the next search on these devices finds those of the last one
+    return Mesh(np.array(devices), (AXIS,))
 
 
 def own_device(mesh: Mesh) -> jax.Device:

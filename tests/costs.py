@@ -33,7 +33,7 @@ def listed() -> set[str]:
 
 def lines_of(data: str) -> dict[str, set[tuple[int, int]]]:
     """File and line by test."""
-    from coverage.numbits import numbits_to_nums
+    from coverage.numbits import numbits_to_nums  # type: ignore[import-not-found,unused-ignore]
 
     database = sqlite3.connect(data)
     names = dict(database.execute("select id, context from context"))

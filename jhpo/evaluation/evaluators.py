@@ -17,6 +17,7 @@ from jhpo.devices import Devices, RayActors
 from jhpo.errors import InvalidArgument, check_integer, invalid
 from jhpo.evaluation.members import Described
 from jhpo.evaluation.population import Population
+from jhpo.evaluation.spread import RayPopulation
 from jhpo.evaluation.stopping import StoppingPopulation
 from jhpo.objectives import Objectives
 from jhpo.space.space import Space
@@ -64,7 +65,7 @@ def in_use(evaluator: Evaluator) -> Iterator[None]:
     try:
         yield
     finally:
-        if isinstance(evaluator, Closing):
+        if isinstance(evaluator, RayPopulation):
             evaluator.close()
 
 
@@ -128,8 +129,6 @@ def make_evaluator(
     if isinstance(devices, RayActors):
         if early_stop is not None:
             raise invalid("early_stop", "None on a Ray cluster, but for jhpo.host functions", early_stop)
-        from jhpo.evaluation.spread import RayPopulation
-
         return RayPopulation(objective, space, devices, chunk, replicates=replicates, folds=folds, metric=wanted)
     population = Population(
         objective, space, replicates=replicates, folds=folds, chunk=chunk, devices=devices, metric=wanted
@@ -146,7 +145,7 @@ def continuable(evaluator: Evaluator) -> Population:
         InvalidArgument: it is another one.
     """
     if not isinstance(evaluator, Population):
-        if isinstance(evaluator, Closing):
+        if isinstance(evaluator, RayPopulation):
             raise InvalidArgument("devices: RayActors train members to their end, and this strategy pauses them")
         expected = "a trainable, whose training can be paused and continued"
         raise invalid("objective", expected, type(evaluator).__name__)
