@@ -260,6 +260,8 @@ def start(*arguments, cwd, cache):
     return subprocess.Popen(
         [sys.executable, "-m", "jhpo.cli", *map(str, arguments)],
         cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # children of a job in the background would ignore it
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
 
 

@@ -186,7 +186,7 @@ def test_the_reference_point_is_that_of_the_front_or_the_users(x64: None) -> Non
     np.testing.assert_allclose(of_one, [-9.0 + 0.3 * 14.0] * 2)  # a front of one point, and its way to a bad result
     diverged = z.at[2].set(1e6)
     capped, _ = front.natural_reference(diverged, jnp.asarray([True, True, True, False]), order)
-    np.testing.assert_allclose(capped, [1.2 + 0.3 * (1.0 + 3.0 * 2.0 - 1.0), 2.5 + 0.3 * (2.0 + 3.0 * 5.0 - 2.0)])
+    np.testing.assert_allclose(capped, [1.2 + 0.3 * 10.0 * 2.0, 2.5 + 0.3 * 10.0 * 5.0])
     late, _ = front.natural_reference(z, jnp.asarray([True, True, True, False]), order + 20)
     np.testing.assert_allclose(late, reference)
     assert np.isfinite(front.natural_reference(z, jnp.zeros(4, bool), order)[0]).all()
@@ -199,8 +199,8 @@ def test_the_reference_point_is_that_of_the_front_or_the_users(x64: None) -> Non
         y, variance, reference = jax.jit(lambda h, given=given: front.targets(h, "half_rank", given))(some)
         slopes = (y[:, 1:4] - y[:, :3]) / np.diff(values.T[:, :4])
         np.testing.assert_allclose(slopes, np.broadcast_to(slopes[:, :1], slopes.shape), rtol=1e-9)
-        # a bad result is 8 in both, three times further from the median than the best
-        at = np.asarray([5.6, 5.6]) if given is None else given
+        # bad results are 22, ten times further from the median than the best, and 9
+        at = 4.4 + 0.3 * (np.asarray([22.0, 9.0]) - 4.0) if given is None else given
         np.testing.assert_allclose((reference - y[:, 0]) / slopes[:, 0], at - values[0], rtol=1e-9)
         assert float(y[0, 4]) < float(y[0, 3] + slopes[0, 0] * 296) and float(y[0, 4]) > float(reference[0])
         assert np.array_equal(y[:, 5], y[:, 4]) and abs(y.mean(axis=1)).max() < 1e-9

@@ -29,9 +29,9 @@ _CENTRES = 16
 # there to a bad result: the extent of a front of few points says nothing, and searches that believe it fill a part of
 # the front and do not look for its ends.
 _BEYOND, _TOWARDS_BAD = 0.1, 0.3
-# A bad result: the worst of all, as a training may have diverged at most so many times further from the median of the
-# first so many, which are not yet those of a search that has narrowed, than their best.
-_EARLY, _FURTHEST = 16, 3.0
+# A bad result: the worst of all, but at most so many times further from the median of the first so many than their best
+# is: a training may have diverged, and later results are those of a search that has narrowed.
+_EARLY, _FURTHEST = 8, 10.0
 # Samples begin so far below the front's best values, in deviations of the targets.
 _BELOW = 1.0
 
