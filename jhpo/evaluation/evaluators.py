@@ -65,7 +65,7 @@ def in_use(evaluator: Evaluator) -> Iterator[None]:
     try:
         yield
     finally:
-        if isinstance(evaluator, RayPopulation):
+        if isinstance(evaluator, Closing):
             evaluator.close()
 
 

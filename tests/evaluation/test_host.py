@@ -281,3 +281,13 @@ def test_limits_that_are_refused(options, message):
         jhpo.host(square, **options)
     with pytest.raises(InvalidArgument, match="retries: expected 0 for a function that reports"):
         jhpo.host(lambda params, trial: 0.0, retries=1)
+
+
+@pytest.mark.quick
+def test_a_search_in_memory_ends_its_workers() -> None:
+    before = set(threading.enumerate())
+    result = jhpo.minimize(jhpo.host(square, workers=3), SPACE, jhpo.RandomSearch(4), budget=4)
+    deadline = time.monotonic() + 30
+    while set(threading.enumerate()) - before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not set(threading.enumerate()) - before and result.value >= 0

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import jhpo
+from tests.evaluation.pairs import outputs
 
 PAGE = Path(__file__).parents[2] / "docs" / "clusters.md"
 MINE = """
@@ -62,14 +63,7 @@ def in_two_processes(program: str, folder: Path, **more: str) -> list[str]:
                 stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             )
         )  # fmt: skip
-    try:
-        ended = [process.communicate(timeout=900) for process in running]
-    finally:
-        for process in running:
-            process.kill()
-    for process, (_, errors) in zip(running, ended):
-        assert process.returncode == 0, errors[-3000:]
-    return [out for out, _ in ended]
+    return outputs(running)
 
 
 @pytest.mark.slow
