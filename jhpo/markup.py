@@ -1,7 +1,8 @@
-"""Values and durations as short texts; small HTML tables for notebooks, where text comes from users and is escaped."""
+"""Values, objects and durations as short texts; small HTML tables for notebooks, where text of users is escaped."""
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Iterable, Sequence
 from html import escape
@@ -54,6 +55,30 @@ def cell(value: object) -> str:
     if isinstance(value, float):
         return "-" if math.isnan(value) else f"{value:.6g}"
     return str(getattr(value, "__name__", value)) if callable(value) else str(value)
+
+
+def brief(value: object) -> str:
+    """An object as short text: arrays by dtype and shape, functions by name.
+
+    >>> brief((np.zeros((64, 4), np.float32), {"lr": 0.1, "tx": brief}))
+    "(float32[64, 4], {'lr': 0.1, 'tx': brief})"
+    """
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        return f"{value.dtype}{list(value.shape)}"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{k!r}: {brief(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        inner = ", ".join(f"{k}={v}" if k else v for k, v in zip(_fields(value), map(brief, value)))
+        if isinstance(value, list):
+            return f"[{inner}]"
+        return f"{type(value).__name__ if hasattr(value, '_fields') else ''}({inner})"
+    if inspect.isroutine(value) or isinstance(value, type):
+        return str(getattr(value, "__name__", value))
+    return cut(" ".join(repr(value).split()), 60)
+
+
+def _fields(value: Sequence[object]) -> Sequence[str]:
+    return getattr(value, "_fields", ("",) * len(value))
 
 
 def number(value: float) -> str:

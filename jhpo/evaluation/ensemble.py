@@ -18,6 +18,7 @@ from jhpo.errors import ChangedSpace, InvalidArgument, StorageError, check_integ
 from jhpo.evaluation.members import NO_STATIC, StaticValues
 from jhpo.kernels.ensemble import greedy_counts
 from jhpo.lifetimes import programs
+from jhpo.markup import brief
 from jhpo.space.space import Space
 from jhpo.structure import Structured, structured
 from jhpo.training.checkpoint import load_states, save_states
@@ -97,6 +98,9 @@ class Ensemble(Structured):
 
     def __len__(self) -> int:
         return self.units.shape[0]
+
+    def __repr__(self) -> str:
+        return f"Ensemble({len(self)} members, {brief(self.trainable)})"
 
     @property
     def state(self) -> State:

@@ -1,10 +1,14 @@
-"""The evaluations of a search in memory, as arrays."""
+"""The evaluations of a search in memory, as arrays, and its best trials."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 import numpy as np
+
+from jhpo.markup import brief, cut
+from jhpo.objectives import NO_VALUES, Values
+from jhpo.pytrees import HP, State
 
 
 class Evaluations(NamedTuple):
@@ -38,3 +42,18 @@ class Curves(NamedTuple):
         """The values of one member by the step at which they were measured."""
         there = np.isfinite(self.value[row])
         return dict(zip(self.steps[there].tolist(), self.value[row, there].tolist()))
+
+
+class Top(NamedTuple):
+    """One of the best trials."""
+
+    params: HP  # decoded hyperparameters
+    value: float
+    id: int  # trial number
+    state: State  # trained state, None for objectives that have none
+    values: Values = NO_VALUES  # of several objectives; of one the value alone
+
+    def __repr__(self) -> str:
+        found = f"value={self.value!r}" if len(self.values) < 2 else f"values={self.values!r}"
+        trained = "" if self.state is None else f", state={cut(brief(self.state), 80)}"
+        return f"Top({self.id}, {found}, params={self.params!r}{trained})"

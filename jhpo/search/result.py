@@ -20,10 +20,10 @@ from jhpo.evaluation.spread import RayPopulation
 from jhpo.evaluation.stopping import StoppingPopulation
 from jhpo.evaluation.thawing import Thawed
 from jhpo.markup import named, table
-from jhpo.objectives import NO_VALUES, Objectives, Values, check_single, front, knee
-from jhpo.pytrees import HP, State
+from jhpo.objectives import Objectives, Values, check_single, front, knee
+from jhpo.pytrees import HP
 from jhpo.search.driver import Driver
-from jhpo.search.evaluations import Curves, Evaluations
+from jhpo.search.evaluations import Curves, Evaluations, Top
 from jhpo.search.keep import Keep
 from jhpo.space.distinct import first_distinct
 from jhpo.space.space import Space
@@ -32,16 +32,6 @@ from jhpo.training.objective import Objective
 from jhpo.training.replay import Schedule
 from jhpo.training.serialize import serializable
 from jhpo.trial import best_first, successes
-
-
-class Top(NamedTuple):
-    """One of the best trials."""
-
-    params: HP  # decoded hyperparameters
-    value: float
-    id: int  # trial number
-    state: State  # trained state, None for objectives that have none
-    values: Values = NO_VALUES  # of several objectives; of one the value alone
 
 
 class Origin(NamedTuple):

@@ -200,14 +200,20 @@ class Study(Book):
             return About("Study in memory", strategy)
         return About(Path(url).name, strategy, shlex.join(["jhpo", "report", url, "--output", output]))
 
+    def __repr__(self) -> str:
+        return f"<{self._title}>"
+
+    @property
+    def _title(self) -> str:
+        about = self.about()
+        return f"{about.name}: {about.strategy}, {', '.join(self.directions)}, {self.evaluations} trials finished"
+
     def _repr_html_(self) -> str:
         head = ["trial", *self.trials.labels, *self.space.names]
         best = self._listed()[:5] if len(self.history.table.successes()) else []
         flat = [self.space.flat(t.params) for t in best]
         rows = [[t.id, *t.values, *(p.get(n, "") for n in self.space.names)] for t, p in zip(best, flat)]
-        about = self.about()
-        title = f"{about.name}: {about.strategy}, {', '.join(self.directions)}, {self.evaluations} trials finished"
-        return table(head, rows, title)
+        return table(head, rows, self._title)
 
     def hypervolume(self, reference: Sequence[float] | None = None) -> Hypervolume:
         """The volume that the front dominates up to a reference point; see `jhpo.report.hypervolume`."""

@@ -17,12 +17,19 @@ from jhpo.training.trainable import HP
 OfHP = Callable[[HP], jax.Array]  # a number as a function of the hyperparameters
 
 
-def batch_sizes(batch_size: int | OfHP | None, most: int | None, n: int) -> tuple[int | OfHP, int]:
+USUAL_BATCH = 64  # rows, where there are as many
+
+
+def batch_sizes(batch_size: int | OfHP | str | None, most: int | None, n: int) -> tuple[int | OfHP, int]:
     """The checked batch size, an integer or a function, and the largest one."""
     if callable(batch_size):
         return batch_size, check_integer("max_batch_size", most, high=n)
     if most is not None:
         raise invalid("max_batch_size", "None unless batch_size is a function of the hyperparameters", most)
+    if isinstance(batch_size, str):
+        if batch_size != "auto":
+            raise invalid("batch_size", "an integer, a function of the hyperparameters, 'auto' or None", batch_size)
+        return min(USUAL_BATCH, n), min(USUAL_BATCH, n)
     size = n if batch_size is None else check_integer("batch_size", batch_size, high=n)
     return size, size
 

@@ -35,6 +35,7 @@ class Rows(Structured):
     independent_batches: bool
     splits: FoldRows | None
     ordered: bool
+    usual_batch: bool
     fold: FoldRows | None
 
     @property
@@ -103,7 +104,8 @@ class Rows(Structured):
             raise invalid("folds", "1 beside validation data; without valid= they are cut from train", folds)
         found = task_folds(self.train, self.labels, self.task, self.splits, folds, self.order, self.ordered)
         most, rows = smallest(found), len(self.train[0])
-        if self.max_batch_size > most and self.batch_size != rows:
+        asked = min(self.max_batch_size, found.train.shape[-1]) if self.usual_batch else self.max_batch_size
+        if asked > most and self.batch_size != rows:
             raise invalid("batch_size", f"at most {most}, the training rows of the smallest fold", self.max_batch_size)
         chosen = {name: Metric(*fields) for name, fields in self.metrics}
         for k in range(folds):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -49,7 +49,7 @@ def supervised(
     *,
     train: Pair,
     valid: Pair | None = None,
-    batch_size: int | Callable[[HP], Any] | None = 64,
+    batch_size: int | Callable[[HP], Any] | Literal["auto"] | None = "auto",
     max_batch_size: int | None = None,
     steps: int | Callable[[HP], Any] | None = None,
     epochs: float | Callable[[HP], Any] | None = None,
@@ -82,9 +82,9 @@ def supervised(
       train: inputs ``[n, ...]`` and targets ``[n, ...]``; float64 arrays become JAX's default float.
       valid: the same for the validation data, on which members are compared. None for a task that is cross-validated:
         ``folds=5`` in a search cuts them from ``train``.
-      batch_size: rows of a minibatch, all rows if None, or a function of the hyperparameters that is at most
-        ``max_batch_size``. With a function every member computes with ``max_batch_size`` rows, of which those beyond
-        its own size are masked (batch normalisation sees them; they repeat rows of the batch).
+      batch_size: rows of a minibatch; "auto" for 64, or all where there are fewer; None for all rows; or a function
+        of the hyperparameters that is at most ``max_batch_size``. With a function every member computes with
+        ``max_batch_size`` rows, of which those beyond its own size count nowhere, batch normalisation included.
       max_batch_size: required if ``batch_size`` is a function.
       steps: optimiser steps (200), or a function of the hyperparameters that is at most ``max_steps``.
       epochs: passes over the training data, instead of steps: a number or a function of the hyperparameters. An epoch
@@ -160,6 +160,7 @@ def supervised(
         metric=metric,
         batch_size=size,
         max_batch_size=most,
+        usual_batch=isinstance(batch_size, str),
         length=length,
         epochs=epochs,
         max_steps=longest,

@@ -14,6 +14,7 @@ import numpy as np
 
 from jhpo.errors import invalid
 from jhpo.kernels.mixed import mixed_value_and_grad
+from jhpo.markup import brief
 from jhpo.structure import structured
 from jhpo.training.folds import FoldRows
 from jhpo.training.live import batch_of
@@ -42,12 +43,12 @@ _DATA = ("train", "valid", "order", "model", "splits", "fold")
 _META = (
     *("tx", "task", "labels", "loss", "loss_takes_hp", "penalty", "metrics", "metric"),
     *("batch_size", "max_batch_size", "length", "epochs", "max_steps", "independent_batches", "eval_batch"),
-    *("eval_params", "ordered"),
+    *("eval_params", "ordered", "usual_batch"),
 )
 
 
 @functools.partial(structured, data=_DATA, meta=_META)
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Supervised(Rows):
     """The Trainable made by `supervised`. Its leaves are the data; the rest is static and compared by value."""
 
@@ -73,7 +74,13 @@ class Supervised(Rows):
     eval_params: Callable[[Any, Any], Any] | None
     splits: FoldRows | None = None  # folds that the user cut
     ordered: bool = False  # whether folds are cut in the order of the data
+    usual_batch: bool = False  # whether batches may be smaller where a fold has fewer rows
     fold: FoldRows | None = None  # the one that is trained and measured, None for all of `train` and `valid`
+
+    def __repr__(self) -> str:
+        """The task without the numbers of its data."""
+        shown = ["model", "tx", "task", "train", "valid", "batch_size", "max_steps", "metric"]
+        return f"Supervised({', '.join(f'{name}={brief(getattr(self, name))}' for name in shown)})"
 
     def init(self, hp: HP, key: jax.Array) -> SupervisedState:
         """Initial parameters and optimiser state of one member."""
@@ -153,6 +160,8 @@ class Supervised(Rows):
         """The task on one fold, a row of `fold_parts`."""
         rows, whole = part.train.shape[0], self.batch_size == len(self.train[0])
         size, longest = (rows, rows) if whole else (self.batch_size, self.max_batch_size)
+        if self.usual_batch:
+            size = longest = min(self.max_batch_size, rows)
         most = self.max_steps
         if self.epochs is not None and not callable(self.epochs) and not callable(size):
             most = math.ceil(self.epochs * (rows // size))

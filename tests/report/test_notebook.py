@@ -7,6 +7,10 @@ import sys
 import types
 from typing import Any
 
+import jax.numpy as jnp
+import numpy as np
+import optax
+
 import jhpo
 from jhpo.search import Update
 from tests.report.studies import MIXED, absorbed, mixed
@@ -32,6 +36,24 @@ def test_text_of_users_is_escaped():
 def test_a_result_is_a_table():
     result = jhpo.minimize(lambda hp: hp["x"], jhpo.Space({"x": jhpo.Float(0.0, 1.0)}), "random", budget=8)
     assert f"<td>{result.value:.6g}</td>" in result._repr_html_() and "evaluations: 8" in result._repr_html_()
+
+
+def test_printed_objects_are_short():
+    """Data and trained weights are told by their shapes."""
+    x = np.zeros((32, 3), np.float32)
+    task = jhpo.supervised(
+        (lambda key, x: {"w": jnp.zeros((3, 1))}, lambda p, x: (x @ p["w"])[:, 0]), lambda hp: optax.sgd(hp["lr"]),
+        "regression", train=(x, x[:, 0]), valid=(x, x[:, 0]), steps=2,
+    )  # fmt: skip
+    result = jhpo.minimize(task, jhpo.Space({"lr": jhpo.Float(0.0, 1.0)}), "random", budget=4)
+    assert "train=(float32[32, 3], float32[32])" in repr(task)
+    assert "'w': float32[3, 1]" in repr(result.top(1)[0])
+    for shown in (task, result, result.top(1)[0], result.ensemble(2)):
+        assert len(repr(shown)) < 400, repr(shown)
+    study = mixed()
+    assert re.fullmatch(r"<Study in memory: random\(.*\), minimize, \d+ trials finished>", repr(study))
+    study.close()
+    assert "trials finished" in repr(study)
 
 
 def updates(count: int):

@@ -29,6 +29,30 @@ def test_the_trace_holds_every_generation() -> None:
     np.testing.assert_allclose(jax.vmap(objective)(hp), trace.value.ravel(), rtol=1e-5, atol=1e-6)
 
 
+def test_the_lowest_of_a_trace_is_feasible() -> None:
+    """An infeasible member may have a lower value: the sphere's minimum lies beyond the constraint."""
+    bounded = Space({"x": Float(-2.0, 2.0), "y": Float(-2.0, 2.0)}, constraints=[lambda hp: hp["x"] - 1.5])
+    _, trace = jhpo.run(PSO(12), objective, bounded, 15, jax.random.key(0))
+    unit, value = trace.lowest()
+    assert trace.value.min() < value and (trace.constraint >= 0).any()
+    rows = trace.value[(trace.constraint >= 0).all(-1)]
+    assert value == rows.min() and bounded.decode(unit)["x"] >= 1.5
+    keys = jax.random.split(jax.random.key(0), 3)
+    traces = jax.vmap(lambda key: jhpo.run(PSO(12), objective, bounded, 15, key)[1])(keys)
+    assert jax.vmap(jhpo.Trace.lowest)(traces)[1].shape == (3,)
+    with pytest.raises(InvalidArgument, match=r"vmap\(jhpo.Trace.lowest\)"):
+        traces.lowest()
+    _, few = jhpo.run(PSO(12), objective, bounded, 15, jax.random.key(0), keep="values")
+    assert few.lowest() == (None, value)
+    none = Space({"x": Float(-2.0, 2.0)}, constraints=[lambda hp: hp["x"] - 5.0])
+    assert np.isinf(jhpo.run(RandomSearch(4), lambda hp: hp["x"], none, 2, jax.random.key(0))[1].lowest()[1])
+    both = jhpo.run(
+        RandomSearch(4), lambda hp: (hp["x"], hp["y"]), SPACE, 2, jax.random.key(0), directions=["minimize"] * 2
+    )
+    with pytest.raises(InvalidArgument, match="one objective"):
+        both[1].lowest()
+
+
 def test_run_and_minimize_are_the_same_search() -> None:
     key = jax.random.key(3)
     _, trace = jhpo.run(PSO(8), noisy, SPACE, 10, key)

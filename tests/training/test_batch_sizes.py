@@ -86,7 +86,21 @@ def test_a_population_tunes_width_of_the_batch_and_epochs_at_once() -> None:
     )
 
 
+def test_small_data_need_no_batch_size() -> None:
+    """64 rows by default, fewer where the data or a fold has fewer."""
+    few = jhpo.supervised(LINE, SGD, "regression", train=(X, Y), valid=(X, Y), epochs=3)
+    assert few.batch_size == 40 and few.steps == 3
+    many = {"train": (np.tile(X, (2, 1)), np.tile(Y, 2))}
+    assert jhpo.supervised(LINE, SGD, "regression", **many, valid=(X, Y)).batch_size == 64
+    folded = jhpo.supervised(LINE, SGD, "regression", **many, epochs=6)
+    result = jhpo.minimize(folded, jhpo.Space({"lr": jhpo.Float(0.1, 1.0)}), "random", budget=2, folds=2)
+    assert np.isfinite(result.value)
+    part = jax.tree.map(lambda rows: rows[0], folded.fold_parts(2))
+    assert folded.on_fold(part).batch_size == 40 and folded.on_fold(part).steps == 6
+
+
 BAD = {
+    "batch_size: expected an integer, a function of the hyperparameters, 'auto' or None": {"batch_size": "all"},
     r"max_batch_size: expected an integer in \[1, 40\], got None": {"batch_size": lambda hp: hp["b"]},
     "max_batch_size: expected an integer .* 40": {"batch_size": lambda hp: hp["b"], "max_batch_size": 41},
     "max_batch_size: expected None": {"batch_size": 8, "max_batch_size": 8},
