@@ -57,9 +57,17 @@ def command_again(
     target: str, strategy: str | None, budget: int | None, storage: str | None, seed: int, option: list[str],
     direction: str | None, metric: str | None, early_stop: str | None, folds: int | None,
 ) -> str:  # fmt: skip
-    """The command that continues this study."""
+    """The command that continues this study, with a password of a database as ``***``.
+
+    >>> url = "postgresql://me:secret@host/studies"
+    >>> command_again("net.py", None, 64, url, 0, [], None, None, None, None)
+    "jhpo tune net.py --budget 64 --storage 'postgresql+psycopg://me:***@host/studies' --seed 0 --resume"
+    """
+    from jhpo.storage import without_password
+
     parts = ["jhpo", "tune", target]
-    given = {"--strategy": strategy, "--budget": budget, "--storage": storage}
+    stored = None if storage is None else without_password(storage)
+    given = {"--strategy": strategy, "--budget": budget, "--storage": stored}
     given |= {"--direction": direction, "--metric": metric, "--early-stop": early_stop, "--folds": folds}
     for name, value in given.items():
         parts += [] if value is None else [name, str(value)]
