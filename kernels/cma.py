@@ -5,7 +5,7 @@ Notation (Hansen 2016, "The CMA evolution strategy: a tutorial", arXiv:1604.0077
     A  its Cholesky factor     z ~ N(0, I)     y = A z     x = m + s * scale * y, scale from the margin (else 1)
 
 The inverse of the Cholesky factor takes the place of C^{-1/2} (Krause, Arbones & Igel 2016): it gives the same norms
-without an eigendecomposition, by products and one loop over columns, batched or not.
+without an eigendecomposition, by products and one loop over columns, batched or not (on CUDA by its libraries).
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from jhpo.kernels.libraries import by_library, finite_factor
 
 _HIGH = jax.lax.Precision.HIGHEST
 # The share of draws inside the cube is judged from this number of draws on.
@@ -109,6 +111,7 @@ def gaussian(mean: jax.Array, sigma: jax.Array, diagonal: bool) -> Gaussian:
     return Gaussian(mean, jnp.asarray(sigma, mean.dtype), eye, eye, eye, zero, zero, one, count, count)
 
 
+@by_library(finite_factor)
 def factor(cov: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Cholesky factor and its inverse, float[d, d] each; pivots are floored, so the result is always finite.
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from jhpo.kernels import cma, cma_discrete, ranks
+from jhpo.kernels import cma, cma_discrete, libraries, ranks
 
 
 def spd(d: int, seed: int, condition: float = 1e3) -> np.ndarray:
@@ -60,18 +60,33 @@ def test_rates_of_a_table_equal_the_tutorial(size: int, n: int, x64: None) -> No
         np.testing.assert_allclose(mine, value, rtol=1e-12, atol=1e-15, err_msg=name)
 
 
+FACTORS = [cma.factor, libraries.finite_factor]  # the second one takes its place on CUDA
+
+
+@pytest.mark.parametrize("factor", FACTORS)
 @pytest.mark.parametrize("d", [1, 2, 7, 33])
-def test_factor_is_the_cholesky_factor_and_its_inverse(d: int, x64: None) -> None:
+def test_factor_is_the_cholesky_factor_and_its_inverse(d: int, factor, x64: None) -> None:
     matrix = spd(d, d)
-    lower, inverse = cma.factor(jnp.asarray(matrix))
+    lower, inverse = factor(jnp.asarray(matrix))
     np.testing.assert_allclose(lower, np.linalg.cholesky(matrix), rtol=1e-9, atol=1e-9)
     np.testing.assert_allclose(inverse @ lower, np.eye(d), atol=1e-9)
 
 
-def test_factor_of_a_singular_matrix_is_finite() -> None:
+@pytest.mark.parametrize("factor", FACTORS)
+def test_factor_of_a_singular_matrix_is_finite(factor) -> None:
     one = jnp.ones((5, 5), jnp.float32)
-    for matrix in (one, one.at[2, 2].set(-1.0)):
-        assert all(bool(jnp.isfinite(x).all()) for x in cma.factor(matrix))
+    for matrix in (one, 1e-30 * one, 1e30 * one, 0.0 * one, one.at[2, 2].set(-1.0)):
+        lower, inverse = factor(matrix)
+        assert all(bool(jnp.isfinite(x).all()) for x in (lower, inverse))
+        assert bool((jnp.diagonal(lower) > 0).all())
+
+
+def test_factors_of_a_batch_are_those_of_each() -> None:
+    matrices = jnp.asarray(np.stack([spd(6, seed) for seed in range(6)]), jnp.float32).reshape(2, 3, 6, 6)
+    together = jax.vmap(jax.vmap(cma.factor))(matrices)
+    for i, j in np.ndindex(2, 3):
+        for found, alone in zip(together, cma.factor(matrices[i, j])):
+            np.testing.assert_allclose(found[i, j], alone, rtol=1e-4, atol=1e-5)
 
 
 def test_samples_have_the_covariance() -> None:

@@ -56,7 +56,7 @@ def search(name: str):
 
 
 INSIDE = [name for name in REGISTRY if name != "asha"]  # which stops functions on the host
-FACTORS = ("bayes", "freeze-thaw")
+FACTORS = ("bayes", "cmaes", "freeze-thaw")  # which call a library for theirs
 
 
 @pytest.mark.parametrize("name", slow_except({"grid", "pso", "cmaes", "bayes", "chain", "pbt"}, INSIDE))
