@@ -22,7 +22,7 @@ from bayes_report import Table, leave_one_out, report
 from bayes_runs import Line, Peers, random_search, run_jhpo
 
 import jhpo
-from jhpo.cli.commands import _options as parse_options
+from jhpo.cli.arguments import strategy_options
 
 _HERE = Path(__file__).parent
 
@@ -51,7 +51,7 @@ def main() -> None:
     options.results[0].touch()
     lines = comparison.load([*options.results, *sorted((_HERE / "runs").glob("*.jsonl"))])
     lines = [x for x in lines if x.get("q", 1) == options.batch or x["peer"] == "random"]
-    strategy = jhpo.BayesOpt(batch=options.batch, **parse_options(options.set))
+    strategy = jhpo.BayesOpt(batch=options.batch, **strategy_options(options.set))
     peers: Peers | None = None
 
     def run(method: str, name: str, seed: int) -> Line:
