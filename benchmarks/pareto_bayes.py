@@ -1,11 +1,13 @@
 """Bayesian search of several objectives beside BoTorch and Optuna: hypervolume after 25, 50, ... evaluations.
 
     python benchmarks/pareto_bayes.py run --who jhpo --output rows.jsonl
-    python benchmarks/pareto_bayes.py run --who botorch optuna_gp optuna_tpe optuna_nsga2 --python VENV/bin/python
-    python benchmarks/pareto_bayes.py table
+    python benchmarks/pareto_bayes.py run --who botorch optuna_tpe --python VENV/bin/python --output more.jsonl
+    python benchmarks/pareto_bayes.py table --output rows.jsonl
 
-Peers run in a Python of their own that has botorch and optuna. Runs that are in the file already are not repeated. The
-table has the fraction of the best known hypervolume that the evaluations dominate, mean and standard error over seeds.
+Peers run in a Python of their own that has botorch, optuna and pymoo (the surrogates: jax and onnx too). Their runs are
+stored in `runs/pareto`, so that a change of ours needs only our own; runs that are there or in the file are not
+repeated. The table has the fraction of the best known hypervolume that the evaluations dominate, mean and standard
+error over seeds.
 """
 
 from __future__ import annotations
@@ -33,15 +35,17 @@ OURS: dict[str, dict[str, Any]] = {
     "jhpo_plain": {"warp": "none"},
     "jhpo_nsga2": {},
 }
-PEERS = ("botorch", "optuna_gp", "optuna_tpe", "optuna_nsga2")
+PROBLEMS = dict(EXPENSIVE)  # and those of pareto_surrogates where their data is at hand
+PEERS = ("botorch", "optuna_gp", "optuna_tpe", "optuna_nsga2", "pymoo_nsga2")
 
 
 @functools.cache
 def _objective(name: str) -> Callable[[Any], Any]:
-    problem = EXPENSIVE[name]
+    problem = PROBLEMS[name]
 
     def objective(params: dict[str, Any]) -> dict[str, Any]:
-        found = [float(v) for v in problem.values(np.asarray(params["x"], np.float64), np)]
+        unit = params["x"] if problem.space is None else problem.space.encode_some(params)
+        found = [float(v) for v in problem.values(np.asarray(unit, np.float64), np)]
         limits = found[problem.objectives :]
         return {"value": found[: problem.objectives]} | ({"constraint": limits} if limits else {})
 
@@ -58,8 +62,8 @@ def _strategy(who: str, problem: Problem) -> jhpo.strategies.base.Strategy:
 
 def by_jhpo(who: str, name: str, budget: int, seeds: list[int]) -> Iterator[dict[str, Any]]:
     """Runs of jhpo, in this process."""
-    problem = EXPENSIVE[name]
-    space = jhpo.Space({"x": jhpo.Float(0.0, 1.0, shape=(problem.dim,))})
+    problem = PROBLEMS[name]
+    space = problem.space or jhpo.Space({"x": jhpo.Float(0.0, 1.0, shape=(problem.dim,))})
     for seed in seeds:
         start = time.process_time()
         found = jhpo.minimize(
@@ -68,7 +72,8 @@ def by_jhpo(who: str, name: str, budget: int, seeds: list[int]) -> Iterator[dict
         )  # fmt: skip
         spent = time.process_time() - start
         columns = [found.history.values] + ([] if found.history.constraint is None else [found.history.constraint])
-        rows = np.concatenate([np.asarray(c, np.float64) for c in columns], axis=1).tolist()
+        rows = np.concatenate([np.asarray(c, np.float64) for c in columns], axis=1)
+        rows = [[float(f"{v:.7g}") for v in row] for row in rows]
         yield {"who": who, "problem": name, "seed": seed, "seconds": round(spent, 2), "rows": rows}
 
 
@@ -86,7 +91,7 @@ def by_peer(python: str, who: str, name: str, budget: int, seeds: list[int]) -> 
 
 def run(options: argparse.Namespace) -> None:
     """Runs that the file lacks."""
-    done = {(r["who"], r["problem"], r["seed"]) for r in _read(options.output) if len(r["rows"]) >= options.budget}
+    done = {(r["who"], r["problem"], r["seed"]) for r in _stored(options.output) if len(r["rows"]) >= options.budget}
     for who in options.who:
         for name in options.problems:
             seeds = [seed for seed in range(options.seeds) if (who, name, seed) not in done]
@@ -97,27 +102,27 @@ def run(options: argparse.Namespace) -> None:
             for row in some:
                 with options.output.open("a") as file:
                     file.write(json.dumps(row) + "\n")
-                reached = share(EXPENSIVE[name], np.asarray(row["rows"]))
+                reached = share(PROBLEMS[name], np.asarray(row["rows"]))
                 print(who, name, row["seed"], f"{reached:.4f} {row['seconds']} s", flush=True)
 
 
-def _read(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+def _stored(output: Path) -> list[dict[str, Any]]:
+    """The runs of the file, and those of peers that are part of the repository."""
+    files = [*([output] if output.exists() else []), *sorted((HERE / "runs" / "pareto").glob("*.jsonl"))]
+    return [json.loads(line) for file in files for line in file.read_text().splitlines()]
 
 
 def table(options: argparse.Namespace) -> None:
     """Means and standard errors."""
-    rows = _read(options.output)
-    names = [
-        w for w in (*OURS, "botorch", "optuna_gp", "optuna_tpe", "optuna_nsga2") if any(r["who"] == w for r in rows)
-    ]
+    rows = _stored(options.output)
+    names = [w for w in (*OURS, *PEERS) if any(r["who"] == w for r in rows)]
     print(f"| problem | evaluations | {' | '.join(names)} |\n|---|---|{'---|' * len(names)}")
-    for problem in EXPENSIVE:
+    for problem in PROBLEMS:
         for count in options.at:
             cells = []
             for who in names:
                 mine = [np.asarray(r["rows"]) for r in rows if r["who"] == who and r["problem"] == problem]
-                found = [share(EXPENSIVE[problem], r[:count]) for r in mine if len(r) >= count]
+                found = [share(PROBLEMS[problem], r[:count]) for r in mine if len(r) >= count]
                 error = np.std(found, ddof=1) / np.sqrt(len(found)) if len(found) > 1 else np.nan
                 cells.append(f"{np.mean(found):.4f} ({error:.4f}, {len(found)})" if found else "-")
             if any(cell != "-" for cell in cells):
@@ -129,7 +134,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["run", "table"])
     parser.add_argument("--who", nargs="+", default=["jhpo"])
-    parser.add_argument("--problems", nargs="+", default=list(EXPENSIVE), choices=list(EXPENSIVE))
+    parser.add_argument("--problems", nargs="+", help="all by default")
+    parser.add_argument("--yahpo", type=Path, help="folder of the YAHPO Gym data, for the surrogates")
     parser.add_argument("--budget", type=int, default=50)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--python", default="python3", help="of the peers")
@@ -137,6 +143,14 @@ def main() -> None:
     parser.add_argument("--at", type=int, nargs="+", default=[25, 50])
     options = parser.parse_args()
     options.output.parent.mkdir(parents=True, exist_ok=True)
+    if options.yahpo:
+        import pareto_surrogates
+
+        PROBLEMS.update(pareto_surrogates.problems(options.yahpo))
+        os.environ["YAHPO"] = str(options.yahpo.resolve())
+    options.problems = options.problems or list(PROBLEMS)
+    if unknown := set(options.problems) - set(PROBLEMS):
+        parser.error(f"--problems: expected some of {', '.join(PROBLEMS)}, got {', '.join(unknown)}")
     (run if options.what == "run" else table)(options)
 
 

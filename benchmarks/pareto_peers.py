@@ -1,7 +1,8 @@
 """Searches of several objectives by other libraries: python pareto_peers.py PEER PROBLEM BUDGET SEED [SEED ...]
 
 Started by pareto_bayes.py with a Python that has them, and with the repository on its path. Prints one line of JSON a
-seed: the values of all evaluations, constraints after the objectives, and the seconds that the suggestions took.
+seed: the values of all evaluations, constraints after the objectives, and the seconds that the suggestions took. The
+problems of pareto_surrogates.py need YAHPO, the folder of their data, in the environment.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import os
 import sys
 import time
 import warnings
+from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -25,6 +27,30 @@ Rows = tuple[list[list[float]], float]
 def values_of(problem: Problem, x: Any) -> list[float]:
     """Values and constraints as plain numbers."""
     return [float(v) for v in problem.values(np.asarray(x, np.float64), np)]
+
+
+def problem_of(name: str) -> Problem:
+    """The problem of that name."""
+    if name in EXPENSIVE:
+        return EXPENSIVE[name]
+    import pareto_surrogates
+
+    return pareto_surrogates.problems(Path(os.environ["YAHPO"]))[name]
+
+
+def suggested(trial: Any, problem: Problem) -> Any:
+    """The point of the unit cube that an Optuna trial suggests, parameter by parameter."""
+    if problem.space is None:
+        return [trial.suggest_float(f"x{k}", 0.0, 1.0) for k in range(problem.dim)]
+    import jhpo
+
+    found = {}
+    for name, parameter in zip(problem.space.names, problem.space.parameters):
+        if isinstance(parameter, jhpo.Int):
+            found[name] = trial.suggest_int(name, parameter.low, parameter.high, log=parameter.log)
+        else:
+            found[name] = trial.suggest_float(name, parameter.low, parameter.high, log=parameter.scale == "log")
+    return problem.space.encode_some(found)
 
 
 def optuna(sampler: str) -> Any:
@@ -48,7 +74,7 @@ def optuna(sampler: str) -> Any:
         while len(rows) < budget:
             start = time.perf_counter()
             trial = study.ask()
-            x = [trial.suggest_float(f"x{k}", 0.0, 1.0) for k in range(problem.dim)]
+            x = suggested(trial, problem)
             spent += time.perf_counter() - start
             found = values_of(problem, x)
             rows.append(found)
@@ -102,13 +128,43 @@ def botorch(problem: Problem, budget: int, seed: int) -> Rows:
     return rows[:budget], spent
 
 
-PEERS = {"botorch": botorch, "optuna_gp": optuna("gp"), "optuna_tpe": optuna("tpe"), "optuna_nsga2": optuna("nsga2")}
+def pymoo(problem: Problem, budget: int, seed: int) -> Rows:
+    """NSGA-II with a population of 10, as the others have it."""
+    from pymoo.algorithms.moo.nsga2 import NSGA2
+    from pymoo.core.problem import ElementwiseProblem
+    from pymoo.optimize import minimize
+
+    rows: list[list[float]] = []
+    m, limits = problem.objectives, len(values_of(problem, np.full(problem.dim, 0.5))) - problem.objectives
+
+    class Mine(ElementwiseProblem):  # type: ignore[misc,unused-ignore]
+        def _evaluate(self, x: np.ndarray, out: dict[str, Any], *args: Any, **kwargs: Any) -> None:
+            found = values_of(problem, x)
+            rows.append(found)
+            out["F"] = found[:m]
+            if limits:
+                out["G"] = [-c for c in found[m:]]
+
+    start = time.perf_counter()
+    minimize(
+        Mine(n_var=problem.dim, n_obj=m, n_ieq_constr=limits, xl=0.0, xu=1.0),
+        NSGA2(pop_size=10), ("n_eval", budget), seed=seed,
+    )  # fmt: skip
+    return rows[:budget], time.perf_counter() - start
+
+
+PEERS = {
+    "botorch": botorch,
+    "optuna_gp": optuna("gp"),
+    "optuna_tpe": optuna("tpe"),
+    "optuna_nsga2": optuna("nsga2"),
+    "pymoo_nsga2": pymoo,
+}
 
 if __name__ == "__main__":
     peer, name, budget = sys.argv[1], sys.argv[2], int(sys.argv[3])
     for seed in map(int, sys.argv[4:]):
-        rows, spent = PEERS[peer](EXPENSIVE[name], budget, seed)
-        print(
-            json.dumps({"who": peer, "problem": name, "seed": seed, "seconds": round(spent, 2), "rows": rows}),
-            flush=True,
-        )
+        rows, spent = PEERS[peer](problem_of(name), budget, seed)
+        short = [[float(f"{v:.7g}") for v in row] for row in rows]
+        line = {"who": peer, "problem": name, "seed": seed, "seconds": round(spent, 2), "rows": short}
+        print(json.dumps(line), flush=True)

@@ -16,6 +16,7 @@ class Problem(NamedTuple):
     values: Callable[[Any, Any], list[Any]]  # (x [d], array module) to values, then constraints (feasible >= 0)
     reference: tuple[float, ...]
     best: float  # hypervolume of the true front
+    space: Any = None  # the `jhpo.Space` whose unit cube it is; None for as many floats between 0 and 1
 
 
 def zdt(number: int, dim: int = 30) -> Callable[[Any, Any], list[Any]]:
@@ -125,6 +126,7 @@ EXPENSIVE = {
     "BraninCurrin": PROBLEMS["BraninCurrin"],
     "DTLZ2": Problem(6, 2, dtlz2(2), TWO, 1.1**2 - np.pi / 4),
     "DTLZ2-3": Problem(6, 3, dtlz2(3), (1.1,) * 3, 1.1**3 - np.pi / 6),
+    "DTLZ2-4": Problem(7, 4, dtlz2(4), (1.1,) * 4, 1.1**4 - np.pi**2 / 32),
     "ZDT1": Problem(8, 2, zdt(1, 8), WIDE, _under(_line(lambda x: 1 - np.sqrt(x)), WIDE)),
     "ZDT2": Problem(8, 2, zdt(2, 8), WIDE, _under(_line(lambda x: 1 - x**2), WIDE)),
     "ZDT3": Problem(8, 2, zdt(3, 8), WIDE, _under(_line(lambda x: 1 - np.sqrt(x) - x * np.sin(10 * np.pi * x)), WIDE)),

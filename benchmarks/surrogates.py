@@ -91,8 +91,8 @@ def _parameter(entry: Mapping[str, Any]) -> Any:
 
 
 @functools.lru_cache(maxsize=8)
-def scenario(folder: Path, scenario_name: str) -> tuple[jhpo.Space, Callable[[Any, Any], jax.Array], dict[str, int]]:
-    """The space, minus the accuracy as a function of hyperparameters and an instance's row, and the rows by instance.
+def outputs(folder: Path, scenario_name: str) -> tuple[jhpo.Space, Callable[[Any, Any], jax.Array], dict[str, int]]:
+    """The space, everything a network predicts (float[k]) for hyperparameters and an instance's row, rows by instance.
 
     One program then serves all instances.
     """
@@ -107,7 +107,7 @@ def scenario(folder: Path, scenario_name: str) -> tuple[jhpo.Space, Callable[[An
         if e["type"] == "categorical" and e["name"] not in given
     }
 
-    def objective(hp: Mapping[str, jax.Array], instance: Any) -> jax.Array:
+    def predicted(hp: Mapping[str, jax.Array], instance: Any) -> jax.Array:
         def category(column: str) -> jax.Array:
             if column == scenario.instance:
                 return jnp.asarray(instance, jnp.int32)
@@ -119,9 +119,17 @@ def scenario(folder: Path, scenario_name: str) -> tuple[jhpo.Space, Callable[[An
 
         categories = jnp.stack([category(c) for c in scenario.categorical])[None, :]
         numbers = jnp.stack([number(c) for c in scenario.numeric])[None, :]
-        return -network({"x_cat": categories, "x_cont": numbers})[0, scenario.target]
+        return network({"x_cat": categories, "x_cont": numbers})[0]
 
-    return space, objective, encoding[scenario.instance]
+    return space, predicted, encoding[scenario.instance]
+
+
+@functools.lru_cache(maxsize=8)
+def scenario(folder: Path, scenario_name: str) -> tuple[jhpo.Space, Callable[[Any, Any], jax.Array], dict[str, int]]:
+    """The same with minus the accuracy in place of everything."""
+    space, predicted, rows = outputs(folder, scenario_name)
+    target = SCENARIOS[scenario_name].target
+    return space, lambda hp, instance: -predicted(hp, instance)[target], rows
 
 
 def yahpo(folder: Path, name: str) -> Problem:
