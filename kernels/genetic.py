@@ -51,10 +51,11 @@ def polynomial(x: Float[Array, "n d"], u: Float[Array, "n d"], eta: jax.Array | 
     >>> polynomial(jnp.array([[0.5, 0.5]]), jnp.array([[0.5, 0.0]]), 20.0).tolist()
     [[0.5, 0.0]]
     """
-    power = 1.0 / (eta + 1.0)
-    down = (2.0 * u + (1.0 - 2.0 * u) * (1.0 - x) ** (eta + 1.0)) ** power - 1.0
-    up = 1.0 - (2.0 * (1.0 - u) + 2.0 * (u - 0.5) * x ** (eta + 1.0)) ** power
-    return jnp.clip(x + jnp.where(u <= 0.5, down, up), 0.0, 1.0)
+    down = u <= 0.5
+    # the two directions mirror each other: one of them is computed, as powers are what this takes
+    rare, room = jnp.where(down, u, 1.0 - u), jnp.where(down, 1.0 - x, x)
+    step = 1.0 - (2.0 * rare + (1.0 - 2.0 * rare) * room ** (eta + 1.0)) ** (1.0 / (eta + 1.0))
+    return jnp.clip(jnp.where(down, x - step, x + step), 0.0, 1.0)
 
 
 def other_cell(

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from jhpo.kernels.loops import seldom
-from jhpo.kernels.order import inverse, lexsort
+from jhpo.kernels.order import inverse, lexsort, stable_small
 from jhpo.kernels.shapes import Array, Bool, Float, Int
 
 # Up to this number of points all pairs are compared.
@@ -225,7 +225,8 @@ def crowding(values: Float[Array, "n m"], rank: Int[Array, "n"]) -> Float[Array,
     total = jnp.zeros((n,), values.dtype)
     row = jnp.arange(n, dtype=jnp.int32)
     for k in range(m if m != 2 else 1):
-        order = lexsort((values[:, k], rank))
+        order = lexsort((values[:, k],))
+        order = order[stable_small(rank[order], 2 * n + 2)]
         group = rank[order]
         first = jnp.concatenate([jnp.ones((1,), bool), group[1:] != group[:-1]])
         last = jnp.concatenate([first[1:], jnp.ones((1,), bool)])
@@ -251,5 +252,6 @@ def best(
     [1, 3, 2]
     """
     rank = ranks(values, violation, enough=count)
-    chosen = lexsort((-crowding(values, rank), rank))[:count]
+    order = lexsort((-crowding(values, rank),))
+    chosen = order[stable_small(rank[order], 2 * values.shape[0] + 2)][:count]
     return chosen, rank[chosen]

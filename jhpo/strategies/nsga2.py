@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,7 @@ import numpy as np
 from jhpo.errors import check_integer, check_number
 from jhpo.kernels import counter_random as counter
 from jhpo.kernels import genetic, pareto
+from jhpo.kernels.loops import apart
 from jhpo.kernels.order import lexsort
 from jhpo.objectives import Objectives, check_count
 from jhpo.space.space import Space
@@ -138,7 +139,7 @@ class NSGA2(Strategy):
         cross = counter.uniform(crossed, (pairs, 1), dtype) < self.crossover
         bits = counter.bits(mixed, (pairs, d))
         swapped, taken = (bits & np.uint32(1)) > 0, (bits & np.uint32(2)) > 0
-        low, high = genetic.simulated_binary(a, b, counter.uniform(spread, (pairs, d), dtype), self.crossover_index)
+        low, high = _crossed(None, a, b, counter.uniform(spread, (pairs, d), dtype), self.crossover_index)
         low, high = jnp.where(taken, low, a), jnp.where(taken, high, b)
         if space.cells.any():
             discrete = jnp.asarray(space.cells > 0)[None, :]
@@ -174,6 +175,12 @@ class NSGA2(Strategy):
             discrete = jnp.asarray(space.cells > 0)[None, :]
             moved = jnp.where(discrete, space.from_index(cell, child.dtype), moved)
         return jnp.where(mutates, moved, child)
+
+
+@apart
+def _crossed(_: None, a: jax.Array, b: jax.Array, u: jax.Array, index: jax.Array | float) -> Any:
+    """The crossover on its own: fused into what uses it, its powers are computed once for each use."""
+    return genetic.simulated_binary(a, b, u, index)
 
 
 def competing(state: State, units: jax.Array, result: Evaluation) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:

@@ -115,6 +115,14 @@ def test_orders_are_stable_and_those_of_numpy(n: int) -> None:
     assert np.array_equal(np.asarray(order.inverse(jnp.asarray(found)))[found], np.arange(n))
 
 
+@pytest.mark.parametrize(("n", "below"), [(50, 7), (3000, 6002), (3000, 2**21)])  # the last does not fit into a word
+def test_orders_of_small_integers_are_stable(n: int, below: int) -> None:
+    key = np.random.default_rng(n).integers(0, below, n).astype(np.int32)
+    key[:2] = [below - 1, 0]
+    found = np.asarray(jax.jit(order.stable_small, static_argnums=1)(key, below))
+    assert np.array_equal(found, np.argsort(key, kind="stable"))
+
+
 def test_orders_put_nan_last_and_tell_doubles_apart(x64: None) -> None:
     values = np.linspace(1.0, 1.0 + 1e-12, 100)[::-1].copy()
     values[7] = np.nan
