@@ -18,9 +18,9 @@ from jhpo.evaluation.members import StaticValues
 from jhpo.evaluation.offload import taken_on_host, to_host
 from jhpo.evaluation.paused import begin_program, check_continuable, continue_program, take_program
 from jhpo.evaluation.population import Population
-from jhpo.evaluation.widths import slices, slices_of_widths
+from jhpo.evaluation.widths import planned_for, slices, slices_of_widths
 from jhpo.lifetimes import Executable
-from jhpo.strategies.base import Evaluation
+from jhpo.strategies.base import Evaluation, Rung
 from jhpo.switches import without_switches
 from jhpo.training.tracing import objective_errors
 from jhpo.training.trainable import State
@@ -63,14 +63,16 @@ class Continuing:
 
     One generation follows another. The first begins new members; each later one takes rows of the one before it (the
     survivors of a rung, or the parents of a population that evolves), perhaps with other hyperparameters, and trains
-    them on. Only members that are continued are trained: they are compacted into programs of a smaller width, a power
-    of two, so that those that were stopped cost nothing. A member's result is that of a training in one piece: the
-    same bits where the widths are the same, otherwise up to rounding (see `Population`).
+    them on. Only members that are continued are trained: they are compacted into programs of a smaller width, so that
+    those that were stopped cost nothing. Where the sizes of the generations are known, widths are those that fit them
+    (`jhpo.evaluation.widths.planned`), otherwise powers of two. A member's result is that of a training in one piece:
+    the same bits where the widths are the same, otherwise up to rounding (see `Population`).
 
     States that take more than half of the device's free memory wait in the memory of the host.
 
     Args:
       population: trainable, space, chunks and devices.
+      rungs: the generations to come, as far as they are known.
 
     Attributes:
       widths: ``int[n]``, of the programs that trained the last generation's members.
@@ -94,8 +96,9 @@ class Continuing:
     [0.0625, 1.0]
     """
 
-    def __init__(self, population: Population) -> None:
+    def __init__(self, population: Population, rungs: Sequence[Rung] = ()) -> None:
         self.length = check_continuable(population.trainable)
+        self._rungs = tuple((rung.size, rung.stop - rung.start) for rung in rungs)
         self.population, self._chunks = population, population.chunks
         self._threads = population.chunks.threads
         self.widths = np.empty(0, np.int64)
@@ -173,7 +176,9 @@ class Continuing:
         check_integer("stop", wanted.stop, start + 1, self.length)
         groups, population = self.population.groups(units), self.population
         if wanted.widths is None:
-            self._chunks.settle(len(units), population.num_groups, lambda: population.member_bytes(units[0]))
+            # for the largest generation, also where a study goes on with a later one
+            most = max(len(units), *(size for size, _ in self._rungs), 0)
+            self._chunks.settle(most, population.num_groups, lambda: population.member_bytes(units[0]))
 
         def call() -> Any:
             return [self._group(static, rows, start, wanted) for static, rows in groups]
@@ -204,7 +209,10 @@ class Continuing:
         everyone = np.arange(len(rows))
         if widths is None:
             assert self._chunks.size is not None
-            parts = slices(everyone, self._chunks.size, self.population.mesh.size, self._threads)
+            # how many members of a rung are of which static group is not known
+            rungs = self._rungs if self.population.num_groups == 1 else ()
+            plan = planned_for(rungs, self._chunks.size, self.population.mesh, self._threads)
+            parts = slices(everyone, self._chunks.size, self.population.mesh.size, self._threads, plan)
         else:
             parts = slices_of_widths(everyone, widths[rows])
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from jhpo.evaluation.continuing import Continuing
 from jhpo.evaluation.evaluators import Objective
+from jhpo.evaluation.paused import check_continuable
 from jhpo.evaluation.repeating import Repeater
 from jhpo.search.driver import Driver
 from jhpo.search.generations import Told, minimised_result
@@ -28,8 +29,8 @@ class RungSearch(PausedSearch):
 
     def __init__(self, objective: Objective, space: Space, strategy: Strategy, sign: float, options: Options) -> None:
         super().__init__(objective, space, strategy, sign, options)
-        self.members = Continuing(self.population)
-        self.rungs = self.strategy.rungs(self.members.length)
+        self.rungs = self.strategy.rungs(check_continuable(self.population.trainable))
+        self.members = Continuing(self.population, self.rungs)
         self.first = self.rungs[0].size
         self.driver = Driver(self.strategy.prepare(options.budget), space, self.root)
         self.record = Members(sign, self.members.length, space.dim, self.strategy.evolves)

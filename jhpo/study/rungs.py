@@ -12,6 +12,7 @@ from jhpo.errors import SpaceExhausted
 from jhpo.evaluation.continuing import Continuing, Part
 from jhpo.evaluation.evaluators import Evaluator, continuable
 from jhpo.evaluation.lineage import lineage_of
+from jhpo.evaluation.paused import check_continuable
 from jhpo.evaluation.repeating import Repeater
 from jhpo.search.stopping import exhausted
 from jhpo.strategies.base import Evaluation, Rung
@@ -57,9 +58,10 @@ class Rungs:
 
     def __init__(self, study: Book, evaluator: Evaluator) -> None:
         self._study, self.population = study, continuable(evaluator)
-        self.members = Continuing(self.population)
-        study.ledger.train_for(self.members.length)
-        self._rungs = study.ledger.follower().strategy.rungs(self.members.length)
+        length = check_continuable(self.population.trainable)
+        study.ledger.train_for(length)
+        self._rungs = study.ledger.follower().strategy.rungs(length)
+        self.members = Continuing(self.population, self._rungs)
         self._held = -1  # generation whose states are at hand
 
     @property

@@ -11,7 +11,9 @@ import pytest
 
 from jhpo import Choice, Float, InvalidArgument, Population, Space
 from jhpo.evaluation.continuing import Continuing, Part
-from jhpo.evaluation.widths import layout
+from jhpo.evaluation.widths import layout, planned
+from jhpo.strategies.base import Rung
+from jhpo.strategies.brackets import bracket, hyperband
 
 KEY = jax.random.key(0)
 SPACE = Space({"lr": Float(0.01, 0.5), "decay": Float(0.0, 1.0)})
@@ -41,8 +43,8 @@ class Fit:
 FIT = Fit()
 
 
-def continuing(trainable=FIT, space=SPACE, **options) -> Continuing:
-    return Continuing(Population(trainable, space, **options))
+def continuing(trainable=FIT, space=SPACE, rungs=(), **options) -> Continuing:
+    return Continuing(Population(trainable, space, **options), rungs)
 
 
 @pytest.fixture(scope="module")
@@ -174,6 +176,51 @@ def test_layouts_hold_every_member_and_few_empty_places() -> None:
             assert all(members <= width <= devices * size for members, width in parts)
             assert all(width == members for members, width in parts[:-1])
             assert parts[-1][1] < 2 * max(parts[-1][0], 8 * devices)
+
+
+RUNGS = {
+    "halving": bracket(256, (15, 45, 135, 405), 3),
+    "hyperband": sum(hyperband(128, (15, 45, 135, 405), 3), ()),
+    "small": sum(hyperband(81, (1, 3, 9, 27, 81), 3), ()),
+}
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("name", list(RUNGS))
+@pytest.mark.parametrize(("devices", "threads", "overhead"), [(1, 2, 1), (1, 1, 1), (4, 1, 8), (1, 16, 1)])
+def test_planned_widths_are_few_and_leave_few_places_empty(name, devices, threads, overhead) -> None:
+    rungs = [(rung.size, rung.stop - rung.start) for rung in RUNGS[name]]
+
+    def places(plan: tuple[int, ...]) -> tuple[int, set[int]]:
+        parts = [(steps, layout(count, 64, devices, threads, plan)) for count, steps in rungs]
+        assert [sum(n for n, _ in each) for _, each in parts] == [count for count, _ in rungs]
+        taken = sum(steps * width for steps, each in parts for _, width in each)
+        return taken, {width for _, each in parts for _, width in each}
+
+    plan = planned(rungs, 64, devices, threads, overhead)
+    assert list(plan) == sorted(plan) and plan[0] >= overhead and plan[-1] <= 64
+    (taken, widths), (usual, others) = places(plan), places(())
+    assert len(widths) <= len(rungs)
+    if devices == 1 and threads <= 2:
+        assert sum(count * steps for count, steps in rungs) >= 0.9 * taken and taken < 0.9 * usual
+        assert len(widths) <= len(others) + 3
+
+
+def test_generations_that_are_planned_fill_their_programs() -> None:
+    members = continuing(rungs=(Rung(40, 0, 2), Rung(13, 2, 6), Rung(4, 6, 12)))
+    first = members.begin(UNITS, IDS, KEY, 2)
+    threads = members.population.chunks.threads
+    kept = np.argsort(first.value)[:13]
+    members.further(kept, UNITS[kept], 6)
+    planned_once = members.widths
+    assert planned_once.max() < 16 and (threads > 2 or planned_once.max() == -(-13 // threads))
+    members.further([0, 3, 2, 1], UNITS[kept[[0, 3, 2, 1]]], 12)
+    assert members.steps / members.places >= 0.9
+    # with fewer members than planned, programs of the same widths
+    again = continuing(rungs=(Rung(40, 0, 2), Rung(13, 2, 6), Rung(4, 6, 12)))
+    again.begin(UNITS, IDS, KEY, 2)
+    again.further(kept[:12], UNITS[kept[:12]], 6)
+    assert set(again.widths.tolist()) <= set(planned_once.tolist())
 
 
 @pytest.mark.parametrize(
