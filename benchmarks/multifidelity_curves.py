@@ -1,7 +1,9 @@
 """Anytime regret on learning curves: LCBench's surrogates with the epoch as the fidelity, beside Optuna.
 
-    python benchmarks/multifidelity_curves.py --yahpo DIR                       # 8 instances, 2 seeds
+    python benchmarks/multifidelity_curves.py --yahpo DIR                       # 8 instances, 3 seeds
     python benchmarks/multifidelity_curves.py --yahpo DIR --only freeze-thaw top-k
+    python benchmarks/multifidelity_curves.py --yahpo DIR --instances choose --only random \
+        --also "mine=freeze-thaw(batch=2, interval=1, capacity=128)"
 
 A training is 52 epochs; every contestant may spend the epochs of so many whole trainings, and what counts is the best
 validation accuracy that it has seen, at any epoch, after 10, 30 and 100 % of them. The regret is its distance from the
@@ -14,8 +16,9 @@ and the median of random trainings. Contestants:
   instances and seeds side by side;
 - `optuna`: TPE with HyperbandPruner, an epoch reported at a time; `smac`: its multi-fidelity facade; `dehb`.
 
-With `--found FILE` results are kept as JSON lines: contestants that are there are not run again, so peers may run in a
-Python of their own.
+With `--found FILE` results are kept as JSON lines, one for each search: what is there is not run again, so peers may
+run in a Python of their own. Defaults are chosen on the instances `choose`; `confirm`, where the peers run, has no part
+in it. `--also NAME=STRATEGY` adds contestants that are written as for `jhpo tune --strategy`.
 """
 
 from __future__ import annotations
@@ -35,10 +38,17 @@ from multifidelity_peers import PEERS
 from surrogates import scenario
 
 import jhpo
+from jhpo.strategies import strategy_from_text
 
 EPOCHS, TRAININGS = 52, 30
 SHARES = (0.1, 0.3, 1.0)
-INSTANCES = ("3945", "126026", "146212", "167104", "167168", "168868", "189866", "189908")
+INSTANCES = {
+    "confirm": ("3945", "126026", "146212", "167104", "167168", "168868", "189866", "189908"),
+    "choose": (
+        "7593", "34539", "126025", "167083", "167149", "167152", "167161", "168329", "168908", "168910", "189354",
+        "189905", "189906", "189909",
+    ),
+}  # fmt: skip
 
 
 @functools.partial(jax.tree_util.register_dataclass, data_fields=["instance"], meta_fields=["objective"])
@@ -127,88 +137,130 @@ def stopped(space: Any, objective: Any, row: Any, seed: int, rule: str) -> np.nd
     return best_after(spent, np.nanmin(np.where(np.isfinite(value), value, np.inf), axis=1).reshape(-1))
 
 
+def contestants(seeds: int, also: list[str]) -> dict[str, Any]:
+    """By name: a function of space, objective and rows that gives ``float[instances, seeds, shares]``."""
+    total, halving = EPOCHS * TRAININGS, {"eta": 3, "min_steps": 2}
+
+    def generations(strategy: Any) -> int:
+        """As many as spend the epochs."""
+        if strategy.thaws:
+            return total // (strategy.lasting(EPOCHS).interval * strategy.batch)
+        if not strategy.pauses:
+            return total // (EPOCHS * strategy.population)
+        rungs = strategy.lasting(EPOCHS).rungs(EPOCHS)
+        return -(-total // sum(r.size * (r.stop - r.start) for r in rungs)) * len(rungs)
+
+    def ours(strategy: Any) -> Any:
+        return lambda *where: inside(strategy, generations(strategy), *where, seeds)
+
+    def one_by_one(search: Any, *options: Any) -> Any:
+        return lambda space, objective, rows: np.stack(
+            [[search(space, objective, row, seed, *options) for seed in range(seeds)] for row in rows]
+        )
+
+    def peer(search: Any) -> Any:
+        def found(space: Any, objective: Any, row: Any, seed: int) -> np.ndarray:
+            @jax.jit
+            def curve(unit: jax.Array) -> jax.Array:
+                hp, epochs = space.from_unit(unit), jnp.arange(1, EPOCHS + 1)
+                return jax.vmap(lambda epoch: Curve(row, objective).evaluate(hp, epoch))(epochs)
+
+            return search(space, lambda unit: np.asarray(curve(unit)), best_after, EPOCHS, total, seed)
+
+        return one_by_one(found)
+
+    return {
+        "random": ours(jhpo.RandomSearch(1)),
+        "top-k": lambda *where: top_k(*where, seeds),
+        "hyperband": ours(jhpo.Hyperband(27, **halving)),
+        "bohb-like": ours(jhpo.Hyperband(27, **halving, proposer=jhpo.BayesOpt(batch=9))),
+        "freeze-thaw": ours(jhpo.FreezeThaw(4, interval=2, capacity=128)),
+        "bayes": one_by_one(bayes),
+        "median": one_by_one(stopped, "median"),
+        "forecast": one_by_one(stopped, "forecast"),
+        **{name: peer(search) for name, search in PEERS.items()},
+        **{name: ours(strategy_from_text(text)) for name, text in (each.split("=", 1) for each in also)},
+    }
+
+
+def stored(file: Path | None) -> dict[tuple[str, str, int], dict[str, Any]]:
+    """The searches of a file, by contestant, instance and seed."""
+    if file is None or not file.exists():
+        return {}
+    lines = map(json.loads, file.read_text().splitlines())
+    return {(line["who"], line["instance"], line["seed"]): line for line in lines}
+
+
+def report(found: dict[str, np.ndarray], baseline: np.ndarray) -> None:
+    """Print accuracies, regrets and ranks: means over instances of the means over seeds, and their standard errors.
+
+    Args:
+        found: ``float[instances, seeds, shares]`` of each contestant.
+        baseline: ``float[instances, n]``, random whole trainings.
+    """
+    everybody = np.stack(list(found.values()))
+    lowest = np.minimum(baseline.min(axis=1), everybody.min(axis=(0, 2, 3)))
+    scale = np.median(baseline, axis=1) - lowest
+    regret = (everybody - lowest[None, :, None, None]) / scale[None, :, None, None]
+    below = (everybody[None] < everybody[:, None]).sum(axis=1)
+    level = (everybody[None] == everybody[:, None]).sum(axis=1)
+    rank = 1.0 + below + 0.5 * (level - 1.0)  # those that are level share the mean of their ranks
+
+    def columns(values: np.ndarray, digits: int) -> str:
+        each = values.mean(axis=1)  # [instances, shares]
+        error = each.std(axis=0, ddof=1) / len(each) ** 0.5 if len(each) > 1 else np.full(len(SHARES), np.nan)
+        return "  ".join(f"{m:6.{digits}f} +- {e:.{digits}f}" for m, e in zip(each.mean(axis=0), error))
+
+    print(f"{'':14} accuracy in %, regret, rank (of {len(found)}) after 10 %, 30 %, 100 % of the epochs")
+    for k, name in enumerate(found):
+        parts = columns(-everybody[k], 2), columns(regret[k], 4), columns(rank[k], 2)
+        print(f"{name:14} " + " | ".join(parts))
+
+
 def main() -> None:
-    """Print a table, and a line of JSON for each contestant."""
+    """Print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--yahpo", type=Path, required=True, help="folder of YAHPO Gym's data")
-    parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--instances", nargs="+", default=list(INSTANCES))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--instances", nargs="+", default=["confirm"], help="choose, confirm, or numbers")
     parser.add_argument("--only", nargs="+")
-    parser.add_argument("--found", type=Path, help="file of results to read and to add to")
+    parser.add_argument("--also", nargs="+", default=[], metavar="NAME=STRATEGY")
+    parser.add_argument("--found", type=Path, help="file of searches to read and to add to")
     options = parser.parse_args()
     space, objective, numbers = scenario(options.yahpo, "lcbench")
-    rows = np.asarray([numbers[name] for name in options.instances], np.int32)
-    total, seeds = EPOCHS * TRAININGS, options.seeds
+    names = [name for given in options.instances for name in INSTANCES.get(given, (given,))]
+    known, searches = stored(options.found), contestants(options.seeds, options.also)
+    shape = len(names), options.seeds, len(SHARES)
+    found = {}
+    for who in options.only or list(searches):
+        missing = [n for n in names if any((who, n, seed) not in known for seed in range(options.seeds))]
+        # programs of many searches serve all instances at once; what runs one by one is stored one by one
+        for part in [missing] if missing and who not in PEERS else [[name] for name in missing]:
+            begin = time.perf_counter()
+            values = searches[who](space, objective, np.asarray([numbers[name] for name in part], np.int32))
+            seconds = (time.perf_counter() - begin) / values[..., 0].size
+            print(who, *part, f"{seconds:.1f} s a search", flush=True)
+            for name, rows in zip(part, values):
+                for seed, best in enumerate(rows.tolist()):
+                    line = {"who": who, "instance": name, "seed": seed, "best": best, "seconds": round(seconds, 2)}
+                    known[who, name, seed] = line
+                    if options.found:
+                        with options.found.open("a") as file:
+                            file.write(json.dumps(line) + "\n")
+        best = [known[who, name, seed]["best"] for name in names for seed in range(options.seeds)]
+        found[who] = np.asarray(best).reshape(shape)
 
     def whole(row: jax.Array) -> jax.Array:
         units = space.sample_unit(jax.random.key(999), 2048)
         return jax.vmap(lambda u: Curve(row, objective).evaluate(space.from_unit(u), jnp.float32(EPOCHS)))(units)
 
-    curves = jax.jit(
-        lambda row, u: jax.vmap(lambda e: Curve(row, objective).evaluate(space.from_unit(u), e))(
-            jnp.arange(1, EPOCHS + 1, dtype=jnp.float32)
-        )
-    )
-    halving = {"eta": 3, "min_steps": 2}
-    cycle = sum(r.size * (r.stop - r.start) for r in jhpo.Hyperband(27, **halving).rungs(EPOCHS))
-    rounds = -(-total // cycle) * len(jhpo.Hyperband(27, **halving).rungs(EPOCHS))
-    contestants: dict[str, Any] = {
-        "random": lambda: inside(jhpo.RandomSearch(1), TRAININGS, space, objective, rows, seeds),
-        "top-k": lambda: top_k(space, objective, rows, seeds),
-        "hyperband": lambda: inside(jhpo.Hyperband(27, **halving), rounds, space, objective, rows, seeds),
-        "freeze-thaw": lambda: inside(
-            jhpo.FreezeThaw(4, interval=2, capacity=128), total // 8, space, objective, rows, seeds
-        ),
-        "bayes": lambda: np.stack([[bayes(space, objective, r, s) for s in range(seeds)] for r in rows]),
-        **{
-            rule: lambda rule=rule: np.stack(
-                [[stopped(space, objective, r, s, rule) for s in range(seeds)] for r in rows]
-            )
-            for rule in ("median", "forecast")
-        },
-        "bohb-like": lambda: inside(
-            jhpo.Hyperband(27, **halving, proposer=jhpo.BayesOpt(batch=9)), rounds, space, objective, rows, seeds
-        ),
-        **{
-            name: lambda peer=peer: np.stack(
-                [
-                    [peer(space, functools.partial(curves, r), best_after, EPOCHS, total, s) for s in range(seeds)]
-                    for r in rows
-                ]
-            )
-            for name, peer in PEERS.items()
-        },
-    }
-    baseline = np.asarray(jax.jit(jax.vmap(whole))(rows))
-    found, seconds = {}, {}
-    if options.found and options.found.exists():
-        for line in map(json.loads, options.found.read_text().splitlines()):
-            if line["instances"] == list(options.instances) and line["seeds"] == seeds:
-                found[line["who"]], seconds[line["who"]] = np.asarray(line["best"]), line["seconds"]
-    for name in options.only or contestants:
-        if name in found:
-            continue
-        begin = time.perf_counter()
-        found[name] = contestants[name]()
-        seconds[name] = time.perf_counter() - begin
-        print(name, f"{seconds[name]:.0f} s", flush=True)
-        if options.found:
-            line = {"who": name, "instances": list(options.instances), "seeds": seeds, "seconds": seconds[name]}
-            with options.found.open("a") as file:
-                file.write(json.dumps({**line, "best": found[name].tolist()}) + "\n")
-    lowest = np.minimum(baseline.min(axis=1), np.min([v.min(axis=(1, 2)) for v in found.values()], axis=0))
-    scale = np.median(baseline, axis=1) - lowest
+    rows = np.asarray([numbers[name] for name in names], np.int32)
+    baseline = np.asarray(jax.jit(lambda rows: jax.lax.map(whole, rows))(rows))
     print(
-        f"{len(rows)} instances, {seeds} seeds, {total} epochs ({TRAININGS} trainings); jax {jax.__version__}, "
-        f"{platform.machine()}\n{'':12} regret after 10 %, 30 %, 100 % of the epochs; mean rank likewise; seconds"
+        f"{len(names)} instances, {options.seeds} seeds, {EPOCHS * TRAININGS} epochs ({TRAININGS} trainings); "
+        f"jax {jax.__version__}, {platform.machine()}"
     )
-    regret = {name: (v - lowest[:, None, None]) / scale[:, None, None] for name, v in found.items()}
-    ranks = np.argsort(np.argsort(np.stack(list(regret.values())), axis=0), axis=0).mean(axis=(1, 2)) + 1
-    for (name, r), rank in zip(regret.items(), ranks):
-        print(
-            f"{name:12} " + "  ".join(f"{x:.4f}" for x in r.mean(axis=(0, 1))) + "   "
-            + "  ".join(f"{x:.2f}" for x in rank) + f"   {seconds[name]:.0f}"
-        )  # fmt: skip
+    report(found, baseline)
 
 
 if __name__ == "__main__":

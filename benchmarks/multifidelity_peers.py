@@ -76,8 +76,11 @@ def _configuration_space(space: jhpo.Space, seed: int) -> Any:
         if isinstance(parameter, jhpo.Choice):
             made.add(cs.CategoricalHyperparameter(name, list(parameter.options)))
             continue
-        kind = cs.UniformIntegerHyperparameter if isinstance(parameter, jhpo.Int) else cs.UniformFloatHyperparameter
-        made.add(kind(name, parameter.low, parameter.high, log=parameter.scale == "log"))
+        if isinstance(parameter, jhpo.Int):
+            made.add(cs.UniformIntegerHyperparameter(name, parameter.low, parameter.high, log=parameter.log))
+            continue
+        assert isinstance(parameter, jhpo.Float)
+        made.add(cs.UniformFloatHyperparameter(name, parameter.low, parameter.high, log=parameter.scale == "log"))
     return made
 
 
@@ -88,7 +91,7 @@ def dehb_search(space: jhpo.Space, curve_of: Curves, best: Best, epochs: int, to
     spent = _Spent(space, curve_of)
     with tempfile.TemporaryDirectory() as folder:
         search = DEHB(
-            cs=_configuration_space(space, seed), f=None, min_fidelity=2, max_fidelity=epochs, eta=3, n_workers=1,
+            cs=_configuration_space(space, seed), f=None, min_fidelity=1, max_fidelity=epochs, eta=3, n_workers=1,
             seed=seed, output_path=folder, log_level="ERROR",
         )  # fmt: skip
         while spent.epochs < total:
@@ -107,7 +110,7 @@ def smac_search(space: jhpo.Space, curve_of: Curves, best: Best, epochs: int, to
     spent = _Spent(space, curve_of)
     with tempfile.TemporaryDirectory() as folder:
         scenario = Scenario(
-            _configuration_space(space, seed), deterministic=True, n_trials=100_000, min_budget=2, max_budget=epochs,
+            _configuration_space(space, seed), deterministic=True, n_trials=100_000, min_budget=1, max_budget=epochs,
             seed=seed, output_directory=Path(folder),
         )  # fmt: skip
         search = MultiFidelityFacade(scenario, lambda config, seed=0, budget=0.0: 0.0, logging_level=50, overwrite=True)
