@@ -131,7 +131,8 @@ def _run(
         rungs = strategy.rungs(max_steps(trainable))
         if given is not None and given.shape[0] > rungs[0].size:
             raise invalid("start", f"at most {rungs[0].size} points, the first members", given.shape[0])
-        strategy = strategy.prepare(generations * strategy.population)
+        cycle = [rungs[g % len(rungs)] for g in range(generations)]
+        strategy = strategy.prepare(sum(rung.size for rung in cycle if not rung.start))
         through: Any = run_evolving if strategy.evolves else run_rungs
         pair: tuple[Any, Trace | tuple[Trace, ...]] = through(
             strategy, trainable, space, key, given,

@@ -50,7 +50,7 @@ def static_field(default: Any = dataclasses.MISSING) -> Any:
 
 
 # Methods to which JAX's debugging flags do not apply, as infinity in a state means "no value yet".
-_PROGRAMS = frozenset(("init", "ask", "tell", "absorb", "expect", "advance", "grow"))
+_PROGRAMS = frozenset(("init", "ask", "tell", "absorb", "expect", "withdraw", "advance", "grow"))
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(static_field,))
@@ -263,6 +263,10 @@ class Strategy:
 
         Override it to avoid asking for the same points. ``mask``, bool[n], is False in padding rows.
         """
+        return state
+
+    def withdraw(self, state: State) -> State:
+        """The state when none of its points is being evaluated any more, though some were never told."""
         return state
 
     def prepare(self, evaluations: int) -> Any:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from jhpo.errors import check_integer, check_number, invalid
 from jhpo.kernels.acquisition import log_expected_improvement
+from jhpo.kernels.numerics import exact_products
 from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation, Ids, Strategy, default_dtype, feasible_value, static_field, strategy
 from jhpo.strategies.curve_model import Ends, ends
@@ -147,6 +148,7 @@ class FreezeThaw(Strategy):
             member=jnp.full((self.batch,), -1, jnp.int32),
         )
 
+    @exact_products
     def ask(self, state: FreezeThawState, key: jax.Array) -> tuple[jax.Array, FreezeThawState]:
         n, dtype = self.batch, state.units.dtype
         first = max(2 * n, 8) if self.initial is None else self.initial

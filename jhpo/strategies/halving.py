@@ -59,7 +59,7 @@ class SuccessiveHalving(Strategy):
       proposer: a strategy that chooses the members, or None for random ones: `BayesOpt` makes it BOHB-like (Falkner et
         al. 2018). It is asked once a bracket for its own population, at most ``population``; the others are random. At
         the end of a bracket it is told of its points, at the highest rung that was reached; of those stopped earlier,
-        what they would have there had they gained as much as the median survivor.
+        what they would have there had they gained as much as the median survivor, with the variance of such gains.
       max_steps: the last rung; the whole training by default, which `minimize`, `run` and `Study.optimize` know.
 
     Raises:
@@ -142,8 +142,8 @@ class SuccessiveHalving(Strategy):
     def prepare(self, evaluations: int) -> Any:
         if self.proposer is None:
             return self
-        brackets = -(-evaluations // self.population)
-        return dataclasses.replace(self, proposer=self.proposer.prepare(brackets * self.proposer.population))
+        # it is told of no more than these, and one generation of it is under way
+        return dataclasses.replace(self, proposer=self.proposer.prepare(evaluations + self.proposer.population))
 
     def full(self, state: HalvingState) -> bool:
         return self.proposer is not None and self.proposer.full(state.proposer)
@@ -227,10 +227,13 @@ class SuccessiveHalving(Strategy):
     def _learn(self, state: HalvingState, rung: jax.Array) -> State:
         """The proposer's state at the end of a bracket, whose last rung is given."""
         m = self.proposer.population
-        final = finals(state.curve, rung)[:m]
+        final, variance = finals(state.curve, rung)
         there = jnp.arange(m) < state.started
-        told = Evaluation(jnp.where(there, final, jnp.nan), mask=there if self.proposer.steady else None)
-        return self.proposer.tell(state.proposer, state.units[:m], told)
+        told = Evaluation(jnp.where(there, final[:m], jnp.nan))
+        if self.proposer.steady:
+            told = told._replace(mask=there, variance=variance[:m])
+        # points for which the bracket had no room are not evaluated any more
+        return self.proposer.withdraw(self.proposer.tell(state.proposer, state.units[:m], told))
 
     def _plan(self) -> Plan:
         if self.max_steps is None:
@@ -240,7 +243,7 @@ class SuccessiveHalving(Strategy):
         return plan_of(self._brackets(self.max_steps))
 
 
-def finals(curve: jax.Array, rung: jax.Array) -> jax.Array:
+def finals(curve: jax.Array, rung: jax.Array) -> tuple[jax.Array, jax.Array]:
     """What members would have reached at a rung: their value there, or the last one and what the survivors gained.
 
     Args:
@@ -248,22 +251,29 @@ def finals(curve: jax.Array, rung: jax.Array) -> jax.Array:
       rung: ``int32[]``.
 
     Returns:
-      ``float[n]``; NaN where a member failed.
+      ``float[n]``, NaN where a member failed; and its variance ``float[n]``, by how much gains differ on the rungs that
+      it did not reach. One gain alone says little: there is one more, of nothing, on each rung.
 
     >>> curve = jnp.array([[9.0, 5.0, 4.0], [8.0, 6.0, jnp.inf], [9.5, jnp.inf, jnp.inf]])
-    >>> finals(curve, jnp.int32(2)).tolist()
-    [4.0, 5.0, 5.5]
+    >>> [x.tolist() for x in finals(curve, jnp.int32(2))]
+    [[4.0, 5.0, 5.5], [0.0, 1.0, 6.5]]
     """
     r = curve.shape[1]
     gained = jnp.where(jnp.isfinite(curve[:, 1:]), curve[:, 1:] - curve[:, :-1], jnp.nan)
     gain = jnp.nan_to_num(jnp.nanmedian(gained, axis=0))
+    count = jnp.maximum(jnp.isfinite(gained).sum(axis=0, dtype=curve.dtype), 1.0)
+    apart = jnp.nan_to_num(jnp.nanmean((gained - gain[None, :]) ** 2, axis=0)) + gain**2 / count
     counts = jnp.arange(1, r, dtype=jnp.int32) <= rung
-    later = jnp.cumsum(jnp.where(counts, gain, 0.0)[::-1])[::-1]  # from each rung to the last one
-    later = jnp.concatenate([later, jnp.zeros((1,), later.dtype)])
+
+    def later(each: jax.Array) -> jax.Array:
+        """From each rung to the last one."""
+        summed = jnp.cumsum(jnp.where(counts, each, 0.0)[::-1])[::-1]
+        return jnp.concatenate([summed, jnp.zeros((1,), summed.dtype)])
+
     reached = jnp.isfinite(curve).sum(axis=1) - 1
     at = jnp.maximum(reached, 0)
-    value = jnp.take_along_axis(curve, at[:, None], axis=1)[:, 0] + later[at]
-    return jnp.where(reached < 0, jnp.nan, value)
+    value = jnp.take_along_axis(curve, at[:, None], axis=1)[:, 0] + later(gain)[at]
+    return jnp.where(reached < 0, jnp.nan, value), later(apart)[at]
 
 
 @strategy

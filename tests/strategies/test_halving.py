@@ -106,7 +106,27 @@ def test_a_proposer_is_told_of_what_its_points_would_have_reached() -> None:
 
 def test_a_member_that_fails_late_has_failed() -> None:
     curve = jnp.array([[5.0, 4.0], [jnp.inf, jnp.inf], [6.0, jnp.inf]])
-    np.testing.assert_array_equal(finals(curve, jnp.int32(1)), [4.0, np.nan, 5.0])
+    value, variance = finals(curve, jnp.int32(1))
+    np.testing.assert_array_equal(value, [4.0, np.nan, 5.0])
+    np.testing.assert_array_equal(variance[jnp.array([0, 2])], [0.0, 1.0])  # one gain of 1 is as likely none
+
+
+def test_what_a_proposer_is_told_is_as_uncertain_as_gains_differ() -> None:
+    curve = jnp.array([[9.0, 5.0], [8.0, 6.0], [7.0, 6.5], [6.0, jnp.inf]])
+    value, variance = finals(curve, jnp.int32(1))
+    assert value[3] == 4.0  # gains of 4, 2 and .5, and none
+    np.testing.assert_allclose(variance, [0.0, 0.0, 0.0, (2.0**2 + 0.0 + 1.5**2 + 2.0**2) / 3], rtol=1e-6)
+
+
+def test_points_that_a_bracket_has_no_room_for_are_not_awaited() -> None:
+    strategy = Hyperband(4, eta=2, min_steps=1, max_steps=2, proposer=jhpo.BayesOpt(batch=4)).prepare(64)
+    state = strategy.init(SPACE, KEY)  # brackets of 4 and 4 members; the budget leaves 2 of them
+    for mask in ([True, True, False, False], [True, False, False, False]):
+        units, state = strategy.ask(state, jax.random.fold_in(KEY, state.turn))
+        assert (state.proposer.history.status == 1).sum() == 4
+        state = strategy.tell(state, units, told(units[:, 0], mask))
+    assert np.bincount(state.proposer.history.status, minlength=4)[1:].tolist() == [0, 2, 0]
+    assert int(state.proposer.used) == 2
 
 
 @pytest.mark.quick

@@ -124,6 +124,12 @@ def add_pending(
     )
 
 
+def without_pending(history: History) -> tuple[History, jax.Array]:
+    """The history without points that have no results, and how many these are, int32[]."""
+    gone = history.status == PENDING
+    return history._replace(status=jnp.where(gone, EMPTY, history.status)), jnp.sum(gone, dtype=jnp.int32)
+
+
 class Told(NamedTuple):
     """Results as the history stores them; n rows."""
 

@@ -210,6 +210,10 @@ class BayesOpt(BayesOptions, Strategy):
         history, used = past.record(state.history, state.used, rows, state.region.epoch, state.asked)
         return state._replace(history=history, used=used, asked=state.asked + (used - state.used))
 
+    def withdraw(self, state: BayesState) -> BayesState:
+        history, gone = past.without_pending(state.history)
+        return state._replace(history=history, used=state.used - gone)
+
     # -- gradients ------------------------------------------------------------------------------------------
 
     def _slopes(self, ground: Ground) -> int:
