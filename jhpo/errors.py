@@ -6,7 +6,10 @@ import ast
 import dataclasses
 import math
 import numbers
+import re
+import sys
 import traceback
+import warnings
 from collections.abc import Callable, Container, Mapping
 from typing import Any, TypeVar
 
@@ -73,7 +76,32 @@ def invalid(
     >>> str(invalid("budget", "an integer >= 1", 0))
     'budget: expected an integer >= 1, got 0'
     """
-    return kind(f"{name}: expected {expected}, got {got!r}{'; ' * bool(note)}{note}")
+    return kind(f"{name}: expected {expected}, got {shown(got)}{'; ' * bool(note)}{note}")
+
+
+def shown(value: object) -> str:
+    """A value in a message: its repr, cut where it is long (arrays, tables, modules), without colours.
+
+    >>> shown([0.5, None]), shown("x" * 1000)[-20:]
+    ('[0.5, None]', "xxx... (of type str)")
+    """
+    text = _COLOUR.sub("", repr(value))
+    if len(text) <= _LONGEST:
+        return text
+    shape = getattr(value, "shape", "")
+    return f"{' '.join(text[: _LONGEST // 2].split())}... (of type {type(value).__name__}{f' {shape}' * bool(shape)})"
+
+
+_LONGEST = 300
+_COLOUR = re.compile("\x1b\\[[0-9;]*m")
+
+
+def warn_caller(message: str) -> None:
+    """A warning about the line that called jhpo, however deep inside of it this is."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] == "jhpo":
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, stacklevel=level - 1)
 
 
 def read_call(argument: str, text: str, example: str) -> tuple[str, dict[str, Any]]:

@@ -6,8 +6,10 @@ each and says what in jhpo breaks without it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+import sys
+import threading
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import jax
@@ -38,6 +40,7 @@ __all__ = [
     "on_a_mesh",
     "runnable",
     "shape_of",
+    "strings_refused",
     "unfused",
     "with_constants",
 ]
@@ -134,3 +137,60 @@ def float_precision(double: bool) -> AbstractContextManager[None]:
     dtype('float64')
     """
     return jax.enable_x64(double)
+
+
+class _Refusing(threading.local):
+    """What is refused in this thread."""
+
+    libraries: tuple[Collection[str], ...] = ()  # of each context that is entered
+
+
+_refusing = _Refusing()
+_lock = threading.Lock()
+_contexts = 0  # in all threads
+_OPERATORS = {"__eq__": "==", "__ne__": "!="}
+_original: dict[str, Callable[[Any, object], Any]] = {}
+
+
+def _comparison(name: str) -> Callable[[Any, object], Any]:
+    def compare(self: Any, other: object) -> Any:
+        if isinstance(other, str) and _refusing.libraries:
+            module = str(sys._getframe(1).f_globals.get("__name__", ""))
+            if module.split(".")[0] not in _refusing.libraries[-1]:
+                raise TypeError(f"a traced value is compared with a string: {_OPERATORS[name]} {other!r}")
+        return _original[name](self, other)
+
+    return compare
+
+
+@contextmanager
+def strings_refused(libraries: Collection[str]) -> Iterator[None]:
+    """A context in which comparing a tracer with a string raises, in this thread; JAX itself says they differ.
+
+    Code in packages named in ``libraries`` compares as ever. Python asks the class of a tracer how to compare, so it is
+    the class that is changed, while any thread is in such a context.
+
+    >>> with strings_refused(()):
+    ...     jax.eval_shape(lambda x: x == "adam", 1.0)
+    Traceback (most recent call last):
+    ...
+    TypeError: a traced value is compared with a string: == 'adam'
+    """
+    global _contexts
+    tracer: Any = jax.core.Tracer
+    with _lock:
+        if not _contexts:
+            for name in _OPERATORS:
+                _original[name] = getattr(tracer, name)
+                setattr(tracer, name, _comparison(name))
+        _contexts += 1
+    before, _refusing.libraries = _refusing.libraries, (*_refusing.libraries, libraries)
+    try:
+        yield
+    finally:
+        _refusing.libraries = before
+        with _lock:
+            _contexts -= 1
+            if not _contexts:
+                for name in _OPERATORS:
+                    setattr(tracer, name, _original[name])

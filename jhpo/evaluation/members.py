@@ -173,15 +173,16 @@ def evaluate_units(
     members = jax.vmap(lambda u, k: _member(trainable, space, u, k, request=request, metric=metric, static=static))
     total = n * replicates
     width = total if chunk is None else min(total, chunk * replicates)
-    if width == total:
-        value, grad, measured = members(rows, keys)
-    else:
-        padded = -(-total // width) * width
-        take = jnp.minimum(jnp.arange(padded), total - 1).reshape(-1, width)
-        value, grad, measured = jax.tree.map(
-            lambda x: x.reshape(padded, *x.shape[2:])[:total],
-            jax.lax.map(lambda at: members(rows[at], keys[at]), take),
-        )
+    with objective_errors():
+        if width == total:
+            value, grad, measured = members(rows, keys)
+        else:
+            padded = -(-total // width) * width
+            take = jnp.minimum(jnp.arange(padded), total - 1).reshape(-1, width)
+            value, grad, measured = jax.tree.map(
+                lambda x: x.reshape(padded, *x.shape[2:])[:total],
+                jax.lax.map(lambda at: members(rows[at], keys[at]), take),
+            )
     return summarised(space, units, value, grad, measured, replicates, metric=metric, static=static)
 
 

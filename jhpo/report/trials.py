@@ -32,6 +32,10 @@ class Trials(NamedTuple):
     objectives: Objectives | None = None  # None with one objective
     calls: Sequence[Call] = ()  # of `optimize` that ended
 
+    def __repr__(self) -> str:
+        """How many, and of what; a study itself can be iterated over."""
+        return f"Trials({self.table.size} of {self.space!r}, {', '.join(self.directions)})"
+
     @property
     def directions(self) -> tuple[str, ...]:
         """The direction of each objective."""

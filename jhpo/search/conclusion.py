@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from jhpo.errors import warn_caller
 from jhpo.evaluation.lineage import Lineage
 from jhpo.objectives import Objectives
 from jhpo.search.evaluations import Curves, Evaluations
@@ -49,6 +51,8 @@ def result_of(
             included.
     """
     found = len(leader.ids) > 0 and objectives is None
+    if not len(leader.ids) and objectives is None:
+        warn_caller(_nothing(history, summary.evaluations, space, getattr(origin.evaluator, "reasons", {})))
     return Result(
         best=space.decode(leader.units[0], exact.get(int(leader.numbers[0]))) if found else None,
         value=float(np.asarray(leader.result.value)[0]) if found else float("nan"),
@@ -68,3 +72,21 @@ def result_of(
         _lineage=lineage,
         occupancy=None if work is None else work[0] / work[1],
     )
+
+
+def _nothing(history: Evaluations, evaluations: int, space: Space, reasons: Mapping[str, int]) -> str:
+    """Why a search has no best, and what to look at.
+
+    Args:
+        history: the evaluations that were kept.
+        evaluations: how many there were.
+        space: where they were.
+        reasons: of failures, and how often each, where they are known.
+    """
+    if np.isfinite(history.value).any():
+        return f"none of {evaluations} evaluations meets the constraints, so there is no best"
+    if reasons:
+        most = max(reasons, key=lambda reason: reasons[reason])
+        return f"all {evaluations} evaluations failed, so there is no best; {reasons[most]} times: {most}"
+    advice = "" if history.units is None else f"; call the objective with {space.decode(history.units[0])} to see where"
+    return f"all {evaluations} values are NaN or infinite, so there is no best{advice}"

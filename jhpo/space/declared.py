@@ -125,10 +125,14 @@ def to_plain(value: object) -> Any:
 
 
 class Named:
-    """Placeholder for a choice of which only the name is stored; two with the same name are two choices."""
+    """Placeholder for a choice of which only the name is stored; two with the same name are two choices.
 
-    def __init__(self, name: str) -> None:
+    In a condition ``index`` says which of its parent's choices it is.
+    """
+
+    def __init__(self, name: str, index: int | None = None) -> None:
         self.name = name
+        self.index = index
 
     def __repr__(self) -> str:
         return self.name
@@ -142,6 +146,6 @@ def from_plain(value: Any, named: bool = False) -> Any:
         if "dict" in value:
             return {k: from_plain(v, named) for k, v in value["dict"].items()}
         if named and "opaque" in value:
-            return Named(str(value["opaque"]))
+            return Named(str(value["opaque"]), value.get("index"))
         raise invalid("choices", "values that JSON can give back", value.get("opaque", value), InvalidSpace)
     return [from_plain(v, named) for v in value] if isinstance(value, list) else value

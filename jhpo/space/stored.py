@@ -9,9 +9,9 @@ import jax
 
 from jhpo.errors import InvalidSpace, invalid
 from jhpo.pytrees import Tree
-from jhpo.space.declared import from_plain
+from jhpo.space.declared import from_plain, stable_name, to_plain, value_key
 from jhpo.space.layout import Layout
-from jhpo.space.listed import Choice, Ordinal
+from jhpo.space.listed import Choice, Ordinal, cell_values
 from jhpo.space.parameters import Float, Int, Parameter
 
 Json = Any  # a result of `json.loads`
@@ -44,7 +44,9 @@ def parameter_from_json(data: dict[str, Any], named: bool = False) -> Parameter:
 
 def space_to_json(space: Layout) -> str:
     """See `Space.to_json`."""
-    parameters = [{"name": n, **p.to_json()} for n, p in zip(space.names, space.parameters)]
+    parameters = [
+        {"name": n, **p.to_json(), **_when(space, i)} for i, (n, p) in enumerate(zip(space.names, space.parameters))
+    ]
     tree = jax.tree_util.tree_unflatten(space.treedef, list(range(len(space.names))))
     constraints = [getattr(c, "__qualname__", type(c).__name__) for c in space.constraints]
     data = {"version": VERSION, "parameters": parameters, "tree": _plain_tree(tree), "constraints": constraints}
@@ -85,6 +87,21 @@ def differences(before: Layout, after: Layout) -> list[str]:
     if len(before.constraints) != len(after.constraints):
         out.append(f"constraints: were {len(before.constraints)}, now {len(after.constraints)}")
     return out
+
+
+def _when(space: Layout, row: int) -> Json:
+    """The conditions of a parameter on choices that JSON cannot hold, by their place in the list: {} without any."""
+    when = space.parameters[row].when or ()
+    out, opaque = [], False
+    for (parent, allowed), (at, _) in zip(when, space.conditions[row]):
+        keys = [value_key(v) for v in cell_values(space.parameters[at])]
+        values = [to_plain(v) for v in allowed]
+        for k, value in enumerate(allowed):
+            if '"opaque"' in json.dumps(values[k]):
+                opaque = True
+                values[k] = {"opaque": stable_name(value), "index": keys.index(value_key(value))}
+        out.append({"tuple": [parent, {"tuple": values}]})
+    return {"when": {"tuple": out}} if opaque else {}
 
 
 def _plain_tree(tree: Tree) -> Json:

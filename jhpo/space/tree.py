@@ -10,7 +10,7 @@ import jax
 
 from jhpo.errors import InvalidSpace, invalid
 from jhpo.pytrees import HP, Structure
-from jhpo.space.declared import value_key
+from jhpo.space.declared import Named, value_key
 from jhpo.space.layout import Condition, Constraint
 from jhpo.space.listed import cell_values
 from jhpo.space.parameters import Float, Parameter
@@ -76,7 +76,7 @@ def resolve_conditions(names: tuple[str, ...], parameters: tuple[Parameter, ...]
             if isinstance(parent, Float) or parent.shape:
                 raise invalid(name, "a condition on a single discrete parameter", parent_name, InvalidSpace)
             keys = [value_key(v) for v in cell_values(parent)]
-            wanted = [value_key(v) for v in allowed]
+            wanted = [keys[v.index] if isinstance(v, Named) and v.index is not None else value_key(v) for v in allowed]
             unknown = [v for v, k in zip(allowed, wanted) if k not in keys]
             if unknown or not allowed:
                 raise invalid(f"{name}.when", f"values that {names[at]!r} can take", unknown or allowed, InvalidSpace)

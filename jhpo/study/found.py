@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 
 import jax
 import numpy as np
@@ -32,6 +33,10 @@ class Found(Opened):
 
     def __getitem__(self, trial_id: int) -> Trial:
         return self._trial(check_integer("trial_id", trial_id, 0, len(self) - 1))
+
+    def __iter__(self) -> Iterator[Trial]:
+        """All trials there are now, in the order of their ids."""
+        return (self._trial(i) for i in range(len(self)))
 
     def key(self, trial: Trial | int) -> jax.Array:
         """The trial's random key: ``fold_in(key(seed), id)``, unless the strategy fixes its members' randomness."""
@@ -65,8 +70,14 @@ class Found(Opened):
         check_single("best", self.objectives, "pareto() gives the front, knee() one trial of it")
         ranked = self.top(1)
         if not ranked:
-            raise JhpoError(f"no successful trial yet ({self.evaluations} finished)")
+            raise JhpoError(self._nothing())
         return ranked[0]
+
+    def _nothing(self) -> str:
+        """Why there is no best trial: what failed most often, where trials failed."""
+        reasons = Counter(trial.reason for trial in self.failures)
+        most = "".join(f"; {count} failed: {reason}" for reason, count in reasons.most_common(1))
+        return f"no successful trial yet ({self.evaluations} finished){most}"
 
     def top(self, k: int = 5) -> list[Trial]:
         """The `k` best trials with different hyperparameters, best first; feasible ones only.
@@ -114,5 +125,5 @@ class Found(Opened):
         """
         points = self.pareto()
         if not points:
-            raise JhpoError(f"no successful trial yet ({self.evaluations} finished)")
+            raise JhpoError(self._nothing())
         return points[knee(self.trials.minimised(np.asarray([t.id for t in points])), weights)]

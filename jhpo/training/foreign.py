@@ -22,7 +22,11 @@ class Constant:
         try:
             hash(value)
         except TypeError as error:
-            raise invalid("objective", "a hashable object or a registered pytree", value) from error
+            advice = (
+                "a dataclass is hashable with @dataclasses.dataclass(frozen=True, eq=False), where its arrays become "
+                "constants of the program, and a pytree with jax.tree_util.register_dataclass, where they are arguments"
+            )
+            raise invalid("objective", "a hashable object or a registered pytree", value, note=advice) from error
         self.value: Any = value
 
     def __eq__(self, other: object) -> bool:

@@ -245,7 +245,9 @@ def as_model(model: AnyModel) -> Model:
         return LinenModel(model, False)
     if isinstance(model, nnx.Module):
         raise invalid("model", "a function or class of rngs, since every member is initialised anew", model)
-    if not callable(model) or (isinstance(model, type) and issubclass(model, linen.Module)):
+    if isinstance(model, type) and issubclass(model, linen.Module):
+        raise invalid("model", "a linen module, not its class", model, note=f"write {model.__name__}(...)")
+    if not callable(model):
         raise invalid("model", expected, model)
     # the metaclass of nnx modules hides the signature of the constructor
     made: Any = model

@@ -89,7 +89,9 @@ def as_trainable(objective: Trainable | Callable[..., Any]) -> Trainable:
         return objective if isinstance(objective, Structured) else Foreign(objective)
     if not callable(objective):
         expected = "a function objective(hp) or objective(hp, key), or an object with steps, init, step and evaluate"
-        raise invalid("objective", expected, objective)
+        missing = [name for name in ("steps", "init", "step", "evaluate") if not hasattr(objective, name)]
+        note = f"it lacks {' and '.join(missing)}" if len(missing) < 4 else ""
+        raise invalid("objective", expected, objective, note=note)
     key_argument = _key_argument(objective)
     if isinstance(objective, functools.partial):
         return Objective(Bound(objective), key_argument)

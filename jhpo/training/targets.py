@@ -122,9 +122,12 @@ def mean_of_live(
       live: see `live_rows`.
 
     Raises:
-      InvalidArgument: values of a shape that comes from broadcasting outputs against targets.
+      InvalidArgument: no numbers, or values of a shape that comes from broadcasting outputs against targets.
     """
-    values = jnp.asarray(values)
+    try:
+        values = jnp.asarray(values)
+    except (TypeError, ValueError) as error:
+        raise invalid(name, "a scalar or a value for each example", values) from error
     rows = outputs.shape[0]
     dtype = values.dtype if jnp.issubdtype(values.dtype, jnp.floating) else outputs.dtype
     values = values.astype(dtype)

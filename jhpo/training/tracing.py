@@ -9,19 +9,25 @@ from types import TracebackType
 import jax
 
 from jhpo.errors import InvalidArgument, JhpoError, line_of
+from jhpo.kernels.internals import strings_refused
 
 ONE_DICT = '; the first argument is the dict of all of them: hp["name"]'
 
 
 class objective_errors:
-    """Context for tracing an objective: exceptions become an `InvalidArgument` with advice."""
+    """Context for tracing an objective: exceptions become an `InvalidArgument` with advice.
+
+    A comparison of a traced choice with a string is one of them: it would be False for every member.
+    """
 
     def __enter__(self) -> None:
-        return None
+        self._strings = strings_refused(_LIBRARIES)
+        self._strings.__enter__()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._strings.__exit__(None, None, None)
         if error is None or isinstance(error, JhpoError) or not isinstance(error, Exception):
             return
         if isinstance(error, (jax.errors.JaxRuntimeError, MemoryError)):
@@ -34,14 +40,38 @@ class objective_errors:
         for words, advice in _OF_OPTIMISERS.items():
             if words in str(error):
                 hint = advice
-        if isinstance(error, TypeError) and "'dict'" in str(error):
+        if isinstance(error, TypeError) and "'dict' " in str(error):
             hint = ONE_DICT
-        text = str(error).split("\n")[0][:500] + line_of(error, _LIBRARIES)
+        if isinstance(error, TypeError) and _METHOD.search(str(error)):
+            hint = "; the methods of a training are init(hp, key), step(hp, state, t) and evaluate(hp, state)"
+        if isinstance(error, TypeError) and "compared with a string" in str(error):
+            hint = _STRING
+        if isinstance(error, TypeError) and "does not support string indexing" in str(error):
+            hint = "; the hyperparameters are the first argument, a random key the second: objective(hp, key)"
+        if isinstance(error, TypeError) and "concrete values of integer type" in str(error):
+            hint = _SIZE
+        if not hint and "Tracer" in str(error):  # what others say who were given one: scikit-learn, pandas, NumPy, ...
+            hint = _HOST
+        lines = str(error).split("\n")
+        if "carry input and carry output" in lines[0]:  # of the user's loop, or of the training itself
+            lines[0] = f"{lines[0]} {' '.join(line for line in lines[1:] if line and not line.startswith('Revise'))}"
+            hint = "; a training's step returns a state with the structure, shapes and dtypes of its argument"
+        text = lines[0][:500] + line_of(error, _LIBRARIES)
         raise InvalidArgument(
             f"objective: expected a function that JAX can trace, got {type(error).__name__}: {text}{hint}"
         ) from error
 
 
+_HOST = "; a function that is not written in JAX goes through jhpo.host"
+_STRING = (
+    '; a choice is its index here: jhpo.switch(hp["name"], {...}) takes what belongs to it, hp["name"] == 0 compares '
+    "the index, and with static=True in the space it is the string itself"
+)
+_SIZE = (
+    "; a size that is tuned is a Python number with jhpo.Choice([...], static=True), or layers of jhpo.linen, jhpo.nnx "
+    "and jhpo.masked_mlp have the largest size, of which live= units count"
+)
+_METHOD = re.compile(r"\b(init|step|evaluate)\(\) (takes|missing|got)")
 _HASHED = re.compile(r"unhashable type: '\w*Tracer'")
 _LOOK_UP = (
     "; a hyperparameter that is traced cannot be looked up in a dictionary or a list, nor be a length: take "
@@ -74,7 +104,7 @@ def _remedy(error: BaseException) -> str:
             name = frame.f_code.co_name
             if hasattr(decays, name):
                 return f"; optax.{name} compares its numbers in Python: jhpo.schedules.{name} takes traced ones"
-    return "; a function that is not written in JAX goes through jhpo.host"
+    return _HOST
 
 
 # libraries skipped when looking for the user's line that raised

@@ -198,3 +198,26 @@ def test_the_type_of_an_array_names_its_mesh() -> None:
     seen: list[bool] = []
     jax.jit(lambda x, y: seen.extend((internals.on_a_mesh(x), internals.on_a_mesh(y))))(placed, jnp.zeros(2))
     assert seen == [True, False] and internals.on_a_mesh(placed)
+
+
+def test_comparing_a_tracer_with_a_string_is_refused_in_a_context_and_this_thread_alone() -> None:
+    """Otherwise an objective with `hp["opt"] == "adam"` is searched as if that were never so."""
+    before = jax.core.Tracer.__eq__, jax.core.Tracer.__ne__
+    found = []
+
+    def other():
+        found.append(jax.eval_shape(lambda x: jnp.asarray(x == "adam"), 1.0).shape)
+
+    with internals.strings_refused(()):
+        with internals.strings_refused((__name__.split(".")[0],)):  # of a library: as ever
+            other()
+        with pytest.raises(TypeError, match="compared with a string: == 'adam'"):
+            jax.eval_shape(lambda x: x == "adam", 1.0)
+        with pytest.raises(TypeError, match="compared with a string: == 'adam'"):
+            jax.jit(lambda x: "adam" == x)(1.0)
+        assert jax.jit(lambda x: x == 1.0)(1.0) and not jax.jit(lambda x: x != 1.0)(1.0)
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
+    assert found == [(), ()]
+    assert (jax.core.Tracer.__eq__, jax.core.Tracer.__ne__) == before

@@ -54,8 +54,15 @@ def test_failed_members_are_never_the_best() -> None:
 
 
 def test_all_failed_is_said_and_not_hidden() -> None:
-    result = jhpo.minimize(lambda hp: jnp.nan * hp["x"], SPACE, PSO(8), budget=24)
+    with pytest.warns(UserWarning, match=r"all 24 values are NaN or infinite, so .* objective with \{'kind'") as seen:
+        result = jhpo.minimize(lambda hp: jnp.nan * hp["x"], SPACE, PSO(8), budget=24)
     assert result.best is None and np.isnan(result.value) and result.top(3) == []
+    assert seen[0].filename == __file__  # it is about the line that called
+
+    with pytest.warns(UserWarning, match=r"all 4 evaluations failed, so .*; 4 times: KeyError: 'width' \(line"):
+        jhpo.minimize(jhpo.host(lambda params: params["width"]), SPACE, RandomSearch(2), budget=4)
+    with pytest.warns(UserWarning, match="none of 4 evaluations meets the constraints"):
+        jhpo.minimize(lambda hp: {"value": hp["x"], "constraint": -1.0}, SPACE, RandomSearch(2), budget=4)
 
 
 def test_constrained_optimum() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import os
 import sqlite3
 import time
@@ -240,3 +241,41 @@ def test_another_precision_is_said_once_and_stored(tmp_path, begun):
     with jax.enable_x64(begun), jhpo.Study.load(path) as study, warnings.catch_warnings():
         warnings.simplefilter("error")
         study.optimize(jhpo.host(on_host), budget=26)
+
+
+class Near(enum.Enum):
+    EASY = 1
+    HARD = 2
+
+
+def test_conditions_on_choices_that_json_cannot_hold(tmp_path):
+    """Objects, enumerations, functions: two of one name are still two."""
+    one, two = Plain(), Plain()
+    parameters = {
+        "model": jhpo.Choice([one, two, (abs, 1)]),
+        "level": jhpo.Choice(list(Near)),
+        "a": jhpo.Float(0.0, 1.0, when={"model": two}),
+        "b": jhpo.Int(0, 9, when={"model": [one, (abs, 1)], "level": Near.HARD}),
+        "c": jhpo.Int(0, 9, when={"b": [0, 1, 2, 3]}),
+    }
+    space = jhpo.Space(parameters)
+    path = tmp_path / "a.db"
+    with jhpo.Study(space, "random", path) as study:
+        for trial in study.ask(24):
+            study.tell(trial, 1.0)
+        given = [study[i].params for i in range(24)]
+    for params in given:
+        assert ("a" in params) == (params["model"] is two)
+        assert ("b" in params) == (params["model"] is not two and params["level"] is Near.HARD)
+    with jhpo.Study.load(path, read_only=True) as study:
+        assert [set(study[i].params) for i in range(24)] == [set(p) for p in given]
+    with jhpo.Study(space, "random", path, resume=True) as study:
+        assert [study[i].params for i in range(24)] == given
+    parameters["a"] = jhpo.Float(0.0, 1.0, when={"model": one})
+    elsewhere = jhpo.Space(parameters)
+    with pytest.raises(ChangedSpace, match="a: when was"):
+        jhpo.Study(elsewhere, "random", path, resume=True)
+
+
+class Plain:
+    """A choice without a name of its own."""

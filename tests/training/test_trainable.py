@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jhpo import Float, InvalidArgument, Space, as_trainable
+from jhpo import Choice, Float, InvalidArgument, Space, as_trainable
 from jhpo.training.objective import check_trainable
 from jhpo.training.trainable import max_steps, read_metrics, train, train_and_evaluate, train_state
 
@@ -97,6 +97,37 @@ def test_values_become_strong_float32() -> None:
         assert got.dtype == jnp.float32 and not got.weak_type and got == 3.0
 
 
+class InvalidParameterError(ValueError):
+    """As in scikit-learn."""
+
+
+class _Forgetful:
+    steps = 2
+
+    def init(self, hp, key):
+        return hp["x"]
+
+
+class _Misnamed(_Forgetful):
+    def init(self, hp):
+        return {"w": hp["x"]}
+
+    def step(self, hp, state, t):
+        return {**state, "v": state["w"]}
+
+    def evaluate(self, hp, state):
+        return state["w"]
+
+
+class _Growing(_Misnamed):
+    def init(self, hp, key):
+        return {"w": hp["x"]}
+
+
+def _checks_like_scikit_learn(hp):
+    raise InvalidParameterError(f"The 'C' parameter must be a float. Got {hp['x']!r} instead.")
+
+
 @pytest.mark.parametrize(
     ("objective", "message"),
     [
@@ -119,12 +150,26 @@ def test_values_become_strong_float32() -> None:
         (lambda hp: float(hp["x"]), r"trace, got ConcretizationTypeError: .*jhpo\.host"),
         (lambda hp: np.sin(hp["x"]), r"trace, got TracerArrayConversionError: .*jhpo\.host"),
         (lambda hp: 1.0 if hp["x"] > 0 else 2.0, r"trace, got TracerBoolConversionError: .*jhpo\.host"),
+        (lambda hp: hp["x"] * (hp["x"] == "adam"), r"compared with a string: == 'adam' \(line .*jhpo\.switch\(hp"),
+        (lambda hp: hp["x"] * (hp["x"] != "adam"), r"compared with a string: != 'adam'.*static=True"),
+        (lambda hp: hp["x"] if hp["x"] in ["sgd", "adam"] else 0.0, "compared with a string: == 'sgd'"),
+        (lambda rng, hp: hp["x"], r"first argument, a random key the second: objective\(hp, key\)"),
+        (lambda hp: jnp.zeros(hp["x"].astype(int)).sum(), r"Shapes must be .*; a size that is tuned .* static=True"),
+        (_Forgetful(), "objective: expected a function .*; it lacks step and evaluate"),
+        (_Misnamed(), r"init\(\) takes 2 .*; the methods of a training are init\(hp, key\)"),
+        (_Growing(), r"must have the same pytree structure.*key sets: \{'v'\}.*; a training's step returns a state"),
+        (_checks_like_scikit_learn, r"InvalidParameterError: .*Got \w*Tracer.*; a function .* goes through jhpo\.host"),
     ],
 )
 def test_what_cannot_be_an_objective_is_said_before_anything_compiles(objective, message, count_compilations) -> None:
     with count_compilations() as seen, pytest.raises(InvalidArgument, match=message):
         check_trainable(objective, SPACE)
     assert seen.names == []
+
+
+def test_a_string_may_be_compared_where_nothing_is_traced() -> None:
+    space = Space({"kind": Choice(["near", "far"], static=True)})
+    check_trainable(lambda hp: 1.0 * (hp["kind"] == "near"), space)
 
 
 @pytest.mark.parametrize("steps", [-1, 2.5, True, None])
@@ -138,5 +183,5 @@ def test_steps_are_checked(steps) -> None:
 
 def test_an_unhashable_object_is_refused() -> None:
     unhashable = type("Unhashable", (Decay,), {"__hash__": None})()
-    with pytest.raises(InvalidArgument, match="hashable object or a registered pytree"):
+    with pytest.raises(InvalidArgument, match=r"hashable object or a registered pytree.*; a dataclass is hashable with"):
         as_trainable(unhashable)

@@ -6,6 +6,7 @@ import dataclasses
 import math
 import os
 import warnings
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -192,7 +193,7 @@ class HostEvaluator:
 
     def __init__(self, objective: HostObjective, space: Space, replicates: int, reported: Reported) -> None:
         self._objective, self._space, self._replicates = objective, space, replicates
-        self._reported = reported
+        self._reported, self.reasons = reported, Counter[str]()  # reasons of failures so far, and how often each
         self._pool: Pool | None = None
         self.names = None if objective.objectives is None else objective.objectives.names  # of several objectives
 
@@ -211,6 +212,7 @@ class HostEvaluator:
             seeds = trial_seeds(root, ids, replicate if self._replicates > 1 else None).tolist()
             tasks += [self._submit(self._pool, u, s) for u, s in zip(units, seeds)]
         outcomes = [task.result() for task in tasks]
+        self.reasons.update(o.reason for o in outcomes if o.reason)
         trials, stages = [task.trial for task in tasks if task.trial is not None], None
         if trials:  # with replicates, the curves are those of the first ones
             stages = self._reported.finished(trials, [o.pruned for o in outcomes])
