@@ -6,10 +6,9 @@
     python benchmarks/bayes_quality.py ... --run optuna_gp --peers DIR --peers-python PYTHON   # more runs of a peer
     python benchmarks/bayes_quality.py ... --batch 8 --budget 96 --at 48 96      # batches, against peers that batch
 
-Surrogates need `pip install onnx`. What is in a results file is not run again; new lines go to the first file. Runs of peers are stored in `runs/`: a
-change of ours needs only our own. The families are those of `bayes_problems`, and a choice counts if it helps on
-families that had no part in it.
-"""
+Surrogates need `pip install onnx`. What is in a results file is not run again; new lines go to the first file. Runs
+of peers are stored in `runs/`: a change of ours needs only our own. The families are those of `bayes_problems`, and a
+choice counts if it helps on families that had no part in it."""
 
 from __future__ import annotations
 

@@ -139,6 +139,8 @@ def test_kernels_import_jax_alone(name: str) -> None:
         "numpy",
         "math",
         "functools",
+        "sys",
+        "threading",
         "typing",
         "collections",
         "contextlib",
