@@ -114,12 +114,23 @@ def folded_words(root: jax.Array, *data: Any) -> tuple[Any, Any] | None:
         Two such integers or arrays, the data of what `jax.random.fold_in` gives; None where the key is traced, or its
         generator not JAX's usual one.
     """
+    words = words_of(root)
+    return None if words is None else fold_words(words, *data)
+
+
+def words_of(root: jax.Array) -> tuple[int, int] | None:
+    """The words of a key, for `fold_words`; None where it is traced, or its generator not JAX's usual one."""
     if is_traced(root) or not is_key(root) or str(jax.random.key_impl(root)) != _IMPL:
         return None
     known = jax.random.key_data(root)
     if is_traced(known):  # while a program is traced, all becomes a part of it
         return None
-    words: Any = tuple(np.asarray(known).tolist())
+    high, low = np.asarray(known).tolist()
+    return high, low
+
+
+def fold_words(words: tuple[Any, Any], *data: Any) -> tuple[Any, Any]:
+    """`folded_words` of a key whose words are known: asking JAX for them takes longer than all the rest."""
     for number in data:
         words = _threefry(words, number)
     return words

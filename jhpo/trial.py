@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -271,23 +271,27 @@ class TrialTable:
         }
         return paused | self.reports.points(trial_id)
 
-    def trial(
-        self, trial_id: int, decode: Callable[[np.ndarray], HP], seed: int, names: tuple[str, ...] | None = None
-    ) -> Trial:
-        """The current state of a trial as a `Trial`."""
-        values = self.extra["values"].array if "values" in self.extra else self.value.array[:, None]
-        return Trial(
-            id=trial_id,
-            params=decode(self.unit.array[trial_id]),
-            status=TrialState(int(self.state.array[trial_id])),
-            value=float(self.value.array[trial_id]),
-            reason=self.reason.get(trial_id, ""),
-            generation=int(self.generation.array[trial_id]),
-            attempt=int(self.attempt.array[trial_id]),
-            seed=seed,
-            horizon=float(self.horizon.array[trial_id]),
-            unit=self.unit.array[trial_id].copy(),
-            values=Values(values[trial_id].tolist(), names),
-            curve=self.curve_of(trial_id),
-            curves=self.reports.named(trial_id),
-        )
+    def trials(
+        self,
+        ids: Sequence[int],
+        params: Sequence[HP],
+        seeds: Sequence[int],
+        names: tuple[str, ...] | None = None,
+        reports: Sequence[Reports | None] | None = None,
+    ) -> list[Trial]:
+        """The current state of some trials, whose parameters are decoded, as `Trial` objects."""
+        rows = np.asarray(ids, np.int64)
+        values = self.extra["values"].array[rows] if "values" in self.extra else self.value.array[rows, None]
+        several = (self.value, self.state, self.generation, self.attempt, self.horizon)
+        columns = zip(*(column.array[rows].tolist() for column in several))
+        units, curves, states = self.unit.array[rows], bool(self.curve or len(self.reports)), list(TrialState)
+        return [
+            Trial(
+                number, point, states[state], value, self.reason.get(number, ""), generation, attempt, seed, horizon,
+                unit.copy(), Values(each, names),
+                self.curve_of(number) if curves else {}, self.reports.named(number) if curves else {}, reporting,
+            )
+            for number, point, seed, unit, each, reporting, (value, state, generation, attempt, horizon) in zip(
+                ids, params, seeds, units, values.tolist(), [None] * len(rows) if reports is None else reports, columns
+            )
+        ]  # fmt: skip

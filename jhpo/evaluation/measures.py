@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jhpo.keys import folded_words, trial_keys
+from jhpo.keys import fold_words, trial_keys, words_of
 from jhpo.lifetimes import Programs
 from jhpo.space.space import Space
 from jhpo.switches import without_switches
@@ -34,13 +34,9 @@ def trial_seeds(root: jax.Array, ids: np.ndarray, replicate: int | None = None) 
     """``uint64[n]``: the key data of ``fold_in(root, id)``, with the replicate folded in too, as one integer each."""
     if not len(ids):
         return np.empty(0, np.uint64)
-    # on the host, so that nothing compiles; the numbers of a few one by one, which Python does faster
-    each = [int(i) for i in ids] if len(ids) <= _FEW else [np.asarray(ids, np.uint64)]
-    found = [folded_words(root, i, *([] if replicate is None else [replicate])) for i in each]
-    known = [np.asarray(words, np.uint64).reshape(2, -1) for words in found if words is not None]
-    if known:
-        high, low = np.concatenate(known, axis=1)
-        return (high << np.uint64(32)) | low
+    words = words_of(root)
+    if words is not None:
+        return np.asarray(seeds_of(words, ids, replicate), np.uint64)
     padded = np.pad(np.asarray(ids, np.uint32), (0, _room(len(ids)) - len(ids)), mode="edge")
     if replicate is None:
         data = _seed_program(root, padded)
@@ -48,6 +44,17 @@ def trial_seeds(root: jax.Array, ids: np.ndarray, replicate: int | None = None) 
         data = _replicate_program(root, padded, np.uint32(replicate))
     high, low = np.asarray(data).astype(np.uint64).T[:, : len(ids)]
     return (high << np.uint64(32)) | low
+
+
+def seeds_of(words: tuple[int, int], ids: np.ndarray, replicate: int | None = None) -> list[int]:
+    """The numbers of `trial_seeds` from the words of the root key, on the host: nothing compiles."""
+    more = () if replicate is None else (replicate,)
+    if len(ids) <= _FEW:  # one by one, which Python does faster
+        pairs = [fold_words(words, number, *more) for number in np.asarray(ids).tolist()]
+        return [(high << 32) | low for high, low in pairs]
+    high, low = fold_words(words, np.asarray(ids, np.uint64), *more)
+    found: list[int] = ((high << np.uint64(32)) | low).tolist()
+    return found
 
 
 def _room(count: int) -> int:

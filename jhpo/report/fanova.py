@@ -10,7 +10,7 @@ from jhpo.errors import JhpoError, MissingExtra
 from jhpo.objectives import check_single
 from jhpo.report.importance import FEWEST, Share
 from jhpo.report.trials import Trials
-from jhpo.space.host_codec import active_rows
+from jhpo.space.host_rows import active_rows
 
 _TREES, _DEPTH = 64, 64
 _MOST_ROWS = 4000  # of a forest: more trials cost time and change the shares little

@@ -8,7 +8,7 @@ import numpy as np
 
 from jhpo.errors import MissingExtra
 from jhpo.report.trials import Trials
-from jhpo.space.host_codec import columns as host_columns
+from jhpo.space.host_rows import columns as host_columns
 from jhpo.trial import TrialState
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import numpy as np
 from jhpo.errors import JhpoError, check_number
 from jhpo.objectives import check_single
 from jhpo.report.trials import Trials
-from jhpo.space.host_codec import active_rows
+from jhpo.space.host_rows import active_rows
 
 # Number of grid cells on which densities of a continuous coordinate are compared.
 _GRID = 64

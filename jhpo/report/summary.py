@@ -8,7 +8,7 @@ from jhpo.errors import JhpoError
 from jhpo.report.figures.running import where_time_went
 from jhpo.report.importance import FEWEST, importance_with_errors
 from jhpo.report.trials import Trials, best_so_far, measured
-from jhpo.space.host_codec import active_rows
+from jhpo.space.host_rows import active_rows
 from jhpo.space.parameters import Float, Int
 from jhpo.trial import TrialState
 

@@ -18,7 +18,7 @@ from jhpo.kernels.internals import float_precision
 from jhpo.report.figures.light import thinned
 from jhpo.report.importance import FEWEST
 from jhpo.report.trials import Trials
-from jhpo.space.host_codec import active_rows
+from jhpo.space.host_rows import active_rows
 from jhpo.space.listed import Listed, Ordinal
 from jhpo.space.space import Space
 

@@ -111,6 +111,11 @@ class Meter:
         self._begun, self._compiled = time.perf_counter(), compile_seconds()
 
     @property
+    def heard(self) -> bool:
+        """Whether a callback hears of every report."""
+        return self._listener is not None
+
+    @property
     def seconds(self) -> float:
         """Wall time so far."""
         return time.perf_counter() - self._begun

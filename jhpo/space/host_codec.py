@@ -15,76 +15,11 @@ from jhpo.pytrees import HP
 from jhpo.space.cells import centre_of, index_of
 from jhpo.space.codec import batched, unit_constraint
 from jhpo.space.declared import plain, value_key
+from jhpo.space.host_rows import ABSENT, decode_rows, host_active, host_values, prune_absent
 from jhpo.space.layout import Layout
 from jhpo.space.listed import Listed, Ordinal, cell_values
 from jhpo.space.outline import canonical
 from jhpo.space.parameters import Float, Int, Parameter
-
-
-def coordinate_values(parameter: Parameter, unit: np.ndarray) -> np.ndarray:
-    """Host values of unit coordinates, in their shape: float64, int64, or objects of a list of values."""
-    if isinstance(parameter, Float):
-        a, b = parameter.ends
-        z = np.asarray(a + np.asarray(unit, np.float64) * (b - a))
-        match parameter.scale:
-            case "log":
-                z = np.exp(z)
-            case "reverse_log":
-                z = -np.expm1(-z)
-            case "logit":
-                z = 1.0 / (1.0 + np.exp(-z))
-        return np.asarray(np.clip(z, parameter.low, parameter.high))
-    index = index_of(parameter, unit, np).astype(np.int64)
-    if isinstance(parameter, Int):
-        return np.asarray(index * parameter.step + parameter.low)
-    choices = cell_values(parameter)
-    out = np.empty(index.shape, object)
-    for at, i in np.ndenumerate(index):  # one by one: NumPy would unpack choices that are tuples
-        out[at] = choices[int(i)]
-    return out
-
-
-def host_values(parameter: Parameter, unit: np.ndarray) -> Any:
-    """Host value of a parameter's unit coordinates: a scalar, or an array or nested lists if it has a shape."""
-    values = coordinate_values(parameter, unit)
-    if parameter.shape:
-        values = values.reshape(parameter.shape)
-        return values.tolist() if values.dtype == object else values
-    return values[0] if values.dtype == object else values[0].item()
-
-
-def columns(space: Layout, units: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Host values of rows ``float[n, d]`` by parameter: ``[n, size]``, and ``bool[n]``, where it is active."""
-    on, named = active_rows(space, units), zip(space.names, space.parameters, space.slices)
-    return {name: (coordinate_values(p, units[:, where]), rows) for (name, p, where), rows in zip(named, on)}
-
-
-def active_rows(space: Layout, units: np.ndarray) -> list[np.ndarray]:
-    """For each parameter, in which of the rows ``float[n, d]`` its conditions hold: ``bool[n]``."""
-    on: dict[int, np.ndarray] = {}
-    for i in space.order:
-        on[i] = np.ones(len(units), np.bool_)
-        for p, table in space.conditions[i]:
-            index = index_of(space.parameters[p], units[:, space.slices[p].start], np)
-            on[i] &= on[p] & np.asarray(table)[index]
-    return [on[i] for i in range(len(space.names))]
-
-
-def host_active(space: Layout, unit: np.ndarray) -> list[bool]:
-    """For each parameter, whether its conditions hold."""
-    return [bool(rows[0]) for rows in active_rows(space, unit[None])]
-
-
-_ABSENT = object()
-
-
-def _prune(tree: HP) -> HP:
-    """The tree without absent leaves: removed from dicts, None in lists and tuples."""
-    if isinstance(tree, dict):
-        return {k: _prune(v) for k, v in tree.items() if v is not _ABSENT}
-    if isinstance(tree, (list, tuple)) and not hasattr(tree, "_fields"):
-        return type(tree)(None if v is _ABSENT else _prune(v) for v in tree)
-    return None if tree is _ABSENT else tree
 
 
 def exact_values(space: Layout, params: HP) -> dict[str, Any]:
@@ -99,6 +34,8 @@ def decode_host(space: Layout, unit: np.ndarray, exact: Mapping[str, Any]) -> HP
     """Host values of one row ``float[d]``; values in ``exact`` take precedence."""
     if unit.shape != (space.dim,):
         raise invalid("unit", f"an array of shape ({space.dim},)", unit.shape, InvalidParameters)
+    if not exact:
+        return decode_rows(space, unit[None])[0]
     on = host_active(space, unit)
 
     def value(name: str, parameter: Parameter, where: slice) -> Any:
@@ -107,8 +44,8 @@ def decode_host(space: Layout, unit: np.ndarray, exact: Mapping[str, Any]) -> HP
         return np.asarray(exact[name], np.float64) if parameter.shape else float(exact[name])
 
     named = zip(space.names, space.parameters, space.slices, on)
-    leaves = [value(name, p, where) if state else _ABSENT for name, p, where, state in named]
-    return _prune(jax.tree_util.tree_unflatten(space.treedef, leaves))
+    leaves = [value(name, p, where) if state else ABSENT for name, p, where, state in named]
+    return prune_absent(jax.tree_util.tree_unflatten(space.treedef, leaves))
 
 
 def flatten_host(space: Layout, params: HP) -> dict[str, Any]:

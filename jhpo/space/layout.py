@@ -21,7 +21,7 @@ class Layout:
 
     From a point to hyperparameters: a strategy proposes a unit row ``float[d]``. `outline.canonical` snaps its discrete
     coordinates to the centres of their cells and resets inactive ones. `codec.decode_traced` converts the row to the
-    tree of traced values that the objective gets inside jit; `host_codec.decode_host` converts it to host values. Both
+    tree of traced values that the objective gets inside jit; `host_rows.decode_rows` converts it to host values. Both
     find the cell of a coordinate as `cells.index_of` does, in float32 and integers, so that they agree. The inverses
     are `encode_traced` and `encode_host`, by `cells.centre_of`.
     """

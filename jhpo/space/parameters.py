@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import numbers
 from collections.abc import Mapping
@@ -162,7 +163,7 @@ class Float(Parameter):
             case _:
                 return value
 
-    @property
+    @functools.cached_property
     def ends(self) -> tuple[float, float]:
         """The bounds on the parameter's scale."""
         return float(self.forward(self.low, np)), float(self.forward(self.high, np))

@@ -12,6 +12,7 @@ import numpy as np
 from jhpo.errors import check_integer, invalid
 from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation, Strategy, default_dtype, static_field, strategy
+from jhpo.strategies.blind import ignores_values
 
 MAX_POINTS = 2**31 - 1
 
@@ -81,6 +82,7 @@ class GridSearch(Strategy):
         units = jnp.where(jnp.asarray(space.cells > 0)[None], space.from_index(cells, dtype), even)
         return units, state._replace(position=(state.position + np.uint32(self.population)) % np.uint32(total))
 
+    @ignores_values
     def tell(self, state: GridState, units: jax.Array, result: Evaluation) -> GridState:
         return state
 

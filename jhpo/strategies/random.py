@@ -9,6 +9,7 @@ import jax
 from jhpo.errors import check_integer
 from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation, Strategy, static_field, strategy
+from jhpo.strategies.blind import ignores_values
 
 
 class RandomState(NamedTuple):
@@ -47,5 +48,6 @@ class RandomSearch(Strategy):
     def ask(self, state: RandomState, key: jax.Array) -> tuple[jax.Array, RandomState]:
         return state.space.sample_unit(key, self.population), state
 
+    @ignores_values
     def tell(self, state: RandomState, units: jax.Array, result: Evaluation) -> RandomState:
         return state

@@ -11,6 +11,7 @@ from jhpo.errors import check_integer, invalid
 from jhpo.kernels.sobol import MAX_DIM, sobol
 from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation, Strategy, default_dtype, static_field, strategy
+from jhpo.strategies.blind import ignores_values
 
 
 class SobolState(NamedTuple):
@@ -61,5 +62,6 @@ class SobolSearch(Strategy):
             units = jnp.where(feasible[:, None], units, space.sample_unit(key, n))
         return units, state._replace(position=state.position + jnp.uint32(n))
 
+    @ignores_values
     def tell(self, state: SobolState, units: jax.Array, result: Evaluation) -> SobolState:
         return state

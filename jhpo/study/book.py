@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ import numpy as np
 
 from jhpo.curves.rules import EarlyStop
 from jhpo.errors import InvalidParameters, check_integer, invalid
-from jhpo.evaluation.measures import measure_constraints, trial_seeds
+from jhpo.evaluation.measures import measure_constraints
 from jhpo.evaluation.outcome import Outcome, judge
 from jhpo.keys import trial_key
 from jhpo.pytrees import HP
@@ -20,7 +20,7 @@ from jhpo.study import events
 from jhpo.study.events import Append, Results
 from jhpo.study.found import Found
 from jhpo.study.referee import Referee
-from jhpo.study.results import Finished, collect, keep_names, pack_results, with_names
+from jhpo.study.results import Finished, collect, keep_names, pack_results, with_curves, with_names
 from jhpo.trial import Trial
 
 _MORE_ROWS = 64  # random candidates for a feasible completion of a partly given point
@@ -50,16 +50,19 @@ class Book(Found):
         check_integer("n", n)
         referee = Referee(self._ledger, rule_of(self.strategy, early_stop, self.objectives))
         if budget is None:
-            trials = self.take(n, lambda: n)
-        else:
-            check_integer("budget", budget)
-            trials = self.take(n, lambda: budget - self.evaluations - self._ledger.held())
-        return [referee.reporting(trial) for trial in trials]
+            return self.take(n, lambda: n, referee)
+        check_integer("budget", budget)
+        return self.take(n, lambda: budget - self.evaluations - self._ledger.held(), referee)
 
-    def take(self, n: int, room: Callable[[], int], *, attended: bool = False) -> list[Trial]:
+    def take(
+        self, n: int, room: Callable[[], int], referee: Referee | None = None, *, attended: bool = False
+    ) -> list[Trial]:
         """`ask` for at most `room()` trials, counted inside the transaction.
 
         Args:
+            n: the most trials to return.
+            room: how many there may be.
+            referee: of their reports; None if they make none.
             attended: whether `optimize` monitors the trials.
         """
         with self._ledger.transaction() as append:
@@ -74,8 +77,7 @@ class Book(Found):
                     break
                 ids.extend(taken)
             self._ledger.attend(ids, attended)
-            seeds = trial_seeds(self.root, self.history.table.streams(np.asarray(ids, np.int64))).tolist()
-            return [self._trial(i, s) for i, s in zip(ids, seeds)]
+            return self._trials(ids, referee)
 
     def tell(
         self,
@@ -187,10 +189,22 @@ class Book(Found):
         """
         if len(params) != len(values) or not len(params):
             raise invalid("values", f"as many as there are points ({len(params)}), at least one", len(values))
+        return self.absorb_outcomes(params, [judge(v, self.objectives) for v in values], source)
+
+    def absorb_outcomes(
+        self,
+        params: Sequence[HP],
+        outcomes: Sequence[Outcome],
+        source: str,
+        curves: Sequence[Mapping[int, float]] | None = None,
+    ) -> list[int]:
+        """`absorb` for results that were judged, with their learning curves: values by step."""
         units = np.stack([self.space.encode(p) for p in params])
         with self._ledger.transaction() as append:
             first = self.history.table.size
-            results = self._results(append, [judge(v, self.objectives) for v in values], units)
+            results = self._results(append, outcomes, units)
+            if curves is not None and any(curves):
+                results = with_curves(results, curves)
             exact = [self.space.exact(p) for p in params]
             append(events.Attach(first, units, results, time.time(), source, exact))
             return list(range(first, first + len(units)))

@@ -32,7 +32,7 @@ class Results:
     values: np.ndarray | None = field(default=None, metadata=_LEFT_OUT)
     pruned: Sequence[int] = field(default=(), metadata=_LEFT_OUT)  # rows of trials that were stopped early
     # of trainables that could be: int64[k, r] the steps at which they were judged, -1 where one was not trained so far;
-    # float64[k, r] the values there; int64[k, r] the widths of the programs
+    # float64[k, r] the values there; int64[k, r] the widths of the programs, None for curves from elsewhere
     steps: np.ndarray | None = field(default=None, metadata=_LEFT_OUT)
     curve: np.ndarray | None = field(default=None, metadata=_LEFT_OUT)
     widths: np.ndarray | None = field(default=None, metadata=_LEFT_OUT)
@@ -259,11 +259,22 @@ def body_of(event: Event | Results) -> dict[str, Any]:
     {'ids': [3], 'lost': True, 'time': 0.5}
     """
     body: dict[str, Any] = {}
-    for each in dataclasses.fields(event):  # type: ignore[arg-type]
-        value = getattr(event, each.name)
-        if not (each.metadata.get("left_out") and (_usual(value, each.default) or _empty(value))):
-            body[each.name] = body_of(value) if isinstance(value, Results) else value
+    for name, left_out, default in _fields(type(event)):
+        value = getattr(event, name)
+        if not (left_out and (_usual(value, default) or _empty(value))):
+            body[name] = body_of(value) if isinstance(value, Results) else value
     return body
+
+
+_FIELDS: dict[type[Any], tuple[tuple[str, bool, Any], ...]] = {}
+
+
+def _fields(cls: type[Any]) -> tuple[tuple[str, bool, Any], ...]:
+    """Name of each field of a class, whether it is left out where it is as usual, and what is."""
+    if cls not in _FIELDS:
+        fields = dataclasses.fields(cls)
+        _FIELDS[cls] = tuple((f.name, bool(f.metadata.get("left_out")), f.default) for f in fields)
+    return _FIELDS[cls]
 
 
 def _usual(value: object, default: object) -> bool:
@@ -289,4 +300,4 @@ def read_event(entry: Entry) -> Event:
 
 
 def _known(cls: type[Any], body: dict[str, Any]) -> dict[str, Any]:
-    return {f.name: body[f.name] for f in dataclasses.fields(cls) if f.name in body}
+    return {name: body[name] for name, _, _ in _fields(cls) if name in body}

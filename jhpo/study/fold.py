@@ -13,11 +13,12 @@ from jhpo.errors import StorageError
 from jhpo.report.trials import Call
 from jhpo.storage.codec import Entry
 from jhpo.study import events
-from jhpo.study.columns import reach, record, unit_rows
+from jhpo.study.columns import extremes, reach, record, unit_rows
 from jhpo.study.events import KINDS, Event, Results, body_of, read_event
-from jhpo.trial import TrialState, TrialTable, successes
+from jhpo.trial import TrialState, TrialTable
 
 _MAX_ROWS = 2**24  # no generation is larger; a damaged number must not allocate memory
+_COMPLETE = int(TrialState.COMPLETE)
 _FAULTS = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError)  # of a malformed body
 
 
@@ -212,9 +213,9 @@ class Fold:
 
     def _tell(self, event: events.Tell) -> None:
         ids = np.asarray(event.ids, np.int64)
-        states = self.table.state.array[ids]
-        if len(set(ids.tolist())) != len(ids) or (ids < 0).any() or (states >= TrialState.COMPLETE).any():
-            raise ValueError(f"trials {ids.tolist()[:5]} are told twice")
+        told, states = ids.tolist(), self.table.state.array[ids].tolist()
+        if len(set(told)) != len(told) or min(told, default=0) < 0 or max(states, default=0) >= _COMPLETE:
+            raise ValueError(f"trials {told[:5]} are told twice")
         self._finish(ids, event.results, event.time)
 
     def _record(self, ids: np.ndarray, results: Results, time: float) -> None:
@@ -228,19 +229,17 @@ class Fold:
         if self.running or self.waiting:
             finished = set(ids.tolist())
             self.running -= finished
-            self.waiting = [i for i in self.waiting if i not in finished]
+            if self.waiting:
+                self.waiting = [i for i in self.waiting if i not in finished]
             for trial_id in finished:
                 self.table.worker.pop(trial_id, None)
         self._others.append(ids)
 
     def _compare(self, ids: np.ndarray) -> None:
         """Update the extremes with trials that were told."""
-        table = self.table
-        constraint = table.extra["constraint"].array[ids] if "constraint" in table.extra else None
-        there = successes(table.state.array[ids] == TrialState.COMPLETE, constraint, table.horizon.array[ids])
-        if len(there) and table.horizon.array[ids[there[0]]] == 1.0:
-            value = table.value.array[ids[there]]
-            for sign, lowest in ((1.0, value.min()), (-1.0, -value.max())):
+        found = extremes(self.table, ids)
+        if found is not None:
+            for sign, lowest in ((1.0, found[0]), (-1.0, -found[1])):
                 self._extremes[sign] = float(np.fmin(self._extremes[sign], lowest))
 
     def _add_foreign(self, event: events.Enqueue | events.Attach) -> np.ndarray:

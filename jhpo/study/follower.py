@@ -19,6 +19,7 @@ from jhpo.search.starts import proposals
 from jhpo.space.space import Space
 from jhpo.storage.snapshot import dump_state, read_snapshot
 from jhpo.strategies.base import Evaluation, Request, Strategy
+from jhpo.strategies.blind import learns
 from jhpo.study.fold import Closing, Fold
 from jhpo.trial import TrialTable
 
@@ -50,6 +51,7 @@ class Follower:
         self.driver = Driver(strategy, space, root)
         self.units = np.empty((0, space.dim))  # float[n, d], the rows of the open generation
         self._absorbs = strategy.steady or type(strategy).absorb is not Strategy.absorb
+        self._learns = learns(strategy)
         self._expects = type(strategy).expect is not Strategy.expect
         self._warned = False
 
@@ -62,6 +64,11 @@ class Follower:
     def request(self) -> Request:
         """What the evaluation of the open generation should deliver."""
         return self.driver.request
+
+    @property
+    def fixes_keys(self) -> bool:
+        """Whether the members' keys may be made from other ids than their own."""
+        return type(self.strategy).evaluation_ids is not Strategy.evaluation_ids
 
     def evaluation_ids(self, ids: np.ndarray) -> np.ndarray:
         """``uint32[n]``: the ids from which the members' keys are made."""
@@ -113,7 +120,8 @@ class Follower:
     def _turn(self, closing: Closing, table: TrialTable) -> None:
         with float_precision(self._x64):
             absorbed = False
-            if self._absorbs and len(closing.others):
+            # a strategy that does not look at values stays as it is
+            if self._absorbs and len(closing.others) and (closing.generation < 0 or self._learns):
                 # values at another horizon do not compare with this phase's
                 horizon = self.driver.started().horizon
                 absorbed = self._absorb(closing.others[table.horizon.array[closing.others] == horizon], table)

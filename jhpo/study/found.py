@@ -9,24 +9,51 @@ import jax
 import numpy as np
 
 from jhpo.errors import JhpoError, check_integer
-from jhpo.evaluation.measures import trial_seeds
+from jhpo.evaluation.measures import seeds_of
 from jhpo.keys import trial_key
 from jhpo.objectives import check_single, knee
 from jhpo.report.trials import Trials
 from jhpo.space.distinct import first_distinct
 from jhpo.study.opened import Opened
+from jhpo.study.referee import Referee
 from jhpo.trial import Trial, TrialState
+
+_BLOCK = 64
 
 
 class Found(Opened):
     """What a `jhpo.Study` has found."""
 
-    def _trial(self, trial_id: int, seed: int | None = None) -> Trial:
-        if seed is None:
-            seed = int(trial_seeds(self.root, self.history.table.streams(np.asarray([trial_id])))[0])
-        exact = self.history.exact.get(trial_id)
-        names = None if self.objectives is None else self.objectives.names
-        return self.history.table.trial(trial_id, lambda unit: self.space.decode(unit, exact), seed, names)
+    _block: tuple[int, list[int]] = (-1, [])  # number and seeds of a block of ids
+
+    def _trial(self, trial_id: int) -> Trial:
+        return self._trials([trial_id])[0]
+
+    def _trials(self, ids: Sequence[int], referee: Referee | None = None) -> list[Trial]:
+        """Some trials as they are now, able to report if there is a referee."""
+        if not ids:
+            return []
+        table, exact, rows = self.history.table, self.history.exact, np.asarray(ids, np.int64)
+        units, objectives = table.unit.array[rows], self.objectives
+        params = self.space.decode_rows(units)
+        if exact:
+            for k, i in enumerate(ids):
+                if i in exact:
+                    params[k] = self.space.decode(units[k], exact[i])
+        names = None if objectives is None else objectives.names
+        attempts = table.attempt.array[rows].tolist()
+        reports = None if referee is None else [referee.reports(*pair) for pair in zip(ids, attempts)]
+        return table.trials(ids, params, self._seeds(table.streams(rows)), names, reports)
+
+    def _seeds(self, streams: np.ndarray) -> list[int]:
+        """The seeds that belong to ids; those of trials one by one are made ahead, many at once."""
+        if len(streams) != 1:
+            return seeds_of(self._words, streams)
+        block, place = divmod(int(streams[0]), _BLOCK)
+        known = self._block
+        if known[0] != block:
+            known = self._block = (block, seeds_of(self._words, np.arange(_BLOCK) + block * _BLOCK))
+        return [known[1][place]]
 
     def __len__(self) -> int:
         return self.history.table.size
@@ -52,12 +79,12 @@ class Found(Opened):
     @property
     def pruned(self) -> list[Trial]:
         """Trials that were stopped early, with their curves."""
-        return [self._trial(int(i)) for i in self.history.table.in_state(TrialState.PRUNED)]
+        return self._trials(self.history.table.in_state(TrialState.PRUNED).tolist())
 
     @property
     def failures(self) -> list[Trial]:
         """Failed trials with their reasons."""
-        return [self._trial(int(i)) for i in self.history.table.in_state(TrialState.FAILED)]
+        return self._trials(self.history.table.in_state(TrialState.FAILED).tolist())
 
     @property
     def best(self) -> Trial:
@@ -88,7 +115,7 @@ class Found(Opened):
         check_integer("k", k)
         check_single("top", self.objectives, "pareto() gives the trials that none other dominates")
         table = self.history.table
-        return [self._trial(int(i)) for i in first_distinct(self.space, table.unit.array, table.ranked(self.sign), k)]
+        return self._trials(first_distinct(self.space, table.unit.array, table.ranked(self.sign), k).tolist())
 
     @property
     def trials(self) -> Trials:
@@ -111,7 +138,7 @@ class Found(Opened):
         ([0, 1, 2], Values(near=1.0, far=1.0))
         """
         ids, units = self.trials.front(), self.history.table.unit.array
-        return [self._trial(int(i)) for i in first_distinct(self.space, units, ids, max(len(ids), 1))]
+        return self._trials(first_distinct(self.space, units, ids, max(len(ids), 1)).tolist())
 
     def knee(self, weights: Sequence[float] | None = None) -> Trial:
         """The trial of the front nearest to the best value of every objective, each scaled by the front's extent.

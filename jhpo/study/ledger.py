@@ -67,7 +67,8 @@ class Ledger:
             def append(event: Event) -> None:
                 nonlocal appended
                 appended += 1
-                self.history.apply(self.log.append(event.kind, body_of(event)), event)
+                body = body_of(event) if self.log.persistent else {}  # a log in memory keeps none
+                self.history.apply(self.log.append(event.kind, body), event)
 
             try:
                 with self.log.write():

@@ -10,8 +10,7 @@ from jhpo.devices import Devices, check_clock
 from jhpo.errors import SpaceExhausted, check_integer, invalid
 from jhpo.evaluation.evaluators import Evaluator, Objective, in_use, make_evaluator
 from jhpo.evaluation.executors import HostObjective
-from jhpo.evaluation.executors.host import check_reports, check_request
-from jhpo.evaluation.executors.tasks import Pool, Task
+from jhpo.evaluation.executors.host import check_reports
 from jhpo.search.evaluator import SearchEvaluator
 from jhpo.search.meter import Callback, Summary
 from jhpo.search.stopping import StopRule, StopRules, check_rules, own_rules
@@ -21,17 +20,16 @@ from jhpo.study.batch import (
     evaluate_block,
     evaluate_generation,
     evaluate_waiting,
-    give_back,
     search_evaluator,
 )
 from jhpo.study.book import Book
+from jhpo.study.hosted import on_host
 from jhpo.study.layout import stored_layout
 from jhpo.study.referee import Referee
 from jhpo.study.rungs import Rungs
 from jhpo.study.thaws import Thaws
-from jhpo.study.watch import POLL_SECONDS, Watch
+from jhpo.study.watch import Watch
 from jhpo.training.metrics import check_direction, check_directions
-from jhpo.trial import Trial
 
 
 def optimize(
@@ -119,7 +117,7 @@ def optimize(
         elif isinstance(objective, HostObjective):
             objective = objective if metric is None else objective.with_metric(metric)
             objective = objective if objectives is None else objective.for_objectives(objectives)
-            stopped = _on_host(study, objective, watch, Referee(study.ledger, rule))
+            stopped = on_host(study, objective, watch, Referee(study.ledger, rule))
         else:
             evaluator = _evaluator(study, objective, rule, metric, chunk, devices)
             with in_use(evaluator):
@@ -204,65 +202,3 @@ def _on_thaws(study: Book, thaws: Thaws, watch: Watch) -> str:
         stopped = watch.check(trained, paused=True)
         if stopped is not None:
             return stopped
-
-
-def _on_host(study: Book, objective: HostObjective, watch: Watch, referee: Referee) -> str:
-    """Keep the workers busy; results are stored as they come."""
-    for name in ("replicates", "folds"):
-        if getattr(study, name) != 1:
-            raise invalid(name, "1 with a host objective", getattr(study, name))
-    pool = objective.pool(study.space)
-    running: dict[Task, Trial] = {}
-    try:
-        while True:
-            _submit(study, pool, running, watch, referee if objective.roles.trial else None)
-            if not running:
-                if not (watch.waits() or study.ledger.others()):
-                    raise SpaceExhausted("the search has no point left to evaluate")
-                stopped = watch.wait()
-                if stopped is not None:
-                    return stopped
-                continue
-            next(iter(running)).wait(POLL_SECONDS)
-            done = [task for task in running if task.done()]
-            if not done:
-                stopped = watch.check_time()
-                if stopped is not None:
-                    return stopped
-                continue
-            study.tell_outcomes([running[task] for task in done], [task.result() for task in done])
-            for task in done:  # stored by now; else they would go back to the queue
-                del running[task]
-            history = study.history
-            ended = not running and history.handed == len(history.members)
-            stopped = watch.check(ended)
-            if stopped is not None:
-                return stopped
-    finally:
-        pool.close()
-        if running:
-            # interrupted trials return to the queue; a resumed study begins with them
-            give_back(study, {trial.id: trial.attempt for trial in running.values()})
-
-
-def _submit(study: Book, pool: Pool, running: dict[Task, Trial], watch: Watch, referee: Referee | None) -> None:
-    """Submit trials: a steady strategy fills every free worker, a generational one waits for its generation."""
-    room = pool.workers - len(running) if study.strategy.steady else (0 if running else study.strategy.population)
-    if room < 1:
-        return
-    mine = [trial.id for trial in running.values()]
-
-    def allowed() -> int:
-        left = watch.left(mine)
-        return room if left is None else left - len(mine)
-
-    try:
-        trials = study.take(room, allowed, attended=True)
-    except SpaceExhausted:
-        if not running and not study.ledger.others(mine):
-            raise
-        return
-    check_request(study.ledger.follower().request)
-    for trial in trials:
-        reporting = None if referee is None else referee.reporting(trial)
-        running[pool.submit(trial.params, trial.seed, reporting)] = trial

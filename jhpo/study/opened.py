@@ -10,7 +10,7 @@ from typing import Self
 import numpy as np
 
 from jhpo.errors import StorageError
-from jhpo.keys import root_key
+from jhpo.keys import root_key, words_of
 from jhpo.objectives import Directions, Objectives, Sign, read_directions
 from jhpo.space.space import Space
 from jhpo.storage import Entry, EventLog, MemoryLog, open_log
@@ -137,6 +137,9 @@ class Opened:
         self.seed, self.direction = begin.seed, begin.direction
         self.replicates, self.folds = begin.replicates, begin.folds
         self.root = root_key(self.seed)
+        words = words_of(self.root)
+        assert words is not None  # the root key is of JAX's usual generator
+        self._words = words
         self._objectives = header.objectives_of(begin)
         if self._objectives is None:
             self.signs: Sign = 1.0 if self.direction == "minimize" else -1.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 import weakref
 
@@ -12,7 +11,6 @@ from jhpo.curves.table import Report
 from jhpo.errors import JhpoError, TrialConflict
 from jhpo.study import events
 from jhpo.study.ledger import Ledger
-from jhpo.trial import Trial
 
 
 class Referee:
@@ -34,23 +32,24 @@ class Referee:
             raise JhpoError("trial.report: the study that handed this trial out is gone; keep the Study object")
         return ledger
 
-    def reporting(self, trial: Trial) -> Trial:
-        """The trial, able to report while it is being evaluated."""
-        reports = Reports(lambda report: self._keep(trial, report), lambda since: self._stops(trial, since))
-        return dataclasses.replace(trial, reporting=reports)
+    def reports(self, trial_id: int, attempt: int) -> Reports:
+        """What takes the reports of a trial while it is being evaluated, the given time that it was handed out."""
+        return Reports(
+            lambda report: self._keep(trial_id, attempt, report), lambda since: self._stops(trial_id, attempt, since)
+        )
 
-    def _keep(self, trial: Trial, report: Report) -> None:
+    def _keep(self, trial_id: int, attempt: int, report: Report) -> None:
         with self._ledger.transaction() as append:
-            if not self._ledger.runs(trial.id, trial.attempt):
+            if not self._ledger.runs(trial_id, attempt):
                 raise TrialConflict(
-                    f"trial {trial.id} was finished, or handed to another worker, meanwhile; this report is refused"
+                    f"trial {trial_id} was finished, or handed to another worker, meanwhile; this report is refused"
                 )
-            append(events.Report(trial.id, report.step, report.value, time.time(), dict(report.more)))
+            append(events.Report(trial_id, report.step, report.value, time.time(), dict(report.more)))
 
-    def _stops(self, trial: Trial, since: int) -> bool:
+    def _stops(self, trial_id: int, attempt: int, since: int) -> bool:
         """True also for a trial that is no longer ours, so that an evaluation nobody waits for comes to its end."""
         with self._ledger.lock:
-            if not self._ledger.runs(trial.id, trial.attempt):
+            if not self._ledger.runs(trial_id, attempt):
                 return True
             curves = self._ledger.history.table.reports
-            return self._rule is not None and self._rule.stops(curves.of(trial.id), curves.others(trial.id), since)
+            return self._rule is not None and self._rule.stops(curves.of(trial_id), curves.others(trial_id), since)

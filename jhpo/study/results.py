@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -162,6 +162,17 @@ def pack_results(
         values=values,
         pruned=[k for k, o in enumerate(outcomes) if o.pruned],
     )
+
+
+def with_curves(results: Results, curves: Sequence[Mapping[int, float]]) -> Results:
+    """The results with learning curves from elsewhere, values by step; what is not finite is left out."""
+    points = [sorted((step, value) for step, value in c.items() if math.isfinite(value)) for c in curves]
+    most = max(map(len, points))
+    steps, curve = np.full((len(points), most), -1, np.int64), np.full((len(points), most), np.nan)
+    for row, known in enumerate(points):
+        for place, (step, value) in enumerate(known):
+            steps[row, place], curve[row, place] = step, value
+    return dataclasses.replace(results, steps=steps, curve=curve)
 
 
 def pack_evaluation(result: Evaluation) -> Results:

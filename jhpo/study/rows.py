@@ -68,10 +68,12 @@ def _rows(follower: Follower, history: Fold, member: int, count: int) -> NextRow
     first = history.table.size
     if not count:
         return NextRows(follower.generation, len(follower.units), member, first, follower.units[:0], None, 1.0)
-    # ids of the generation's rows, had all of them been handed out in one go
-    ids = np.arange(len(follower.units)) + (first - member)
-    streams = follower.evaluation_ids(np.maximum(ids, 0))[member : member + count]
-    usual = np.array_equal(streams, first + np.arange(count))
+    streams, usual = None, True
+    if follower.fixes_keys:
+        # ids of the generation's rows, had all of them been handed out in one go
+        ids = np.arange(len(follower.units)) + (first - member)
+        streams = follower.evaluation_ids(np.maximum(ids, 0))[member : member + count]
+        usual = np.array_equal(streams, first + np.arange(count))
     return NextRows(
         generation=follower.generation - 1,
         rows=len(follower.units),

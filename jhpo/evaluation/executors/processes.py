@@ -53,6 +53,7 @@ class ProcessPool:
             def once(task: Task = task) -> Outcome:
                 nonlocal worker
                 worker = worker or self._spawn()
+                task.started = time.monotonic()
                 outcome, alive = worker.evaluate(task, self._timeout)
                 if not alive:
                     self._forget(worker)

@@ -12,7 +12,7 @@ from jhpo.errors import invalid
 from jhpo.markup import cell
 from jhpo.report.figures.marks import Axis
 from jhpo.space.cells import index_of
-from jhpo.space.host_codec import columns, coordinate_values
+from jhpo.space.host_rows import columns, coordinate_values
 from jhpo.space.listed import Listed
 from jhpo.space.parameters import Float, Int, Parameter
 from jhpo.space.space import Space

@@ -1,0 +1,109 @@
+"""From unit rows to host values, in NumPy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from jhpo.pytrees import HP
+from jhpo.space.cells import index_of
+from jhpo.space.layout import Layout
+from jhpo.space.listed import Listed, cell_values
+from jhpo.space.parameters import Float, Int, Parameter
+
+_FEW = 8  # rows that Python decodes faster than NumPy, to the same bits
+
+
+def coordinate_values(parameter: Parameter, unit: np.ndarray) -> np.ndarray:
+    """Host values of unit coordinates, in their shape: float64, int64, or objects of a list of values."""
+    if isinstance(parameter, Float):
+        a, b = parameter.ends
+        z = np.asarray(a + np.asarray(unit, np.float64) * (b - a))
+        match parameter.scale:
+            case "log":
+                z = np.exp(z)
+            case "reverse_log":
+                z = -np.expm1(-z)
+            case "logit":
+                z = 1.0 / (1.0 + np.exp(-z))
+        return np.asarray(np.clip(z, parameter.low, parameter.high))
+    index = index_of(parameter, unit, np).astype(np.int64)
+    if isinstance(parameter, Int):
+        return np.asarray(index * parameter.step + parameter.low)
+    choices = cell_values(parameter)
+    out = np.empty(index.shape, object)
+    for at, i in np.ndenumerate(index):  # one by one: NumPy would unpack choices that are tuples
+        out[at] = choices[int(i)]
+    return out
+
+
+def host_values(parameter: Parameter, unit: np.ndarray) -> Any:
+    """Host value of a parameter's unit coordinates: a scalar, or an array or nested lists if it has a shape."""
+    values = coordinate_values(parameter, unit)
+    if parameter.shape:
+        values = values.reshape(parameter.shape)
+        return values.tolist() if values.dtype == object else values
+    return values[0] if values.dtype == object else values[0].item()
+
+
+def columns(space: Layout, units: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Host values of rows ``float[n, d]`` by parameter: ``[n, size]``, and ``bool[n]``, where it is active."""
+    on, named = active_rows(space, units), zip(space.names, space.parameters, space.slices)
+    return {name: (coordinate_values(p, units[:, where]), rows) for (name, p, where), rows in zip(named, on)}
+
+
+def active_rows(space: Layout, units: np.ndarray) -> list[np.ndarray]:
+    """For each parameter, in which of the rows ``float[n, d]`` its conditions hold: ``bool[n]``."""
+    on: dict[int, np.ndarray] = {}
+    for i in space.order:
+        on[i] = np.ones(len(units), np.bool_)
+        for p, table in space.conditions[i]:
+            index = index_of(space.parameters[p], units[:, space.slices[p].start], np)
+            on[i] &= on[p] & np.asarray(table)[index]
+    return [on[i] for i in range(len(space.names))]
+
+
+def host_active(space: Layout, unit: np.ndarray) -> list[bool]:
+    """For each parameter, whether its conditions hold."""
+    return [bool(rows[0]) for rows in active_rows(space, unit[None])]
+
+
+ABSENT = object()
+
+
+def prune_absent(tree: HP) -> HP:
+    """The tree without absent leaves: removed from dicts, None in lists and tuples."""
+    if isinstance(tree, dict):
+        return {k: prune_absent(v) for k, v in tree.items() if v is not ABSENT}
+    if isinstance(tree, (list, tuple)) and not hasattr(tree, "_fields"):
+        return type(tree)(None if v is ABSENT else prune_absent(v) for v in tree)
+    return None if tree is ABSENT else tree
+
+
+def decode_rows(space: Layout, units: np.ndarray) -> list[HP]:
+    """Host values of rows ``float[n, d]``, each as `decode_host` gives them, column by column."""
+    conditional = any(space.conditions)
+    columns, prune = [], conditional
+    for parameter, where in zip(space.parameters, space.slices):
+        column = _column(parameter, units[:, where])
+        # `prune_absent` also copies lists and dicts, so that no caller holds the space's own
+        prune = prune or (isinstance(parameter, Listed) and any(isinstance(v, (dict, list, tuple)) for v in column))
+        columns.append(column)
+    if conditional:
+        on = active_rows(space, units)
+        columns = [[v if there else ABSENT for v, there in zip(c, rows.tolist())] for c, rows in zip(columns, on)]
+    trees = [jax.tree_util.tree_unflatten(space.treedef, leaves) for leaves in zip(*columns)]
+    return [prune_absent(tree) for tree in trees] if prune else trees
+
+
+def _column(parameter: Parameter, units: np.ndarray) -> list[Any]:
+    """The host value of a parameter in each row of its unit coordinates ``float[n, size]``."""
+    if parameter.shape:
+        return [host_values(parameter, row) for row in units]
+    if isinstance(parameter, Float) and parameter.scale == "linear" and len(units) <= _FEW:
+        (a, b), low, high = parameter.ends, float(parameter.low), float(parameter.high)
+        return [min(max(a + unit * (b - a), low), high) for unit in np.asarray(units[:, 0], np.float64).tolist()]
+    values: list[Any] = coordinate_values(parameter, np.ascontiguousarray(units[:, 0])).tolist()
+    return values
