@@ -21,15 +21,16 @@ class Asked(NamedTuple):
 
     distributions: Mapping[str, Distribution]
     values: Mapping[str, Any]
+    whole: bool = True  # it came to its end; one that broke off may not have asked for everything
 
 
 def traced_space(calls: Sequence[Asked]) -> Space:
     """A space with every parameter that the calls asked for, and with conditions that explain who asked for what.
 
     A parameter that only some calls asked for gets a condition on an earlier choice or integer whose values tell those
-    calls from the others; of several such parents the one with the fewest different values, then the latest. It is
-    active for the values that no call had. Without such a parent it is always active, which costs the search a
-    coordinate that does not matter now and then.
+    calls from the others that came to their end; of several such parents the one with the fewest different values, then
+    the latest. It is active for the values that no call had. Without such a parent it is always active, which costs the
+    search a coordinate that does not matter now and then.
 
     Raises:
         InvalidSpace: a parameter whose distribution changed from call to call, or no parameter at all.
@@ -70,7 +71,7 @@ def check_same(name: str, before: Distribution, now: Distribution) -> None:
 def _condition(name: str, parameters: Mapping[str, Parameter], calls: Sequence[Asked]) -> dict[str, Any] | None:
     """The condition under which calls asked for a parameter; None if all did, or if none explains it."""
     asked = [call for call in calls if name in call.values]
-    others = [call for call in calls if name not in call.values]
+    others = [call for call in calls if call.whole and name not in call.values]
     if not others:
         return None
     found: list[tuple[int, int, str, list[Any]]] = []

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import warnings
 from typing import Any
 
 from jhpo.errors import MissingExtra, invalid
+from jhpo.interop.scalars import plain_choice
+from jhpo.objectives import RESERVED
 from jhpo.space.listed import Choice, Listed, Ordinal
 from jhpo.space.parameters import Float, Int, Parameter
 
@@ -15,7 +19,6 @@ except ImportError as error:
 
 Distribution = Any  # an `optuna.distributions.BaseDistribution`
 CONSTRAINTS = "constraints"  # Optuna's system attribute for values of a sampler's constraints_func
-PLAIN = (type(None), bool, int, float, str)  # what Optuna can store as a choice
 
 
 def parameter_of(name: str, distribution: Distribution) -> Parameter:
@@ -53,18 +56,37 @@ def distribution_of(name: str, parameter: Parameter) -> Distribution:
         return d.IntDistribution(parameter.low, parameter.high, log=parameter.log, step=parameter.step)
     if not isinstance(parameter, Listed):
         raise invalid(name, "a Float, Int, Choice or Ordinal", parameter)
-    return d.CategoricalDistribution([plain_choice(c) for c in parameter.choices])
+    steps = _steps(name, parameter) if isinstance(parameter, Ordinal) else None
+    return d.CategoricalDistribution([plain_choice(c) for c in parameter.choices]) if steps is None else steps
 
 
-def plain_choice(value: object) -> str | int | float | None:
-    """The choice if Optuna can store it, otherwise its repr."""
-    return value if isinstance(value, PLAIN) else repr(value)
+def _steps(name: str, parameter: Ordinal) -> Distribution | None:
+    """The float distribution with a step that `parameter_of` reads as these very values; None if there is none."""
+    values = list(parameter.choices)
+    if len(values) < 2 or not all(isinstance(v, float) for v in values):
+        return None
+    low, high = values[0], values[-1]
+    for step in (float(f"{values[1] - low:.12g}"), values[1] - low, (high - low) / (len(values) - 1)):
+        with warnings.catch_warnings(), contextlib.suppress(ValueError):
+            warnings.simplefilter("ignore")  # about a range that the step does not divide
+            found = optuna.distributions.FloatDistribution(low, high, step=step)
+            if not found.single() and list(getattr(parameter_of(name, found), "choices", ())) == values:
+                return found
+    return None
 
 
 def directions_of(study: optuna.Study) -> dict[str, Any]:
     """The ``direction`` or ``directions`` of an Optuna study, as arguments of `jhpo.Study`."""
     names = [d.name.lower() for d in study.directions]
     return {"direction": names[0]} if len(names) == 1 else {"directions": names}
+
+
+def named_directions_of(study: optuna.Study) -> dict[str, Any]:
+    """The same with the names of several objectives, if the study has names that jhpo can use."""
+    found, names = directions_of(study), study.metric_names
+    if names is None or "directions" not in found or len({*names, *RESERVED}) != len(names) + len(RESERVED):
+        return found
+    return {"directions": dict(zip(names, found["directions"]))}
 
 
 def value_of(trial: optuna.trial.FrozenTrial) -> Any:
@@ -74,9 +96,15 @@ def value_of(trial: optuna.trial.FrozenTrial) -> Any:
     """
     values = trial.values if trial.state == optuna.trial.TrialState.COMPLETE else None
     value: Any = float("nan") if values is None else values[0] if len(values) == 1 else tuple(values)
+    constraint = constraint_of(trial)
+    return {"value": value, "constraint": constraint} if constraint and values else value
+
+
+def constraint_of(trial: optuna.trial.FrozenTrial) -> list[float]:
+    """The constraint values of an Optuna trial, with jhpo's sign."""
     named = getattr(trial, "constraints", None)  # since Optuna 5, those of `set_constraint` too
-    constraint = list(trial.system_attrs.get(CONSTRAINTS) or ()) if named is None else list(named.values())
-    return {"value": value, "constraint": [-c for c in constraint]} if constraint and values else value
+    found = list(trial.system_attrs.get(CONSTRAINTS) or ()) if named is None else list(named.values())
+    return [-c for c in found]
 
 
 def equal(a: object, b: object) -> bool:

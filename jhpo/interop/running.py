@@ -196,10 +196,10 @@ class _Caller:
         """Call the objective for a trial."""
         point: Mapping[str, Any] = {} if self._space is None else self._space.flat(params)
         fixed = self._fixed and self._space is not None
-        suggesting = SuggestingTrial(trial, point, self._known, fixed)
+        suggesting, whole = SuggestingTrial(trial, point, self._known, fixed), False
         try:
             value = suggesting.measured(self._objective(suggesting))
-            self._returned[trial.id] = value
+            self._returned[trial.id], whole = value, True
             return value
         except optuna.TrialPruned as error:
             raise TrialPruned(str(error)) from error
@@ -207,7 +207,7 @@ class _Caller:
             self._error = error
             raise
         finally:
-            self._asked[trial.id] = suggesting.asked
+            self._asked[trial.id] = suggesting.asked._replace(whole=whole)
             if suggesting.surprised and self._space is not None:
                 self._error = self._error or _SpaceChanged()
 

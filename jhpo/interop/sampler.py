@@ -11,7 +11,8 @@ import jax
 import numpy as np
 
 from jhpo.errors import InvalidParameters, SpaceExhausted, invalid
-from jhpo.interop.distributions import PLAIN, directions_of, equal, fit, optuna, parameter_of, value_of
+from jhpo.interop.distributions import directions_of, equal, fit, optuna, parameter_of, value_of
+from jhpo.interop.scalars import PLAIN
 from jhpo.interop.values_only import values_only
 from jhpo.objectives import read_directions
 from jhpo.pytrees import HP
