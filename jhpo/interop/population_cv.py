@@ -134,6 +134,7 @@ class PopulationSearchCV(BaseEstimator):
             tags.estimator_type, tags.classifier_tags = "classifier", ClassifierTags()
         else:
             tags.estimator_type, tags.regressor_tags = "regressor", RegressorTags()
+            tags.target_tags.multi_output = True
         return tags
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -224,11 +225,11 @@ class PopulationSearchCV(BaseEstimator):
         return np.asarray(self.model_.predict(X))
 
     def predict(self, X: Any) -> np.ndarray:
-        """Classes, or numbers like the targets."""
+        """Classes, or numbers like the targets: float64, as scikit-learn's are, though computed in JAX's precision."""
         outputs = self._outputs(X)
         if _classifies(self):
             return self.classes_[outputs.argmax(axis=-1).reshape(-1)]
-        return outputs.reshape(len(outputs), *self._data[1].shape[1:])
+        return outputs.reshape(len(outputs), *self._data[1].shape[1:]).astype(np.float64)
 
     @available_if(_classifies)
     def predict_proba(self, X: Any) -> np.ndarray:

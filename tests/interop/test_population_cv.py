@@ -33,8 +33,8 @@ def classes(x, y):
 
 
 def numbers(x, y):
-    model = jhpo.masked_mlp([], [], outputs=1)
     targets = y.reshape(len(y), -1)
+    model = jhpo.masked_mlp([], [], outputs=targets.shape[1])
     return jhpo.supervised(
         model, lambda hp: optax.adam(hp["lr"]), "regression", train=(x, targets), batch_size=None, steps=60
     )
@@ -132,4 +132,5 @@ def test_bad_arguments(arguments, error, message):
     PopulationSearchCV(numbers, RATES, jhpo.RandomSearch(2), kind="regression", budget=2, cv=2, random_state=0),
 ])  # fmt: skip
 def test_scikit_learns_checks(estimator, check):
+    """All of them, for classes and for numbers in one or several columns; none is expected to fail."""
     check(estimator)
