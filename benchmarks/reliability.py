@@ -4,6 +4,7 @@ python benchmarks/reliability.py --kills 200          two hundred kills at rando
 python benchmarks/reliability.py --only million       a million trials: time to reopen
 python benchmarks/reliability.py --only ray-functions --kills 25     kills of actors on a Ray cluster of this machine
 python benchmarks/reliability.py --only ray-populations --kills 25   the same, where they train populations
+python benchmarks/reliability.py --only postgresql --kills 50        connections to a PostgreSQL server that are cut
 
 The campaigns are those of tests/study/campaigns.py, whose short forms are tests.
 """
@@ -22,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tests.study.campaigns import campaign, claims, lease_campaign, million, one_by_one, tell_many
 
 NAMES = ("kill", "many", "lease", "claims", "million", "single")
-RAY = ("ray-functions", "ray-populations")  # they need Ray, and take long
+ELSEWHERE = ("ray-functions", "ray-populations", "postgresql")  # they need Ray or a server, and take long
 
 
 def actors(folder: Path, which: str, kills: int) -> dict[str, Any]:
@@ -34,6 +35,17 @@ def actors(folder: Path, which: str, kills: int) -> dict[str, Any]:
         return found
 
 
+def connections(cuts: int) -> dict[str, Any]:
+    """Lost connections; the other campaigns need no server."""
+    from tests.storage import lost_connections, postgres
+
+    why = postgres.missing()
+    if why is not None:
+        return {"skipped": why}
+    with postgres.running() as server:
+        return dict(lost_connections.cuts_at_any_moment(server, cuts))
+
+
 def main() -> None:
     """Run the campaigns and print a JSON line each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -42,7 +54,7 @@ def main() -> None:
     parser.add_argument("--tells", type=int, default=1000)
     parser.add_argument("--trials", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=1000)
-    parser.add_argument("--only", choices=[*NAMES, *RAY])
+    parser.add_argument("--only", choices=[*NAMES, *ELSEWHERE])
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     campaigns = {
@@ -54,9 +66,10 @@ def main() -> None:
         "single": lambda folder: one_by_one(folder, 2000),
         "ray-functions": lambda folder: actors(folder, "of_functions", options.kills),
         "ray-populations": lambda folder: actors(folder, "of_populations", options.kills),
+        "postgresql": lambda folder: connections(options.kills),
     }
     for name, run in campaigns.items():
-        if name == options.only or (options.only is None and name not in RAY):
+        if name == options.only or (options.only is None and name not in ELSEWHERE):
             with tempfile.TemporaryDirectory() as folder:
                 print(json.dumps({"campaign": name} | run(Path(folder))), flush=True)
 

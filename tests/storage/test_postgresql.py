@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import inspect
 import threading
 import time
 
-import numpy as np
 import pytest
 
 import jhpo
-from jhpo.errors import JhpoError, StorageError
+from jhpo.errors import StorageError
 from jhpo.storage import open_log
 from jhpo.study import events
 from tests.storage import postgres, test_log
+from tests.storage.lost_connections import cuts_at_any_moment
 from tests.study import campaigns, test_sharing, test_study_storage
-from tests.study.studies import GREEDY, SPACE, assert_same, assert_same_state, database, objective, on_host
+from tests.study.studies import GREEDY, SPACE, assert_same, assert_same_state, database, objective
 
 _why = postgres.missing()
 pytestmark = pytest.mark.skipif(_why is not None, reason=_why or "")
@@ -125,50 +124,9 @@ def test_a_server_that_goes_away_and_comes_back(server):
 
 @pytest.mark.slow
 def test_fifty_lost_connections_lose_and_double_nothing(server):
-    """Cut at any moment of `optimize`, which is called again until it is done, as a user's loop would."""
-    cuts = errors = seed = 0
-    while cuts < 50 or not errors:
-        seed += 1
-        assert seed < 50
-        good = jhpo.Study(SPACE, GREEDY, seed=seed)
-        good.optimize(jhpo.host(on_host), budget=40)
-        url = server.database()
-        with jhpo.Study(SPACE, GREEDY, url, seed=seed) as study, cutting(server, url, study) as made:
-            while study.evaluations < 40:
-                try:
-                    study.optimize(jhpo.host(on_host), budget=40)
-                except JhpoError as error:
-                    assert "acknowledged before is safe" in str(error) or "cannot open" in str(error)
-                    errors += 1
-        cuts += sum(made)
-        with jhpo.Study.load(url) as again:
-            assert len(again) == 40
-            assert_same(again, good)
-
-
-@contextlib.contextmanager
-def cutting(server, url, study):
-    """Cut the connections soon after each result, so that the search gets on however slow the machine is."""
-    end, random = threading.Event(), np.random.default_rng(study.seed)
-    made: list[int] = []
-
-    def cut():
-        seen = -1
-        while not end.is_set():
-            if study.history.finished == seen:
-                time.sleep(0.001)
-                continue
-            seen = study.history.finished
-            time.sleep(random.uniform(0.0, 0.01))
-            made.append(server.hang_up(url))
-
-    thread = threading.Thread(target=cut)
-    thread.start()
-    try:
-        yield made
-    finally:
-        end.set()
-        thread.join()
+    found = cuts_at_any_moment(server, 50)
+    assert found["cuts"] >= 50 and found["errors"] and found["inside"] > 1
+    assert (found["lost"], found["doubled"], found["different"]) == (0, 0, 0)
 
 
 # what tests of SQLite files promise, with a database in place of each file
