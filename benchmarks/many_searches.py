@@ -1,10 +1,11 @@
 """A process that searches often: what a thousand studies, each on a space of its own, leave behind.
 
-python benchmarks/many_searches.py --studies 1000 --objectives 2000
+python benchmarks/many_searches.py --studies 1000 --objectives 2000 --mixed 3000
 
-Prints seconds, memory maps (a process may have 65,530; Linux alone) and resident memory as it goes. The spaces are
-drawn at random: one to eight parameters of every kind, bounds, numbers of values, conditions. A short version runs in
-tests/benchmarks/test_many_searches.py.
+Prints seconds, memory maps (a process may have 65,530; Linux alone), resident memory, open files and threads as it
+goes. The spaces are drawn at random: one to eight parameters of every kind, bounds, numbers of values, conditions.
+``--mixed`` is a service: studies of many strategies, in memory and in files, by ask and tell and by `optimize` with
+worker threads, some of them never closed. A short version runs in tests/benchmarks/test_many_searches.py.
 """
 
 from __future__ import annotations
@@ -12,8 +13,11 @@ from __future__ import annotations
 import argparse
 import gc
 import random
+import tempfile
+import threading
 import time
 import weakref
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,13 +32,16 @@ class Usage(NamedTuple):
     seconds: float  # of the last study
     maps: int
     resident: int  # MiB
+    files: int  # open descriptors
+    threads: int
 
 
 def usage(seconds: float) -> Usage:
     """Of this process."""
     status = Path("/proc/self/status").read_text()
     resident = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))
-    return Usage(seconds, Path("/proc/self/maps").read_text().count("\n"), resident // 1024)
+    maps, files = Path("/proc/self/maps").read_text().count("\n"), len(list(Path("/proc/self/fd").iterdir()))
+    return Usage(seconds, maps, resident // 1024, files, threading.active_count())
 
 
 def some_space(draw: random.Random) -> jhpo.Space:
@@ -104,18 +111,52 @@ def objectives(count: int, megabytes: float) -> tuple[list[Usage], int]:
     return seen, sum(ref() is not None for ref in made)
 
 
-def table(name: str, seen: list[Usage]) -> None:
-    """Lines of a table, at ever larger counts."""
-    print(f"\n| {name} | seconds, median | slowest | memory maps | resident, MiB |\n|---|---|---|---|---|")
-    last, at = 0, 10
-    while last < len(seen):
-        part = seen[last : min(at, len(seen))]
-        seconds = sorted(u.seconds for u in part)
-        median, slowest = seconds[len(seconds) // 2], seconds[-1]
-        print(
-            f"| {last + 1}-{last + len(part)} | {median:.3f} | {slowest:.1f} | {part[-1].maps} | {part[-1].resident} |"
-        )
-        last, at = at, 2 * at if at >= 100 else 100
+STRATEGIES = ("random", "sobol", "pso(population=8)", "greedy(population=8)", "de(population=8)", "cmaes(population=8)")
+OTHERS = 50  # one study of so many has a space of its own
+
+
+def mixed(count: int, trials: int, folder: Path, seed: int = 0) -> Iterator[Usage]:
+    """A service that opens study after study: the usage after each."""
+    draw = random.Random(seed)
+    spaces = [some_space(draw) for _ in range(2)]
+    for i in range(count):
+        space = some_space(draw) if i % OTHERS == OTHERS - 1 else spaces[i % 2]
+        path = None if i % 3 == 0 else folder / f"{i}.db"
+        begin = time.perf_counter()
+        study = jhpo.Study(space, STRATEGIES[i // 2 % len(STRATEGIES)], path, seed=i, lease=30.0)
+        if i % 2:
+            study.optimize(jhpo.host(evaluate, workers=2), budget=trials)
+        else:
+            for trial in study.ask(trials):
+                study.tell(trial, evaluate(trial.params))
+        if i % 4 < 2:  # the others are forgotten
+            study.close()
+        del study
+        yield usage(time.perf_counter() - begin)
+        for file in [] if path is None else folder.glob(f"{i}.db*"):
+            file.unlink()
+
+
+def table(name: str, seen: Iterable[Usage]) -> None:
+    """Lines of a table, at ever larger counts, as the searches end."""
+    head = ("seconds, median", "slowest", "memory maps", "resident, MiB", "open files", "threads")
+    print(f"\n| {name} | {' | '.join(head)} |\n|---|{'---|' * len(head)}")
+    part: list[Usage] = []
+    at, number = 10, 0
+    for number, found in enumerate(seen, 1):
+        part.append(found)
+        if number == at:
+            _row(number, part)
+            at, part = 2 * at if at >= 100 else 100, []
+    if part:
+        _row(number, part)
+
+
+def _row(last: int, part: list[Usage]) -> None:
+    seconds = sorted(u.seconds for u in part)
+    most = " | ".join(str(max(getattr(u, name) for u in part)) for name in Usage._fields[1:])
+    median, slowest = seconds[len(seconds) // 2], seconds[-1]
+    print(f"| {last - len(part) + 1}-{last} | {median:.3f} | {slowest:.1f} | {most} |", flush=True)
 
 
 def main() -> None:
@@ -124,7 +165,12 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=16)
     parser.add_argument("--objectives", type=int, default=2000)
     parser.add_argument("--megabytes", type=float, default=4.0, help="that each objective closes over")
+    parser.add_argument("--mixed", type=int, default=0, help="studies of a service; its table alone")
     options = parser.parse_args()
+    if options.mixed:
+        with tempfile.TemporaryDirectory() as folder:
+            table("studies of a service", mixed(options.mixed, options.trials, Path(folder)))
+        return
     table(f"studies of {options.trials} trials", studies(options.studies, options.trials))
     seen, alive = objectives(options.objectives, options.megabytes)
     table(f"objectives over {options.megabytes:g} MiB", seen)

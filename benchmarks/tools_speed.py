@@ -5,14 +5,16 @@
     python benchmarks/tools_speed.py nothing --trials 1000    # with Ray Tune in its place: pip install "ray[tune]"
 
 Every row is random search over five parameters. The rows of "storage" and "nothing" take turns in one process, so that
-the ratios hold on a busy machine too; an objective of "workers" sleeps 10 ms, of which four at once leave 2.5 ms a
-trial. Ray Tune has a tenth of the trials, as each takes long.
+the ratios hold on a busy machine too, those of processor time most of all; an objective of "workers" sleeps 10 ms,
+of which four at once leave 2.5 ms a trial. Ray Tune has a tenth of the trials, as each takes long.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +25,10 @@ import joblib
 import optuna
 
 import jhpo
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from tests.evaluation.actor_campaign import cluster
 from tests.storage import postgres
 
 SPACE = jhpo.Space({f"x{k}": jhpo.Float(0.0, 1.0) for k in range(5)})
@@ -111,7 +117,7 @@ def optuna_processes(trials: int) -> float:
 
 
 def ray_tune(trials: int, objective: Callable[[dict[str, float]], float]) -> float:
-    """Ray Tune, four trials at once by actors that are used again; its start included."""
+    """Ray Tune, four trials at once by actors that are used again; on a cluster that has started."""
     from ray import tune
 
     def run(config: dict[str, float]) -> None:
@@ -151,15 +157,18 @@ def optuna_whole(count: int) -> None:
 
 
 def take_turns(rows: dict[str, Callable[[int], None]], trials: int) -> None:
-    """Print milliseconds a trial of each row: the median of its parts."""
-    seconds: dict[str, list[float]] = {name: [] for name in rows}
+    """Print milliseconds a trial of each row, by the clock and of the processor: the medians of its parts."""
+    count = max(trials // ROUNDS, 1)
+    clocks = (time.perf_counter, time.process_time)
+    spent: dict[str, list[list[float]]] = {name: [] for name in rows}
     for _ in range(ROUNDS):
         for name, some in rows.items():
-            begin = time.perf_counter()
-            some(max(trials // ROUNDS, 1))
-            seconds[name].append((time.perf_counter() - begin) / max(trials // ROUNDS, 1))
-    for name, parts in seconds.items():
-        print(f"{name:32} {1000 * sorted(parts)[len(parts) // 2]:8.2f} ms a trial", flush=True)
+            begin = [clock() for clock in clocks]
+            some(count)
+            spent[name].append([1000 * (clock() - since) / count for clock, since in zip(clocks, begin)])
+    for name, parts in spent.items():
+        wall, processor = (sorted(each)[len(parts) // 2] for each in zip(*parts))
+        print(f"{name:32} {wall:8.3f} ms a trial, {processor:8.3f} of the processor", flush=True)
 
 
 @contextlib.contextmanager
@@ -182,27 +191,41 @@ def main() -> None:
     options = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     if options.what == "workers":
-        for kind in ("thread", "process", "ray"):
-            print(f"jhpo, {kind:26} {by_workers(kind, options.trials):8.2f} ms a trial", flush=True)
-        print(f"{'Optuna, n_jobs=4':32} {optuna_threads(options.trials):8.2f} ms a trial", flush=True)
-        print(f"{'Optuna, joblib':32} {optuna_processes(options.trials):8.2f} ms a trial", flush=True)
-        tuned = ray_tune(max(options.trials // 10, 8), sleeps)
-        print(f"{'Ray Tune':32} {tuned:8.2f} ms a trial")
+        few = max(options.trials // 10, 8)
+        rows: dict[str, Callable[[], float]] = {
+            f"jhpo, {kind}": functools.partial(by_workers, kind, options.trials) for kind in ("thread", "process")
+        }
+        rows |= {
+            "Optuna, n_jobs=4": lambda: optuna_threads(options.trials),
+            "Optuna, joblib": lambda: optuna_processes(options.trials),
+        }
+        on_ray: dict[str, Callable[[], float]] = {
+            "jhpo, ray": lambda: by_workers("ray", options.trials),
+            "Ray Tune": lambda: ray_tune(few, sleeps),
+        }
+        for name, measured in rows.items():
+            print(f"{name:32} {measured():8.2f} ms a trial", flush=True)
+        with cluster():
+            for name, measured in on_ray.items():
+                print(f"{name:32} {measured():8.2f} ms a trial", flush=True)
         return
     if options.what == "nothing":
-        rows = {"jhpo, JAX objective": whole(nothing), "jhpo, host function": whole(jhpo.host(nothing))}
-        take_turns(rows | {"Optuna": optuna_whole}, options.trials * ROUNDS)
-        tuned = ray_tune(max(options.trials // 10, 8), nothing)
+        turns = {"jhpo, JAX objective": whole(nothing), "jhpo, host function": whole(jhpo.host(nothing))}
+        take_turns(turns | {"Optuna": optuna_whole}, options.trials * ROUNDS)
+        with cluster():
+            tuned = ray_tune(max(options.trials // 10, 8), nothing)
         print(f"{'Ray Tune':32} {tuned:8.2f} ms a trial")
         return
     with servers() as server, tempfile.TemporaryDirectory() as folder:
-        rows = {"jhpo, memory": ours(None), "Optuna, memory": theirs(None)}
-        rows["jhpo, SQLite file"] = ours(Path(folder) / "jhpo.db")
-        rows["Optuna RDB, SQLite file"] = theirs(f"sqlite:///{folder}/optuna.db")
+        stored = {"jhpo, memory": ours(None), "Optuna, memory": theirs(None)}
+        stored["jhpo, SQLite file"] = ours(Path(folder) / "jhpo.db")
+        stored["Optuna RDB, SQLite file"] = theirs(f"sqlite:///{folder}/optuna.db")
         if server is not None:
-            rows["jhpo, PostgreSQL"] = ours(server.database())
-            rows["Optuna RDB, PostgreSQL"] = theirs(server.database().replace("postgresql://", "postgresql+psycopg://"))
-        take_turns(rows, options.trials)
+            stored["jhpo, PostgreSQL"] = ours(server.database())
+            stored["Optuna RDB, PostgreSQL"] = theirs(
+                server.database().replace("postgresql://", "postgresql+psycopg://")
+            )
+        take_turns(stored, options.trials)
 
 
 if __name__ == "__main__":
