@@ -15,6 +15,8 @@ from jhpo.errors import InvalidArgument
 from jhpo.kernels.hypervolume import hypervolume
 from jhpo.objectives import Objectives
 from jhpo.strategies.bayes import front, history
+from jhpo.strategies.bayes.ground import exact_ground
+from jhpo.strategies.bayes.suggest import around
 from tests.strategies.bayes_problems import MIXED, PLANE, SMALL
 from tests.study.studies import assert_same
 
@@ -208,6 +210,29 @@ def test_the_reference_point_is_that_of_the_front_or_the_users(x64: None) -> Non
     assert jhpo.BayesOpt(reference=[1, 2]).reference == (1.0, 2.0)
     two = jhpo.BayesOpt(reference=(1.0, 2.0)).for_objectives(Objectives(("minimize", "maximize")))
     assert two.signs == (1.0, -1.0) and two.for_objectives(Objectives(("minimize", "maximize"))) is two
+
+
+def test_a_local_ask_keeps_near_a_random_point_of_the_front() -> None:
+    units = jnp.asarray([[0.1, 0.5], [0.5, 0.9], [0.7, 0.7], [0.3, 0.3]])
+    means = jnp.asarray([[0.0, 1.0], [1.0, 0.0], [2.0, 2.0], [jnp.inf, jnp.inf]])
+    some = front.front_of(means, jnp.full(2, 3.0), 1)
+    assert front.front_rows(some).tolist() == [True, True, False, False]
+    ground = exact_ground(PLANE)
+    for lot, low, high in (
+        (0.0, [0.0, 0.3], [0.3, 0.7]),
+        (0.49, [0.0, 0.3], [0.3, 0.7]),
+        (0.5, [0.3, 0.7], [0.7, 1.0]),
+    ):
+        box = around(ground, units, some, jnp.asarray(lot), jnp.asarray(True))
+        np.testing.assert_allclose(box.low, low, atol=1e-6)
+        np.testing.assert_allclose(box.high, high, atol=1e-6)
+    nothing = front.front_of(jnp.full((4, 2), jnp.inf), jnp.full(2, 3.0), 1)
+    for known, near in ((some, False), (nothing, True)):
+        box = around(ground, units, known, jnp.asarray(0.3), jnp.asarray(near))
+        assert box.low.tolist() == [0.0, 0.0] and box.high.tolist() == [1.0, 1.0]
+    mixed = exact_ground(MIXED)
+    box = around(mixed, jnp.full((4, mixed.dim), 0.5), some, jnp.asarray(0.3), jnp.asarray(True))
+    assert np.array_equal(np.asarray(box.high) == 1.0, mixed.categorical)
 
 
 def test_equal_results_are_flat_ground() -> None:

@@ -199,3 +199,9 @@ def centres(front: Front) -> jax.Array:
     means = front.means[0]
     chosen, rank = pareto.best(means, None, min(_CENTRES, means.shape[0]))
     return jnp.where(rank == rank[0], chosen, chosen[0])
+
+
+def front_rows(front: Front) -> jax.Array:
+    """bool[N]: the rows on the front, in the first world."""
+    means = front.means[0]
+    return (pareto.ranks(means, enough=1) == 0) & jnp.isfinite(means).all(axis=1)

@@ -57,6 +57,7 @@ class BayesOpt(BayesOptions, Strategy):
         a smooth logarithm; with several objectives: those beyond the reference point), "none" only standardises.
       picks: "greedy" fills a batch point by point, "thompson" with the minima of functions drawn from the posterior.
       region: the trust region: "auto" (above 20 coordinates or 1,000 trials, or with gradients), "always" or "never".
+        With three objectives or more "auto" is a box around a random point of the front in every second ask.
       constraints: number of constraints that the objective measures (feasible where >= 0) beside those of the space;
         each gets its own process, and expected improvement is weighted by the probability that all are met.
       gradients: learn from gradients too. The model then has at most 512 rows: up to 256 values, and d for each

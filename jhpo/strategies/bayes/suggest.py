@@ -17,6 +17,7 @@ from jhpo.strategies.bayes import history as past
 from jhpo.strategies.bayes import model as modelling
 from jhpo.strategies.bayes import search as searching
 from jhpo.strategies.bayes.candidates import Box, Even, Search, design
+from jhpo.strategies.bayes.front import Front, front_rows
 from jhpo.strategies.bayes.ground import Ground
 from jhpo.strategies.bayes.history import EMPTY, History, Region, Rules
 from jhpo.strategies.bayes.model import Surrogate
@@ -31,6 +32,8 @@ SLOPE_MODEL_ROWS, _SLOPE_INITIAL = 256, 4
 _REGION_DIM, _REGION_ROWS = 20, 1000
 # Share of space-filling points while the model predicts nothing.
 _BLIND = 0.25
+# With so many objectives or more one ask in so many keeps to a box around a point of the front, so far to each side.
+_MANY, _LOCAL, _NEAR = 3, 2, 0.2
 
 
 class BayesState(NamedTuple):
@@ -138,16 +141,39 @@ def _model(
     surrogate = Surrogate(ground, profile, kind, options.fit_iterations, FIT_ROWS, options.fantasies, aim)
     model, theta = fitting.build(surrogate, chosen, state.theta, refit, random)
     search = Search(ground, profile, options.candidates, options.starts, options.search_iterations)
-    lot = counter_random.uniform(random.lot, (options.batch,), units.dtype)
+    lot = counter_random.uniform(random.lot, (options.batch + 1,), units.dtype)
     # a model that predicts no better than the mean gives no direction
     blind = _BLIND * jnp.clip(2.0 * model.unexplained - 1.0, 0.0, 1.0)
-    even = Even(lot < jnp.maximum(past.flatness(inside), blind), units)
-    where: dict[str, Any] = {"box": _box(ground, state, model, theta, local), "even": even, "random": random}
+    even = Even(lot[:-1] < jnp.maximum(past.flatness(inside), blind), units)
+    box = _box(ground, state, model, theta, local)
+    if isinstance(model.best, Front) and options.objectives >= _MANY and options.region == "auto":
+        near = (state.asked // options.batch) % _LOCAL == _LOCAL - 1
+        box = around(ground, model.posterior.points.x[0], model.best, lot[-1], near)
+    where: dict[str, Any] = {"box": box, "even": even, "random": random}
     if options.picks == "thompson":
         units = thompson.batch(search, model, history, options.batch, kernel=options.kernel, **where)
     else:
         units = searching.batch(search, surrogate, model, history, searching.Room(rows, slots), **where)
     return units, theta, jnp.where(refit, state.asked, state.fitted)
+
+
+def around(ground: Ground, units: jax.Array, front: Front, lot: jax.Array, near: jax.Array) -> Box:
+    """A box around a random point of the front, or the whole cube.
+
+    The uncertainty of a model is largest at the corners of a cube. From a front that they are far from dominating the
+    search would go there again and again, where the model learns nothing about the inside.
+
+    Args:
+        units: float[N, d], the rows. lot: float[] in [0, 1), selects the point. near: bool[], False for the whole cube.
+    """
+    among = front_rows(front)
+    number = jnp.cumsum(among, dtype=jnp.int32)
+    row = jnp.argmax(number > (lot * number[-1].astype(lot.dtype)).astype(jnp.int32))
+    whole = jnp.broadcast_to(~near | (number[-1] == 0), units.shape[1:])
+    if ground.categorical is not None:
+        whole = whole | jnp.asarray(ground.categorical)
+    low, high = (jnp.clip(units[row] + side, 0.0, 1.0) for side in (-_NEAR, _NEAR))
+    return Box(jnp.where(whole, 0.0, low), jnp.where(whole, 1.0, high))
 
 
 def _box(ground: Ground, state: BayesState, model: modelling.Model, theta: jax.Array, local: jax.Array) -> Box:
