@@ -1,12 +1,13 @@
 """The events of a study's log, one class for each kind: what happened, in the fields that are stored.
 
-A log entry is a kind and a body, a map of plain values and arrays. `body_of` writes an event as a body and `read_event`
-reads one; the fields of a class are the keys of the body, in the order in which they are written.
+A log entry is a kind and a body, a map of plain values and arrays, which `body_of` writes and `read_event` reads. The
+fields of a class are the keys of the body, in the order in which they are written.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -266,15 +267,10 @@ def body_of(event: Event | Results) -> dict[str, Any]:
     return body
 
 
-_FIELDS: dict[type[Any], tuple[tuple[str, bool, Any], ...]] = {}
-
-
+@functools.cache
 def _fields(cls: type[Any]) -> tuple[tuple[str, bool, Any], ...]:
     """Name of each field of a class, whether it is left out where it is as usual, and what is."""
-    if cls not in _FIELDS:
-        fields = dataclasses.fields(cls)
-        _FIELDS[cls] = tuple((f.name, bool(f.metadata.get("left_out")), f.default) for f in fields)
-    return _FIELDS[cls]
+    return tuple((f.name, bool(f.metadata.get("left_out")), f.default) for f in dataclasses.fields(cls))
 
 
 def _usual(value: object, default: object) -> bool:

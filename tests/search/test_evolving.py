@@ -129,7 +129,8 @@ def test_all_members_may_fail() -> None:
             return jnp.nan * state["w"].sum()
 
     hopeless = Hopeless()
-    result = jhpo.minimize(hopeless, SPACE, PBT, budget=12)
+    with pytest.warns(UserWarning, match="NaN or infinite, so there is no best"):
+        result = jhpo.minimize(hopeless, SPACE, PBT, budget=12)
     assert result.best is None and result.steps == 12 * 2 and np.isnan(result.history.value).all()
     with pytest.raises(jhpo.JhpoError, match="no best member"):
         result.schedule()

@@ -117,7 +117,8 @@ def test_all_members_may_fail() -> None:
         def evaluate(self, hp, state):
             return jnp.nan * state["w"].sum()
 
-    result = jhpo.minimize(Hopeless(), SPACE, HALVING, budget=24)
+    with pytest.warns(UserWarning, match="NaN or infinite, so there is no best"):
+        result = jhpo.minimize(Hopeless(), SPACE, HALVING, budget=24)
     assert result.best is None and np.isnan(result.history.value).all() and result.steps == 2 * 12 * 2
 
 
