@@ -141,6 +141,7 @@ def test_other_measurements_become_user_attributes():
     assert to_optuna(study).trials[0].user_attrs == {"jhpo_id": 0, "accuracy": {"3": 0.75}}
 
 
+@pytest.mark.filterwarnings("ignore:The distribution is specified")
 @pytest.mark.parametrize("step", [0.25, 0.1, 0.3])
 def test_floats_with_a_step_stay_what_they_are(step):
     distribution = optuna.distributions.FloatDistribution(0.5, 0.5 + 7 * step, step=step)
