@@ -41,7 +41,7 @@ def ends(
     """
     dtype, r = units.dtype, curve.shape[1]
     seen = (jnp.arange(r, dtype=jnp.int32)[None, :] < count[:, None]) & begun[:, None] & jnp.isfinite(curve)
-    there = seen[:, 0] & (seen.sum(axis=1) == count)  # failed members say nothing
+    there = seen[:, 0] & (seen.sum(axis=1, dtype=jnp.int32) == count)  # failed members say nothing
     y = _standardised(curve, seen)
     number, psi = jnp.maximum(count, 1), jnp.asarray(shapes(np.arange(1, r + 1) / r), dtype)
 
