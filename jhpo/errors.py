@@ -139,6 +139,10 @@ def made_with(cls: Callable[..., T], name: str, options: Mapping[str, Any]) -> T
     return cls(**options)
 
 
+# packages whose lines are skipped when looking for the user's line that raised
+LIBRARIES = ("jax", "jaxlib", "flax", "optax", "jhpo", "equinox", "contextlib", "functools")
+
+
 def line_of(error: BaseException, libraries: Container[str]) -> str:
     """Where an error comes from, as text that follows its message: the innermost line outside of some packages.
 

@@ -147,6 +147,7 @@ def test_kernels_import_jax_alone(name: str) -> None:
         "dataclasses",
         "__future__",
         "jhpo.kernels",
+        *(("sys", "threading") if name == "jhpo.kernels.internals" else ()),  # it changes how JAX's tracers compare
     )
     for other in imports(MODULES[name]):
         assert other.split(".")[0] in allowed or other.startswith("jhpo.kernels"), f"{name} imports {other}"

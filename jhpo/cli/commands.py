@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -152,7 +153,8 @@ def tune(
         print_results(console, study, summary)
         if storage is not None:
             place = without_password(storage)
-            console.print(f"stored in {place}; look again with: jhpo show {place}", highlight=False)
+            again = f"jhpo show {shlex.quote(str(place))}"
+            console.print(f"stored in {place}; look again with: {again}", highlight=False, markup=False)
         if not study.pareto():
             raise typer.Exit(FAILED)  # so that a script stops if there are no hyperparameters
 
@@ -182,13 +184,13 @@ def show(
     with Study.load(storage, read_only=True) as study:
         print_study(console, study, storage, top)
         if report:
-            console.print(f"report written to {study.report(out)}", highlight=False)
+            console.print(f"report written to {study.report(out)}", highlight=False, markup=False)
         if plot is not None:
             try:
                 study.plot(plot).write_html(out)
             except OSError as error:
                 raise StorageError(f"cannot write {out}: {error.strerror}") from error
-            console.print(f"figure written to {out}", highlight=False)
+            console.print(f"figure written to {out}", highlight=False, markup=False)
 
 
 @app.command()

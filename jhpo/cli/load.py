@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+import traceback
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from jhpo.errors import InvalidArgument
+from jhpo.errors import InvalidArgument, JhpoError
 from jhpo.evaluation.evaluators import Objective
 from jhpo.space.space import Space
 
@@ -66,7 +67,7 @@ def import_file(path: Path) -> ModuleType:
     """Imports a file as a module, with its folder in `sys.path` as for a script.
 
     Raises:
-        BadFile: the file cannot be read as Python, or asks to exit while it is imported.
+        BadFile: the file cannot be read as Python, raises while it is imported, or asks to exit.
     """
     folder = str(path.resolve().parent)
     if folder not in sys.path:
@@ -83,6 +84,14 @@ def import_file(path: Path) -> ModuleType:
         raise BadFile(f"{path} is not Python: {error}") from error
     except SystemExit as error:
         raise BadFile(f"{path} ended with sys.exit({error.code!r}) while it was imported") from error
+    except JhpoError:
+        raise  # it names what is wrong
+    except Exception as error:
+        trace = error.__traceback__
+        while trace is not None and trace.tb_frame.f_code.co_filename != spec.origin:
+            trace = trace.tb_next  # lines of the command line itself help nobody
+        lines = traceback.format_exception(type(error), error, trace)
+        raise BadFile(f"{path} failed while it was imported\n{''.join(lines).rstrip()}") from error
     return module
 
 

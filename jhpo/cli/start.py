@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -87,4 +88,4 @@ def init(
         raise StorageError(f"give another name: {path} exists already") from error
     except OSError as error:
         raise StorageError(f"cannot write {path}: {error.strerror}") from error
-    typer.echo(f"wrote {path}; now run: jhpo tune {path} --storage study.db")
+    typer.echo(f"wrote {path}; now run: jhpo tune {shlex.quote(str(path))} --storage study.db")

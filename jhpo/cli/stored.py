@@ -57,7 +57,7 @@ def compare(
                 figures.draw(studies, plot).to_plotly().write_html(out)
             except OSError as error:
                 raise StorageError(f"cannot write {out}: {error.strerror}") from error
-            console.print(f"figure written to {out}", highlight=False)
+            console.print(f"figure written to {out}", highlight=False, markup=False)
 
 
 def export(

@@ -10,6 +10,7 @@ import jax
 from jhpo.errors import check_integer, invalid
 from jhpo.evaluation.paused import check_continuable
 from jhpo.kernels.internals import is_traced
+from jhpo.keys import check_key
 from jhpo.lifetimes import programs
 from jhpo.objectives import Directions, Objectives, read_directions
 from jhpo.search.keep import Keep, check_keep
@@ -84,7 +85,7 @@ def run(
     check_integer("replicates", replicates)
     if not isinstance(space, Space):
         raise invalid("space", "a jhpo.Space", space)
-    strategy = as_strategy(strategy)
+    strategy, key = as_strategy(strategy), check_key(key)
     if space.has_static:
         named = [n for n, p in zip(space.names, space.parameters) if p.static]
         raise invalid("space", "no static parameters inside run (use minimize or Study, which group by them)", named)

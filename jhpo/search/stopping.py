@@ -41,6 +41,7 @@ class StopRules:
         patience: generations without an improvement of the best value by more than `tolerance`.
         tolerance: an improvement of at most this much does not count; without `patience`, over 20 generations.
         own: rules of one's own, see `own_rules`.
+        sign: -1.0 where values to maximise were turned into ones to minimise; the reason has their own sign.
 
     Raises:
         InvalidArgument: a value out of range, such as a budget of 0.
@@ -60,6 +61,7 @@ class StopRules:
     patience: int | None = None
     tolerance: float | None = None
     own: tuple[StopRule, ...] = ()
+    sign: float = 1.0
 
     def __post_init__(self) -> None:
         for name in ("evaluations", "generations", "patience"):
@@ -77,7 +79,8 @@ class StopRules:
     def turned(self, sign: float) -> StopRules:
         """The rules for values multiplied by `sign`: -1.0 turns a target to maximise into one to minimise."""
         target = None if self.target is None else sign * self.target
-        return dataclasses.replace(self, target=target, own=tuple(functools.partial(_ask, r, sign) for r in self.own))
+        own = tuple(functools.partial(_ask, r, sign) for r in self.own)
+        return dataclasses.replace(self, target=target, own=own, sign=sign * self.sign)
 
     def check(self, progress: Progress) -> str | None:
         """The reason to stop now, or None to go on."""
@@ -86,7 +89,7 @@ class StopRules:
         if self.generations is not None and progress.generations >= self.generations:
             return f"generations: {progress.generations} of {self.generations} done"
         if self.target is not None and progress.best <= self.target:
-            return f"target: {progress.best:.6g} reached {self.target:.6g}"
+            return f"target: {self.sign * progress.best:.6g} reached {self.sign * self.target:.6g}"
         if self.seconds is not None and progress.seconds >= self.seconds:
             return f"seconds: {progress.seconds:.1f} of {self.seconds:.1f} used"
         stalled = self._stalled(progress.bests)

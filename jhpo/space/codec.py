@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 
-from jhpo.errors import InvalidSpace, invalid
+from jhpo.errors import LIBRARIES, InvalidSpace, JhpoError, invalid, line_of
+from jhpo.kernels.internals import strings_refused
 from jhpo.pytrees import HP
 from jhpo.space.categories import remember
 from jhpo.space.cells import centre_of
@@ -104,9 +105,24 @@ def encode_traced(space: Layout, hp: HP) -> jax.Array:
 
 
 def constraint(space: Layout, hp: HP) -> jax.Array:
-    """Constraint values ``float[c]`` of one tree of hyperparameters."""
+    """Constraint values ``float[c]`` of one tree of hyperparameters.
+
+    Raises:
+      InvalidSpace: a constraint that JAX cannot trace, or that returns no numbers.
+    """
     dtype = jnp.result_type(float)
-    values = [jnp.ravel(jnp.asarray(c(hp))) for c in space.constraints]
+    try:
+        with strings_refused(LIBRARIES):
+            values = [jnp.ravel(jnp.asarray(c(hp))) for c in space.constraints]
+    except (JhpoError, jax.errors.JaxRuntimeError, MemoryError):
+        raise
+    except Exception as error:
+        text = str(error).split("\n")[0][:500] + line_of(error, LIBRARIES)
+        raise InvalidSpace(
+            "constraints: expected functions that JAX can trace and that return numbers, "
+            f"got {type(error).__name__}: {text}; they get what a traced objective gets, jnp takes the place of numpy "
+            "and math, and a choice that is not a number is its index"
+        ) from error
     if any(v.dtype == bool for v in values):
         expected = "functions whose numbers are >= 0 where feasible (high - low, not low <= high)"
         raise invalid("constraints", expected, "a truth value", InvalidSpace)

@@ -84,7 +84,22 @@ def as_strategy(given: Strategy | str, argument: str = "strategy") -> Strategy:
         return strategy_from_text(given)
     if not isinstance(given, Strategy):
         raise invalid(argument, "an instance of a jhpo strategy, or a registered name", given)
+    _check_whole(argument, given)
     return given
+
+
+def _check_whole(argument: str, given: Strategy) -> None:
+    """Raises InvalidArgument if a strategy of the user's lacks a method, or the decorator that makes it a pytree."""
+    import jax
+
+    from jhpo.strategies.base import Strategy
+
+    required = ("population", "init", "ask", "tell")
+    missing = [name for name in required if getattr(type(given), name, None) is getattr(Strategy, name)]
+    if missing:
+        raise invalid(argument, f"one with {', '.join(required)}", type(given).__name__, note=f"it lacks {missing}")
+    if jax.tree.structure(given) == jax.tree.structure(0):  # a leaf; what has no fields is none
+        raise invalid(argument, "an instance of a class with the decorator @jhpo.strategy", type(given).__name__)
 
 
 def read_inner(argument: str, given: object, *, optional: bool = False) -> Any:

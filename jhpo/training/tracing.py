@@ -8,7 +8,7 @@ from types import TracebackType
 
 import jax
 
-from jhpo.errors import InvalidArgument, JhpoError, line_of
+from jhpo.errors import LIBRARIES, InvalidArgument, JhpoError, line_of
 from jhpo.kernels.internals import strings_refused
 
 ONE_DICT = '; the first argument is the dict of all of them: hp["name"]'
@@ -21,7 +21,7 @@ class objective_errors:
     """
 
     def __enter__(self) -> None:
-        self._strings = strings_refused(_LIBRARIES)
+        self._strings = strings_refused(LIBRARIES)
         self._strings.__enter__()
 
     def __exit__(
@@ -48,7 +48,7 @@ class objective_errors:
             hint = _STRING
         if isinstance(error, TypeError) and "does not support string indexing" in str(error):
             hint = "; the hyperparameters are the first argument, a random key the second: objective(hp, key)"
-        if isinstance(error, TypeError) and "concrete values of integer type" in str(error):
+        if "concrete values of integer type" in str(error) or "Slice entries must be static" in str(error):
             hint = _SIZE
         if not hint and "Tracer" in str(error):  # what others say who were given one: scikit-learn, pandas, NumPy, ...
             hint = _HOST
@@ -56,7 +56,7 @@ class objective_errors:
         if "carry input and carry output" in lines[0]:  # of the user's loop, or of the training itself
             lines[0] = f"{lines[0]} {' '.join(line for line in lines[1:] if line and not line.startswith('Revise'))}"
             hint = "; a training's step returns a state with the structure, shapes and dtypes of its argument"
-        text = lines[0][:500] + line_of(error, _LIBRARIES)
+        text = lines[0][:500] + line_of(error, LIBRARIES)
         raise InvalidArgument(
             f"objective: expected a function that JAX can trace, got {type(error).__name__}: {text}{hint}"
         ) from error
@@ -104,8 +104,8 @@ def _remedy(error: BaseException) -> str:
             name = frame.f_code.co_name
             if hasattr(decays, name):
                 return f"; optax.{name} compares its numbers in Python: jhpo.schedules.{name} takes traced ones"
-    return _HOST
-
-
-# libraries skipped when looking for the user's line that raised
-_LIBRARIES = ("jax", "jaxlib", "flax", "optax", "jhpo", "equinox", "contextlib", "functools")
+    if isinstance(error, jax.errors.TracerBoolConversionError):
+        return f"; jnp.where, jnp.logical_and and jnp.maximum take the place of if, and, max{_HOST}"
+    if isinstance(error, jax.errors.ConcretizationTypeError) and "int32" in str(error):
+        return f"{_SIZE}; loops of a traced length are jax.lax.fori_loop and while_loop"
+    return f"; jnp takes the place of np, math and float(){_HOST}"

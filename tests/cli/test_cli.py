@@ -248,6 +248,21 @@ def test_wrong_calls_are_one_clear_message_and_a_code(command, file, arguments, 
     assert "Traceback" not in errors
 
 
+def test_an_error_of_the_file_itself_is_shown_from_its_own_lines_on(command, file):
+    (file.parent / "raises.py").write_text("import no_such_package\n")
+    code, _, errors = command("tune", "raises.py")
+    assert code == cli.USAGE and "raises.py failed while it was imported" in errors
+    assert "No module named 'no_such_package'" in errors and "line 1" in errors
+    assert "typer" not in errors and "load.py" not in errors
+
+
+def test_commands_to_copy_are_quoted(command, file):
+    code, out, _ = command("tune", "model.py", "--strategy", "random", "--budget", "4", "--storage", "my [red]study.db")
+    assert code == cli.OK and "look again with: jhpo show 'my [red]study.db'" in out
+    code, out, _ = command("init", "my model.py")
+    assert code == cli.OK and "jhpo tune 'my model.py' --storage" in out
+
+
 def test_repair_reports_a_whole_study(command, file):
     command("tune", file, "--strategy", "random", "--budget", 8, "--storage", "s.db")
     code, out, _ = command("repair", "s.db")

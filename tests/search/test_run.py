@@ -114,6 +114,8 @@ def test_replicates_average_the_noise() -> None:
 
 
 def test_bad_arguments() -> None:
+    with pytest.raises(InvalidArgument, match=r"key: expected a key as jax\.random\.key\(0\) makes it, got 0"):
+        jhpo.run(jhpo.RandomSearch(4), lambda hp: hp["x"], SPACE, 2, 0)  # type: ignore[arg-type]
     key = jax.random.key(0)
     with pytest.raises(InvalidArgument, match="generations: expected an integer >= 1, got 0"):
         jhpo.run(PSO(8), objective, SPACE, 0, key)

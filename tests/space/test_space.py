@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import math
 
 import jax
 import jax.numpy as jnp
@@ -162,6 +163,11 @@ def test_static_parameters_are_python_values() -> None:
     assert hp["depth"] == 1 and hp["x"].shape == (3,)
 
 
+def limited_by(constraint) -> None:
+    space = Space({"a": Float(0.0, 1.0), "c": Choice(["x", "y"])}, constraints=[constraint])
+    jax.eval_shape(space.unit_constraint, space.default_unit())
+
+
 def test_constraints_hold_in_samples_also_with_static_parameters() -> None:
     tree = {"a": Float(0.0, 1.0), "b": Float(0.0, 1.0), "n": Choice([1, 2], static=True)}
     space = Space(tree, constraints=[lambda hp: hp["a"] - hp["n"] * hp["b"]])
@@ -230,6 +236,10 @@ def test_every_integer_is_its_own_centre(low: int, count: int, at: int, step: in
         (lambda: Space({"a": Float(0.0, 1.0)}, constraints=lambda hp: hp["a"]), "constraints"),
         (lambda: Space({"a": Float(0.0, 1.0)}, constraints=[lambda a, b: a]), "functions of one argument"),  # type: ignore[misc, list-item]
         (lambda: Space({"a": Int(0, 1)}, constraints=[lambda hp: hp["a"] <= 1]).enumerate(), "high - low, not low <="),
+        (lambda: limited_by(lambda hp: math.sqrt(hp["a"])), r"constraints: .*Concretization.* jnp takes the place"),
+        (lambda: limited_by(lambda hp: hp["b"]), r"constraints: .*KeyError: 'b' \(line \d+ of .*test_space\.py\)"),
+        (lambda: limited_by(lambda hp: None), "constraints: .*ValueError: None is not"),
+        (lambda: limited_by(lambda hp: 1.0 - (hp["c"] == "x")), "constraints: .*compared with a string: == 'x'.*index"),
         (lambda: Space.from_json("{}"), "JSON of a space"),
         (lambda: Space.from_json("not json"), "JSON of a space"),
     ],

@@ -31,6 +31,43 @@ class Mine(jhpo.Strategy):
         return state
 
 
+class Bare(jhpo.Strategy):
+    population = 4
+
+    def init(self, space, key):
+        return RandomState(space)
+
+    def ask(self, state, key):
+        return state.space.sample_unit(key, self.population), state
+
+
+class Undecorated(Bare):
+    def tell(self, state, units, result):
+        return state
+
+
+@pytest.mark.parametrize(
+    ("strategy", "message"),
+    [
+        (Bare(), r"population, init, ask, tell, got 'Bare'; it lacks \['tell'\]"),
+        (Undecorated(), "@jhpo.strategy, got 'Und"),
+    ],
+)
+def test_a_strategy_that_is_not_whole_is_named(strategy, message):
+    for use in (lambda: jhpo.Study(SPACE, strategy), lambda: jhpo.minimize(objective, SPACE, strategy, budget=4)):
+        with pytest.raises(InvalidArgument, match=message):
+            use()
+
+
+@jhpo.strategy
+class Decorated(Undecorated):
+    """Without fields of its own."""
+
+
+def test_a_strategy_without_fields_is_whole():
+    assert len(jhpo.Study(SPACE, Decorated()).ask(4)) == 4
+
+
 @pytest.mark.parametrize(
     "strategy",
     [Mine(4, 0.5), pytest.param(jhpo.HyperGradient(4, optimizer=optax.sgd(0.1)), marks=pytest.mark.slow)],
