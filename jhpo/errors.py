@@ -83,7 +83,7 @@ def shown(value: object) -> str:
     """A value in a message: its repr, cut where it is long (arrays, tables, modules), without colours.
 
     >>> shown([0.5, None]), shown("x" * 1000)[-20:]
-    ('[0.5, None]', "xxx... (of type str)")
+    ('[0.5, None]', 'xxx... (of type str)')
     """
     text = _COLOUR.sub("", repr(value))
     if len(text) <= _LONGEST:
@@ -101,7 +101,7 @@ def warn_caller(message: str) -> None:
     frame, level = sys._getframe(1), 2
     while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] == "jhpo":
         frame, level = frame.f_back, level + 1
-    warnings.warn(message, stacklevel=level - 1)
+    warnings.warn(message, stacklevel=level)
 
 
 def read_call(argument: str, text: str, example: str) -> tuple[str, dict[str, Any]]:

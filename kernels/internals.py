@@ -171,10 +171,11 @@ def strings_refused(libraries: Collection[str]) -> Iterator[None]:
     the class that is changed, while any thread is in such a context.
 
     >>> with strings_refused(()):
-    ...     jax.eval_shape(lambda x: x == "adam", 1.0)
-    Traceback (most recent call last):
-    ...
-    TypeError: a traced value is compared with a string: == 'adam'
+    ...     try:
+    ...         jax.eval_shape(lambda x: x == "adam", 1.0)
+    ...     except TypeError as error:
+    ...         print(error)
+    a traced value is compared with a string: == 'adam'
     """
     global _contexts
     tracer: Any = jax.core.Tracer

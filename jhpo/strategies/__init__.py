@@ -98,7 +98,7 @@ def _check_whole(argument: str, given: Strategy) -> None:
     missing = [name for name in required if getattr(type(given), name, None) is getattr(Strategy, name)]
     if missing:
         raise invalid(argument, f"one with {', '.join(required)}", type(given).__name__, note=f"it lacks {missing}")
-    if jax.tree.structure(given) == jax.tree.structure(0):  # a leaf; what has no fields is none
+    if any(leaf is given for leaf in jax.tree.leaves(given)):
         raise invalid(argument, "an instance of a class with the decorator @jhpo.strategy", type(given).__name__)
 
 

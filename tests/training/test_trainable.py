@@ -108,8 +108,10 @@ class _Forgetful:
         return hp["x"]
 
 
-class _Misnamed(_Forgetful):
-    def init(self, hp):
+class _Growing:
+    steps = 2
+
+    def init(self, hp, key):
         return {"w": hp["x"]}
 
     def step(self, hp, state, t):
@@ -119,8 +121,8 @@ class _Misnamed(_Forgetful):
         return state["w"]
 
 
-class _Growing(_Misnamed):
-    def init(self, hp, key):
+class _Misnamed(_Growing):
+    def init(self, hp):  # type: ignore[override]
         return {"w": hp["x"]}
 
 
