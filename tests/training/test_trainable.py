@@ -187,7 +187,5 @@ def test_steps_are_checked(steps) -> None:
 
 def test_an_unhashable_object_is_refused() -> None:
     unhashable = type("Unhashable", (Decay,), {"__hash__": None})()
-    with pytest.raises(
-        InvalidArgument, match=r"hashable object or a registered pytree.*; a dataclass is hashable"
-    ):
+    with pytest.raises(InvalidArgument, match=r"hashable object or a registered pytree.*; a dataclass is hashable"):
         as_trainable(unhashable)
