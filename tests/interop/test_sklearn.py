@@ -124,3 +124,15 @@ def test_bad_arguments(arguments, error, message):
         SearchCV(
             **{"estimator": LogisticRegression(), "space": {"C": C}, "strategy": "random", "cv": 2} | arguments
         ).fit(X, Y)
+
+
+def test_estimators_as_choices_with_hyperparameters_of_their_own() -> None:
+    svm, linear = SVC(), LogisticRegression(max_iter=500)
+    gamma = jhpo.Float(0.01, 1.0, when={"svc": svm})
+    space = jhpo.Space({"svc": jhpo.Choice([svm, linear]), "svc__gamma": gamma, "svc__C": C})
+    search = SearchCV(make_pipeline(StandardScaler(), SVC()), space, "random", budget=6, cv=2, random_state=0).fit(X, Y)
+    kinds = {type(params["svc"]) for params in search.cv_results_["params"]}
+    assert kinds == {SVC, LogisticRegression}
+    for params in search.cv_results_["params"]:
+        assert ("svc__gamma" in params) == isinstance(params["svc"], SVC)
+    assert clone(search).fit(X, Y).best_score_ == search.best_score_ > 0.8
