@@ -44,7 +44,7 @@ def point_of(space: Space, values: Mapping[str, Any]) -> dict[str, Any]:
     >>> import jhpo
     >>> space = jhpo.Space({"w": jhpo.Float(0.0, 1.0, shape=(2,)), "net": jhpo.Choice([(8, 8), (16,)])})
     >>> point_of(space, {"w[0]": 0.5, "w[1]": 1.0, "net": "(16,)"})
-    {'w': array([0.5, 1. ]), 'net': (16,)}
+    {'net': (16,), 'w': array([0.5, 1. ])}
     """
     left, found = dict(values), {}
     for name, parameter in zip(space.names, space.parameters):

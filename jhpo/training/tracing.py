@@ -40,7 +40,7 @@ class objective_errors:
         for words, advice in _OF_OPTIMISERS.items():
             if words in str(error):
                 hint = advice
-        if isinstance(error, TypeError) and "'dict' " in str(error):
+        if isinstance(error, TypeError) and re.search("'dict'(?!>)", str(error)):
             hint = ONE_DICT
         if isinstance(error, TypeError) and _METHOD.search(str(error)):
             hint = "; the methods of a training are init(hp, key), step(hp, state, t) and evaluate(hp, state)"
