@@ -7,7 +7,6 @@ fields of a class are the keys of the body, in the order in which they are writt
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -262,23 +261,25 @@ def body_of(event: Event | Results) -> dict[str, Any]:
     body: dict[str, Any] = {}
     for name, left_out, default in _fields(type(event)):
         value = getattr(event, name)
-        if not (left_out and (_usual(value, default) or _empty(value))):
+        if not (left_out and _usual(value, default)):
             body[name] = body_of(value) if isinstance(value, Results) else value
     return body
 
 
-@functools.cache
+_FIELDS: dict[type[Any], tuple[tuple[str, bool, Any], ...]] = {}
+
+
 def _fields(cls: type[Any]) -> tuple[tuple[str, bool, Any], ...]:
     """Name of each field of a class, whether it is left out where it is as usual, and what is."""
-    return tuple((f.name, bool(f.metadata.get("left_out")), f.default) for f in dataclasses.fields(cls))
+    if cls not in _FIELDS:
+        fields = dataclasses.fields(cls)
+        _FIELDS[cls] = tuple((f.name, bool(f.metadata.get("left_out")), f.default) for f in fields)
+    return _FIELDS[cls]
 
 
 def _usual(value: object, default: object) -> bool:
-    return value is default or (isinstance(value, (int, float)) and value == default)
-
-
-def _empty(value: object) -> bool:
-    return isinstance(value, (list, tuple, dict)) and not value
+    empty = isinstance(value, (list, tuple, dict)) and not value
+    return empty or value is default or (isinstance(value, (int, float)) and value == default)
 
 
 def read_event(entry: Entry) -> Event:

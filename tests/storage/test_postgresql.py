@@ -81,7 +81,8 @@ def test_readers_see_one_state_while_another_writes(server):
 
     writer = threading.Thread(target=write)
     writer.start()
-    found, until = [], time.monotonic() + 60.0
+    found: list[int] = []
+    until = time.monotonic() + 60.0
     try:
         while len(found) < 20 and time.monotonic() < until:
             found += [entry.body["k"] for entry in reader.read()]
