@@ -139,8 +139,9 @@ def in_folds(objective: Any, folds: int) -> Any:
         raise invalid("folds", "1 with a host objective, whose function cuts its own data", folds)
     if isinstance(objective, CrossValidated):
         raise invalid("folds", f"1 for an objective that is cut in {objective.folds} folds already", folds)
-    trainable = as_trainable(objective)
-    if isinstance(trainable, Objective) or not isinstance(trainable, Foldable):
+    trainable: Any = as_trainable(objective)
+    # since Python 3.12 isinstance does not see what a wrapper hands on
+    if isinstance(trainable, Objective) or not (hasattr(trainable, "fold_parts") and hasattr(trainable, "on_fold")):
         raise InvalidArgument(
             "folds: expected a trainable with data to cut, jhpo.supervised(..., train=...) or one with fold_parts and "
             f"on_fold, got {'a function' if isinstance(trainable, Objective) else type(objective).__name__}"
