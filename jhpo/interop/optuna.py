@@ -192,7 +192,7 @@ def to_optuna(
     constraint, whole = table.extra.get("constraint"), table.horizon.array[table.successes()].max(initial=0.0)
     parameters = dict(zip(study.space.names, study.space.parameters))
     rows = []
-    for trial in (study[i] for i in range(len(study))):
+    for trial in study:
         params: dict[str, Any] = {}
         distributions: dict[str, Any] = {}
         for parameter, value in study.space.flat(trial.params).items():

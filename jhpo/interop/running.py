@@ -226,7 +226,7 @@ class _Caller:
     def finished(self, study: Study) -> list[Finished]:
         """The finished trials of a study as calls."""
         calls = []
-        for trial in (study[i] for i in range(len(study))):
+        for trial in study:
             if trial.status in (TrialState.WAITING, TrialState.RUNNING) or trial.id not in self._asked:
                 continue
             if trial.status is TrialState.COMPLETE:

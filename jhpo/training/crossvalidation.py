@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, Protocol, cast
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,6 @@ from jhpo.training.objective import Objective, as_trainable
 from jhpo.training.trainable import HP, State, Trainable
 
 
-@runtime_checkable
 class Foldable(Protocol):
     """What a trainable has beside `Trainable` so that a search can cross-validate it with ``folds=``.
 

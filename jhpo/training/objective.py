@@ -82,14 +82,16 @@ def as_trainable(objective: Trainable | Callable[..., Any]) -> Trainable:
         raise invalid("objective", "an instance or a function", objective)
     if isinstance(objective, (Objective, Wrapped)):
         return objective
-    if isinstance(objective, Trainable):
-        check_steps(objective)
-        if not is_pytree(objective):
-            return Opaque(Constant(objective).value)
-        return objective if isinstance(objective, Structured) else Foreign(objective)
+    # since Python 3.12 isinstance of a protocol does not see what an object hands on by __getattr__
+    missing = [name for name in ("steps", "init", "step", "evaluate") if not hasattr(objective, name)]
+    if not missing:
+        made: Any = objective
+        check_steps(made)
+        if not is_pytree(made):
+            return Opaque(Constant(made).value)
+        return made if isinstance(made, Structured) else Foreign(made)
     if not callable(objective):
         expected = "a function objective(hp) or objective(hp, key), or an object with steps, init, step and evaluate"
-        missing = [name for name in ("steps", "init", "step", "evaluate") if not hasattr(objective, name)]
         note = f"it lacks {' and '.join(missing)}" if len(missing) < 4 else ""
         raise invalid("objective", expected, objective, note=note)
     key_argument = _key_argument(objective)

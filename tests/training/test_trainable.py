@@ -189,3 +189,17 @@ def test_an_unhashable_object_is_refused() -> None:
     unhashable = type("Unhashable", (Decay,), {"__hash__": None})()
     with pytest.raises(InvalidArgument, match=r"hashable object or a registered pytree.*; a dataclass is hashable"):
         as_trainable(unhashable)
+
+
+def test_what_a_wrapper_hands_on_counts() -> None:
+    """A protocol's isinstance does not see it since Python 3.12."""
+
+    class Handing:
+        def __init__(self, inner: object) -> None:
+            self.inner = inner
+
+        def __getattr__(self, name: str):
+            return getattr(object.__getattribute__(self, "inner"), name)
+
+    whole, alone = as_trainable(Handing(Decay())), as_trainable(Decay())
+    assert whole.steps == alone.steps and type(whole) is type(alone)
