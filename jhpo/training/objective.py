@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -85,7 +85,7 @@ def as_trainable(objective: Trainable | Callable[..., Any]) -> Trainable:
     # since Python 3.12 isinstance of a protocol does not see what an object hands on by __getattr__
     missing = [name for name in ("steps", "init", "step", "evaluate") if not hasattr(objective, name)]
     if not missing:
-        made: Any = objective
+        made = cast(Trainable, objective)
         check_steps(made)
         if not is_pytree(made):
             return Opaque(Constant(made).value)
