@@ -40,21 +40,21 @@ if TYPE_CHECKING:  # for type checkers and editors
     from jhpo.errors import TrialPruned as TrialPruned
     from jhpo.errors import UnknownStrategy as UnknownStrategy
     from jhpo.errors import UnusableGradient as UnusableGradient
-    from jhpo.evaluation import Ensemble as Ensemble
-    from jhpo.evaluation import Population as Population
-    from jhpo.evaluation.executors import host as host
+    from jhpo.evaluation.ensemble import Ensemble as Ensemble
+    from jhpo.evaluation.executors.host import host as host
+    from jhpo.evaluation.population import Population as Population
     from jhpo.gradients import Hypergradient as Hypergradient
     from jhpo.gradients import OnlineTuning as OnlineTuning
     from jhpo.gradients import hypergrad as hypergrad
     from jhpo.gradients import online_tune as online_tune
     from jhpo.report import figures as figures
-    from jhpo.search import ProgressBar as ProgressBar
-    from jhpo.search import Result as Result
-    from jhpo.search import StopRules as StopRules
-    from jhpo.search import Trace as Trace
-    from jhpo.search import maximize as maximize
-    from jhpo.search import minimize as minimize
-    from jhpo.search import run as run
+    from jhpo.search.minimize import maximize as maximize
+    from jhpo.search.minimize import minimize as minimize
+    from jhpo.search.progress import ProgressBar as ProgressBar
+    from jhpo.search.result import Result as Result
+    from jhpo.search.run import Trace as Trace
+    from jhpo.search.run import run as run
+    from jhpo.search.stopping import StopRules as StopRules
     from jhpo.space import Choice as Choice
     from jhpo.space import Float as Float
     from jhpo.space import Int as Int
@@ -84,36 +84,36 @@ if TYPE_CHECKING:  # for type checkers and editors
     from jhpo.strategies.pso import PSO as PSO
     from jhpo.strategies.random import RandomSearch as RandomSearch
     from jhpo.strategies.sobol import SobolSearch as SobolSearch
-    from jhpo.study import Study as Study
-    from jhpo.study import Tuning as Tuning
-    from jhpo.training import Schedule as Schedule
-    from jhpo.training import Trainable as Trainable
-    from jhpo.training import add_noise as add_noise
-    from jhpo.training import as_trainable as as_trainable
-    from jhpo.training import augmented as augmented
-    from jhpo.training import dropout as dropout
-    from jhpo.training import k_folds as k_folds
+    from jhpo.study.study import Study as Study
+    from jhpo.study.tuning import Tuning as Tuning
     from jhpo.training import linen as linen
-    from jhpo.training import live_init as live_init
-    from jhpo.training import load_states as load_states
-    from jhpo.training import mask_block as mask_block
-    from jhpo.training import mask_units as mask_units
-    from jhpo.training import masked_mlp as masked_mlp
     from jhpo.training import metrics as metrics
     from jhpo.training import nnx as nnx
     from jhpo.training import optimisers as optimisers
-    from jhpo.training import replay as replay
-    from jhpo.training import save_states as save_states
     from jhpo.training import schedules as schedules
-    from jhpo.training import shift_images as shift_images
-    from jhpo.training import supervised as supervised
-    from jhpo.training import switch as switch
+    from jhpo.training.augment import add_noise as add_noise
+    from jhpo.training.augment import augmented as augmented
+    from jhpo.training.augment import shift_images as shift_images
+    from jhpo.training.checkpoint import load_states as load_states
+    from jhpo.training.checkpoint import save_states as save_states
+    from jhpo.training.folds import k_folds as k_folds
+    from jhpo.training.layers import dropout as dropout
+    from jhpo.training.live import live_init as live_init
+    from jhpo.training.live import mask_block as mask_block
+    from jhpo.training.live import mask_units as mask_units
+    from jhpo.training.masked import masked_mlp as masked_mlp
+    from jhpo.training.objective import as_trainable as as_trainable
+    from jhpo.training.replay import Schedule as Schedule
+    from jhpo.training.replay import replay as replay
     from jhpo.training.schedules import example_weights as example_weights
     from jhpo.training.schedules import indexed as indexed
     from jhpo.training.schedules import knots as knots
     from jhpo.training.schedules import layer_names as layer_names
     from jhpo.training.schedules import per_layer as per_layer
     from jhpo.training.schedules import scheduled as scheduled
+    from jhpo.training.supervised import supervised as supervised
+    from jhpo.training.switch import switch as switch
+    from jhpo.training.trainable import Trainable as Trainable
     from jhpo.trial import Trial as Trial
 
 _MODULES: dict[str, tuple[str, ...]] = {
@@ -139,29 +139,27 @@ _MODULES: dict[str, tuple[str, ...]] = {
     "jhpo.trial": ("Trial",),
     "jhpo.strategies": ("make_strategy", "strategy_class"),
     "jhpo.strategies.base": ("Evaluation", "Request", "Strategy", "static_field", "strategy"),
-    "jhpo.search": ("run", "Trace", "minimize", "maximize", "Result", "StopRules", "ProgressBar"),
-    "jhpo.training": (
-        "Trainable",
-        "as_trainable",
-        "supervised",
-        "masked_mlp",
-        "mask_units",
-        "dropout",
-        "k_folds",
-        "live_init",
-        "load_states",
-        "mask_block",
-        "save_states",
-        "switch",
-        "augmented",
-        "add_noise",
-        "shift_images",
-        "Schedule",
-        "replay",
-    ),
-    "jhpo.evaluation": ("Population", "Ensemble"),
-    "jhpo.evaluation.executors": ("host",),
-    "jhpo.study": ("Study", "Tuning"),
+    "jhpo.search.run": ("run", "Trace"),
+    "jhpo.search.minimize": ("minimize", "maximize"),
+    "jhpo.search.result": ("Result",),
+    "jhpo.search.stopping": ("StopRules",),
+    "jhpo.search.progress": ("ProgressBar",),
+    "jhpo.training.trainable": ("Trainable",),
+    "jhpo.training.objective": ("as_trainable",),
+    "jhpo.training.supervised": ("supervised",),
+    "jhpo.training.masked": ("masked_mlp",),
+    "jhpo.training.live": ("mask_units", "live_init", "mask_block"),
+    "jhpo.training.layers": ("dropout",),
+    "jhpo.training.folds": ("k_folds",),
+    "jhpo.training.checkpoint": ("load_states", "save_states"),
+    "jhpo.training.switch": ("switch",),
+    "jhpo.training.augment": ("augmented", "add_noise", "shift_images"),
+    "jhpo.training.replay": ("Schedule", "replay"),
+    "jhpo.evaluation.population": ("Population",),
+    "jhpo.evaluation.ensemble": ("Ensemble",),
+    "jhpo.evaluation.executors.host": ("host",),
+    "jhpo.study.study": ("Study",),
+    "jhpo.study.tuning": ("Tuning",),
     "jhpo.gradients": ("hypergrad", "Hypergradient", "online_tune", "OnlineTuning"),
     "jhpo.training.schedules": ("knots", "scheduled", "per_layer", "layer_names", "indexed", "example_weights"),
 }

@@ -12,9 +12,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import serialization
 
 from jhpo.keys import init_key, is_key, key_of_data, strategy_key
+from jhpo.packing import pack_arrays, unpack_arrays
 from jhpo.pytrees import State
 from jhpo.space.space import Choice, Float, Int, Ordinal, Space
 from jhpo.strategies.base import Evaluation, Strategy, default_dtype
@@ -188,7 +188,7 @@ def check_serialization(strategy: Strategy) -> None:
     state, _ = _run(strategy, PLAIN, 8)
     leaves, treedef = jax.tree.flatten(state)
     data = [np.asarray(jax.random.key_data(x) if is_key(x) else x) for x in leaves]
-    read = serialization.msgpack_restore(serialization.msgpack_serialize({str(i): x for i, x in enumerate(data)}))
+    read = unpack_arrays(pack_arrays({str(i): x for i, x in enumerate(data)}))
     back = [key_of_data(read[str(i)], x) if is_key(x) else read[str(i)] for i, x in enumerate(leaves)]
     key, g = jax.random.key(1), np.uint32(GENERATIONS)
     _, first = _turn(sized, PLAIN, state, key, g)

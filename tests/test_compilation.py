@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 import sys
 import textwrap
@@ -43,11 +44,43 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
         jhpo.use_compilation_cache(tmp_path / "file" / "inside")
 
 
-def test_a_study_imports_no_more_than_it_needs():
-    """Half of the time that `import jhpo` takes is what these would add."""
-    program = "import sys, jax; import jhpo; jhpo.Study, jhpo.PSO; print(*sys.modules)"
+# packages and modules that take a tenth or more of the time that `jhpo.Study` takes to import without them
+LATE = (
+    *("jax.extend", "optax", "flax", "sqlalchemy", "pandas", "rich", "optuna", "multiprocessing"),
+    *("jhpo.gradients", "jhpo.report.figures", "jhpo.report.page", "jhpo.search.minimize", "jhpo.search.run"),
+    *("jhpo.training.networks", "jhpo.training.supervised", "jhpo.training.augment", "jhpo.training.folds"),
+    *("jhpo.strategies.bayes", "jhpo.strategies.cmaes", "jhpo.storage.sql"),
+)
+
+
+def loaded_by(program: str) -> set[str]:
+    """Modules that a fresh process has imported at the end of a program, without those that JAX imports."""
+    program = f"import sys, jax; before = set(sys.modules)\n{program}\nprint(*(set(sys.modules) - before))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    loaded = set(done.stdout.split())
+    return set(done.stdout.split())
+
+
+def test_a_study_imports_no_more_than_it_needs():
+    loaded = loaded_by("import jhpo; jhpo.Study, jhpo.PSO")
     assert "jhpo.study.study" in loaded
-    assert not loaded & {"jhpo.gradients", "jax.extend", "optax", "flax", "sqlalchemy", "pandas", "rich", "optuna"}
+    assert not loaded & set(LATE)
+
+
+def test_a_snapshot_does_not_import_flax(tmp_path):
+    """It takes most of a second, and a study needs no part of it."""
+    program = f"""
+import jhpo
+space = jhpo.Space({{"x": jhpo.Float(0.0, 1.0)}})
+study = jhpo.Study(space, jhpo.RandomSearch(2), storage="sqlite:///{tmp_path}/s.db")
+for _ in range(3):
+    for trial in study.ask(2):
+        study.tell(trial, trial.params["x"])
+study.close()  # takes a snapshot
+study = jhpo.Study.load("sqlite:///{tmp_path}/s.db")
+study.ask(1)  # reads it
+"""
+    loaded = loaded_by(program)
+    assert "jhpo.packing" in loaded and "flax" not in loaded
+    (count,) = sqlite3.connect(tmp_path / "s.db").execute("select count(*) from jhpo_snapshot").fetchone()
+    assert count > 0

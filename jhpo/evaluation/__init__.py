@@ -2,6 +2,3 @@
 
 May import `strategies`, `gradients` and the layers below them.
 """
-
-from jhpo.evaluation.ensemble import Ensemble as Ensemble
-from jhpo.evaluation.population import Population as Population

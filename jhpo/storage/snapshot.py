@@ -1,4 +1,4 @@
-"""Serialisation of strategy states as msgpack by `flax.serialization`, checked against a template when read."""
+"""Serialisation of strategy states as msgpack, in the format of flax, checked against a template when read."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from jhpo.errors import StorageError
 from jhpo.keys import is_key, key_of_data
+from jhpo.packing import pack_arrays, unpack_arrays
 from jhpo.pytrees import State
 
 
@@ -47,11 +48,10 @@ def dump_state(state: State, units: np.ndarray, growths: int) -> bytes:
         units: ``float[n, d]``, the unit rows that it asked for last.
         growths: how often its buffers have grown.
     """
-    from flax import serialization  # late: flax takes half a second to import
-
     leaves = [np.asarray(jax.random.key_data(x) if is_key(x) else x) for x in jax.tree.leaves(state)]
-    data = {"units": np.asarray(units), "leaves": {str(i): x for i, x in enumerate(leaves)}, "growths": growths}
-    return serialization.msgpack_serialize(data)
+    return pack_arrays(
+        {"units": np.asarray(units), "leaves": {str(i): x for i, x in enumerate(leaves)}, "growths": growths}
+    )
 
 
 def read_snapshot(data: bytes) -> Snapshot:
@@ -60,10 +60,8 @@ def read_snapshot(data: bytes) -> Snapshot:
     Raises:
         StorageError: the bytes are damaged.
     """
-    from flax import serialization
-
     try:
-        restored = serialization.msgpack_restore(data)
+        restored = unpack_arrays(data)
         units, stored, growths = np.asarray(restored["units"]), restored["leaves"], restored.get("growths")
         leaves = [stored[str(i)] for i in range(len(stored))]
     except Exception as error:  # arbitrary bytes may raise anything

@@ -2,6 +2,3 @@
 
 May import `search`, `storage`, `report` and the layers below them.
 """
-
-from jhpo.study.study import Study as Study
-from jhpo.study.tuning import Tuning as Tuning

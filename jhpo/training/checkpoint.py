@@ -1,4 +1,4 @@
-"""Checkpoints of states on a disk: by orbax where it is installed, otherwise by `flax.serialization`."""
+"""Checkpoints of states on a disk: by orbax where it is installed, otherwise in the format of `flax.serialization`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from jhpo.errors import MissingExtra, StorageError, invalid
 from jhpo.keys import is_key, key_of_data
+from jhpo.packing import pack_arrays, unpack_arrays
 from jhpo.pytrees import State
 from jhpo.training.values import hold, is_integer, is_number, pack, release
 
@@ -25,7 +26,7 @@ def save_states(path: str | os.PathLike[str], states: State, *, format: str | No
     Args:
       path: a folder, which is made. One that holds a checkpoint already is refused.
       states: arrays, numbers and typed random keys; functions and strings in it are not stored.
-      format: "orbax", "msgpack" (`flax.serialization`), or None for orbax where it is installed.
+      format: "orbax", "msgpack" (that of `flax.serialization`), or None for orbax where it is installed.
 
     Returns:
       The folder.
@@ -55,7 +56,7 @@ def save_states(path: str | os.PathLike[str], states: State, *, format: str | No
         if format == "orbax" or (format is None and installed):
             _save_by_orbax(folder / _FOLDER, data)
         else:
-            _save_by_flax(folder / _FILE, data)
+            _save_by_msgpack(folder / _FILE, data)
     except OSError as error:
         raise StorageError(f"cannot write a checkpoint in {folder}: {error.strerror or error}") from error
     return folder
@@ -76,7 +77,7 @@ def load_states(path: str | os.PathLike[str], like: State) -> State:
     packed = hold(like, lambda x: not (is_number(x) or is_integer(x) or isinstance(x, jax.ShapeDtypeStruct)), "like")
     wanted = jax.eval_shape(_as_data, packed)
     if (folder / _FILE).exists():
-        found = _load_by_flax(folder / _FILE)
+        found = _load_by_msgpack(folder / _FILE)
     elif (folder / _FOLDER).exists():
         found = _load_by_orbax(folder / _FOLDER, wanted)
     else:
@@ -103,19 +104,15 @@ def _as_data(states: State) -> list[Any]:
     return [jax.random.key_data(x) if is_key(x) else jax.numpy.asarray(x) for x in jax.tree.leaves(pack(states))]
 
 
-def _save_by_flax(file: Path, data: list[Any]) -> None:
-    from flax import serialization
-
+def _save_by_msgpack(file: Path, data: list[Any]) -> None:
     part = file.with_suffix(".part")  # whoever reads never sees half a file
-    part.write_bytes(serialization.msgpack_serialize({str(k): np.asarray(x) for k, x in enumerate(data)}))
+    part.write_bytes(pack_arrays({str(k): np.asarray(x) for k, x in enumerate(data)}))
     part.replace(file)
 
 
-def _load_by_flax(file: Path) -> list[Any]:
-    from flax import serialization
-
+def _load_by_msgpack(file: Path) -> list[Any]:
     try:
-        found = serialization.msgpack_restore(file.read_bytes())
+        found = unpack_arrays(file.read_bytes())
         return [found[str(k)] for k in range(len(found))]
     except Exception as error:
         raise StorageError(f"the checkpoint {file} is damaged: {error}") from error

@@ -10,7 +10,7 @@ from rich.console import Console
 
 import jhpo
 from jhpo.cli.live import View
-from jhpo.search import Update
+from jhpo.search.meter import Update
 from tests.report.studies import absorbed
 
 SPACE = jhpo.Space({"x": jhpo.Float(0.0, 1.0)})

@@ -12,7 +12,7 @@ import numpy as np
 import optax
 
 import jhpo
-from jhpo.search import Update
+from jhpo.search.meter import Update
 from tests.report.studies import MIXED, absorbed, mixed
 
 

@@ -13,7 +13,7 @@ import pytest
 import jhpo
 from jhpo import Choice, Float, InvalidArgument, PopulationBasedTraining, Space
 from jhpo.keys import trial_keys
-from jhpo.search import Update
+from jhpo.search.meter import Update
 from jhpo.training.trainable import train_and_evaluate
 from tests.search.sized import Sized
 

@@ -11,7 +11,7 @@ import pytest
 
 import jhpo
 from jhpo import Choice, Float, Hyperband, InvalidArgument, Space, SuccessiveHalving
-from jhpo.search import Update
+from jhpo.search.meter import Update
 from tests.search.sized import Sized
 
 SPACE = Space({"lr": Float(1e-3, 3.0, log=True), "bad": Float(0.0, 1.0)})

@@ -16,7 +16,7 @@ from jhpo.gradients import Spec, estimate
 from jhpo.kernels.internals import shape_of
 from jhpo.kernels.narrow import bf16_products
 from jhpo.kernels.programs import equations
-from jhpo.training import augmented
+from jhpo.training.augment import augmented
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(192, 4, 4, 1)).astype(np.float32)

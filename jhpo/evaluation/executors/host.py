@@ -16,13 +16,10 @@ from jax.typing import ArrayLike
 
 from jhpo.curves.rules import EarlyStop
 from jhpo.errors import InvalidArgument, check_integer, check_number, invalid
-from jhpo.evaluation.executors.actors import RayPool
 from jhpo.evaluation.executors.clusters import check_resources, import_ray
 from jhpo.evaluation.executors.limits import resident_bytes
-from jhpo.evaluation.executors.processes import ProcessPool
 from jhpo.evaluation.executors.reported import Reported
 from jhpo.evaluation.executors.tasks import Call, Pool, Roles, Task, roles_of
-from jhpo.evaluation.executors.threads import ThreadPool
 from jhpo.evaluation.measures import measure_constraints, trial_seeds
 from jhpo.evaluation.members import Described
 from jhpo.evaluation.outcome import Outcome
@@ -59,10 +56,18 @@ class HostObjective:
         if space is not None and self.roles.seed:
             check_second_argument(self.fn, space, "seed")
         how = Call(self.roles, self.metric, self.objectives, self.retries, self.memory)
+        # pools are imported when one is made: multiprocessing is a tenth of what a Study imports
         if self.kind == "ray":
+            from jhpo.evaluation.executors.actors import RayPool
+
             return RayPool(self.fn, how, self.workers, self.timeout, dict(self.resources))
-        make = ThreadPool if self.kind == "thread" else ProcessPool
-        return make(self.fn, how, self.workers, self.timeout)
+        if self.kind == "process":
+            from jhpo.evaluation.executors.processes import ProcessPool
+
+            return ProcessPool(self.fn, how, self.workers, self.timeout)
+        from jhpo.evaluation.executors.threads import ThreadPool
+
+        return ThreadPool(self.fn, how, self.workers, self.timeout)
 
     def direction_of(self, metric: str | None = None) -> str | None:
         """The direction of a metric (its own if None), "minimize" or "maximize"; None if it is unknown."""

@@ -7,10 +7,13 @@ import math
 import os
 import time
 from collections.abc import Callable
-from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jhpo.evaluation.outcome import Outcome
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
 
 _LOOK_SECONDS = 0.1  # between two looks at the memory of a process
 _PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
