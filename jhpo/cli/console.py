@@ -16,8 +16,9 @@ from jhpo.markup import cell, duration, number
 from jhpo.objectives import reference_point
 from jhpo.report.figures.groups import groups_of
 from jhpo.report.figures.running import reasons
+from jhpo.report.summary import time_spent
 from jhpo.search.meter import Summary, Update
-from jhpo.search.progress import PLAIN_SECONDS, line_of, pace_of
+from jhpo.search.progress import PLAIN_SECONDS, line_of, pace_of, per_second
 from jhpo.storage import without_password
 from jhpo.storage.spec import described
 from jhpo.study.study import Study
@@ -80,7 +81,7 @@ def print_results(console: Console, study: Study, summary: Summary | None = None
             best.add_row(name, cell(value))
         console.print(best)
         table, shown = _best_table(study, top, console.width)
-        title = f"top {shown}" + (f" ({len(top) - shown} more need a wider terminal)" if shown < len(top) else "")
+        title = f"top {shown}" + (f" of {len(top)} (a wider terminal shows all)" if shown < len(top) else "")
         console.print(f"[bold]{title}[/bold]", highlight=False)
         console.print(table)
     else:
@@ -133,7 +134,7 @@ def _print_front(console: Console, study: Study, k: int) -> None:
 def _print_summary(console: Console, summary: Summary | None) -> None:
     if summary is not None:
         running = max(summary.seconds - summary.compile_seconds, 0.0)
-        rate = f" ({summary.evaluations / running:,.0f} models/s)" if summary.evaluations and running > 0 else ""
+        rate = f" ({per_second(summary.evaluations / running)} models/s)" if summary.evaluations and running > 0 else ""
         console.print(
             f"{summary.evaluations} evaluations in {duration(summary.seconds)}: compiling "
             f"{duration(summary.compile_seconds)}, running {duration(running)}{rate}\nstopped: {summary.stopped}",
@@ -224,5 +225,7 @@ def print_study(console: Console, study: Study, storage: str, k: int) -> None:
         highlight=False, markup=False,
     )  # fmt: skip
     print_results(console, study, k=k)
+    for line in time_spent(study.trials):
+        console.print(line, highlight=False)
     if study.history.stops:
         console.print(f"last stop: {study.history.stops[-1]}", highlight=False)

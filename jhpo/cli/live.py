@@ -11,9 +11,11 @@ from rich.table import Table
 from rich.text import Text
 
 from jhpo.markup import duration, number
-from jhpo.report.figures.running import reasons, where_time_went
+from jhpo.report.figures.running import reasons
 from jhpo.report.figures.spark import ASCII, BLOCKS, histogram, spark
+from jhpo.report.spent import compiled_meanwhile, where_time_went
 from jhpo.report.trials import Call, best_so_far
+from jhpo.search.compiling import compile_spans
 from jhpo.search.meter import Update
 from jhpo.search.progress import pace_of
 from jhpo.storage.spec import described
@@ -103,8 +105,10 @@ class View:
         return Text(f"{count:,} ({share:.0%}): {first}", "red")
 
     def _shares(self, update: Update) -> Text:
-        now = Call(update.new, update.seconds, update.compile_seconds, time.time())
-        spent = where_time_went(self._study.trials._replace(calls=[now]))
+        trials, now = self._study.trials, time.time()
+        meanwhile = compiled_meanwhile(trials.table, compile_spans(), now - update.seconds, now)
+        call = Call(update.new, update.seconds, update.compile_seconds, now, meanwhile)
+        spent = where_time_went(trials._replace(calls=[call]))
         total = max(sum(spent.values()), 1e-9)
         return Text(", ".join(f"{name} {seconds / total:.0%}" for name, seconds in spent.items()))
 

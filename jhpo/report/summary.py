@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from jhpo.errors import JhpoError
-from jhpo.report.figures.running import where_time_went
 from jhpo.report.importance import FEWEST, importance_with_errors
+from jhpo.report.spent import where_time_went
 from jhpo.report.trials import Trials, best_so_far, measured
 from jhpo.space.host_rows import active_rows
 from jhpo.space.parameters import Float, Int
@@ -21,7 +21,7 @@ def sentences(trials: Trials) -> list[str]:
     if not len(trials.table.successes()):
         return ["No trial has succeeded yet."] + failed(trials)
     if trials.objectives is not None:
-        return [_front(trials), *failed(trials), *_time(trials)]
+        return [_front(trials), *failed(trials), *time_spent(trials)]
     return [
         _best(trials),
         *_certainty(trials),
@@ -29,7 +29,7 @@ def sentences(trials: Trials) -> list[str]:
         *mattered(trials),
         *edges(trials),
         *failed(trials),
-        *_time(trials),
+        *time_spent(trials),
     ]
 
 
@@ -134,7 +134,8 @@ def _front(trials: Trials) -> str:
     return f"{len(found):,} of {len(trials.table.successes()):,} successful trials are on the front: {spans}."
 
 
-def _time(trials: Trials) -> list[str]:
+def time_spent(trials: Trials) -> list[str]:
+    """How long the calls of `optimize` took, and for what."""
     spent = where_time_went(trials)
     total = sum(spent.values())
     if total <= 0:

@@ -19,6 +19,7 @@ class Call(NamedTuple):
     seconds: float  # wall time
     compile_seconds: float  # the part of it spent tracing and compiling
     ended: float  # seconds since the epoch
+    compile_running: float | None = None  # the part of compile_seconds in which some trial was running, if known
 
 
 class Trials(NamedTuple):

@@ -8,17 +8,25 @@ from collections import deque
 from typing import Any
 
 import jax
+import numpy as np
 
 from jhpo.kernels.internals import COMPILING
 
 _seconds = 0.0
-_spans: deque[tuple[float, float]] = deque(maxlen=256)  # counted spans in order, none inside another
+_spans: deque[tuple[float, float]] = deque(maxlen=4096)  # counted spans in order, none inside another
 _lock = threading.Lock()
 
 
 def compile_seconds() -> float:
     """Seconds spent tracing and compiling since the start of the process, in all threads."""
     return _seconds
+
+
+def compile_spans() -> np.ndarray:
+    """``float64[k, 2]``: when the last 4,096 of them began and ended, in seconds since the epoch."""
+    with _lock:
+        spans = np.asarray(_spans, np.float64).reshape(-1, 2)
+    return spans + (time.time() - time.perf_counter())
 
 
 def _count(event: str, duration_secs: float, **_: Any) -> None:

@@ -24,6 +24,15 @@ class Pace(NamedTuple):
     eta: str
 
 
+def per_second(rate: float) -> str:
+    """A rate as short text, with two digits where it is low.
+
+    >>> per_second(1234.5), per_second(0.4321)
+    ('1,234', '0.43')
+    """
+    return f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
+
+
 def pace_of(update: Update) -> Pace:
     """The pace of a search without its compilation, which is done once.
 
@@ -32,7 +41,7 @@ def pace_of(update: Update) -> Pace:
     """
     rate = update.new / max(update.seconds - update.compile_seconds, 1e-9)
     left = None if update.budget is None else max(update.budget - update.evaluations, 0) / max(rate, 1e-9)
-    return Pace(f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}", left, "?" if left is None else duration(left))
+    return Pace(per_second(rate), left, "?" if left is None else duration(left))
 
 
 def line_of(update: Update) -> str:

@@ -235,6 +235,7 @@ class Stop(Event):
     seconds: float = 0.0
     compile_seconds: float = 0.0
     time: float = 0.0
+    compile_running: float | None = field(default=None, metadata=_LEFT_OUT)  # of compile_seconds, while trials ran
 
 
 @dataclass(frozen=True, eq=False)

@@ -293,7 +293,8 @@ class Fold:
 
     def _stop(self, event: events.Stop) -> None:
         self.stops.append(str(event.stopped))
-        self.calls.append(Call(int(event.evaluations), event.seconds, event.compile_seconds, event.time))
+        spent = (event.seconds, event.compile_seconds, event.time, event.compile_running)
+        self.calls.append(Call(int(event.evaluations), *spent))
 
     def _repair(self, event: events.Repair) -> None:
         self.remarks.append(str(event.text))

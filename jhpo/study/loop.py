@@ -11,6 +11,8 @@ from jhpo.errors import SpaceExhausted, check_integer, invalid
 from jhpo.evaluation.evaluators import Evaluator, Objective, in_use, make_evaluator
 from jhpo.evaluation.executors import HostObjective
 from jhpo.evaluation.executors.host import check_reports
+from jhpo.report.spent import compiled_meanwhile
+from jhpo.search.compiling import compile_spans
 from jhpo.search.evaluator import SearchEvaluator
 from jhpo.search.meter import Callback, Summary
 from jhpo.search.stopping import StopRule, StopRules, check_rules, own_rules
@@ -149,8 +151,10 @@ def _evaluator(
 
 def _finish(study: Book, watch: Watch, stopped: str) -> Summary:
     summary = watch.summary(stopped)
+    now = time.time()
     with study.ledger.transaction() as append:
-        append(events.Stop(*summary, time=time.time()))
+        meanwhile = compiled_meanwhile(study.history.table, compile_spans(), now - summary.seconds, now)
+        append(events.Stop(*summary, time=now, compile_running=meanwhile))
     study.checkpoint()
     return summary
 

@@ -13,7 +13,7 @@ from jhpo import figures
 from jhpo.errors import InvalidArgument, JhpoError
 from jhpo.report.figures.axes import axis_of, ticks
 from jhpo.report.figures.marks import Heat, Points, Threads
-from jhpo.report.figures.running import where_time_went
+from jhpo.report.spent import where_time_went
 from tests.report.studies import absorbed, big, mixed
 
 KINDS = ("history", "parallel", "slice", "contour", "rank", "edf", "importance", "timeline", "failures")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
+
 import numpy as np
 
 from jhpo.errors import JhpoError
@@ -9,6 +12,7 @@ from jhpo.markup import cut
 from jhpo.report.figures.drawing import Drawing
 from jhpo.report.figures.groups import Studies, runs_of
 from jhpo.report.figures.marks import Axis, Bars, Line, Panel, Spans, stacked
+from jhpo.report.spent import where_time_went
 from jhpo.report.trials import Trials
 from jhpo.trial import TrialState
 
@@ -21,6 +25,7 @@ _SLOTS = {
 }
 _MOST_REASONS = 8
 _LONG = 48  # characters of a reason on an axis
+_NUMBER = re.compile(r"(?<!line )(?<![\w.])[-+]?\d+(?:\.\d*)?(?:e[-+]?\d+)?\b", re.IGNORECASE)
 
 
 def timeline(studies: Studies) -> Drawing:
@@ -84,19 +89,22 @@ def failures(studies: Studies) -> Drawing:
 
 
 def reasons(trials: Trials) -> dict[str, int]:
-    """How many trials failed for each reason, the most frequent first."""
-    tally: dict[str, int] = {}
-    for i in trials.table.in_state(TrialState.FAILED).tolist():
-        reason = trials.table.reason.get(i, "?")
-        tally[reason] = tally.get(reason, 0) + 1
-    return dict(sorted(tally.items(), key=lambda item: -item[1]))
+    """How many trials failed for each reason, the most frequent first.
+
+    Reasons that differ only in numbers (but for those of lines) count as one, and the first of them stands for all.
+    """
+    texts = [trials.table.reason.get(i, "?") for i in trials.table.in_state(TrialState.FAILED).tolist()]
+    kinds = [_NUMBER.sub("0", text) for text in texts]
+    first = dict(zip(reversed(kinds), reversed(texts)))
+    several = {kind for kind, text in zip(kinds, texts) if text != first[kind]}
+    tally = Counter(kinds)
+    return {first[k] + (" (and other numbers)" if k in several else ""): n for k, n in tally.most_common()}
 
 
 def times(studies: Studies) -> Drawing:
     """Where the wall time of the calls of `optimize` went: compiling, evaluating, and the rest.
 
-    Evaluating is the time in which some trial was running, without the compilation; the rest is spent on suggesting,
-    storing, and waiting for other workers. A call that was killed is missing.
+    See `jhpo.report.spent.where_time_went`. A call that was killed is missing.
 
     Raises:
       JhpoError: no call of `optimize` has ended.
@@ -113,37 +121,3 @@ def times(studies: Studies) -> Drawing:
     panel = Panel(Axis("seconds"), Axis(), tuple(marks))
     data = stacked(parts)
     return Drawing("Where the time went", (panel,), f"{data['seconds'].sum():.3g} seconds in all.", data)
-
-
-def where_time_went(trials: Trials) -> dict[str, float]:
-    """Seconds of the ended calls of `optimize`: compiling, evaluating, and suggesting, storing and waiting."""
-    total = sum(call.seconds for call in trials.calls)
-    compiling = min(sum(call.compile_seconds for call in trials.calls), total)
-    table = trials.table
-    there = np.isfinite(table.asked.array) & np.isfinite(table.told.array)
-    start, stop = table.asked.array[there], table.told.array[there]
-    covered = 0.0
-    for call in trials.calls:
-        begun = call.ended - call.seconds
-        covered += _union(np.maximum(start, begun), np.minimum(stop, call.ended))
-    evaluating = min(max(covered - compiling, 0.0), total - compiling)
-    return {
-        "compiling": compiling,
-        "evaluating": evaluating,
-        "suggesting, storing, waiting": max(total - compiling - evaluating, 0.0),
-    }
-
-
-def _union(start: np.ndarray, stop: np.ndarray) -> float:
-    """Length of the union of intervals; those that end before they start are empty.
-
-    >>> _union(np.array([0.0, 1.0, 5.0]), np.array([2.0, 3.0, 4.0]))
-    3.0
-    """
-    real = stop > start
-    order = np.argsort(start[real])
-    start, stop = start[real][order], stop[real][order]
-    if not len(start):
-        return 0.0
-    reached = np.maximum.accumulate(np.append(start[0], stop[:-1]))
-    return float(np.maximum(stop - np.maximum(start, reached), 0.0).sum())

@@ -1,0 +1,57 @@
+"""Where the time of a study went, and how its failures are counted."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+
+import jhpo
+from jhpo.report.figures.running import reasons
+from jhpo.report.spent import compiled_meanwhile, where_time_went
+from jhpo.report.trials import Call
+from jhpo.trial import TrialState, TrialTable
+
+SPACE = jhpo.Space({"x": jhpo.Float(0.0, 1.0)})
+
+
+def table(*spans: tuple[float, float]) -> TrialTable:
+    """Trials that ran from one time to another; NaN for those that still do."""
+    found = TrialTable(SPACE.dim)
+    found.add(len(spans))
+    found.asked.array[:], found.told.array[:] = np.asarray(spans).T
+    found.state.array[:] = TrialState.COMPLETE
+    return found
+
+
+def test_compiling_counts_once_and_only_what_was_compiled_while_trials_ran_is_evaluation():
+    ran = table((0.0, 4.0), (2.0, 6.0), (8.0, 9.0), (9.0, np.nan), (-9.0, -8.0))
+    compiled = np.array([[-1.0, 1.0], [5.0, 7.0], [8.5, 8.75], [20.0, 30.0]])
+    assert compiled_meanwhile(ran, compiled, 0.0, 10.0) == pytest.approx(1.0 + 1.0 + 0.25)
+    assert compiled_meanwhile(ran, np.empty((0, 2)), 0.0, 10.0) == 0.0
+    trials = jhpo.Study(SPACE, "random").trials._replace(table=ran, calls=[Call(3, 10.0, 3.25, 10.0, 2.25)])
+    spent = where_time_went(trials)
+    assert spent == pytest.approx({"compiling": 3.25, "evaluating": 7.0 - 2.25, "suggesting, storing, waiting": 2.0})
+    old = where_time_went(trials._replace(calls=[Call(3, 10.0, 3.25, 10.0)]))
+    assert old == {"compiling": 3.25, "evaluating, suggesting, storing, waiting": 6.75}
+
+
+def test_the_time_of_host_functions_is_not_taken_for_that_of_compiling_a_strategy(tmp_path):
+    study = jhpo.Study(SPACE, jhpo.PSO(3), tmp_path / "s.db")
+    study.optimize(jhpo.host(lambda p: time.sleep(0.05) or p["x"]), budget=6)
+    study.close()
+    with jhpo.Study.load(tmp_path / "s.db", read_only=True) as stored:
+        spent = where_time_went(stored.trials)
+    assert spent["evaluating"] >= 0.29 and set(spent) == {"compiling", "evaluating", "suggesting, storing, waiting"}
+
+
+def test_reasons_that_differ_in_numbers_are_one():
+    study = jhpo.Study(SPACE, "random")
+    places = "line 7 of a2.py", "line 7 of a2.py", "line 8 of a2.py"
+    texts = [f"loss {v} ({place})" for v, place in zip((1e9, -2.5, 1), places)]
+    for text in (*texts, "out of memory", "out of memory", "out of memory"):
+        study.tell(study.ask(1), [None], error=text)
+    assert list(reasons(study.trials).items()) == [
+        ("out of memory", 3), (f"{texts[0]} (and other numbers)", 2), (texts[2], 1)
+    ]  # fmt: skip
