@@ -23,6 +23,7 @@ from jhpo.report.figures.drawing import Drawing
 from jhpo.report.figures.light import light
 from jhpo.report.figures.marks import Parallel
 from jhpo.report.figures.running import reasons
+from jhpo.report.figures.svg import NARROW
 from jhpo.report.summary import sentences
 from jhpo.report.trials import Trials
 from jhpo.space import described
@@ -35,7 +36,6 @@ _SINGLE = (
 )  # fmt: skip
 _SEVERAL = ("pareto", "hypervolume")
 _ANY = ("timeline", "failures", "times")
-_NARROW = 5  # parallel axes in half of a page
 
 
 class About(NamedTuple):
@@ -117,7 +117,7 @@ def _drawings(trials: Trials) -> tuple[list[Drawing], list[str]]:
 
 def _shown(drawing: Drawing, interactive: bool) -> dict[str, Any]:
     first = drawing.panels[0]
-    wide = isinstance(first, Parallel) and len(first.axes) > _NARROW
+    wide = isinstance(first, Parallel) and len(first.axes) > NARROW
     data = _json(drawing) if interactive else ""
     return {"title": drawing.title, "words": drawing.words, "svg": drawing.to_svg(), "wide": wide, "data": data,
             "shades": drawing.shades}  # fmt: skip
@@ -139,6 +139,7 @@ def _bundle() -> str:
 
 def _facts(trials: Trials, about: About) -> list[tuple[str, str]]:
     table, header = trials.table, trials.header
+    versions = header.get("versions", {})
     counts = ", ".join(f"{len(table.in_state(s)):,} {s.name.lower()}" for s in TrialState if len(table.in_state(s)))
     when = partial(time.strftime, "%Y-%m-%d %H:%M UTC")
     ways = (
@@ -154,7 +155,8 @@ def _facts(trials: Trials, about: About) -> list[tuple[str, str]]:
         "begun": when(time.gmtime(header["created"])),
         "last result": when(time.gmtime(np.nanmax(table.told.array))) if np.isfinite(table.told.array).any() else "",
         "last stop": trials.stops[-1] if trials.stops else "",
-        "made with": ", ".join(f"{k} {v}" for k, v in header.get("versions", {}).items()),
+        "made with": ", ".join(f"{k} {v}" for k, v in versions.items() if k != "machine"),
+        "made on": versions.get("machine", ""),
         "page written": f"{when(time.gmtime())} by jhpo {__version__}, numpy {version('numpy')}",
     }
     return [(k, v) for k, v in facts.items() if v]

@@ -21,7 +21,7 @@ def where_time_went(trials: Trials) -> dict[str, float]:
     rest, covered = total - compiling, 0.0
     for call in trials.calls:
         if call.compile_running is None:
-            return {"compiling": compiling, ", ".join(_REST): rest}
+            return {"compiling": compiling, "everything else": rest}
         begun = call.ended - call.seconds
         covered += _union(_running(trials.table, begun, call.ended)) - call.compile_running
     evaluating = min(max(covered, 0.0), rest)

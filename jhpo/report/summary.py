@@ -115,7 +115,7 @@ def edges(trials: Trials) -> list[str]:
         ):
             if near.mean() > 0.5:
                 out.append(
-                    f"The best values of {name} lie at its {word} bound, {bound:g}: try a range that goes further."
+                    f"The best values of {name} lie at its {word} bound, {bound:g}: widen the range, if it can be."
                 )
     return out
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import platform
 import time
 from importlib.metadata import version
 from typing import Any
@@ -72,11 +74,18 @@ def make(
         replicates=int(replicates),
         x64=float64(),  # the strategy goes on in the precision it began in
         created=time.time(),
-        versions={"jhpo": __version__, "jax": version("jax"), "jaxlib": version("jaxlib")},
+        versions=_versions(),
         directions=None if objectives is None else list(objectives.directions),
         names=None if objectives is None or objectives.names is None else list(objectives.names),
         folds=int(folds),
     )
+
+
+def _versions() -> dict[str, str]:
+    """What the study is made with and on; the machine without its name."""
+    made = {"jhpo": __version__, "jax": version("jax"), "jaxlib": version("jaxlib")}
+    kind = f"{platform.system()} on {platform.machine()}, {os.cpu_count()} cores"
+    return made | {"python": platform.python_version(), "machine": kind}
 
 
 def objectives_of(begin: Begin) -> Objectives | None:

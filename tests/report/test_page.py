@@ -76,6 +76,8 @@ def test_a_page_is_whole_and_needs_nothing_else(tmp_path):
         "seed",
         "minimize",
         "jax",
+        "python 3.",
+        "made on",
         "What sets the best tenth",
         "only when",
         "opt is adam",

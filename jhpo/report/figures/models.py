@@ -71,9 +71,10 @@ def _axis(trials: Trials, found: Slices) -> Axis:
     labels: list[str] = []
     for at in _TICKS:
         k = round(at * (len(order) - 1))
-        if all(abs(target[k] - p) > _APART for p in places):
+        text = short(float(f"{value[k]:.3g}"))
+        if text not in labels and all(abs(target[k] - p) > _APART for p in places):
             places.append(float(target[k]))
-            labels.append(short(float(f"{value[k]:.3g}")))
+            labels.append(text)
     return Axis("value, as the model sees it", "linear", tuple(places), tuple(labels))
 
 

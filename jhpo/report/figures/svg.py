@@ -28,11 +28,13 @@ from jhpo.report.figures.marks import (
 from jhpo.report.figures.palette import SERIES
 from jhpo.report.figures.svg_marks import MARKS, Scale, levels, path, route
 
-WIDTH, HEIGHT = 420, 300
-_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 12, 22, 42
-_LETTER = 5.9  # width of a letter of the axis texts
+WIDTH, HEIGHT = 390, 285
+NARROW = 5  # parallel axes in half of a page
+_LEFT, _RIGHT, _TOP, _BOTTOM = 60, 12, 22, 44
+_LONGER = 840.0  # width of parallel coordinates that have a whole page
+_LETTER = 6.4  # width of a letter of the axis texts
 STYLE = """
-.fig { width: 100%; height: auto; max-width: 640px; font: 11px system-ui, sans-serif; display: block }
+.fig { width: 100%; height: auto; max-width: 600px; font: 12px system-ui, sans-serif; display: block }
 .fig text { fill: var(--ink) } .fig .soft { fill: var(--soft) }
 .fig .axis { stroke: var(--rule); fill: none }
 .fig .grid { stroke: var(--rule); opacity: .45; fill: none }
@@ -123,7 +125,7 @@ def _shaded(mark: Mark) -> bool:
 
 def _axes(x: Scale, y: Scale, height: float, bars: bool) -> list[str]:
     floor, out = height - _BOTTOM, []
-    fitting = max(2, int((x.end - x.begin) / 62))
+    fitting = max(2, int((x.end - x.begin) / 66))
     shown = x.ticks(fitting)
     room = int((x.end - x.begin) / max(len(shown), 1) / _LETTER) - 1
     tilted = x.axis.listed and room < 5
@@ -131,7 +133,7 @@ def _axes(x: Scale, y: Scale, height: float, bars: bool) -> list[str]:
         out.append(f'<path class="grid" d="M{at:.1f} {floor:.0f}V{_TOP}"/>')
         if tilted:
             turn = f"translate({at + 3:.1f} {floor + 9:.0f}) rotate(-50)"
-            out.append(f'<text transform="{turn}" text-anchor="end" font-size="9">{escape(cut(text, 6))}</text>')
+            out.append(f'<text transform="{turn}" text-anchor="end" font-size="10">{escape(cut(text, 6))}</text>')
         else:
             shorter = cut(text, room) if x.axis.listed else text
             out.append(f'<text x="{at:.1f}" y="{floor + 14:.0f}" text-anchor="middle">{escape(shorter)}</text>')
@@ -192,9 +194,9 @@ def _parallel(panel: Parallel, words: str) -> str:
     count = len(panel.axes)
     longest = max(len(a.title) for a in panel.axes)
     gap = max(72.0, min(_LETTER * longest / 2 + 10, 130.0))
-    width, height, top = max(WIDTH, 90 + gap * (count - 1) + 60), 320.0, 52.0
+    width, height, top = max(WIDTH if count <= NARROW else _LONGER, 90 + gap * (count - 1) + 60), 320.0, 52.0
     gap = (width - 120) / max(count - 1, 1)
-    style = f' style="min-width: {0.8 * width:.0f}px; max-width: min(100%, {1.5 * width:.0f}px)"'
+    style = f' style="min-width: {0.8 * width:.0f}px; max-width: min(100%, {1.4 * width:.0f}px)"'
     out = _open(width, height, words, panel.title, style)
     scales = []
     for k, axis in enumerate(panel.axes):
