@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # for type checkers and editors
     from jhpo.curves import HalvingStopping as HalvingStopping
     from jhpo.curves import MedianStopping as MedianStopping
     from jhpo.curves import PatienceStopping as PatienceStopping
+    from jhpo.curves import RacingStopping as RacingStopping
     from jhpo.devices import RayActors as RayActors
     from jhpo.errors import ChangedSpace as ChangedSpace
     from jhpo.errors import InvalidArgument as InvalidArgument
@@ -135,7 +136,14 @@ _MODULES: dict[str, tuple[str, ...]] = {
         "MissingExtra",
     ),
     "jhpo.devices": ("RayActors",),
-    "jhpo.curves": ("EarlyStop", "MedianStopping", "PatienceStopping", "HalvingStopping", "ForecastStopping"),
+    "jhpo.curves": (
+        "EarlyStop",
+        "MedianStopping",
+        "PatienceStopping",
+        "HalvingStopping",
+        "ForecastStopping",
+        "RacingStopping",
+    ),
     "jhpo.trial": ("Trial",),
     "jhpo.strategies": ("make_strategy", "strategy_class"),
     "jhpo.strategies.base": ("Evaluation", "Request", "Strategy", "static_field", "strategy"),

@@ -58,18 +58,20 @@ class Trial:
     curve: dict[int, float] = field(default_factory=dict)  # values by step, reported or where the training was paused
     curves: dict[str, dict[int, float]] = field(default_factory=dict)  # other measurements that were reported, by name
     reporting: Reports | None = field(default=None, compare=False)  # of a trial that is being evaluated
+    folds: str = ""  # "3 of 5", on which it was run, where that is one after the other
 
     def __repr__(self) -> str:
         many = len(self.values) > 1
         found = {"values": self.values} if many else {} if math.isnan(self.value) else {"value": self.value}
-        more = {**found, **({"reason": self.reason} if self.reason else {}), "params": self.params}
+        said = {name: text for name, text in (("folds", self.folds), ("reason", self.reason)) if text}
+        more = {**found, **said, "params": self.params}
         return f"Trial({self.id}, {self.status.name}, {', '.join(f'{name}={value!r}' for name, value in more.items())})"
 
     def _repr_html_(self) -> str:
         names = [f"value {n}" for n in self.values.names or range(len(self.values))]
         values = list(zip(names if len(names) > 1 else ["value"], self.values))
-        why = [("reason", self.reason)] if self.reason else []
-        return table(("", f"trial {self.id}"), [("status", self.status.name), *values, *why, *named(self.params)])
+        said = [(name, text) for name, text in (("folds", self.folds), ("reason", self.reason)) if text]
+        return table(("", f"trial {self.id}"), [("status", self.status.name), *values, *said, *named(self.params)])
 
     @property
     def state(self) -> TrialState:
@@ -186,6 +188,7 @@ class TrialTable:
         self.worker: dict[int, str] = {}  # of running trials
         self.extra: dict[str, Column] = {}  # "grad" [d], "constraint" [c], "cost", "variance", "values" [m]
         self.reports = CurveTable()  # values that were reported while trials ran
+        self.folds = 0  # of a cross-validation, where they are run one after the other: steps are folds
         self.curve: dict[int, Column] = {}  # values by the step at which they were measured, NaN where they were not
         self.limits: dict[int, Column] = {}  # [c], constraint values likewise
         self.width: dict[int, Column] = {}  # of the programs that trained a member to a step, 0 where none did
@@ -264,12 +267,12 @@ class TrialTable:
 
     def curve_of(self, trial_id: int) -> dict[int, float]:
         """Intermediate values of a trial by step, reported ones and those at which its training was paused."""
-        paused = {
-            step: float(column.array[trial_id])
-            for step, column in sorted(self.curve.items())
-            if np.isfinite(column.array[trial_id])
-        }
-        return paused | self.reports.points(trial_id)
+        paused = {step: float(column.array[trial_id]) for step, column in sorted(self.curve.items())}
+        return {k: v for k, v in paused.items() if np.isfinite(v)} | self.reports.points(trial_id)
+
+    def folds_of(self, trial_id: int) -> str:
+        """On how many of the folds a trial was run, "3 of 5"; empty where all are run side by side."""
+        return f"{max(self.curve_of(trial_id), default=0)} of {self.folds}" if self.folds else ""
 
     def trials(
         self,
@@ -288,8 +291,8 @@ class TrialTable:
         return [
             Trial(
                 number, point, states[state], value, self.reason.get(number, ""), generation, attempt, seed, horizon,
-                unit.copy(), Values(each, names),
-                self.curve_of(number) if curves else {}, self.reports.named(number) if curves else {}, reporting,
+                unit.copy(), Values(each, names), self.curve_of(number) if curves else {},
+                self.reports.named(number) if curves else {}, reporting, self.folds_of(number),
             )
             for number, point, seed, unit, each, reporting, (value, state, generation, attempt, horizon) in zip(
                 ids, params, seeds, units, values.tolist(), [None] * len(rows) if reports is None else reports, columns

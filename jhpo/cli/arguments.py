@@ -56,6 +56,7 @@ def directions_of(found: Target, text: str | None) -> Directions | None:
 def command_again(
     target: str, strategy: str | None, budget: int | None, storage: str | None, seed: int, option: list[str],
     direction: str | None, metric: str | None, early_stop: str | None, folds: int | None,
+    fold_by_fold: bool | None = None,
 ) -> str:  # fmt: skip
     """The command that continues this study, with a password of a database as ``***``.
 
@@ -71,6 +72,7 @@ def command_again(
     given |= {"--direction": direction, "--metric": metric, "--early-stop": early_stop, "--folds": folds}
     for name, value in given.items():
         parts += [] if value is None else [name, str(value)]
+    parts += ["--fold-by-fold"] if fold_by_fold else []
     parts += ["--seed", str(seed)]
     for text in option:
         parts += ["--set", text]

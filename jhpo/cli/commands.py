@@ -87,10 +87,15 @@ def tune(
     folds: Annotated[
         int | None, typer.Option(help="cross-validate on so many parts of the data  [default: that of the file, or 1]")
     ] = None,
+    fold_by_fold: Annotated[
+        bool | None, typer.Option("--fold-by-fold", help="one fold after the other, for --early-stop racing or halving")
+    ] = None,
     patience: Annotated[int | None, typer.Option(help="stop after so many generations without improvement")] = None,
     early_stop: Annotated[
         str | None,
-        typer.Option(help="stop trials early by their intermediate values: median, 'patience(patience=5)', halving"),
+        typer.Option(
+            help="stop trials early by their intermediate values: median, 'patience(patience=5)', halving, racing"
+        ),
     ] = None,
     live: Annotated[bool, typer.Option("--live", help="show the population, failures and times as well")] = False,
 ) -> None:
@@ -128,8 +133,11 @@ def tune(
         found.space, chosen, storage, seed, way,
         directions=directions, replicates=found.options.get("replicates", 1), resume=resume,
         folds=found.options.get("folds", 1) if folds is None else folds,
+        fold_by_fold=found.options.get("fold_by_fold", False) if fold_by_fold is None else fold_by_fold,
     )  # fmt: skip
-    again = command_again(target, strategy, budget, storage, seed, option or [], direction, metric, early_stop, folds)
+    again = command_again(
+        target, strategy, budget, storage, seed, option or [], direction, metric, early_stop, folds, fold_by_fold
+    )
     with contextlib.closing(study), signals(again, storage):
         if len(study):
             console.print(f"continuing after {study.evaluations} evaluations", highlight=False)

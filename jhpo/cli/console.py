@@ -97,7 +97,8 @@ def _print_curves(console: Console, study: Study, top: Sequence[Trial]) -> None:
     stopped = table.in_state(TrialState.PRUNED).tolist()
     if stopped:
         steps = [max(table.curve_of(i), default=0) for i in stopped]
-        console.print(f"[bold]{len(stopped)} stopped early[/bold], half of them by step {np.median(steps):g}")
+        by = f"after {np.median(steps):g} of {table.folds} folds" if table.folds else f"by step {np.median(steps):g}"
+        console.print(f"[bold]{len(stopped)} stopped early[/bold], half of them {by}")
     if top and top[0].curve:
         points = list(top[0].curve.items())
         places = sorted({round(i) for i in np.linspace(0, len(points) - 1, _POINTS)})

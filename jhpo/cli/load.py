@@ -100,7 +100,7 @@ def _from_value(value: Any, name: str, module: ModuleType, path: Path) -> Target
         objective: Any = getattr(value, "objective", None)
         objective = getattr(value, "trainable", None) if objective is None else objective
         names = ["direction", "directions", "metric", "replicates", "folds", "strategy", "budget", "target"]
-        names.append("early_stop")
+        names += ["early_stop", "fold_by_fold"]
         options = {n: getattr(value, n) for n in names if getattr(value, n, None) is not None}
         return Target(objective, value.space, options, name)
     if callable(value) or hasattr(value, "evaluator") or hasattr(value, "evaluate"):

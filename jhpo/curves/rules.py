@@ -10,35 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jhpo.curves.early_stop import EarlyStop as EarlyStop
+from jhpo.curves.racing import RacingStopping as RacingStopping
 from jhpo.curves.table import Curve
 from jhpo.errors import check_integer, check_number, invalid, made_with, read_call
 from jhpo.kernels.forecast import Gain, forecast, shapes
 
-CHECKS = 10  # parts of a training, unless a rule says otherwise
 _forecast = jax.jit(forecast)
-
-
-class EarlyStop:
-    """Base class of rules that stop a trial early, given as ``early_stop=``; write `stops` for one of your own."""
-
-    def stops(self, own: Curve, others: Sequence[Curve], since: int) -> bool:
-        """Whether a trial that runs is to be stopped.
-
-        Args:
-          own: its learning curve so far, of at least one point; values are to be minimised.
-          others: the curves of all other trials that have one, running ones too.
-          since: step at which this was last asked about the trial; -1 the first time.
-        """
-        raise TypeError(f"{type(self).__name__} must define 'stops'")
-
-    def checks(self, steps: int) -> list[int]:
-        """Where the members of a `Trainable` are judged, the last of them the end: by default ten equal parts.
-
-        >>> EarlyStop().checks(25), EarlyStop().checks(3)
-        ([3, 6, 9, 12, 15, 18, 21, 24, 25], [1, 2, 3])
-        """
-        each = -(-steps // CHECKS)
-        return [*range(each, steps, each), steps]
 
 
 def check_early_stop(rule: EarlyStop | str | None) -> EarlyStop | None:
@@ -55,7 +33,7 @@ def check_early_stop(rule: EarlyStop | str | None) -> EarlyStop | None:
 
 
 def rule_from_text(text: str) -> EarlyStop:
-    """A rule from text: "median", "patience", "halving" or "forecast", optionally with options as in a Python call.
+    """A rule from text: a name ("median", "patience", "halving", "forecast", "racing"), perhaps with options.
 
     Raises:
       InvalidArgument: no such rule, not of this form, an unknown option, or an invalid value.
@@ -277,4 +255,5 @@ RULES: dict[str, Callable[..., EarlyStop]] = {
     "patience": PatienceStopping,
     "halving": HalvingStopping,
     "forecast": ForecastStopping,
+    "racing": RacingStopping,
 }

@@ -87,6 +87,7 @@ def make_evaluator(
     *,
     replicates: int = 1,
     folds: int = 1,
+    fold_by_fold: bool = False,
     metric: str | None = None,
     objectives: Objectives | None = None,
     chunk: int | str | None = None,
@@ -98,7 +99,7 @@ def make_evaluator(
     """The evaluator of an objective: its own if it has one, otherwise a `Population`.
 
     Args:
-      objective, space, replicates, folds, metric, objectives, chunk, devices: see `jhpo.minimize`.
+      objective, space, replicates, folds, fold_by_fold, metric, objectives, chunk, devices: see `jhpo.minimize`.
       early_stop: a rule that stops members early.
       sign: the direction of the values that the rule sees, -1.0 where they are maximised.
       past: the learning curves of earlier trials, for the rule.
@@ -117,7 +118,7 @@ def make_evaluator(
             objective = several(objectives)
         if metric is not None and hasattr(objective, "with_metric"):
             objective = objective.with_metric(metric)
-        in_folds(objective, folds)  # refuses more than one
+        in_folds(objective, folds, fold_by_fold)  # refuses more than one
         if early_stop is None:
             return objective.evaluator(space, replicates=replicates)
         stopping = getattr(objective, "stopping_evaluator", None)
@@ -129,10 +130,14 @@ def make_evaluator(
     if isinstance(devices, RayActors):
         if early_stop is not None:
             raise invalid("early_stop", "None on a Ray cluster, but for jhpo.host functions", early_stop)
-        return RayPopulation(objective, space, devices, chunk, replicates=replicates, folds=folds, metric=wanted)
+        return RayPopulation(
+            objective, space, devices, chunk,
+            replicates=replicates, folds=folds, fold_by_fold=fold_by_fold, metric=wanted,
+        )  # fmt: skip
     population = Population(
-        objective, space, replicates=replicates, folds=folds, chunk=chunk, devices=devices, metric=wanted
-    )
+        objective, space,
+        replicates=replicates, folds=folds, fold_by_fold=fold_by_fold, chunk=chunk, devices=devices, metric=wanted,
+    )  # fmt: skip
     if early_stop is None:
         return population
     return StoppingPopulation(population, early_stop, sign, past)

@@ -32,6 +32,13 @@ from jhpo.training.trainable import (
 NOTHING_MORE = Request()  # only values, at full horizon
 
 
+class PerFold(NamedTuple):
+    """The values of one member on k folds, k = 1 without any."""
+
+    value: jax.Array  # float[k], float[k, m] for several objectives
+    run: jax.Array | None = None  # int32[], how many of them count, the first ones; None if all
+
+
 class StaticValues:
     """Values of the static parameters of one group by name, hashable and compared by content."""
 
@@ -58,10 +65,10 @@ def _member(
     request: Request,
     metric: Wanted,
     static: StaticValues,
-) -> tuple[jax.Array, jax.Array | None, jax.Array | None]:
-    """Values, gradient (if requested) and measured constraints of one member, in the unit's dtype.
+) -> tuple[PerFold, jax.Array | None, jax.Array | None]:
+    """Values, gradient ``float[d]`` (if requested) and measured constraints ``float[c]`` of one member.
 
-    ``float[k]`` (``float[k, m]`` for several objectives) for k folds, 1 without any; ``float[d]``, ``float[c]``.
+    In the unit's dtype.
     """
     if request.grad:
         if describe(trainable, space, metric, static).constraints:
@@ -80,17 +87,18 @@ def _member(
         else:
             value, grad = graded(trainable, key)
             value = value[None]
-        return value.astype(unit.dtype), grad.astype(unit.dtype), None
+        return PerFold(value.astype(unit.dtype)), grad.astype(unit.dtype), None
     hp = space.from_unit(unit, static.values)
     found = train_and_evaluate(trainable, hp, key, request.horizon, metric)
     value, constraint = read_values(found, unit.dtype)
     return value, None, constraint
 
 
-def read_values(found: Metrics, dtype: DTypeLike) -> tuple[jax.Array, jax.Array | None]:
-    """Values ``float[k, ...]`` on k folds, 1 without any, and measured constraints ``float[c]`` of one member."""
+def read_values(found: Metrics, dtype: DTypeLike) -> tuple[PerFold, jax.Array | None]:
+    """Values on the folds, and measured constraints ``float[c]``, of one member."""
     value = found.value[None] if found.folds is None else found.folds
-    return value.astype(dtype), None if found.constraint is None else found.constraint.astype(dtype)
+    constraint = None if found.constraint is None else found.constraint.astype(dtype)
+    return PerFold(value.astype(dtype), found.run), constraint
 
 
 class Described(NamedTuple):
@@ -189,7 +197,7 @@ def evaluate_units(
 def summarised(
     space: Space,
     units: jax.Array,
-    value: jax.Array,
+    value: PerFold,
     grad: jax.Array | None,
     measured: jax.Array | None,
     replicates: int,
@@ -197,9 +205,9 @@ def summarised(
     metric: Wanted,
     static: StaticValues,
 ) -> Evaluation:
-    """Results of ``n * replicates`` rows on k folds (value ``[n * replicates, k, ...]``) as those of n members."""
+    """Results of ``n * replicates`` rows on k folds as those of n members."""
     n = units.shape[0]
-    value, variance = _moments(value, replicates)
+    mean, variance = _moments(value, replicates)
     if replicates > 1:
         grad, measured = (None if x is None else x.reshape(n, replicates, -1).mean(axis=1) for x in (grad, measured))
     constraint = measured
@@ -208,17 +216,28 @@ def summarised(
         constraint = constraint if measured is None else jnp.concatenate([constraint, measured], axis=1)
     values = None
     if isinstance(metric, Objectives):
-        values, value = value, jnp.where(jnp.isfinite(value).all(axis=1), value[:, 0], jnp.nan)
-    return Evaluation(value=value, grad=grad, constraint=constraint, variance=variance, values=values)
+        values, mean = mean, jnp.where(jnp.isfinite(mean).all(axis=1), mean[:, 0], jnp.nan)
+    return Evaluation(value=mean, grad=grad, constraint=constraint, variance=variance, values=values)
 
 
-def _moments(value: jax.Array, replicates: int) -> tuple[jax.Array, jax.Array | None]:
-    """Means over the replicates and folds of each member, and the variances of these means (None of one value)."""
-    count = replicates * value.shape[1]
-    several = value.reshape(-1, count, *value.shape[2:])
+def _moments(found: PerFold, replicates: int) -> tuple[jax.Array, jax.Array | None]:
+    """Means over the replicates and folds of each member, and the variances of these means (None of one value).
+
+    The variance of a mean of which one value was run is NaN: unknown.
+    """
+    value, run = found
+    folds, more = value.shape[1], value.shape[2:]
+    count = replicates * folds
+    several = value.reshape(-1, count, *more)
     if count == 1:
         return several[:, 0], None
-    return several.mean(axis=1), several.var(axis=1, ddof=1) / count
+    if run is None:
+        return several.mean(axis=1), several.var(axis=1, ddof=1) / count
+    there = (jnp.arange(folds, dtype=jnp.int32)[None, :] < run[:, None]).reshape(-1, count, *[1] * len(more))
+    number = there.sum(axis=1).astype(value.dtype)
+    mean = jnp.where(there, several, 0.0).sum(axis=1) / number
+    squares = jnp.where(there, (several - mean[:, None]) ** 2, 0.0).sum(axis=1)
+    return mean, squares / (number - 1.0) / number
 
 
 @programs("request", "replicates", "metric", "static", "mesh")
@@ -259,13 +278,13 @@ def state_program(
 ) -> tuple[State, jax.Array]:
     """Trained states (of replicate 0) and first values of members, by the same computation as `evaluate_units`."""
 
-    def member(unit: jax.Array, key: jax.Array) -> tuple[State, jax.Array]:
+    def member(unit: jax.Array, key: jax.Array) -> tuple[State, PerFold]:
         hp = space.from_unit(unit, static.values)
         state = train_state(trainable, hp, key, horizon)
         value, _ = read_values(evaluate_state(trainable, hp, state, metric), unit.dtype)
-        return state, value if value.ndim == 1 else value[:, 0]
+        return state, value if value.value.ndim == 1 else value._replace(value=value.value[:, 0])
 
     rows, keys = replicated(units, trial_keys(root, ids), replicates)
-    states, value = jax.vmap(member)(rows, keys)
-    value, _ = _moments(value, replicates)
+    states, each = jax.vmap(member)(rows, keys)
+    value, _ = _moments(each, replicates)
     return states if replicates == 1 else jax.tree.map(lambda x: x[::replicates], states), value

@@ -12,7 +12,7 @@ from jax.typing import ArrayLike
 
 from jhpo.devices import over_devices
 from jhpo.errors import InvalidArgument, invalid
-from jhpo.evaluation.members import StaticValues, read_values, replicated, summarised
+from jhpo.evaluation.members import PerFold, StaticValues, read_values, replicated, summarised
 from jhpo.keys import is_key, trial_keys
 from jhpo.lifetimes import programs
 from jhpo.space.space import Space
@@ -93,7 +93,7 @@ def continue_units(
       metric: which metric to minimise if the evaluation returns several.
     """
 
-    def further(unit: jax.Array, state: State) -> tuple[State, jax.Array, jax.Array | None]:
+    def further(unit: jax.Array, state: State) -> tuple[State, PerFold, jax.Array | None]:
         hp = space.from_unit(unit, static.values)
         if isinstance(start, int) and isinstance(stop, int):
             state = train(trainable, hp, state, start, stop - start)

@@ -46,6 +46,7 @@ class Population:
       space: converts unit rows to hyperparameters.
       replicates: evaluations per member, each with its own key.
       folds: parts in which the data of the trainable are cut, for a cross-validation of each member.
+      fold_by_fold: one fold after the other instead of all side by side, see `jhpo.minimize`.
       chunk: members evaluated at once on each device. None chooses by the size of a member's state and the device's
         memory; "measure" also times neighbouring sizes on the first generation. An integer fixes it, which makes
         results reproducible bit for bit on the same device.
@@ -73,6 +74,7 @@ class Population:
         *,
         replicates: int = 1,
         folds: int = 1,
+        fold_by_fold: bool = False,
         chunk: int | str | None = None,
         devices: Sequence[jax.Device] | None = None,
         metric: Wanted = None,
@@ -80,7 +82,7 @@ class Population:
     ) -> None:
         if not isinstance(space, Space):
             raise invalid("space", "a jhpo.Space", space)
-        self.trainable, self.space, self.metric = as_trainable(in_folds(trainable, folds)), space, metric
+        self.trainable, self.space, self.metric = as_trainable(in_folds(trainable, folds, fold_by_fold)), space, metric
         check_arguments(self.trainable, space)
         self.replicates, self.folds = check_integer("replicates", replicates), folds
         self.mesh = member_mesh(devices)

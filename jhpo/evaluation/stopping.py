@@ -11,12 +11,13 @@ from jax.typing import ArrayLike
 
 from jhpo.curves.rules import EarlyStop
 from jhpo.curves.table import Curve, CurveTable, Report
-from jhpo.errors import InvalidArgument
+from jhpo.errors import InvalidArgument, invalid
 from jhpo.evaluation.continuing import Continuing, Part
 from jhpo.evaluation.members import Described
 from jhpo.evaluation.population import Population
 from jhpo.evaluation.retraining import warn_of_others
 from jhpo.strategies.base import Evaluation, Request, Stages
+from jhpo.training.crossvalidation import FoldByFold
 from jhpo.training.trainable import Trainable
 
 
@@ -25,7 +26,7 @@ class StoppingPopulation:
 
     All members of a generation are trained to a check, and judged there by their curves, those of the generation and
     those of earlier trials; the survivors go on in programs of a smaller width. A member that is stopped, or fails,
-    costs nothing from there on.
+    costs nothing from there on. Where a step is a fold, the value of a member that was stopped is made comparable.
 
     Args:
       population: trainable, space, chunks and devices.
@@ -38,13 +39,16 @@ class StoppingPopulation:
       places: the same with the places of programs that were empty.
 
     Raises:
-      InvalidArgument: an objective whose training cannot be paused.
+      InvalidArgument: an objective whose training cannot be paused, or a rule for folds where steps are none.
     """
 
     def __init__(
         self, population: Population, rule: EarlyStop, sign: float, past: Callable[[], CurveTable] | None = None
     ) -> None:
         self.population, self.rule = population, rule
+        self._folds = isinstance(population.trainable, FoldByFold)
+        if rule.by_fold and not self._folds:
+            raise invalid("early_stop", "a rule for steps of training, or folds=5, fold_by_fold=True beside it", rule)
         self._members = Continuing(population)  # raises where there are no steps
         own = CurveTable(sign)
         self._sign, self._past, self._own = sign, past or (lambda: own), None if past else own
@@ -99,6 +103,8 @@ class StoppingPopulation:
             if not len(alive):
                 break
         assert out is not None
+        if self._folds:
+            out = out._replace(value=np.where(pruned, self._on_all_folds(curves), out.value).astype(out.value.dtype))
         self._keep(units, ids, step, value, width)
         return out._replace(stages=Stages(step, value, pruned, width, np.full(n, members.length)))
 
@@ -110,6 +116,18 @@ class StoppingPopulation:
         return [
             self.rule.stops(curves[i], everyone[: place[i]] + everyone[place[i] + 1 :], since) for i in alive.tolist()
         ]
+
+    def _on_all_folds(self, curves: list[Curve]) -> np.ndarray:
+        """Means over all folds, ``float[n]``, of members that were run on some of them.
+
+        Folds differ in difficulty: the mean over those that were run, and what the best trial gained from these to all.
+        """
+        length = self._members.length
+        whole = [curve for curve in self._past().others(-1) + curves if curve.reached(length)]
+        best = min(whole, key=lambda curve: curve.values[-1], default=None)
+        last = [(curve.steps[-1], curve.values[-1]) if curve.steps else (length, np.nan) for curve in curves]
+        gains = [0.0 if best is None else best.values[-1] - (best.at(step) or 0.0) for step, _ in last]
+        return self._sign * (np.asarray([value for _, value in last]) + gains)
 
     def _keep(self, units: np.ndarray, ids: np.ndarray, step: np.ndarray, value: np.ndarray, width: np.ndarray) -> None:
         for row, number in enumerate(np.asarray(ids).tolist()):

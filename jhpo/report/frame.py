@@ -47,6 +47,8 @@ def to_frame(trials: Trials, curves: bool = False) -> pd.DataFrame:
         columns[f"param_{name}"] = _cells(values, active, trials.space.parameters[trials.space.names.index(name)].shape)
     if len(table.reports):
         columns["last_step"] = [max(table.curve_of(i), default=-1) for i in range(table.size)]
+    if table.folds:
+        columns["folds"] = [max(table.curve_of(i), default=0) for i in range(table.size)]
     columns |= {f"value_at_{step}": column.array.copy() for step, column in sorted(table.curve.items())}
     for name, column in table.extra.items():
         if name == "values":

@@ -9,6 +9,8 @@ import numpy as np
 
 from jhpo.errors import warn_caller
 from jhpo.evaluation.lineage import Lineage
+from jhpo.evaluation.repeating import Repeater
+from jhpo.evaluation.stopping import StoppingPopulation
 from jhpo.objectives import Objectives
 from jhpo.search.evaluations import Curves, Evaluations
 from jhpo.search.keep import Keep
@@ -16,6 +18,7 @@ from jhpo.search.meter import Summary
 from jhpo.search.record import Rows, evaluations_of
 from jhpo.search.result import Origin, Result
 from jhpo.space.space import Space
+from jhpo.training.crossvalidation import FoldByFold
 
 
 def result_of(
@@ -53,6 +56,11 @@ def result_of(
     found = len(leader.ids) > 0 and objectives is None
     if not len(leader.ids) and objectives is None:
         warn_caller(_nothing(history, summary.evaluations, space, getattr(origin.evaluator, "reasons", {})))
+    evaluator = origin.evaluator
+    trainable, folds = getattr(evaluator, "trainable", None), ""
+    if work is not None and isinstance(trainable, FoldByFold):
+        assert isinstance(evaluator, (StoppingPopulation, Repeater))
+        folds = f"{work[0] // evaluator.population.replicates} of {summary.evaluations * trainable.folds}"
     return Result(
         best=space.decode(leader.units[0], exact.get(int(leader.numbers[0]))) if found else None,
         value=float(np.asarray(leader.result.value)[0]) if found else float("nan"),
@@ -71,6 +79,7 @@ def result_of(
         curves=curves,
         _lineage=lineage,
         occupancy=None if work is None else work[0] / work[1],
+        folds=folds,
     )
 
 

@@ -31,6 +31,7 @@ def minimize(
     seed: int = 0,
     replicates: int = 1,
     folds: int = 1,
+    fold_by_fold: bool = False,
     metric: str | None = None,
     chunk: int | str | None = None,
     devices: Devices | None = None,
@@ -59,6 +60,8 @@ def minimize(
       replicates: evaluations of every member with different keys; the value is their mean.
       folds: train and measure every member on each of so many parts of the data, all in one program; the value is their
         mean, and the strategy sees its variance. For `supervised` tasks without ``valid``, see docs/crossvalidation.md.
+      fold_by_fold: train one fold after the other, so that ``early_stop`` ("racing") or a strategy that pauses members
+        (`SuccessiveHalving`, `Hyperband`) stops members after some of the folds: a step is then a fold.
       metric: name of the value if the evaluation returns a dict. A score (accuracy, F1, ...) needs `maximize`.
       chunk: members evaluated at once; chosen from their size if None.
       devices: JAX devices to use; all local ones by default. `jhpo.RayActors` spread the members over a Ray cluster.
@@ -101,10 +104,10 @@ def minimize(
     ('good', 1.0, 'evaluations: 1024 of 1024 done')
     """
     options = Options(
-        budget=budget, key=key, seed=seed, replicates=replicates, folds=folds, metric=metric, chunk=chunk,
-        devices=devices, generations=generations, seconds=seconds, target=target, patience=patience,
-        tolerance=tolerance, stop=stop, callback=callback, start=start, keep=keep, directions=directions,
-        early_stop=early_stop,
+        budget=budget, key=key, seed=seed, replicates=replicates, folds=folds, fold_by_fold=fold_by_fold,
+        metric=metric, chunk=chunk, devices=devices, generations=generations, seconds=seconds, target=target,
+        patience=patience, tolerance=tolerance, stop=stop, callback=callback, start=start, keep=keep,
+        directions=directions, early_stop=early_stop,
     )  # fmt: skip
     return search(objective, space, strategy, "minimize", options)
 
@@ -119,6 +122,7 @@ def maximize(
     seed: int = 0,
     replicates: int = 1,
     folds: int = 1,
+    fold_by_fold: bool = False,
     metric: str | None = None,
     chunk: int | str | None = None,
     devices: Devices | None = None,
@@ -143,8 +147,9 @@ def maximize(
     True
     """
     options = Options(
-        budget=budget, key=key, seed=seed, replicates=replicates, folds=folds, metric=metric, chunk=chunk,
-        devices=devices, generations=generations, seconds=seconds, target=target, patience=patience,
-        tolerance=tolerance, stop=stop, callback=callback, start=start, keep=keep, early_stop=early_stop,
+        budget=budget, key=key, seed=seed, replicates=replicates, folds=folds, fold_by_fold=fold_by_fold,
+        metric=metric, chunk=chunk, devices=devices, generations=generations, seconds=seconds, target=target,
+        patience=patience, tolerance=tolerance, stop=stop, callback=callback, start=start, keep=keep,
+        early_stop=early_stop,
     )  # fmt: skip
     return search(objective, space, strategy, "maximize", options)

@@ -19,7 +19,8 @@ from jhpo.search.meter import Callback
 from jhpo.search.stopping import StopRule, StopRules, check_rules, own_rules
 from jhpo.space.space import Space
 from jhpo.strategies.base import Strategy
-from jhpo.strategies.early_stop import rule_of
+from jhpo.strategies.early_stop import check_fold_by_fold, rule_of
+from jhpo.training.crossvalidation import check_folds
 
 
 class SearchOptions(TypedDict, total=False):
@@ -30,6 +31,7 @@ class SearchOptions(TypedDict, total=False):
     seed: int
     replicates: int
     folds: int
+    fold_by_fold: bool
     metric: str | None
     chunk: int | str | None
     devices: Devices | None
@@ -63,6 +65,7 @@ class Options:
     seed: int = 0
     replicates: int = 1
     folds: int = 1
+    fold_by_fold: bool = False
     metric: str | None = None
     chunk: int | str | None = None
     devices: Devices | None = None
@@ -80,7 +83,7 @@ class Options:
 
     def __post_init__(self) -> None:
         check_integer("budget", self.budget)
-        check_integer("folds", self.folds)
+        check_folds(self.folds, self.fold_by_fold)
         check_keep(self.keep)
         check_clock(self.seconds, self.devices)
         self.rules(1.0)
@@ -113,9 +116,10 @@ class Options:
 
     def evaluator(self, objective: Objective, space: Space, sign: float, strategy: Strategy) -> Evaluator:
         """What evaluates the generations of a search, in the direction `sign`."""
+        check_fold_by_fold(strategy, self.fold_by_fold)
         return make_evaluator(
             objective, space,
-            replicates=self.replicates, folds=self.folds, metric=self.metric, objectives=self.objectives,
-            chunk=self.chunk, devices=self.devices, sign=sign,
+            replicates=self.replicates, folds=self.folds, fold_by_fold=self.fold_by_fold,
+            metric=self.metric, objectives=self.objectives, chunk=self.chunk, devices=self.devices, sign=sign,
             early_stop=rule_of(strategy, self.early_stop, self.objectives),
         )  # fmt: skip

@@ -60,9 +60,10 @@ class Result:
       keep: what was kept: "all", "values" or "best".
       objectives: several, with their directions and names; None where there is one.
       steps: steps of training of all members together, where members were paused (`jhpo.SuccessiveHalving`);
-        otherwise None, and so are the following.
+        otherwise None, and so are the following. With ``fold_by_fold`` a step is a fold.
       curves: values of the members of ``history`` at each rung, or as they were reported (`jhpo.Trial.report`).
       occupancy: share of the work on the devices that was done on members, the rest being empty places.
+      folds: how many were run of those that all members have, "94 of 240"; empty where they are not run one by one.
     """
 
     best: HP
@@ -83,6 +84,7 @@ class Result:
     curves: Curves | None = None
     occupancy: float | None = None
     _lineage: Lineage | None = None  # where members took over from one another
+    folds: str = ""
 
     def __repr__(self) -> str:
         """What was found, without the arrays.
@@ -94,11 +96,12 @@ class Result:
         found = f"best={self.best!r}, value={self.value!r}"
         if self.objectives is not None:
             found = f"objectives={self.objectives!r}"
-        return f"Result({found}, stopped={self.stopped!r})"
+        folds = f", folds={self.folds!r}" if self.folds else ""
+        return f"Result({found}, stopped={self.stopped!r}{folds})"
 
     def _repr_html_(self) -> str:
         rows: list[tuple[str, object]] = [("trials", len(self.history.value)), ("seconds", self.seconds)]
-        rows += [("stopped", self.stopped)]
+        rows += [("stopped", self.stopped), *([("folds", self.folds)] if self.folds else [])]
         if self.objectives is not None:
             rows[:0] = [("front", f"{len(self._front()[0])} feasible trials, see pareto()")]
         elif self.best is not None:

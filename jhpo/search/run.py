@@ -23,6 +23,7 @@ from jhpo.search.trace import Trace as Trace
 from jhpo.space.space import Space
 from jhpo.strategies import as_strategy, for_objectives
 from jhpo.strategies.base import Strategy
+from jhpo.strategies.early_stop import check_fold_by_fold
 from jhpo.switches import switches_off, warn_inside_a_program
 from jhpo.training.crossvalidation import in_folds
 from jhpo.training.metrics import check_direction, check_directions
@@ -39,6 +40,7 @@ def run(
     *,
     replicates: int = 1,
     folds: int = 1,
+    fold_by_fold: bool = False,
     start: Sequence[Any] | dict[str, Any] | None = None,
     keep: Keep = "all",
     directions: Directions | None = None,
@@ -56,7 +58,7 @@ def run(
       generations: how many times the strategy is asked.
       key: root key of the study.
       replicates: evaluations of every member with different keys; the strategy sees mean and variance.
-      folds: parts of the data on which every member is trained and measured, see `jhpo.minimize`.
+      folds, fold_by_fold: parts of the data on which every member is trained and measured, see `jhpo.minimize`.
       start: points to evaluate first, which the strategy then learns from: dicts of host values, all or some of them;
         the strategy chooses the others. Their trials have the first ids.
       keep: what the trace holds: "all"; "values", without the points; "best", only the best trial of each generation,
@@ -91,7 +93,7 @@ def run(
         raise invalid("space", "no static parameters inside run (use minimize or Study, which group by them)", named)
     starts = read_starts(space, start)
     given = None if starts is None else starts.units
-    trainable = as_trainable(in_folds(objective, folds))
+    trainable = as_trainable(in_folds(objective, folds, fold_by_fold))
     check_arguments(trainable, space)
     objectives = read_directions(directions)
     if objectives is None:
@@ -104,6 +106,7 @@ def run(
     if strategy.early_stop is not None:
         instead = "one that stops nobody while it runs (SuccessiveHalving and Hyperband stop members between rungs)"
         raise invalid("strategy", instead, type(strategy).__name__)
+    check_fold_by_fold(strategy, fold_by_fold)
     if strategy.continues:
         strategy = strategy.lasting(check_continuable(trainable))
     if is_traced(key):

@@ -1,4 +1,4 @@
-"""Which rule stops the trials of a search early: that of the user, or that of the strategy."""
+"""Which rule stops the trials of a search early: that of the user, or that of the strategy; and whether folds do."""
 
 from __future__ import annotations
 
@@ -32,3 +32,22 @@ def rule_of(strategy: Strategy, given: EarlyStop | str | None, objectives: Objec
     if rule is not None:
         check_single("early_stop", objectives, "which of them should decide is not known")
     return rule
+
+
+def check_fold_by_fold(strategy: Strategy, fold_by_fold: bool) -> None:
+    """Refuses one fold after the other where a fold cannot stand for a part of a training.
+
+    Args:
+        strategy: of the search.
+        fold_by_fold: the argument.
+
+    Raises:
+        InvalidArgument: a strategy that changes hyperparameters between the parts, or extrapolates over them.
+    """
+    if not fold_by_fold:
+        return
+    name = type(strategy).__name__
+    if strategy.evolves:
+        raise invalid("fold_by_fold", f"False with {name}, whose members change hyperparameters as they train", True)
+    if strategy.thaws:
+        raise invalid("fold_by_fold", f"False with {name}, which extrapolates learning curves", True)

@@ -74,6 +74,7 @@ class Begin(Event):
     directions: list[str] | None = field(default=None, metadata=_LEFT_OUT)  # of several objectives
     names: list[str] | None = field(default=None, metadata=_LEFT_OUT)  # of several objectives, if given
     folds: int = field(default=1, metadata=_LEFT_OUT)  # of a cross-validation
+    fold_by_fold: bool = field(default=False, metadata=_LEFT_OUT)  # steps are folds
 
 
 @dataclass(frozen=True, eq=False)

@@ -283,7 +283,7 @@ class Fold:
     def _begin(self, event: events.Begin) -> None:
         if self.header:
             raise ValueError("a second study in one storage")
-        self.header = body_of(event)
+        self.header, self.table.folds = body_of(event), event.folds if event.fold_by_fold else 0
         self.table.reports.sign = -1.0 if (event.directions or [event.direction])[0] == "maximize" else 1.0
 
     def _layout(self, event: events.Layout) -> None:

@@ -20,7 +20,9 @@ from jhpo.storage.codec import Entry
 from jhpo.storage.spec import StrategyElsewhere, make_from_spec, readable_strategy, spec_diff, strategy_spec
 from jhpo.strategies import as_strategy, for_objectives
 from jhpo.strategies.base import Strategy
+from jhpo.strategies.early_stop import check_fold_by_fold
 from jhpo.study.events import Begin, read_event
+from jhpo.training.crossvalidation import check_folds
 from jhpo.version import __version__
 
 SEVERAL = "several"  # stored direction of a study of several objectives, which earlier versions refuse
@@ -34,6 +36,7 @@ def check_arguments(
     replicates: object,
     folds: object = 1,
     objectives: Objectives | None = None,
+    fold_by_fold: bool = False,
 ) -> Strategy:
     """The strategy as an instance.
 
@@ -45,7 +48,8 @@ def check_arguments(
     strategy = as_strategy(strategy)
     check_integer("seed", seed, 0, SEEDS - 1)
     check_integer("replicates", replicates)
-    check_integer("folds", folds)
+    check_folds(folds, fold_by_fold)
+    check_fold_by_fold(strategy, fold_by_fold)
     if direction not in DIRECTIONS:
         raise invalid("direction", f"one of {DIRECTIONS}", direction)
     return for_objectives(strategy, objectives)
@@ -64,6 +68,7 @@ def make(
     replicates: int,
     folds: int = 1,
     objectives: Objectives | None = None,
+    fold_by_fold: bool = False,
 ) -> Begin:
     """The first event of a new study."""
     return Begin(
@@ -78,6 +83,7 @@ def make(
         directions=None if objectives is None else list(objectives.directions),
         names=None if objectives is None or objectives.names is None else list(objectives.names),
         folds=int(folds),
+        fold_by_fold=fold_by_fold,
     )
 
 
@@ -117,6 +123,7 @@ def _well_formed(body: dict[str, Any]) -> bool:
         and body["replicates"] >= 1
         and type(body.get("folds", 1)) is int
         and body.get("folds", 1) >= 1
+        and type(body.get("fold_by_fold", False)) is bool
     )
 
 
@@ -141,7 +148,7 @@ def check_same(stored: Begin, wanted: Begin, space: Space) -> None:
             + "\n  ".join(differences or ["the constraints were other functions, or the tree was nested otherwise"])
         )
     _check_strategy(stored.strategy, wanted.strategy)
-    for name in ("seed", "direction", "directions", "names", "replicates", "folds"):
+    for name in ("seed", "direction", "directions", "names", "replicates", "folds", "fold_by_fold"):
         if getattr(stored, name) != getattr(wanted, name):
             raise invalid(name, f"that of the stored study, {getattr(stored, name)!r}", getattr(wanted, name))
 
@@ -188,8 +195,9 @@ def restore(
             raise StorageError(message) from error
     elif not read_only or stored.space != space.to_json():
         wanted = make(
-            space, strategy, stored.seed, stored.direction, stored.replicates, stored.folds, objectives_of(stored)
-        )
+            space, strategy, stored.seed, stored.direction, stored.replicates, stored.folds, objectives_of(stored),
+            stored.fold_by_fold,
+        )  # fmt: skip
         if isinstance(strategy, StrategyElsewhere):
             wanted = dataclasses.replace(wanted, strategy=stored.strategy)
         check_same(stored, wanted, space)

@@ -143,7 +143,8 @@ def _evaluator(
     """What evaluates the objective in the layout of the study."""
     return make_evaluator(
         objective, study.space,
-        replicates=study.replicates, folds=study.folds, metric=metric, objectives=study.objectives,
+        replicates=study.replicates, folds=study.folds, fold_by_fold=study.fold_by_fold,
+        metric=metric, objectives=study.objectives,
         **stored_layout(study, chunk, devices),
         early_stop=rule, sign=study.sign, past=lambda: study.history.table.reports,
     )  # fmt: skip

@@ -61,14 +61,15 @@ class Opened:
         directions: Directions | None = None,
         replicates: int = 1,
         folds: int = 1,
+        fold_by_fold: bool = False,
         resume: bool = False,
         lease: float | None = None,
         max_retry: int = 3,
         shared: bool = False,
     ) -> None:
         objectives = read_directions(directions, direction)
-        strategy = header.check_arguments(space, strategy, seed, direction, replicates, folds, objectives)
-        begin = header.make(space, strategy, seed, direction, replicates, folds, objectives)
+        strategy = header.check_arguments(space, strategy, seed, direction, replicates, folds, objectives, fold_by_fold)
+        begin = header.make(space, strategy, seed, direction, replicates, folds, objectives, fold_by_fold)
         # raises whatever an invalid study raises before a file is created
         rehearsal = MemoryLog()
         self._open(rehearsal, [rehearsal.append(begin.kind, body_of(begin))], space, strategy, lease, max_retry)
@@ -135,7 +136,7 @@ class Opened:
         begin = header.read_begin(entries[0])
         self.space, self.strategy = space, strategy
         self.seed, self.direction = begin.seed, begin.direction
-        self.replicates, self.folds = begin.replicates, begin.folds
+        self.replicates, self.folds, self.fold_by_fold = begin.replicates, begin.folds, begin.fold_by_fold
         self.root = root_key(self.seed)
         words = words_of(self.root)
         assert words is not None  # the root key is of JAX's usual generator

@@ -14,6 +14,7 @@ from jhpo.evaluation.repeating import Repeater
 from jhpo.study.book import Book
 from jhpo.study.layout import stored_layout
 from jhpo.study.thaws import thawed_states
+from jhpo.trial import TrialState, TrialTable
 
 
 def trained_states(study: Book, objective: Objective, ids: Sequence[int], metric: str | None = None) -> list[Any]:
@@ -22,7 +23,8 @@ def trained_states(study: Book, objective: Objective, ids: Sequence[int], metric
     metric = metric or study.history.layouts.get("population", {}).get("metric")
     evaluator = make_evaluator(
         objective, study.space,
-        replicates=study.replicates, folds=study.folds, metric=metric, objectives=study.objectives, **layout,
+        replicates=study.replicates, folds=study.folds, fold_by_fold=study.fold_by_fold,
+        metric=metric, objectives=study.objectives, **layout,
     )  # fmt: skip
     if isinstance(evaluator, Population):
         evaluator.chunks.widths.extend(study.history.widths)
@@ -38,11 +40,17 @@ def trained_states(study: Book, objective: Objective, ids: Sequence[int], metric
         if len(at):
             made = again().states(
                 table.unit.array[at], table.streams(at).astype(np.uint32), study.root,
-                table.value.array[at], table.horizon.array[at],
+                _measured(table, at), table.horizon.array[at],
             )  # fmt: skip
             for place, state in zip(np.flatnonzero(some).tolist(), made):
                 out[place] = state
     return out
+
+
+def _measured(table: TrialTable, ids: np.ndarray) -> np.ndarray:
+    """``float64[n]``: the values that trials had when they ended; those that were stopped may count as others."""
+    stopped = table.state.array[ids] == TrialState.PRUNED
+    return np.where(stopped, [table.reports.last(i) for i in ids.tolist()], table.value.array[ids])
 
 
 def _repeater(study: Book, evaluator: Evaluator) -> Repeater:

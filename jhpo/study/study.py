@@ -53,7 +53,7 @@ class Study(Book):
         directions: for several objectives, instead of `direction`: ``{"error": "minimize", "params": "minimize"}``, or
             ``["minimize", "maximize"]``, where the first dict that is told gives the names. See `pareto` and `knee`.
         replicates: evaluations of each member by `optimize` (JAX objectives); the strategy sees mean and variance.
-        folds: parts of the data on which each member is trained and measured, see `jhpo.minimize`.
+        folds, fold_by_fold: parts of the data on which each member is trained and measured, see `jhpo.minimize`.
         resume: continue the study that the storage holds, if any; without it a stored study is an error.
         lease: seconds after which a silent worker's trial is handed out again; None waits forever for workers on
             other machines (dead ones on this machine are noticed at once). A live process renews its lease in the

@@ -16,6 +16,7 @@ from jhpo.search.stopping import check_rules
 from jhpo.space.space import Space
 from jhpo.strategies import as_strategy
 from jhpo.strategies.base import Strategy
+from jhpo.training.crossvalidation import check_folds
 from jhpo.training.metrics import direction_of
 
 
@@ -33,6 +34,7 @@ class Tuning:
       metric: name of the value if the evaluation returns a dict; ``--metric`` wins.
       replicates: evaluations of every member with different keys.
       folds: parts of the data on which every member is trained and measured, see `jhpo.minimize`; ``--folds`` wins.
+      fold_by_fold: one fold after the other, see `jhpo.minimize`; ``--fold-by-fold`` wins.
       target: stop at a value this good.
       early_stop: a rule that stops trials early, see `jhpo.minimize`; ``--early-stop`` wins.
       directions: of several objectives, see `jhpo.minimize`; ``--direction minimize,maximize`` wins. The default
@@ -58,6 +60,7 @@ class Tuning:
     directions: Directions | None = None
     early_stop: EarlyStop | str | None = None
     folds: int = 1
+    fold_by_fold: bool = False
 
     def __post_init__(self) -> None:
         if not callable(self.objective) and not hasattr(self.objective, "evaluate"):
@@ -77,7 +80,7 @@ class Tuning:
         if self.direction not in DIRECTIONS:
             raise invalid("direction", f"one of {DIRECTIONS}", self.direction)
         check_integer("replicates", self.replicates)
-        check_integer("folds", self.folds)
+        check_folds(self.folds, self.fold_by_fold)
         if self.target is not None:
             check_number("target", self.target)
         check_early_stop(self.early_stop)
@@ -91,6 +94,7 @@ class Tuning:
         """Search in memory: `jhpo.minimize` or `jhpo.maximize`, whose options (``seed``, ``budget``, ...) these are."""
         strategy = self.strategy if strategy is None else strategy
         given = SearchOptions(metric=self.metric, replicates=self.replicates, folds=self.folds, target=self.target)
+        given["fold_by_fold"] = self.fold_by_fold
         if self.early_stop is not None:
             given["early_stop"] = self.early_stop
         if self.budget is not None:

@@ -15,7 +15,8 @@ from jhpo.structure import Structured, structured
 from jhpo.training.foreign import Opaque, Wrapped
 from jhpo.training.metrics import direction_of
 from jhpo.training.objective import Objective, as_trainable
-from jhpo.training.trainable import HP, State, Trainable
+from jhpo.training.trainable import HP, State, Trainable, max_steps, train
+from jhpo.training.values import Carried
 
 
 class Foldable(Protocol):
@@ -115,8 +116,57 @@ class CrossValidated(Structured):
         return jax.vmap(lambda s: self.base.predict(hp, s, x))(state)
 
 
-def in_folds(objective: Any, folds: int) -> Any:
-    """The objective, trained and measured on ``folds`` folds of its data; itself for one.
+@functools.partial(structured, data=["base", "parts"], meta=["folds"])
+class FoldByFold(CrossValidated):
+    """The same, one fold after the other: each is a step, so that a member can be stopped or paused between two folds.
+
+    The evaluation is the mean over the folds that were run. The state of a fold that was not is the first one.
+    """
+
+    @property
+    def steps(self) -> int:
+        """The number of folds."""
+        return self.folds
+
+    @property
+    def max_steps(self) -> int:
+        """The number of folds."""
+        return self.folds
+
+    def init(self, hp: HP, key: jax.Array) -> State:
+        """First states of all folds, and room for what they evaluate to."""
+        models = super().init(hp, key)
+        found = jax.eval_shape(lambda states: super(FoldByFold, self).evaluate_folds(hp, states), models)
+        return Carried(models, (jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), found), jnp.int32(0)))
+
+    def step(self, hp: HP, state: State, t: jax.Array) -> State:
+        """The whole training on fold ``t``, and its evaluation."""
+        models, (values, _) = state.state, state.more
+
+        def of_fold(tree: Tree) -> Tree:
+            return jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, t, keepdims=False), tree)
+
+        def with_fold(tree: Tree, one: Tree) -> Tree:
+            return jax.tree.map(lambda x, y: x.at[t].set(y), tree, one)
+
+        task: Any = self.on_fold(of_fold(self.parts))
+        length = max_steps(task)
+        model = train(task, hp, of_fold(models), 0, length) if length else of_fold(models)
+        found = task.evaluate(hp, model)
+        return Carried(with_fold(models, model), (with_fold(values, found), jnp.asarray(t + 1, jnp.int32)))
+
+    def evaluate_folds(self, hp: HP, state: State) -> Any:
+        """What each fold evaluated to, with a leading axis ``[folds]``; zeros for those that were not run."""
+        return state.more[0]
+
+    def folds_run(self, state: State) -> jax.Array:
+        """How many folds were run, ``int32[]``."""
+        run: jax.Array = state.more[1]
+        return run
+
+
+def in_folds(objective: Any, folds: int, fold_by_fold: bool = False) -> Any:
+    """The objective, trained and measured on ``folds`` folds of its data, side by side or one by one; itself for one.
 
     Raises:
       InvalidArgument: data that cannot be cut in so many folds, or an objective without any.
@@ -131,7 +181,7 @@ def in_folds(objective: Any, folds: int) -> Any:
     >>> state.params["w"].shape, found.evaluate_folds({"lr": 0.1}, state)["loss"].shape
     ((3, 1), (3,))
     """
-    check_integer("folds", folds)
+    check_folds(folds, fold_by_fold)
     if folds == 1:
         return objective
     if hasattr(objective, "evaluator"):
@@ -149,4 +199,18 @@ def in_folds(objective: Any, folds: int) -> Any:
     sizes = {x.shape[:1] for x in jax.tree.leaves(parts)}
     if sizes != {(folds,)}:
         raise invalid("fold_parts", f"arrays with a leading axis [{folds}]", sorted(sizes))
-    return CrossValidated(trainable, jax.tree.map(jnp.asarray, parts), folds)
+    kind = FoldByFold if fold_by_fold else CrossValidated
+    return kind(trainable, jax.tree.map(jnp.asarray, parts), folds)
+
+
+def check_folds(folds: object, fold_by_fold: object) -> None:
+    """Refuses what cannot be a number of folds, and one fold after the other where there is one.
+
+    Raises:
+      InvalidArgument: it is not valid.
+    """
+    check_integer("folds", folds)
+    if not isinstance(fold_by_fold, bool):
+        raise invalid("fold_by_fold", "True or False", fold_by_fold)
+    if fold_by_fold and folds == 1:
+        raise invalid("fold_by_fold", "folds of at least 2 beside it", "folds=1")

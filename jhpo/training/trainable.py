@@ -73,6 +73,7 @@ class Metrics(NamedTuple):
     named: dict[str, jax.Array]  # every metric by name, float[]; {"value": value} for a plain scalar
     constraint: jax.Array | None = None  # float[c], measured, feasible where >= 0
     folds: jax.Array | None = None  # float[k] or float[k, m], the value on each fold; None without folds
+    run: jax.Array | None = None  # int32[], how many of the folds were run; None if all
 
 
 def check_steps(trainable: Trainable) -> None:
@@ -229,15 +230,24 @@ def _scalar(name: str, value: object) -> jax.Array:
 
 
 def evaluate_state(trainable: Trainable, hp: HP, state: State, metric: Wanted = None) -> Metrics:
-    """The metrics of a trained state; with folds their means, and the value on each."""
+    """The metrics of a trained state; with folds their means over those that were run, and the value on each."""
     default = getattr(trainable, "metric", None)
     # of the class: what wraps a trainable, with other hyperparameters, forwards its attributes as they are
     each = getattr(type(trainable), "evaluate_folds", None)
     if each is None:
         return read_metrics(trainable.evaluate(hp, state), metric, default)
     found = jax.vmap(lambda result: read_metrics(result, metric, default))(each(trainable, hp, state))
-    means: Metrics = jax.tree.map(lambda x: x.mean(axis=0), found)
-    return means._replace(folds=found.value)
+    count = getattr(type(trainable), "folds_run", None)
+    run = None if count is None else count(trainable, state)
+
+    def mean(x: jax.Array) -> jax.Array:
+        if run is None:
+            return x.mean(axis=0)
+        there = jnp.arange(x.shape[0], dtype=jnp.int32) < run
+        return jnp.where(there.reshape(-1, *[1] * (x.ndim - 1)), x, 0.0).sum(axis=0) / run.astype(x.dtype)
+
+    means: Metrics = jax.tree.map(mean, found)
+    return means._replace(folds=found.value, run=run)
 
 
 def train_state(trainable: Trainable, hp: HP, key: jax.Array, horizon: float = 1.0) -> State:

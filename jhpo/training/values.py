@@ -63,12 +63,23 @@ def pack(state: State) -> State:
     return hold(state, lambda x: not (is_number(x) or is_integer(x)), "state")
 
 
+@functools.partial(structured, data=["state", "more"])
+@dataclasses.dataclass(frozen=True)
+class Carried:
+    """A state with what a training carries beside it and nobody else needs: `release` gives the state."""
+
+    state: State
+    more: Any
+
+
 def release(hp: HP) -> HP:
     """The inverse of `hold`: the tree with static values as leaves again, as the user's functions expect them.
 
     >>> release({"lr": 0.1, "opt": hold("adam", lambda x: True)})
     {'lr': 0.1, 'opt': 'adam'}
     """
+    if isinstance(hp, Carried):
+        return release(hp.state)
     return jax.tree.map(lambda x: x.value if _is_value(x) else x, hp, is_leaf=_is_value)
 
 

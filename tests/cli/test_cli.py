@@ -118,6 +118,10 @@ def test_folds_from_the_file_and_from_the_command(command, tmp_path):
     assert np.isfinite(values).all() and (values[0] != values[1]).all()
     code, _, errors = command("tune", path, "--storage", "two.db", "--folds", 3, "--resume", "--budget", 8)
     assert code == cli.USAGE and "folds: expected that of the stored study, 2, got 3" in errors
+    by_one = ("--folds", 3, "--fold-by-fold", "--early-stop", "racing(chance=0.4)", "--budget", 12)
+    code, out, _ = command("tune", path, "--storage", "race.db", *by_one)
+    assert code == 0 and jhpo.Study.load("race.db", read_only=True).fold_by_fold
+    assert re.search(r"stopped early, half of them after [123](\.5)? of 3 folds", out), out
 
 
 def test_store_resume_and_show(command, file):
