@@ -5,16 +5,18 @@ from __future__ import annotations
 import enum
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike
 
+from jhpo.columns import Column, best_first, successes
 from jhpo.curves.reports import REPORTS_ONLY, Reports
 from jhpo.curves.table import CurveTable, Report
 from jhpo.errors import JhpoError
 from jhpo.markup import named, table
+from jhpo.notes import Notes, noted, read_notes
 from jhpo.objectives import NO_VALUES, Values
 from jhpo.pytrees import HP
 
@@ -34,7 +36,7 @@ class Trial:
     """One evaluation of the objective, a copy made when it was asked for or looked up.
 
     `params` are host values: strings and numbers in the space's tree, inactive parameters absent. While it is being
-    evaluated, `report` and `should_stop` work.
+    evaluated, `report`, `should_stop` and `note` work.
 
     >>> import jhpo
     >>> study = jhpo.Study(jhpo.Space({"x": jhpo.Int(2, 5)}), jhpo.GridSearch())
@@ -59,6 +61,7 @@ class Trial:
     curves: dict[str, dict[int, float]] = field(default_factory=dict)  # other measurements that were reported, by name
     reporting: Reports | None = field(default=None, compare=False)  # of a trial that is being evaluated
     folds: str = ""  # "3 of 5", on which it was run, where that is one after the other
+    notes: dict[str, Any] = field(default_factory=dict)  # plain values by name, see `note`
 
     def __repr__(self) -> str:
         many = len(self.values) > 1
@@ -71,7 +74,9 @@ class Trial:
         names = [f"value {n}" for n in self.values.names or range(len(self.values))]
         values = list(zip(names if len(names) > 1 else ["value"], self.values))
         said = [(name, text) for name, text in (("folds", self.folds), ("reason", self.reason)) if text]
-        return table(("", f"trial {self.id}"), [("status", self.status.name), *values, *said, *named(self.params)])
+        notes = [(f"note {name}", value) for name, value in self.notes.items()]
+        rows = [("status", self.status.name), *values, *said, *named(self.params), *notes]
+        return table(("", f"trial {self.id}"), rows)
 
     @property
     def state(self) -> TrialState:
@@ -104,6 +109,34 @@ class Trial:
         """
         return self._reporting("should_stop").should_stop()
 
+    def note(self, values: Mapping[str, Any] | None = None, /, **more: Any) -> None:
+        """Keep plain values by name with the trial, in place of earlier ones of these names; stored when this returns.
+
+        For what belongs to the trial beside its value: a file with its weights, a version, a count. A trial that is
+        begun again after its worker was lost has the notes of its earlier attempts, the last checkpoint for example.
+        `Study.note` adds notes to any trial, finished ones too.
+
+        Args:
+            values: by name.
+            more: likewise, as named arguments: ``trial.note(weights="runs/3.npz", epochs=12)``.
+
+        Raises:
+            InvalidArgument: a value that is not JSON (None, bool, number, text, list, dict by text; arrays become
+                lists), or of more than 64 KiB.
+            JhpoError: this trial is not being evaluated.
+            TrialConflict: it was finished, or handed to another worker, meanwhile.
+
+        >>> import jhpo
+        >>> study = jhpo.Study(jhpo.Space({"x": jhpo.Int(2, 5)}), jhpo.GridSearch())
+        >>> [trial] = study.ask(1)
+        >>> trial.note({"git:commit": "5f3a"}, epochs=12)
+        >>> study[0].notes
+        {'git:commit': '5f3a', 'epochs': 12}
+        """
+        found = noted(values, more)
+        self._reporting("note").note(found)
+        self.notes.update(read_notes(found))
+
     def _reporting(self, method: str) -> Reports:
         if self.reporting is None:
             raise JhpoError(f"trial.{method}: {REPORTS_ONLY}")
@@ -112,60 +145,6 @@ class Trial:
     def __getstate__(self) -> dict[str, object]:
         """A copy elsewhere is a record."""
         return self.__dict__ | {"reporting": None}
-
-
-class Column:
-    """A growable NumPy array with amortised constant-time appends."""
-
-    def __init__(self, dtype: DTypeLike, width: tuple[int, ...] = (), fill: float = 0) -> None:
-        self._fill = fill
-        self._data = np.full((64, *width), fill, dtype)
-        self._size = 0
-
-    def resize(self, size: int) -> None:
-        """Make it at least `size` long; new entries hold the fill value."""
-        if size > len(self._data):
-            grown = np.full((max(size, 2 * len(self._data)), *self._data.shape[1:]), self._fill, self._data.dtype)
-            grown[: self._size] = self._data[: self._size]
-            self._data = grown
-        self._size = max(self._size, size)
-
-    @property
-    def array(self) -> np.ndarray:
-        """A view of the entries; do not keep it across `resize`."""
-        return self._data[: self._size]
-
-
-def feasible(constraint: np.ndarray) -> np.ndarray:
-    """``bool[n]``: whether each row of constraint values ``float[n, c]`` is feasible.
-
-    A row is infeasible if a value is negative, or if some but not all values are missing (NaN).
-
-    >>> feasible(np.array([[0.0, 1.0], [-0.1, 1.0], [np.nan, 1.0], [np.nan, np.nan]])).tolist()
-    [True, False, False, True]
-    """
-    missing = np.isnan(constraint)
-    violated = (constraint < 0) | (missing & ~missing.all(axis=1, keepdims=True))
-    return ~violated.any(axis=1)
-
-
-def successes(complete: np.ndarray, constraint: np.ndarray | None, horizon: np.ndarray) -> np.ndarray:
-    """Row numbers of the successful trials, ascending.
-
-    Args:
-        complete: ``bool[n]``, whether the value is finite.
-        constraint: ``float[n, c]``, or None without constraints.
-        horizon: ``float[n]``, fraction of the training. Values after different fractions cannot be compared, so only
-            the longest trainings count.
-    """
-    good = complete if constraint is None else complete & feasible(constraint)
-    ids = np.flatnonzero(good)
-    return ids[horizon[ids] == horizon[ids].max()] if len(ids) else ids
-
-
-def best_first(ids: np.ndarray, value: np.ndarray) -> np.ndarray:
-    """``ids`` sorted by value, lowest first; equal values in their order."""
-    return ids[np.argsort(value[ids], kind="stable")]
 
 
 class TrialTable:
@@ -189,6 +168,7 @@ class TrialTable:
         self.extra: dict[str, Column] = {}  # "grad" [d], "constraint" [c], "cost", "variance", "values" [m]
         self.reports = CurveTable()  # values that were reported while trials ran
         self.folds = 0  # of a cross-validation, where they are run one after the other: steps are folds
+        self.notes: dict[int, Notes] = {}
         self.curve: dict[int, Column] = {}  # values by the step at which they were measured, NaN where they were not
         self.limits: dict[int, Column] = {}  # [c], constraint values likewise
         self.width: dict[int, Column] = {}  # of the programs that trained a member to a step, 0 where none did
@@ -293,6 +273,7 @@ class TrialTable:
                 number, point, states[state], value, self.reason.get(number, ""), generation, attempt, seed, horizon,
                 unit.copy(), Values(each, names), self.curve_of(number) if curves else {},
                 self.reports.named(number) if curves else {}, reporting, self.folds_of(number),
+                read_notes(self.notes[number]) if number in self.notes else {},
             )
             for number, point, seed, unit, each, reporting, (value, state, generation, attempt, horizon) in zip(
                 ids, params, seeds, units, values.tolist(), [None] * len(rows) if reports is None else reports, columns

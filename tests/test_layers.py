@@ -16,7 +16,7 @@ FLOORS: list[tuple[str, ...]] = [
     ("jhpo.structure",),
     ("jhpo.lifetimes",),
     ("jhpo.kernels",),
-    ("jhpo.keys", "jhpo.objectives", "jhpo.devices"),
+    ("jhpo.keys", "jhpo.objectives", "jhpo.devices", "jhpo.notes", "jhpo.columns"),
     ("jhpo.curves",),
     ("jhpo.trial",),
     ("jhpo.compilation",),

@@ -13,7 +13,7 @@ import typer
 from jhpo.cli import serve, start, stored
 from jhpo.cli.arguments import command_again, directions_of, measured, strategy_options
 from jhpo.cli.signals import INTERRUPTED, farewell, ignore_signals, signals
-from jhpo.errors import ChangedSpace, InvalidArgument, JhpoError, StorageError
+from jhpo.errors import ChangedSpace, InvalidArgument, JhpoError, StorageError, check_integer
 from jhpo.version import __version__
 
 if TYPE_CHECKING:
@@ -177,20 +177,24 @@ def show(
             help="also write a figure: history, parallel, slice, edf, importance, curves, model, pareto, hypervolume"
         ),
     ] = None,
+    trial: Annotated[int | None, typer.Option(help="show this trial alone: parameters, curve, notes, times")] = None,
     report: Annotated[bool, typer.Option("--report", help="also write one page with every figure")] = False,
     out: Annotated[Path, typer.Option(help="where the figure or the page goes")] = Path("study.html"),
 ) -> None:
     """Show a stored study."""
     from rich.console import Console
 
-    from jhpo.cli.console import print_study
+    from jhpo.cli.console import print_study, print_trial
     from jhpo.study.study import Study
 
     if report and plot is not None:
         raise InvalidArgument("--report: expected alone, it holds every figure (got --plot as well)")
     console = Console()
     with Study.load(storage, read_only=True) as study:
-        print_study(console, study, storage, top)
+        if trial is None:
+            print_study(console, study, storage, top)
+        else:
+            print_trial(console, study, check_integer("--trial", trial, 0, len(study) - 1))
         if report:
             console.print(f"report written to {study.report(out)}", highlight=False, markup=False)
         if plot is not None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -78,7 +79,7 @@ def print_results(console: Console, study: Study, summary: Summary | None = None
         best.add_column("parameter", overflow="fold")
         best.add_column("value", overflow="fold")
         for name, value in study.space.flat(top[0].params).items():
-            best.add_row(name, cell(value))
+            best.add_row(escape(name), escape(cell(value)))
         console.print(best)
         table, shown = _best_table(study, top, console.width)
         title = f"top {shown}" + (f" of {len(top)} (a wider terminal shows all)" if shown < len(top) else "")
@@ -99,12 +100,34 @@ def _print_curves(console: Console, study: Study, top: Sequence[Trial]) -> None:
         steps = [max(table.curve_of(i), default=0) for i in stopped]
         by = f"after {np.median(steps):g} of {table.folds} folds" if table.folds else f"by step {np.median(steps):g}"
         console.print(f"[bold]{len(stopped)} stopped early[/bold], half of them {by}")
-    if top and top[0].curve:
-        points = list(top[0].curve.items())
-        places = sorted({round(i) for i in np.linspace(0, len(points) - 1, _POINTS)})
-        shown = ", ".join(f"{points[i][0]}: {number(points[i][1])}" for i in places)
-        more = "" if len(places) == len(points) else f" ({len(places)} of its {len(points)} values)"
-        console.print(f"curve of trial {top[0].id}{more}: {shown}", highlight=False)
+    if top:
+        _print_curve(console, f"curve of trial {top[0].id}", top[0].curve)
+
+
+def _print_curve(console: Console, title: str, curve: Mapping[int, float]) -> None:
+    if not curve:
+        return
+    points = list(curve.items())
+    places = sorted({round(i) for i in np.linspace(0, len(points) - 1, _POINTS)})
+    shown = ", ".join(f"{points[i][0]}: {number(points[i][1])}" for i in places)
+    more = "" if len(places) == len(points) else f" ({len(places)} of its {len(points)} values)"
+    console.print(f"{title}{more}: {shown}", highlight=False, markup=False)
+
+
+def print_trial(console: Console, study: Study, trial_id: int) -> None:
+    """Prints everything about one trial: values, parameters, notes, times, learning curves."""
+    trial, table = study[trial_id], study.history.table
+    rows = [["status", trial.status.name.lower()], *([["reason", trial.reason]] if trial.reason else [])]
+    rows += [[name, number(value)] for name, value in zip(study.trials.labels, trial.values)]
+    rows += [[name, cell(value)] for name, value in study.space.flat(trial.params).items()]
+    rows += [[f"note {name}", cell(value)] for name, value in trial.notes.items()]
+    for name, moments in (("asked", table.asked), ("told", table.told)):
+        if np.isfinite(moments.array[trial_id]):
+            rows.append([name, time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(moments.array[trial_id]))])
+    console.print(_table([[f"trial {trial_id}", *(row[0] for row in rows)], ["", *(row[1] for row in rows)]]))
+    _print_curve(console, "curve", trial.curve)
+    for name, curve in trial.curves.items():
+        _print_curve(console, name, curve)
 
 
 def _print_front(console: Console, study: Study, k: int) -> None:
@@ -162,9 +185,9 @@ def _table(columns: Sequence[Sequence[str]]) -> Table:
     """A table of columns whose first entries are headings."""
     table = Table()
     for heading, *_ in columns:
-        table.add_column(heading, overflow="fold")
+        table.add_column(escape(heading), overflow="fold")
     for cells in zip(*(column[1:] for column in columns)):
-        table.add_row(*cells)
+        table.add_row(*map(escape, cells))
     return table
 
 
@@ -225,6 +248,8 @@ def print_study(console: Console, study: Study, storage: str, k: int) -> None:
         f"seed {study.seed}, made {made}\n{len(study)} trials: {counts or 'none'}; {study.history.opened} generations",
         highlight=False, markup=False,
     )  # fmt: skip
+    for name, value in study.notes.items():
+        console.print(f"{name}: {cell(value)}", highlight=False, markup=False)
     print_results(console, study, k=k)
     for line in time_spent(study.trials):
         console.print(line, highlight=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -92,9 +93,23 @@ def _write(frame: pd.DataFrame, kind: str, path: Path) -> None:
         case "json":
             frame.to_json(path, orient="records", date_format="iso", indent=1, default_handler=str)
         case _:
-            mixed = [c for c in frame.columns if frame[c].map(type).nunique() > 1 and frame[c].dtype == object]
-            texts = {c: frame[c].map(lambda v: v if v is None else str(v)) for c in mixed}
-            frame.assign(**texts).to_parquet(path, index=False)
+            for_parquet(frame).to_parquet(path, index=False)
+
+
+def for_parquet(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with columns whose cells are of several types, or have parts of their own, as text."""
+    objects = [c for c in frame.columns if frame[c].dtype == object]
+    mixed = [c for c in objects if frame[c].map(type).nunique() > 1 or frame[c].map(_nested).any()]
+    return frame.assign(**{c: frame[c].map(_parquet_text) for c in mixed})
+
+
+def _nested(value: Any) -> bool:
+    """Whether a cell is a note of parts, which need not be alike."""
+    return isinstance(value, dict) or (isinstance(value, list) and any(isinstance(v, (list, dict)) for v in value))
+
+
+def _parquet_text(value: Any) -> str | None:
+    return None if value is None else json.dumps(value) if _nested(value) else str(value)
 
 
 def escaped(value: Any) -> Any:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from jhpo.curves.table import Report
 from jhpo.errors import check_integer, invalid
+from jhpo.notes import Notes
 
 REPORTS_ONLY = (
     "it is a record of a trial: report from the second argument of a jhpo.host objective, fn(params, trial), or on a "
@@ -15,15 +16,18 @@ REPORTS_ONLY = (
 
 
 class Reports:
-    """The reports of one evaluation; `Trial.report` and `Trial.should_stop` go through it.
+    """What one evaluation reports; `Trial.report`, `Trial.should_stop` and `Trial.note` go through it.
 
     Args:
       send: takes a report to where it is kept.
       ask: whether to stop, given the step at which it was asked before; called only after a report.
+      note: takes notes to where they are kept.
     """
 
-    def __init__(self, send: Callable[[Report], object], ask: Callable[[int], bool]) -> None:
-        self._send, self._ask = send, ask
+    def __init__(
+        self, send: Callable[[Report], object], ask: Callable[[int], bool], note: Callable[[Notes], object]
+    ) -> None:
+        self._send, self._ask, self.note = send, ask, note
         self.last: Report | None = None
         self.stopped = False
         self._asked, self._answered = -1, -1

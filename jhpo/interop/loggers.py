@@ -2,11 +2,12 @@
 
 Each is a callback of `Study.optimize`, `jhpo.minimize` and `jhpo.maximize`: after every generation it writes the
 progress (evaluations, best). With a ``study`` it also writes each trial that has finished since: its hyperparameters,
-value and learning curve.
+value, learning curve and notes.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from typing import TYPE_CHECKING, Any
@@ -15,12 +16,16 @@ import numpy as np
 
 from jhpo.errors import MissingExtra, invalid
 from jhpo.interop.scalars import scalars
+from jhpo.markup import cut
 from jhpo.search.meter import Update
 from jhpo.study.study import Study
 from jhpo.trial import Trial
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+_LONGEST_NAME, _LONGEST_TAG = 250, 5000  # characters that MLflow takes
 
 
 class Logger:
@@ -102,6 +107,8 @@ class TensorBoard(Logger):
             self._writer.add_scalar(f"curve/{trial.id}", value, step)
         plain = {n: v if isinstance(v, (bool, int, float, str)) else str(v) for n, v in parameters.items()}
         self._writer.add_hparams(plain, values, name=f"trial-{trial.id}")
+        for name, value in trial.notes.items():
+            self._writer.add_text(f"note/{name}", _text(value), trial.id)
 
 
 class WandB(Logger):
@@ -120,6 +127,7 @@ class WandB(Logger):
         run.define_metric("trial/id")
         run.define_metric("trial/*", step_metric="trial/id")
         run.define_metric("param/*", step_metric="trial/id")
+        run.define_metric("note/*", step_metric="trial/id")
 
     def progress(self, values: dict[str, float], step: int) -> None:
         self._run.log({f"search/{name}": value for name, value in values.items()})
@@ -127,7 +135,8 @@ class WandB(Logger):
     def trial(self, trial: Trial, parameters: dict[str, Any], values: dict[str, float]) -> None:
         entry = {"trial/id": trial.id, "trial/status": trial.status.name.lower()}
         entry |= {f"trial/{name}": value for name, value in values.items()}
-        self._run.log(entry | {f"param/{name}": value for name, value in parameters.items()})
+        entry |= {f"param/{name}": value for name, value in parameters.items()}
+        self._run.log(entry | {f"note/{name}": value for name, value in trial.notes.items()})
 
 
 class MLflow(Logger):
@@ -160,6 +169,13 @@ class MLflow(Logger):
             self._mlflow.log_metrics({_allowed(name): value for name, value in values.items()})
             for step, value in trial.curve.items():
                 self._mlflow.log_metric("curve", value, step=step)
+            for name, value in trial.notes.items():
+                self._mlflow.set_tag(cut(_allowed(f"note.{name}"), _LONGEST_NAME), cut(_text(value), _LONGEST_TAG))
+
+
+def _text(value: Any) -> str:
+    """A note as text: JSON, but text as it is."""
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _allowed(name: str) -> str:

@@ -6,13 +6,14 @@ import dataclasses
 import datetime
 import math
 import os
+import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
 
-from jhpo.errors import InvalidParameters, invalid
+from jhpo.errors import InvalidArgument, InvalidParameters, invalid
 from jhpo.evaluation.outcome import Outcome, failure, judge, stopped_early
 from jhpo.interop.define_by_run import Asked, traced_space
 from jhpo.interop.distributions import (
@@ -28,10 +29,12 @@ from jhpo.interop.distributions import parameter_of as parameter_of
 from jhpo.interop.running import run as run
 from jhpo.interop.sampler import JhpoSampler as JhpoSampler
 from jhpo.interop.scalars import plain_choice, point_of, scalars
+from jhpo.notes import Notes, noted
 from jhpo.objectives import Objectives
 from jhpo.pytrees import HP
 from jhpo.space.space import Space
 from jhpo.strategies.base import Strategy
+from jhpo.study import events
 from jhpo.study.study import Study
 from jhpo.trial import Trial, TrialState
 
@@ -70,8 +73,9 @@ def from_optuna(
     """A jhpo study that starts with the trials of an Optuna study.
 
     Finished trials keep their state, values, constraints and intermediate values: pruned ones are PRUNED, with the last
-    value that they reported. Waiting trials (``enqueue_trial``) are in the queue. What cannot come along is named in a
-    warning: running trials, trials without parameters, user attributes. Times are those of this call.
+    value that they reported. Waiting trials (``enqueue_trial``) are in the queue. User attributes of trials and of the
+    study are notes. What cannot come along is named in a warning: running trials, trials without parameters, user
+    attributes that are not plain. Times are those of this call.
 
     Args:
         study: an ``optuna.Study``; with several objectives the strategy has to support them.
@@ -110,8 +114,25 @@ def from_optuna(
         made.absorb_outcomes(points, outcomes, f"optuna:{study.study_name}", curves)
     for point in queue:
         made.enqueue(point)
-    _warn_of_losses(trials, len(finished) + len(waiting))
+    unkept = _keep_notes(made, [study.user_attrs, *(t.user_attrs for t in [*finished, *waiting])])
+    _warn_of_losses(trials, len(finished) + len(waiting), unkept)
     return made
+
+
+def _keep_notes(study: Study, attributes: Sequence[Mapping[str, Any]]) -> set[str]:
+    """Keep user attributes as notes, of the study and of its trials; returns the names of those that are not plain."""
+    unkept = set[str]()
+    with study.ledger.transaction() as append:
+        for trial, named in enumerate(attributes, start=-1):
+            kept: Notes = {}
+            for name in set(named) - {_ID, _REASON}:
+                try:
+                    kept |= noted({name: named[name]}, {})
+                except InvalidArgument:
+                    unkept.add(name)
+            if kept:
+                append(events.Note(trial, dict(sorted(kept.items())), time.time()))
+    return unkept
 
 
 def _fixed(trial: optuna.trial.FrozenTrial) -> dict[str, Any]:
@@ -151,13 +172,12 @@ def _outcome(trial: optuna.trial.FrozenTrial, objectives: Objectives | None) -> 
     return dataclasses.replace(made, constraint=np.asarray(constraint)) if constraint else made
 
 
-def _warn_of_losses(trials: Sequence[optuna.trial.FrozenTrial], taken: int) -> None:
+def _warn_of_losses(trials: Sequence[optuna.trial.FrozenTrial], taken: int, unkept: set[str]) -> None:
     running = sum(t.state == _State.RUNNING for t in trials)
     bare = len(trials) - taken - running
-    attributes = sorted({name for t in trials for name in t.user_attrs} - {_ID, _REASON})
     lost = [f"{running} running trials (import again when they have ended)"] * bool(running)
     lost += [f"{bare} trials without parameters"] * bool(bare)
-    lost += [f"the user attributes {attributes}, for which a jhpo study has no place"] * bool(attributes)
+    lost += [f"the user attributes {sorted(unkept)}, which are not plain values"] * bool(unkept)
     if lost:
         warnings.warn(f"from_optuna leaves out {'; '.join(lost)}", stacklevel=3)
 
@@ -167,9 +187,9 @@ def to_optuna(
 ) -> optuna.Study:
     """An Optuna study with the trials of a jhpo study, for Optuna's dashboard and plots.
 
-    All states are kept. A trial whose training was stopped at a rung is PRUNED there. Other measurements that were
-    reported, the reasons of failures and the ids are user attributes; scales other than linear and logarithmic, priors
-    and defaults, which Optuna does not have, and the variances of replicates stay behind.
+    All states are kept. A trial whose training was stopped at a rung is PRUNED there. Notes, other measurements that
+    were reported, the reasons of failures and the ids are user attributes; scales other than linear and logarithmic,
+    priors and defaults, which Optuna does not have, and the variances of replicates stay behind.
 
     Args:
         study: any jhpo study. Arrays become parameters ``name[i]``.
@@ -191,6 +211,8 @@ def to_optuna(
     table = study.history.table
     constraint, whole = table.extra.get("constraint"), table.horizon.array[table.successes()].max(initial=0.0)
     parameters = dict(zip(study.space.names, study.space.parameters))
+    for attribute, value in study.notes.items():
+        made.set_user_attr(attribute, value)
     rows = []
     for trial in study:
         params: dict[str, Any] = {}
@@ -235,5 +257,8 @@ def _constraints(values: np.ndarray | None) -> dict[str, Any]:
 
 
 def _attributes(trial: Trial) -> dict[str, Any]:
-    more = {name: {str(step): value for step, value in curve.items()} for name, curve in trial.curves.items()}
-    return {_ID: trial.id} | ({_REASON: trial.reason} if trial.reason else {}) | more
+    more = {
+        f"{name}_reported" if name in trial.notes else name: {str(step): value for step, value in curve.items()}
+        for name, curve in trial.curves.items()
+    }
+    return more | trial.notes | {_ID: trial.id} | ({_REASON: trial.reason} if trial.reason else {})

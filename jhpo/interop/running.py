@@ -19,6 +19,7 @@ from jhpo.interop.define_by_run import Asked, no_suggestions, traced_space
 from jhpo.interop.distributions import Distribution, optuna
 from jhpo.interop.suggesting import SuggestingTrial
 from jhpo.interop.values_only import values_only
+from jhpo.notes import Notes, read_notes
 from jhpo.objectives import Directions, Objectives, read_directions
 from jhpo.pytrees import HP
 from jhpo.search.meter import Callback, Update, as_listener
@@ -51,11 +52,12 @@ def run(
     """Run an Optuna objective, as it is, with a strategy of jhpo.
 
     The objective gets a trial with ``suggest_float``, ``suggest_int``, ``suggest_categorical``, ``report``,
-    ``should_prune``, ``set_constraint`` and ``number``. The space is read from its first calls, which get random
-    values: a parameter that only some of them asked for gets a condition on an earlier choice or integer that explains
-    it. If a later call asks for something new, the space is read again from all calls so far, and the strategy begins
-    anew with their results. A stored study cannot change its space: there it is an error, which says what was asked.
-    User attributes are kept while a call runs; a jhpo study has no place for them.
+    ``should_prune``, ``set_constraint``, ``set_user_attr`` and ``number``. The space is read from its first calls,
+    which get random values: a parameter that only some of them asked for gets a condition on an earlier choice or
+    integer that explains it. If a later call asks for something new, the space is read again from all calls so far, and
+    the strategy begins anew with their results. A stored study cannot change its space: there it is an error, which
+    says what was asked. User attributes are the trials' notes (`jhpo.Trial.note`); one that is not plain is kept while
+    its call runs, with a warning.
 
     Args:
         objective: an Optuna objective. ``optuna.TrialPruned`` ends a trial early; any other exception makes it a
@@ -137,6 +139,7 @@ class Finished(NamedTuple):
     asked: Asked
     outcome: Outcome
     reports: Sequence[Report]
+    notes: Mapping[str, Any]
 
 
 def replay(study: Study, calls: Sequence[Finished]) -> None:
@@ -146,6 +149,8 @@ def replay(study: Study, calls: Sequence[Finished]) -> None:
         (trial,) = study.ask(1)
         for report in call.reports:
             trial.report(report.step, report.value)
+        if call.notes:
+            trial.note(call.notes)
         study.tell_outcomes([trial], [call.outcome])
 
 
@@ -176,8 +181,9 @@ class _Caller:
         pool = (made if self._objectives is None else made.for_objectives(self._objectives)).pool()
         seeds = np.random.SeedSequence(seed).generate_state(count, np.uint64).tolist()
         reports: list[list[Report]] = [[] for _ in seeds]
+        notes: list[Notes] = [{} for _ in seeds]
         try:
-            tasks = [pool.submit({}, s, _recording(k, s, reports[k])) for k, s in enumerate(seeds)]
+            tasks = [pool.submit({}, s, _recording(k, s, reports[k], notes[k])) for k, s in enumerate(seeds)]
             outcomes = [task.result() for task in tasks]
         finally:
             pool.close()
@@ -186,7 +192,7 @@ class _Caller:
         if not any(asked.values for asked in self._asked.values()):
             got = next((o.reason for o in outcomes if o.reason), "none")
             raise no_suggestions(got)
-        return [Finished(self._asked[k], outcomes[k], reports[k]) for k in sorted(self._asked)]
+        return [Finished(self._asked[k], outcomes[k], reports[k], read_notes(notes[k])) for k in sorted(self._asked)]
 
     def follow(self, study: Study) -> None:
         """Begin to call for the trials of a study."""
@@ -235,13 +241,14 @@ class _Caller:
                 outcome = stopped_early(trial.value)
             else:
                 outcome = failure(trial.reason)
-            calls.append(Finished(self._asked[trial.id], outcome, [Report(*point) for point in trial.curve.items()]))
+            reports = [Report(*point) for point in trial.curve.items()]
+            calls.append(Finished(self._asked[trial.id], outcome, reports, trial.notes))
         for values in (self._asked, self._returned):
             values.clear()
         return calls
 
 
-def _recording(number: int, seed: int, reports: list[Report]) -> Trial:
-    """A trial of no study, whose reports are appended to a list and which is never stopped."""
-    takes = Reports(reports.append, lambda since: False)
+def _recording(number: int, seed: int, reports: list[Report], notes: Notes) -> Trial:
+    """A trial of no study, whose reports are appended to a list, and its notes kept; it is never stopped."""
+    takes = Reports(reports.append, lambda since: False, notes.update)
     return Trial(number, {}, TrialState.RUNNING, float("nan"), "", -1, 0, seed, 1.0, np.zeros(0), reporting=takes)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from jhpo.errors import InvalidSpace, invalid
+from jhpo.errors import InvalidArgument, InvalidSpace, invalid
 from jhpo.interop.define_by_run import Asked, check_same
 from jhpo.interop.distributions import Distribution, fit, optuna, parameter_of
 from jhpo.space.space import Space
@@ -32,7 +32,7 @@ class SuggestingTrial(optuna.trial.BaseTrial):
         self._random = np.random.default_rng(trial.seed)
         self._values: dict[str, Any] = {}
         self._distributions: dict[str, Distribution] = {}
-        self._attributes: dict[str, Any] = {}
+        self._attributes: dict[str, Any] = {}  # those that cannot be notes
         self._constraints: dict[str, float] = {}
         self._steps: set[int] = set()
         self._started = datetime.datetime.now()
@@ -100,7 +100,14 @@ class SuggestingTrial(optuna.trial.BaseTrial):
         return self._trial.should_stop()
 
     def set_user_attr(self, key: str, value: Any) -> None:
-        self._attributes[key] = value
+        """Kept as a note of the trial; what is not plain is kept while the call runs, as Optuna in memory does."""
+        try:
+            self._trial.note({key: value})
+        except InvalidArgument as error:
+            warnings.warn(f"user attribute kept only while the call runs: {error}", stacklevel=2)
+            self._attributes[key] = value
+        else:
+            self._attributes.pop(key, None)
 
     def set_constraint(self, key: str, value: float) -> None:
         """Feasible where the value is <= 0, as in Optuna."""
@@ -118,7 +125,7 @@ class SuggestingTrial(optuna.trial.BaseTrial):
 
     @property
     def user_attrs(self) -> dict[str, Any]:
-        return dict(self._attributes)
+        return self._trial.notes | self._attributes
 
     @property
     def constraints(self) -> dict[str, float]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jhpo.errors import MissingExtra
+from jhpo.notes import read_notes
 from jhpo.report.trials import Trials
 from jhpo.space.host_rows import columns as host_columns
 from jhpo.trial import TrialState
@@ -50,6 +51,9 @@ def to_frame(trials: Trials, curves: bool = False) -> pd.DataFrame:
     if table.folds:
         columns["folds"] = [max(table.curve_of(i), default=0) for i in range(table.size)]
     columns |= {f"value_at_{step}": column.array.copy() for step, column in sorted(table.curve.items())}
+    notes = {i: read_notes(found) for i, found in table.notes.items()}
+    for name in dict.fromkeys(name for i in sorted(notes) for name in notes[i]):
+        columns[f"note_{name}"] = pd.Series([notes.get(i, {}).get(name) for i in range(table.size)], dtype=object)
     for name, column in table.extra.items():
         if name == "values":
             continue

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jhpo.errors import JhpoError, StorageError
-from jhpo.markup import cell
+from jhpo.markup import cell, cut
 from jhpo.pytrees import HP
 from jhpo.report import figures, html
 from jhpo.report.figures.drawing import Drawing
@@ -36,6 +36,8 @@ _SINGLE = (
 )  # fmt: skip
 _SEVERAL = ("pareto", "hypervolume")
 _ANY = ("timeline", "failures", "times")
+_LONGEST_NOTE = 200  # characters of a note
+_NARROW = 5  # parallel axes in half of a page
 
 
 class About(NamedTuple):
@@ -155,6 +157,7 @@ def _facts(trials: Trials, about: About) -> list[tuple[str, str]]:
         "begun": when(time.gmtime(header["created"])),
         "last result": when(time.gmtime(np.nanmax(table.told.array))) if np.isfinite(table.told.array).any() else "",
         "last stop": trials.stops[-1] if trials.stops else "",
+        **{f"note {name}": cut(cell(value), _LONGEST_NOTE) for name, value in trials.notes.items()},
         "made with": ", ".join(f"{k} {v}" for k, v in versions.items() if k != "machine"),
         "made on": versions.get("machine", ""),
         "page written": f"{when(time.gmtime())} by jhpo {__version__}, numpy {version('numpy')}",
@@ -166,15 +169,20 @@ def _best(trials: Trials, best: Sequence[Trial]) -> dict[str, Any]:
     """The table of the best trials, and the first of them as Python that can be copied."""
     names = trials.space.names
     shown = best[:_MOST_FRONT]
-    rows = []
+    rows, noted = [], list(dict.fromkeys(name for t in shown for name in t.notes))
     for t in shown:
         flat = trials.space.flat(t.params)
-        rows.append([str(t.id), *(f"{v:.6g}" for v in t.values), *(cell(flat[n]) if n in flat else "" for n in names)])
-    labels = list(trials.labels)
-    head = ["trial", *labels, *names]
+        values = [f"{v:.6g}" for v in t.values]
+        settings = [cell(flat[n]) if n in flat else "" for n in names]
+        rows.append([str(t.id), *values, *settings, *(_note(t.notes, name) for name in noted)])
+    head = ["trial", *trials.labels, *names, *(f"note {name}" for name in noted)]
     snippet = "params = " + _python(shown[0].params) if shown else ""
     return {"head": head, "rows": rows, "snippet": snippet, "several": trials.objectives is not None,
             "id": shown[0].id if shown else None, "left": len(best) - len(shown)}  # fmt: skip
+
+
+def _note(notes: dict[str, Any], name: str) -> str:
+    return cut(cell(notes[name]), _LONGEST_NOTE) if name in notes else ""
 
 
 def _python(params: HP, indent: int = 0) -> str:

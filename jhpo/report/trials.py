@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,6 +32,7 @@ class Trials(NamedTuple):
     stops: list[str]  # why the calls of `optimize` ended, in the order of the log
     objectives: Objectives | None = None  # None with one objective
     calls: Sequence[Call] = ()  # of `optimize` that ended
+    notes: Mapping[str, Any] = {}  # of the study
 
     def __repr__(self) -> str:
         """How many, and of what; a study itself can be iterated over."""

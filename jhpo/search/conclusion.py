@@ -11,6 +11,7 @@ from jhpo.errors import warn_caller
 from jhpo.evaluation.lineage import Lineage
 from jhpo.evaluation.repeating import Repeater
 from jhpo.evaluation.stopping import StoppingPopulation
+from jhpo.notes import read_notes
 from jhpo.objectives import Objectives
 from jhpo.search.evaluations import Curves, Evaluations
 from jhpo.search.keep import Keep
@@ -80,6 +81,7 @@ def result_of(
         _lineage=lineage,
         occupancy=None if work is None else work[0] / work[1],
         folds=folds,
+        notes={number: read_notes(found) for number, found in getattr(origin.evaluator, "notes", {}).items()},
     )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -52,6 +53,7 @@ class Top(NamedTuple):
     id: int  # trial number
     state: State  # trained state, None for objectives that have none
     values: Values = NO_VALUES  # of several objectives; of one the value alone
+    notes: Mapping[str, Any] = {}  # of a host function, by name
 
     def __repr__(self) -> str:
         found = f"value={self.value!r}" if len(self.values) < 2 else f"values={self.values!r}"

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from jhpo.columns import best_first, successes
 from jhpo.errors import JhpoError, check_integer, invalid
 from jhpo.evaluation.ensemble import Ensemble, ensemble_of
 from jhpo.evaluation.evaluators import Evaluator
@@ -31,7 +32,6 @@ from jhpo.strategies.base import Evaluation
 from jhpo.training.objective import Objective
 from jhpo.training.replay import Schedule
 from jhpo.training.serialize import serializable
-from jhpo.trial import best_first, successes
 
 
 class Origin(NamedTuple):
@@ -64,6 +64,7 @@ class Result:
       curves: values of the members of ``history`` at each rung, or as they were reported (`jhpo.Trial.report`).
       occupancy: share of the work on the devices that was done on members, the rest being empty places.
       folds: how many were run of those that all members have, "94 of 240"; empty where they are not run one by one.
+      notes: what host functions noted (`jhpo.Trial.note`), by the trial's number.
     """
 
     best: HP
@@ -85,6 +86,7 @@ class Result:
     occupancy: float | None = None
     _lineage: Lineage | None = None  # where members took over from one another
     folds: str = ""
+    notes: dict[int, dict[str, Any]] = dataclasses.field(default_factory=dict)
 
     def __repr__(self) -> str:
         """What was found, without the arrays.
@@ -229,7 +231,7 @@ class Result:
         return [
             Top(
                 self.space.decode(of.units[row], self._exact.get(number)),
-                value, number, state, Values(map(float, each), names),
+                value, number, state, Values(map(float, each), names), self.notes.get(number, {}),
             )
             for row, number, value, state, each in zip(rows, numbers, values, trained, several)
         ]  # fmt: skip

@@ -14,6 +14,7 @@ from jhpo.errors import InvalidParameters, check_integer, invalid
 from jhpo.evaluation.measures import measure_constraints
 from jhpo.evaluation.outcome import Outcome, judge
 from jhpo.keys import trial_key
+from jhpo.notes import noted
 from jhpo.pytrees import HP
 from jhpo.strategies.early_stop import rule_of
 from jhpo.study import events
@@ -206,6 +207,34 @@ class Book(Found):
             if curves is not None and any(curves):
                 results = with_curves(results, curves)
             exact = [self.space.exact(p) for p in params]
+    def note(
+        self, values: Mapping[str, Any] | None = None, /, *, trial: Trial | int | None = None, **more: Any
+    ) -> None:
+        """Keep plain values by name with the study, or with one of its trials; see `Trial.note`.
+
+        Args:
+            values: by name.
+            trial: a trial, or its id, in whatever state; None for the study itself, see `notes`.
+            more: likewise, as named arguments.
+
+        Raises:
+            InvalidArgument: as of `Trial.note`; or no such trial.
+
+        >>> import jhpo
+        >>> study = jhpo.Study(jhpo.Space({"x": jhpo.Float(-1.0, 1.0)}), "random")
+        >>> study.note(dataset="digits", version=3)
+        >>> study.tell(study.ask()[0], 0.5)
+        >>> study.note({"looks good": True}, trial=study.best)
+        >>> study.notes, study.best.notes
+        ({'dataset': 'digits', 'version': 3}, {'looks good': True})
+        """
+        found = noted(values, more)
+        with self._ledger.transaction() as append:
+            which = -1
+            if trial is not None:
+                which = check_integer("trial", trial.id if isinstance(trial, Trial) else trial, 0, len(self) - 1)
+            append(events.Note(which, found, time.time()))
+
             append(events.Attach(first, units, results, time.time(), source, exact))
             return list(range(first, first + len(units)))
 

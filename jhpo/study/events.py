@@ -1,19 +1,15 @@
 """The events of a study's log, one class for each kind: what happened, in the fields that are stored.
 
-A log entry is a kind and a body, a map of plain values and arrays, which `body_of` writes and `read_event` reads. The
-fields of a class are the keys of the body, in the order in which they are written.
+A log entry is a kind and a body, a map of plain values and arrays; `jhpo.study.bodies` writes and reads them.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
-
-from jhpo.storage.codec import Entry
 
 _LEFT_OUT = {"left_out": True}  # marks a field that is not stored where it has its default
 
@@ -172,6 +168,16 @@ class Report(Event):
 
 
 @dataclass(frozen=True, eq=False)
+class Note(Event):
+    """Values were noted about a trial or the study."""
+
+    kind = "note"
+    id: int  # trial; -1 for the study
+    notes: dict[str, str]  # JSON text by name
+    time: float
+
+
+@dataclass(frozen=True, eq=False)
 class Enqueue(Event):
     """Points given by the user were put in the queue."""
 
@@ -247,56 +253,6 @@ class Repair(Event):
     text: str
 
 
-KINDS: dict[str, type[Event]] = {
-    cls.kind: cls
-    for cls in (Begin, Ask, Batch, Rung, Thaw, Report, Tell, Enqueue, Attach, Claim, Requeue, Layout, Stop, Repair)
-}
+_ALL = (Begin, Ask, Batch, Rung, Thaw, Report, Note, Tell, Enqueue, Attach, Claim, Requeue, Layout, Stop, Repair)
+KINDS: dict[str, type[Event]] = {cls.kind: cls for cls in _ALL}
 Append = Callable[[Event], None]
-
-
-def body_of(event: Event | Results) -> dict[str, Any]:
-    """The event as it is stored.
-
-    >>> body_of(Requeue([3], lost=True, time=0.5))
-    {'ids': [3], 'lost': True, 'time': 0.5}
-    """
-    body: dict[str, Any] = {}
-    for name, left_out, default in _fields(type(event)):
-        value = getattr(event, name)
-        if not (left_out and _usual(value, default)):
-            body[name] = body_of(value) if isinstance(value, Results) else value
-    return body
-
-
-_FIELDS: dict[type[Any], tuple[tuple[str, bool, Any], ...]] = {}
-
-
-def _fields(cls: type[Any]) -> tuple[tuple[str, bool, Any], ...]:
-    """Name of each field of a class, whether it is left out where it is as usual, and what is."""
-    if cls not in _FIELDS:
-        fields = dataclasses.fields(cls)
-        _FIELDS[cls] = tuple((f.name, bool(f.metadata.get("left_out")), f.default) for f in fields)
-    return _FIELDS[cls]
-
-
-def _usual(value: object, default: object) -> bool:
-    empty = isinstance(value, (list, tuple, dict)) and not value
-    return empty or value is default or (isinstance(value, (int, float)) and value == default)
-
-
-def read_event(entry: Entry) -> Event:
-    """The event that an entry of the log describes; unknown keys are ignored.
-
-    Raises:
-        KeyError: an unknown kind.
-        TypeError, ValueError, AttributeError: a malformed body.
-    """
-    cls = KINDS[entry.kind]
-    body = _known(cls, entry.body)
-    if "results" in body:
-        body["results"] = Results(**_known(Results, body["results"]))
-    return cls(**body)
-
-
-def _known(cls: type[Any], body: dict[str, Any]) -> dict[str, Any]:
-    return {name: body[name] for name, _, _ in _fields(cls) if name in body}

@@ -4,33 +4,26 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from jhpo.curves import table as curves
 from jhpo.errors import StorageError
+from jhpo.notes import Notes, read_notes
 from jhpo.report.trials import Call
 from jhpo.storage.codec import Entry
 from jhpo.study import events
+from jhpo.study.bodies import body_of, read_event
+from jhpo.study.closing import Closing
 from jhpo.study.columns import extremes, reach, record, unit_rows
-from jhpo.study.events import KINDS, Event, Results, body_of, read_event
+from jhpo.study.events import KINDS, Event, Results
 from jhpo.trial import TrialState, TrialTable
 
 _MAX_ROWS = 2**24  # no generation is larger; a damaged number must not allocate memory
 _COMPLETE = int(TrialState.COMPLETE)
-_FAULTS = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError)  # of a malformed body
-
-
-class Closing(NamedTuple):
-    """What the strategy is told at the end of a generation."""
-
-    generation: int
-    members: np.ndarray  # int64[n], trial of each row; -1 where the row was not handed out
-    told: np.ndarray  # bool[n], the row's trial was finished before the generation was closed
-    others: np.ndarray  # int64[k], trials of earlier generations or foreign ones told since the last closing
-    expected: np.ndarray  # int64[j], foreign ones added since the last closing that are not told yet
-    step: Any  # int, at which the members' training was paused; 0 where it was not; int64[n], one a row
+# of a malformed body
+_FAULTS = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError, RecursionError)
 
 
 class Fold:
@@ -52,6 +45,7 @@ class Fold:
         self.remarks: list[str] = []  # repairs, and snapshots that could not be used
         self.layouts: dict[str, Any] = {}  # the last one of each name
         self.exact: dict[int, dict[str, Any]] = {}  # real numbers as users gave them, by trial and dotted name
+        self.notes: Notes = {}  # of the study
         self.widths: list[int] = []  # chunk sizes of the population layouts, in log order
         self.opened = 0  # generations begun
         self.members = np.empty(0, np.int64)  # of the open generation: trial of each row, -1 before it is handed out
@@ -72,7 +66,7 @@ class Fold:
             events.Enqueue: self._enqueue, events.Claim: self._claim, events.Attach: self._attach,
             events.Requeue: self._requeue, events.Layout: self._layout, events.Stop: self._stop,
             events.Repair: self._repair, events.Rung: self._rung, events.Report: self._report,
-            events.Thaw: self._thaw,
+            events.Thaw: self._thaw, events.Note: self._note,
         }  # fmt: skip
 
     def apply(self, entry: Entry, event: Event | None = None) -> None:
@@ -86,7 +80,7 @@ class Fold:
             StorageError: the event contradicts those before it, or is not of a known form.
         """
         if entry.kind not in KINDS:
-            raise StorageError(f"log row {entry.seq}: unknown kind {entry.kind!r}")
+            raise StorageError(f"log row {entry.seq}: unknown kind {entry.kind!r}; upgrade jhpo to read it")
         try:
             event = read_event(entry) if event is None else event
             self._apply[type(event)](event)
@@ -158,8 +152,8 @@ class Fold:
         if event.generation != self.opened or len(ids) > event.rows or len(set(ids.tolist())) < len(ids):
             raise ValueError(f"{len(ids)} members of generation {event.generation} where {self.opened} comes next")
         sources = ids if event.sources is None else np.asarray(event.sources, np.int64)
-        good = self.table.state.array[sources] == TrialState.COMPLETE
-        if not np.isin([*ids, *sources], self.members).all() or not good.all():
+        good = self.table.state.array[sources] == _COMPLETE
+        if not (np.isin([*ids, *sources], self.members).all() and good.all()):
             raise ValueError("members that were not in the generation before, or failed there")
         self._open(event.rows)
         if event.units is not None:
@@ -210,6 +204,12 @@ class Fold:
         if event.id not in self.running:
             raise ValueError(f"trial {event.id} reports, but does not run")
         self.table.reports.add(event.id, curves.Report(event.step, event.value, event.more))
+
+    def _note(self, event: events.Note) -> None:
+        if not -1 <= event.id < self.table.size:
+            raise ValueError(f"a note of trial {event.id}")
+        read_notes(event.notes)  # raises where it cannot be read
+        (self.notes if event.id < 0 else self.table.notes.setdefault(event.id, {})).update(event.notes)
 
     def _tell(self, event: events.Tell) -> None:
         ids = np.asarray(event.ids, np.int64)

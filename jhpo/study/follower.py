@@ -20,7 +20,8 @@ from jhpo.space.space import Space
 from jhpo.storage.snapshot import dump_state, read_snapshot
 from jhpo.strategies.base import Evaluation, Request, Strategy
 from jhpo.strategies.blind import learns
-from jhpo.study.fold import Closing, Fold
+from jhpo.study.closing import Closing
+from jhpo.study.fold import Fold
 from jhpo.trial import TrialTable
 
 

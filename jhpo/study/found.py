@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from jhpo.errors import JhpoError, check_integer
 from jhpo.evaluation.measures import seeds_of
 from jhpo.keys import trial_key
+from jhpo.notes import read_notes
 from jhpo.objectives import check_single, knee
 from jhpo.report.trials import Trials
 from jhpo.space.distinct import first_distinct
@@ -77,6 +79,11 @@ class Found(Opened):
             return self.history.finished
 
     @property
+    def notes(self) -> dict[str, Any]:
+        """Plain values by name that `note` has kept with the study."""
+        return read_notes(self.history.notes)
+
+    @property
     def pruned(self) -> list[Trial]:
         """Trials that were stopped early, with their curves."""
         return self._trials(self.history.table.in_state(TrialState.PRUNED).tolist())
@@ -122,7 +129,7 @@ class Found(Opened):
         """The columns of all trials, which frames, figures and reports are made from."""
         history = self.history
         found = (self.space, history.table, self.direction, history.header, history.stops, self.objectives)
-        return Trials(*found, history.calls)
+        return Trials(*found, history.calls, self.notes)
 
     def pareto(self) -> list[Trial]:
         """The feasible trials that no other dominates, with distinct hyperparameters, sorted by their first value.

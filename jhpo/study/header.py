@@ -21,7 +21,8 @@ from jhpo.storage.spec import StrategyElsewhere, make_from_spec, readable_strate
 from jhpo.strategies import as_strategy, for_objectives
 from jhpo.strategies.base import Strategy
 from jhpo.strategies.early_stop import check_fold_by_fold
-from jhpo.study.events import Begin, read_event
+from jhpo.study.bodies import read_event
+from jhpo.study.events import Begin
 from jhpo.training.crossvalidation import check_folds
 from jhpo.version import __version__
 

@@ -14,7 +14,8 @@ from jhpo.search.driver import Driver
 from jhpo.storage import Entry, EventLog
 from jhpo.storage.worker import worker_name
 from jhpo.study import events
-from jhpo.study.events import Append, Event, Results, body_of
+from jhpo.study.bodies import body_of
+from jhpo.study.events import Append, Event, Results
 from jhpo.study.fold import Fold
 from jhpo.study.follower import Follower, Mark
 from jhpo.study.hands import Hands

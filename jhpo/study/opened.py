@@ -18,7 +18,8 @@ from jhpo.storage.codec import pack
 from jhpo.storage.shared import opened_by_first
 from jhpo.strategies.base import Strategy
 from jhpo.study import header
-from jhpo.study.events import Begin, body_of
+from jhpo.study.bodies import body_of
+from jhpo.study.events import Begin
 from jhpo.study.fold import Fold
 from jhpo.study.follower import Follower
 from jhpo.study.ledger import Ledger

@@ -9,6 +9,7 @@ from jhpo.curves.reports import Reports
 from jhpo.curves.rules import EarlyStop
 from jhpo.curves.table import Report
 from jhpo.errors import JhpoError, TrialConflict
+from jhpo.notes import Notes
 from jhpo.study import events
 from jhpo.study.ledger import Ledger
 
@@ -35,16 +36,24 @@ class Referee:
     def reports(self, trial_id: int, attempt: int) -> Reports:
         """What takes the reports of a trial while it is being evaluated, the given time that it was handed out."""
         return Reports(
-            lambda report: self._keep(trial_id, attempt, report), lambda since: self._stops(trial_id, attempt, since)
+            lambda report: self._keep(trial_id, attempt, report),
+            lambda since: self._stops(trial_id, attempt, since),
+            lambda notes: self._note(trial_id, attempt, notes),
         )
 
     def _keep(self, trial_id: int, attempt: int, report: Report) -> None:
         with self._ledger.transaction() as append:
-            if not self._ledger.runs(trial_id, attempt):
-                raise TrialConflict(
-                    f"trial {trial_id} was finished, or handed to another worker, meanwhile; this report is refused"
-                )
+            self._check_runs(trial_id, attempt, "this report is refused")
             append(events.Report(trial_id, report.step, report.value, time.time(), dict(report.more)))
+
+    def _note(self, trial_id: int, attempt: int, notes: Notes) -> None:
+        with self._ledger.transaction() as append:
+            self._check_runs(trial_id, attempt, f"study.note(..., trial={trial_id}) keeps notes of finished ones too")
+            append(events.Note(trial_id, notes, time.time()))
+
+    def _check_runs(self, trial_id: int, attempt: int, otherwise: str) -> None:
+        if not self._ledger.runs(trial_id, attempt):
+            raise TrialConflict(f"trial {trial_id} was finished, or handed to another worker, meanwhile; {otherwise}")
 
     def _stops(self, trial_id: int, attempt: int, since: int) -> bool:
         """True also for a trial that is no longer ours, so that an evaluation nobody waits for comes to its end."""

@@ -15,7 +15,8 @@ from jhpo.storage.codec import Entry, digest, unpack
 from jhpo.storage.database import sqlite_path
 from jhpo.storage.schema import FORMAT
 from jhpo.storage.sql import SqlLog
-from jhpo.study.events import Ask, Attach, Batch, Begin, Enqueue, Event, Repair, Results, Tell, body_of, read_event
+from jhpo.study.bodies import body_of, read_event
+from jhpo.study.events import Ask, Attach, Batch, Begin, Enqueue, Event, Note, Repair, Results, Tell
 from jhpo.study.fold import Fold
 from jhpo.study.header import read_begin, restore
 from jhpo.trial import TrialState
@@ -136,6 +137,7 @@ class _Found:
         self.units: dict[int, np.ndarray] = {}
         self.horizons: dict[int, float] = {}
         self.results: dict[int, Results] = {}
+        self.notes: list[Note] = []
         for entry in entries:
             event = read_event(entry)
             if isinstance(event, (Ask, Batch, Enqueue, Attach)):
@@ -144,6 +146,8 @@ class _Found:
                 self.horizons.update(dict.fromkeys(ids, event.horizon))
                 if isinstance(event, (Batch, Attach)):
                     self.results.update((i, event.results.row(k)) for k, i in enumerate(ids))
+            elif isinstance(event, Note):
+                self.notes.append(event)
             elif isinstance(event, Tell):
                 self.results.update((int(i), event.results.row(k)) for k, i in enumerate(event.ids))
 
@@ -168,6 +172,10 @@ def _rest(history: Fold, entries: list[Entry], log: SqlLog) -> tuple[int, int]:
         attach, whole = found.trial(trial_id, history.dim)
         _append(log, attach)
         saved, lost = saved + whole, lost + (not whole)
+        known = trial_id + 1
+    for note in found.notes:
+        if note.id < known:
+            _append(log, note)
     return saved, lost
 
 

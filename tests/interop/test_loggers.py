@@ -36,6 +36,7 @@ def made():
     """A study with two trials that finished before anybody listened."""
     study = jhpo.Study(SPACE, jhpo.RandomSearch(4), seed=2)
     study.optimize(jhpo.host(on_host), budget=2)
+    study.note({"commit": "5f3a", "long [1]=": ["x" * 6000]}, trial=1)
     return study
 
 
@@ -66,14 +67,16 @@ def test_names_of_several_objectives():
 
 
 def points_of(path, tag):
-    """Steps and values of a scalar in an event file: records of length, checksum, event, checksum."""
+    """Steps and values of a scalar, or of a text, in an event file: records of length, checksum, event, checksum."""
     from tensorboardX.proto import event_pb2
 
     data, found = path.read_bytes(), []
     while data:
         (size,) = struct.unpack("<Q", data[:8])
         event = event_pb2.Event.FromString(data[12 : 12 + size])
-        found += [(event.step, value.simple_value) for value in event.summary.value if value.tag == tag]
+        for value in event.summary.value:
+            if value.tag.removesuffix("/text_summary") == tag:
+                found.append((event.step, [*value.tensor.string_val, value.simple_value][0]))
         data = data[16 + size :]
     return found
 
@@ -87,6 +90,7 @@ def test_tensorboard(tmp_path):
     best = points_of(events, "search/best")
     assert best[-1] == (6, pytest.approx(study.best.value))
     assert {step for step, _ in points_of(events, "trial/value")} == {t.id for t in study.top(9)}
+    assert points_of(events, "note/commit") == [(1, b"5f3a")]
     assert sum(1 for path in tmp_path.iterdir() if path.is_dir() and "trial-" in path.name) == 6
 
 
@@ -100,6 +104,7 @@ def test_weights_and_biases(tmp_path, monkeypatch):
         summary = dict(run.summary)
     assert summary["search/evaluations"] == 6 and summary["search/best"] == pytest.approx(study.best.value)
     assert summary["trial/id"] == 5 and "param/x[0]" in summary and summary["trial/status"] in ("complete", "failed")
+    assert summary["note/commit"] == "5f3a" and len(summary["note/long [1]="][0]) == 6000
     assert list(tmp_path.glob("wandb/offline-run-*/*.wandb"))
 
 
@@ -122,3 +127,5 @@ def test_mlflow(tmp_path):
         )
         assert run.data.metrics == ({} if trial.reason else {"value": pytest.approx(trial.value)})
         assert run.data.tags["status"] == trial.status.name.lower()
+        assert run.data.tags.get("note.commit") == ("5f3a" if trial.id == 1 else None)
+        assert len(run.data.tags.get("note.long .1_", "")) == (5000 if trial.id == 1 else 0)

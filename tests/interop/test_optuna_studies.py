@@ -70,12 +70,14 @@ def test_trials_that_wait_run_or_have_nothing():
     asked = [source.ask(), source.ask()]
     asked[1].suggest_float("x", 0.0, 1.0)
     source.add_trial(optuna.trial.create_trial(state=optuna.trial.TrialState.FAIL, user_attrs={"note": "n"}))
-    source.enqueue_trial({"x": 0.125})
+    source.enqueue_trial({"x": 0.125}, user_attrs={"by": "hand"})
+    source.set_user_attr("model", object())
     with pytest.warns(UserWarning) as warned:
         mine = from_optuna(source, strategy="random")
     text = str(warned[0].message)
-    assert "2 running trials" in text and "1 trials without parameters" in text and "['note']" in text
+    assert "2 running trials" in text and "1 trials without parameters" in text and "['model']" in text
     (queued,) = mine.ask(1)
+    assert queued.notes == {"by": "hand"} and mine.notes == {}
     assert len(mine) == 3 and queued.params["x"] == 0.125 and 0.0 <= queued.params["y"] <= 1.0
     mine.enqueue({"x": 0.5, "y": 0.5})
     there = to_optuna(mine)
@@ -139,6 +141,31 @@ def test_other_measurements_become_user_attributes():
     trial.report(3, 0.5, accuracy=0.75)
     study.tell(trial, 0.25)
     assert to_optuna(study).trials[0].user_attrs == {"jhpo_id": 0, "accuracy": {"3": 0.75}}
+
+
+def test_user_attributes_are_notes_there_and_back(tmp_path):
+    source = optuna.create_study()
+
+    def objective(trial):
+        x = trial.suggest_float("x", 0.0, 1.0)
+        trial.set_user_attr("parts", {"a": [1, None, x]})
+        if trial.number == 1:
+            raise optuna.TrialPruned
+        return x
+
+    source.optimize(objective, n_trials=3)
+    source.set_user_attr("team", "blue")
+    from_optuna(source, strategy="random", storage=tmp_path / "a.db").close()
+    with jhpo.Study.load(tmp_path / "a.db") as mine:
+        assert [t.notes for t in mine] == [t.user_attrs for t in source.trials] and mine.notes == {"team": "blue"}
+        trial = mine.ask()[0]
+        trial.report(1, 0.5, parts=2.0)
+        trial.note(parts=3)
+        there = to_optuna(mine)
+    assert there.user_attrs == source.user_attrs
+    assert [t.user_attrs["parts"] for t in there.trials] == [*(t.user_attrs["parts"] for t in source.trials), 3]
+    assert there.trials[3].user_attrs["parts_reported"] == {"1": 2.0}
+    assert [t.notes for t in from_optuna(there, strategy="random")] == [t.user_attrs for t in source.trials]
 
 
 @pytest.mark.filterwarnings("ignore:The distribution is specified")

@@ -56,6 +56,9 @@ def learning(trial):
             raise optuna.TrialPruned
     trial.set_user_attr("steps", 4)
     assert trial.user_attrs == {"steps": 4} and trial.params == {"x": x}
+    with pytest.warns(UserWarning, match="model: expected JSON"):
+        trial.set_user_attr("model", learning)
+    assert trial.user_attrs == {"steps": 4, "model": learning}
     return x**2 + 0.25
 
 
@@ -72,6 +75,7 @@ def test_pruning_and_failures(tmp_path):
             reported = 4 if trial.status is TrialState.COMPLETE else len(trial.curve)
             assert trial.curve == {s: x**2 + 1.0 / (s + 1) for s in range(reported)} and reported > 0
             assert trial.status is TrialState.COMPLETE or trial.id >= 6  # the first calls run to their end
+            assert trial.notes == ({"steps": 4} if trial.status is TrialState.COMPLETE else {})
     assert seen[TrialState.PRUNED] > 3 and seen[TrialState.COMPLETE] > 6 and seen[TrialState.FAILED] > 0
     assert study.best.status is TrialState.COMPLETE
 

@@ -125,8 +125,8 @@ def host(
 
     The function is called as ``fn(params)`` or ``fn(params, seed)``: `params` are host values in the space's tree,
     `seed` is an integer below 2^64 for the trial. One with an argument called ``trial``, as in ``fn(params, trial)``,
-    also gets the `jhpo.Trial`: ``trial.report(step, value)`` keeps intermediate values, and ``trial.should_stop()``
-    says whether to end early (``early_stop=`` of the search).
+    also gets the `jhpo.Trial`: ``trial.report(step, value)`` keeps intermediate values, ``trial.note(weights="w.npz")``
+    plain values by name, and ``trial.should_stop()`` says whether to end early (``early_stop=`` of the search).
 
     It returns a number, or a dict with ``"value"`` and optionally ``"constraint"`` (numbers, feasible where >= 0) and
     ``"cost"``; in a search with ``directions`` one number per objective, as a tuple or a dict by name. After an
@@ -186,10 +186,8 @@ def host(
             raise invalid("memory", "None but with kind='process' on Linux", memory)
     if check_integer("retries", retries, 0) and roles.trial:
         raise invalid("retries", "0 for a function that reports, whose steps only go on", retries)
-    made = HostObjective(
-        fn, workers, kind, timeout, roles,
-        resources=tuple((resources or {}).items()), memory=memory, retries=retries,
-    )  # fmt: skip
+    options = tuple((resources or {}).items())
+    made = HostObjective(fn, workers, kind, timeout, roles, resources=options, memory=memory, retries=retries)
     return made if metric is None else made.with_metric(metric)
 
 
@@ -199,6 +197,7 @@ class HostEvaluator:
     def __init__(self, objective: HostObjective, space: Space, replicates: int, reported: Reported) -> None:
         self._objective, self._space, self._replicates = objective, space, replicates
         self._reported, self.reasons = reported, Counter[str]()  # reasons of failures so far, and how often each
+        self.notes = reported.notes
         self._pool: Pool | None = None
         self.names = None if objective.objectives is None else objective.objectives.names  # of several objectives
 
@@ -218,10 +217,8 @@ class HostEvaluator:
             tasks += [self._submit(self._pool, u, s) for u, s in zip(units, seeds)]
         outcomes = [task.result() for task in tasks]
         self.reasons.update(o.reason for o in outcomes if o.reason)
-        trials, stages = [task.trial for task in tasks if task.trial is not None], None
-        if trials:  # with replicates, the curves are those of the first ones
-            stages = self._reported.finished(trials, [o.pruned for o in outcomes])
-            stages = jax.tree.map(lambda x: x[: len(units)], stages)
+        trials = [task.trial for task in tasks if task.trial is not None]
+        stages = self._reported.finished(trials, [o.pruned for o in outcomes], len(units)) if trials else None
         objectives = self._objective.objectives
         if objectives is None:
             values = np.asarray([o.value for o in outcomes])

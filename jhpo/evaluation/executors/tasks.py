@@ -174,8 +174,11 @@ def with_reports(trial: Trial, ask: Callable[..., Any]) -> Trial:
         return answer
 
     return dataclasses.replace(
-        trial, reporting=Reports(lambda report: asked("report", report), lambda _: asked("should_stop"))
-    )  # fmt: skip
+        trial,
+        reporting=Reports(
+            lambda report: asked("report", report), lambda _: asked("should_stop"), lambda notes: asked("note", notes)
+        ),
+    )
 
 
 def answered(task: Task, method: str, content: tuple[Any, ...], again: bool = False) -> Any:
@@ -183,7 +186,7 @@ def answered(task: Task, method: str, content: tuple[Any, ...], again: bool = Fa
 
     Args:
         task: the evaluation.
-        method: "report" or "should_stop".
+        method: "report", "should_stop" or "note".
         content: its arguments.
         again: the evaluation was begun again, so that what it reported before comes once more: it is kept once.
     """

@@ -1,0 +1,60 @@
+"""Columns that grow, and which rows of them succeeded."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+
+class Column:
+    """A growable NumPy array with amortised constant-time appends."""
+
+    def __init__(self, dtype: DTypeLike, width: tuple[int, ...] = (), fill: float = 0) -> None:
+        self._fill = fill
+        self._data = np.full((64, *width), fill, dtype)
+        self._size = 0
+
+    def resize(self, size: int) -> None:
+        """Make it at least `size` long; new entries hold the fill value."""
+        if size > len(self._data):
+            grown = np.full((max(size, 2 * len(self._data)), *self._data.shape[1:]), self._fill, self._data.dtype)
+            grown[: self._size] = self._data[: self._size]
+            self._data = grown
+        self._size = max(self._size, size)
+
+    @property
+    def array(self) -> np.ndarray:
+        """A view of the entries; do not keep it across `resize`."""
+        return self._data[: self._size]
+
+
+def feasible(constraint: np.ndarray) -> np.ndarray:
+    """``bool[n]``: whether each row of constraint values ``float[n, c]`` is feasible.
+
+    A row is infeasible if a value is negative, or if some but not all values are missing (NaN).
+
+    >>> feasible(np.array([[0.0, 1.0], [-0.1, 1.0], [np.nan, 1.0], [np.nan, np.nan]])).tolist()
+    [True, False, False, True]
+    """
+    missing = np.isnan(constraint)
+    violated = (constraint < 0) | (missing & ~missing.all(axis=1, keepdims=True))
+    return ~violated.any(axis=1)
+
+
+def successes(complete: np.ndarray, constraint: np.ndarray | None, horizon: np.ndarray) -> np.ndarray:
+    """Row numbers of the successful trials, ascending.
+
+    Args:
+        complete: ``bool[n]``, whether the value is finite.
+        constraint: ``float[n, c]``, or None without constraints.
+        horizon: ``float[n]``, fraction of the training. Values after different fractions cannot be compared, so only
+            the longest trainings count.
+    """
+    good = complete if constraint is None else complete & feasible(constraint)
+    ids = np.flatnonzero(good)
+    return ids[horizon[ids] == horizon[ids].max()] if len(ids) else ids
+
+
+def best_first(ids: np.ndarray, value: np.ndarray) -> np.ndarray:
+    """``ids`` sorted by value, lowest first; equal values in their order."""
+    return ids[np.argsort(value[ids], kind="stable")]
