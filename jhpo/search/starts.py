@@ -1,4 +1,4 @@
-"""Starting points of a search: values that are not given are chosen by the strategy."""
+"""Points that are given to a search: values that are missing are chosen by the strategy."""
 
 from __future__ import annotations
 
@@ -15,6 +15,10 @@ from jhpo.keys import strategy_key
 from jhpo.search.driver import Driver
 from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation, Floats, State, Strategy
+from jhpo.strategies.blind import learns
+
+_APART = 2**31  # no search has so many generations: what is proposed for given points has keys of its own
+_SAME = 1e-6  # difference of unit coordinates that does not count
 
 
 class Starts(NamedTuple):
@@ -55,18 +59,51 @@ def read_starts(space: Space, start: Any, most: int | None = None) -> Starts | N
     return Starts(np.stack([space.encode_some(p) for p in points]), [space.exact(p) for p in points])
 
 
-def proposals(driver: Driver, n: int) -> np.ndarray:
-    """``float[n, d]``: the points that the strategy would ask for next; the driver's state is restored.
+def proposals(driver: Driver, n: int, number: int = 0) -> np.ndarray:
+    """``float[n, d]``: points that the strategy might ask for next, other ones than it will; the driver stays as it is.
 
-    The proposals of a generational strategy are one generation, repeated if `n` is larger.
+    The proposals of a generational strategy are one generation, repeated if `n` is larger. A strategy that draws its
+    next points without a key proposes these.
+
+    Args:
+      driver: of the strategy.
+      n: how many.
+      number: of the proposals, for others.
     """
     place = driver.place
+    driver.place = place._replace(generation=_APART + number)
     rows = [driver.ask()]
     while driver.strategy.steady and sum(map(len, rows)) < n:
         rows.append(driver.ask())
     driver.place = place
     found = np.concatenate(rows)
     return found[np.arange(n) % len(found)]
+
+
+def completions(driver: Driver, given: np.ndarray, pending: np.ndarray, samples: np.ndarray, number: int) -> np.ndarray:
+    """``float[m, d]``: points with the given coordinates, the first ones best; the driver stays as it is.
+
+    What is missing comes from proposals of a steady strategy, mixtures of the generation that comes next, and random
+    points, in this order; those go last whose missing coordinates all are those of a point that is evaluated anyway.
+
+    Args:
+      driver: of the strategy.
+      given: ``float[d]``, NaN where nothing is.
+      pending: ``float[n, d]``, points of the generation that is open.
+      samples: ``float[k, d]``, random points.
+      number: of the trial.
+    """
+    rows, found = samples, np.isnan(given)
+    if learns(driver.strategy):
+        place = driver.place
+        asked = driver.ask()
+        driver.place = place
+        pending = np.concatenate([pending, asked])
+        mixed = asked[(samples * len(asked)).astype(np.int64) % len(asked), np.arange(len(given))]
+        own = proposals(driver, 1, number) if driver.strategy.steady else asked[:0]
+        rows = np.concatenate([own, mixed, samples])
+    repeats = [(np.abs(row[found] - pending[:, found]) < _SAME).all(axis=1).any() for row in rows]
+    return np.where(found, rows[np.argsort(repeats, kind="stable")], given)
 
 
 def parts(units: Floats, result: Evaluation, n: int, xp: ModuleType = np) -> Iterator[tuple[Any, Evaluation]]:
@@ -83,11 +120,11 @@ def parts(units: Floats, result: Evaluation, n: int, xp: ModuleType = np) -> Ite
 
 
 def completed(strategy: Strategy, state: State, given: jax.Array, key: jax.Array) -> jax.Array:
-    """``float[k, d]``, traceable: `given` with NaN replaced by coordinates of the strategy's first proposals."""
-    rows, later = strategy.ask(state, strategy_key(key, jnp.uint32(0)))
+    """``float[k, d]``, traceable: `given` with NaN replaced by coordinates of `proposals`."""
+    rows, later = strategy.ask(state, strategy_key(key, jnp.uint32(_APART)))
     more = [rows]
     while strategy.steady and sum(x.shape[0] for x in more) < given.shape[0]:
-        rows, later = strategy.ask(later, strategy_key(key, jnp.uint32(len(more))))
+        rows, later = strategy.ask(later, strategy_key(key, jnp.uint32(_APART + len(more))))
         more.append(rows)
     found = jnp.concatenate(more)
     chosen = found[np.arange(given.shape[0]) % found.shape[0]]

@@ -24,7 +24,7 @@ from jhpo.study.referee import Referee
 from jhpo.study.results import Finished, collect, keep_names, pack_results, with_curves, with_names
 from jhpo.trial import Trial
 
-_MORE_ROWS = 64  # random candidates for a feasible completion of a partly given point
+_SAMPLES = 64  # random candidates for what is missing of a partly given point
 
 
 class Book(Found):
@@ -159,13 +159,10 @@ class Book(Found):
             return trial_id
 
     def _completed(self, given: np.ndarray) -> np.ndarray:
-        """`given` with a proposal of the strategy in place of NaN, a different one for each waiting point."""
-        turn = len(self.history.waiting)
-        rows = np.roll(self._ledger.follower().propose(turn + 1), -turn, axis=0)
-        if self.space.has_constraints:
-            more = self.space.sample_unit(trial_key(self.root, self.history.table.size), _MORE_ROWS)
-            rows = np.concatenate([rows, np.asarray(more, rows.dtype)])
-        points = np.where(np.isnan(given), rows, given)
+        """`given` with coordinates that the strategy chooses in place of NaN, other ones for each trial."""
+        number = self.history.table.size
+        samples = np.asarray(self.space.sample_unit(trial_key(self.root, number), _SAMPLES))
+        points = self._ledger.follower().completions(given, samples, number)
         if not self.space.has_constraints:
             return points[0]
         feasible = np.flatnonzero((np.asarray(self.space.unit_constraint(jnp.asarray(points))) >= 0).all(axis=-1))
@@ -207,6 +204,9 @@ class Book(Found):
             if curves is not None and any(curves):
                 results = with_curves(results, curves)
             exact = [self.space.exact(p) for p in params]
+            append(events.Attach(first, units, results, time.time(), source, exact))
+            return list(range(first, first + len(units)))
+
     def note(
         self, values: Mapping[str, Any] | None = None, /, *, trial: Trial | int | None = None, **more: Any
     ) -> None:
@@ -234,9 +234,6 @@ class Book(Found):
             if trial is not None:
                 which = check_integer("trial", trial.id if isinstance(trial, Trial) else trial, 0, len(self) - 1)
             append(events.Note(which, found, time.time()))
-
-            append(events.Attach(first, units, results, time.time(), source, exact))
-            return list(range(first, first + len(units)))
 
     def requeue(self, ids: Sequence[int] | None = None) -> list[int]:
         """Return running trials (all, or `ids`) to the queue, whose workers are known to be gone; gives their ids."""

@@ -15,7 +15,7 @@ from jhpo.kernels.internals import float_precision
 from jhpo.objectives import Sign
 from jhpo.search.driver import Driver, Place, as_dtype
 from jhpo.search.generations import Told
-from jhpo.search.starts import proposals
+from jhpo.search.starts import completions
 from jhpo.space.space import Space
 from jhpo.storage.snapshot import dump_state, read_snapshot
 from jhpo.strategies.base import Evaluation, Request, Strategy
@@ -97,10 +97,10 @@ class Follower:
         while self.generation < history.opened:
             self._turn(closings.popleft(), history.table)
 
-    def propose(self, n: int) -> np.ndarray:
-        """``float[n, d]``: what the strategy would ask for next; nothing changes."""
+    def completions(self, given: np.ndarray, samples: np.ndarray, number: int) -> np.ndarray:
+        """``float[m, d]``: a partly given point completed, the best first; nothing changes. See `completions`."""
         with float_precision(self._x64):
-            return proposals(self.driver, n)
+            return completions(self.driver, given, self.units, samples, number)
 
     def open(self, history: Fold) -> np.ndarray:
         """Close the open generation, and ask for the next: ``float[n, d]``."""

@@ -129,6 +129,22 @@ def test_a_study_lets_the_strategy_choose_what_is_missing(tmp_path, strategy):
         np.testing.assert_allclose(a.unit, b.unit, atol=1e-6)
 
 
+@pytest.mark.parametrize("strategy", ["random", "sobol", "pso(population=4)", "bayes"])
+def test_what_is_missing_repeats_neither_what_the_strategy_asks_for_nor_itself(strategy):
+    study = jhpo.Study(BOX, strategy)
+    for _ in range(4):
+        study.enqueue({"x": 0.25})
+        (trial,) = study.ask(1)
+        assert trial.params["x"] == 0.25
+        study.tell(trial, (trial.params["y"] - 0.3) ** 2)
+        for trial in study.ask(3):
+            study.tell(trial, (trial.params["y"] - 0.3) ** 2)
+    given = [trial.params["y"] for trial in study if trial.generation < 0]
+    asked = [trial.params["y"] for trial in study if trial.generation >= 0]
+    apart = np.abs(np.subtract.outer(given, [*given, *asked]))
+    assert len(given) == 4 and (apart > 1e-5).sum() == 4 * 16 - 4
+
+
 def test_completions_are_feasible():
     space = jhpo.Space(
         {"x": jhpo.Float(0.0, 1.0), "y": jhpo.Float(0.0, 1.0)}, constraints=[lambda hp: 0.5 - hp["x"] - hp["y"]]

@@ -12,10 +12,15 @@ def tell(study, trials):
     study.tell(trials, [on_host(t.params) for t in trials])
 
 
-def first_steps(study) -> None:
-    """Every kind of event but a repair: asked, told late, failed, in the queue, from elsewhere, given back, a batch."""
+def first_steps(study, y: float) -> None:
+    """Every kind of event but a repair: asked, told late, failed, in the queue, from elsewhere, given back, a batch.
+
+    Args:
+        study: a new one.
+        y: of the point in the queue, which was left to the strategy when the file was made.
+    """
     study.absorb([{"x": 0.2, "y": 0.1, "k": "b"}, {"x": -0.5, "y": 0.0, "k": "a"}], [0.01, float("nan")])
-    study.enqueue({"x": 0.1, "k": "b"})
+    study.enqueue({"x": 0.1, "y": y, "k": "b"})
     trials = study.ask(4)
     study.tell(trials[1], {"value": 0.25, "cost": 2.0})
     study.tell(trials[2], error="lost its data")

@@ -50,8 +50,8 @@ def test_a_study_of_format_1_goes_on_as_if_it_had_been_made_today(old, by):
         connection.commit()
         connection.close()
     whole = in_memory()
-    first_steps(whole)
     with jhpo.Study.load(old) as study:
+        first_steps(whole, study[2].params["y"])
         assert_same_columns(study, whole)
         later_steps(study)
         later_steps(whole)
