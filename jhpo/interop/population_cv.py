@@ -13,7 +13,7 @@ import numpy as np
 from jhpo.errors import InvalidArgument, MissingExtra, invalid
 from jhpo.evaluation.ensemble import Ensemble, ensemble_of
 from jhpo.evaluation.population import Population
-from jhpo.interop.search_cv import as_space
+from jhpo.interop.search_cv import ClonesSpace, as_space
 from jhpo.space.parameters import Parameter
 from jhpo.space.space import Space
 from jhpo.strategies.base import Strategy
@@ -48,7 +48,7 @@ def _classifies(search: PopulationSearchCV) -> bool:
     return search.kind == _CLASSES
 
 
-class PopulationSearchCV(BaseEstimator):
+class PopulationSearchCV(ClonesSpace, BaseEstimator):
     """Search for the hyperparameters of a JAX model by cross-validation: all candidates and folds in one program.
 
     Where `jhpo.sklearn.SearchCV` fits scikit-learn's estimators one by one, this trains a whole generation of flax (or

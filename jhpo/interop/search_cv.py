@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import numbers
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -25,7 +26,22 @@ except ImportError as error:
     raise MissingExtra("jhpo.sklearn needs scikit-learn: pip install 'jhpo[sklearn]'") from error
 
 
-class SearchCV(BaseSearchCV):
+class ClonesSpace:
+    """Part of an estimator whose ``space`` may be a dict: scikit-learn's ``clone`` copies it in one piece.
+
+    By itself it copies the parts of a dict one by one, and a condition on an estimator would name another copy of it
+    than the choice has.
+    """
+
+    space: Any
+
+    def __sklearn_clone__(self) -> Any:
+        made = super().__sklearn_clone__()  # type: ignore[misc]
+        made.space = copy.deepcopy(self.space)
+        return made
+
+
+class SearchCV(ClonesSpace, BaseSearchCV):
     """Search for the hyperparameters of a scikit-learn estimator by cross-validation, with any strategy of jhpo.
 
     It has the arguments, methods and attributes of ``RandomizedSearchCV``, and takes its place in pipelines, in

@@ -126,13 +126,15 @@ def test_bad_arguments(arguments, error, message):
         ).fit(X, Y)
 
 
-def test_estimators_as_choices_with_hyperparameters_of_their_own() -> None:
+@pytest.mark.parametrize("space_of", [jhpo.Space, dict])
+def test_estimators_as_choices_with_hyperparameters_of_their_own(space_of) -> None:
     svm, linear = SVC(), LogisticRegression(max_iter=500)
     gamma = jhpo.Float(0.01, 1.0, when={"svc": svm})
-    space = jhpo.Space({"svc": jhpo.Choice([svm, linear]), "svc__gamma": gamma, "svc__C": C})
+    space = space_of({"svc": jhpo.Choice([svm, linear]), "svc__gamma": gamma, "svc__C": C})
     search = SearchCV(make_pipeline(StandardScaler(), SVC()), space, "random", budget=6, cv=2, random_state=0).fit(X, Y)
     kinds = {type(params["svc"]) for params in search.cv_results_["params"]}
     assert kinds == {SVC, LogisticRegression}
     for params in search.cv_results_["params"]:
         assert ("svc__gamma" in params) == isinstance(params["svc"], SVC)
-    assert clone(search).fit(X, Y).best_score_ == search.best_score_ > 0.8
+    again = clone(search)
+    assert again.space is not space and again.fit(X, Y).best_score_ == search.best_score_ > 0.8
