@@ -13,6 +13,7 @@ from jhpo.devices import over_devices
 from jhpo.errors import InvalidArgument
 from jhpo.keys import trial_keys
 from jhpo.lifetimes import programs
+from jhpo.markup import brief
 from jhpo.objectives import Objectives
 from jhpo.space.declared import value_key
 from jhpo.space.space import Space
@@ -176,6 +177,8 @@ def evaluate_units(
     >>> evaluate_units(jhpo.as_trainable(lambda hp: hp["x"] + 1.0), space, units, keys).value.tolist()
     [1.0, 2.0]
     """
+    if units.ndim != 2 or units.shape[1] != space.dim:
+        raise InvalidArgument(f"units: expected float[n, {space.dim}] for this space, got {brief(units)}")
     n = units.shape[0]
     rows, keys = replicated(units, keys, replicates)
     members = jax.vmap(lambda u, k: _member(trainable, space, u, k, request=request, metric=metric, static=static))

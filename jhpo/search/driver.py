@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from jhpo.devices import beside_the_models, check_float64, default_devices
-from jhpo.errors import StorageError
+from jhpo.errors import StorageError, invalid
 from jhpo.kernels.internals import float_precision
 from jhpo.keys import strategy_words
 from jhpo.search import turns
@@ -221,8 +221,18 @@ class Driver:
         return np.asarray(units, dtype), as_dtype(result, dtype)
 
     def _rows(self, asked: jax.Array) -> np.ndarray:
-        """`asked` as a NumPy array without padding columns."""
-        return np.asarray(asked)[:, : self._dim]
+        """`asked` as a NumPy array without padding columns.
+
+        Raises:
+          InvalidArgument: the strategy asks for points of another space, or outside the unit cube.
+        """
+        rows = np.asarray(asked)
+        if rows.shape[1] != self._columns or not ((rows >= 0) & (rows <= 1)).all():
+            expected = (
+                f"points of the unit cube from {type(self.strategy).__name__}.ask, float[n, {self._dim}] in [0, 1]"
+            )
+            raise invalid("strategy", expected, rows)
+        return rows[:, : self._dim]
 
     def _make_room(self) -> None:
         while self.strategy.full(self.state):

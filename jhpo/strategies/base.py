@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jhpo.curves.rules import EarlyStop
+from jhpo.strategies.checked import checked
 from jhpo.strategies.results import Evaluation as Evaluation
 from jhpo.strategies.results import Floats as Floats
 from jhpo.strategies.results import Request as Request
@@ -16,7 +17,6 @@ from jhpo.strategies.results import Stages as Stages
 from jhpo.strategies.results import feasible_value as feasible_value
 from jhpo.strategies.results import lowest_feasible as lowest_feasible
 from jhpo.strategies.results import objective_values as objective_values
-from jhpo.switches import without_switches
 
 if TYPE_CHECKING:
     from jhpo.objectives import Objectives
@@ -61,7 +61,7 @@ def strategy(cls: T) -> T:
     """
     made: Any = dataclasses.dataclass(frozen=True)(cls)
     for name in _PROGRAMS & vars(made).keys():
-        setattr(made, name, without_switches(vars(made)[name]))
+        setattr(made, name, checked(vars(made)[name]))
     fields = dataclasses.fields(made)
     return jax.tree_util.register_dataclass(
         made,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Any
 
+import jax
 import numpy as np
 import optax
 import pytest
@@ -57,6 +59,50 @@ def test_a_strategy_that_is_not_whole_is_named(strategy, message):
     for use in (lambda: jhpo.Study(SPACE, strategy), lambda: jhpo.minimize(objective, SPACE, strategy, budget=4)):
         with pytest.raises(InvalidArgument, match=message):
             use()
+
+
+@jhpo.strategy
+class Asks(Undecorated):
+    """Asks for something else than it should."""
+
+    how: Any = jhpo.static_field(default=None)
+
+    def ask(self, state, key):
+        return self.how(*super().ask(state, key))
+
+
+@pytest.mark.parametrize(
+    ("how", "got"),
+    [
+        (lambda units, state: (units[:3], state), r"float\[4, d\] and a state from Asks.ask, got float32\[3, 3\]"),
+        (lambda units, state: (units[0], state), r"float\[4, d\] .* got float32\[3\]"),
+        (lambda units, state: (units.astype(int), state), r"float\[4, d\] .* got int32\[4, 3\]"),
+        (lambda units, state: (units.tolist, state), r"float\[4, d\] .*"),
+        (lambda units, state: units, r"float\[4, d\] .* a tuple of two, got"),
+        (lambda units, state: 1 / 0, r"a Asks.ask that JAX can trace, got ZeroDivisionError: division by zero \(line"),
+    ],
+)
+def test_what_a_strategy_asks_for_is_its_own_fault(how, got):
+    strategy = Asks(how=how)
+    for use in (
+        lambda: jhpo.minimize(objective, SPACE, strategy, budget=8),
+        lambda: jhpo.Study(SPACE, strategy).ask(4),
+        lambda: jhpo.Study(SPACE, strategy).optimize(objective, budget=8),
+        lambda: jhpo.run(strategy, objective, SPACE, 2, jax.random.key(0)),
+    ):
+        with pytest.raises(InvalidArgument, match=f"^strategy: expected {got}"):
+            use()
+
+
+@pytest.mark.parametrize("how", [lambda u, state: (u[:, :1], state), lambda u, state: (u + 1.0, state)])
+def test_points_of_another_space_are_too(how):
+    study = jhpo.Study(SPACE, Asks(how=how))
+    with pytest.raises(InvalidArgument, match=r"strategy: expected points of the unit cube from Asks.ask"):
+        study.ask(4)
+    assert len(study) == 0
+    if how(np.zeros((1, 3)), None)[0].shape == (1, 1):
+        with pytest.raises(InvalidArgument, match=r"units: expected float\[n, 3\] for this space, got float32\[4, 1\]"):
+            jhpo.run(study.strategy, objective, SPACE, 2, jax.random.key(0))
 
 
 @jhpo.strategy
