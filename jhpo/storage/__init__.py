@@ -56,6 +56,11 @@ def open_log(storage: str | os.PathLike[str] | None, *, create: bool, read_only:
     """
     if storage is None:
         return MemoryLog()
-    from jhpo.storage.sql import SqlLog  # late: SQLAlchemy is not needed in memory
+    from jhpo.storage.database import sqlite_path  # late: SQLAlchemy is not needed in memory
+    from jhpo.storage.reading import SqliteReader
+    from jhpo.storage.sql import SqlLog
 
-    return SqlLog(storage_url(storage), create=create, read_only=read_only)
+    url = storage_url(storage)
+    if read_only and sqlite_path(url) is not None:
+        return SqliteReader(url)
+    return SqlLog(url, create=create, read_only=read_only)

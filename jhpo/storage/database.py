@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import pathlib
 import sqlite3
 from typing import Any
@@ -78,8 +77,8 @@ def new_file(path: pathlib.Path) -> None:
         engine.dispose()
 
 
-def make_engine(url: sa.URL, path: pathlib.Path | None, read_only: bool) -> sa.Engine:
-    """The engine of a database; `path` is its file if it is SQLite."""
+def make_engine(url: sa.URL, path: pathlib.Path | None, read_only: bool, immutable: bool = False) -> sa.Engine:
+    """The engine of a database; `path` is its file if it is SQLite, `immutable` if nobody writes it meanwhile."""
     if path is None:
         ours: dict[str, Any] = {"connect_timeout": _CONNECT_SECONDS}
         if read_only:
@@ -89,12 +88,7 @@ def make_engine(url: sa.URL, path: pathlib.Path | None, read_only: bool) -> sa.E
         return sa.create_engine(url, isolation_level="READ COMMITTED", pool_pre_ping=True, connect_args=ours)
     options: dict[str, Any] = {"timeout": _BUSY_SECONDS, "check_same_thread": False}
     # as a URI, quoted by pathlib; `rw` opens an existing file and never creates one
-    mode = "mode=rw"
-    if read_only:
-        # a file in a read-only folder without a write-ahead log can only be opened as immutable
-        wal = path.with_name(path.name + "-wal")
-        immutable = not os.access(path.parent, os.W_OK) and not wal.exists()
-        mode = "immutable=1" if immutable else "mode=ro"
+    mode = "immutable=1" if immutable else "mode=ro" if read_only else "mode=rw"
     target = f"{path.absolute().as_uri()}?{mode}"
     # our own creator, as SQLAlchemy would quote and parse the path as a URL
     engine = sa.create_engine(url, creator=lambda: sqlite3.connect(target, uri=True, **options))

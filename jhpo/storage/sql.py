@@ -69,13 +69,16 @@ class SqlLog:
     def _connect(self) -> None:
         self._pid = os.getpid()
         try:
-            self.engine = make_engine(self._target, self._path, self.read_only)
+            self.engine = self._make_engine()
             self.connection = self.engine.connect()
             self._file = None if self._path is None else file_identity(self._path)
         except ImportError as error:
             raise MissingExtra(f"{self.url} needs {error.name}: pip install 'jhpo[postgresql]'") from error
         except SQLAlchemyError as error:
             raise StorageError(f"cannot open {self.url}: {short(error)}") from error
+
+    def _make_engine(self) -> sa.Engine:
+        return make_engine(self._target, self._path, self.read_only)
 
     def _check_format(self, create: bool) -> None:
         """Checks the database before anything is written, so that a foreign or newer one is not changed."""

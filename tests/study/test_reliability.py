@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
@@ -19,6 +20,7 @@ from sqlalchemy.exc import OperationalError
 
 import jhpo
 from jhpo.errors import StorageError, TrialConflict
+from jhpo.storage.reading import SqliteReader
 from jhpo.trial import TrialState
 from tests.storage.references import GREEDY, whole
 from tests.study.campaigns import SPACE, campaign, claims, lease_campaign, million, objective, tell_many
@@ -214,15 +216,61 @@ def test_a_clock_that_jumps_hurts_nobody(tmp_path, monkeypatch):
     far.close()
 
 
-def test_a_study_in_a_read_only_folder_can_be_shown(tmp_path, monkeypatch):
-    path = tmp_path / "a.db"
+def test_whoever_reads_leaves_nothing_beside_the_file(tmp_path):
+    path, names = tmp_path / "a.db", lambda: sorted(p.name for p in tmp_path.iterdir())
     with jhpo.Study(SPACE, GREEDY, path) as study:
         study.optimize(objective, budget=16)
-    # what a folder without write permission looks like to everybody but root
-    monkeypatch.setattr(os, "access", lambda path, mode: False)
-    with jhpo.Study.load(path, read_only=True) as study:
-        assert study.evaluations == 16
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.db"]
+    with jhpo.Study.load(path, read_only=True) as reader:
+        assert reader.evaluations == 16 and names() == ["a.db"]
+        with jhpo.Study.load(path) as writer:
+            writer.note(a=1)
+            reader.refresh()
+            assert reader.notes == {"a": 1} and "a.db-wal" in names()
+            writer.note(a=2)
+        assert names() == ["a.db"]  # the reader keeps nothing open
+        reader.refresh()
+        assert reader.notes == {"a": 2} and names() == ["a.db"]
+    assert names() == ["a.db"]
+
+
+def test_what_is_written_while_somebody_reads_is_read_again(tmp_path, monkeypatch):
+    path, writers = tmp_path / "a.db", []
+    with jhpo.Study(SPACE, GREEDY, path) as study:
+        study.ask(1)
+    begin = SqliteReader._connect
+
+    def connect_and_write(log):
+        begin(log)
+        if len(writers) < 3:
+            writers.append(log)
+            with jhpo.Study.load(path) as other:  # its end changes the file under the reader
+                other.note(count=len(writers), long="x" * 60_000)
+
+    monkeypatch.setattr(SqliteReader, "_connect", connect_and_write)
+    with jhpo.Study.load(path, read_only=True) as reader:
+        assert reader.notes["count"] == 3 and len(reader) == 1
+
+
+@pytest.mark.slow
+def test_readers_see_whole_states_of_a_file_that_writers_open_and_leave(tmp_path):
+    path = tmp_path / "a.db"
+    jhpo.Study(SPACE, "random", path).close()
+    script = f"""
+import jhpo
+for k in range(60):
+    with jhpo.Study.load({str(path)!r}) as study:
+        study.note(count=k)
+        study.tell(study.ask()[0], float(k))
+"""
+    seen, writer = [], subprocess.Popen([sys.executable, "-c", script], cwd=Path(__file__).parents[2])
+    with jhpo.Study.load(path, read_only=True) as reader:
+        while writer.poll() is None:
+            reader.refresh()
+            seen.append((reader.notes.get("count", -1), reader.evaluations))
+        reader.refresh()
+        assert writer.returncode == 0 and reader.evaluations == 60 and reader.notes == {"count": 59}
+    assert seen == sorted(seen) and len(set(seen)) > 3
+    assert all(count in (done - 1, done) for count, done in seen)
 
 
 def test_a_read_only_study_shows_and_refuses_to_change(tmp_path):
