@@ -23,6 +23,7 @@ from jhpo.space.space import Space
 from jhpo.structure import Structured, structured
 from jhpo.training.checkpoint import load_states, save_states
 from jhpo.training.crossvalidation import CrossValidated, in_folds
+from jhpo.training.data import as_arrays
 from jhpo.training.objective import as_trainable
 from jhpo.training.trainable import HP, State
 from jhpo.training.values import pack, release
@@ -130,11 +131,11 @@ class Ensemble(Structured):
 
         With folds, the mean over the models of a member's folds.
         """
-        return _outputs(self, jnp.asarray(x))
+        return _outputs(self, as_arrays(x))
 
     def predict(self, x: ArrayLike) -> jax.Array:
         """The weighted mean of what the members predict, ``float[n, ...]``; the mean of probabilities for classes."""
-        return _predict(self, jnp.asarray(x))
+        return _predict(self, as_arrays(x))
 
     def selected(
         self,
@@ -168,7 +169,7 @@ class Ensemble(Structured):
             if getattr(base, "task", None) not in losses:
                 raise invalid("loss", "a function loss(predictions, targets), as the objective names no task", None)
             loss = losses[base.task]
-        counts, _ = _greedy(self.outputs(data[0]), jnp.asarray(data[1]), loss=loss, rounds=rounds)
+        counts, _ = _greedy(self.outputs(data[0]), as_arrays(data[1]), loss=loss, rounds=rounds)
         kept = np.flatnonzero(np.asarray(counts))
         weights = np.asarray(counts)[kept] / np.asarray(counts).sum()
         return self._some(kept, weights)

@@ -1,17 +1,13 @@
-"""Checks of the arguments of `jhpo.supervised` (data, batch sizes, lengths) before anything is compiled."""
+"""Checks of the arguments of `jhpo.supervised` (batch sizes, lengths) before anything is compiled."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
 from jhpo.errors import check_integer, check_number, invalid
-from jhpo.kernels.internals import is_traced
 from jhpo.training.trainable import HP
 
 OfHP = Callable[[HP], jax.Array]  # a number as a function of the hyperparameters
@@ -52,31 +48,3 @@ def lengths(
     if most is not None and most != known:
         raise invalid("max_steps", "None unless the number of steps depends on the hyperparameters", most)
     return steps, known
-
-
-def checked_data(name: str, pair: object) -> tuple[Any, Any]:
-    """Inputs and targets as arrays of finite numbers."""
-    if not isinstance(pair, (tuple, list)) or len(pair) != 2:
-        raise invalid(name, "a pair (inputs, targets) of arrays", type(pair).__name__)
-    arrays = []
-    for what, a in zip(("inputs", "targets"), pair):
-        parts = [np.shape(part) for part in a] if isinstance(a, (tuple, list)) and a and hasattr(a[0], "shape") else []
-        if isinstance(a, dict) or len(set(parts)) > 1 or (isinstance(a, tuple) and any(len(p) > 1 for p in parts)):
-            advice = (
-                "put several into one, side by side along the last axis, and take them apart in the model or the loss"
-            )
-            raise invalid(name, f"{what} in a single array", f"a {type(a).__name__} of {len(a)}", note=advice)
-        try:
-            arrays.append(a if isinstance(a, jax.Array) else np.asarray(a))
-        except ValueError as error:  # lists of unlike lengths
-            raise invalid(name, f"{what} in a single array", f"a {type(a).__name__}: {error}") from error
-    inputs, targets = arrays
-    if inputs.ndim < 1 or targets.ndim < 1 or len(inputs) != len(targets) or not len(inputs):
-        raise invalid(name, "inputs and targets of one length >= 1", (inputs.shape, targets.shape))
-    for a in (inputs, targets):
-        if not jnp.issubdtype(a.dtype, jnp.number) and a.dtype != bool:
-            advice = "names become numbers by np.unique(names, return_inverse=True)[1]"
-            raise invalid(name, "arrays of numbers", str(a.dtype), note=advice)
-        if jnp.issubdtype(a.dtype, jnp.floating) and not is_traced(a) and not np.isfinite(a).all():
-            raise invalid(name, "finite numbers", "NaN or infinity in the data")
-    return inputs, targets

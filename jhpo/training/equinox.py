@@ -13,6 +13,7 @@ import jax
 from jhpo.errors import InvalidArgument, invalid
 from jhpo.pytrees import Params, State, Tree
 from jhpo.structure import structured
+from jhpo.training.data import count
 from jhpo.training.live import batch_mask
 from jhpo.training.trainable import HP
 
@@ -89,12 +90,12 @@ class EquinoxModel:
 
         module, state = self._whole(hp, key, params, extra)
         module = eqx.nn.inference_mode(module, value=not train)
-        if train and batch_mask(x) is not None and _layers(module, eqx.nn.BatchNorm):
+        if train and batch_mask(jax.tree.leaves(x)[0]) is not None and _layers(module, eqx.nn.BatchNorm):
             raise invalid("batch_size", "an integer for a module with equinox's BatchNorm", "a function")
         names = inspect.signature(type(module).__call__).parameters
         flags = {n: train == n.startswith(("train", "is_")) for n in _SWITCHES if n in names}
         takes_key = "key" in names
-        keys = jax.random.split(key, len(x)) if takes_key else None
+        keys = jax.random.split(key, count(x)) if takes_key else None
 
         def one(x: jax.Array, key: jax.Array | None, state: State) -> tuple[jax.Array, State]:
             given = flags | ({"key": key} if takes_key else {}) | ({} if state is None else {"state": state})

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from jhpo.errors import InvalidArgument, check_integer, invalid
 from jhpo.kernels.internals import is_traced
 from jhpo.kernels.shuffle import permuted
+from jhpo.training.data import Data, count
 from jhpo.training.targets import Labels
 
 # Folded into the key of the batches for the order in which rows are dealt out to the folds.
@@ -156,7 +157,7 @@ def labels_in_folds(folds: FoldRows, labels: np.ndarray, ignore: int | None) -> 
 
 
 def task_folds(
-    train: tuple[jax.Array, jax.Array],
+    train: Data,
     labels: Labels,
     task: str | None,
     splits: FoldRows | None,
@@ -169,10 +170,10 @@ def task_folds(
     Raises:
       InvalidArgument: another number than the user cut, or folds that lack a class.
     """
-    if any(map(is_traced, (*train, order))):
+    if any(map(is_traced, (*jax.tree.leaves(train), order))):
         raise InvalidArgument("folds: expected data that are known outside of jit, got traced ones")
-    targets = np.asarray(train[1])
     classes = task == "classification" or labels.ignore is not None
+    targets = np.asarray(train[1]) if classes else np.empty(0)
     if splits is not None:
         if len(splits.train) != folds:
             raise invalid("folds", f"{len(splits.train)}, as many as there are splits", folds)
@@ -180,17 +181,12 @@ def task_folds(
     else:
         by_row = classes and targets.size == len(targets)
         found = k_folds(
-            len(targets), folds, seed=jax.random.wrap_key_data(order), ordered=ordered,
+            count(train), folds, seed=jax.random.wrap_key_data(order), ordered=ordered,
             labels=targets.reshape(-1) if by_row else None,
         )  # fmt: skip
     if classes:
         labels_in_folds(found, targets, labels.ignore)
     return found
-
-
-def part_of(data: tuple[jax.Array, jax.Array], rows: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Some rows ``int32[k]`` of inputs and targets."""
-    return data[0][rows], data[1][rows]
 
 
 def counted(rows: jax.Array, count: jax.Array | None) -> jax.Array | None:

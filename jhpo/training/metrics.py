@@ -196,7 +196,8 @@ def of_whole(name: str, measure: Metric, outputs: Array, targets: Array, live: A
     """
     if measure.task is not None or _arguments(measure.function) > 2:
         if measure.task is None and live is None:
-            live = jnp.ones(targets.shape, bool)
+            # of several targets, the rows
+            live = jnp.ones(targets.shape if hasattr(targets, "shape") else jax.tree.leaves(targets)[0].shape[:1], bool)
         value = jnp.asarray(measure.function(outputs, targets, live))
     else:
         value = jnp.asarray(measure.function(outputs, targets))

@@ -159,7 +159,7 @@ class NnxModel:
 
         module = self._filled(self._module(hp, key), params, extra)
         module.train() if train else module.eval()
-        if train and batch_mask(x) is not None:
+        if train and batch_mask(jax.tree.leaves(x)[0]) is not None:
             _check_norms(module)
         outputs = module(x)
         return outputs, nnx.to_pure_dict(self._parts(module)[1])

@@ -11,11 +11,11 @@ import jax.numpy as jnp
 from jhpo.errors import invalid
 from jhpo.kernels.shuffle import batch_rows
 from jhpo.structure import Structured
-from jhpo.training.folds import FoldRows, counted, part_of, smallest, task_folds
+from jhpo.training.data import Data, count, rows_at
+from jhpo.training.folds import FoldRows, counted, smallest, task_folds
 from jhpo.training.metrics import Metric, check_whole
 from jhpo.training.targets import Labels
 from jhpo.training.trainable import HP
-from jhpo.training.validation import Data
 
 
 class Rows(Structured):
@@ -63,14 +63,14 @@ class Rows(Structured):
     def _rows(self) -> int | jax.Array:
         """Number of training rows, ``int32[]`` where folds differ in size."""
         if self.fold is None:
-            return len(self.train[0])
+            return count(self.train)
         return self.fold.train.shape[0] if self.fold.train_count is None else self.fold.train_count
 
     def all_rows(self) -> tuple[Data, jax.Array | None]:
         """The training data, and a mask ``bool[n]`` of the rows that count (None for all)."""
         if self.fold is None:
             return self.train, None
-        return part_of(self.train, self.fold.train), counted(self.fold.train, self.fold.train_count)
+        return rows_at(self.train, self.fold.train), counted(self.fold.train, self.fold.train_count)
 
     def batch(self, key: jax.Array, t: jax.Array, hp: HP = None) -> Data:
         """Minibatch ``t``, shared by all members or drawn with the member's ``key``.
@@ -81,7 +81,7 @@ class Rows(Structured):
 
     def batch_and_mask(self, key: jax.Array, t: jax.Array, hp: HP) -> tuple[Data, jax.Array | None]:
         """The rows of a batch, and a mask ``bool[b]`` of those that count (None for all)."""
-        if self.batch_size == (len(self.train[0]) if self.fold is None else self.fold.train.shape[0]):
+        if self.batch_size == (count(self.train) if self.fold is None else self.fold.train.shape[0]):
             return self.all_rows()
         order = key if self.independent_batches else jax.random.wrap_key_data(self.order)
         if callable(self.batch_size):
@@ -90,7 +90,7 @@ class Rows(Structured):
         else:
             rows = batch_rows(order, t, self._rows, self.batch_size)
         live = counted(rows, size) if callable(self.batch_size) else None
-        return part_of(self.train, rows if self.fold is None else self.fold.train[rows]), live
+        return rows_at(self.train, rows if self.fold is None else self.fold.train[rows]), live
 
     def fold_parts(self, folds: int) -> FoldRows:
         """Rows of the training data in each of ``folds`` folds; see `jhpo.k_folds`.
@@ -103,20 +103,20 @@ class Rows(Structured):
         if self.valid is not None:
             raise invalid("folds", "1 beside validation data; without valid= they are cut from train", folds)
         found = task_folds(self.train, self.labels, self.task, self.splits, folds, self.order, self.ordered)
-        most, rows = smallest(found), len(self.train[0])
+        most, rows = smallest(found), count(self.train)
         asked = min(self.max_batch_size, found.train.shape[-1]) if self.usual_batch else self.max_batch_size
         if asked > most and self.batch_size != rows:
             raise invalid("batch_size", f"at most {most}, the training rows of the smallest fold", self.max_batch_size)
         chosen = {name: Metric(*fields) for name, fields in self.metrics}
         for k in range(folds):
             valid = found.valid[k] if found.valid_count is None else found.valid[k, : int(found.valid_count[k])]
-            check_whole(chosen, self.train[1][valid], self.labels.ignore, unlike=found.valid_count is not None)
+            check_whole(chosen, rows_at(self.train[1], valid), self.labels.ignore, unlike=found.valid_count is not None)
         return found
 
     def validation(self) -> tuple[Data, jax.Array | None]:
         """The validation data, and a mask ``bool[m]`` of the rows that count (None for all)."""
         if self.fold is not None:
-            return part_of(self.train, self.fold.valid), counted(self.fold.valid, self.fold.valid_count)
+            return rows_at(self.train, self.fold.valid), counted(self.fold.valid, self.fold.valid_count)
         if self.valid is None:
             raise invalid("valid", "validation data, or folds= in the search to cut them from train", None)
         return self.valid, None

@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 
 from jhpo.errors import check_integer, invalid
-from jhpo.training.arguments import batch_sizes, checked_data, lengths
+from jhpo.training.arguments import batch_sizes, lengths
+from jhpo.training.data import Data, check_alike, checked_data, count, is_single
 from jhpo.training.folds import given_folds
 from jhpo.training.measures import error_rate as error_rate
 from jhpo.training.measures import squared_error as squared_error
@@ -25,7 +26,7 @@ from jhpo.training.trainable import HP
 if TYPE_CHECKING:
     import optax
 
-Pair = tuple[Any, Any]  # inputs [n, ...] and targets [n, ...], array-likes
+Pair = tuple[Any, Any]  # inputs [n, ...] and targets [n, ...], array-likes or trees of them
 
 
 def cross_entropy(outputs: jax.Array, targets: jax.Array) -> jax.Array:
@@ -79,7 +80,10 @@ def supervised(
       loss: "classification" (softmax cross-entropy of labels 0, 1, ..., metrics "loss" and "error"), "regression"
         (squared error), or a function ``loss(outputs, targets)`` or ``loss(outputs, targets, hp)`` that returns a
         scalar or a value per example.
-      train: inputs ``[n, ...]`` and targets ``[n, ...]``; float64 arrays become JAX's default float.
+      train: inputs ``[n, ...]`` and targets ``[n, ...]``; float64 arrays become JAX's default float. Several inputs are
+        a tree of arrays with one row for each example, ``({"image": x, "age": a}, y)`` or ``((tokens, mask), y)``: the
+        model gets the tree, of the rows of a batch, as its argument. Several targets likewise, with a loss function of
+        your own.
       valid: the same for the validation data, on which members are compared. None for a task that is cross-validated:
         ``folds=5`` in a search cuts them from ``train``.
       batch_size: rows of a minibatch; "auto" for 64, or all where there are fewer; None for all rows; or a function
@@ -134,11 +138,13 @@ def supervised(
     function, measured, task = _checked_loss(loss)
     data, labels = _checked_sets(train, valid, task, ignore)
     chosen = {**named(measured, "loss", task), **named(metrics, metric, task)}
+    if not is_single(data[0][1]):
+        _check_several_targets(chosen, task, ignore)
     check_whole(chosen, data[-1][1], labels.ignore)
     if metric not in ("loss", *chosen):
         raise invalid("metric", f"one of {['loss', *chosen]}, or a name of jhpo.metrics.NAMES", metric)
-    arrays = [(jnp.asarray(x), jnp.asarray(y)) for x, y in data]
-    n = len(arrays[0][0])
+    arrays: list[Data] = [jax.tree.map(jnp.asarray, each) for each in data]
+    n = count(arrays[0])
     if splits is not None and valid is not None:
         raise invalid("splits", "None beside validation data", type(splits).__name__)
     if isinstance(splits, str) and splits != "ordered":
@@ -181,13 +187,27 @@ def _checked_loss(loss: str | Callable[..., Any]) -> tuple[Callable[..., Any], t
     return loss, (), None
 
 
+def _check_several_targets(metrics: dict[str, Any], task: str | None, ignore: int | None) -> None:
+    """Refuses what needs targets in one array."""
+    if task is not None:
+        raise invalid("loss", "a function loss(outputs, targets) for several targets", task)
+    if ignore is not None:
+        raise invalid("ignore", "None for several targets, whose loss function knows what counts", ignore)
+    known = [name for name, metric in metrics.items() if metric.task is not None]
+    if known:
+        raise invalid("metrics", "functions of (outputs, targets) for several targets", known)
+
+
 def _checked_sets(train: Pair, valid: Pair | None, task: str | None, ignore: int | None) -> tuple[list[Pair], Labels]:
     """Training and validation data as arrays, and the checked labels."""
     named = {"train": train} if valid is None else {"train": train, "valid": valid}
     data = [checked_data(name, pair) for name, pair in named.items()]
+    check_alike(data[0], data[-1])
     if ignore is not None and task == "regression":
         raise invalid("ignore", "None for regression, whose targets are no labels", ignore)
     labels = Labels(None, None)
+    if not all(is_single(y) for _, y in data):
+        return data, labels  # refused by name later, where the task wants one array
     if task == "classification" or ignore is not None:
         labels = check_labels({name: y for name, (_, y) in zip(named, data)}, ignore)
     if task == "classification":

@@ -110,15 +110,13 @@ def live_rows(targets: jax.Array, labels: Labels) -> jax.Array | None:
     return targets != jnp.asarray(labels.ignore, targets.dtype)
 
 
-def mean_of_live(
-    name: str, values: ArrayLike, outputs: jax.Array, live: jax.Array | None
-) -> tuple[jax.Array, jax.Array]:
+def mean_of_live(name: str, values: ArrayLike, outputs: Any, live: jax.Array | None) -> tuple[jax.Array, jax.Array]:
     """Mean over the live examples and their number, ``float[]`` each.
 
     Args:
       name: of the function that returned the values, for the message.
       values: a scalar, which is returned as it is, or a value for each example (or each output of it).
-      outputs: of the model, ``[n, ...]``.
+      outputs: of the model, ``[n, ...]``, or a tree of such.
       live: see `live_rows`.
 
     Raises:
@@ -128,16 +126,17 @@ def mean_of_live(
         values = jnp.asarray(values)
     except (TypeError, ValueError) as error:
         raise invalid(name, "a scalar or a value for each example", values) from error
-    rows = outputs.shape[0]
-    dtype = values.dtype if jnp.issubdtype(values.dtype, jnp.floating) else outputs.dtype
+    parts = jax.tree.leaves(outputs)
+    rows = parts[0].shape[0]
+    dtype = values.dtype if jnp.issubdtype(values.dtype, jnp.floating) else parts[0].dtype
     values = values.astype(dtype)
-    prefixes = {outputs.shape[:k] for k in range(outputs.ndim + 1)}
+    prefixes = {part.shape[:k] for part in parts for k in range(part.ndim + 1)}
     if live is not None:
         prefixes |= {live.shape}
     if values.shape not in prefixes and not (values.ndim and values.shape[0] == rows and values.size == rows):
         raise InvalidArgument(
             f"{name}: expected a scalar or a value for each example, got {list(values.shape)} for outputs "
-            f"{list(outputs.shape)}: shapes such as [n] and [n, 1] were broadcast against each other"
+            f"{list(parts[0].shape)}: shapes such as [n] and [n, 1] were broadcast against each other"
         )
     if live is None:
         return values.mean(), jnp.asarray(rows, dtype)

@@ -16,6 +16,7 @@ from jhpo.errors import invalid
 from jhpo.kernels.mixed import mixed_value_and_grad
 from jhpo.markup import brief
 from jhpo.structure import structured
+from jhpo.training.data import Arrays, Data, count, rows_at
 from jhpo.training.folds import FoldRows
 from jhpo.training.live import batch_of
 from jhpo.training.metrics import Metric, as_tuples, check_whole, named, named_direction, of_whole
@@ -24,7 +25,7 @@ from jhpo.training.optimisers import evaluation_params, update
 from jhpo.training.rows import Rows
 from jhpo.training.targets import Labels, check_by_row, fit_labels, live_rows, mean_of_live
 from jhpo.training.trainable import HP, State
-from jhpo.training.validation import Averages, Data, in_blocks
+from jhpo.training.validation import Averages, in_blocks
 
 if TYPE_CHECKING:
     import optax
@@ -52,7 +53,7 @@ _META = (
 class Supervised(Rows):
     """The Trainable made by `supervised`. Its leaves are the data; the rest is static and compared by value."""
 
-    train: Data  # inputs [n, ...], targets [n, ...]
+    train: Data  # inputs [n, ...], targets [n, ...], each an array or a tree of arrays
     valid: Data | None  # None for a task that is cut in folds
     order: jax.Array  # uint32[2], key data for the shared order of the batches
     model: Model
@@ -85,7 +86,7 @@ class Supervised(Rows):
     def init(self, hp: HP, key: jax.Array) -> SupervisedState:
         """Initial parameters and optimiser state of one member."""
         init_key, own = jax.random.split(key)
-        params, extra = self.model.init(hp, init_key, self.train[0][:1])
+        params, extra = self.model.init(hp, init_key, rows_at(self.train[0], slice(1)))
         return SupervisedState(params, extra, self._optimiser(hp, params).init(params), own)
 
     def step(self, hp: HP, state: SupervisedState, t: jax.Array) -> SupervisedState:
@@ -116,7 +117,7 @@ class Supervised(Rows):
         params = self._evaluated(state)
         measures = {name: Metric(*fields) for name, fields in self.metrics}
 
-        def outputs_of(x: jax.Array) -> jax.Array:
+        def outputs_of(x: Arrays) -> jax.Array:
             return self.model.apply(hp, params, state.extra, x, state.key, False)[0]
 
         def means(outputs: jax.Array, targets: tuple[jax.Array, jax.Array | None]) -> Averages:
@@ -158,7 +159,7 @@ class Supervised(Rows):
 
     def on_fold(self, part: FoldRows) -> Supervised:
         """The task on one fold, a row of `fold_parts`."""
-        rows, whole = part.train.shape[0], self.batch_size == len(self.train[0])
+        rows, whole = part.train.shape[0], self.batch_size == count(self.train)
         size, longest = (rows, rows) if whole else (self.batch_size, self.max_batch_size)
         if self.usual_batch:
             size = longest = min(self.max_batch_size, rows)
@@ -180,12 +181,12 @@ class Supervised(Rows):
     def train_loss(self, hp: HP, params: Params) -> jax.Array:
         """Loss on all training data, penalty included; implicit gradients assume that it is minimised."""
         key = jax.random.key(0)
-        _, extra = self.model.init(hp, key, self.train[0][:1])
+        _, extra = self.model.init(hp, key, rows_at(self.train[0], slice(1)))
         data, rows = self.all_rows()
         return self._loss(hp, params, extra, data, key, train=True, rows=rows)[0]
 
-    def predict(self, hp: HP, state: SupervisedState, x: jax.Array) -> jax.Array:
-        """Outputs of a trained member for inputs ``[n, ...]``; vmap over hp and stacked states for an ensemble."""
+    def predict(self, hp: HP, state: SupervisedState, x: Arrays) -> jax.Array:
+        """Outputs of a trained member for inputs like those of ``train``; vmap over hp and states for an ensemble."""
         return self.model.apply(hp, self._evaluated(state), state.extra, x, state.key, False)[0]
 
     def trained_model(self, hp: HP, state: SupervisedState) -> Any:

@@ -8,25 +8,26 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-Data = tuple[jax.Array, jax.Array]
+from jhpo.training.data import Arrays, count, rows_at
+
 Targets = Any  # a pytree of arrays [n, ...]
 Averages = dict[str, tuple[jax.Array, jax.Array]]  # by name, a mean over rows and the number of rows, float[] each
 
 
 def in_blocks(
-    outputs_of: Callable[[jax.Array], jax.Array],
-    means: Callable[[jax.Array, Targets], Averages],
-    data: tuple[jax.Array, Targets],
+    outputs_of: Callable[[Arrays], Any],
+    means: Callable[[Any, Targets], Averages],
+    data: tuple[Arrays, Targets],
     block: int,
     *,
     keep: bool,
-) -> tuple[dict[str, jax.Array], jax.Array | None]:
+) -> tuple[dict[str, jax.Array], Any]:
     """Means over all rows, computed in blocks of at most ``block`` rows.
 
     Args:
-      outputs_of: the model, ``[b, ...] -> [b, ...]``.
+      outputs_of: the model, ``[b, ...] -> [b, ...]``; inputs and outputs may be trees.
       means: of outputs and targets of a block.
-      data: inputs ``[n, ...]`` and targets, a tree of ``[n, ...]``.
+      data: inputs and targets, each an array ``[n, ...]`` or a tree of them.
       block: b, the rows of a block; the last one may have fewer.
       keep: whether to return the outputs of all rows.
 
@@ -40,28 +41,23 @@ def in_blocks(
     (6.0, [0.0, 2.0, 4.0, 6.0, 8.0])
     """
 
-    def sums(part: tuple[jax.Array, Targets]) -> tuple[Averages, jax.Array | None]:
+    def sums(part: tuple[Arrays, Targets]) -> tuple[Averages, Any]:
         outputs = outputs_of(part[0])
         found = means(outputs, part[1])
         return {name: (mean * count, count) for name, (mean, count) in found.items()}, outputs if keep else None
 
-    n = len(data[0])
+    n = count(data)
     block = min(block, n)
     whole = n // block
     if whole == 1:
-        total, outputs = sums(_rows(data, 0, block))
+        total, outputs = sums(rows_at(data, slice(block)))
     else:
         blocks = jax.tree.map(lambda a: a[: whole * block].reshape(whole, block, *a.shape[1:]), data)
         total, outputs = jax.lax.map(sums, blocks)
         total = jax.tree.map(lambda s: s.sum(axis=0), total)
-        outputs = None if outputs is None else outputs.reshape(whole * block, *outputs.shape[2:])
+        outputs = jax.tree.map(lambda a: a.reshape(whole * block, *a.shape[2:]), outputs)
     if n > whole * block:
-        rest, others = sums(_rows(data, whole * block, n))
+        rest, others = sums(rows_at(data, slice(whole * block, n)))
         total = jax.tree.map(jnp.add, total, rest)
-        outputs = None if outputs is None or others is None else jnp.concatenate([outputs, others])
+        outputs = jax.tree.map(lambda *parts: jnp.concatenate(parts), outputs, others)
     return {name: value / count for name, (value, count) in total.items()}, outputs
-
-
-def _rows(data: tuple[jax.Array, Targets], start: int, stop: int) -> tuple[jax.Array, Targets]:
-    rows: tuple[jax.Array, Targets] = jax.tree.map(lambda x: x[start:stop], data)
-    return rows
