@@ -9,6 +9,7 @@ With 405 steps rungs lie at 15, 45, 135 and 405.
 
 Contestants, in turn for each seed, all through the public API:
 - `SuccessiveHalving`, whose survivors are compacted;
+- `ASHA` with as many members, which refills the places of those it pauses: ``--batch`` of them in one program;
 - its members all trained to the end, as one population;
 - the same with the lengths that successive halving gave them: finished members run on masked, as a `vmap` of a loop
   does, which is stopping without compaction;
@@ -33,7 +34,7 @@ from multifidelity_tasks import TASKS
 import jhpo
 
 ETA = 3
-CONTESTANTS = ("halving", "masked", "all", "hyperband")
+CONTESTANTS = ("halving", "asha", "masked", "all", "hyperband")
 
 
 class Timed(NamedTuple):
@@ -92,6 +93,7 @@ def main() -> None:
     parser.add_argument("--task", choices=list(TASKS), default="mlp")
     parser.add_argument("--steps", type=int, default=405)
     parser.add_argument("--min-steps", type=int, default=15)
+    parser.add_argument("--batch", type=int, default=8, help="places of ASHA")
     parser.add_argument("--cold", action="store_true", help="no first round: seconds of the processor with compilation")
     parser.add_argument("--only", nargs="+", choices=CONTESTANTS, default=list(CONTESTANTS))
     options = parser.parse_args()
@@ -103,6 +105,7 @@ def main() -> None:
     )
     rungs = {"eta": ETA, "min_steps": options.min_steps}
     halving = jhpo.SuccessiveHalving(options.members, **rungs)
+    asha = jhpo.ASHA(**rungs, batch=options.batch)
     band = jhpo.Hyperband(options.members // 2, **rungs)
     found: dict[str, list[Timed]] = {name: [] for name in options.only}
     for seed in range(0 if options.cold else -1, options.seeds):  # the first round compiles
@@ -111,6 +114,7 @@ def main() -> None:
         lengths = np.rint(result.history.horizon * steps).astype(int)
         contestants = {
             "halving": lambda made=made: made,
+            "asha": lambda number=number: search(plain, asha, options.members, number)[0],
             "masked": lambda at=(result.history, lengths, number): masked(lengthy, space, *at),
             "all": lambda at=(result.history, steps, number): everybody(plain, *at),
             "hyperband": lambda number=number: search(plain, band, options.members, number)[0],

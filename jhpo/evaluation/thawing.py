@@ -9,12 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from jhpo.devices import default_devices
 from jhpo.errors import InvalidArgument
+from jhpo.evaluation.chunks import CPU_COMPILER_OPTIONS
 from jhpo.evaluation.members import NO_STATIC, read_values, summarised
 from jhpo.evaluation.paused import begin_units, check_continuable, rows_of, take_states
 from jhpo.evaluation.population import Population
+from jhpo.evaluation.shelf import Shelf
 from jhpo.keys import is_key, trial_keys, zero_keys
-from jhpo.lifetimes import programs
+from jhpo.lifetimes import Programs
 from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation, Floats, Ids
 from jhpo.switches import without_switches
@@ -32,25 +35,24 @@ class Rows(NamedTuple):
     stop: Ids  # int32[n], steps at the end
 
 
-def thaw_units(
-    trainable: Trainable, space: Space, pool: State, rows: Rows, root: jax.Array, replicates: int, metric: Wanted
+def train_rows(
+    trainable: Trainable, space: Space, held: State, rows: Rows, root: jax.Array, replicates: int, metric: Wanted
 ) -> tuple[State, Evaluation]:
-    """The pool after some members were trained on, and what they evaluate to; pure, and the same at every place.
+    """States of the rows after some members were trained on, and what they evaluate to; pure.
 
     Args:
       trainable: one whose training can be paused.
       space: turns unit rows into hyperparameters.
-      pool: a tree of ``[C * replicates, ...]``.
+      held: where they were left, a tree of ``[n * replicates, ...]``; anything where a member begins.
       rows: members; number i begins with ``fold_in(root, i)``.
       root: ``key[]``.
       replicates: trainings a member.
       metric: which metric to minimise if the evaluation returns several.
     """
-    there, place = rows.members >= 0, jnp.maximum(rows.members, 0)
-    keys = trial_keys(root, place.astype(jnp.uint32))
+    there = rows.members >= 0
+    keys = trial_keys(root, jnp.maximum(rows.members, 0).astype(jnp.uint32))
     fresh = begin_units(trainable, space, rows.units, keys, replicates, NO_STATIC)
-    held = take_states(pool, place, replicates)
-    begins = jnp.repeat(rows.start == 0, replicates)
+    begins = jnp.repeat(there & (rows.start == 0), replicates)
     states = jax.tree.map(lambda x, y: _where(begins, x, y), fresh, held)
 
     def further(unit: jax.Array, state: State, start: jax.Array, stop: jax.Array) -> tuple[State, Any, Any]:
@@ -58,14 +60,22 @@ def thaw_units(
         state = train_until(trainable, hp, state, start, stop)
         return state, *read_values(evaluate_state(trainable, hp, state, metric), unit.dtype)
 
-    each = (jnp.repeat(x, replicates, axis=0) for x in (rows.units, rows.start, rows.stop))
-    units, start, stop = each
+    units, start, stop = (jnp.repeat(x, replicates, axis=0) for x in (rows.units, rows.start, rows.stop))
     states, value, measured = jax.vmap(further)(units, states, start, stop)
     result = summarised(space, rows.units, value, None, measured, replicates, metric=metric, static=NO_STATIC)
+    return states, result._replace(value=jnp.where(there, result.value, jnp.nan))
+
+
+def thaw_units(
+    trainable: Trainable, space: Space, pool: State, rows: Rows, root: jax.Array, replicates: int, metric: Wanted
+) -> tuple[State, Evaluation]:
+    """`train_rows` with the states of all members, ``[C * replicates, ...]``, where members are numbered places."""
+    there, place = rows.members >= 0, jnp.maximum(rows.members, 0)
+    held = take_states(pool, place, replicates)
+    states, result = train_rows(trainable, space, held, rows, root, replicates, metric)
     size = jax.tree.leaves(pool)[0].shape[0]
     at = jnp.where(jnp.repeat(there, replicates), rows_of(place, replicates), size)
-    pool = jax.tree.map(lambda x, y: x.at[at].set(y, mode="drop"), pool, states)
-    return pool, result._replace(value=jnp.where(there, result.value, jnp.nan))
+    return jax.tree.map(lambda x, y: x.at[at].set(y, mode="drop"), pool, states), result
 
 
 def empty_pool(
@@ -90,22 +100,21 @@ def _where(take: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:
     return jnp.where(take.reshape(-1, *[1] * (x.ndim - 1)), x, y)
 
 
-@programs("replicates", "metric")
-def thaw_program(
-    trainable: Trainable, space: Space, pool: State, rows: Rows, root: jax.Array, *, replicates: int, metric: Wanted
-) -> tuple[State, Evaluation]:
-    """`thaw_units` for the host."""
-    return thaw_units(trainable, space, pool, rows, root, replicates, metric)
+def _options(*_: Any, **__: Any) -> dict[str, Any] | None:
+    return dict(CPU_COMPILER_OPTIONS) if default_devices()[0].platform == "cpu" else None
+
+
+rows_program = Programs(train_rows, ("replicates", "metric"), options=_options)
 
 
 class Thawing:
-    """The pool of a search, on one device.
+    """The members of a search, on one device: a frame of rows that are trained, and a shelf for those that wait.
 
     A member's result is the same bits whenever it is trained, as all of it happens in one program of ``batch`` rows.
 
     Args:
       population: trainable, space and replicates.
-      capacity: members at most.
+      capacity: members at most, None if that is not known.
       batch: rows of the program.
       interval: steps of a part of the training.
       root: root key.
@@ -114,15 +123,19 @@ class Thawing:
       InvalidArgument: a trainable that cannot be paused, or a space with static parameters.
     """
 
-    def __init__(self, population: Population, capacity: int, batch: int, interval: int, root: jax.Array) -> None:
+    def __init__(
+        self, population: Population, capacity: int | None, batch: int, interval: int, root: jax.Array
+    ) -> None:
         self.length = check_continuable(population.trainable)
         if population.space.has_static:
             raise InvalidArgument(
-                "space: expected no static parameters for FreezeThaw, which trains all in one program"
+                "space: expected no static parameters, for a strategy that trains all members in one program"
             )
         self.population, self._root = population, root
         self._capacity, self._batch, self._interval = capacity, batch, interval
-        self._pool: State | None = None
+        self._frame: State | None = None
+        self._shelf: Shelf | None = None
+        self._inside = np.full(batch, -1, np.int64)  # the members in the frame
         self.steps = self.places = 0
 
     def stops(self, parts: np.ndarray) -> np.ndarray:
@@ -156,18 +169,36 @@ class Thawing:
     @without_switches
     def _run(self, rows: Rows) -> Evaluation:
         population = self.population
-        trainable = population.on_one_device()
+        trainable, space = population.on_one_device(), population.space
         with jax.default_device(population.mesh.devices.flat[0]), objective_errors():
-            if self._pool is None:
-                self._pool = empty_pool(
-                    trainable, population.space, rows.units, self._root, self._capacity, population.replicates
-                )
-            self._pool, result = thaw_program(
-                trainable, population.space, self._pool, rows, self._root,
+            self._move(rows)
+            self._frame, result = rows_program(
+                trainable, space, self._frame, rows, self._root,
                 replicates=population.replicates, metric=population.metric,
             )  # fmt: skip
         found: Evaluation = jax.tree.map(np.asarray, jax.block_until_ready(result))
         return found
+
+    def _move(self, rows: Rows) -> None:
+        """Bring the members of the rows into the frame."""
+        if self._frame is None:
+            population = self.population
+            self._frame = empty_pool(
+                population.trainable, population.space, rows.units, self._root, self._batch, population.replicates
+            )
+        wanted = np.asarray(rows.members, np.int64)
+        # a row that stays empty keeps its member, which may come back
+        moves = (wanted >= 0) & (wanted != self._inside)
+        enters = moves & (np.asarray(rows.start) > 0)
+        leaves = (self._inside >= 0) & (moves | np.isin(self._inside, wanted[enters]))
+        if leaves.any() or enters.any():
+            self._swap(np.where(leaves, self._inside, -1), np.where(enters, wanted, -1))
+        self._inside = np.where(moves, wanted, np.where(leaves, -1, self._inside))
+
+    def _swap(self, leaving: np.ndarray, entering: np.ndarray) -> None:
+        if self._shelf is None:
+            self._shelf = Shelf(self.population, self._frame, self._capacity)
+        self._frame = self._shelf.swap(self._frame, leaving, entering)
 
     def again(self, units: np.ndarray, members: np.ndarray, parts: np.ndarray) -> None:
         """Train members once more, from the beginning: the states of a search that went on elsewhere.
@@ -188,12 +219,20 @@ class Thawing:
                 self.train(row, np.where(target > part, number, -1), np.full(self._batch, part))
         self.steps, self.places = steps, places  # they were counted the first time
 
+    @without_switches
     def states(self, members: np.ndarray) -> list[State]:
         """Trained states of members, of replicate 0."""
-        replicates = self.population.replicates
-        return [
-            release(jax.tree.map(lambda x, i=i: x[i * replicates], self._pool)) for i in np.asarray(members).tolist()
-        ]
+        out: list[State] = []
+        with jax.default_device(self.population.mesh.devices.flat[0]):
+            for member in np.asarray(members).tolist():
+                row = np.flatnonzero(self._inside == member)
+                if len(row):
+                    at = int(row[0]) * self.population.replicates
+                    out.append(release(jax.tree.map(lambda x, at=at: x[at], self._frame)))
+                else:
+                    assert self._shelf is not None
+                    out.append(release(self._shelf.first_replicate(member)))
+        return out
 
 
 class Thawed:

@@ -271,8 +271,8 @@ class Driver:
             ``int64[n]`` each; -1 and 0 where a row is empty.
         """
         with self.precision():
-            members = np.asarray(self.strategy.members(self.state), np.int64)
-            parts = np.asarray(self.strategy.trained(self.state), np.int64)
+            found = turns.thawed_program(self.strategy, self.state)
+        members, parts = (np.asarray(x, np.int64) for x in found)
         return members, np.where(members >= 0, parts, 0)
 
     def _compile_ahead(self, arguments: tuple[Any, ...]) -> None:

@@ -40,7 +40,7 @@ def run_thawing(
       keep: what the trace holds.
     """
     state, length = strategy.init(space, init_key(key)), max_steps(trainable)
-    blank = jnp.full((strategy.batch, space.dim), 0.5, jnp.result_type(float))
+    blank = jnp.full((strategy.population, space.dim), 0.5, jnp.result_type(float))
     pool = empty_pool(trainable, space, blank, key, strategy.capacity, replicates)
 
     def one(carry: Any, g: jax.Array) -> tuple[Any, Trace]:

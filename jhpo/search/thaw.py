@@ -7,7 +7,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from jhpo.errors import invalid
 from jhpo.evaluation.evaluators import Objective
 from jhpo.evaluation.thawing import Thawed, Thawing
 from jhpo.search.driver import Driver
@@ -17,20 +16,23 @@ from jhpo.search.options import Options
 from jhpo.search.paused import PausedSearch
 from jhpo.search.result import Result
 from jhpo.search.starts import Starts
+from jhpo.search.thawed import check_capacity, effort_spent, nothing_left
 from jhpo.space.space import Space
 from jhpo.strategies.base import Strategy
 
 
 class ThawSearch(PausedSearch):
-    """One search; see `PausedSearch`. It ends when its effort is spent, too."""
+    """One search; see `PausedSearch`. It ends when all that began were trained as far as the strategy wants."""
 
     def __init__(self, objective: Objective, space: Space, strategy: Strategy, sign: float, options: Options) -> None:
         super().__init__(objective, space, strategy, sign, options)
-        thaws: Any = self.strategy.prepare(options.budget)
-        if thaws.capacity > options.budget:
-            raise invalid("budget", f"at least the {thaws.capacity} members of the strategy's capacity", options.budget)
-        self.thaws, self.first = thaws, thaws.batch
-        self.pool = Thawing(self.population, thaws.capacity, thaws.batch, thaws.interval, self.root)
+        limit = self.strategy.max_evaluations(space)
+        self._budget = options.budget if limit is None else min(options.budget, limit)
+        thaws: Any = self.strategy.prepare(self._budget)
+        check_capacity(thaws, options.budget)
+        self.thaws, self.first = thaws, thaws.population
+        capacity = min(thaws.capacity, self._budget)
+        self.pool = Thawing(self.population, capacity, self.first, thaws.interval, self.root)
         self.driver = Driver(thaws, space, self.root)
         self.record = Members(sign, self.pool.length, space.dim)
         self._parts = 0  # trained so far
@@ -40,9 +42,10 @@ class ThawSearch(PausedSearch):
         driver, record = self.driver, self.record
         units = self.turn(starts)
         members, parts = driver.thawed()
+        members = np.where(members < self._budget, members, -1)
         there = members >= 0
         if not there.any():
-            return "exhausted: every member was trained to its end, or failed"
+            return nothing_left(self.thaws, record.count, self._budget)
         result = self.pool.train(units, members, parts)
         begun = there & (parts == 0)
         record.begin(units[begun], driver.generation - 1)
@@ -50,15 +53,13 @@ class ThawSearch(PausedSearch):
         for stop in np.unique(stops[there]).tolist():
             rows = np.flatnonzero(there & (stops == stop))
             some = jax.tree.map(lambda x, rows=rows: np.asarray(x)[rows], result)
-            record.reach(members[rows], some, stop, np.full(len(rows), self.thaws.batch))
+            record.reach(members[rows], some, stop, np.full(len(rows), self.first))
         seen = minimised_result(result, self.sign, there, np)
         self._told = Told(units, seen._replace(mask=there, variance=None))
         self._parts += int(there.sum())
         self.meter.steps, whole = self.pool.steps, bool(np.isfinite(record.best))
         stopped = self.meter.report(record.count, driver.generation, record.best, whole, paused=True)
-        if stopped is None and self._parts + self.thaws.batch > self.thaws.most:
-            stopped = f"effort: {self.pool.steps} steps taken"
-        return stopped
+        return effort_spent(self.thaws, self._parts, self.pool.steps) if stopped is None else stopped
 
     def result(self, stopped: str, exact: dict[int, dict[str, Any]]) -> Result:
         """What was found."""

@@ -72,6 +72,7 @@ cross_program = _programs(
     )
 )
 expect_program = _programs(lambda strategy, state, units, mask: strategy.expect(state, units, mask))
+thawed_program = _programs(lambda strategy, state: (strategy.members(state), strategy.trained(state)))
 absorb_program = _programs(lambda strategy, state, units, result: strategy.absorb(state, units, result))
 
 

@@ -39,7 +39,7 @@ REGISTRY: dict[str, tuple[str, str, str]] = {
     "asha": (
         "jhpo.strategies.asha",
         "ASHA",
-        "functions that report, stopped early at rungs: eta=, min_steps=, max_steps=, proposer=",
+        "members paused at rungs, places refilled: batch=; functions that report: eta=, min_steps=, proposer=",
     ),
     "freeze-thaw": (
         "jhpo.strategies.freeze_thaw",

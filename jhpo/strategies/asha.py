@@ -1,4 +1,4 @@
-"""ASHA: asynchronous successive halving of functions that report their values while they run."""
+"""ASHA: asynchronous successive halving, of trainables that are paused and of functions that report their values."""
 
 from __future__ import annotations
 
@@ -8,41 +8,53 @@ from typing import Any, NamedTuple
 import jax
 
 from jhpo.curves.rules import HalvingStopping
-from jhpo.errors import invalid
+from jhpo.errors import check_integer, invalid
 from jhpo.space.space import Space
 from jhpo.strategies import read_inner
-from jhpo.strategies.base import Bound, Evaluation, Request, State, Strategy, static_field, strategy
+from jhpo.strategies.base import Bound, Evaluation, Ids, Request, State, Strategy, static_field, strategy
+from jhpo.strategies.promotion import Promotion
 from jhpo.strategies.random import RandomSearch
 
 
 class ASHAState(NamedTuple):
-    """The state of what chooses the trials."""
+    """The state of what chooses the trials: the proposer, or `Promotion`, which pauses members."""
 
-    proposer: State
+    inner: State
 
 
 @strategy
 class ASHA(Strategy):
     """Asynchronous successive halving: a trial goes on at a rung while it is among the best of those that were there.
 
-    For `jhpo.host` functions that report, ``fn(params, trial)``: at the rungs ``min_steps``, ``eta * min_steps``, ... a
-    trial is compared with all that have reached the rung so far, those of other workers and earlier sessions too, and
-    stops unless it is among the best ``1 / eta``. Nobody waits: a free worker begins the next trial at once (Li et al.
-    2020; the variant that stops trials instead of pausing them, see `HalvingStopping`). Those that were stopped are
-    PRUNED, count towards the budget, and tell the proposer the last value that they had.
+    Rungs lie at ``min_steps``, ``eta * min_steps``, ... and nobody waits for a rung to fill (Li et al. 2020).
 
-    For trainables there are `SuccessiveHalving` and `Hyperband`, which compact the survivors on the device.
+    For trainables give ``batch``: so many members are trained side by side, in one program that stays full. A member is
+    paused at its rung. Its place takes the best member at the highest rung of which one waits that is among the best
+    ``1 / eta``, rounded down, of all that have been there; otherwise a new member begins, also in the place of one that
+    failed. The budget counts the members that are begun; the search ends when the last promoted ones are at the end of
+    their training. States stay on the device, or in the memory of the host where they do not fit.
+
+    For `jhpo.host` functions that report, ``fn(params, trial)``, leave ``batch`` out: a trial that is not among the
+    best ``1 / eta`` stops, as a function that runs cannot be paused (see `HalvingStopping`); trials of other workers
+    and earlier sessions count, too. Those that were stopped are PRUNED, count towards the budget, and tell the proposer
+    the last value that they had.
 
     Args:
       eta: reduction factor, an integer of at least 2.
-      min_steps: the first rung, in the steps that the function reports.
-      max_steps: where trainings end, so that nobody is stopped there; None if that is not known.
+      min_steps: the first rung, in steps of the training or those that the function reports. Trainables are trained in
+        parts of so many steps.
+      max_steps: where trainings end, so that nobody is stopped there; of trainables the whole training by default.
       proposer: a steady strategy that chooses the trials, an instance or a name, such as `BayesOpt`; random if None.
+        Where members are paused it is asked when its last points have begun, and told of all members each time: of
+        those that wait, what they would have at the end had they gained as much as the median of those trained on.
+      batch: trainables: members trained side by side, as few as fill the device; a fiftieth of the budget or less, as
+        the last ones to be promoted finish alone. None for functions that report.
+      capacity: trainables: members at most; the budget by default.
 
     Raises:
       InvalidArgument: an option outside its range, or a proposer of another kind.
 
-    >>> import jhpo
+    >>> import jhpo, jax.numpy as jnp
     >>> def objective(params, trial):
     ...     for step in range(1, 28):
     ...         loss = (params["x"] - 0.3) ** 2 + 1 / step
@@ -55,13 +67,23 @@ class ASHA(Strategy):
     30
     >>> len(study.pruned) > 10, max(study.best.curve)
     (True, 27)
+    >>> class Descent:
+    ...     steps = 27
+    ...     def init(self, hp, key): return jnp.ones(2)
+    ...     def step(self, hp, w, t): return w - hp["lr"] * jnp.array([0.1, 1.0]) * w
+    ...     def evaluate(self, hp, w): return jnp.sum(w**2)
+    >>> space = jhpo.Space({"lr": jhpo.Float(1e-3, 1e1, log=True)})
+    >>> result = jhpo.minimize(Descent(), space, jhpo.ASHA(min_steps=3, batch=4), budget=54)
+    >>> result.stopped, result.steps < 54 * 27 / 3, bool(result.value < 0.1)
+    ('evaluations: 54 of 54 done', True, True)
     """
 
     eta: int = static_field(default=3)
     min_steps: int = static_field(default=1)
     max_steps: int | None = static_field(default=None)
     proposer: Any = None
-    steady = True
+    batch: int | None = static_field(default=None)
+    capacity: int | None = static_field(default=None)
 
     def __post_init__(self) -> None:
         HalvingStopping(self.eta, self.min_steps, self.max_steps)  # checks the options
@@ -70,17 +92,73 @@ class ASHA(Strategy):
         if isinstance(self.proposer, Strategy) and (not self.proposer.steady or self.proposer.early_stop is not None):
             expected = "a strategy that can be asked while results are pending, such as BayesOpt or RandomSearch"
             raise invalid("proposer", expected, type(self.proposer).__name__)
+        for name in ("batch", "capacity"):
+            if getattr(self, name) is not None:
+                check_integer(name, getattr(self, name))
+        if self.capacity is not None and (self.batch is None or self.capacity < self.batch):
+            raise invalid("capacity", f"at least the batch of {self.batch} members, which it bounds", self.capacity)
+        if self.batch is not None and isinstance(self.proposer, Strategy) and self.proposer.needs_grad:
+            raise invalid("proposer", "a strategy that needs no gradients", type(self.proposer).__name__)
 
     @property
-    def early_stop(self) -> HalvingStopping:  # type: ignore[override]
-        """The rule by which trials are stopped."""
-        return HalvingStopping(self.eta, self.min_steps, self.max_steps)
+    def inner(self) -> Any:
+        """What does the work: the proposer, or what pauses the members of its choice."""
+        if self.batch is None:
+            return self.proposer
+        proposer = None if isinstance(self.proposer, RandomSearch) else self.proposer
+        return Promotion(self.batch, self.eta, self.min_steps, proposer, self.capacity, self.max_steps)
 
-    # -- everything else is the proposer's ------------------------------------------------------------------
+    @property
+    def steady(self) -> bool:  # type: ignore[override]
+        """Where it stops trials; members that are paused are not asked for out of turn."""
+        return self.batch is None
+
+    @property
+    def thaws(self) -> bool:  # type: ignore[override]
+        """Where it pauses members."""
+        return self.batch is not None
+
+    @property
+    def early_stop(self) -> HalvingStopping | None:  # type: ignore[override]
+        """The rule by which trials are stopped; None where members are paused."""
+        return None if self.thaws else HalvingStopping(self.eta, self.min_steps, self.max_steps)
+
+    # -- members that are paused ------------------------------------------------------------------------------
+
+    def lasting(self, steps: int) -> Any:
+        if self.max_steps is not None and self.max_steps > steps:
+            raise invalid("max_steps", f"at most the {steps} steps of the training", self.max_steps)
+        last = steps if self.max_steps is None else self.max_steps
+        if self.min_steps >= last:
+            raise invalid("min_steps", f"less than the {last} steps of the training", self.min_steps)
+        return dataclasses.replace(self, max_steps=last)
+
+    @property
+    def interval(self) -> int:
+        """Steps of a part of the training."""
+        return self.min_steps
+
+    @property
+    def parts(self) -> int:
+        """Parts of a whole training."""
+        return int(self.inner.rungs_at[-1])
+
+    @property
+    def most(self) -> None:
+        """Parts that are trained in all: no bound but that of the members."""
+        return None
+
+    def members(self, state: ASHAState) -> Ids:
+        return self.inner.members(state.inner)
+
+    def trained(self, state: ASHAState) -> Ids:
+        return self.inner.trained(state.inner)
+
+    # -- everything else is that of what does the work ----------------------------------------------------------
 
     @property
     def population(self) -> int:
-        return int(self.proposer.population)
+        return int(self.inner.population)
 
     @property
     def host_float64(self) -> bool:  # type: ignore[override]
@@ -93,41 +171,47 @@ class ASHA(Strategy):
         return bool(self.proposer.compiled_quickly)
 
     def max_evaluations(self, space: Space) -> int | None:
+        if self.batch is not None and self.proposer.population < self.batch:
+            return None  # some members are random ones
         limit: int | None = self.proposer.max_evaluations(space)
         return limit
 
     def request(self, state: ASHAState) -> Request:
-        requested: Request = self.proposer.request(state.proposer)
+        requested: Request = self.inner.request(state.inner)
         return requested
 
     def init(self, space: Space, key: jax.Array) -> ASHAState:
-        return ASHAState(self.proposer.init(space, key))
+        return ASHAState(self.inner.init(space, key))
 
     def ask(self, state: ASHAState, key: jax.Array) -> tuple[jax.Array, ASHAState]:
-        units, proposer = self.proposer.ask(state.proposer, key)
-        return units, ASHAState(proposer)
+        units, inner = self.inner.ask(state.inner, key)
+        return units, ASHAState(inner)
 
     def tell(self, state: ASHAState, units: jax.Array, result: Evaluation) -> ASHAState:
-        return ASHAState(self.proposer.tell(state.proposer, units, result))
+        return ASHAState(self.inner.tell(state.inner, units, result))
 
     def absorb(self, state: ASHAState, units: jax.Array, result: Evaluation) -> ASHAState:
-        return ASHAState(self.proposer.absorb(state.proposer, units, result))
+        return ASHAState(self.inner.absorb(state.inner, units, result))
 
     def expect(self, state: ASHAState, units: jax.Array, mask: jax.Array) -> ASHAState:
-        return ASHAState(self.proposer.expect(state.proposer, units, mask))
+        return ASHAState(self.inner.expect(state.inner, units, mask))
 
     def prepare(self, evaluations: int) -> Any:
-        return dataclasses.replace(self, proposer=self.proposer.prepare(evaluations))
+        if self.batch is None:
+            return dataclasses.replace(self, proposer=self.proposer.prepare(evaluations))
+        return self if self.capacity is not None else dataclasses.replace(self, capacity=max(evaluations, self.batch))
 
     def full(self, state: ASHAState) -> bool:
-        return bool(self.proposer.full(state.proposer))
+        return bool(self.inner.full(state.inner))
 
     def nearly_full(self, state: ASHAState) -> bool:
-        return bool(self.proposer.nearly_full(state.proposer))
+        return bool(self.inner.nearly_full(state.inner))
 
     def grow(self, state: ASHAState) -> ASHAState:
-        return ASHAState(self.proposer.grow(state.proposer))
+        return ASHAState(self.inner.grow(state.inner))
 
     def bind(self, space: Space) -> Bound:
+        if self.batch is not None:
+            return super().bind(space)
         bound = self.proposer.bind(space)
         return Bound(dataclasses.replace(self, proposer=bound.strategy), bound.space, bound.columns)

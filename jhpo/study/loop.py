@@ -202,7 +202,7 @@ def _on_thaws(study: Book, thaws: Thaws, watch: Watch) -> str:
             before = study.history.opened
             trained = not waited and thaws.train()
         if not (waited or trained) and study.history.opened == before:
-            return "exhausted: every member was trained to its end, or failed"
+            return thaws.nothing_left
         watch.steps = thaws.pool.steps
         stopped = watch.check(trained, paused=True)
         if stopped is not None:

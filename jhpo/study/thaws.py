@@ -8,13 +8,14 @@ from typing import Any, NamedTuple, cast
 import jax
 import numpy as np
 
-from jhpo.errors import invalid
 from jhpo.evaluation.evaluators import Evaluator, continuable
 from jhpo.evaluation.paused import check_continuable
 from jhpo.evaluation.thawing import Thawing
+from jhpo.search.thawed import check_capacity, effort_spent, nothing_left
 from jhpo.strategies.base import Evaluation
 from jhpo.study import events
 from jhpo.study.book import Book
+from jhpo.study.fold import Fold
 from jhpo.study.follower import Mark
 from jhpo.study.layout import keep_layout
 from jhpo.study.results import pack_evaluation
@@ -45,6 +46,7 @@ class Thaws:
     Args:
         study: with a strategy that thaws members.
         evaluator: of the objective.
+        budget: members at most, None if other rules end the search.
 
     Raises:
         InvalidArgument: an objective that cannot be paused, or whose training has another length than the study's.
@@ -54,17 +56,31 @@ class Thaws:
         self._study, population = study, continuable(evaluator)
         study.ledger.train_for(check_continuable(population.trainable))
         self.strategy = cast(Any, study.ledger.follower().strategy)
-        capacity, batch, self._interval = self.strategy.places, self.strategy.batch, self.strategy.interval
-        if budget is not None and budget < capacity:
-            raise invalid("budget", f"at least the {capacity} members of the strategy's capacity", budget)
-        self.pool = Thawing(population, capacity, batch, self._interval, study.root)
+        self._interval, limit = self.strategy.interval, self.strategy.max_evaluations(study.space)
+        check_capacity(self.strategy, budget)
+        self._budget = min((x for x in (budget, limit) if x is not None), default=None)
+        most = [x for x in (self.strategy.capacity, self._budget) if x is not None]
+        self.pool = Thawing(
+            population, min(most, default=None), self.strategy.population, self._interval, study.root
+        )  # fmt: skip
         self._held = 0  # generations that the pool has seen
 
     @property
     def stopped(self) -> str | None:
         """Why there is nothing left to do, or None."""
-        taken, batch = self._study.history.thawed_parts, self.strategy.batch
-        return f"effort: {taken * self._interval} steps taken" if taken + batch > self.strategy.most else None
+        taken = self._study.history.thawed_parts
+        return effort_spent(self.strategy, taken, taken * self._interval)
+
+    @property
+    def nothing_left(self) -> str:
+        """Why it ends where no member can be trained on."""
+        return nothing_left(self.strategy, self._study.history.table.size, self._budget)
+
+    def _room(self, history: Fold) -> float:
+        """Members that there may be: trials from the queue count towards the budget, too."""
+        if self._budget is None or self.strategy.most is not None:
+            return np.inf
+        return len(history.thawed) + max(self._budget - history.table.size, 0)
 
     def train(self) -> bool:
         """Train and store the next generation; False where somebody else has done so, or where no member is left."""
@@ -97,6 +113,7 @@ class Thaws:
             generation, before = history.opened, follower.mark()
             units = follower.open(history)
             members, parts = follower.driver.thawed()
+            members = np.where(members < self._room(history), members, -1)
             after = follower.mark()
             follower.restore(before)
             return _Plan(ledger.log.seq, generation, units, members, parts, after)
@@ -131,8 +148,8 @@ def thawed_states(study: Book, evaluator: Evaluator, ids: np.ndarray) -> list[An
     population = continuable(evaluator)
     study.ledger.train_for(check_continuable(population.trainable))
     strategy = cast(Any, study.ledger.follower().strategy)
-    pool = Thawing(population, strategy.places, strategy.batch, strategy.interval, study.root)
     history = study.history
+    pool = Thawing(population, len(history.thawed), strategy.population, strategy.interval, study.root)
     numbers = {trial: member for member, trial in enumerate(history.thawed.tolist())}
     mine = [k for k, trial in enumerate(ids.tolist()) if trial in numbers]
     members = np.asarray([numbers[int(ids[k])] for k in mine], np.int64)
