@@ -62,6 +62,18 @@ def test_every_yes_of_the_comparison_names_a_test() -> None:
     assert all(target.startswith("../tests/") and place.startswith("test_") for target, place in links)
 
 
+def test_every_page_of_a_strategy_has_figures_and_says_when_not_to_use_it() -> None:
+    listed = re.search(r"- Strategies:\n(.*?)- Reference:", (ROOT / "mkdocs.yml").read_text(), re.DOTALL)
+    assert listed is not None
+    pages = set(re.findall(r": (\w+\.md)", listed[1])) - {"strategies.md"}  # which is about writing one
+    assert len(pages) == 9
+    for name in pages:
+        text = (ROOT / "docs" / name).read_text()
+        figures = re.search(r"^## Measured\n(.*?)(?=^## |\Z)", text, re.DOTALL | re.MULTILINE)
+        assert figures and len(re.findall(r"\d\.\d|\.\d\d|\d times", figures[1])) >= 4, name
+        assert re.search(r"^## When .*\bnot\b", text, re.MULTILINE), name
+
+
 def test_every_public_name_is_in_the_reference() -> None:
     text = "\n".join(path.read_text() for path in ROOT.glob("docs/reference/*.md"))
     documented = set(re.findall(r"^::: jhpo\.(?:\w+\.)*(\w+)$", text, re.MULTILINE))
