@@ -62,6 +62,13 @@ def test_every_yes_of_the_comparison_names_a_test() -> None:
     assert all(target.startswith("../tests/") and place.startswith("test_") for target, place in links)
 
 
+def test_every_concept_has_a_picture_with_words() -> None:
+    text = (ROOT / "docs/concepts.md").read_text()
+    for name in ("space", "objective", "strategy", "population", "study", "budget"):
+        part = re.search(rf"^## {name.title()}\n(.*?)^## ", text, re.DOTALL | re.MULTILINE)
+        assert part and re.search(rf"!\[.{{30,}}\]\(images/concepts/{name}\.svg\)", part[1]), name
+
+
 def test_every_page_of_a_strategy_has_figures_and_says_when_not_to_use_it() -> None:
     listed = re.search(r"- Strategies:\n(.*?)- Reference:", (ROOT / "mkdocs.yml").read_text(), re.DOTALL)
     assert listed is not None
