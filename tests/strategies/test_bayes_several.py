@@ -192,6 +192,11 @@ def test_the_reference_point_is_that_of_the_front_or_the_users(x64: None) -> Non
     late, _ = front.natural_reference(z, jnp.asarray([True, True, True, False]), order + 20)
     np.testing.assert_allclose(late, reference)
     assert np.isfinite(front.natural_reference(z, jnp.zeros(4, bool), order)[0]).all()
+    there = jnp.asarray([True, True, True, False])
+    beyond, _ = front.natural_reference(z, there, order, jnp.asarray(True))
+    np.testing.assert_allclose(beyond, [5.0 + 6.0, 5.0 + 8.0])  # of results up to 5 and fronts from -1 and -3
+    again, _ = front.natural_reference(z, there, order, jnp.asarray(False))
+    np.testing.assert_allclose(again, reference)
 
     values = jnp.asarray([[0.0, 4.0], [1.0, 2.0], [2.0, 1.0], [4.0, 0.0], [300.0, 9.0], [0.0, 0.0]])
     blank = history.blank(6, 2, 0, jnp.float64, objectives=2)

@@ -76,7 +76,7 @@ def _several(
     assert history.values is not None
     m = history.values.shape[1]
     told = (history.status == OBSERVED) | (history.status == FAILED)
-    y, variance, reference = fronts.targets(history, surrogate.warp, surrogate.reference)
+    y, variance, reference = fronts.targets(history, surrogate.warp, surrogate.reference, surrogate.far)
 
     def process(each: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, gp.Posterior]:
         return _process(surrogate, each[0], gp.Data(points, each[1], each[2], told), refit, random.rows)

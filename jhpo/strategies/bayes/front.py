@@ -75,13 +75,16 @@ def extended(front: Front, row: jax.Array, values: jax.Array) -> Front:
     return Front(means, front.reference, jnp.ones((), bool), regions)
 
 
-def natural_reference(values: jax.Array, seen: jax.Array, order: jax.Array) -> tuple[jax.Array, jax.Array]:
+def natural_reference(
+    values: jax.Array, seen: jax.Array, order: jax.Array, far: jax.Array | None = None
+) -> tuple[jax.Array, jax.Array]:
     """The reference point of a front, float[m], and its best values, float[m].
 
     Args:
         values: float[N, m], whose typical value is 0.
         seen: bool[N], those that count.
         order: int32[N], how many points were asked for before.
+        far: bool[], whether it lies beyond a bad result by as much as that is worse than the best.
     """
     there = jnp.where(seen[:, None], values, jnp.inf)
     best = (seen & (pareto.ranks(there, enough=1) == 0))[:, None]
@@ -94,10 +97,14 @@ def natural_reference(values: jax.Array, seen: jax.Array, order: jax.Array) -> t
     furthest = jnp.where(jnp.any(early), median + _FURTHEST * (median - ordered[0]), jnp.inf)
     bad = jnp.minimum(jnp.max(jnp.where(seen[:, None], values, -jnp.inf), axis=0), furthest)
     reference = high + _BEYOND * (high - low) + _TOWARDS_BAD * jnp.maximum(bad - high, 0.0)
+    if far is not None:
+        reference = jnp.where(far, jnp.maximum(bad + (bad - low), reference), reference)
     return jnp.where(some, reference, 0.0), jnp.where(some, low, -1.0)
 
 
-def targets(history: History, kind: str, given: np.ndarray | None) -> tuple[jax.Array, jax.Array, jax.Array]:
+def targets(
+    history: History, kind: str, given: np.ndarray | None, far: jax.Array | None = None
+) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Standardised targets float[m, N] of several objectives, variances in their units, and the reference point.
 
     Values that are worse than the reference point add nothing to any front. "half_rank" compresses them, so that the
@@ -106,14 +113,14 @@ def targets(history: History, kind: str, given: np.ndarray | None) -> tuple[jax.
 
     Args:
         history: with values. kind: half_rank or none. given: float[m], the reference point in units of the values, to
-            be minimised; None for a natural one.
+            be minimised; None for a natural one. far: bool[], whether that lies beyond all results; None for False.
     """
     assert history.values is not None
     seen = history.status == OBSERVED
     told = seen | (history.status == FAILED)
     tame = jax.vmap(warp.tame, (1, None))
     z, slope = tame(history.values, seen)
-    reference, best = natural_reference(z.T, seen & history.feasible, history.order)
+    reference, best = natural_reference(z.T, seen & history.feasible, history.order, far)
     typical = jnp.argmin(jnp.where(seen[None, :], jnp.abs(z), jnp.inf), axis=1)
     if given is not None:
         middle = jnp.take_along_axis(history.values, typical[None, :], axis=0)[0]

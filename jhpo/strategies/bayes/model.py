@@ -40,7 +40,7 @@ class Model(NamedTuple):
 
 
 class Surrogate(NamedTuple):
-    """Options of the model; all but the ground are Python values."""
+    """Options of the model; all but the ground and ``far`` are Python values."""
 
     ground: Ground
     profile: Profile
@@ -49,6 +49,7 @@ class Surrogate(NamedTuple):
     fit_rows: int  # the parameters are fitted to at most so many rows
     worlds: int  # number of fantasy values of a pending point
     reference: np.ndarray | None = None  # float[m], of several objectives, to be minimised; None for one from the data
+    far: jax.Array | None = None  # bool[]: one from the data lies beyond all results; None for never
 
 
 def feasible_rows(history: History) -> jax.Array:

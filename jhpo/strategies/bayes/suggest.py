@@ -34,6 +34,9 @@ _REGION_DIM, _REGION_ROWS = 20, 1000
 _BLIND = 0.25
 # With so many objectives or more one ask in so many keeps to a box around a point of the front, so far to each side.
 _MANY, _LOCAL, _NEAR = 3, 2, 0.2
+# ... and one of the others, one in so many of all, looks for the front's ends: its reference point lies beyond all
+# results, as one between the front and what was seen has no room for ends that nobody has seen.
+_ENDS = 6
 
 
 class BayesState(NamedTuple):
@@ -138,7 +141,9 @@ def _model(
     # gradients go through the warp too, so it has to be smooth
     kind = "half_log" if options.gradients and options.warp == "half_rank" else options.warp
     aim = None if options.reference is None else np.asarray(options.reference) * np.asarray(options.signs or 1.0)
-    surrogate = Surrogate(ground, profile, kind, options.fit_iterations, FIT_ROWS, options.fantasies, aim)
+    turn = state.asked // options.batch
+    far = turn % _ENDS == _LOCAL if options.objectives >= _MANY else None
+    surrogate = Surrogate(ground, profile, kind, options.fit_iterations, FIT_ROWS, options.fantasies, aim, far)
     model, theta = fitting.build(surrogate, chosen, state.theta, refit, random)
     search = Search(ground, profile, options.candidates, options.starts, options.search_iterations)
     lot = counter_random.uniform(random.lot, (options.batch + 1,), units.dtype)
@@ -147,7 +152,7 @@ def _model(
     even = Even(lot[:-1] < jnp.maximum(past.flatness(inside), blind), units)
     box = _box(ground, state, model, theta, local)
     if isinstance(model.best, Front) and options.objectives >= _MANY and options.region == "auto":
-        near = (state.asked // options.batch) % _LOCAL == _LOCAL - 1
+        near = turn % _LOCAL == _LOCAL - 1
         box = around(ground, model.posterior.points.x[0], model.best, lot[-1], near)
     where: dict[str, Any] = {"box": box, "even": even, "random": random}
     if options.picks == "thompson":
