@@ -6,7 +6,8 @@ python benchmarks/masks.py --steps 2000    # longer trainings, where arithmetic 
 Both go through `jhpo.Population`, each in a process of its own: with masks (`live=`, `batch_size=`, `jhpo.switch`) all
 16 train in one program; with `static=True` and a task for each batch size every setting is a program of its own size.
 Printed are seconds in all, those spent compiling, those of a second evaluation, programs compiled, and peak memory of
-the process beyond what importing takes.
+the process beyond what importing takes. "processor" is the time of all threads, to which other work on the machine adds
+little.
 """
 
 from __future__ import annotations
@@ -78,22 +79,25 @@ def measured(way: str, steps: int) -> dict[str, Any]:
     sizes: list[Any] = [(b, None) for b in BATCHES] if static else [(lambda hp: hp["batch"], BATCHES[-1])]
     populations = [jhpo.Population(task(*size), space, metric="error") for size in sizes]
 
-    def evaluated(seed: int) -> tuple[float, float]:
-        begin, root, values = time.perf_counter(), jax.random.key(seed), []
+    def evaluated(seed: int) -> tuple[float, float, float]:
+        begin, busy, root, values = time.perf_counter(), time.process_time(), jax.random.key(seed), []
         for population, rows in zip(populations, parts):
             values.append(population.evaluate(rows, np.arange(len(rows)), root).value)
-        return time.perf_counter() - begin, float(np.mean(np.concatenate(values)))
+        took = time.perf_counter() - begin, time.process_time() - busy
+        return *took, float(np.mean(np.concatenate(values)))
 
-    seconds, error = evaluated(0)
+    seconds, processor, error = evaluated(0)
     programs = sum(len(population.chunks.programs) for population in populations)
     assert programs == (len(units) if static else 1), programs
     assert len(evaluate_program) == programs
-    again, _ = evaluated(1)
+    again, processor_again, _ = evaluated(1)
     return {
         "way": way,
         "seconds": seconds,
+        "processor": processor,
         "compiling": sum(population.compile_seconds for population in populations),
         "again": again,
+        "processor again": processor_again,
         "programs": programs,
         "MiB": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024,
         "error": error,
