@@ -2,13 +2,15 @@
 
     python benchmarks/bayes_quality.py --yahpo DIR --results mine.jsonl          # ours, beside the stored runs of peers
     python benchmarks/bayes_quality.py ... --label jhpo:none --set warp=none     # a variant
-    python benchmarks/bayes_quality.py ... --run none --choose jhpo jhpo:none    # leave-one-family-out
+    python benchmarks/bayes_quality.py ... --run none --choose jhpo jhpo:none    # one family left out, and seed by seed
     python benchmarks/bayes_quality.py ... --run optuna_gp --peers DIR --peers-python PYTHON   # more runs of a peer
     python benchmarks/bayes_quality.py ... --batch 8 --budget 96 --at 48 96      # batches, against peers that batch
 
 Surrogates need `pip install onnx`. What is in a results file is not run again; new lines go to the first file. Runs
 of peers are stored in `runs/`: a change of ours needs only our own. The families are those of `bayes_problems`, and a
-choice counts if it helps on families that had no part in it."""
+choice counts if it helps on families that had no part in it. Two seeds decide nothing: the error of a mean over 22
+problems is then larger than what most choices are worth. `--choose` prints differences, over the seeds that labels
+share, with their errors."""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ from pathlib import Path
 
 import bayes_problems
 import comparison
-from bayes_report import Table, leave_one_out, report
+from bayes_report import Table, leave_one_out, paired, report
 from bayes_runs import Line, Peers, random_search, run_jhpo
 
 import jhpo
@@ -49,7 +51,7 @@ def main() -> None:
     problems = list(comparison.surrogates.available(tuple(problems), options.yahpo))
     options.results[0].touch()
     lines = comparison.load([*options.results, *sorted((_HERE / "runs").glob("*.jsonl"))])
-    lines = [x for x in lines if x.get("q", 1) == options.batch or x["peer"] == "random"]
+    lines = [x for x in lines if "peer" in x and (x.get("q", 1) == options.batch or x["peer"] == "random")]
     strategy = jhpo.BayesOpt(batch=options.batch, **strategy_options(options.set))
     peers: Peers | None = None
 
@@ -81,6 +83,7 @@ def main() -> None:
     report(table, families, budgets)
     if options.choose:
         leave_one_out(table, families, options.choose, budgets)
+        paired(table, families, options.choose, budgets)
 
 
 if __name__ == "__main__":

@@ -133,3 +133,50 @@ def leave_one_out(table: Table, families: Families, labels: Sequence[str], budge
     chosen = [int(np.argmin(np.delete(score, j, axis=1).mean(axis=1))) for j in range(len(here))]
     print("chosen without the family: " + ", ".join(f"{f} {labels[i]}" for f, i in zip(here, chosen)))
     print(f"worth on the families left out: {np.mean([score[i, j] for j, i in enumerate(chosen)]):.3f}")
+
+
+def paired(table: Table, families: Families, labels: Sequence[str], budgets: Sequence[int]) -> None:
+    """Print what each label changes against the first: regret seed by seed with its error, family by family.
+
+    The last column counts pairs of runs, with the standard score of a sign test.
+    """
+    here = {f: [n for n in names if n in table.problems] for f, names in families.items()}
+    here = {f: names for f, names in here.items() if names}
+    every = [n for names in here.values() for n in names]
+    for chosen in (*([b] for b in budgets), budgets):
+        print(f"\n| regret less {labels[0]}'s after {chosen}, x 1000 | all | {' | '.join(here)} | pairs won-lost |")
+        print("|---|" + "---|" * (2 + len(here)))
+        for label in labels[1:]:
+            moved = {n: _differences(table, label, labels[0], n, chosen) for n in every}
+            pairs = [mean_and_error([moved[n] for n in names]) for names in (every, *here.values())]
+            cells = [f"{1e3 * mean:+.1f} ± {1e3 * error:.1f}" for mean, error in pairs]
+            all_pairs = np.concatenate(list(moved.values()))
+            won, lost = int((all_pairs < 0).sum()), int((all_pairs > 0).sum())
+            cells.append(f"{won}-{lost} ({(won - lost) / max(won + lost, 1) ** 0.5:+.1f})")
+            print(f"| {label} ({len(all_pairs) / len(every):.1f} seeds) | " + " | ".join(cells) + " |")
+
+
+def _differences(table: Table, label: str, base: str, problem: str, budgets: Sequence[int]) -> np.ndarray:
+    """float[seeds]: regret of a label minus that of another, mean over the budgets, over the seeds that both have.
+
+    Runs with one seed begin with the same design: what that is worth cancels.
+    """
+    mine, its = ({x["seed"]: x for x in table.runs.get((m, problem), [])} for m in (label, base))
+    long = [s for s in sorted(mine.keys() & its.keys()) if min(len(r[s]["ys"]) for r in (mine, its)) >= max(budgets)]
+    size = table.scale[problem][1]
+    return np.array([np.mean([found(mine[s], b) - found(its[s], b) for b in budgets]) / size for s in long])
+
+
+def mean_and_error(samples: Sequence[np.ndarray]) -> tuple[float, float]:
+    """Mean over problems of the means over seeds, and its standard error for other seeds on the same problems.
+
+    Problems with fewer than two seeds do not count; NaN if there are no others.
+
+    >>> mean_and_error([np.array([1.0, 3.0]), np.array([4.0, 4.0]), np.array([9.0])])
+    (3.0, 0.5)
+    """
+    some = [s for s in samples if len(s) > 1]
+    if not some:
+        return float("nan"), float("nan")
+    errors = [float(s.var(ddof=1)) / len(s) for s in some]
+    return float(np.mean([s.mean() for s in some])), float(np.sqrt(sum(errors)) / len(some))
