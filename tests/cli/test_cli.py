@@ -380,7 +380,7 @@ def test_names_of_hyperparameters_are_printed_whole(command, tmp_path, monkeypat
     code, out, _ = command("tune", "many.py", "--strategy", "random", "--budget", 8)
     assert code == 0 and "…" not in out
     best, top = re.split(r"top \d", out)
-    assert all(name in best and name in top for name in names) and "need a wider terminal" in top
+    assert all(name in best and name in top for name in names) and "a wider terminal shows all" in top
     assert max(map(len, out.splitlines())) <= 80
 
 
