@@ -52,7 +52,13 @@ class SqliteReader(SqlLog):
         self._disconnect()
 
     def read(self) -> list[Entry]:
-        return self._settled(super().read)
+        begin, whole = (self.seq, self._chain), super().read
+
+        def again() -> list[Entry]:
+            self.seq, self._chain = begin  # also of a pass whose entries are dropped
+            return whole()
+
+        return self._settled(again)
 
     def load_snapshots(self) -> list[tuple[int, bytes]]:
         return self._settled(super().load_snapshots)

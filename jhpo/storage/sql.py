@@ -17,21 +17,18 @@ from jhpo.storage.codec import GENESIS, Entry, digest, follow, link, pack, unpac
 from jhpo.storage.database import HEAD, make_engine, make_tables, new_file, short, sqlite_path
 from jhpo.storage.files import check_file, create_file, file_identity
 
+T = TypeVar("T")
 _CREATION_LOCK = 0x6A68706F  # "jhpo": PostgreSQL advisory lock around the creation of tables
 _ONE_VIEW = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"  # or else each statement would see a newer state
 _SNAPSHOTS_KEPT = 2  # the newest, and one more in case it is damaged
-
 _SET_HEAD = schema.meta.update().where(schema.meta.c.key == "head")
 _ADD = schema.log.insert()
 _COLUMNS = schema.log.c
 _NEWS = (
-    sa.select(_COLUMNS.seq, _COLUMNS.kind, _COLUMNS.body, _COLUMNS.digest, _COLUMNS.chain)
+    sa.select(*(_COLUMNS[name] for name in ("seq", "kind", "body", "digest", "chain")))
     .where(_COLUMNS.seq >= sa.bindparam("first"))
     .order_by(_COLUMNS.seq)
 )
-
-
-T = TypeVar("T")
 
 
 class SqlLog:

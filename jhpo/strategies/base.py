@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar, dataclass_transform
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jhpo.curves.rules import EarlyStop
-from jhpo.strategies.checked import checked
+from jhpo.strategies.declared import static_field as static_field
+from jhpo.strategies.declared import strategy as strategy
 from jhpo.strategies.results import Evaluation as Evaluation
 from jhpo.strategies.results import Floats as Floats
 from jhpo.strategies.results import Request as Request
@@ -21,8 +21,6 @@ from jhpo.strategies.results import objective_values as objective_values
 if TYPE_CHECKING:
     from jhpo.objectives import Objectives
     from jhpo.space.space import Space
-
-T = TypeVar("T", bound=type)
 
 Ids = Any  # uint32[n], a jax.Array in traced code, a NumPy array on the host
 State = Any  # a pytree of arrays, defined by the strategy
@@ -42,32 +40,6 @@ class Bound(NamedTuple):
     strategy: Strategy
     space: Any  # the argument of its `init`: the Space, or None if the strategy knows it already
     columns: int  # of its unit rows: the space's coordinates, then padding
-
-
-def static_field(default: Any = dataclasses.MISSING) -> Any:
-    """A static field of a strategy (a size, a variant), as opposed to a coefficient."""
-    return dataclasses.field(default=default, metadata={"static": True})
-
-
-# Methods to which JAX's debugging flags do not apply, as infinity in a state means "no value yet".
-_PROGRAMS = frozenset(("init", "ask", "tell", "absorb", "expect", "withdraw", "advance", "grow"))
-
-
-@dataclass_transform(frozen_default=True, field_specifiers=(static_field,))
-def strategy(cls: T) -> T:
-    """Class decorator for strategies: a frozen dataclass and pytree whose `static_field`s are static, others leaves.
-
-    Equal instances share one compiled program, and coefficients can be traced, vmapped and differentiated.
-    """
-    made: Any = dataclasses.dataclass(frozen=True)(cls)
-    for name in _PROGRAMS & vars(made).keys():
-        setattr(made, name, checked(vars(made)[name]))
-    fields = dataclasses.fields(made)
-    return jax.tree_util.register_dataclass(
-        made,
-        data_fields=[f.name for f in fields if not f.metadata.get("static")],
-        meta_fields=[f.name for f in fields if f.metadata.get("static")],
-    )
 
 
 class Strategy:
@@ -92,6 +64,8 @@ class Strategy:
     evolves: ClassVar[bool] = False
     # thaws: a generation trains any of the members on by one part, or begins new ones, see `members`
     thaws: ClassVar[bool] = False
+    # phased: its phases have populations of their own, see `segments`
+    phased: ClassVar[bool] = False
     # host_float64: runs in float64 on the host, through a local context, whatever the global setting
     host_float64: ClassVar[bool] = False
     # several: can take several objectives, `Evaluation.values` (see `for_objectives`)

@@ -81,6 +81,8 @@ class Chain(Strategy):
     horizon: float = static_field(default=0.25)
     distance: Number = 0.1
 
+    phased = True
+
     def __post_init__(self) -> None:
         for name in ("search", "polish"):
             object.__setattr__(self, name, read_inner(name, getattr(self, name)))

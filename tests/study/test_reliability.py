@@ -20,7 +20,7 @@ from sqlalchemy.exc import OperationalError
 
 import jhpo
 from jhpo.errors import StorageError, TrialConflict
-from jhpo.storage.reading import SqliteReader
+from jhpo.storage import reading
 from jhpo.trial import TrialState
 from tests.storage.references import GREEDY, whole
 from tests.study.campaigns import SPACE, campaign, claims, lease_campaign, million, objective, tell_many
@@ -237,16 +237,17 @@ def test_what_is_written_while_somebody_reads_is_read_again(tmp_path, monkeypatc
     path, writers = tmp_path / "a.db", []
     with jhpo.Study(SPACE, GREEDY, path) as study:
         study.ask(1)
-    begin = SqliteReader._connect
+    at_rest = reading.at_rest
 
-    def connect_and_write(log):
-        begin(log)
+    def look_and_write(file):
+        found = at_rest(file)
         if len(writers) < 3:
-            writers.append(log)
+            writers.append(found)
             with jhpo.Study.load(path) as other:  # its end changes the file under the reader
                 other.note(count=len(writers), long="x" * 60_000)
+        return found
 
-    monkeypatch.setattr(SqliteReader, "_connect", connect_and_write)
+    monkeypatch.setattr(reading, "at_rest", look_and_write)
     with jhpo.Study.load(path, read_only=True) as reader:
         assert reader.notes["count"] == 3 and len(reader) == 1
 

@@ -296,7 +296,5 @@ def check_reports(objective: HostObjective, asker: str) -> None:
         InvalidArgument: it does not take a trial.
     """
     if not objective.roles.trial:
-        raise InvalidArgument(
-            f"objective: expected for {asker} a function that reports, jhpo.host(fn) with fn(params, trial) and "
-            f"trial.report(step, value); got {objective!r}"
-        )
+        wanted = "a function that reports, jhpo.host(fn) with fn(params, trial) and trial.report(step, value)"
+        raise InvalidArgument(f"objective: expected for {asker} {wanted}; got {objective!r}")

@@ -1,10 +1,11 @@
-"""The methods of strategies as programs take them: without JAX's debugging flags, and with errors that name them."""
+"""How a strategy is declared; its methods run without JAX's debugging flags, and their errors name them."""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar, dataclass_transform
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,34 @@ import jax.numpy as jnp
 from jhpo.errors import LIBRARIES, InvalidArgument, JhpoError, invalid, line_of
 from jhpo.markup import brief
 from jhpo.switches import without_switches
+
+T = TypeVar("T", bound=type)
+
+
+def static_field(default: Any = dataclasses.MISSING) -> Any:
+    """A static field of a strategy (a size, a variant), as opposed to a coefficient."""
+    return dataclasses.field(default=default, metadata={"static": True})
+
+
+# Methods to which JAX's debugging flags do not apply, as infinity in a state means "no value yet".
+_PROGRAMS = frozenset(("init", "ask", "tell", "absorb", "expect", "withdraw", "advance", "grow"))
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(static_field,))
+def strategy(cls: T) -> T:
+    """Class decorator for strategies: a frozen dataclass and pytree whose `static_field`s are static, others leaves.
+
+    Equal instances share one compiled program, and coefficients can be traced, vmapped and differentiated.
+    """
+    made: Any = dataclasses.dataclass(frozen=True)(cls)
+    for name in _PROGRAMS & vars(made).keys():
+        setattr(made, name, checked(vars(made)[name]))
+    fields = dataclasses.fields(made)
+    return jax.tree_util.register_dataclass(
+        made,
+        data_fields=[f.name for f in fields if not f.metadata.get("static")],
+        meta_fields=[f.name for f in fields if f.metadata.get("static")],
+    )
 
 
 def checked(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -46,14 +75,11 @@ def checked(method: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _check_asked(strategy: Any, out: Any) -> None:
-    from jhpo.strategies.base import Strategy
-
-    rows, phased = strategy.population, getattr(type(strategy), "segments", Strategy.segments) is not Strategy.segments
-    wanted = f"float[{rows}, d] and a state from {type(strategy).__name__}.ask"
+    rows = None if getattr(strategy, "phased", False) else strategy.population
+    wanted = f"float[{rows or 'n'}, d] and a state from {type(strategy).__name__}.ask"
     if not isinstance(out, (tuple, list)) or len(out) != 2:
         raise invalid("strategy", f"{wanted}, a tuple of two", type(out).__name__)
     units = out[0]
     form = hasattr(units, "dtype") and jnp.issubdtype(units.dtype, jnp.floating) and len(units.shape) == 2
-    # the phases of a chain have populations of their own
-    if not form or (units.shape[0] != rows and not phased):
+    if not form or rows not in (None, units.shape[0]):
         raise InvalidArgument(f"strategy: expected {wanted}, got {brief(units)}")
