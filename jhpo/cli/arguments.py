@@ -13,6 +13,12 @@ if TYPE_CHECKING:  # `jhpo --help` imports no JAX
     from jhpo.evaluation.evaluators import Objective
     from jhpo.objectives import Directions
 
+# of figures, in `jhpo.report.figures`, which takes long to import
+KINDS = (
+    "history, importance, parallel, slice, contour, rank, edf, curves, schedules, population, gradients, model, "
+    "timeline, failures, times; of several objectives pareto, hypervolume"
+)
+
 
 def strategy_options(texts: list[str]) -> dict[str, Any]:
     """Options from ``NAME=VALUE`` texts; values are Python literals, otherwise strings."""

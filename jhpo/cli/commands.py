@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jhpo.cli import serve, start, stored
-from jhpo.cli.arguments import command_again, directions_of, measured, strategy_options
+from jhpo.cli.arguments import KINDS, command_again, directions_of, measured, strategy_options
 from jhpo.cli.signals import INTERRUPTED, farewell, ignore_signals, signals
 from jhpo.errors import ChangedSpace, InvalidArgument, JhpoError, StorageError, check_integer
 from jhpo.version import __version__
@@ -173,9 +175,7 @@ def show(
     top: Annotated[int, typer.Option(help="how many of the best trials, or of the front")] = 5,
     plot: Annotated[
         str | None,
-        typer.Option(
-            help="also write a figure: history, parallel, slice, edf, importance, curves, model, pareto, hypervolume"
-        ),
+        typer.Option(help=f"also write a figure: {KINDS}"),
     ] = None,
     trial: Annotated[int | None, typer.Option(help="show this trial alone: parameters, curve, notes, times")] = None,
     report: Annotated[bool, typer.Option("--report", help="also write one page with every figure")] = False,
@@ -291,5 +291,8 @@ def styled(error: Exception) -> Text:
     expected, got, value = rest.rpartition(", got ")
     if not (found and got):
         return shown.append(text)
+    close = difflib.get_close_matches(value.strip("'"), re.findall(r"'([^']*)'", expected), 1)
+    if close:
+        shown.append(f"did you mean {close[0]}? ", "bold green")
     shown.append(name, "bold").append(": expected ").append(expected, "bold green")
     return shown.append(", got ").append(value, "red")

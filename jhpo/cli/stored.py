@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from jhpo.cli.arguments import KINDS
 from jhpo.errors import InvalidArgument, MissingExtra, StorageError
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ def report(
 
 def compare(
     storages: Annotated[list[str], typer.Argument(metavar="A.db B.db ...", help="studies to compare")],
-    plot: Annotated[str | None, typer.Option(help="also write a figure: history, edf, slice, pareto, ...")] = None,
+    plot: Annotated[str | None, typer.Option(help=f"also write a figure: {KINDS}")] = None,
     out: Annotated[Path, typer.Option(help="where the figure goes")] = Path("compare.html"),
 ) -> None:
     """Compare stored studies, side by side."""
@@ -64,13 +66,13 @@ def compare(
 def export(
     storage: Stored,
     csv: Annotated[Path | None, typer.Option(help="for spreadsheets; text that starts a formula is escaped")] = None,
-    json: Annotated[Path | None, typer.Option(help="a list of objects, one a trial")] = None,
+    as_json: Annotated[Path | None, typer.Option("--json", help="a list of objects, one a trial")] = None,
     parquet: Annotated[Path | None, typer.Option(help="needs pyarrow")] = None,
 ) -> None:
     """Write all trials of a study as a table: --csv, --json or --parquet FILE."""
     from jhpo.study.study import Study
 
-    targets = {name: path for name, path in (("csv", csv), ("json", json), ("parquet", parquet)) if path is not None}
+    targets = {name: path for name, path in (("csv", csv), ("json", as_json), ("parquet", parquet)) if path is not None}
     if not targets:
         raise InvalidArgument("export: expected --csv FILE, --json FILE or --parquet FILE, got none of them")
     with Study.load(storage, read_only=True) as study:
@@ -91,7 +93,8 @@ def _write(frame: pd.DataFrame, kind: str, path: Path) -> None:
             plain = frame.map(escaped).rename(columns=escaped)
             plain.to_csv(path, index=False)
         case "json":
-            frame.to_json(path, orient="records", date_format="iso", indent=1, default_handler=str)
+            rows = [{k: _plain(v) for k, v in row.items()} for row in frame.to_dict("records")]
+            path.write_text(json.dumps(rows, indent=1, allow_nan=False) + "\n", encoding="utf-8")
         case _:
             for_parquet(frame).to_parquet(path, index=False)
 
@@ -110,6 +113,23 @@ def _nested(value: Any) -> bool:
 
 def _parquet_text(value: Any) -> str | None:
     return None if value is None else json.dumps(value) if _nested(value) else str(value)
+
+
+def _plain(value: Any) -> Any:
+    """A cell as JSON has it: floats with all digits, null for what is missing or not finite, times in ISO 8601.
+
+    >>> _plain(0.1 + 0.2), _plain(float("nan")), _plain([1, float("inf")])
+    (0.30000000000000004, None, [1, None])
+    """
+    if hasattr(value, "tolist"):
+        value = value.tolist()  # of numpy
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    if value is None or value != value or value in (math.inf, -math.inf):
+        return None
+    return value if isinstance(value, str | int | float) else getattr(value, "isoformat", value.__str__)()
 
 
 def escaped(value: Any) -> Any:

@@ -7,7 +7,7 @@ import numpy as np
 from jhpo.report.trials import Trials
 from jhpo.trial import TrialTable
 
-_REST = ("evaluating", "suggesting, storing, waiting")
+_REST = ("evaluating", "suggesting and storing")  # and waiting
 
 
 def where_time_went(trials: Trials) -> dict[str, float]:

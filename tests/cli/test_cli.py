@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ import pytest
 import jhpo
 import jhpo.cli.commands as cli
 import jhpo.compilation
+from jhpo.cli.arguments import KINDS
 from jhpo.cli.stored import escaped
 
 JAX_FILE = """
@@ -415,7 +418,9 @@ def test_export_writes_tables_that_no_spreadsheet_runs(command, two):
     found, whole = pd.read_csv("a.csv"), jhpo.Study.load("a.db", read_only=True).to_frame()
     np.testing.assert_allclose(found["param_=x"], whole["param_=x"])
     assert set(found["param_opt"]) <= {"'=SUM(A1)", "adam"}
-    assert pd.read_json("a.json")["param_opt"].tolist() == whole["param_opt"].tolist()
+    rows = json.loads(Path("a.json").read_text())
+    assert [row["param_opt"] for row in rows] == whole["param_opt"].tolist()
+    assert [row["param_=x"] for row in rows] == whole["param_=x"].tolist(), "every digit"
     assert [escaped(t) for t in ("+1", "-1", "@x", "\tx", "\rx", "x", 1.0)] == [
         "'+1",
         "'-1",
@@ -451,3 +456,12 @@ def test_errors_say_first_what_to_do():
     shown = cli.styled(InvalidArgument("budget: expected an integer >= 1, got 0"))
     assert shown.plain == "jhpo: budget: expected an integer >= 1, got 0"
     assert {shown.plain[s.start : s.end]: s.style for s in shown.spans}["an integer >= 1"] == "bold green"
+    typo = InvalidArgument("strategy: expected one of ['bayes', 'pso'], got 'psoo'")
+    assert cli.styled(typo).plain.startswith("jhpo: did you mean pso? strategy: expected one of")
+
+
+def test_the_help_names_every_figure():
+    from jhpo.report import figures
+
+    named = set(re.findall(r"\w+", KINDS)) - {"of", "several", "objectives"}
+    assert named == {*figures.SINGLE, *figures.SEVERAL, *figures.ANY}
