@@ -39,7 +39,12 @@ def test_compiling_counts_once_and_only_what_was_compiled_while_trials_ran_is_ev
 
 def test_the_time_of_host_functions_is_not_taken_for_that_of_compiling_a_strategy(tmp_path):
     study = jhpo.Study(SPACE, jhpo.PSO(3), tmp_path / "s.db")
-    study.optimize(jhpo.host(lambda p: time.sleep(0.05) or p["x"]), budget=6)
+
+    def sleeps(params):
+        time.sleep(0.05)
+        return params["x"]
+
+    study.optimize(jhpo.host(sleeps), budget=6)
     study.close()
     with jhpo.Study.load(tmp_path / "s.db", read_only=True) as stored:
         spent = where_time_went(stored.trials)

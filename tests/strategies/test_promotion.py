@@ -22,7 +22,9 @@ class Reference:
 
     def __init__(self, eta: int, rungs: list[int]) -> None:
         self.eta, self.rungs = eta, rungs
-        self.started, self.done, self.rung = 0, {}, {}
+        self.started = 0
+        self.done: dict[int, int] = {}
+        self.rung: dict[int, int] = {}
         self.value: dict[tuple[int, int], float] = {}  # by member and rung; infinite where it failed on its way there
 
     def job(self) -> int:

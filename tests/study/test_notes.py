@@ -101,7 +101,7 @@ def test_what_is_not_plain_is_refused_by_its_name(value) -> None:
 def test_wrong_arguments_and_moments() -> None:
     study = Study(SPACE, "random")
     with pytest.raises(InvalidArgument, match=r"^values: expected text as the names of notes, got 3"):
-        study.note({3: 1})
+        study.note({3: 1})  # type: ignore[dict-item]
     with pytest.raises(InvalidArgument, match=r"^values: expected notes by name"):
         study.note("text")
     with pytest.raises(InvalidArgument, match=r"^trial: expected"):

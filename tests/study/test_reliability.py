@@ -234,7 +234,7 @@ def test_whoever_reads_leaves_nothing_beside_the_file(tmp_path):
 
 
 def test_what_is_written_while_somebody_reads_is_read_again(tmp_path, monkeypatch):
-    path, writers = tmp_path / "a.db", []
+    path, writers = tmp_path / "a.db", list[object]()
     with jhpo.Study(SPACE, GREEDY, path) as study:
         study.ask(1)
     at_rest = reading.at_rest

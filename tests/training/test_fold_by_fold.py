@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -63,7 +64,7 @@ def test_folds_are_those_of_trainings_by_themselves(raced) -> None:
     # the best of all was never stopped, and a stopped trial counts as if all folds had been run
     assert run[np.argmin(each.mean(axis=1))] == 4
     assert raced.value == pytest.approx(each.mean(axis=1).min(), rel=1e-4)
-    for row in np.flatnonzero(run < 4):
+    for row in np.flatnonzero(run < 4).tolist():
         there = [i for i in range(8 if row < 8 else 16) if run[i] == 4]
         leader = each[min(there, key=lambda i: each[i].mean())]
         gain = leader.mean() - leader[: run[row]].mean()
@@ -86,9 +87,10 @@ def test_without_a_rule_it_is_the_cross_validation_side_by_side(raced) -> None:
 
 @pytest.mark.parametrize("kind", slow_except({"racing"}, ["racing", "halving"]))
 def test_a_stored_study_goes_on_bit_for_bit(kind, tmp_path) -> None:
-    strategy, options = jhpo.PSO(6), {"early_stop": "racing(chance=0.3)"}
-    if kind == "halving":
-        strategy, options = jhpo.SuccessiveHalving(6, eta=2, min_steps=1), {}
+    strategy: Any = jhpo.SuccessiveHalving(6, eta=2, min_steps=1)
+    options: dict[str, Any] = {}
+    if kind == "racing":
+        strategy, options = jhpo.PSO(6), {"early_stop": "racing(chance=0.3)"}
     study = {"folds": 4, "fold_by_fold": True, "seed": 2}
     whole = jhpo.Study(L2, strategy, **study)
     whole.optimize(Noisy(), budget=18, **options)
