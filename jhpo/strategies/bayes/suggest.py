@@ -34,8 +34,8 @@ _REGION_DIM, _REGION_ROWS = 20, 1000
 _BLIND = 0.25
 # With so many objectives or more one ask in so many keeps to a box around a point of the front, so far to each side.
 _MANY, _LOCAL, _NEAR = 3, 2, 0.2
-# ... and one of the others, one in so many of all, looks for the front's ends: its reference point lies beyond all
-# results, as one between the front and what was seen has no room for ends that nobody has seen.
+# One ask in so many, a multiple of _LOCAL, looks for the front's ends: its reference point lies beyond all results, as
+# one between the front and what was seen has no room for ends that nobody has seen.
 _ENDS = 6
 
 
@@ -142,7 +142,7 @@ def _model(
     kind = "half_log" if options.gradients and options.warp == "half_rank" else options.warp
     aim = None if options.reference is None else np.asarray(options.reference) * np.asarray(options.signs or 1.0)
     turn = state.asked // options.batch
-    far = turn % _ENDS == _LOCAL if options.objectives >= _MANY else None
+    far = turn % _ENDS == _LOCAL if options.objectives > 1 else None
     surrogate = Surrogate(ground, profile, kind, options.fit_iterations, FIT_ROWS, options.fantasies, aim, far)
     model, theta = fitting.build(surrogate, chosen, state.theta, refit, random)
     search = Search(ground, profile, options.candidates, options.starts, options.search_iterations)
