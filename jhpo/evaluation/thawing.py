@@ -17,7 +17,7 @@ from jhpo.evaluation.paused import begin_units, check_continuable, rows_of, take
 from jhpo.evaluation.population import Population
 from jhpo.evaluation.shelf import Shelf
 from jhpo.keys import is_key, trial_keys, zero_keys
-from jhpo.lifetimes import Programs
+from jhpo.lifetimes import Programs, Remembered
 from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation, Floats, Ids
 from jhpo.switches import without_switches
@@ -82,15 +82,25 @@ def empty_pool(
     trainable: Trainable, space: Space, units: jax.Array, root: jax.Array, capacity: int, replicates: int
 ) -> State:
     """Zeros for the states of ``capacity`` members; units and root key as in `thaw_units`."""
+    return _zeros(_one_state(trainable, space, units, root), capacity * replicates)
+
+
+def _one_state(trainable: Trainable, space: Space, units: jax.Array, root: jax.Array) -> State:
+    """Shapes and dtypes of the state of one member."""
 
     def begun(units: jax.Array, key: jax.Array) -> State:
         keys = trial_keys(key, jnp.zeros(1, jnp.uint32))
-        return begin_units(trainable, space, units[:1], keys, replicates, NO_STATIC)
+        return begin_units(trainable, space, units[:1], keys, 1, NO_STATIC)
 
-    like = jax.eval_shape(begun, units, root)
+    return jax.eval_shape(begun, units, root)
 
+
+_known_state = Remembered(_one_state)  # tracing a step takes a good part of a second
+
+
+def _zeros(like: State, rows: int) -> State:
     def blank(x: jax.ShapeDtypeStruct) -> jax.Array:
-        shape = (capacity * replicates, *x.shape[1:])
+        shape = (rows, *x.shape[1:])
         return zero_keys(shape, x) if is_key(x) else jnp.zeros(shape, x.dtype)
 
     return jax.tree.map(blank, like)
@@ -183,9 +193,8 @@ class Thawing:
         """Bring the members of the rows into the frame."""
         if self._frame is None:
             population = self.population
-            self._frame = empty_pool(
-                population.trainable, population.space, rows.units, self._root, self._batch, population.replicates
-            )
+            like = _known_state(population.trainable, population.space, rows.units, self._root)
+            self._frame = _zeros(like, self._batch * population.replicates)
         wanted = np.asarray(rows.members, np.int64)
         # a row that stays empty keeps its member, which may come back
         moves = (wanted >= 0) & (wanted != self._inside)

@@ -23,7 +23,7 @@ class Reference:
     def __init__(self, eta: int, rungs: list[int]) -> None:
         self.eta, self.rungs = eta, rungs
         self.started = 0
-        self.done: dict[int, int] = {}
+        self.done: dict[int, int] = {}  # parts, by member
         self.rung: dict[int, int] = {}
         self.value: dict[tuple[int, int], float] = {}  # by member and rung; infinite where it failed on its way there
 
