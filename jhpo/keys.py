@@ -84,16 +84,22 @@ def init_key(root: jax.Array) -> jax.Array:
     return _fold_in(root, _INIT)
 
 
-def strategy_words(root: jax.Array, generation: int | None) -> Any:
+def strategy_words(root: jax.Array, generation: int | None, words: tuple[int, int] | None = None) -> Any:
     """What a program is given in place of `strategy_key`, or of `init_key` for None, and takes by `key_of_words`.
+
+    Args:
+        root: a key.
+        generation: its number, or None.
+        words: of the root, if they are known.
 
     Returns:
         NumPy's uint32[2], so that nothing is sent to a device for it; the key itself where its generator is not JAX's
         usual one.
     """
-    words = folded_words(root, _INIT) if generation is None else folded_words(root, _STRATEGY, generation)
+    words = words_of(root) if words is None else words
     if words is not None:
-        return np.array(words, np.uint32)
+        found = fold_words(words, _INIT) if generation is None else fold_words(words, _STRATEGY, generation)
+        return np.array(found, np.uint32)
     key = init_key(root) if generation is None else strategy_key(root, generation)
     return key if is_key(key) else jax.random.wrap_key_data(key)
 

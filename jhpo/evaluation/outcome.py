@@ -40,6 +40,8 @@ def judge(value: object, objectives: Objectives | None = None) -> Outcome:
     """
     if objectives is not None:
         return _judge_several(value, objectives)
+    if type(value) is float and math.isfinite(value):  # mostly
+        return Outcome(value)
     if isinstance(value, dict):
         return _judge_mapping(value)
     if isinstance(value, (bool, np.bool_, str, bytes)) or value is None or np.ma.is_masked(value):

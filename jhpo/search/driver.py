@@ -15,7 +15,7 @@ from numpy.typing import DTypeLike
 from jhpo.devices import beside_the_models, check_float64, default_devices
 from jhpo.errors import StorageError, invalid
 from jhpo.kernels.internals import float_precision
-from jhpo.keys import strategy_words
+from jhpo.keys import strategy_words, words_of
 from jhpo.search import turns
 from jhpo.space.space import Space
 from jhpo.storage.snapshot import Snapshot
@@ -57,14 +57,12 @@ class Driver:
 
     def __init__(self, strategy: Strategy, space: Space, root: jax.Array) -> None:
         self.strategy, self.space, self._columns = strategy.bind(space)
-        self.root, self._begin, self._dim = root, strategy_words(root, None), space.dim
+        self.root, self._words, self._dim = root, words_of(root), space.dim
+        self._begin = strategy_words(root, None, self._words)
         with self.precision():
             if strategy.host_float64:
-                name, instead = (
-                    type(strategy).__name__,
-                    "jax.default_device(jax.devices('cpu')[0]) drives it on the CPU",
-                )
-                check_float64(default_devices()[0], f"{name}, which a host drives in float64", instead)
+                name, cpu = type(strategy).__name__, "jax.default_device(jax.devices('cpu')[0]) drives it on the CPU"
+                check_float64(default_devices()[0], f"{name}, which a host drives in float64", cpu)
         self.state: State = None
         self.generation = 0  # number of generations asked for
         self.growths = 0  # how often the buffers have grown in this phase
@@ -196,7 +194,7 @@ class Driver:
 
     def _key(self) -> Any:
         """Words of the key of the generation that is asked for next."""
-        return strategy_words(self.root, self.generation)
+        return strategy_words(self.root, self.generation, self._words)
 
     def _ensure(self) -> None:
         if self.state is None:
@@ -227,7 +225,7 @@ class Driver:
           InvalidArgument: the strategy asks for points of another space, or outside the unit cube.
         """
         rows = np.asarray(asked)
-        if rows.shape[1] != self._columns or not ((rows >= 0) & (rows <= 1)).all():
+        if rows.shape[1] != self._columns or not (rows.min(initial=0.0) >= 0 and rows.max(initial=0.0) <= 1):
             expected = (
                 f"points of the unit cube from {type(self.strategy).__name__}.ask, float[n, {self._dim}] in [0, 1]"
             )

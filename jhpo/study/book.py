@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -19,11 +19,12 @@ from jhpo.pytrees import HP
 from jhpo.strategies.early_stop import rule_of
 from jhpo.study import events
 from jhpo.study.events import Append, Results
-from jhpo.study.found import Found
+from jhpo.study.found import Found, Handed
 from jhpo.study.referee import Referee
-from jhpo.study.results import Finished, collect, keep_names, pack_results, with_curves, with_names
+from jhpo.study.results import collect, keep_names, pack_results, with_curves, with_names
 from jhpo.trial import Trial
 
+T = TypeVar("T")
 _SAMPLES = 64  # random candidates for what is missing of a partly given point
 
 
@@ -66,6 +67,13 @@ class Book(Found):
             referee: of their reports; None if they make none.
             attended: whether `optimize` monitors the trials.
         """
+        return self._take(n, room, attended, lambda ids: self._trials(ids, referee))
+
+    def take_plain(self, n: int, room: Callable[[], int]) -> list[Handed]:
+        """`take` for `optimize`, with only what a function that reports nothing needs: a third of the time."""
+        return self._take(n, room, True, self._handed)
+
+    def _take(self, n: int, room: Callable[[], int], attended: bool, of: Callable[[list[int]], list[T]]) -> list[T]:
         with self._ledger.transaction() as append:
             self._ledger.give_back_lost(append)
             n = min(n, room())
@@ -78,7 +86,7 @@ class Book(Found):
                     break
                 ids.extend(taken)
             self._ledger.attend(ids, attended)
-            return self._trials(ids, referee)
+            return of(ids)
 
     def tell(
         self,
@@ -110,19 +118,19 @@ class Book(Found):
         with self._ledger.transaction() as append:
             told = collect(self.history.table, self.space.dim, trial, value, error, grad, self.objectives, pruned)
             if told:
-                self._append_told(append, told)
+                self._append_told(append, [t.id for t in told], [t.outcome for t in told])
 
-    def tell_outcomes(self, trials: Sequence[Trial], outcomes: Sequence[Outcome]) -> None:
+    def tell_outcomes(self, trials: Sequence[Trial | Handed], outcomes: Sequence[Outcome]) -> None:
         """Store an executor's results, except those of trials that were handed to other workers meanwhile."""
         with self._ledger.transaction() as append:
-            pairs = zip(trials, outcomes)
-            mine = [Finished(t.id, outcome) for t, outcome in pairs if self._ledger.runs(t.id, t.attempt)]
-            if mine:
-                self._append_told(append, mine)
+            runs = self._ledger.all_run([t.id for t in trials], [t.attempt for t in trials])
+            ids = [t.id for t, there in zip(trials, runs) if there]
+            if ids:
+                self._append_told(append, ids, [outcome for outcome, there in zip(outcomes, runs) if there])
 
-    def _append_told(self, append: Append, told: Sequence[Finished]) -> None:
-        ids = np.asarray([t.id for t in told], np.int64)
-        results = self._results(append, [t.outcome for t in told], self.history.table.unit.array[ids])
+    def _append_told(self, append: Append, told: Sequence[int], outcomes: Sequence[Outcome]) -> None:
+        ids = np.asarray(told, np.int64)
+        results = self._results(append, outcomes, self.history.table.unit.array[ids])
         append(events.Tell(ids, results, time.time()))
 
     def _results(self, append: Append, outcomes: Sequence[Outcome], units: np.ndarray) -> Results:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -14,6 +14,7 @@ from jhpo.evaluation.measures import seeds_of
 from jhpo.keys import trial_key
 from jhpo.notes import read_notes
 from jhpo.objectives import check_single, knee
+from jhpo.pytrees import HP
 from jhpo.report.trials import Trials
 from jhpo.space.distinct import first_distinct
 from jhpo.study.opened import Opened
@@ -21,6 +22,15 @@ from jhpo.study.referee import Referee
 from jhpo.trial import Trial, TrialState
 
 _BLOCK = 64
+
+
+class Handed(NamedTuple):
+    """What is evaluated of a trial."""
+
+    id: int
+    attempt: int
+    params: HP
+    seed: int
 
 
 class Found(Opened):
@@ -35,17 +45,27 @@ class Found(Opened):
         """Some trials as they are now, able to report if there is a referee."""
         if not ids:
             return []
-        table, exact, rows = self.history.table, self.history.exact, np.asarray(ids, np.int64)
-        units, objectives = table.unit.array[rows], self.objectives
+        table, rows, objectives = self.history.table, np.asarray(ids, np.int64), self.objectives
+        params, seeds, attempts = self._content(rows)
+        names = None if objectives is None else objectives.names
+        reports = None if referee is None else [referee.reports(*pair) for pair in zip(ids, attempts)]
+        return table.trials(ids, params, seeds, names, reports)
+
+    def _handed(self, ids: Sequence[int]) -> list[Handed]:
+        """What is evaluated of some trials."""
+        params, seeds, attempts = self._content(np.asarray(ids, np.int64))
+        return list(map(Handed, ids, attempts, params, seeds))
+
+    def _content(self, rows: np.ndarray) -> tuple[list[HP], list[int], list[int]]:
+        """Hyperparameters, seeds and numbers of earlier attempts."""
+        table, exact = self.history.table, self.history.exact
+        units = table.unit.array[rows]
         params = self.space.decode_rows(units)
         if exact:
-            for k, i in enumerate(ids):
+            for k, i in enumerate(rows.tolist()):
                 if i in exact:
                     params[k] = self.space.decode(units[k], exact[i])
-        names = None if objectives is None else objectives.names
-        attempts = table.attempt.array[rows].tolist()
-        reports = None if referee is None else [referee.reports(*pair) for pair in zip(ids, attempts)]
-        return table.trials(ids, params, self._seeds(table.streams(rows)), names, reports)
+        return params, self._seeds(table.streams(rows)), table.attempt.array[rows].tolist()
 
     def _seeds(self, streams: np.ndarray) -> list[int]:
         """The seeds that belong to ids; those of trials one by one are made ahead, many at once."""

@@ -7,6 +7,8 @@ import time
 import weakref
 from collections.abc import Collection, Mapping, Sequence
 
+import numpy as np
+
 from jhpo.errors import invalid
 from jhpo.storage import EventLog
 from jhpo.storage.worker import is_dead, on_this_host, worker_name
@@ -55,9 +57,11 @@ class Hands:
 
     def take(self, history: Fold, ids: Sequence[int], attended: bool) -> None:
         """Adds trials that were just handed out; called within the same transaction."""
-        self._history, attempt = history, history.table.attempt.array
-        self._mine = {i: a for i, a in self._mine.items() if i in history.running and attempt[i] == a}
-        self._mine.update((i, int(attempt[i])) for i in ids)
+        self._history, running = history, history.running
+        known = [*self._mine, *ids]
+        attempts = history.table.attempt.array[np.asarray(known, np.int64)].tolist()
+        before = [*self._mine.values(), *attempts[len(self._mine) :]]
+        self._mine = {i: a for i, a, was in zip(known, attempts, before) if i in running and a == was}
         self._attended.intersection_update(self._mine)
         self._attended.difference_update(ids)
         if attended:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import queue
+import contextlib
+import threading
+from collections import deque
 from collections.abc import Sequence
 
 from jhpo.errors import SpaceExhausted, invalid
@@ -13,6 +15,7 @@ from jhpo.search.stopping import StopRules
 from jhpo.strategies.blind import learns
 from jhpo.study.batch import give_back
 from jhpo.study.book import Book
+from jhpo.study.found import Handed
 from jhpo.study.referee import Referee
 from jhpo.study.watch import POLL_SECONDS, Watch
 from jhpo.trial import Trial
@@ -98,9 +101,12 @@ class _Hands:
 
     def __init__(self, study: Book, pool: Pool, watch: Watch, referee: Referee | None, ahead: _Ahead) -> None:
         self.held: dict[int, int] = {}  # trials to their attempts
-        self._tasks: dict[Task, Trial] = {}
+        self._tasks: dict[Task, Trial | Handed] = {}
         self._study, self._pool, self._watch, self._referee, self._ahead = study, pool, watch, referee, ahead
-        self._ended: queue.SimpleQueue[Task] = queue.SimpleQueue()
+        self._ended: deque[Task] = deque()
+        self._enough = 1  # evaluations that have ended are worth waking for
+        self._bell = threading.Lock()  # held until there are
+        self._bell.acquire()
 
     def fill(self) -> None:
         """Submit trials: a steady strategy fills every free worker, a generational one waits for its generation.
@@ -120,8 +126,12 @@ class _Hands:
             left = self._watch.left(held)
             return some if left is None else min(some, left - len(held))
 
+        trials: Sequence[Trial | Handed]
         try:
-            trials = study.take(room, allowed, self._referee, attended=True)
+            if self._referee is None:
+                trials = study.take_plain(room, allowed)
+            else:
+                trials = study.take(room, allowed, self._referee, attended=True)
         except SpaceExhausted:
             if not held and not study.ledger.others():
                 raise
@@ -129,18 +139,26 @@ class _Hands:
         held.update({trial.id: trial.attempt for trial in trials})  # all at once, as Ctrl-C comes at any time
         check_request(study.ledger.follower().request)
         for trial in trials:
-            task = self._pool.submit(trial.params, trial.seed, None if self._referee is None else trial)
+            task = self._pool.submit(trial.params, trial.seed, trial if isinstance(trial, Trial) else None)
             self._tasks[task] = trial
-            task.call(self._ended.put)
+            task.call(self._hear)
+
+    def _hear(self, task: Task) -> None:
+        """An evaluation has ended, says its thread: where trials are handed out ahead, only groups wake who stores."""
+        self._ended.append(task)
+        if len(self._ended) >= self._enough and self._bell.locked():
+            with contextlib.suppress(RuntimeError):  # another thread was first
+                self._bell.release()
 
     def tell(self) -> bool:
         """Store the results that have come; False if none came for a while."""
-        try:
-            done = [self._ended.get(timeout=POLL_SECONDS)]
-        except queue.Empty:
+        ahead = self._ahead.count
+        self._enough = max(min((self._pool.workers + ahead) // 2, len(self._tasks)), 1) if ahead else 1
+        if len(self._ended) < self._enough:
+            self._bell.acquire(timeout=_AHEAD_SECONDS if ahead else POLL_SECONDS)
+        done = [self._ended.popleft() for _ in range(len(self._ended))]
+        if not done:
             return False
-        while not self._ended.empty():
-            done.append(self._ended.get())
         self._study.tell_outcomes([self._tasks[task] for task in done], [task.result() for task in done])
         for task in done:  # stored by now; else they would go back to the queue
             del self.held[self._tasks.pop(task).id]

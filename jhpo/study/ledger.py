@@ -164,12 +164,18 @@ class Ledger:
             attended: whether `optimize` monitors them.
         """
         self._hands.take(self.history, ids, attended)
-        self._taken.update((i, int(self.history.table.attempt.array[i])) for i in ids)
+        self._taken.update(zip(ids, self.history.table.attempt.array[np.asarray(ids, np.int64)].tolist()))
 
     def runs(self, trial_id: int, attempt: int) -> bool:
         """Whether a trial still runs with whom it was handed to, the given time that it was handed out."""
         with self.lock:
             return trial_id in self.history.running and int(self.history.table.attempt.array[trial_id]) == attempt
+
+    def all_run(self, ids: Sequence[int], attempts: Sequence[int]) -> list[bool]:
+        """`runs` of several trials."""
+        with self.lock:
+            running, now = self.history.running, self.history.table.attempt.array[np.asarray(ids, np.int64)].tolist()
+            return [i in running and a == b for i, a, b in zip(ids, attempts, now)]
 
     def held(self) -> int:
         """Number of trials that are handed out and not finished."""

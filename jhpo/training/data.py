@@ -70,8 +70,8 @@ def check_alike(train: Data, valid: Data) -> None:
       InvalidArgument: they do.
     """
     for what, a, b in zip(("inputs", "targets"), train, valid):
-        here: object = jax.tree.structure(a)
-        if here != jax.tree.structure(b):
+        forms: list[Any] = [jax.tree.structure(part) for part in (a, b)]
+        if forms[0] != forms[1]:
             raise InvalidArgument(f"valid: expected {what} like those of train, {brief(a)}, got {brief(b)}")
 
 
@@ -86,7 +86,7 @@ def _arrays(name: str, what: str, given: Any, rows: int | None) -> Arrays:
     """An array, or a tree of arrays; lists, and tuples that are rows, become one array."""
     if isinstance(given, (list, tuple)) and not hasattr(given, "_fields") and _are_rows(given, rows):
         return _array(name, what, given)
-    if jax.tree_util.treedef_is_leaf(jax.tree.structure(given)):  # a leaf: an array, or a table of another library
+    if jax.tree_util.all_leaves([given]):  # an array, or a table of another library
         return _array(name, what, given)
     if not jax.tree.leaves(given):
         raise invalid(name, f"{what}, an array or a tree of arrays", given)

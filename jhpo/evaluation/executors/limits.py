@@ -52,15 +52,16 @@ def overrun(pipe: Connection, pid: int | None, deadline: float, memory: int | No
             return f"memory: {used / 2**20:.0f} MiB in use, {memory / 2**20:.0f} allowed"
 
 
-def repeated(evaluate: Callable[[], Outcome], retries: int, ended: Callable[[], bool]) -> Outcome:
+def repeated(outcome: Outcome, evaluate: Callable[[], Outcome], retries: int, ended: Callable[[], bool]) -> Outcome:
     """The outcome of the first evaluation that succeeds, or else of the last one.
 
     Args:
-        evaluate: once.
+        outcome: of the first one.
+        evaluate: once more.
         retries: further times.
         ended: whether nobody waits for the result any more.
     """
-    outcome, tried = evaluate(), 1
+    tried = 1
     while outcome.reason and not outcome.pruned and tried <= retries and not ended():
         outcome, tried = evaluate(), tried + 1
     if outcome.reason and tried > 1:

@@ -61,7 +61,7 @@ class ProcessPool:
                 return outcome
 
             try:
-                task.finish(repeated(once, self._how.retries, self._closed.is_set))
+                task.finish(repeated(once(), once, self._how.retries, self._closed.is_set))
             except (InvalidArgument, OSError) as error:
                 task.finish(None, error)
                 worker = None

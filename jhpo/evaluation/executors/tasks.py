@@ -34,8 +34,8 @@ class Task:
         self.params, self.seed, self.trial = params, seed, trial  # the trial takes reports, if the function does
         self.started: float | None = None  # on the monotonic clock, when a worker began
         self.seconds = math.inf  # from then to the end
-        self._done, self._latch = False, threading.Lock()  # held until the end: a tenth of the cost of an Event
-        self._latch.acquire()
+        self._done = False
+        self._latch: threading.Lock | None = None  # made by whoever waits, held until the end
         self._outcome: Outcome | None = None
         self._error: Exception | None = None
         self._heard: Callable[[Task], object] | None = None
@@ -60,16 +60,24 @@ class Task:
             self._outcome, self._error, self._done = outcome, error, True
             if self.started is not None:
                 self.seconds = time.monotonic() - self.started
-            heard = self._heard
-        self._latch.release()
+            heard, latch = self._heard, self._latch
+        if latch is not None:
+            latch.release()
         if heard is not None:
             heard(self)
         return True
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait for the outcome."""
-        if not self._done and self._latch.acquire(timeout=-1 if timeout is None else timeout):
-            self._latch.release()
+        with _ENDING:
+            if self._done:
+                return True
+            if self._latch is None:
+                self._latch = threading.Lock()
+                self._latch.acquire()
+            latch = self._latch
+        if latch.acquire(timeout=-1 if timeout is None else timeout):
+            latch.release()
         return self._done
 
     def result(self) -> Outcome:
@@ -106,8 +114,8 @@ class Roles(NamedTuple):
 
     def arguments(self, params: HP, seed: int, trial: Trial | None) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Positional and named arguments of a call."""
-        positional = [value for wanted, value in ((self.params, params), (self.seed, seed)) if wanted]
-        return tuple(positional), {"trial": trial} if self.trial else {}
+        positional = ((params,) if self.params else ()) + ((seed,) if self.seed else ())
+        return positional, {"trial": trial} if self.trial else {}
 
 
 def roles_of(fn: Callable[..., Any]) -> Roles:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import queue
 import threading
 import time
@@ -39,19 +40,26 @@ class ThreadPool:
         return task
 
     def _work(self) -> None:
+        once = self._evaluated if self._timeout is None else self._watched
         while (task := self._queue.get()) is not None and not self._closed.is_set():
-
-            def once(task: Task = task) -> Outcome:
-                with self._lock:
-                    task.started = time.monotonic()
-                    self._running.add(task)
-                outcome = call(self._fn, self._how, task.params, task.seed, task.trial)
-                with self._lock:
-                    self._running.discard(task)
-                return outcome
-
-            if not task.finish(repeated(once, self._how.retries, task.done)):
+            outcome = once(task)
+            if outcome.reason and self._how.retries:
+                outcome = repeated(outcome, functools.partial(once, task), self._how.retries, task.done)
+            if not task.finish(outcome):
                 return  # timed out: another thread has replaced this one
+
+    def _evaluated(self, task: Task) -> Outcome:
+        task.started = time.monotonic()
+        return call(self._fn, self._how, task.params, task.seed, task.trial)
+
+    def _watched(self, task: Task) -> Outcome:
+        """The same, under the eyes of `_watch`."""
+        with self._lock:
+            self._running.add(task)
+        outcome = self._evaluated(task)
+        with self._lock:
+            self._running.discard(task)
+        return outcome
 
     def _watch(self) -> None:
         """Fail tasks that take too long."""
