@@ -17,6 +17,7 @@ import numpy as np
 
 from jhpo.errors import JhpoError, StorageError
 from jhpo.markup import cell, cut
+from jhpo.objectives import knee
 from jhpo.pytrees import HP
 from jhpo.report import figures, html
 from jhpo.report.figures.drawing import Drawing
@@ -166,7 +167,7 @@ def _facts(trials: Trials, about: About) -> list[tuple[str, str]]:
 
 
 def _best(trials: Trials, best: Sequence[Trial]) -> dict[str, Any]:
-    """The table of the best trials, and the first of them as Python that can be copied."""
+    """The table of the best trials, and the best or the knee of the front as Python that can be copied."""
     names = trials.space.names
     shown = best[:_MOST_FRONT]
     rows, noted = [], list(dict.fromkeys(name for t in shown for name in t.notes))
@@ -176,9 +177,12 @@ def _best(trials: Trials, best: Sequence[Trial]) -> dict[str, Any]:
         settings = [cell(flat[n]) if n in flat else "" for n in names]
         rows.append([str(t.id), *values, *settings, *(_note(t.notes, name) for name in noted)])
     head = ["trial", *trials.labels, *names, *(f"note {name}" for name in noted)]
-    snippet = "params = " + _python(shown[0].params) if shown else ""
-    return {"head": head, "rows": rows, "snippet": snippet, "several": trials.objectives is not None,
-            "id": shown[0].id if shown else None, "left": len(best) - len(shown)}  # fmt: skip
+    several, chosen = trials.objectives is not None, next(iter(best), None)
+    if several and best:
+        chosen = best[knee(trials.minimised(np.asarray([t.id for t in best])))]
+    snippet = "params = " + _python(chosen.params) if chosen else ""
+    return {"head": head, "rows": rows, "snippet": snippet, "several": several,
+            "id": chosen.id if chosen else None, "left": len(best) - len(shown)}  # fmt: skip
 
 
 def _note(notes: dict[str, Any], name: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from jhpo.errors import JhpoError
+from jhpo.objectives import knee
 from jhpo.report.importance import FEWEST, importance_with_errors
 from jhpo.report.spent import where_time_went
 from jhpo.report.trials import Trials, best_so_far, measured
@@ -21,7 +22,7 @@ def sentences(trials: Trials) -> list[str]:
     if not len(trials.table.successes()):
         return ["No trial has succeeded yet."] + failed(trials)
     if trials.objectives is not None:
-        return [_front(trials), *failed(trials), *time_spent(trials)]
+        return [*_front(trials), *failed(trials), *time_spent(trials)]
     return [
         _best(trials),
         *_certainty(trials),
@@ -126,12 +127,22 @@ def failed(trials: Trials) -> list[str]:
     return [f"{count:,} of {size:,} trials failed ({count / size:.0%}); the reasons are below."] if count else []
 
 
-def _front(trials: Trials) -> str:
+def _front(trials: Trials) -> list[str]:
     assert trials.objectives is not None
     found = trials.front()
     values = trials.table.extra["values"].array[found]
-    spans = ", ".join(f"{n} from {v.min():.4g} to {v.max():.4g}" for n, v in zip(trials.labels, values.T))
-    return f"{len(found):,} of {len(trials.table.successes()):,} successful trials are on the front: {spans}."
+    spans = ", ".join(f"{n} from {v.min():.4g} to {v.max():.4g}" for n, v in zip(trials.labels, values.T) if len(v))
+    if not len(found):
+        return [f"None of {len(trials.table.successes()):,} successful trials is feasible."]
+    middle, newest, size = found[knee(trials.minimised(found))], int(found.max()) + 1, trials.table.size
+    balance = ", ".join(f"{n} {v:.4g}" for n, v in zip(trials.labels, trials.table.extra["values"].array[middle]))
+    late = newest > _LATE * size
+    return [
+        f"{len(found):,} of {len(trials.table.successes()):,} successful trials are on the front: {spans}.",
+        f"Its knee, which balances the objectives, is trial {middle}: {balance}.",
+        f"The last trial that joined the front was number {newest:,} of {size:,}"
+        + (", so a larger budget may find more." if late else f"; the {size - newest:,} since then did not change it."),
+    ]
 
 
 def time_spent(trials: Trials) -> list[str]:

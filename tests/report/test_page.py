@@ -108,6 +108,9 @@ def test_pages_of_empty_and_tiny_studies_and_of_several_objectives(tmp_path):
     study = absorbed(space, lambda hp: {"near": hp["x"], "far": hp["x"] ** 2, "<b>": 1.0}, 20, directions=ways)
     text = study.report(tmp_path / "p.html").read_text()
     assert "on the front: near from" in text and "<b>" not in text and "&lt;b&gt;" in text
+    assert f"Its knee, which balances the objectives, is trial {study.knee().id}:" in text
+    snippet = re.search(r"trial (\d+)\nparams = (\{.*?\n\})", html.unescape(text), re.DOTALL)
+    assert int(snippet[1]) == study.knee().id and eval(snippet[2]) == study.knee().params
 
 
 def test_an_interactive_page_brings_plotly_once(tmp_path):
