@@ -26,6 +26,17 @@ class EarlyStop:
         """
         raise TypeError(f"{type(self).__name__} must define 'stops'")
 
+    def stopped(self, curves: Sequence[Curve], running: Sequence[int], since: int) -> list[bool]:
+        """Which of several trials are to be stopped, all judged by the same curves; by default `stops` of each.
+
+        Args:
+          curves: of all trials that have one.
+          running: which of them are judged.
+          since: as of `stops`, the same for all.
+        """
+        every = list(curves)
+        return [self.stops(every[i], every[:i] + every[i + 1 :], since) for i in running]
+
     def checks(self, steps: int) -> list[int]:
         """Where the members of a `Trainable` are judged, the last of them the end: by default ten equal parts.
 

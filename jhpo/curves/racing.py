@@ -58,37 +58,53 @@ class RacingStopping(EarlyStop):
         return [*range(1, steps + 1)]
 
     def stops(self, own: Curve, others: Sequence[Curve], since: int) -> bool:
-        peers = [curve for curve in others if curve.steps[: len(own.steps)] == own.steps]
-        return own.steps[-1] >= self.min_folds and bool(peers) and _chance(own, peers, others) < self.chance
+        return self.stopped([own, *others], [0], since)[0]
+
+    def stopped(self, curves: Sequence[Curve], running: Sequence[int], since: int) -> list[bool]:
+        alike: dict[tuple[int, ...], list[int]] = {}  # those that were run on the same folds
+        for i in running:
+            alike.setdefault(tuple(curves[i].steps), []).append(i)
+        out = dict.fromkeys(running, False)
+        for steps, rows in alike.items():
+            if steps[-1] >= self.min_folds:
+                chances = _chances([curves[i] for i in rows], curves)
+                out |= {i: chance < self.chance for i, chance in zip(rows, chances)}
+        return list(out.values())
 
 
-def _chance(own: Curve, peers: Sequence[Curve], others: Sequence[Curve]) -> float:
-    """Probability that a trial has a lower mean over all folds than the leader.
+def _chances(owns: Sequence[Curve], everyone: Sequence[Curve]) -> list[float]:
+    """Probabilities that trials have a lower mean over all folds than the leader; 1 for the leader.
 
     The mean difference over k of K folds differs from that over all of them by a t-distributed error whose variance is
     that of a single fold's difference, times (1/k - 1/K): they are drawn without replacement. As long as nobody has
-    more folds than the trial, K is not known, and 1/K counts as 0.
+    more folds than the trials, K is not known, and 1/K counts as 0.
 
     Args:
-      own: of the trial.
-      peers: curves of those that were run on the same folds, and perhaps on more.
-      others: all curves.
+      owns: curves of trials that were run on the same folds.
+      everyone: all curves.
     """
-    folds, end = own.steps[-1], max(curve.steps[-1] for curve in others)
+    steps, end = owns[0].steps, max(curve.steps[-1] for curve in everyone)
+    folds, last = steps[-1], len(steps) - 1
+    peers = [curve for curve in everyone if curve.steps[: last + 1] == steps]
     whole = min((c for c in peers if folds < c.steps[-1] == end), key=lambda curve: curve.values[-1], default=None)
     contenders = [c for c in peers if not folds < c.steps[-1] == end] + ([] if whole is None else [whole])
-    leader = min(contenders, key=lambda curve: curve.values[len(own.steps) - 1])
-    gap, variance, freedom = _paired(own, leader)
-    known = [_paired(curve, whole or leader) for curve in others if curve is not (whole or leader)]
+    leader = min(contenders, key=lambda curve: curve.values[last])
+    usual = whole or leader  # who has the most folds tells best how much differences vary
+    known = [_paired(curve, usual) for curve in everyone if curve is not usual]
     # the median of a chi-squared variable lies below its mean (Wilson and Hilferty 1931)
-    spread = [found / (1.0 - 2.0 / (9.0 * n)) ** 3 for _, found, n in known if n]
+    spread = [variance / (1.0 - 2.0 / (9.0 * freedom)) ** 3 for _, variance, freedom in known if freedom]
     weight = _WEIGHT if len(spread) >= _FEWEST else 0
-    if gap <= 0.0 or not freedom + weight:
-        return 1.0
     pooled = weight * float(np.median(spread)) if weight else 0.0
-    variance = (pooled + freedom * variance) / (weight + freedom)
-    error = variance * (1.0 / folds - (1.0 / end if end > folds else 0.0))
-    return student_tail(gap / math.sqrt(error), weight + freedom) if error > 0.0 else 0.0
+    share = 1.0 / folds - (1.0 / end if end > folds else 0.0)
+
+    def chance(own: Curve) -> float:
+        gap, variance, freedom = _paired(own, leader)
+        if gap <= 0.0 or not freedom + weight:
+            return 1.0
+        error = share * (pooled + freedom * variance) / (weight + freedom)
+        return student_tail(gap / math.sqrt(error), weight + freedom) if error > 0.0 else 0.0
+
+    return [chance(own) for own in owns]
 
 
 def _paired(curve: Curve, other: Curve) -> tuple[float, float, int]:
@@ -96,15 +112,19 @@ def _paired(curve: Curve, other: Curve) -> tuple[float, float, int]:
 
     Curves are means over folds 1 to k: from one point to the next, those of the folds in between follow.
     """
-    count = sum(a == b for a, b in zip(curve.steps, other.steps))
-    if not count:
+    each: list[tuple[float, float]] = []  # folds from one point to the next, and the mean difference on them
+    step = total = 0.0
+    for here, there, mine, its in zip(curve.steps, other.steps, curve.values, other.values):
+        if here != there:
+            break
+        size, gap = here - step, (mine - its) * here
+        each.append((size, (gap - total) / size))
+        step, total = here, gap
+    if not each:
         return 0.0, 0.0, 0
-    steps = np.asarray(curve.steps[:count], float)
-    gaps = np.asarray(curve.values[:count]) - np.asarray(other.values[:count])
-    sizes = np.diff(steps, prepend=0.0)
-    each = np.diff(gaps * steps, prepend=0.0) / sizes
-    squares = float(np.sum(sizes * (each - gaps[-1]) ** 2))
-    return float(gaps[-1]), squares / max(count - 1, 1), count - 1
+    mean = total / step
+    squares = sum(size * (gap - mean) ** 2 for size, gap in each)
+    return mean, squares / max(len(each) - 1, 1), len(each) - 1
 
 
 def student_tail(t: float, freedom: int) -> float:

@@ -113,9 +113,7 @@ class StoppingPopulation:
         past, begun = self._past().others(-1), [i for i, curve in enumerate(curves) if curve.steps]
         everyone = past + [curves[i] for i in begun]
         place = dict(zip(begun, range(len(past), len(everyone))))
-        return [
-            self.rule.stops(curves[i], everyone[: place[i]] + everyone[place[i] + 1 :], since) for i in alive.tolist()
-        ]
+        return self.rule.stopped(everyone, [place[i] for i in alive.tolist()], since)
 
     def _on_all_folds(self, curves: list[Curve]) -> np.ndarray:
         """Means over all folds, ``float[n]``, of members that were run on some of them.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -58,13 +59,19 @@ def k_folds(
     if not ordered:
         key = jax.random.key(seed) if isinstance(seed, int) else seed
         dealing = jax.random.fold_in(key, jnp.uint32(_DEALING))
-        order = np.asarray(jax.jit(lambda key: permuted(key, jnp.arange(rows, dtype=jnp.int32), rows))(dealing))
+        order = np.asarray(_dealt(dealing, rows))
     owner = np.empty(rows, np.int64)
     if labels is None:
         owner[order] = np.repeat(np.arange(folds), [len(part) for part in np.array_split(order, folds)])
     else:
         owner[order] = _stratified(np.asarray(labels)[order], folds)
     return _stacked([(np.flatnonzero(owner != k), np.flatnonzero(owner == k)) for k in range(folds)])
+
+
+@functools.partial(jax.jit, static_argnames="rows")
+def _dealt(key: jax.Array, rows: int) -> jax.Array:
+    """Row numbers in the order in which they are dealt out, ``int32[rows]``."""
+    return permuted(key, jnp.arange(rows, dtype=jnp.int32), rows)
 
 
 def _stratified(labels: np.ndarray, folds: int) -> np.ndarray:
