@@ -3,6 +3,7 @@
 python benchmarks/pbt.py                # about two minutes on two cores
 python benchmarks/pbt.py --quick        # shortened
 python benchmarks/pbt.py --variants     # sub-populations, and exploring by a model, on the first task
+python benchmarks/pbt.py --short-sighted   # the same on a task that misleads who looks a few steps ahead
 
 1. Noisy descent on a quadratic, whose best learning rate is known to decay. `PopulationBasedTraining` against the best
    of as many constant rates, trained for as many steps, 5 seeds. What each found is trained again with 64 fresh seeds,
@@ -51,6 +52,31 @@ class Descent:
         return jnp.sum(_CURVATURE * state["w"] ** 2) / 2
 
 
+class ShortSighted(Descent):
+    """The same with directions of very different curvature, as far from their minimum by their loss: 2,000 steps.
+
+    With a constant rate the loss ends at a floor that is proportional to the rate, and what is left of directions of
+    little curvature decays with rate times curvature. Whoever lowers the rate sees the loss fall at once, and learns
+    only a thousand steps later what it cost (short-horizon bias, Wu et al. 2018).
+    """
+
+    steps = 2000
+
+    def init(self, hp: Any, key: jax.Array) -> Any:
+        """A loss of 4.5 in each direction."""
+        return {"w": 3.0 / jnp.sqrt(_UNLIKE), "key": key}
+
+    def step(self, hp: Any, state: Any, t: jax.Array) -> Any:
+        """One step along a gradient with noise of variance 1."""
+        noise = jax.random.normal(jax.random.fold_in(state["key"], t), (8,))
+        return state | {"w": state["w"] - hp["lr"] * (_UNLIKE * state["w"] + noise)}
+
+    def evaluate(self, hp: Any, state: Any) -> jax.Array:
+        """The quadratic, without noise."""
+        return jnp.sum(_UNLIKE * state["w"] ** 2) / 2
+
+
+_UNLIKE = np.geomspace(0.003, 1.0, 8, dtype=np.float32)
 _CURVATURE = np.linspace(0.1, 1.0, 8, dtype=np.float32)
 SPACE = jhpo.Space({"lr": jhpo.Float(1e-4, 1.0, log=True)})
 
@@ -84,22 +110,43 @@ def quality(seeds: int, members: int, exchange: int, fresh: int) -> Quality:
     return Quality(np.array(pbt), np.array(constant), best, schedules)
 
 
-def variants(seeds: int, fresh: int) -> dict[str, np.ndarray]:
-    """What variants of the strategy find on the same task, judged alike: ``float[seeds]`` each."""
-    task, keys = Descent(), jax.random.split(jax.random.key(1_000), fresh)
-    judge = jax.jit(lambda task: jax.vmap(lambda key: train_and_evaluate(task, {}, key).value)(keys).mean())
-    each = {
+def variants(seeds: int, fresh: int, short_sighted: bool) -> dict[str, np.ndarray]:
+    """What variants of the strategy find on one task, judged alike: ``float[seeds]`` each."""
+    task, keys = ShortSighted() if short_sighted else Descent(), jax.random.split(jax.random.key(1_000), fresh)
+    judge = jax.jit(lambda task, hp: jax.vmap(lambda key: train_and_evaluate(task, hp, key).value)(keys).mean())
+    each: dict[str, Any] = {
         "32 members": jhpo.PopulationBasedTraining(32, exchange=10),
         "32 members, intervals=(1, 4)": jhpo.PopulationBasedTraining(32, exchange=10, intervals=(1, 4)),
         "8 members": jhpo.PopulationBasedTraining(8, exchange=20),
         "8 members, explore='bandit'": jhpo.PopulationBasedTraining(8, exchange=20, explore="bandit"),
     }
+    if short_sighted:
+        each = {
+            "constants, the best of 32": jhpo.RandomSearch(32),
+            "32 members": jhpo.PopulationBasedTraining(32, exchange=10),
+            "32 members, exchange=200": jhpo.PopulationBasedTraining(32, exchange=200),
+            "32 members, intervals=(1, 4)": jhpo.PopulationBasedTraining(32, exchange=10, intervals=(1, 4)),
+            "32 members, intervals=(1, 5, 25, 50)": jhpo.PopulationBasedTraining(
+                32, exchange=10, intervals=(1, 5, 25, 50)
+            ),
+            "32 members, explore='bandit'": jhpo.PopulationBasedTraining(32, exchange=10, explore="bandit"),
+        }
+
+    def judged(search: jhpo.Result, strategy: jhpo.Strategy) -> float:
+        if not strategy.evolves:
+            return float(judge(jhpo.as_trainable(task), {"lr": jnp.float32(search.best["lr"])}))
+        return float(judge(jhpo.replay(task, search.schedule()), {}))
+
     found: dict[str, np.ndarray] = {}
     for name, strategy in each.items():
         searches = [
             jhpo.minimize(task, SPACE, strategy, budget=strategy.population, seed=seed) for seed in range(seeds)
         ]
-        found[name] = np.array([float(judge(jhpo.replay(task, search.schedule()))) for search in searches])
+        found[name] = np.array([judged(search, strategy) for search in searches])
+        if strategy.evolves:
+            rates = searches[0].schedule().of("lr")
+            shown = " ".join(f"{rate:.2g}" for rate in rates[:: max(len(rates) // 10, 1)])
+            print(f"{name}: rates of the first search, a tenth of the training apart: {shown}", flush=True)
     return found
 
 
@@ -187,11 +234,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--variants", action="store_true", help="sub-populations and a model of gains instead")
+    parser.add_argument("--short-sighted", action="store_true", help="the same on a task that misleads the greedy")
     arguments = parser.parse_args()
     quick = arguments.quick
-    if arguments.variants:
-        for name, values in variants(2 if quick else 5, 8 if quick else 64).items():
-            print(f"{name:32s} mean {values.mean():.4f}  " + " ".join(f"{value:.4f}" for value in values))
+    if arguments.variants or arguments.short_sighted:
+        for name, values in variants(2 if quick else 5, 8 if quick else 64, arguments.short_sighted).items():
+            print(f"{name:36s} mean {values.mean():.4f}  " + " ".join(f"{value:.4f}" for value in values))
         return
     found = quality(2, 8, 40, 8) if quick else quality(5, 32, 20, 64)
     print("loss with fresh seeds, mean of each search's find; noisy quadratic")
