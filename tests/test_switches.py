@@ -33,6 +33,7 @@ STRATEGIES = {
     "hyperband": jhpo.Hyperband(8),
     "pbt": jhpo.PopulationBasedTraining(8),
     "asha": jhpo.ASHA(min_steps=1, max_steps=8, proposer="random(population=4)"),
+    "asha, pausing": jhpo.ASHA(min_steps=2, batch=4),
     "freeze-thaw": jhpo.FreezeThaw(4, interval=2, capacity=8, candidates=16),
 }
 X = np.random.default_rng(0).normal(size=(24, 3)).astype(np.float32)
@@ -71,7 +72,7 @@ class Pausable:
 
 
 def test_every_registered_strategy_is_here() -> None:
-    assert set(STRATEGIES) == set(jhpo.strategies.REGISTRY)
+    assert {name.split(",")[0] for name in STRATEGIES} == set(jhpo.strategies.REGISTRY)
 
 
 def under_switches(names: Iterable[str], slow: Iterable[tuple[str, str]]) -> pytest.MarkDecorator:
@@ -90,7 +91,9 @@ OTHERS = [(name, s) for name in STRATEGIES if name not in SHORT for s in SWITCHE
 def test_minimize_and_study_run_as_without(name: str, switch: str) -> None:
     strategy = STRATEGIES[name]
     objective = (
-        Pausable() if name in ("successive-halving", "hyperband", "pbt", "asha", "freeze-thaw") else sometimes_failing
+        Pausable()
+        if name in ("successive-halving", "hyperband", "pbt", "asha", "asha, pausing", "freeze-thaw")
+        else sometimes_failing
     )
     budget = 12 if name in ("hypergradient", "chain") else 2 * max(strategy.population, 3)
     with warnings.catch_warnings(record=True) as said:

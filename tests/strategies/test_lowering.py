@@ -50,12 +50,15 @@ def search(name: str):
         return jhpo.BayesOpt(initial=2, candidates=64, starts=2), mixed, MIXED
     if name == "freeze-thaw":
         return jhpo.FreezeThaw(4, interval=1, candidates=8), Descent(), SMOOTH
+    if name == "asha, pausing":
+        return jhpo.ASHA(min_steps=1, batch=4), Descent(), SMOOTH
     if name in ("successive-halving", "hyperband", "pbt"):
         return jhpo.make_strategy(name, {"population": 8}), Descent(), SMOOTH
     return jhpo.make_strategy(name, {"population": SMALL[name]} if name in SMALL else None), mixed, MIXED
 
 
-INSIDE = [name for name in REGISTRY if name != "asha"]  # which stops functions on the host
+# ASHA without a batch stops functions on the host
+INSIDE = [name if name != "asha" else "asha, pausing" for name in REGISTRY]
 FACTORS = ("bayes", "cmaes", "freeze-thaw")  # which call a library for theirs
 
 
