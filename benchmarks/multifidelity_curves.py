@@ -12,8 +12,8 @@ and the median of random trainings. Contestants:
 - `random`, `bayes`: whole trainings; `BayesOpt` one at a time;
 - `median`, `forecast`: `BayesOpt` four at a time, with `early_stop=` by these rules;
 - `top-k`: one epoch of many, the best of them trained to the end (arXiv 2307.15422), the floor for what models curves;
-- `hyperband`, `bohb-like` (with `BayesOpt` as the proposer), `freeze-thaw`: ours, inside one jitted program each,
-  instances and seeds side by side;
+- `hyperband`, `bohb-like` (with `BayesOpt` as the proposer), `asha`, `asha-bayes` (likewise), `freeze-thaw`: ours,
+  inside one jitted program each, instances and seeds side by side;
 - `optuna`: TPE with HyperbandPruner, an epoch reported at a time; `smac`: its multi-fidelity facade; `dehb`.
 
 With `--found FILE` results are kept as JSON lines, one for each search: what is there is not run again, so peers may
@@ -77,14 +77,24 @@ def best_after(spent: np.ndarray, value: np.ndarray) -> np.ndarray:
     return np.stack([best[..., max(k, 0)] for k in at], axis=-1)
 
 
-def inside(strategy: Any, generations: int, space: Any, objective: Any, rows: Any, seeds: int) -> np.ndarray:
-    """Searches of `jhpo.run`, all instances and seeds in one program: ``float[instances, seeds, shares]``."""
+def inside(
+    strategy: Any, generations: int, space: Any, objective: Any, rows: Any, seeds: int, together: bool = True
+) -> np.ndarray:
+    """Searches of `jhpo.run`: ``float[instances, seeds, shares]``.
+
+    Together they are one program; one after the other where a vmapped condition would cost what both branches do.
+    """
 
     def search(row: jax.Array, seed: jax.Array) -> Any:
         return jhpo.run(strategy, Curve(row, objective), space, generations, jax.random.key(seed))[1]
 
-    program = jax.jit(jax.vmap(jax.vmap(search, (None, 0)), (0, None)))
-    trace = jax.block_until_ready(program(rows, np.arange(seeds)))
+    if together:
+        program = jax.jit(jax.vmap(jax.vmap(search, (None, 0)), (0, None)))
+        trace = jax.block_until_ready(program(rows, np.arange(seeds)))
+    else:
+        alone = jax.jit(search)
+        each = [jax.tree.map(np.asarray, alone(row, seed)) for row in rows for seed in np.arange(seeds)]
+        trace = jax.tree.map(lambda *x: np.stack(x).reshape(len(rows), seeds, *x[0].shape), *each)
     if not isinstance(trace, jhpo.Trace):
         rungs = strategy.lasting(EPOCHS).rungs(EPOCHS)
         # generations in their order: round by round, rung by rung
@@ -92,9 +102,9 @@ def inside(strategy: Any, generations: int, space: Any, objective: Any, rows: An
         value = [np.asarray(trace[k].value[:, :, g]) for _, k, g in order]
         cost = [rungs[k].size * (rungs[k].stop - rungs[k].start) for _, k, _ in order]
     else:
-        each = strategy.lasting(EPOCHS).interval if isinstance(strategy, jhpo.FreezeThaw) else EPOCHS
+        interval = strategy.lasting(EPOCHS).interval if strategy.thaws else EPOCHS
         value = list(np.moveaxis(np.asarray(trace.value), 2, 0))
-        cost = [each * trace.value.shape[-1]] * len(value)
+        cost = [interval * trace.value.shape[-1]] * len(value)
     lowest = np.stack([np.nanmin(np.where(np.isfinite(v), v, np.inf), axis=-1) for v in value], axis=-1)
     return best_after(np.cumsum(cost), lowest)
 
@@ -150,8 +160,8 @@ def contestants(seeds: int, also: list[str]) -> dict[str, Any]:
         rungs = strategy.lasting(EPOCHS).rungs(EPOCHS)
         return -(-total // sum(r.size * (r.stop - r.start) for r in rungs)) * len(rungs)
 
-    def ours(strategy: Any) -> Any:
-        return lambda *where: inside(strategy, generations(strategy), *where, seeds)
+    def ours(strategy: Any, together: bool = True) -> Any:
+        return lambda *where: inside(strategy, generations(strategy), *where, seeds, together)
 
     def one_by_one(search: Any, *options: Any) -> Any:
         return lambda space, objective, rows: np.stack(
@@ -174,6 +184,10 @@ def contestants(seeds: int, also: list[str]) -> dict[str, Any]:
         "top-k": lambda *where: top_k(*where, seeds),
         "hyperband": ours(jhpo.Hyperband(27, **halving)),
         "bohb-like": ours(jhpo.Hyperband(27, **halving, proposer=jhpo.BayesOpt(batch=9))),
+        "asha": ours(jhpo.ASHA(**halving, batch=4)),
+        "asha-bayes": ours(
+            jhpo.ASHA(**halving, batch=4, capacity=384, proposer=jhpo.BayesOpt(batch=9)), together=False
+        ),
         "freeze-thaw": ours(jhpo.FreezeThaw(4, interval=2, capacity=128)),
         "bayes": one_by_one(bayes),
         "median": one_by_one(stopped, "median"),
