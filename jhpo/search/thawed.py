@@ -1,4 +1,9 @@
-"""When a search ends whose members are frozen and thawed, in memory and in a study."""
+"""When a search ends whose members are frozen and thawed, in memory and in a study.
+
+A strategy that ``thaws`` has these attributes beside its methods, once it knows the length of the training (`lasting`):
+``interval``, the steps of a part; ``parts`` of a whole training; ``capacity``, the members there may be; and ``most``,
+the parts that are trained in all. The last two are None where the strategy has no bound of its own.
+"""
 
 from __future__ import annotations
 

@@ -196,9 +196,6 @@ class Strategy:
         raise TypeError(f"{type(self).__name__} must define 'parents'")
 
     # -- members that are frozen and thawed, one by one ---------------------------------------------------------
-    # A strategy that ``thaws`` has these attributes, too, once it knows the length of the training (`lasting`):
-    # ``interval``, the steps of a part; ``parts`` of a whole training; ``capacity``, the members there may be, and
-    # ``most``, the parts that are trained in all, either None where it has no bound of its own.
 
     def members(self, state: State) -> Ids:
         """For a strategy that ``thaws``: the member that each row trains; those that begin have the next numbers.
