@@ -1,6 +1,7 @@
 """What other layouts could gain in a population's training step on a CPU: digits MLPs of 64-32-10 under Adam.
 
-    python benchmarks/layouts.py            # about two minutes of a core
+    python benchmarks/layouts.py            # about half a minute of a core
+    python benchmarks/layouts.py --products # the products by themselves, GFLOP/s of the least time
 
 One chunk of 32 members is trained as a population does (`jax.vmap` of the training, JAX's gradients) and by gradients
 written by hand, with the members in another place of the arrays. All give the same weights up to rounding. The least
@@ -15,6 +16,7 @@ the median of the processor time of several turns in one process are printed, in
 
 from __future__ import annotations
 
+import argparse
 import functools
 import time
 from collections.abc import Callable
@@ -111,8 +113,50 @@ def by_hand(middle: bool, turned: bool) -> Tree:
     return p | {"w1": p["w1"].transpose(1, 0, 2) if middle else p["w1"]}
 
 
+def products() -> None:
+    """Print the rate of the products of a step, each written in several ways."""
+    barrier, each = jax.lax.optimization_barrier, jax.lax.map
+    normal = lambda *shape: jax.random.normal(_keys[0], shape)  # noqa: E731
+    hidden, dlogits, x, dz = normal(M, BATCH, H), normal(M, BATCH, OUT), normal(BATCH, D), normal(M, BATCH, H)
+    many = lambda a: jnp.broadcast_to(a, (M, *a.shape))  # noqa: E731
+    second, first, forward = (hidden, dlogits), (x, dz), (x, PARAMS["w1"])
+    ways: dict[str, tuple[Callable[..., jax.Array], tuple[jax.Array, jax.Array]]] = {
+        "second gradient, as now": (lambda h, g: jnp.einsum("mbh,mbo->mho", h, g), second),
+        "hidden^T behind a barrier": (lambda h, g: jnp.matmul(barrier(h.transpose(0, 2, 1)), g), second),
+        "dlogits^T hidden": (lambda h, g: jnp.matmul(barrier(g.transpose(0, 2, 1)), h), second),
+        "the same, turned back": (
+            lambda h, g: jnp.matmul(barrier(g.transpose(0, 2, 1)), h).transpose(0, 2, 1), second,
+        ),
+        "a sum of products": (lambda h, g: (h[:, :, :, None] * g[:, :, None, :]).sum(1), second),
+        "a loop over members": (lambda h, g: each(lambda a: a[0].T @ a[1], (h, g)), second),
+        "first layer, as now": (lambda x, w: jnp.einsum("bd,mdh->mbh", x, w), forward),
+        "batched": (lambda x, w: jnp.matmul(many(x), w), forward),
+        "in a loop": (lambda x, w: each(lambda w: x @ w, w), forward),
+        "first gradient, as now": (lambda x, g: jnp.einsum("bd,mbh->mdh", x, g), first),
+        "batched ": (lambda x, g: jnp.matmul(many(x.T), g), first),
+        "in a loop ": (lambda x, g: each(lambda g: x.T @ g, g), first),
+    }  # fmt: skip
+    made = {name: jax.jit(way).lower(*arguments).compile() for name, (way, arguments) in ways.items()}
+    least = dict.fromkeys(made, np.inf)
+    for _ in range(TURNS):
+        for name, program in made.items():
+            busy = time.process_time()
+            for _ in range(100):
+                out = program(*ways[name][1])
+            jax.block_until_ready(out)
+            least[name] = min(least[name], (time.process_time() - busy) / 100)
+    for name, seconds in least.items():
+        inner = OUT if ways[name][1] is second else D
+        print(f"{name:28s} {2 * M * BATCH * H * inner / seconds / 1e9:6.1f} GFLOP/s")
+
+
 def main() -> None:
     """Print the time of each way."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--products", action="store_true", help="the products by themselves")
+    if parser.parse_args().products:
+        products()
+        return
     ways: dict[str, Callable[[], Tree]] = {
         "as now": as_now,
         "by hand": functools.partial(by_hand, False, False),
