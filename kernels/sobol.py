@@ -13,6 +13,7 @@ from jhpo.kernels.shapes import Array, Float, Int, UInt
 
 MAX_DIM = 1024
 _BITS = 32
+_BLOCK = 256  # points that share the upper bits of their index
 
 
 def _primitive_polynomials(count: int) -> list[int]:
@@ -116,6 +117,15 @@ def _hash_owen(x: jax.Array, seed: jax.Array) -> jax.Array:
     return x
 
 
+def _plain(index: jax.Array, dim: int) -> jax.Array:
+    """``uint32[n, dim]``: the points of indices ``uint32[n]``, not scrambled, as 32 binary digits."""
+    gray = index ^ (index >> 1)
+    directions = jnp.asarray(direction_numbers(dim))
+    bits = ((gray[:, None] >> jnp.arange(_BITS, dtype=jnp.uint32)[None]) & jnp.uint32(1)).astype(bool)
+    terms = jnp.where(bits[:, None, :], directions[None], jnp.uint32(0))
+    return jax.lax.reduce(terms, np.uint32(0), jax.lax.bitwise_xor, (2,))
+
+
 def sobol(
     start: Int[Array, ""] | UInt[Array, ""] | int,
     n: int,
@@ -137,11 +147,13 @@ def sobol(
     """
     dtype = jnp.result_type(float) if dtype is None else dtype
     index = jnp.asarray(start, jnp.uint32) + jnp.arange(n, dtype=jnp.uint32)
-    gray = index ^ (index >> 1)
-    directions = jnp.asarray(direction_numbers(dim))
-    bits = ((gray[:, None] >> jnp.arange(_BITS, dtype=jnp.uint32)[None]) & jnp.uint32(1)).astype(bool)
-    terms = jnp.where(bits[:, None, :], directions[None], jnp.uint32(0))
-    points = jax.lax.reduce(terms, np.uint32(0), jax.lax.bitwise_xor, (2,))
+    if n <= 2 * _BLOCK:
+        points = _plain(index, dim)
+    else:  # a point is the exclusive or of those of the upper and the lower bits of its index
+        low, blocks = index % np.uint32(_BLOCK), index // np.uint32(_BLOCK)
+        place = (blocks - blocks[0]) % np.uint32(2**_BITS // _BLOCK)  # an index beyond 2**32 starts again
+        upper = (blocks[0] + jnp.arange(n // _BLOCK + 2, dtype=jnp.uint32)) * np.uint32(_BLOCK)
+        points = _plain(upper, dim)[place] ^ _plain(jnp.arange(_BLOCK, dtype=jnp.uint32), dim)[low]
     if seed is not None:
         points = _reverse_bits(_hash_owen(_reverse_bits(points), jnp.asarray(seed, jnp.uint32)[None]))
     # float32 resolves 24 bits below one

@@ -96,6 +96,7 @@ def create(
     )
 
 
+@apart  # in one loop with the padding of its result, rows that lie idle would be computed as well
 def launch(rule: Rule, seed: jax.Array, position: jax.Array, low: ArrayLike, high: ArrayLike) -> jax.Array:
     """``float[n, d]``, the initial velocities of particles at ``position`` float[n, d].
 

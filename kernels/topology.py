@@ -40,32 +40,44 @@ def _drawn(counter: jax.Array, active: jax.Array | int, seed: jax.Array) -> jax.
     return counter_random.scale(counter_random.scramble(counter, seed), active)
 
 
-def best_of(candidates: jax.Array, ids: jax.Array, merit: jax.Array, there: jax.Array | None = None) -> jax.Array:
-    """``int32[n]``: the best of each particle and its candidates ``int32[k, n]``, of those only where ``there``."""
-    best, least = ids, merit[ids]
-    for slot, other in enumerate(candidates):  # a handful of informants
-        better = merit[other] < least
-        if there is not None:
-            better = better & there[slot]
-        best, least = jnp.where(better, other, best), jnp.where(better, merit[other], least)
+@apart  # in one loop with the hashes that choose the candidates, those would be computed anew for every read
+def _best(_: None, candidates: jax.Array, ids: jax.Array, merit: jax.Array) -> jax.Array:
+    best, least = ids, _read(merit, ids)
+    for other in candidates:  # a handful of informants
+        found = _read(merit, other)
+        best, least = jnp.where(found < least, other, best), jnp.minimum(found, least)
     return best
 
 
-def informants_of(ids: jax.Array, active: jax.Array | int, mean: int, seed: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _read(merit: jax.Array, ids: jax.Array) -> jax.Array:
+    return merit.at[ids].get(mode="promise_in_bounds", wrap_negative_indices=False)
+
+
+def best_of(candidates: jax.Array, ids: jax.Array, merit: jax.Array) -> jax.Array:
+    """``int32[n]``: the best of each particle and its candidates ``int32[k, n]``; the first of several equals."""
+    return _best(None, candidates, ids, merit)
+
+
+@apart
+def _informants(mean: int, ids: jax.Array, active: jax.Array, seed: jax.Array) -> jax.Array:
+    slots = mean + math.ceil(3 * math.sqrt(mean))
+    words = _words(slots + 1, ids, seed)
+    terms = np.cumsum([0.0] + [math.log(mean / k) for k in range(1, slots)]) - mean
+    fewer = np.exp(terms).cumsum()  # probability of at most 0, 1, ... informants
+    more = counter_random.unit(words[slots])[None, :] >= jnp.asarray(fewer, jnp.float32)[:, None]
+    return jnp.where(more, counter_random.scale(words[:slots], active), ids[None, :])
+
+
+def informants_of(ids: jax.Array, active: jax.Array | int, mean: int, seed: jax.Array) -> jax.Array:
     """Informants of each particle in Clerc's standard swarms, where every particle informs ``mean`` others at random.
 
     The number of a particle's informants is then nearly Poisson distributed. So it is drawn from that distribution, up
     to three standard deviations above the mean, and the informants uniformly: no graph has to be built.
 
     Returns:
-      ``int32[k, n]`` candidates, and ``bool[k, n]``, which of them are informants.
+      ``int32[k, n]``, the particle itself where it has fewer informants than k.
     """
-    slots = mean + math.ceil(3 * math.sqrt(mean))
-    words = _words(slots + 1, ids, seed)
-    terms = np.cumsum([0.0] + [math.log(mean / k) for k in range(1, slots)]) - mean
-    fewer = np.exp(terms).cumsum()  # probability of at most 0, 1, ... informants
-    more = counter_random.unit(words[slots])[None, :] >= jnp.asarray(fewer, jnp.float32)[:, None]
-    return counter_random.scale(words[:slots], active), more
+    return _informants(mean, ids, jnp.asarray(active, jnp.int32), seed)
 
 
 @apart
@@ -86,6 +98,5 @@ def leaders(
     [1, 1, 1, 4, 4]
     """
     if topology == "informants":
-        candidates, there = informants_of(ids, active, informants, seed)
-        return best_of(candidates, ids, merit, there)
+        return best_of(informants_of(ids, active, informants, seed), ids, merit)
     return best_of(neighbours(topology, ids, active, informants, seed).T, ids, merit)

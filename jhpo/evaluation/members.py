@@ -15,6 +15,7 @@ from jhpo.keys import trial_keys
 from jhpo.lifetimes import programs
 from jhpo.markup import brief
 from jhpo.objectives import Objectives
+from jhpo.space.codec import decode_traced
 from jhpo.space.declared import value_key
 from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation, Request
@@ -66,6 +67,7 @@ def _member(
     request: Request,
     metric: Wanted,
     static: StaticValues,
+    inside: bool,
 ) -> tuple[PerFold, jax.Array | None, jax.Array | None]:
     """Values, gradient ``float[d]`` (if requested) and measured constraints ``float[c]`` of one member.
 
@@ -89,7 +91,7 @@ def _member(
             value, grad = graded(trainable, key)
             value = value[None]
         return PerFold(value.astype(unit.dtype)), grad.astype(unit.dtype), None
-    hp = space.from_unit(unit, static.values)
+    hp = decode_traced(space, unit, static.values, inside)
     found = train_and_evaluate(trainable, hp, key, request.horizon, metric)
     value, constraint = read_values(found, unit.dtype)
     return value, None, constraint
@@ -151,6 +153,7 @@ def evaluate_units(
     metric: Wanted = None,
     static: StaticValues = NO_STATIC,
     chunk: int | None = None,
+    inside: bool = False,
 ) -> Evaluation:
     """Evaluate members as a pure function, inside or outside ``jit``, ``scan`` and ``vmap``.
 
@@ -165,6 +168,7 @@ def evaluate_units(
       metric: which metric to minimise if the evaluation returns several, or the objectives if there are several.
       static: values of the static parameters, the same for all rows.
       chunk: number of rows evaluated at once, chunks one after another in a `lax.map`; all at once if None.
+      inside: the rows are known to lie in the unit cube.
 
     Returns:
       An `Evaluation` of ``units.dtype``: value ``[n]``, grad ``[n, d]`` if requested, constraint ``[n, c]`` if the
@@ -181,7 +185,9 @@ def evaluate_units(
         raise InvalidArgument(f"units: expected float[n, {space.dim}] for this space, got {brief(units)}")
     n = units.shape[0]
     rows, keys = replicated(units, keys, replicates)
-    members = jax.vmap(lambda u, k: _member(trainable, space, u, k, request=request, metric=metric, static=static))
+
+    how: dict[str, Any] = {"request": request, "metric": metric, "static": static, "inside": inside}
+    members = jax.vmap(lambda unit, key: _member(trainable, space, unit, key, **how))
     total = n * replicates
     width = total if chunk is None else min(total, chunk * replicates)
     with objective_errors():

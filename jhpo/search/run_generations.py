@@ -48,8 +48,8 @@ def run_generations(
       The strategy's last state, and the trace of all generations, or one for each phase.
     """
 
-    def evaluate(units: jax.Array, keys: jax.Array, request: Request) -> Evaluation:
-        return evaluate_units(trainable, space, units, keys, request, replicates, metric=objectives)
+    def evaluate(units: jax.Array, keys: jax.Array, request: Request, inside: bool = False) -> Evaluation:
+        return evaluate_units(trainable, space, units, keys, request, replicates, metric=objectives, inside=inside)
 
     def minimised(result: Evaluation) -> Evaluation:
         if objectives is None:
@@ -88,7 +88,7 @@ def run_generations(
             first = (g.astype(jnp.int32) * rows + offset).astype(jnp.uint32)
             ids = first + jnp.arange(rows, dtype=jnp.uint32)
             keys = trial_keys(key, strategy.evaluation_ids(state, ids))
-            result = evaluate(units, keys, request)
+            result = evaluate(units, keys, request, strategy.inside)
             state = strategy.tell(state, units, minimised(result))
             return state, kept(keep, units, result)
 

@@ -39,9 +39,12 @@ def batched(row: Callable[[jax.Array], Out], x: ArrayLike) -> Out:
 # -- one traced row -------------------------------------------------------------------------------------------
 
 
-def decode_traced(space: Layout, unit: jax.Array, static: dict[str, Any]) -> HP:
-    """Hyperparameters of ``float[..., d]``; static parameters have the Python values in ``static``."""
-    traced = iter(batched(lambda u: _traced_leaves(space, u), unit))
+def decode_traced(space: Layout, unit: jax.Array, static: dict[str, Any], inside: bool = False) -> HP:
+    """Hyperparameters of ``float[..., d]``; static parameters have the Python values in ``static``.
+
+    ``inside``: the rows are known to lie in the unit cube.
+    """
+    traced = iter(batched(lambda u: _traced_leaves(space, u, inside), unit))
     leaves = [static[n] if p.static else next(traced) for n, p in zip(space.names, space.parameters)]
     for parameter, leaf in zip(space.parameters, leaves):
         if isinstance(parameter, (Choice, Ordinal)) and not parameter.static:
@@ -49,9 +52,9 @@ def decode_traced(space: Layout, unit: jax.Array, static: dict[str, Any]) -> HP:
     return jax.tree_util.tree_unflatten(space.treedef, leaves)
 
 
-def _traced_leaves(space: Layout, unit: jax.Array) -> list[jax.Array]:
+def _traced_leaves(space: Layout, unit: jax.Array, inside: bool) -> list[jax.Array]:
     """Values of the parameters that are not static, from ``float[d]``."""
-    unit = canonical(space.outline, unit)
+    unit = canonical(space.outline, unit, inside)
     index = cell_index(space.outline, unit) if space.cells.any() else None
     leaves = []
     for parameter, where in zip(space.parameters, space.slices):

@@ -108,9 +108,12 @@ def cell_centre(outline: Outline, index: jax.Array, dtype: DTypeLike) -> jax.Arr
     return centre.at[columns].set(own)
 
 
-def snap(outline: Outline, unit: jax.Array) -> jax.Array:
-    """The row with discrete coordinates at cell centres and continuous ones clipped, with derivative 1, to [0, 1]."""
-    clipped = held(unit, 0.0, 1.0)
+def snap(outline: Outline, unit: jax.Array, inside: bool = False) -> jax.Array:
+    """The row with discrete coordinates at cell centres and continuous ones clipped, with derivative 1, to [0, 1].
+
+    ``inside``: they are known to lie there.
+    """
+    clipped = unit if inside else held(unit, 0.0, 1.0)
     if outline.cells is None:
         return clipped
     discrete = jnp.asarray(outline.cells) > 0
@@ -127,9 +130,9 @@ def active(outline: Outline, unit: jax.Array) -> jax.Array:
     return ~(needs & ~holds).any(axis=0)
 
 
-def canonical(outline: Outline, unit: jax.Array) -> jax.Array:
-    """The snapped row with inactive coordinates at their default."""
-    snapped = snap(outline, unit)
+def canonical(outline: Outline, unit: jax.Array, inside: bool = False) -> jax.Array:
+    """The snapped row with inactive coordinates at their default; ``inside``: see `snap`."""
+    snapped = snap(outline, unit, inside)
     kept: jax.Array | None = (
         None if isinstance(outline.count, np.ndarray) and outline.live.all() else jnp.asarray(outline.live)
     )

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
+from jax.typing import ArrayLike, DTypeLike
 
 from jhpo.errors import InvalidArgument, InvalidSpace, invalid
 from jhpo.kernels.numerics import held
@@ -181,7 +181,12 @@ class Float(Parameter):
                 out = jax.nn.sigmoid(z)
             case _:
                 out = z
-        return held(out, self.low, self.high)
+        return out if self._exact(unit.dtype) else held(out, self.low, self.high)
+
+    def _exact(self, dtype: DTypeLike) -> bool:
+        """Whether no value of a linear scale exceeds the bounds by rounding: the largest, at 1, does not."""
+        low, width, high = (np.asarray(x, dtype) for x in (self.low, self.high - self.low, self.high))
+        return self.scale == "linear" and bool(low + width <= high)
 
     def unit(self, value: ArrayLike, xp: ModuleType = jnp) -> Any:
         """Units ``float[...]`` in [0, 1] of values."""

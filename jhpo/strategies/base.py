@@ -58,6 +58,7 @@ class Strategy:
     needs_grad: ClassVar[bool] = False
     # steady: can be asked while earlier points are pending, and told any rows of a padded batch
     steady: ClassVar[bool] = False
+    inside: ClassVar[bool] = False  # all points that it asks for lie in the unit cube: nothing has to clip them
     # pauses: members are paused and continued, see `rungs`
     pauses: ClassVar[bool] = False
     # evolves: its rungs have one size; a row stays the same trial, whichever row's training it takes over (`parents`)
@@ -72,7 +73,6 @@ class Strategy:
     several: ClassVar[bool] = False
     # compiled_quickly: the host compiles its large programs, run a few dozen times each, with less optimisation
     compiled_quickly: ClassVar[bool] = False
-
     # early_stop: the rule by which it stops trials early
     early_stop: ClassVar[EarlyStop | None] = None
 

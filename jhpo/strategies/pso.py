@@ -70,6 +70,7 @@ class PSO(Strategy):
     """
 
     steady: ClassVar[bool] = True
+    inside: ClassVar[bool] = True
 
     population: int = static_field(default=40)
     variant: str = static_field(default="spso2006")

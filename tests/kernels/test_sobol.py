@@ -23,6 +23,12 @@ def test_blocks_join() -> None:
     np.testing.assert_array_equal(whole[16:], jax.jit(lambda s: sobol(s, 16, 5))(np.uint32(16)))
 
 
+@pytest.mark.parametrize("start", [0, 255, 1000, 2**32 - 300])
+def test_long_blocks_are_short_ones_joined(start: int) -> None:
+    parts = [np.asarray(sobol((start + i) % 2**32, 100, 5)) for i in range(0, 1500, 100)]
+    np.testing.assert_array_equal(np.asarray(sobol(start, 1500, 5)), np.concatenate(parts))
+
+
 @pytest.mark.parametrize("scrambled", [False, True])
 def test_every_dimension_is_balanced(scrambled: bool) -> None:
     dim = 40
