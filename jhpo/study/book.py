@@ -236,6 +236,9 @@ class Book(Found):
         >>> study.notes, study.best.notes
         ({'dataset': 'digits', 'version': 3}, {'looks good': True})
         """
+        if isinstance(values, Trial):
+            note = f"a trial goes by name: note({{...}}, trial={values.id})"
+            raise invalid("values", "notes by name", type(values).__name__, note=note)
         found = noted(values, more)
         with self._ledger.transaction() as append:
             which = -1

@@ -112,6 +112,8 @@ def test_wrong_arguments_and_moments() -> None:
         trial.note(a=1)
     with pytest.raises(JhpoError, match=r"trial.note: .*record"):
         study[0].note(a=1)
+    with pytest.raises(InvalidArgument, match=r"values: .* a trial goes by name: note\({...}, trial=0\)"):
+        study.note(trial, a=1)
     assert trial.notes == {}
 
 
