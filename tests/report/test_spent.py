@@ -25,6 +25,12 @@ def table(*spans: tuple[float, float]) -> TrialTable:
     return found
 
 
+def slow(params: dict[str, float]) -> float:
+    """Takes a twentieth of a second."""
+    time.sleep(0.05)
+    return params["x"]
+
+
 def test_compiling_counts_once_and_only_what_was_compiled_while_trials_ran_is_evaluation():
     ran = table((0.0, 4.0), (2.0, 6.0), (8.0, 9.0), (9.0, np.nan), (-9.0, -8.0))
     compiled = np.array([[-1.0, 1.0], [5.0, 7.0], [8.5, 8.75], [20.0, 30.0]])
@@ -39,12 +45,7 @@ def test_compiling_counts_once_and_only_what_was_compiled_while_trials_ran_is_ev
 
 def test_the_time_of_host_functions_is_not_taken_for_that_of_compiling_a_strategy(tmp_path):
     study = jhpo.Study(SPACE, jhpo.PSO(3), tmp_path / "s.db")
-
-    def sleeps(params):
-        time.sleep(0.05)
-        return params["x"]
-
-    study.optimize(jhpo.host(sleeps), budget=6)
+    study.optimize(jhpo.host(slow), budget=6)
     study.close()
     with jhpo.Study.load(tmp_path / "s.db", read_only=True) as stored:
         spent = where_time_went(stored.trials)
