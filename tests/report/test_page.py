@@ -83,6 +83,8 @@ def test_a_page_is_whole_and_needs_nothing_else(tmp_path):
         "opt is adam",
     ):
         assert words in text, words
+    hidden = re.search(r"@media print \{ ([^{}]*) \{ display: none", text)[1].split(", ")
+    assert "nav" in hidden and "button" not in hidden, "headings of tables are buttons"
     snippet = re.search(r"params = (\{.*?\n\})", html.unescape(text), re.DOTALL)[1]
     copied = eval(snippet)
     assert study.space.flat(copied).keys() == study.space.flat(study.best.params).keys()
