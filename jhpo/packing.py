@@ -35,8 +35,8 @@ def unpack_arrays(data: bytes) -> dict[str, Any]:
     Raises:
         ValueError, TypeError, KeyError or one of msgpack's: the bytes are something else.
 
-    >>> unpack_arrays(pack_arrays({"x": np.arange(3), "n": 2}))
-    {'x': array([0, 1, 2]), 'n': 2}
+    >>> unpack_arrays(pack_arrays({"n": 2, "x": np.arange(3)}))
+    {'n': 2, 'x': array([0, 1, 2])}
     """
     tree = msgpack.unpackb(data, ext_hook=_unpacked, raw=False, strict_map_key=False)
     if not isinstance(tree, dict):

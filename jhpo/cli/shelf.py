@@ -35,6 +35,7 @@ class Shown:
         self._storage, self._path = storage, sqlite_path(storage_url(storage))
         self._lock = threading.Lock()
         self._study: Study | None = None
+        self._opened = 0  # how often
         self._drawn = ("", "")  # the state in which the page was drawn, and the page
 
     def state(self) -> str:
@@ -80,22 +81,23 @@ class Shown:
 
     def _state(self, study: Study) -> str:
         log = study.ledger.log
-        return f"{log.identity}: {log.seq}"
+        return f"{self._opened}: {log.identity}: {log.seq}"
 
     @contextlib.contextmanager
     def _current(self) -> Iterator[Study]:
         """The study with everything that is stored by now."""
         with self._lock:
-            try:
-                if self._study is not None and self._path is not None:
-                    if file_identity(self._path) != self._study.ledger.log.identity:
-                        self._drop()
-                if self._study is None:
-                    self._study = Study.load(self._storage, read_only=True)
-                self._study.refresh()
-            except JhpoError:
-                self._drop()
-                raise
+            if self._study is not None and self._path is not None:
+                if file_identity(self._path) != self._study.ledger.log.identity:
+                    self._drop()
+            if self._study is not None:
+                try:
+                    self._study.refresh()
+                except JhpoError:  # another file, perhaps, to which the system gave the number of the one before
+                    self._drop()
+            if self._study is None:
+                self._study = Study.load(self._storage, read_only=True)
+                self._opened += 1
             yield self._study
 
 
