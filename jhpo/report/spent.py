@@ -7,25 +7,30 @@ import numpy as np
 from jhpo.report.trials import Trials
 from jhpo.trial import TrialTable
 
-_REST = ("evaluating", "suggesting and storing")  # and waiting
-
 
 def where_time_went(trials: Trials) -> dict[str, float]:
-    """Seconds of the ended calls of `optimize`: compiling, evaluating, and suggesting, storing and waiting.
+    """Seconds of the ended calls of `optimize`: compiling, evaluating, storing, and suggesting (with waiting).
 
-    Evaluating is the time in which some trial was running and nothing was compiled. Calls of earlier versions did not
-    store what was compiled meanwhile: the last two are one part then.
+    Evaluating is the time in which some trial was running and nothing was compiled or stored. Calls of earlier versions
+    did not keep what was stored or compiled meanwhile: those parts are one with others then.
     """
     total = sum(call.seconds for call in trials.calls)
     compiling = min(sum(call.compile_seconds for call in trials.calls), total)
-    rest, covered = total - compiling, 0.0
+    rest, covered, storing = total - compiling, 0.0, 0.0
     for call in trials.calls:
         if call.compile_running is None:
             return {"compiling": compiling, "everything else": rest}
         begun = call.ended - call.seconds
         covered += _union(_running(trials.table, begun, call.ended)) - call.compile_running
+        if call.store_seconds is not None:
+            covered -= call.store_running or 0.0
+            storing += call.store_seconds
     evaluating = min(max(covered, 0.0), rest)
-    return {"compiling": compiling} | dict(zip(_REST, (evaluating, rest - evaluating)))
+    spent = {"compiling": compiling, "evaluating": evaluating}
+    if any(call.store_seconds is None for call in trials.calls):
+        return spent | {"suggesting and storing": rest - evaluating}
+    storing = min(storing, rest - evaluating)
+    return spent | {"storing": storing, "suggesting": rest - evaluating - storing}
 
 
 def compiled_meanwhile(table: TrialTable, compiled: np.ndarray, begun: float, ended: float) -> float:

@@ -20,6 +20,8 @@ class Call(NamedTuple):
     compile_seconds: float  # the part of it spent tracing and compiling
     ended: float  # seconds since the epoch
     compile_running: float | None = None  # the part of compile_seconds in which some trial was running, if known
+    store_seconds: float | None = None  # spent reading and writing the log, if known
+    store_running: float | None = None  # the part of store_seconds in which some trial was running, if known
 
 
 class Trials(NamedTuple):

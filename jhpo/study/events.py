@@ -243,6 +243,8 @@ class Stop(Event):
     compile_seconds: float = 0.0
     time: float = 0.0
     compile_running: float | None = field(default=None, metadata=_LEFT_OUT)  # of compile_seconds, while trials ran
+    store_seconds: float | None = field(default=None, metadata=_LEFT_OUT)  # reading and writing the log
+    store_running: float | None = field(default=None, metadata=_LEFT_OUT)  # of store_seconds, while trials ran
 
 
 @dataclass(frozen=True, eq=False)

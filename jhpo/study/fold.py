@@ -294,7 +294,7 @@ class Fold:
     def _stop(self, event: events.Stop) -> None:
         self.stops.append(str(event.stopped))
         spent = (event.seconds, event.compile_seconds, event.time, event.compile_running)
-        self.calls.append(Call(int(event.evaluations), *spent))
+        self.calls.append(Call(int(event.evaluations), *spent, event.store_seconds, event.store_running))
 
     def _repair(self, event: events.Repair) -> None:
         self.remarks.append(str(event.text))

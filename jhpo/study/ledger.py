@@ -52,6 +52,7 @@ class Ledger:
         self._lasting = False  # a strategy that pauses members was told of the length of the training
         self._snapshot_time = time.monotonic()
         self._snapshot_generation = 0
+        self.storing = np.zeros(2)  # seconds of reading and writing: while no trial ran, and while some did
         self.history = Fold(follower.space.dim)
         for entry in entries:
             self.history.apply(entry)
@@ -64,17 +65,23 @@ class Ledger:
                 self.worker = worker_name()
             mark, opened, appended = self._follower.mark(), self.history.opened, 0
             self._taken = {}
+            begun, others = time.perf_counter(), 0.0  # others: seconds of the caller, the strategy and the fold
 
             def append(event: Event) -> None:
-                nonlocal appended
+                nonlocal appended, others
                 appended += 1
                 body = body_of(event) if self.log.persistent else {}  # a log in memory keeps none
-                self.history.apply(self.log.append(event.kind, body), event)
+                writing = time.perf_counter()
+                entry = self.log.append(event.kind, body)
+                others -= time.perf_counter() - writing
+                self.history.apply(entry, event)
 
             try:
                 with self.log.write():
                     self._sync()
+                    others -= time.perf_counter()
                     yield append
+                    others += time.perf_counter()
             except BaseException:
                 self._hands.announced = False  # so it may be that nobody was told
                 # a server may have stored the transaction and been unable to say so: nobody works on these trials
@@ -87,6 +94,7 @@ class Ledger:
                     with suppress(StorageError):  # the first error is raised; reading is tried again later
                         self._sync()
                 raise
+            self.storing[int(bool(self.history.running))] += time.perf_counter() - begun - others
             if self.history.opened > opened and time.monotonic() - self._snapshot_time > SNAPSHOT_SECONDS:
                 self.checkpoint()
 

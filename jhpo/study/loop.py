@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+import numpy as np
+
 from jhpo.curves.rules import EarlyStop
 from jhpo.devices import Devices, check_clock
 from jhpo.errors import SpaceExhausted, check_integer, invalid
@@ -99,7 +101,7 @@ def optimize(
     if rule is not None and isinstance(objective, HostObjective):
         check_reports(objective, type(rule).__name__)
     rules = StopRules(budget, generations, seconds, target, patience, tolerance, own_rules(stop)).turned(study.sign)
-    watch = Watch(study, rules, callback)
+    watch, stored = Watch(study, rules, callback), study.ledger.storing.copy()
     continued: Thaws | Rungs | None = None
     if study.strategy.continues:
         study.refresh()
@@ -127,9 +129,9 @@ def optimize(
     except SpaceExhausted as error:
         stopped = f"exhausted: {error}"
     except KeyboardInterrupt:
-        _finish(study, watch, "interrupted")
+        _finish(study, watch, "interrupted", stored)
         raise
-    return _finish(study, watch, stopped)
+    return _finish(study, watch, stopped, stored)
 
 
 def _evaluator(
@@ -150,12 +152,12 @@ def _evaluator(
     )  # fmt: skip
 
 
-def _finish(study: Book, watch: Watch, stopped: str) -> Summary:
-    summary = watch.summary(stopped)
+def _finish(study: Book, watch: Watch, stopped: str, stored: np.ndarray) -> Summary:
+    summary, (idle, running) = watch.summary(stopped), (study.ledger.storing - stored).tolist()
     now = time.time()
     with study.ledger.transaction() as append:
         meanwhile = compiled_meanwhile(study.history.table, compile_spans(), now - summary.seconds, now)
-        append(events.Stop(*summary, time=now, compile_running=meanwhile))
+        append(events.Stop(*summary, now, meanwhile, store_seconds=idle + running, store_running=running))
     study.checkpoint()
     return summary
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 
 import numpy as np
@@ -39,6 +40,9 @@ def test_compiling_counts_once_and_only_what_was_compiled_while_trials_ran_is_ev
     trials = jhpo.Study(SPACE, "random").trials._replace(table=ran, calls=[Call(3, 10.0, 3.25, 10.0, 2.25)])
     spent = where_time_went(trials)
     assert spent == pytest.approx({"compiling": 3.25, "evaluating": 7.0 - 2.25, "suggesting and storing": 2.0})
+    stored = where_time_went(trials._replace(calls=[Call(3, 10.0, 3.25, 10.0, 2.25, 1.5, 0.5)]))
+    parts = {"compiling": 3.25, "evaluating": 7.0 - 2.25 - 0.5, "storing": 1.5, "suggesting": 1.0}
+    assert stored == pytest.approx(parts)
     old = where_time_went(trials._replace(calls=[Call(3, 10.0, 3.25, 10.0)]))
     assert old == {"compiling": 3.25, "everything else": 6.75}
 
@@ -49,7 +53,26 @@ def test_the_time_of_host_functions_is_not_taken_for_that_of_compiling_a_strateg
     study.close()
     with jhpo.Study.load(tmp_path / "s.db", read_only=True) as stored:
         spent = where_time_went(stored.trials)
-    assert spent["evaluating"] >= 0.29 and set(spent) == {"compiling", "evaluating", "suggesting and storing"}
+    assert spent["evaluating"] >= 0.29 and set(spent) == {"compiling", "evaluating", "storing", "suggesting"}
+    assert spent["storing"] > 0
+
+
+def test_waiting_for_the_storage_is_storing(tmp_path, monkeypatch):
+    """A log whose transactions take a tenth of a second each, three of them in a call of one trial."""
+    study = jhpo.Study(SPACE, "random", tmp_path / "s.db")
+    write = study.ledger.log.write
+
+    @contextlib.contextmanager
+    def slowly():
+        with write() as log:
+            yield log
+            time.sleep(0.1)
+
+    monkeypatch.setattr(study.ledger.log, "write", slowly)
+    study.optimize(jhpo.host(slow), budget=1)
+    spent = where_time_went(study.trials)
+    assert spent["storing"] >= 0.2 and 0.045 <= spent["evaluating"] < 0.1
+    assert sum(spent.values()) == pytest.approx(study.trials.calls[0].seconds)
 
 
 def test_reasons_that_differ_in_numbers_are_one():
