@@ -62,10 +62,10 @@ def test_a_study_of_format_1_goes_on_as_if_it_had_been_made_today(old, by):
 
 
 def assert_same_columns(a, b):
-    """The same trials; values of JAX objectives may round differently on another processor."""
+    """The same trials; values of JAX objectives may round differently on another processor, or in other programs."""
     for (name, x), y in zip(columns(a).items(), columns(b).values(), strict=True):
         compare = np.testing.assert_allclose if name == "value" else np.testing.assert_array_equal
-        compare(x, y, err_msg=name, **({"rtol": 1e-6} if name == "value" else {}))
+        compare(x, y, err_msg=name, **({"rtol": 1e-5} if name == "value" else {}))
 
 
 def test_what_is_usual_is_not_stored():
