@@ -129,14 +129,13 @@ class _Hands:
         trials: Sequence[Trial | Handed]
         try:
             if self._referee is None:
-                trials = study.take_plain(room, allowed)
+                trials = study.take_plain(room, allowed, held)
             else:
-                trials = study.take(room, allowed, self._referee, attended=True)
+                trials = study.take(room, allowed, self._referee, held)
         except SpaceExhausted:
             if not held and not study.ledger.others():
                 raise
             return
-        held.update({trial.id: trial.attempt for trial in trials})  # all at once, as Ctrl-C comes at any time
         check_request(study.ledger.follower().request)
         for trial in trials:
             task = self._pool.submit(trial.params, trial.seed, trial if isinstance(trial, Trial) else None)

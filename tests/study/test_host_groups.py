@@ -119,6 +119,25 @@ def test_what_waits_for_a_worker_returns_to_the_queue(tmp_path, interruptible):
     assert sizes == [1] * len(waiting)  # one of them may have been the end of its worker
 
 
+@pytest.mark.parametrize("stored", [False, True])
+def test_what_was_handed_out_when_ctrl_c_came_returns_to_the_queue(stored, tmp_path, monkeypatch):
+    study = jhpo.Study(SPACE, jhpo.RandomSearch(64), tmp_path / "a.db" if stored else None, seed=1)
+    take, calls = study.take_plain, list[int]()
+
+    def interrupted(*arguments):
+        found = take(*arguments)
+        calls.append(len(found))
+        if len(calls) == 3:
+            raise KeyboardInterrupt  # stored, and nobody was told
+        return found
+
+    monkeypatch.setattr(study, "take_plain", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        study.optimize(jhpo.host(on_host), budget=1000)
+    assert calls[2] > 0 and not study.history.running
+    assert study.evaluations + len(study.history.waiting) == len(study) == sum(calls)
+
+
 KILLED = """
 import sys, jhpo
 from tests.study.studies import SPACE, on_host
