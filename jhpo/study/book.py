@@ -57,7 +57,13 @@ class Book(Found):
         return self.take(n, lambda: budget - self.evaluations - self._ledger.held(), referee)
 
     def take(
-        self, n: int, room: Callable[[], int], referee: Referee | None = None, held: dict[int, int] | None = None
+        self,
+        n: int,
+        room: Callable[[], int],
+        referee: Referee | None = None,
+        *,
+        attended: bool = False,
+        held: dict[int, int] | None = None,
     ) -> list[Trial]:
         """`ask` for at most `room()` trials, counted inside the transaction.
 
@@ -65,17 +71,22 @@ class Book(Found):
             n: the most trials to return.
             room: how many there may be.
             referee: of their reports; None if they make none.
-            held: trials, to their attempts, that `optimize` monitors; the new ones are added before they are stored,
-                as Ctrl-C comes at any time. None if nobody does.
+            attended: whether `optimize` monitors the trials.
+            held: trials to their attempts; the new ones are added before they are stored, as Ctrl-C comes at any time.
         """
-        return self._take(n, room, held, lambda ids: self._trials(ids, referee))
+        return self._take(n, room, attended, held, lambda ids: self._trials(ids, referee))
 
     def take_plain(self, n: int, room: Callable[[], int], held: dict[int, int]) -> list[Handed]:
         """`take` for `optimize`, with only what a function that reports nothing needs: a third of the time."""
-        return self._take(n, room, held, self._handed)
+        return self._take(n, room, True, held, self._handed)
 
     def _take(
-        self, n: int, room: Callable[[], int], held: dict[int, int] | None, of: Callable[[list[int]], list[M]]
+        self,
+        n: int,
+        room: Callable[[], int],
+        attended: bool,
+        held: dict[int, int] | None,
+        of: Callable[[list[int]], list[M]],
     ) -> list[M]:
         with self._ledger.transaction() as append:
             self._ledger.give_back_lost(append)
@@ -88,7 +99,7 @@ class Book(Found):
                 if not len(taken):
                     break
                 ids.extend(taken)
-            self._ledger.attend(ids, held is not None)
+            self._ledger.attend(ids, attended)
             found = of(ids)
             if held is not None:
                 held.update({trial.id: trial.attempt for trial in found})

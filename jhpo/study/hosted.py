@@ -131,7 +131,7 @@ class _Hands:
             if self._referee is None:
                 trials = study.take_plain(room, allowed, held)
             else:
-                trials = study.take(room, allowed, self._referee, held)
+                trials = study.take(room, allowed, self._referee, attended=True, held=held)
         except SpaceExhausted:
             if not held and not study.ledger.others():
                 raise
