@@ -71,6 +71,6 @@ COMMANDS = [
 @pytest.mark.parametrize("path", COMMANDS)
 def test_an_example_can_be_tuned_from_the_command_line(path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     budget = "8"  # at least the members that a strategy holds
-    out = run(tmp_path_factory, "-m", "jhpo.cli", "tune", str(path), "--budget", budget)
+    out = run(tmp_path_factory, "-m", "jhpo", "tune", str(path), "--budget", budget)
     # of several objectives the knee of the front; a strategy that continues members may begin fewer
     assert ("best: " in out or "knee: " in out) and "stopped: " in out, out

@@ -28,7 +28,7 @@ FLOORS: list[tuple[str, ...]] = [
     ("jhpo.study",),
     ("jhpo.interop", "jhpo.cli"),
     ("jhpo.sklearn",),
-    ("jhpo",),
+    ("jhpo", "jhpo.__main__"),
 ]
 
 

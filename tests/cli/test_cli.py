@@ -280,7 +280,7 @@ def start(*arguments, cwd, cache):
     env = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
     env |= {"XDG_CACHE_HOME": str(cache), "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
     return subprocess.Popen(
-        [sys.executable, "-m", "jhpo.cli", *map(str, arguments)],
+        [sys.executable, "-m", "jhpo", *map(str, arguments)],
         cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         # children of a job in the background would ignore it
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),

@@ -131,7 +131,7 @@ def test_reading_needs_no_strategy(tmp_path, strategy):
         assert study.report(tmp_path / "page.html").exists() and len(study.to_frame()) == 4
     with jhpo.Study.load(path, space=SPACE, read_only=True) as study:
         assert study.best.params == best
-    show = [sys.executable, "-m", "jhpo.cli", "show", str(path), "--report", "--out", str(tmp_path / "b.html")]
+    show = [sys.executable, "-m", "jhpo", "show", str(path), "--report", "--out", str(tmp_path / "b.html")]
     shown = subprocess.run(show, capture_output=True, text=True, check=True, env={"COLUMNS": "200"})
     assert type(strategy).__name__.lower() in shown.stdout.lower() and (tmp_path / "b.html").exists()
     with pytest.raises(StorageError, match="strategy="):

@@ -1,4 +1,4 @@
-"""`python -m jhpo.cli`."""
+"""`python -m jhpo`: the command line."""
 
 from jhpo.cli.commands import main
 
