@@ -109,7 +109,8 @@ def gradients(studies: Studies) -> Drawing:
         )
         panels.append(Panel(Axis("trial"), value_axis("length of the gradient", length[ids]), marks, name))
         parts.append({"study": [name] * len(ids), "trial": ids, "length": length[ids]})
-    return Drawing("Gradients", tuple(panels), f"{missing} trials have no finite gradient.", stacked(parts))
+    note = f"{missing} trials have no finite gradient." if missing else "Lengths over the trials, all of them finite."
+    return Drawing("Gradients", tuple(panels), note, stacked(parts))
 
 
 def _finished(trials: Trials) -> np.ndarray:
