@@ -196,7 +196,7 @@ class PopulationBasedTraining(Strategy):
             near = perturbed(state.space, k_explore, units, self.scale, self.resample)
             if self.explore == "bandit":
                 number = state.turn % generations
-                now = number.astype(units.dtype) / generations
+                now = number.astype(units.dtype) / generations.astype(units.dtype)
                 near = jnp.where(explores[:, None], near, units)
                 near = bandit.chosen(state.space, k_model, state.seen, near, explores, now, number)
             return jnp.where(explores[:, None], near, units), parent
