@@ -101,10 +101,11 @@ def chosen(
     theta, _ = gp_fit.fit(prior.mean[None], data, prior, None, iterations=_ITERATIONS)
     # the width of the bound as in the authors' code
     width = jnp.sqrt(0.2 + jnp.maximum(jnp.log(0.4 * number.astype(dtype)), 0.0))
-    candidates = jax.random.uniform(key, (_CANDIDATES, len(columns)), dtype)
 
-    def lowest(posterior: gp.Posterior, own: jax.Array) -> jax.Array:
-        """The best row for a member with these other coordinates, ``float[d]``."""
+    def lowest(posterior: gp.Posterior, row: jax.Array) -> jax.Array:
+        """The best of a member's own candidates, ``float[d]``: of common ones many would take the same."""
+        own = units[row]
+        candidates = jax.random.uniform(jax.random.fold_in(key, row), (_CANDIDATES, len(columns)), dtype)
         rows = jnp.broadcast_to(own, (_CANDIDATES, own.shape[0])).at[:, columns].set(candidates)
         found, variance = jax.vmap(lambda q: gp.predict(posterior, Points(q), None))(points(rows, now))
         bound = found - width * jnp.sqrt(variance)
@@ -114,8 +115,7 @@ def chosen(
         return jnp.where(jnp.isfinite(bound[best]), rows[best], own)
 
     def one(posterior: gp.Posterior, row: jax.Array) -> tuple[gp.Posterior, jax.Array]:
-        own = units[row]
-        unit = jax.lax.cond(explores[row], lowest, lambda _, own: own, posterior, own)
+        unit = jax.lax.cond(explores[row], lowest, lambda _, row: units[row], posterior, row)
         here = Points(points(unit, now))
         expected, _ = gp.predict(posterior, here, None)
         return gp.append(posterior, jnp.int32(window) + row, here, expected, None), unit
