@@ -11,7 +11,7 @@ import pytest
 import jhpo
 from jhpo import ASHA, Float, Population, Space, Study
 from jhpo.evaluation.thawing import Thawing
-from tests.study.paused import Descent, Killed, assert_same, columns
+from tests.study.paused import Descent, assert_goes_on_after_kills, columns
 
 SPACE = Space({"lr": Float(1e-3, 3.0, log=True), "bad": Float(0.0, 1.0)})
 DESCENT = Descent(0.9)  # 8 steps; beyond 0.9 a member fails at the fourth
@@ -34,27 +34,7 @@ def test_members_are_promoted_to_the_end(result) -> None:
 
 def test_a_stored_study_killed_at_any_generation_goes_on_bit_for_bit(result, tmp_path: Path) -> None:
     path = tmp_path / "study.db"
-    study = Study(SPACE, PAUSING, path, seed=3)
-
-    def kill(update) -> None:
-        if update.generation in (1, 4, 11):
-            raise Killed
-
-    for _ in range(3):
-        with pytest.raises(Killed):
-            study.optimize(DESCENT, budget=24, callback=kill)
-        study.ledger.log.close()  # without a checkpoint, as after a kill
-        study = Study.load(path)
-    summary = study.optimize(DESCENT, budget=24)
-    assert summary.stopped == result.stopped and study.best.value == result.value
-    np.testing.assert_array_equal(columns(study)["value"], result.history.value)
-    for i in range(len(study)):
-        assert study[i].curve == result.curves.of(i)
-    np.testing.assert_array_equal(study.states(DESCENT, [study.best])[0]["w"], result.top(1)[0].state["w"])
-    assert study.optimize(DESCENT, budget=24).evaluations == 0
-    study.close()
-    with Study.load(path, read_only=True) as again:
-        assert_same(columns(study), columns(again))
+    assert_goes_on_after_kills(result, Study(SPACE, PAUSING, path, seed=3), DESCENT, path, 24, (1, 4, 11))
 
 
 def test_a_larger_budget_and_the_queue() -> None:

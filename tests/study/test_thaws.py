@@ -12,7 +12,7 @@ import pytest
 import jhpo
 from jhpo import Float, FreezeThaw, InvalidArgument, Space, Study
 from jhpo.evaluation.thawing import empty_pool
-from tests.study.paused import Descent, Killed
+from tests.study.paused import Descent, assert_goes_on_after_kills, columns
 
 SPACE = Space({"lr": Float(1e-3, 3.0, log=True), "bad": Float(0.0, 1.0)})
 DESCENT = Descent(0.9)  # 8 steps; beyond 0.9 a member fails at the fourth
@@ -22,13 +22,6 @@ THAW = FreezeThaw(4, interval=2, capacity=16, effort=0.5, candidates=16)
 @pytest.fixture(scope="module")
 def result():
     return jhpo.minimize(DESCENT, SPACE, THAW, budget=16, seed=3)
-
-
-def columns(study: Study) -> dict[str, np.ndarray]:
-    table = study.history.table
-    found = {"value": table.value, "unit": table.unit, "horizon": table.horizon, "state": table.state}
-    found |= {f"curve at {step}": column for step, column in table.curve.items()}
-    return {name: column.array.copy() for name, column in found.items()}
 
 
 def test_a_search_in_memory(result) -> None:
@@ -47,28 +40,7 @@ def test_a_search_in_memory(result) -> None:
 
 def test_a_stored_study_killed_at_any_generation_goes_on_bit_for_bit(result, tmp_path: Path) -> None:
     path = tmp_path / "study.db"
-    study = Study(SPACE, THAW, path, seed=3)
-
-    def kill(update) -> None:
-        if update.generation in (2, 3, 7):
-            raise Killed
-
-    for _ in range(3):
-        with pytest.raises(Killed):
-            study.optimize(DESCENT, budget=16, callback=kill)
-        study.ledger.log.close()  # without a checkpoint, as after a kill
-        study = Study.load(path)
-    summary = study.optimize(DESCENT, budget=16)
-    assert summary.stopped == result.stopped and study.best.value == result.value
-    np.testing.assert_array_equal(columns(study)["value"], result.history.value)
-    for i in range(len(study)):
-        assert study[i].curve == result.curves.of(i)
-    np.testing.assert_array_equal(study.states(DESCENT, [study.best])[0]["w"], result.top(1)[0].state["w"])
-    assert study.optimize(DESCENT, budget=16).evaluations == 0
-    study.close()
-    with Study.load(path, read_only=True) as again:
-        for name, column in columns(study).items():
-            np.testing.assert_array_equal(column, columns(again)[name], err_msg=name)
+    assert_goes_on_after_kills(result, Study(SPACE, THAW, path, seed=3), DESCENT, path, 16, (2, 3, 7))
 
 
 def test_queued_points_do_not_change_the_search(result) -> None:
