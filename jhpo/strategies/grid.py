@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -28,8 +29,8 @@ class GridState(NamedTuple):
 class GridSearch(Strategy):
     """All combinations of ``resolution`` values per continuous coordinate and all values of discrete ones.
 
-    Continuous coordinates have evenly spaced values, including both ends if there are at least two. Points come in
-    a strided order, so that a search that is stopped early has covered all regions. After the last point
+    Continuous coordinates have evenly spaced values, including both ends if there are at least two. Points come along
+    diagonals, so that a search that is stopped early has seen all values of each coordinate. After the last point
     (`max_evaluations`) the grid starts again.
 
     Args:
@@ -71,12 +72,7 @@ class GridSearch(Strategy):
         space, dtype = state.space, default_dtype()
         levels, total = self._levels(space), self.max_evaluations(space)
         count = (state.position + jnp.arange(self.population, dtype=jnp.uint32)) % np.uint32(total)
-        rest = strided(count, total)
-        index = []
-        for size in levels:
-            index.append((rest % np.uint32(size)).astype(jnp.int32))
-            rest = rest // np.uint32(size)
-        cells = jnp.stack(index, axis=-1)
+        cells = jnp.stack(along_diagonals(count, levels), axis=-1).astype(jnp.int32)
         ends = jnp.asarray([max(size - 1, 1) for size in levels], dtype)[None]
         even = cells.astype(dtype) / ends if self.resolution > 1 else jnp.full(cells.shape, 0.5, dtype)
         units = jnp.where(jnp.asarray(space.cells > 0)[None], space.from_index(cells, dtype), even)
@@ -87,19 +83,21 @@ class GridSearch(Strategy):
         return state
 
 
-def strided(count: jax.Array, total: int) -> jax.Array:
-    """A permutation of ``range(total)`` at ``count``: the transpose of a table with about sqrt(total) columns."""
-    columns = math.isqrt(total)
-    full_rows, extra = divmod(total, columns)
-    # the first `extra` columns hold one entry more than the others
-    long = np.uint32(extra * (full_rows + 1))
-    in_long = count < long
-    column = jnp.where(
-        in_long,
-        count // np.uint32(full_rows + 1),
-        np.uint32(extra) + (count - jnp.minimum(count, long)) // np.uint32(full_rows),
-    )
-    row = jnp.where(
-        in_long, count % np.uint32(full_rows + 1), (count - jnp.minimum(count, long)) % np.uint32(full_rows)
-    )
-    return row * np.uint32(columns) + column
+def along_diagonals(count: jax.Array, levels: Sequence[int]) -> list[jax.Array]:
+    """The cells of the points number ``count`` (uint32[n]): a value below each of ``levels``, uint32[n] each.
+
+    The digits of a number in the radices ``levels``, the largest first, name a point of the grid. To each digit
+    multiples of the digits before it are added, which is a bijection, and for equal prime levels the construction of
+    Bush (1952): the first L^2 points have every pair of values of L coordinates.
+    """
+    ranked = sorted(range(len(levels)), key=lambda axis: -levels[axis])
+    cells, digits, rest = [count] * len(levels), [], count
+    for rank, axis in enumerate(ranked):
+        size = np.uint32(levels[axis])
+        cell = rest % size
+        for power, digit in enumerate(digits):  # no product overflows: size**2 is at most the number of points
+            cell = (cell + digit % size * np.uint32(pow(rank, power, levels[axis])) % size) % size
+        digits.append(rest % size)
+        rest = rest // size
+        cells[axis] = cell
+    return cells

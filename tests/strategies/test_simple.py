@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +13,7 @@ import pytest
 import jhpo
 from jhpo import Choice, Float, Greedy, GridSearch, Int, InvalidArgument, RandomSearch, SobolSearch, Space
 from jhpo.strategies.base import Evaluation
-from jhpo.strategies.grid import strided
+from jhpo.strategies.grid import along_diagonals
 
 pytestmark = pytest.mark.quick
 
@@ -34,10 +37,24 @@ def test_a_grid_visits_every_point_once_and_then_starts_again() -> None:
     assert {0.0, 0.5, 1.0} == set(units[:, space.names.index("x")].tolist())
 
 
-@pytest.mark.parametrize("total", [1, 2, 7, 12, 25, 97, 360])
-def test_thestrided_order_is_a_permutation(total: int) -> None:
-    order = np.asarray(strided(jnp.arange(total, dtype=jnp.uint32), total))
-    assert sorted(order.tolist()) == list(range(total))
+@pytest.mark.parametrize("levels", [[1], [7], [2, 3, 10], [5, 5, 5, 5], [4, 4, 4], [1, 97, 2], [2] * 9])
+def test_the_order_along_diagonals_is_a_permutation(levels: list[int]) -> None:
+    cells = along_diagonals(jnp.arange(math.prod(levels), dtype=jnp.uint32), levels)
+    assert len(set(zip(*(np.asarray(cell).tolist() for cell in cells)))) == math.prod(levels)
+    assert all(int(cell.max()) == size - 1 for cell, size in zip(cells, levels))
+
+
+@pytest.mark.parametrize("dimension", [2, 6, 12])
+def test_a_grid_that_ends_early_has_seen_all_values(dimension: int) -> None:
+    space = Space({"x": Float(0.0, 1.0, shape=(dimension,)), "k": Int(1, 3)})
+    units = ask_all(GridSearch(population=5), space, 1)
+    assert all(len(set(column)) == 5 for column in units[:, 1:].T) and len(set(units[:, 0])) == 3
+
+
+def test_the_first_points_of_a_grid_have_all_pairs_of_values() -> None:
+    units = ask_all(GridSearch(population=25), Space({"x": Float(0.0, 1.0, shape=(5,))}), 1)
+    for i, j in itertools.combinations(range(5), 2):
+        assert len(np.unique(units[:, [i, j]], axis=0)) == 25
 
 
 def test_a_grid_ends_a_search_by_itself() -> None:
