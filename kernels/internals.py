@@ -32,6 +32,7 @@ __all__ = [
     "Jaxpr",
     "JaxprEqn",
     "Primitive",
+    "alone",
     "float_precision",
     "forget_cache_choice",
     "is_literal",
@@ -104,6 +105,22 @@ def runnable(program: ClosedJaxpr) -> Callable[..., list[jax.Array]]:
     from jax.extend.core import jaxpr_as_fun
 
     return jaxpr_as_fun(program)
+
+
+def alone(equation: JaxprEqn) -> Callable[..., list[jax.Array]]:
+    """One equation as a function of all its inputs, literals too, with the derivatives that it has in its jaxpr.
+
+    >>> import jax.numpy as jnp
+    >>> (equation,) = jax.make_jaxpr(lambda x: x + 1.0)(2.0).eqns
+    >>> jax.grad(lambda x: alone(equation)(x, 1.0)[0])(2.0).item()
+    1.0
+    """
+    variables = [not is_literal(x) for x in equation.invars]
+    inputs = [x for x, variable in zip(equation.invars, variables) if variable]
+    like = jax.make_jaxpr(lambda *_: (0.0,) * len(equation.outvars))(*map(shape_of, inputs))
+    program = like.jaxpr.replace(invars=inputs, outvars=list(equation.outvars), eqns=[equation])
+    call = runnable(like.replace(jaxpr=program))
+    return lambda *operands: call(*[x for x, variable in zip(operands, variables) if variable])
 
 
 def with_constants(program: ClosedJaxpr, constants: Sequence[Any]) -> ClosedJaxpr:

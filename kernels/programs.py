@@ -78,8 +78,8 @@ def replaced(program: ClosedJaxpr, rule: Callable[[JaxprEqn], Callable[..., jax.
 
     Args:
       program: the result of `jax.make_jaxpr`.
-      rule: maps an equation with one output to None, or to a function that replaces it: the same inputs, an output of
-        the same shape and dtype.
+      rule: maps an equation to None, or to a function that replaces it: the same inputs, and an output or a sequence
+        of outputs of the same shapes and dtypes.
 
     Returns:
       The new jaxpr; it is ``program`` itself, and nested jaxprs are themselves, if nothing in them is replaced.

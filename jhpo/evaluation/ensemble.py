@@ -17,6 +17,7 @@ from jax.typing import ArrayLike
 from jhpo.errors import ChangedSpace, InvalidArgument, StorageError, check_integer, invalid
 from jhpo.evaluation.members import NO_STATIC, StaticValues
 from jhpo.kernels.ensemble import greedy_counts
+from jhpo.kernels.lapack import lapack_in_turn
 from jhpo.lifetimes import programs
 from jhpo.markup import brief
 from jhpo.space.space import Space
@@ -248,7 +249,7 @@ def _all_outputs(ensemble: Ensemble, x: jax.Array) -> jax.Array:
             outputs = ensemble.link(ensemble.trainable.predict(hp, release(state), x))
             return outputs.mean(axis=0) if folds else outputs
 
-        parts.append(jax.vmap(one)(ensemble.units[rows], pack(states)))
+        parts.append(jax.vmap(lapack_in_turn(one))(ensemble.units[rows], pack(states)))
     order = jnp.argsort(jnp.concatenate(ensemble.rows))
     return jnp.concatenate(parts)[order]
 

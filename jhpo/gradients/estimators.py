@@ -17,6 +17,7 @@ from jhpo.kernels.implicit import (
     neumann,
     nystrom,
 )
+from jhpo.kernels.lapack import lapack_in_turn
 from jhpo.kernels.lyapunov import backward_growth, forward_growth
 from jhpo.kernels.perturbed import Smoothing, perturbed_gradient
 from jhpo.kernels.probes import read_leaves
@@ -187,4 +188,4 @@ def loss_slope(trainable: ImplicitTrainable, hp: HP, state: State) -> jax.Array:
 @programs("spec")
 def estimate_program(trainable: Trainable, hp: HP, key: jax.Array, spec: Spec) -> Estimate:
     """`estimate`, compiled once per spec and structure of its arguments."""
-    return estimate(trainable, hp, key, spec)
+    return lapack_in_turn(lambda hp, key: estimate(trainable, hp, key, spec))(hp, key)

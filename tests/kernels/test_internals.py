@@ -85,6 +85,19 @@ def test_equations_are_exchanged_in_programs() -> None:
     assert internals.runnable(changed)(0.0)[0] == 1.0
 
 
+def test_an_equation_runs_by_itself() -> None:
+    """Without: no batches of factorisations one after another, and searches that hang on two cores."""
+
+    @jax.custom_jvp
+    def doubled(x: jax.Array, y: float) -> jax.Array:
+        return 2.0 * x + y
+
+    doubled.defjvp(lambda primals, tangents: (doubled(*primals), 7.0 * tangents[0]))
+    (equation,) = jax.make_jaxpr(lambda x: doubled(x, 3.0))(1.0).eqns
+    value, slope = jax.value_and_grad(lambda x: internals.alone(equation)(x, 3.0)[0])(jnp.float32(2.0))
+    assert (float(value), float(slope)) == (7.0, 7.0)
+
+
 def test_literals_are_told_from_variables() -> None:
     """Breaks `defined_at_zeros`, which leaves constant divisors alone, and the memory that reverse mode expects."""
     (division,) = jax.make_jaxpr(lambda x: x / 2.0)(1.0).jaxpr.eqns

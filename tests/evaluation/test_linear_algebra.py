@@ -1,0 +1,49 @@
+"""Members that factorise matrices, in a fresh process with the threads that JAX starts: they once waited for ever."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import jax
+import jax.numpy as jnp
+import jhpo
+
+orthogonal = jax.nn.initializers.orthogonal()
+
+
+class Filter:
+    steps = 4
+
+    def init(self, hp, key):
+        return {k: orthogonal(jax.random.fold_in(key, n), (32, 32)) for n, k in enumerate("abc")}
+
+    def step(self, hp, state, t):
+        return state | {"a": jnp.linalg.solve(state["a"] + hp["x"] * jnp.eye(32), state["b"])}
+
+    def evaluate(self, hp, state):
+        return sum(jnp.linalg.svd(v)[1].max() + jnp.linalg.eigh(v @ v.T)[0].min() for v in state.values())
+
+
+space = jhpo.Space({"x": jhpo.Float(1.0, 2.0)})
+for strategy in STRATEGIES:
+    print(jhpo.minimize(Filter(), space, strategy, budget=192).value)
+"""
+
+
+@pytest.mark.parametrize(
+    "strategies", ['["random(population=64)"]', "[jhpo.SuccessiveHalving(64, min_steps=1)]", '["pbt(population=64)"]']
+)
+def test_searches_whose_members_factorise_matrices_end(strategies: str) -> None:
+    # no flags: the suite's own could hide the hang
+    environment = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "NPROC")}
+    program = PROGRAM.replace("STRATEGIES", strategies)
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=240, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) > 0.0
