@@ -91,7 +91,8 @@ def along_diagonals(count: jax.Array, levels: Sequence[int]) -> list[jax.Array]:
     Bush (1952): the first L^2 points have every pair of values of L coordinates.
     """
     ranked = sorted(range(len(levels)), key=lambda axis: -levels[axis])
-    cells, digits, rest = [count] * len(levels), [], count
+    digits: list[jax.Array] = []
+    cells, rest = [count] * len(levels), count
     for rank, axis in enumerate(ranked):
         size = np.uint32(levels[axis])
         cell = rest % size
