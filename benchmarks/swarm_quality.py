@@ -65,8 +65,15 @@ def bbob_methods(d: int) -> dict[str, Strategy]:
 
 
 def hpo_methods(d: int) -> dict[str, Strategy]:
-    """jhpo's rows on the surrogates: swarms of ten, as the peers', CMA-ES with its customary population."""
+    """jhpo's rows on the surrogates: swarms of ten, as the peers', CMA-ES with its customary population.
+
+    The grid has as many values for each coordinate as fit into the budget, two at least.
+    """
     return {
+        "jhpo random": jhpo.RandomSearch(10),
+        "jhpo sobol": jhpo.SobolSearch(8),
+        "jhpo grid": jhpo.GridSearch(max(2, int(HPO_BUDGET ** (1.0 / d) + 1e-9)), 10),
+        "jhpo greedy": jhpo.Greedy(10),
         "jhpo pso steady": jhpo.PSO(1, variant="gbest", particles=10),
         "jhpo pso gbest": jhpo.PSO(10, variant="gbest"),
         "jhpo cmaes": jhpo.CMAES(CUSTOMARY[d]),

@@ -44,11 +44,12 @@ SHORT = {"README.md", "tour.md", "sklearn.md", "optuna.md", "clusters.md"}
 
 def blocks() -> list:
     found = []
-    for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+    for path in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
         # the blocks of one page share their names, as they do in a reader's session
         page = re.findall(r"```python\n(.*?)```", path.read_text(), re.DOTALL) if path.exists() else []
         if page:
-            found.append(pytest.param(page, id=path.name, marks=[pytest.mark.slow] * (path.name not in SHORT)))
+            name = str(path.relative_to(ROOT)).removeprefix("docs/")
+            found.append(pytest.param(page, id=name, marks=[pytest.mark.slow] * (name not in SHORT)))
     return found
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import jhpo
+from jhpo.strategies import REGISTRY
 from tests.test_docs import users_settings
 
 ROOT = Path(__file__).parents[1]
@@ -35,7 +36,8 @@ def anchors(path: Path) -> set[str]:
     if path.suffix == ".py":
         return set(re.findall(r"^(?:def|class) (\w+)", text, re.MULTILINE))
     heads = re.findall(r"^#+ (.+)$", prose(path), re.MULTILINE)
-    return {re.sub(r"[\s-]+", "-", re.sub(r"[^\w\s-]", "", head.lower())).strip("-") for head in heads}
+    named = set(re.findall(r"^::: (\S+)$", text, re.MULTILINE))  # names of the reference
+    return named | {re.sub(r"[\s-]+", "-", re.sub(r"[^\w\s-]", "", head.lower())).strip("-") for head in heads}
 
 
 @pytest.mark.parametrize("path", [*PAGES, *NOTEBOOKS], ids=lambda p: str(p.relative_to(ROOT)))
@@ -69,16 +71,28 @@ def test_every_concept_has_a_picture_with_words() -> None:
         assert part and re.search(rf"!\[.{{30,}}\]\(images/concepts/{name}\.svg\)", part[1]), name
 
 
-def test_every_page_of_a_strategy_has_figures_and_says_when_not_to_use_it() -> None:
-    listed = re.search(r"- Strategies:\n(.*?)- Reference:", (ROOT / "mkdocs.yml").read_text(), re.DOTALL)
-    assert listed is not None
-    pages = set(re.findall(r": (\w+\.md)", listed[1])) - {"strategies.md"}  # which is about writing one
-    assert len(pages) == 9
-    for name in pages:
-        text = (ROOT / "docs" / name).read_text()
-        figures = re.search(r"^## Measured\n(.*?)(?=^## |\Z)", text, re.DOTALL | re.MULTILINE)
-        assert figures and len(re.findall(r"\d\.\d|\.\d\d|\d times", figures[1])) >= 4, name
-        assert re.search(r"^## When .*\bnot\b", text, re.MULTILINE), name
+PAGES_OF = {
+    "random": "random_search",
+    "successive-halving": "successive_halving",
+    "freeze-thaw": "freeze_thaw",
+}  # of the others the name is that of the registry
+
+
+@pytest.mark.parametrize("name", [*REGISTRY, "early-stop"])
+def test_every_strategy_has_a_page_with_a_program_figures_and_when_not_to_use_it(name: str) -> None:
+    path = ROOT / "docs/strategies" / f"{PAGES_OF.get(name, name.replace('-', '_'))}.md"
+    text = path.read_text()
+    parts = dict(re.findall(r"^## ([^\n]+)\n(.*?)(?=^## |\Z)", text, re.DOTALL | re.MULTILINE))
+    assert list(parts)[:4] == ["How it works", "Options that matter", "Measured", "When not to use it"]
+    first = re.search(r"```python\n(.*?)```", text, re.DOTALL)
+    assert first and first.start() < text.index("## How it works")
+    if name in REGISTRY:
+        assert f"jhpo.{REGISTRY[name][1]}(" in first[1] or f'"{name}"' in first[1]
+        assert f"../reference/strategies.md#jhpo.{REGISTRY[name][1]})" in text
+    figures = re.findall(r"\d\.\d|\.\d\d|\d times", parts["Measured"])
+    assert len(figures) >= 4 and "../../benchmarks/RESULTS.md#" in parts["Measured"]
+    assert len(re.findall(r"\]\((?:\.\./)?\w+\.md[)#]", parts["When not to use it"])) >= 2
+    assert f"({path.name})" in (ROOT / "docs/strategies/index.md").read_text()
 
 
 def test_every_public_name_is_in_the_reference() -> None:

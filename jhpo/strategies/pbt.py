@@ -58,7 +58,7 @@ class PopulationBasedTraining(Strategy):
 
     What is best after the next few steps decides, so that a hyperparameter that pays late loses: an early drop of the
     learning rate, no regularisation. Rare exchanges look further ahead, and sub-populations of which some exchange
-    rarely (``intervals``) do both (Doulazmi et al. 2025); see docs/pbt.md.
+    rarely (``intervals``) do both (Doulazmi et al. 2025); see docs/strategies/pbt.md.
 
     Args:
       population: members, side by side.

@@ -31,8 +31,8 @@ _LOOKED_AT = 16  # particles checked first for a collapse
 class PSO(Strategy):
     """Particle swarm optimisation in the unit cube.
 
-    ``docs/swarms.md`` says which variant to use when, and how constraints, failures, noise and pending trials are
-    handled. Options that are not given have the variant's published values.
+    ``docs/strategies/pso.md`` says which variant to use when, and how constraints, failures, noise and pending trials
+    are handled. Options that are not given have the variant's published values.
 
     A swarm of k * population particles moves once in k asks, one block after another; ``PSO(1, particles=40)`` is a
     steady-state swarm that moves one particle per ask. A swarm that has collapsed or stopped improving is restarted
@@ -275,7 +275,7 @@ class PSO(Strategy):
 def swarm_for(evaluations: int | None) -> PSO:
     """The default strategy of a search: `PSO`, or a small swarm for a small budget.
 
-    A swarm has to move about twenty times; ``docs/swarms.md`` has the measurements.
+    A swarm has to move about twenty times; ``docs/strategies/pso.md`` has the measurements.
 
     >>> swarm_for(5000).population, swarm_for(200).population, swarm_for(200).variant
     (40, 10, 'gbest')

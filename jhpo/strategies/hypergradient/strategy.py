@@ -45,11 +45,12 @@ class HyperGradient(Strategy):
     """Gradient descent in the space of hyperparameters, on gradients of the evaluation through the training.
 
     Each member descends on its own from a start: the space's defaults, a Sobol point, or a point from a `Chain`. Its
-    steps are those of an optax optimiser, with safeguards for rough objectives (``docs/gradient_search.md``): a point
-    is accepted only if it improves and its gradient is not suspiciously long, otherwise the member returns and takes a
-    shorter step. A polish, the descent with one fixed seed, ends when it has converged or after ``max_misses``
-    rejections; it is repeated with a new seed from its best point, up to ``polishes`` times, and then the member
-    starts elsewhere. Members compete: after ``trial`` points each, the best go on and the others wait.
+    steps are those of an optax optimiser, with safeguards for rough objectives
+    (``docs/strategies/hypergradient.md``): a point is accepted only if it improves and its gradient is not suspiciously
+    long, otherwise the member returns and takes a shorter step. A polish, the descent with one fixed seed, ends when it
+    has converged or after ``max_misses`` rejections; it is repeated with a new seed from its best point, up to
+    ``polishes`` times, and then the member starts elsewhere. Members compete: after ``trial`` points each, the best go
+    on and the others wait.
 
     Integers, ordinals and categories keep the values of the start. Infeasible points are accepted by Deb's rules.
 
