@@ -19,6 +19,9 @@ from jhpo.space.space import Space
 
 _MOST_TICKS = 6
 _SPAN = 50.0  # largest over smallest value from which on a logarithmic axis shows more
+_FEWEST = 8  # values from which on some may lie beyond the end of an axis
+_FENCE = 5.0  # widths of the middle half that a value has to lie from it to do so
+_FLAT = 5.0  # length of the axis with all values, in lengths without those beyond
 
 
 class Coordinate(NamedTuple):
@@ -102,13 +105,73 @@ def _round_values(parameter: Float) -> list[float]:
     return inside
 
 
-def value_axis(title: str, *values: np.ndarray) -> Axis:
-    """A linear axis, or a logarithmic one where all values are positive and span orders of magnitude."""
+def value_axis(title: str, *values: np.ndarray, sign: float = 0.0) -> Axis:
+    """A linear axis, or a logarithmic one where all values are positive and span orders of magnitude.
+
+    With a sign the axis ends before values that are so bad that all others would lie flat beside them: at most a tenth
+    of the values, further from the middle half than `_FENCE` times its width, and only where the others would take
+    less than ``1 / _FLAT`` of the axis. Good values always lie on it.
+
+    Args:
+      title: what it measures; the number of values beyond the end is added.
+      values: what the axis shows, of any shapes; those that are not finite do not count.
+      sign: 1.0 where low values are good, -1.0 where high ones are, 0.0 where all have to be on the axis.
+
+    >>> axis = value_axis("loss", np.append(np.linspace(1.0, 3.0, 20), 1e6), sign=1.0)
+    >>> axis.title, axis.scale, axis.ends, axis.farthest
+    ('loss (1 above)', 'linear', (1.0, 3.0), 1000000.0)
+    """
     together = np.concatenate([np.ravel(v) for v in values]) if values else np.empty(0)
     together = together[np.isfinite(together)]
-    if len(together) and together.min() > 0 and np.quantile(together, 0.95) / together.min() > _SPAN:
-        return Axis(title, "log")
-    return Axis(title)
+    if not len(together):
+        return Axis(title)
+    scale = _scale(together, sign)
+    if not sign:
+        return Axis(title, scale)
+    order = np.sort(sign * together)  # the best first
+    last = _last_shown(sign * np.log(sign * order) if scale == "log" else order)
+    beyond = len(order) - 1 - last
+    if not beyond:
+        return Axis(title, scale)
+    low, high = sorted((float(sign * order[0]), float(sign * order[last])))
+    named = f"{title} ({beyond:,} {'above' if sign > 0 else 'below'})"
+    return Axis(named, scale, None, None, (low, high), beyond, float(sign * order[-1]))
+
+
+def _scale(values: np.ndarray, sign: float) -> str:
+    """Logarithmic where positive values span orders of magnitude, apart from the worst twentieth of them."""
+    if values.min() <= 0:
+        return "linear"
+    if sign < 0:
+        low, high = np.quantile(values, 0.05, method="higher"), values.max()
+    else:
+        low, high = values.min(), np.quantile(values, 0.95, method="lower" if sign else "linear")
+    return "log" if high / low > _SPAN else "linear"
+
+
+def _last_shown(order: np.ndarray) -> int:
+    """The place of the worst that an axis shows of values ``float[n]``, on its scale and with the best first."""
+    whole = len(order) - 1
+    if whole + 1 < _FEWEST:
+        return whole
+    low, high = np.quantile(order, (0.25, 0.75))
+    fence = max(float(high + _FENCE * (high - low)), float(order[whole - max(1, (whole + 1) // 10)]))
+    last = int(np.searchsorted(order, fence, "right")) - 1
+    others = order[last] - order[0]
+    return last if 0 < _FLAT * others < order[-1] - order[0] else whole
+
+
+def beyond_words(axis: Axis) -> str:
+    """A sentence about the values beyond the end of an axis; empty where there are none.
+
+    >>> beyond_words(value_axis("loss", np.append(np.linspace(1.0, 3.0, 20), 1e6), sign=1.0))
+    ' One value lies beyond the axis: 1e6.'
+    """
+    if not axis.beyond:
+        return ""
+    if axis.beyond == 1:
+        return f" One value lies beyond the axis: {short(axis.farthest)}."
+    return f" {axis.beyond:,} values lie beyond the axis, the farthest at {short(axis.farthest)}."
 
 
 def ticks(axis: Axis, low: float, high: float, most: int = _MOST_TICKS) -> tuple[list[float], list[str]]:

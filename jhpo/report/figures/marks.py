@@ -24,6 +24,8 @@ class Axis:
       ticks: positions of the ticks; chosen from the data if None.
       labels: their texts.
       ends: lowest and highest value shown; chosen from the data if None.
+      beyond: how many values lie beyond the ends, and are drawn there.
+      farthest: of these the one that is farthest away.
     """
 
     title: str = ""
@@ -31,6 +33,8 @@ class Axis:
     ticks: tuple[float, ...] | None = None
     labels: tuple[str, ...] | None = None
     ends: tuple[float, float] | None = None
+    beyond: int = 0
+    farthest: float = 0.0
 
     @property
     def listed(self) -> bool:

@@ -29,7 +29,9 @@ def pareto(studies: Studies) -> Drawing:
       JhpoError: no finished trial yet.
     """
     runs = _several("pareto", studies)
-    labels = list(runs[0][1].labels)
+    labels, objectives = list(runs[0][1].labels), runs[0][1].objectives
+    assert objectives is not None
+    signs = objectives.signs.tolist()
     fronts = [_values(trials) for _, trials in runs]
     parts = [_rows(name, trials, *each) for (name, trials), each in zip(runs, fronts)]
     words = "; ".join(
@@ -39,7 +41,7 @@ def pareto(studies: Studies) -> Drawing:
     if len(labels) > 3:
         panels: list[Panel | Parallel] = []
         for (name, _), (_, values, best) in zip(runs, fronts):
-            axes = tuple(value_axis(label, values[best, k]) for k, label in enumerate(labels))
+            axes = tuple(value_axis(label, values[best, k], sign=signs[k]) for k, label in enumerate(labels))
             order = np.argsort(np.argsort(values[best, 0])) / max(len(best) - 1, 1)
             panels.append(Parallel(axes, values[best], 1.0 - order, name))
         return Drawing("Pareto front", tuple(panels), f"{words}.", data, f"lower {labels[0]}")
@@ -51,7 +53,7 @@ def pareto(studies: Studies) -> Drawing:
             marks.append(
                 Points(values[best, a], values[best, b], _named(name, "front"), None, _texts(ids[best]), 2 * slot + 1)
             )
-        x, y = (value_axis(labels[k], *(v[:, k] for _, v, _ in fronts)) for k in (a, b))
+        x, y = (value_axis(labels[k], *(v[:, k] for _, v, _ in fronts), sign=signs[k]) for k in (a, b))
         panels.append(Panel(x, y, tuple(marks)))
     own = None if len(labels) == 2 else lambda go: _three(go, labels, runs, fronts)
     return Drawing("Pareto front", tuple(panels), f"{words}.", data, own=own)

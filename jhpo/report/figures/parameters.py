@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from jhpo.errors import InvalidArgument, JhpoError, check_integer
-from jhpo.report.figures.axes import Coordinate, coordinates, short, value_axis
+from jhpo.report.figures.axes import Coordinate, beyond_words, coordinates, short, value_axis
 from jhpo.report.figures.drawing import Drawing
 from jhpo.report.figures.groups import Studies, groups_of, runs_of
 from jhpo.report.figures.marks import Axis, Heat, Mark, Panel, Parallel, Points, stacked
@@ -55,9 +55,10 @@ def slices(studies: Studies, *, params: Sequence[str] | None = None, most: int =
             axes.setdefault(c.name, c.axis)
             marks.setdefault(c.name, []).append(Points(spread(c, ids), value, name, shaded, texts, slot))
             parts.append(_rows(name, ids, c, value))
-    axis = value_axis("value", *values)
+    axis = value_axis("value", *values, sign=runs[0][1].sign)
     panels = tuple(Panel(axes[n], axis, tuple(marks[n])) for n in axes)
-    return Drawing("Slices", panels, "The value against each parameter.", stacked(parts), "better")
+    words = f"The value against each parameter.{beyond_words(axis)}"
+    return Drawing("Slices", panels, words, stacked(parts), "better")
 
 
 def parallel(studies: Studies, *, params: Sequence[str] | None = None, most: int = 10) -> Drawing:
@@ -71,11 +72,12 @@ def parallel(studies: Studies, *, params: Sequence[str] | None = None, most: int
     for name, trials in runs_of(studies):
         ids, value, shade = complete(trials)
         found = coordinates(trials.space, trials.table.unit.array[ids], params, most)
-        axes = (*(c.axis for c in found), value_axis("value", value))
+        axes = (*(c.axis for c in found), value_axis("value", value, sign=trials.sign))
         rows = np.column_stack([*(spread(c, ids) for c in found), value])
         panels.append(Parallel(axes, rows, shade, name))
         parts += [_rows(name, ids, c, value) for c in found]
     words = "Each line is a trial: its hyperparameters, and its value on the last axis."
+    words += beyond_words(axes[-1]) if len(panels) == 1 else ""
     return Drawing("Parallel coordinates", tuple(panels), words, stacked(parts), "better")
 
 

@@ -156,6 +156,7 @@ def _parcoords(go: ModuleType, panel: Parallel, place: int, count: int, shades: 
         there = values[np.isfinite(values)]
         low, high = axis.ends or ((there.min(), there.max()) if len(there) else (0.0, 1.0))
         at, texts = ticks(axis, low, high)
+        values = np.clip(values, low, high) if axis.beyond else values
         convert = np.log10 if log else np.asarray
         one = {"label": axis.title, "values": convert(values), "tickvals": convert(at), "ticktext": texts}
         if high > low:

@@ -70,7 +70,7 @@ def population(studies: Studies) -> Drawing:
         last = trials.sign * value[ids, [np.flatnonzero(r).max() for r in np.isfinite(value[ids])]]
         ids = ids[np.lexsort((-last, reached))]  # the best comes last, on top
         # on the scale on which the values are spread, or else the first steps would take all shades
-        found = np.log(value[ids]) if value_axis("", value).scale == "log" else value[ids]
+        found = np.log(value[ids]) if value_axis("", value, sign=trials.sign).scale == "log" else value[ids]
         found = trials.sign * found
         lowest, highest = np.nanquantile(found, (0.0, 0.95))
         shade = np.clip(1.0 - (found - lowest) / max(highest - lowest, 1e-30), 0.0, 1.0)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from jhpo.errors import InvalidArgument, JhpoError, check_integer, check_number
-from jhpo.report.figures.axes import value_axis
+from jhpo.report.figures.axes import beyond_words, value_axis
 from jhpo.report.figures.drawing import Drawing
 from jhpo.report.figures.groups import Group, Studies, groups_of, runs_of
 from jhpo.report.figures.light import thinned
@@ -51,9 +52,10 @@ def history(studies: Studies, *, quantiles: tuple[float, float, float] = _MIDDLE
             marks += _single(group, slot, len(groups) == 1)
         parts += [_history_rows(group.name, k, run) for k, run in enumerate(group.runs)]
     data = stacked(parts)
-    axis = value_axis("value", data["value"])
+    axis = value_axis("value", *_heights(marks), sign=groups[0].trials.sign)
     last = [f"{g.name or 'The study'} reached {_last(g):.6g}" for g in groups]
-    return Drawing("Optimization history", (Panel(Axis("trial"), axis, tuple(marks)),), f"{'; '.join(last)}.", data)
+    words = f"{'; '.join(last)}.{beyond_words(axis)}"
+    return Drawing("Optimization history", (Panel(Axis("trial"), axis, tuple(marks)),), words, data)
 
 
 def check_one(what: str, groups: list[Group], instead: str) -> None:
@@ -69,6 +71,13 @@ def _single(group: Group, slot: int, alone: bool) -> list[Mark]:
     value = Points(ids, trials.table.value.array.copy(), f"{label}value", slot=slot, faint=True)
     line = Line(ids, best, f"{label}best so far" if alone else group.name, 1 if alone else slot, True)
     return [value, line] if alone else [line]
+
+
+def _heights(marks: Sequence[Mark]) -> list[np.ndarray]:
+    """The values that a history shows: those of trials, or else of lines and bands."""
+    dots = [m.y for m in marks if isinstance(m, Points)]
+    lines = [m.y for m in marks if isinstance(m, Line)]
+    return dots or [*lines, *(y for m in marks if isinstance(m, Band) for y in (m.low, m.high))]
 
 
 def _band(group: Group, slot: int, quantiles: tuple[float, float, float]) -> list[Mark]:
@@ -116,8 +125,10 @@ def edf(studies: Studies) -> Drawing:
         marks.append(Line(value, share, name, slot, True))
         parts.append({"study": [name] * len(value), "value": value, "share": share})
     data = stacked(parts)
-    panel = Panel(value_axis("value", data["value"]), Axis("share of trials", ends=(0.0, 1.0)), tuple(marks))
-    return Drawing("Empirical distribution", (panel,), "The share of trials up to each value.", data)
+    axis = value_axis("value", data["value"], sign=groups_of(studies)[0].trials.sign)
+    panel = Panel(axis, Axis("share of trials", ends=(0.0, 1.0)), tuple(marks))
+    words = f"The share of trials up to each value.{beyond_words(axis)}"
+    return Drawing("Empirical distribution", (panel,), words, data)
 
 
 def curves(studies: Studies, *, most: int = 400) -> Drawing:
@@ -146,10 +157,12 @@ def curves(studies: Studies, *, most: int = 400) -> Drawing:
         drawn = np.sort(thinned(order, most))
         lines = Threads(steps, value[ids[drawn]], shade[drawn], "trials")
         rungs = _rungs(steps, reached, lines.y)
-        panels.append(Panel(Axis("step"), value_axis("value", lines.y), (lines, *rungs), name))
+        axis = value_axis("value", lines.y, sign=trials.sign)
+        panels.append(Panel(Axis("step"), axis, (lines, *rungs), name))
         at, there = np.nonzero(np.isfinite(value))
         parts.append({"study": [name] * len(at), "trial": at, "step": steps[there], "value": value[at, there]})
     words = f"Values of trials at {len(steps)} steps of their training; those that were stopped end early."
+    words += beyond_words(axis) if len(panels) == 1 else ""
     return Drawing("Learning curves", tuple(panels), words, stacked(parts), "better at its last step")
 
 

@@ -41,7 +41,7 @@ STYLE = """
 .fig .line { fill: none; stroke-width: 2; stroke-linejoin: round }
 .fig .thread { fill: none; stroke-width: 1; opacity: .7 }
 .fig .dots { fill: none; stroke-width: 4.6; stroke-linecap: round; opacity: .85 }
-.fig .faint { opacity: .35 }
+.fig .faint { opacity: .35 } .fig .beyond { stroke: var(--soft); stroke-width: 1 }
 .fig .spans { fill: none; stroke-width: 2; stroke-linecap: round }
 .fig .band { opacity: .2 } .fig .heat { opacity: .55 }
 .fig .over { paint-order: stroke; stroke: var(--card); stroke-width: 3px; stroke-linejoin: round }

@@ -23,14 +23,22 @@ class Scale(NamedTuple):
     end: float
 
     def at(self, value: ArrayLike) -> np.ndarray:
-        """The places of values; NaN where there is none."""
+        """The places of values; NaN where there is none, the end of the axis where they lie beyond it."""
         x, low, high = np.asarray(value, np.float64), self.low, self.high
         if self.axis.scale == "log":
             with np.errstate(divide="ignore", invalid="ignore"):
                 x = np.log(x)
             low, high = np.log(low), np.log(high)
         x = np.where(np.isfinite(x), x, np.nan)
-        return np.asarray(self.begin + (x - low) / (high - low) * (self.end - self.begin))
+        share = (x - low) / (high - low)
+        share = np.clip(share, 0.0, 1.0) if self.axis.beyond else share
+        return np.asarray(self.begin + share * (self.end - self.begin))
+
+    def beyond(self, value: np.ndarray) -> np.ndarray:
+        """``int[n]``: 1 where a value lies beyond the upper end, -1 where beyond the lower one, 0 otherwise."""
+        if not self.axis.beyond:
+            return np.zeros(len(value), int)
+        return (value > self.high).astype(int) - (value < self.low).astype(int)
 
     def ticks(self, most: int) -> list[tuple[float, str]]:
         """At most so many places with their texts."""
@@ -53,11 +61,26 @@ def levels(shade: np.ndarray) -> np.ndarray:
 
 
 def _points(mark: Points, x: Scale, y: Scale) -> list[str]:
+    """Dots; triangles that point outwards at the end of an axis for values beyond it."""
     px, py, kind = x.at(mark.x), y.at(mark.y), "dots faint" if mark.faint else "dots"
-    if mark.shade is None:
-        return [path(kind, _dots(px, py), f"s{mark.slot % len(SERIES)}")]
-    level = levels(mark.shade)
-    return [path(kind, _dots(px[level == k], py[level == k]), f"q{k}") for k in np.unique(level)]
+    right, up = x.beyond(mark.x), y.beyond(mark.y)
+    inside = (right == 0) & (up == 0)
+    colours = np.full(len(px), f"s{mark.slot % len(SERIES)}", object)
+    if mark.shade is not None:
+        colours = np.asarray([f"q{k}" for k in levels(mark.shade)], object)
+    out = [path(kind, _dots(px[on], py[on]), str(c)) for c in np.unique(colours) for on in [inside & (colours == c)]]
+    for k in np.flatnonzero(~inside & np.isfinite(px) & np.isfinite(py)).tolist():
+        out.append(_triangle(px[k], py[k], int(right[k]), int(up[k]), str(colours[k])))
+    return out
+
+
+def _triangle(x: float, y: float, right: int, up: int, colour: str) -> str:
+    """A triangle with its tip at a place, in the direction of ``(right, up)``."""
+    along = np.asarray([right, -up]) / np.hypot(right, up)
+    across = np.asarray([-along[1], along[0]])
+    corners = [np.asarray([x, y]), *(np.asarray([x, y]) - 7.0 * along + 4.0 * side * across for side in (-1.0, 1.0))]
+    d = "L".join(f"{a:.1f} {b:.1f}" for a, b in corners)
+    return f'<path class="beyond" d="M{d}Z" style="fill: var(--{colour})"/>'
 
 
 def route(px: np.ndarray, py: np.ndarray, step: bool) -> str:
