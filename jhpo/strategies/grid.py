@@ -88,7 +88,8 @@ def along_diagonals(count: jax.Array, levels: Sequence[int]) -> list[jax.Array]:
 
     The digits of a number in the radices ``levels``, the largest first, name a point of the grid. To each digit
     multiples of the digits before it are added, which is a bijection, and for equal prime levels the construction of
-    Bush (1952): the first L^2 points have every pair of values of L coordinates.
+    Bush (1952): the first L^2 points have every pair of values of L coordinates. The values of one coordinate follow
+    each other in steps of about the golden section, so that a few of many are spread over all.
     """
     ranked = sorted(range(len(levels)), key=lambda axis: -levels[axis])
     digits: list[jax.Array] = []
@@ -100,5 +101,11 @@ def along_diagonals(count: jax.Array, levels: Sequence[int]) -> list[jax.Array]:
             cell = (cell + digit % size * np.uint32(pow(rank, power, levels[axis])) % size) % size
         digits.append(rest % size)
         rest = rest // size
-        cells[axis] = cell
+        cells[axis] = cell * np.uint32(_stride(levels[axis])) % size
     return cells
+
+
+def _stride(size: int) -> int:
+    """A step through all of ``range(size)``, near its golden section if multiples of it are below 2^32."""
+    wanted = max(min(round(0.618 * size), 2**32 // size), 1)
+    return next(k for k in range(wanted, 0, -1) if math.gcd(k, size) == 1)

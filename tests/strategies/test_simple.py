@@ -51,6 +51,13 @@ def test_a_grid_that_ends_early_has_seen_all_values(dimension: int) -> None:
     assert all(len(set(column)) == 5 for column in units[:, 1:].T) and len(set(units[:, 0])) == 3
 
 
+@pytest.mark.parametrize("size", [100, 1000, 2**20, 2**31 - 1])
+def test_a_few_of_many_values_are_spread_over_all(size: int) -> None:
+    (cells,) = along_diagonals(jnp.arange(64, dtype=jnp.uint32), [size])
+    places = np.sort(np.asarray(cells)) / size
+    assert len(set(places)) == 64 and (size > 2**16 or np.diff([0.0, *places, 1.0]).max() < 4.0 / 64)
+
+
 def test_the_first_points_of_a_grid_have_all_pairs_of_values() -> None:
     units = ask_all(GridSearch(population=25), Space({"x": Float(0.0, 1.0, shape=(5,))}), 1)
     for i, j in itertools.combinations(range(5), 2):
