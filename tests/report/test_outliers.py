@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import xml.etree.ElementTree
 
 import numpy as np
@@ -39,6 +40,8 @@ def test_one_bad_value_does_not_flatten_the_others(kind, ways):
         places = [part for p in paths if p.get("class") in ("dots", "dots faint") for part in p.get("d").split("M")[1:]]
         inside = [tuple(map(float, part.removesuffix("h0").split())) for part in places]
         assert all(0 <= a <= width and 0 <= b <= height for a, b in inside)
+        drawn = [float(n) for p in paths if p.get("d") for n in re.findall(r"-?[\d.]+", p.get("d"))]
+        assert -10.0 < min(drawn) and max(drawn) < max(width, height) + 10.0, "nothing leaves the panel"
         spread = np.ptp([b for _, b in inside]) if inside else height
         assert spread > 0.6 * height, "the others have the whole axis"
         assert sum(p.get("class") == "beyond" for p in paths) == (kind in ("history", "slice"))
@@ -73,10 +76,29 @@ def test_an_axis_ends_before_few_bad_values_only():
     assert low.scale == "linear", "one low value makes no logarithmic axis"
 
 
-def test_a_front_and_curves_end_before_bad_values():
+def test_fronts_end_before_bad_values():
     study = jhpo.Study(jhpo.Space({"x": jhpo.Float(0.0, 1.0)}), "random", directions={"a": "minimize", "b": "maximize"})
     rows = [(k / 10, k / 20) for k in range(30)] + [(1e6, 0.0), (3.5, -1e5)]
     study.absorb([{"x": 0.5}] * 32, [{"a": a, "b": b} for a, b in rows])
     drawing = figures.pareto(study)
     assert drawing.panels[0].x.title == "a (1 above)" and drawing.panels[0].y.title == "b (1 below)"
     assert "".join(drawing.to_svg()).count('class="beyond"') == 2
+
+
+def test_curves_end_before_values_that_diverged():
+    study = jhpo.Study(jhpo.Space({"x": jhpo.Float(0.0, 1.0)}), "random")
+    for k, trial in enumerate(study.ask(12)):
+        for step in (1, 2, 3):
+            trial.report(step, 1e6 if (k, step) == (4, 2) else 1.0 / step - 0.1 * k)
+        study.tell(trial, 1.0)
+    drawing = figures.curves(study)
+    axis = drawing.panels[0].y
+    assert axis.beyond == 1 and axis.farthest == 1e6 and axis.ends == pytest.approx((1 / 3 - 1.1, 1.0))
+    assert "One value lies beyond the axis: 1e6." in drawing.words
+
+
+def test_histories_of_several_studies_share_the_axis_of_what_they_draw():
+    bad = figures.history({"a": _flattened(), "b": _flattened(1e9)}).panels[0]
+    assert bad.y.ends is None and bad.y.title == "value", "the lines of the best never reach that far"
+    repeated = figures.history({"a": [_flattened(), _flattened()], "b": _flattened()}).panels[0]
+    assert repeated.y.ends is None
