@@ -78,7 +78,7 @@ def best_after(spent: np.ndarray, value: np.ndarray) -> np.ndarray:
 
 
 def inside(
-    strategy: Any, generations: int, space: Any, objective: Any, rows: Any, seeds: int, together: bool = True
+    strategy: Any, generations: int, together: bool, space: Any, objective: Any, rows: Any, seeds: Any
 ) -> np.ndarray:
     """Searches of `jhpo.run`: ``float[instances, seeds, shares]``.
 
@@ -90,11 +90,11 @@ def inside(
 
     if together:
         program = jax.jit(jax.vmap(jax.vmap(search, (None, 0)), (0, None)))
-        trace = jax.block_until_ready(program(rows, np.arange(seeds)))
+        trace = jax.block_until_ready(program(rows, seeds))
     else:
         alone = jax.jit(search)
-        each = [jax.tree.map(np.asarray, alone(row, seed)) for row in rows for seed in np.arange(seeds)]
-        trace = jax.tree.map(lambda *x: np.stack(x).reshape(len(rows), seeds, *x[0].shape), *each)
+        each = [jax.tree.map(np.asarray, alone(row, seed)) for row in rows for seed in seeds]
+        trace = jax.tree.map(lambda *x: np.stack(x).reshape(len(rows), len(seeds), *x[0].shape), *each)
     if not isinstance(trace, jhpo.Trace):
         rungs = strategy.lasting(EPOCHS).rungs(EPOCHS)
         # generations in their order: round by round, rung by rung
@@ -109,7 +109,7 @@ def inside(
     return best_after(np.cumsum(cost), lowest)
 
 
-def top_k(space: Any, objective: Any, rows: Any, seeds: int, share: float = 0.5) -> np.ndarray:
+def top_k(space: Any, objective: Any, rows: Any, seeds: Any, share: float = 0.5) -> np.ndarray:
     """Half of the epochs for one epoch each, the other half for the best of these to the end."""
     many = int(share * EPOCHS * TRAININGS)
     k = int((EPOCHS * TRAININGS - many) // (EPOCHS - 1))
@@ -124,7 +124,7 @@ def top_k(space: Any, objective: Any, rows: Any, seeds: int, share: float = 0.5)
         _, chosen = jax.lax.top_k(-first, k)
         return jnp.concatenate([first, at(units[chosen], float(EPOCHS))])
 
-    value = np.asarray(jax.jit(jax.vmap(jax.vmap(search, (None, 0)), (0, None)))(rows, np.arange(seeds)))
+    value = np.asarray(jax.jit(jax.vmap(jax.vmap(search, (None, 0)), (0, None)))(rows, seeds))
     return best_after(np.cumsum([1] * many + [EPOCHS - 1] * k), value)
 
 
@@ -147,8 +147,8 @@ def stopped(space: Any, objective: Any, row: Any, seed: int, rule: str) -> np.nd
     return best_after(spent, np.nanmin(np.where(np.isfinite(value), value, np.inf), axis=1).reshape(-1))
 
 
-def contestants(seeds: int, also: list[str]) -> dict[str, Any]:
-    """By name: a function of space, objective and rows that gives ``float[instances, seeds, shares]``."""
+def contestants(also: list[str]) -> dict[str, Any]:
+    """By name: a function of space, objective, rows and seeds that gives ``float[instances, seeds, shares]``."""
     total, halving = EPOCHS * TRAININGS, {"eta": 3, "min_steps": 2}
 
     def generations(strategy: Any) -> int:
@@ -161,11 +161,11 @@ def contestants(seeds: int, also: list[str]) -> dict[str, Any]:
         return -(-total // sum(r.size * (r.stop - r.start) for r in rungs)) * len(rungs)
 
     def ours(strategy: Any, together: bool = True) -> Any:
-        return lambda *where: inside(strategy, generations(strategy), *where, seeds, together)
+        return functools.partial(inside, strategy, generations(strategy), together)
 
     def one_by_one(search: Any, *options: Any) -> Any:
-        return lambda space, objective, rows: np.stack(
-            [[search(space, objective, row, seed, *options) for seed in range(seeds)] for row in rows]
+        return lambda space, objective, rows, seeds: np.stack(
+            [[search(space, objective, row, int(seed), *options) for seed in seeds] for row in rows]
         )
 
     def peer(search: Any) -> Any:
@@ -181,7 +181,7 @@ def contestants(seeds: int, also: list[str]) -> dict[str, Any]:
 
     return {
         "random": ours(jhpo.RandomSearch(1)),
-        "top-k": lambda *where: top_k(*where, seeds),
+        "top-k": top_k,
         "hyperband": ours(jhpo.Hyperband(27, **halving)),
         "bohb-like": ours(jhpo.Hyperband(27, **halving, proposer=jhpo.BayesOpt(batch=9))),
         "asha": ours(jhpo.ASHA(**halving, batch=4)),
@@ -243,19 +243,21 @@ def main() -> None:
     options = parser.parse_args()
     space, objective, numbers = scenario(options.yahpo, "lcbench")
     names = [name for given in options.instances for name in INSTANCES.get(given, (given,))]
-    known, searches = stored(options.found), contestants(options.seeds, options.also)
+    known, searches = stored(options.found), contestants(options.also)
     shape = len(names), options.seeds, len(SHARES)
     found = {}
     for who in options.only or list(searches):
         missing = [n for n in names if any((who, n, seed) not in known for seed in range(options.seeds))]
+        seeds = [seed for seed in range(options.seeds) if any((who, n, seed) not in known for n in missing)]
         # programs of many searches serve all instances at once; what runs one by one is stored one by one
         for part in [missing] if missing and who not in PEERS else [[name] for name in missing]:
             begin = time.perf_counter()
-            values = searches[who](space, objective, np.asarray([numbers[name] for name in part], np.int32))
+            rows = np.asarray([numbers[name] for name in part], np.int32)
+            values = searches[who](space, objective, rows, np.asarray(seeds, np.int32))
             seconds = (time.perf_counter() - begin) / values[..., 0].size
             print(who, *part, f"{seconds:.1f} s a search", flush=True)
-            for name, rows in zip(part, values):
-                for seed, best in enumerate(rows.tolist()):
+            for name, each in zip(part, values):
+                for seed, best in zip(seeds, each.tolist()):
                     line = {"who": who, "instance": name, "seed": seed, "best": best, "seconds": round(seconds, 2)}
                     known[who, name, seed] = line
                     if options.found:
