@@ -62,6 +62,7 @@ def test_an_axis_ends_before_few_bad_values_only():
         (np.append(values, -1e6), 1.0),  # the best is always shown
         (np.append(values[:5], 1e6), 1.0),  # too few to tell
         (np.append(values - 0.5, np.full(20, 1e6)), 1.0),  # a quarter is not an exception
+        (np.append(rng.uniform(0.1, 0.2, 200), rng.uniform(0.2, 4.0, 20)), 1.0),  # where a search began
         (np.append(np.full(60, 0.5), 1e6), 1.0),  # no spread to show
         (np.exp(rng.normal(size=60)), 1.0),  # a tail
     ]

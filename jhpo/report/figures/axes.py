@@ -21,7 +21,7 @@ _MOST_TICKS = 6
 _SPAN = 50.0  # largest over smallest value from which on a logarithmic axis shows more
 _FEWEST = 8  # values from which on some may lie beyond the end of an axis
 _FENCE = 5.0  # widths of the middle half that a value has to lie from it to do so
-_FLAT = 5.0  # length of the axis with all values, in lengths without those beyond
+_FLAT = 10.0  # length of the axis with all values, in lengths without those beyond
 
 
 class Coordinate(NamedTuple):
@@ -108,9 +108,9 @@ def _round_values(parameter: Float) -> list[float]:
 def value_axis(title: str, *values: np.ndarray, sign: float = 0.0) -> Axis:
     """A linear axis, or a logarithmic one where all values are positive and span orders of magnitude.
 
-    With a sign the axis ends before values that are so bad that all others would lie flat beside them: at most a tenth
-    of the values, further from the middle half than `_FENCE` times its width, and only where the others would take
-    less than ``1 / _FLAT`` of the axis. Good values always lie on it.
+    With a sign the axis ends before values that are so bad that all others would lie flat beside them: at most a
+    twentieth of the values (one of 8, two of 16), further from the middle half than `_FENCE` times its width, and only
+    where the others would take less than ``1 / _FLAT`` of the axis. Good values always lie on it.
 
     Args:
       title: what it measures; the number of values beyond the end is added.
@@ -151,14 +151,14 @@ def _scale(values: np.ndarray, sign: float) -> str:
 
 def _last_shown(order: np.ndarray) -> int:
     """The place of the worst that an axis shows of values ``float[n]``, on its scale and with the best first."""
-    whole = len(order) - 1
-    if whole + 1 < _FEWEST:
+    count, whole = len(order), len(order) - 1
+    if count < _FEWEST:
         return whole
-    low, high = np.quantile(order, (0.25, 0.75))
-    fence = max(float(high + _FENCE * (high - low)), float(order[whole - max(1, (whole + 1) // 10)]))
-    last = int(np.searchsorted(order, fence, "right")) - 1
-    others = order[last] - order[0]
-    return last if 0 < _FLAT * others < order[-1] - order[0] else whole
+    low, high = map(float, np.quantile(order, (0.25, 0.75)))
+    fewest = float(order[whole - max(min(2, count // _FEWEST), count // 20)])
+    last = int(np.searchsorted(order, max(fewest, high + _FENCE * (high - low)), "right")) - 1
+    best, worst, end = float(order[0]), float(order[-1]), float(order[last])
+    return last if 0 < _FLAT * (end - best) < worst - best else whole
 
 
 def beyond_words(axis: Axis) -> str:
