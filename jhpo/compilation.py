@@ -12,7 +12,9 @@ from jhpo.kernels.internals import forget_cache_choice
 from jhpo.switches import config
 
 # compiler options for a CPU: half of the time of compiling for speed
-QUICKLY = {"xla_backend_optimization_level": 1, "xla_cpu_use_fusion_emitters": False}
+QUICKLY: dict[str, bool | int] = {"xla_backend_optimization_level": 1}
+if jax.__version_info__ < (0, 12):  # later compilers refuse this option
+    QUICKLY["xla_cpu_use_fusion_emitters"] = False
 
 
 def use_compilation_cache(folder: str | os.PathLike[str] | None = None) -> Path:

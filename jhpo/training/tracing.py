@@ -48,7 +48,7 @@ class objective_errors:
             hint = _STRING
         if isinstance(error, TypeError) and "does not support string indexing" in str(error):
             hint = "; the hyperparameters are the first argument, a random key the second: objective(hp, key)"
-        if "concrete values of integer type" in str(error) or "Slice entries must be static" in str(error):
+        if any(words in str(error) for words in _OF_SIZES):
             hint = _SIZE
         if not hint and "Tracer" in str(error):  # what others say who were given one: scikit-learn, pandas, NumPy, ...
             hint = _HOST
@@ -67,6 +67,7 @@ _STRING = (
     '; a choice is its index here: jhpo.switch(hp["name"], {...}) takes what belongs to it, hp["name"] == 0 compares '
     "the index, and with static=True in the space it is the string itself"
 )
+_OF_SIZES = "concrete values of integer type", "Slice entries must be static", "must have static start/stop/step"
 _SIZE = (
     "; a size that is tuned is a Python number with jhpo.Choice([...], static=True), or layers of jhpo.linen, jhpo.nnx "
     "and jhpo.masked_mlp have the largest size, of which live= units count"

@@ -75,8 +75,7 @@ def test_plateaus_never_worse_than_random_and_never_twice_the_same(
             best = np.array([lowest(value) for _, value in runs])
             random = lowest(other(number, jax.random.split(jax.random.key(2), 200))[1])
             wins = (best[:, None] < random).mean() + 0.5 * (best[:, None] == random).mean()
-            # without anything to learn both are equally good, and a dozen searches have luck or not
-            assert wins >= (0.4 if name == "noise" else 0.5), (name, wins)
+            assert wins >= 0.5, (name, wins)
             if name in ("huge", "beyond"):
                 assert np.median(best) < 1e-4, name
 

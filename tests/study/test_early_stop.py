@@ -120,8 +120,9 @@ def test_bad_input_says_what_to_change(call, message: str) -> None:
 
 
 def test_nothing_compiles_for_each_generation(count_compilations) -> None:
+    key = jax.random.key(9)
     with count_compilations() as seen:
         jhpo.minimize(DESCENT, SPACE, jhpo.PSO(10), budget=30, seed=3, early_stop=RULE)
         before = seen.total
-        jhpo.minimize(DESCENT, SPACE, jhpo.PSO(10), budget=30, key=jax.random.key(9), early_stop=RULE)
+        jhpo.minimize(DESCENT, SPACE, jhpo.PSO(10), budget=30, key=key, early_stop=RULE)
     assert seen.total - before <= 1  # widths are powers of two of at least 8

@@ -30,8 +30,8 @@ MODEL_ROWS, FIT_ROWS = 1024, 256
 SLOPE_MODEL_ROWS, _SLOPE_INITIAL = 256, 4
 # Beyond these the search keeps to a trust region, unless an option says otherwise.
 _REGION_DIM, _REGION_ROWS = 20, 1000
-# Share of space-filling points while the model predicts nothing.
-_BLIND = 0.25
+# Share of space-filling points while the model predicts nothing, and while its predictions are worse than the mean.
+_BLIND, _MISLED = 0.25, 0.75
 # With so many objectives or more one ask in so many keeps to a box around a point of the front, so far to each side.
 _MANY, _LOCAL, _NEAR = 3, 2, 0.2
 # One ask in so many, a multiple of _LOCAL, looks for the front's ends: its reference point lies beyond all results, as
@@ -147,8 +147,7 @@ def _model(
     model, theta = fitting.build(surrogate, chosen, state.theta, refit, random)
     search = Search(ground, profile, options.candidates, options.starts, options.search_iterations)
     lot = counter_random.uniform(random.lot, (options.batch + 1,), units.dtype)
-    # a model that predicts no better than the mean gives no direction
-    blind = _BLIND * jnp.clip(2.0 * model.unexplained - 1.0, 0.0, 1.0)
+    blind = blindness(model.unexplained)
     even = Even(lot[:-1] < jnp.maximum(past.flatness(inside), blind), units)
     box = _box(ground, state, model, theta, local)
     if isinstance(model.best, Front) and options.objectives >= _MANY and options.region == "auto":
@@ -160,6 +159,17 @@ def _model(
     else:
         units = searching.batch(search, surrogate, model, history, searching.Room(rows, slots), **where)
     return units, theta, jnp.where(refit, state.asked, state.fitted)
+
+
+def blindness(unexplained: jax.Array) -> jax.Array:
+    """float[]: the share of space-filling points beside a model that leaves so much of the variance unexplained.
+
+    A model that predicts no better than the mean gives no direction. One that predicts worse, as on white noise, takes
+    chance for a direction, and without such points would look for the optimum in one corner.
+    """
+    nothing = jnp.clip(2.0 * unexplained - 1.0, 0.0, 1.0)
+    worse = jnp.clip(4.0 * unexplained - 4.0, 0.0, 1.0)
+    return _BLIND * nothing + (_MISLED - _BLIND) * worse
 
 
 def around(ground: Ground, units: jax.Array, front: Front, lot: jax.Array, near: jax.Array) -> Box:
