@@ -3,6 +3,7 @@
     python benchmarks/bayes_quality.py --yahpo DIR --results mine.jsonl          # ours, beside the stored runs of peers
     python benchmarks/bayes_quality.py ... --label jhpo:none --set warp=none     # a variant
     python benchmarks/bayes_quality.py ... --run none --choose jhpo jhpo:none    # one family left out, and seed by seed
+    python benchmarks/bayes_quality.py ... --run none --factors LRN      # a factorial, see `bayes_factors`
     python benchmarks/bayes_quality.py ... --run optuna_gp --peers DIR --peers-python PYTHON   # more runs of a peer
     python benchmarks/bayes_quality.py ... --batch 8 --budget 96 --at 48 96      # batches, against peers that batch
 
@@ -19,6 +20,7 @@ from pathlib import Path
 
 import bayes_problems
 import comparison
+from bayes_factors import factorial
 from bayes_report import Table, leave_one_out, paired, report
 from bayes_runs import Line, Peers, random_search, run_jhpo
 
@@ -44,6 +46,7 @@ def main() -> None:
     parser.add_argument("--label", default="jhpo", help="name of jhpo's lines: jhpo, jhpo:variant")
     parser.add_argument("--set", nargs="+", default=[], metavar="OPTION=VALUE", help="options of jhpo.BayesOpt")
     parser.add_argument("--choose", nargs="+", metavar="LABEL", help="choose among these, leaving one family out")
+    parser.add_argument("--factors", help="letters: what each is worth in runs labelled jhpo:LETTERS, or jhpo:-")
     options = parser.parse_args()
     comparison.fix_threads()
     families = {f: bayes_problems.FAMILIES[f] for f in options.families}
@@ -80,6 +83,9 @@ def main() -> None:
     lowest = {name: bayes_problems.lowest(name) for name in problems}
     table = Table(lines, problems, lowest)
     budgets = [b for b in options.at if b <= options.budget]
+    if options.factors:
+        factorial(table, families, options.factors, budgets)
+        return
     report(table, families, budgets)
     if options.choose:
         leave_one_out(table, families, options.choose, budgets)

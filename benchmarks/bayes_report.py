@@ -46,9 +46,13 @@ class Table:
 
     def regret(self, method: str, problem: str, budget: int) -> np.ndarray:
         """float[seeds]."""
-        best, size = self.scale[problem]
         runs = [x for x in self.runs.get((method, problem), []) if len(x["ys"]) >= budget]
-        return np.array([(found(x, budget) - best) / size for x in runs])
+        return np.array([self.regret_of(x, budget) for x in runs])
+
+    def regret_of(self, line: Line, budget: int) -> float:
+        """Of one run."""
+        best, size = self.scale[line["problem"]]
+        return (found(line, budget) - best) / size
 
     def methods(self, problems: Sequence[str], budget: int) -> list[str]:
         """Those with a run on every problem."""
