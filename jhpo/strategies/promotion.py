@@ -21,15 +21,9 @@ from jhpo.strategies.base import (
     strategy,
 )
 from jhpo.strategies.halving import finals
+from jhpo.strategies.queue import Queue, empty_queue, taken
 
 _FEWEST = 64  # members for which there is room at first, where nobody says how many there will be
-
-
-class Queue(NamedTuple):
-    """Points that the proposer chose and that no member has taken yet; p of them at most."""
-
-    units: jax.Array  # float[p, d], the first ones
-    waiting: jax.Array  # int32[]
 
 
 class PromotionState(NamedTuple):
@@ -113,7 +107,7 @@ class Promotion(Strategy):
     def init(self, space: Space, key: jax.Array) -> PromotionState:
         zero, queue = jnp.zeros((), jnp.int32), None
         if self.proposer is not None:
-            queue = Queue(jnp.full((self.proposer.population, space.dim), 0.5, default_dtype()), zero)
+            queue = empty_queue(self.proposer.population, space.dim, default_dtype())
         rows = max(_FEWEST, 2 * self.batch) if self.capacity is None else self.capacity
         return PromotionState(
             space=space,
@@ -200,23 +194,10 @@ class Promotion(Strategy):
     def _new(self, state: PromotionState, key: jax.Array, count: jax.Array) -> tuple[jax.Array, Queue | None]:
         """Points of which ``count`` members take the first ones, ``float[n, d]``, and what then waits."""
         k_random, k_ask = jax.random.split(key)
-        dtype, n = state.units.dtype, self.batch
-        random = state.space.sample_unit(k_random, n, dtype)
+        random = state.space.sample_unit(k_random, self.batch, state.units.dtype)
         if state.queue is None:
             return random, None
-        queue, p = state.queue, state.queue.units.shape[0]
-        short = queue.waiting < count
-        more = jax.lax.cond(short, lambda s: self.proposed(s, k_ask), lambda s: s.queue.units, state)
-        there = queue.waiting + jnp.where(short, jnp.int32(p), 0)
-        points = jnp.concatenate([queue.units, more, random])
-
-        def from_on(first: jax.Array | int, length: int) -> jax.Array:
-            """Those that wait, then those that the proposer chooses now, then random ones."""
-            at = first + jnp.arange(length, dtype=jnp.int32)
-            where = jnp.where(at < queue.waiting, at, p + at - queue.waiting)
-            return points[jnp.where(at < there, where, 2 * p + jnp.clip(at - there, 0, n - 1))]
-
-        return from_on(0, n), Queue(from_on(count, p), jnp.maximum(there - count, 0))
+        return taken(state.queue, count, random, lambda: self.proposed(state, k_ask))
 
     def proposed(self, state: PromotionState, key: jax.Array) -> jax.Array:
         """Points of the proposer, ``float[p, d]``, which is told of all members anew: what is known of each changes.

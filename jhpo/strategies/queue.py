@@ -1,0 +1,54 @@
+"""New members that a proposer has chosen, and that wait for a place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+
+class Queue(NamedTuple):
+    """Points that the proposer chose and that no member has taken yet; p of them at most."""
+
+    units: jax.Array  # float[p, d], the first ones
+    waiting: jax.Array  # int32[]
+
+
+def empty_queue(size: int, dim: int, dtype: jnp.dtype) -> Queue:
+    """Room for ``size`` points, none of which waits."""
+    return Queue(jnp.full((size, dim), 0.5, dtype), jnp.zeros((), jnp.int32))
+
+
+def taken(
+    queue: Queue, count: jax.Array, random: jax.Array, propose: Callable[[], jax.Array]
+) -> tuple[jax.Array, Queue]:
+    """Points for new members: those that wait, then those that the proposer chooses now, then random ones.
+
+    Args:
+      queue: of p points at most.
+      count: ``int32[]``, how many members begin, at most n.
+      random: ``float[n, d]``.
+      propose: gives ``float[p, d]``; it runs if fewer points wait than members begin.
+
+    Returns:
+      ``float[n, d]``, of which the members take the first ones, and the queue without those.
+
+    >>> queue = Queue(jnp.array([[0.1], [0.2]]), jnp.int32(1))
+    >>> points, left = taken(queue, jnp.int32(2), jnp.full((3, 1), 0.9), lambda: jnp.array([[0.3], [0.4]]))
+    >>> points[:, 0].round(1).tolist(), left.units[:1, 0].round(1).tolist(), int(left.waiting)
+    ([0.1..., 0.3..., 0.4...], [0.4...], 1)
+    """
+    n, p = len(random), len(queue.units)
+    short = queue.waiting < count
+    more = jax.lax.cond(short, propose, lambda: queue.units)
+    there = queue.waiting + jnp.where(short, jnp.int32(p), 0)
+    points = jnp.concatenate([queue.units, more, random])
+
+    def from_on(first: jax.Array | int, length: int) -> jax.Array:
+        at = first + jnp.arange(length, dtype=jnp.int32)
+        where = jnp.where(at < queue.waiting, at, p + at - queue.waiting)
+        return points[jnp.where(at < there, where, 2 * p + jnp.clip(at - there, 0, n - 1))]
+
+    return from_on(0, n), Queue(from_on(count, p), jnp.maximum(there - count, 0))
