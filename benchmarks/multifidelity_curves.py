@@ -188,7 +188,7 @@ def contestants(also: list[str]) -> dict[str, Any]:
         "asha-bayes": ours(
             jhpo.ASHA(**halving, batch=4, capacity=384, proposer=jhpo.BayesOpt(batch=9)), together=False
         ),
-        "freeze-thaw": ours(jhpo.FreezeThaw(4, interval=2, capacity=128)),
+        "freeze-thaw": ours(jhpo.FreezeThaw(4, interval=2, capacity=128, effort=TRAININGS / 128), together=False),
         "bayes": one_by_one(bayes),
         "median": one_by_one(stopped, "median"),
         "forecast": one_by_one(stopped, "forecast"),

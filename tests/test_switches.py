@@ -34,7 +34,7 @@ STRATEGIES = {
     "pbt": jhpo.PopulationBasedTraining(8),
     "asha": jhpo.ASHA(min_steps=1, max_steps=8, proposer="random(population=4)"),
     "asha, pausing": jhpo.ASHA(min_steps=2, batch=4),
-    "freeze-thaw": jhpo.FreezeThaw(4, interval=2, capacity=8, candidates=16),
+    "freeze-thaw": jhpo.FreezeThaw(4, interval=2, capacity=8, candidates=16, proposer=None),
 }
 X = np.random.default_rng(0).normal(size=(24, 3)).astype(np.float32)
 Y = (X[:, 0] > 0).astype(np.int32)

@@ -24,6 +24,8 @@ class Ends(NamedTuple):
     mean: jax.Array  # float[C + m], of the members, then of the candidates
     variance: jax.Array  # float[C + m]
     best: jax.Array  # float[], the lowest that is expected of a member
+    own: jax.Array  # float[C], what a member's own curve says, NaN where it says nothing
+    own_variance: jax.Array  # float[C]
 
 
 def ends(
@@ -64,7 +66,9 @@ def ends(
     mean = mean.at[: units.shape[0]].set(known)
     variance = variance.at[: units.shape[0]].set(jnp.where(whole, 1e-6, variance[: units.shape[0]]))
     best = jnp.min(jnp.where(there, known, jnp.inf))
-    return Ends(mean, variance, jnp.where(jnp.isfinite(best), best, 0.0))
+    own = jnp.where(there, jnp.where(whole, y[:, -1], each.end), jnp.nan)
+    own_variance = jnp.where(whole, 0.0, each.end_variance)
+    return Ends(mean, variance, jnp.where(jnp.isfinite(best), best, 0.0), own, own_variance)
 
 
 def _standardised(curve: jax.Array, seen: jax.Array) -> jax.Array:

@@ -12,9 +12,11 @@ from jhpo.errors import check_integer, check_number, invalid
 from jhpo.kernels.acquisition import log_expected_improvement
 from jhpo.kernels.numerics import exact_products
 from jhpo.space.space import Space
+from jhpo.strategies import read_inner
 from jhpo.strategies.base import Evaluation, Ids, Strategy, default_dtype, feasible_value, static_field, strategy
 from jhpo.strategies.curve_model import Ends, ends
 from jhpo.strategies.exploring import perturbed
+from jhpo.strategies.queue import Queue, empty_queue, taken
 
 PARTS = 20  # of a training, unless `interval` says otherwise
 NEW, NOBODY = -1, -2  # instead of a member
@@ -30,17 +32,19 @@ class FreezeThawState(NamedTuple):
     lost: jax.Array  # bool[C], failed or infeasible: not trained on
     started: jax.Array  # int32[]
     member: jax.Array  # int32[n], of each row of the generation; -1 where the row is empty
+    queue: Queue | None  # points of the proposer; None without one
 
 
 @strategy
 class FreezeThaw(Strategy):
-    """Trains ``batch`` members a little at a time: each time those, paused or new, that promise most per step.
+    """Trains ``batch`` members a little at a time: each time paused ones that promise most per step, or new ones.
 
     Curves are extrapolated by power laws (`jhpo.kernels.forecast`); a Gaussian process over the hyperparameters joins
-    the ends that are foreseen, and says what to expect of new members. The expected improvement at the end of the
-    training, per step that is left to it, decides what to thaw; all of it within the program, after each ``interval``
-    steps (Swersky et al. 2014; Rakotoarison et al. 2024 and Lee et al. 2024 learn the model instead). A `Trainable` is
-    needed, without static parameters.
+    the ends that are foreseen. The expected improvement at the end of the training, per step that is left to it,
+    decides what to thaw; all of it within the program, after each ``interval`` steps (Swersky et al. 2014; Rakotoarison
+    et al. 2024 and Lee et al. 2024 learn the model instead). New members begin over the whole search, in a quarter of
+    the rows at first, later in fewer, until they could not be trained to the end any more: with all of the training
+    before them, they would lose to members that are nearly done. A `Trainable` is needed, without static parameters.
 
     The budget of a search counts members that are begun, at most ``capacity``. The search ends when ``effort`` of the
     steps were taken that all of them would need to the end. The best is the best of those that were trained to the end.
@@ -51,11 +55,15 @@ class FreezeThaw(Strategy):
       capacity: members at most; by default the budget.
       effort: share of the steps of ``capacity`` whole trainings.
       initial: members that are begun before the model decides; twice the batch by default, at least eight.
-      candidates: new hyperparameters that are looked at in each decision.
+      candidates: without a proposer: new hyperparameters that are looked at in each decision.
       max_steps: where trainings end, which `minimize` and `run` know.
+      proposer: a steady strategy that chooses new members after the initial ones. It is asked when all of its points
+        have begun, and told anew what the curves of all members foresee, with variances. "auto" is `BayesOpt` with half
+        as many points as ``batch``, at least four; None takes the best of random points by the model of the curves,
+        which compiles faster.
 
     Raises:
-      InvalidArgument: an option outside its range.
+      InvalidArgument: an option outside its range, or a proposer of another kind.
 
     >>> import jhpo
     >>> class Descent:
@@ -76,6 +84,7 @@ class FreezeThaw(Strategy):
     initial: int | None = static_field(default=None)
     candidates: int = static_field(default=128)
     max_steps: int | None = static_field(default=None)
+    proposer: Any = "auto"
     thaws = True
     compiled_quickly = True  # a few dozen decisions, each of little work
 
@@ -86,6 +95,12 @@ class FreezeThaw(Strategy):
             if getattr(self, name) is not None:
                 check_integer(name, getattr(self, name))
         check_number("effort", self.effort, 0.0, 1.0, open_low=True)
+        own = f"bayes(batch={min(max(self.batch // 2, 4), 512)})"
+        given = own if isinstance(self.proposer, str) and self.proposer == "auto" else self.proposer
+        object.__setattr__(self, "proposer", read_inner("proposer", given, optional=True))
+        if isinstance(self.proposer, Strategy) and (not self.proposer.steady or self.proposer.needs_grad):
+            expected = "a strategy that can be asked while results are pending, without gradients, such as BayesOpt"
+            raise invalid("proposer", expected, type(self.proposer).__name__)
         if self.capacity is not None and self.capacity < self.batch:
             raise invalid("capacity", f"at least the batch of {self.batch} members", self.capacity)
         if self.max_steps is not None and self.interval is not None and self.interval > self.max_steps:
@@ -146,26 +161,33 @@ class FreezeThaw(Strategy):
             lost=jnp.zeros(n, jnp.bool_),
             started=jnp.zeros((), jnp.int32),
             member=jnp.full((self.batch,), -1, jnp.int32),
+            queue=None if self.proposer is None else empty_queue(self.proposer.population, space.dim, dtype),
         )
 
     @exact_products
     def ask(self, state: FreezeThawState, key: jax.Array) -> tuple[jax.Array, FreezeThawState]:
         n, dtype = self.batch, state.units.dtype
-        first = max(2 * n, 8) if self.initial is None else self.initial
-        k_fresh, k_near, k_wish = jax.random.split(key, 3)
-        fresh = state.space.canonical(state.space.sample_unit(k_fresh, max(self.candidates, n), dtype))
-        begun = jnp.arange(self.places, dtype=jnp.int32) < state.started
+        k_random, k_near, k_wish, k_ask = jax.random.split(key, 4)
+        many = n if self.proposer is not None else max(self.candidates, n)
+        random = state.space.canonical(state.space.sample_unit(k_random, many, dtype))
 
-        def design(_: None) -> tuple[jax.Array, jax.Array]:
-            return jnp.full((n,), NEW, jnp.int32), fresh[:n]
+        def design(_: None) -> tuple[jax.Array, jax.Array, Queue | None]:
+            return jnp.full((n,), NEW, jnp.int32), random[:n], state.queue
 
-        def decide(_: None) -> tuple[jax.Array, jax.Array]:
-            near = self._near(state, k_near, max(self.candidates // 4, 1))
-            new = jnp.concatenate([fresh, near])
+        def decide(_: None) -> tuple[jax.Array, jax.Array, Queue | None]:
+            begun = jnp.arange(self.places, dtype=jnp.int32) < state.started
+            new = random[:0] if self.proposer is not None else self._candidates(state, random, k_near)
             found = ends(state.space, state.units, state.curve, state.done, begun, new)
-            return self._choose(state, new, found, k_wish)
+            due = self._due(state)
+            begins = jnp.arange(n, dtype=jnp.int32) >= n - due
+            at = self._choose(state, found, begins, k_wish)
+            member = jnp.where(begins, NEW, at)
+            if state.queue is None:
+                return member, new[jnp.maximum(at - self.places, 0)], None
+            points, queue = taken(state.queue, due, random, lambda: self._proposed(state, found, k_ask))
+            return member, jnp.roll(points, n - due, axis=0), queue
 
-        member, new = jax.lax.cond(state.started < first, design, decide, None)
+        member, new, queue = jax.lax.cond(state.started < self._first, design, decide, None)
         # new members get the next places while there are any
         begins = member == NEW
         place = state.started + jnp.cumsum(begins.astype(jnp.int32)) - 1
@@ -175,7 +197,7 @@ class FreezeThaw(Strategy):
         # where everything is done, rows stay empty
         member = jnp.where(begins, place, jnp.where(member >= 0, member, -1))
         return units, state._replace(
-            units=held, member=member, started=state.started + begins.sum(dtype=jnp.int32)
+            units=held, member=member, started=state.started + begins.sum(dtype=jnp.int32), queue=queue
         )  # fmt: skip
 
     def tell(self, state: FreezeThawState, units: jax.Array, result: Evaluation) -> FreezeThawState:
@@ -198,30 +220,57 @@ class FreezeThaw(Strategy):
         begun = jnp.arange(self.places, dtype=jnp.int32) < state.started
         return begun & ~state.lost & (state.done < self.parts)
 
-    def _near(self, state: FreezeThawState, key: jax.Array, n: int) -> jax.Array:
-        """``float[n, d]``: points near members that are good at the last part that they reached."""
+    @property
+    def _first(self) -> int:
+        """Members that are begun before the model decides."""
+        return max(2 * self.batch, 8) if self.initial is None else self.initial
+
+    def _due(self, state: FreezeThawState) -> jax.Array:
+        """``int32[]``: rows in which new members begin.
+
+        A quarter of them at first, later fewer: as many have begun as the root of what was spent, and the last ones can
+        still be trained to the end.
+        """
+        until = max(self.most - self.parts * self.batch, 1)
+        share = jnp.minimum(state.done.sum(dtype=jnp.int32).astype(state.units.dtype) / until, 1.0)
+        wanted = jnp.floor(jnp.sqrt(share) * max(self.places - self._first, 0)).astype(jnp.int32) + self._first
+        more = jnp.minimum(wanted - state.started, max(self.batch // 4, 1))
+        # rows for which nobody is paused take new ones before their time
+        idle = self.batch - self._open(state).sum(dtype=jnp.int32)
+        return jnp.clip(jnp.maximum(more, idle), 0, jnp.minimum(self.batch, self.places - state.started))
+
+    def _proposed(self, state: FreezeThawState, found: Ends, key: jax.Array) -> jax.Array:
+        """Points of the proposer, ``float[p, d]``."""
+        k_init, k_ask = jax.random.split(key)
+        known = state.done > 0
+        told = Evaluation(jnp.where(known, found.own, jnp.nan), mask=known, variance=found.own_variance)
+        proposer = self.proposer.prepare(self.places)
+        chooses = proposer.absorb(proposer.init(state.space, k_init), state.units, told)
+        return proposer.ask(chooses, k_ask)[0].astype(state.units.dtype)
+
+    def _candidates(self, state: FreezeThawState, random: jax.Array, key: jax.Array) -> jax.Array:
+        """``float[m, d]``: random points, and some near members that are good at the last part that they reached."""
+        n = max(self.candidates // 4, 1)
         last = jnp.take_along_axis(state.curve, jnp.maximum(state.done - 1, 0)[:, None], axis=1)[:, 0]
         _, best = jax.lax.top_k(-jnp.where(state.lost, jnp.inf, last), min(4, self.places))
         centres = state.units[best[jnp.arange(n, dtype=jnp.int32) % best.shape[0]]]
-        return state.space.canonical(perturbed(state.space, key, centres, 0.1, 0.1))
+        near = state.space.canonical(perturbed(state.space, key, centres, 0.1, 0.1))
+        return jnp.concatenate([random, near])
 
-    def _choose(
-        self, state: FreezeThawState, new: jax.Array, found: Ends, key: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
-        """Members to train on, ``int32[n]``, `NEW` or `NOBODY`, and the points of new ones, ``float[n, d]``."""
-        c, dtype, opened = self.places, state.units.dtype, self._open(state)
-        left = (self.parts - state.done).astype(dtype)
-        left = jnp.concatenate([left, jnp.full(new.shape[:1], self.parts, dtype)])
-        room = jnp.broadcast_to(state.started < c, new.shape[:1])
+    def _choose(self, state: FreezeThawState, found: Ends, begins: jax.Array, key: jax.Array) -> jax.Array:
+        """``int32[n]``: the member to train on; `NOBODY`; in rows that begin C and the number of the candidate."""
+        c, dtype, count = self.places, state.units.dtype, found.mean.shape[0]
+        new = jnp.arange(count, dtype=jnp.int32) >= c
+        left = jnp.full((count,), self.parts, dtype).at[:c].set((self.parts - state.done).astype(dtype))
         # rows wish for improvements of different size: the first for any, the others for more
         wish = jnp.exp(jax.random.uniform(key, (self.batch,), dtype, -7.0, -1.0)).at[0].set(0.0)
 
-        def pick(free: jax.Array, wish: jax.Array) -> tuple[jax.Array, jax.Array]:
+        def pick(free: jax.Array, row: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+            wish, begins = row
             gain = log_expected_improvement(found.mean, found.variance, found.best - wish)
-            score = jnp.where(free, gain - jnp.log(jnp.maximum(left, 1.0)), -jnp.inf)
-            at = jnp.argmax(score).astype(jnp.int32)
-            return free.at[at].set(False), jnp.where(free[at], at, NOBODY)
+            among = free & (new == begins)
+            at = jnp.argmax(jnp.where(among, gain - jnp.log(jnp.maximum(left, 1.0)), -jnp.inf)).astype(jnp.int32)
+            return free.at[at].set(free[at] & ~among[at]), jnp.where(among[at], at, NOBODY)
 
-        free = jnp.concatenate([opened, room])
-        _, at = jax.lax.scan(pick, free, wish)
-        return jnp.where(at < c, at, NEW), new[jnp.maximum(at - c, 0)]
+        free = jnp.ones((count,), jnp.bool_).at[:c].set(self._open(state))
+        return jax.lax.scan(pick, free, (wish, begins))[1]

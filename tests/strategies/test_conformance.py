@@ -16,7 +16,7 @@ OPTIONS: dict[str, dict] = {name: {"population": 12} for name in REGISTRY} | {
     "bayes": {"batch": 4, "candidates": 128, "starts": 2, "fit_iterations": 8, "search_iterations": 8},
     "successive-halving": {"population": 12, "eta": 2, "min_steps": 2, "max_steps": 8},
     "hyperband": {"population": 12, "eta": 3, "min_steps": 3, "max_steps": 9},
-    "freeze-thaw": {"batch": 12, "interval": 1, "capacity": 240, "candidates": 16, "max_steps": 4},
+    "freeze-thaw": {"batch": 12, "interval": 1, "capacity": 240, "candidates": 16, "max_steps": 4, "proposer": None},
     "asha": {"proposer": "random(population=12)"},
     "asha, pausing": {"batch": 12, "eta": 2, "min_steps": 1, "max_steps": 4, "proposer": "sobol(population=5)"},
     "pbt": {"population": 12, "exchange": 1, "max_steps": 6, "fraction": 0.5},

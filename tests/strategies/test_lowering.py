@@ -49,7 +49,7 @@ def search(name: str):
     if name == "bayes":
         return jhpo.BayesOpt(initial=2, candidates=64, starts=2), mixed, MIXED
     if name == "freeze-thaw":
-        return jhpo.FreezeThaw(4, interval=1, candidates=8), Descent(), SMOOTH
+        return jhpo.FreezeThaw(4, interval=1, candidates=8, proposer=None), Descent(), SMOOTH
     if name == "asha, pausing":
         return jhpo.ASHA(min_steps=1, batch=4), Descent(), SMOOTH
     if name in ("successive-halving", "hyperband", "pbt"):

@@ -16,7 +16,7 @@ from tests.study.paused import Descent, assert_goes_on_after_kills, columns
 
 SPACE = Space({"lr": Float(1e-3, 3.0, log=True), "bad": Float(0.0, 1.0)})
 DESCENT = Descent(0.9)  # 8 steps; beyond 0.9 a member fails at the fourth
-THAW = FreezeThaw(4, interval=2, capacity=16, effort=0.5, candidates=16)
+THAW = FreezeThaw(4, interval=2, capacity=16, effort=0.5, proposer="sobol(population=3)")
 
 
 @pytest.fixture(scope="module")
