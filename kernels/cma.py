@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jhpo.kernels import counter_random
 from jhpo.kernels.libraries import by_library, finite_factor
 
 _HIGH = jax.lax.Precision.HIGHEST
@@ -156,7 +157,7 @@ def _apply(matrix: jax.Array, rows: jax.Array) -> jax.Array:
 
 def sample(g: Gaussian, key: jax.Array, n: int) -> jax.Array:
     """``float[n, d]`` draws (eqs. 38-40), not yet bounded."""
-    z = jax.random.normal(key, (n, g.mean.shape[0]), g.mean.dtype)
+    z = counter_random.normal(counter_random.seeds(key, 1)[0], (n, g.mean.shape[0]), g.mean.dtype)
     return g.mean[None, :] + (g.sigma * g.scale)[None, :] * _apply(g.root, z)
 
 

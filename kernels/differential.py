@@ -6,6 +6,8 @@ Notation:
 
 rand/1/bin: Storn & Price 1997. current-to-pbest/1 and the archive: Zhang & Sanderson 2009 (JADE). Memory and the
 shrinking population: Tanabe & Fukunaga 2014 (L-SHADE), equation numbers from there.
+
+Random numbers come from streams of `counter_random`: a ``seed`` is uint32[2], one for each use.
 """
 
 from __future__ import annotations
@@ -15,6 +17,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from jhpo.kernels import counter_random
+from jhpo.kernels.shapes import Array, UInt
 
 MEMORY_LEAST_F = 1e-3  # a scale factor of 0 would only copy
 
@@ -27,19 +32,19 @@ class Success(NamedTuple):
     cr: jax.Array  # float[N], the crossover rate used
 
 
-def distinct_below(key: jax.Array, taken: jax.Array, limit: jax.Array) -> jax.Array:
+def distinct_below(seed: UInt[Array, "2"], taken: jax.Array, limit: jax.Array) -> jax.Array:
     """``int32[n]`` uniform rows below ``limit`` that are not among ``taken``.
 
     Args:
       taken: int32[n, k], distinct in each row and below ``limit``; k is small.
       limit: int32[], larger than k (otherwise rows repeat).
 
-    >>> distinct_below(jax.random.key(0), jnp.array([[0, 1, 3], [3, 0, 2]], jnp.int32), jnp.int32(4)).tolist()
+    >>> seed = counter_random.seeds(jax.random.key(0), 1)[0]
+    >>> distinct_below(seed, jnp.array([[0, 1, 3], [3, 0, 2]], jnp.int32), jnp.int32(4)).tolist()
     [2, 1]
     """
     room = jnp.maximum(limit - taken.shape[1], 1)
-    u = jax.random.uniform(key, (taken.shape[0],), jnp.float32)
-    draw = jnp.minimum((u * room.astype(jnp.float32)).astype(jnp.int32), room - 1)
+    draw = counter_random.integers(seed, taken.shape[:1], room)
     for skip in _ascending(list(taken.T)):  # skip over each taken row
         draw = draw + (draw >= skip).astype(jnp.int32)
     return jnp.minimum(draw, limit - 1)
@@ -54,24 +59,24 @@ def _ascending(columns: list[jax.Array]) -> list[jax.Array]:
     return columns
 
 
-def cauchy_f(key: jax.Array, location: jax.Array) -> jax.Array:
+def cauchy_f(seed: UInt[Array, "2"], location: jax.Array) -> jax.Array:
     """``float[n]`` scale factors from Cauchy(location, 0.1), redrawn if not positive, clipped at 1 (eq. 2).
 
     Instead of redrawing, the distribution conditioned on being positive is sampled by its inverse.
 
-    >>> f = cauchy_f(jax.random.key(0), jnp.full((1000,), 0.5))
+    >>> f = cauchy_f(jnp.array([3, 7], jnp.uint32), jnp.full((1000,), 0.5))
     >>> bool((f > 0).all()), bool((f <= 1).all())
     (True, True)
     """
-    u = jax.random.uniform(key, location.shape, location.dtype)
+    u = counter_random.uniform(seed, location.shape, location.dtype)
     lowest = jnp.arctan(-location / 0.1) / np.pi + 0.5
     value = location + 0.1 * jnp.tan(np.pi * (lowest + u * (1.0 - lowest) - 0.5))
     return jnp.clip(jnp.where(jnp.isfinite(value), value, 1.0), MEMORY_LEAST_F, 1.0)
 
 
-def normal_cr(key: jax.Array, location: jax.Array) -> jax.Array:
+def normal_cr(seed: UInt[Array, "2"], location: jax.Array) -> jax.Array:
     """``float[n]`` crossover rates from N(location, 0.1) clipped to [0, 1] (eq. 1); 0 if the location is negative."""
-    value = location + 0.1 * jax.random.normal(key, location.shape, location.dtype)
+    value = location + 0.1 * counter_random.normal(seed, location.shape, location.dtype)
     return jnp.where(location < 0, 0.0, jnp.clip(value, 0.0, 1.0))
 
 
@@ -81,18 +86,17 @@ def bounced(mutant: jax.Array, base: jax.Array) -> jax.Array:
     return jnp.where(jnp.isfinite(inside), inside, base)
 
 
-def crossover(key: jax.Array, target: jax.Array, mutant: jax.Array, cr: jax.Array) -> jax.Array:
+def crossover(seeds: UInt[Array, "2 2"], target: jax.Array, mutant: jax.Array, cr: jax.Array) -> jax.Array:
     """Binomial crossover, ``float[n, d]``: each coordinate is the mutant's with probability ``cr``, one always."""
-    k_mask, k_one = jax.random.split(key)
     n, d = target.shape
-    one = jax.random.randint(k_one, (n,), 0, d, jnp.int32)
-    taken = jax.random.uniform(k_mask, (n, d), target.dtype) < cr[:, None]
+    one = counter_random.integers(seeds[1], (n,), d)
+    taken = counter_random.uniform(seeds[0], (n, d), target.dtype) < cr[:, None]
     taken = taken | (jnp.arange(d, dtype=jnp.int32)[None, :] == one[:, None])
     return jnp.where(taken, mutant, target)
 
 
 def mutate_categories(
-    key: jax.Array, base: jax.Array, first: jax.Array, second: jax.Array, f: jax.Array, cells: np.ndarray
+    seeds: UInt[Array, "2 2"], base: jax.Array, first: jax.Array, second: jax.Array, f: jax.Array, cells: np.ndarray
 ) -> jax.Array:
     """``int32[n, d]`` categories of the mutant.
 
@@ -102,9 +106,8 @@ def mutate_categories(
     Args:
       base, first, second: int32[n, d], categories. f: float[n]. cells: int[d], static, their number.
     """
-    k_change, k_which = jax.random.split(key)
-    change = (first != second) & (jax.random.uniform(k_change, base.shape, f.dtype) < f[:, None])
-    which = jax.random.uniform(k_which, base.shape, f.dtype) * jnp.asarray(np.maximum(cells, 1), f.dtype)[None, :]
+    change = (first != second) & (counter_random.uniform(seeds[0], base.shape, f.dtype) < f[:, None])
+    which = counter_random.uniform(seeds[1], base.shape, f.dtype) * jnp.asarray(np.maximum(cells, 1), f.dtype)[None, :]
     return jnp.where(change, jnp.minimum(which.astype(jnp.int32), jnp.asarray(cells, jnp.int32)[None, :] - 1), base)
 
 

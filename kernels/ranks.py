@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from jhpo.kernels.order import inverse
+from jhpo.kernels.order import inverse, lexsort
 
 # Up to this number of members all pairs are compared: under vmap faster than sorting many short rows.
 PAIRS = 64
@@ -28,8 +28,7 @@ def ranks(value: jax.Array, violation: jax.Array | None) -> jax.Array:
     """``int32[n]``: the number of members that are better; of equal ones, those before."""
     n = value.shape[0]
     if n > PAIRS:
-        order = jnp.argsort(value) if violation is None else jnp.lexsort((value, violation))
-        return inverse(order.astype(jnp.int32))
+        return inverse(lexsort((value,) if violation is None else (value, violation)))
     rows = jnp.arange(n, dtype=jnp.int32)
     better = ahead(value, violation, value, violation)
     equal = ~better & ~better.T & (rows[None, :] < rows[:, None])

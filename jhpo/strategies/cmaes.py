@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -74,6 +74,8 @@ class CMAES(Strategy):
     >>> bool(jhpo.minimize(f, space, jhpo.CMAES(12), budget=960).value < 1e-6)
     True
     """
+
+    inside: ClassVar[bool] = True
 
     population: int = static_field(default=12)
     sigma: float = 0.25

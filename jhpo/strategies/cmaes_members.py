@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jhpo.kernels import cma
 from jhpo.kernels.cma_discrete import category_weights
 from jhpo.kernels.loops import most, seldom
-from jhpo.kernels.order import inverse
+from jhpo.kernels.order import inverse, lexsort
 from jhpo.kernels.ranks import PAIRS, ahead
 from jhpo.space.space import Space
 
@@ -71,8 +71,7 @@ def _by_sorting(rank: jax.Array, members: Members, factor: jax.Array) -> jax.Arr
     there = (age < factor)[:, None]
     keys = [a for a in (members.value, members.violation) if a is not None]
     keys = [jnp.where(there, a[slots], jnp.inf).reshape(-1) for a in keys]
-    order = jnp.argsort(keys[0]) if len(keys) == 1 else jnp.lexsort(keys)
-    return rank.at[slots].set(inverse(order.astype(jnp.int32)).reshape(b, n), unique_indices=True)
+    return rank.at[slots].set(inverse(lexsort(keys)).reshape(b, n), unique_indices=True)
 
 
 def learned(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jhpo.errors import check_integer, check_number, invalid
+from jhpo.kernels import counter_random
 from jhpo.kernels import differential as de
 from jhpo.kernels.loops import seldom
 from jhpo.kernels.ranks import ranks
@@ -22,6 +23,7 @@ MEMORY = 6
 ARCHIVE = 2.6  # entries per member alive
 OPEN_ENDED = 50  # largest default pool without a known budget
 SWEEPS = 16  # least number of sweeps over L-SHADE's first pool within a known budget
+_STREAMS = 11  # of random numbers in a generation
 
 
 class DEState(NamedTuple):
@@ -76,6 +78,8 @@ class DifferentialEvolution(Strategy):
     >>> bool(jhpo.minimize(f, space, jhpo.DifferentialEvolution(16), budget=2400).value < 1e-4)
     True
     """
+
+    inside: ClassVar[bool] = True
 
     population: int = static_field(default=32)
     variant: str = static_field(default="lshade")
@@ -138,17 +142,18 @@ class DifferentialEvolution(Strategy):
 
     def ask(self, state: DEState, key: jax.Array) -> tuple[jax.Array, DEState]:
         n, dtype = self.population, state.rows.dtype
-        k_slot, k_f, k_cr, k_donors, k_cross, k_category, k_draw = jax.random.split(key, 7)
+        seeds = counter_random.seeds(key, _STREAMS)  # one hash of the key; a key for each use would be hashed in a loop
+        s_slot, s_f, s_cr, s_draw = seeds[:4]
         target = (state.cursor + jnp.arange(n, dtype=jnp.int32)) % state.alive
         if self.variant == "lshade":
-            slot = jax.random.randint(k_slot, (n,), 0, MEMORY, jnp.int32)
-            f, cr = de.cauchy_f(k_f, state.memory_f[slot]), de.normal_cr(k_cr, state.memory_cr[slot])
+            slot = counter_random.integers(s_slot, (n,), MEMORY)
+            f, cr = de.cauchy_f(s_f, state.memory_f[slot]), de.normal_cr(s_cr, state.memory_cr[slot])
         else:
             f, cr = (jnp.broadcast_to(jnp.asarray(x, dtype), (n,)) for x in (self.f, self.cr))
         parent = state.rows[target]
-        mutant = self._mutants(state, target, f, k_donors, k_category)
-        trial = jnp.where(state.known[target][:, None], de.crossover(k_cross, parent, mutant, cr), parent)
-        draw = jax.random.uniform(k_draw, (n,), dtype)
+        mutant = self._mutants(state, target, f, seeds[4:9])
+        trial = jnp.where(state.known[target][:, None], de.crossover(seeds[9:], parent, mutant, cr), parent)
+        draw = counter_random.uniform(s_draw, (n,), dtype)
         return trial, state._replace(target=target, f=f, cr=cr, draw=draw)
 
     def tell(self, state: DEState, units: jax.Array, result: Evaluation) -> DEState:
@@ -224,24 +229,22 @@ class DifferentialEvolution(Strategy):
     def _told(self, result: Evaluation) -> jax.Array:
         return jnp.ones(result.value.shape, bool) if result.mask is None else result.mask
 
-    def _mutants(
-        self, state: DEState, target: jax.Array, f: jax.Array, k_donors: jax.Array, k_category: jax.Array
-    ) -> jax.Array:
-        """Mutants ``float[n, d]`` in the cube, before the crossover."""
-        keys = jax.random.split(k_donors, 3)
+    def _mutants(self, state: DEState, target: jax.Array, f: jax.Array, seeds: jax.Array) -> jax.Array:
+        """Mutants ``float[n, d]`` in the cube, before the crossover; ``seeds`` uint32[5, 2]."""
+        donors, categories = seeds[:3], seeds[3:]
         space, rows, alive = state.space, state.rows, state.alive
         scale = f[:, None]
         if self.variant == "rand1":
             taken = target[:, None]
-            for key in keys:
-                taken = jnp.concatenate([taken, de.distinct_below(key, taken, alive)[:, None]], axis=1)
+            for seed in donors:
+                taken = jnp.concatenate([taken, de.distinct_below(seed, taken, alive)[:, None]], axis=1)
             base, first, second = (rows[taken[:, k]] for k in (1, 2, 3))
             mutant, anchor = base + scale * (first - second), base
         else:
             count = jnp.maximum(2.0, jnp.round(self.p * alive.astype(rows.dtype)))
-            top = jnp.floor(jax.random.uniform(keys[0], target.shape, rows.dtype) * count).astype(jnp.int32)
-            one = de.distinct_below(keys[1], target[:, None], alive)
-            two = de.distinct_below(keys[2], jnp.stack([target, one], axis=1), alive + state.archived)
+            top = jnp.floor(counter_random.uniform(donors[0], target.shape, rows.dtype) * count).astype(jnp.int32)
+            one = de.distinct_below(donors[1], target[:, None], alive)
+            two = de.distinct_below(donors[2], jnp.stack([target, one], axis=1), alive + state.archived)
             # entries of the archive are numbered after the members alive
             member, entry = jnp.minimum(two, alive - 1), jnp.maximum(two - alive, 0)
             second = jnp.where((two < alive)[:, None], rows[member], state.archive[entry])
@@ -252,7 +255,7 @@ class DifferentialEvolution(Strategy):
         if not space.categorical.any():
             return mutant
         index = lambda x: space.index(x)  # noqa: E731
-        category = de.mutate_categories(k_category, index(base), index(first), index(second), f, space.cells)
+        category = de.mutate_categories(categories, index(base), index(first), index(second), f, space.cells)
         return jnp.where(jnp.asarray(space.categorical)[None, :], space.from_index(category, mutant.dtype), mutant)
 
 

@@ -8,19 +8,22 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from jhpo.kernels import counter_random
 from jhpo.kernels import differential as de
+
+SEEDS = counter_random.seeds(jax.random.key(0), 10)
 
 
 def test_donors_are_uniform_over_the_rows_not_taken() -> None:
     taken = jnp.tile(jnp.array([[4, 1]], jnp.int32), (60_000, 1))
-    rows = np.asarray(de.distinct_below(jax.random.key(0), taken, jnp.int32(6)))
+    rows = np.asarray(de.distinct_below(SEEDS[0], taken, jnp.int32(6)))
     count = np.bincount(rows, minlength=6)
     assert count[1] == count[4] == 0
     assert stats.chisquare(count[[0, 2, 3, 5]]).pvalue > 1e-3
 
 
 def test_scale_factors_follow_the_cauchy_law_given_that_they_are_positive() -> None:
-    f = np.asarray(de.cauchy_f(jax.random.key(1), jnp.full((50_000,), 0.3)))
+    f = np.asarray(de.cauchy_f(SEEDS[1], jnp.full((50_000,), 0.3)))
     law = stats.cauchy(0.3, 0.1)
     below = law.cdf(0.0)
     inner = f[(f > 0.01) & (f < 1.0)]
@@ -31,7 +34,7 @@ def test_scale_factors_follow_the_cauchy_law_given_that_they_are_positive() -> N
 
 
 def test_crossover_rates_stay_in_the_unit_interval_and_a_terminal_one_is_zero() -> None:
-    cr = np.asarray(de.normal_cr(jax.random.key(2), jnp.where(jnp.arange(2000) < 1000, 0.95, -1.0)))
+    cr = np.asarray(de.normal_cr(SEEDS[2], jnp.where(jnp.arange(2000) < 1000, 0.95, -1.0)))
     assert (cr[:1000] >= 0.5).all() and (cr[:1000] <= 1).all() and (cr[:1000] == 1).any()
     assert (cr[1000:] == 0).all()
 
@@ -45,19 +48,17 @@ def test_bounced_points_are_inside(value: float) -> None:
 
 def test_crossover_takes_one_coordinate_at_least() -> None:
     target, mutant = jnp.zeros((4000, 5)), jnp.ones((4000, 5))
-    none = np.asarray(de.crossover(jax.random.key(3), target, mutant, jnp.zeros(4000)))
+    none = np.asarray(de.crossover(SEEDS[3:5], target, mutant, jnp.zeros(4000)))
     assert (none.sum(axis=1) == 1).all()
     assert stats.chisquare(none.sum(axis=0)).pvalue > 1e-3
-    half = np.asarray(de.crossover(jax.random.key(4), target, mutant, jnp.full((4000,), 0.5)))
+    half = np.asarray(de.crossover(SEEDS[5:7], target, mutant, jnp.full((4000,), 0.5)))
     assert half.mean() == pytest.approx(0.5 + 0.5 / 5, abs=0.02)
 
 
 def test_categories_change_only_where_the_donors_differ() -> None:
     base, first = jnp.full((3000, 2), 2, jnp.int32), jnp.full((3000, 2), 1, jnp.int32)
     second = first.at[:, 1].set(3)
-    out = np.asarray(
-        de.mutate_categories(jax.random.key(5), base, first, second, jnp.full((3000,), 0.8), np.array([4, 4]))
-    )
+    out = np.asarray(de.mutate_categories(SEEDS[7:9], base, first, second, jnp.full((3000,), 0.8), np.array([4, 4])))
     assert (out[:, 0] == 2).all()
     assert (out[:, 1] != 2).mean() == pytest.approx(0.8 * 0.75, abs=0.04)
     assert out.min() >= 0 and out.max() <= 3
