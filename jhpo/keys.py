@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, cast
 
 import jax
@@ -77,6 +78,19 @@ def trial_keys(root: jax.Array, trial_ids: jax.Array) -> jax.Array:
 def strategy_key(root: jax.Array, generation: jax.Array | int) -> jax.Array:
     """The key for the strategy's `ask` of a generation."""
     return _fold_in(root, _STRATEGY, generation)
+
+
+def strategy_keys(root: jax.Array, generations: jax.Array) -> jax.Array:
+    """The `strategy_key` of each of several generations ``uint32[n]``, all at once: ``key[n]``.
+
+    >>> root = jax.random.key(0)
+    >>> bool(strategy_keys(root, jnp.arange(3, dtype=jnp.uint32))[2] == strategy_key(root, 2))
+    True
+    """
+    fold = functools.partial(jax.random.fold_in, jax.random.fold_in(root, jnp.uint32(_STRATEGY)))
+    # other generators than JAX's usual one need not give the same under vmap
+    usual = is_key(root) and str(jax.random.key_impl(root)) == _IMPL
+    return jax.vmap(fold)(generations) if usual else jax.lax.map(fold, generations)
 
 
 def init_key(root: jax.Array) -> jax.Array:

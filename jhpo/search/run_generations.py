@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jhpo.evaluation.members import evaluate_units
-from jhpo.keys import init_key, strategy_key, trial_keys
+from jhpo.keys import init_key, strategy_keys, trial_keys
 from jhpo.objectives import Objectives
 from jhpo.search.generations import minimised_result
 from jhpo.search.keep import Keep
@@ -82,9 +82,14 @@ def run_generations(
         offset = evaluated - asked * rows  # trial ids continue those of the last phase
 
         def generation(
-            state: State, g: jax.Array, rows: int = rows, request: Request = request, offset: int = offset
+            state: State,
+            one: tuple[jax.Array, jax.Array],
+            rows: int = rows,
+            request: Request = request,
+            offset: int = offset,
         ) -> tuple[Any, Trace]:
-            units, state = strategy.ask(state, strategy_key(key, g))
+            g, own = one
+            units, state = strategy.ask(state, own)
             first = (g.astype(jnp.int32) * rows + offset).astype(jnp.uint32)
             ids = first + jnp.arange(rows, dtype=jnp.uint32)
             keys = trial_keys(key, strategy.evaluation_ids(state, ids))
@@ -92,7 +97,9 @@ def run_generations(
             state = strategy.tell(state, units, minimised(result))
             return state, kept(keep, units, result)
 
-        state, trace = jax.lax.scan(generation, state, jnp.arange(asked, asked + length, dtype=jnp.uint32))
+        numbers = jnp.arange(asked, asked + length, dtype=jnp.uint32)
+        # made within the loop, keys take a tenth of the time of forty particles
+        state, trace = jax.lax.scan(generation, state, (numbers, strategy_keys(key, numbers)))
         traces.append(trace)
         asked, evaluated = asked + length, evaluated + length * rows
     return state, traces[0] if len(traces) == 1 else tuple(traces)
