@@ -10,7 +10,6 @@ import pytest
 import jhpo
 from jhpo import Float, FreezeThaw, InvalidArgument, Space
 from jhpo.strategies.base import Evaluation
-from jhpo.strategies.curve_model import ends
 from jhpo.strategies.queue import Queue, taken
 
 SPACE = Space({"x": Float(0.0, 1.0), "bad": Float(0.0, 1.0)})
@@ -73,11 +72,12 @@ def test_the_proposer_hears_what_curves_foresee(monkeypatch: pytest.MonkeyPatch)
     heard: dict[str, np.ndarray] = {}
 
     def absorb(self, state, units, result):
-        heard.update(value=result.value, mask=result.mask, variance=result.variance)
+        told = {"value": result.value, "mask": result.mask, "variance": result.variance}
+        jax.debug.callback(lambda **told: heard.update(told), **told)
         return state
 
     monkeypatch.setattr(jhpo.SobolSearch, "absorb", absorb)
-    strategy = FreezeThaw(1, interval=1, capacity=6, max_steps=PARTS, proposer=jhpo.SobolSearch(2))
+    strategy = FreezeThaw(1, interval=1, capacity=6, initial=2, max_steps=PARTS, proposer=jhpo.SobolSearch(2))
     state = strategy.init(SPACE, jax.random.key(0))
     units = jnp.asarray(np.random.default_rng(0).uniform(size=(6, 2)), state.units.dtype)
     done = jnp.array([5, 3, 1, 2, 0, 0], jnp.int32)
@@ -88,8 +88,9 @@ def test_the_proposer_hears_what_curves_foresee(monkeypatch: pytest.MonkeyPatch)
         units=units, curve=jnp.asarray(values, units.dtype), done=done, started=jnp.int32(4),
         lost=state.lost.at[3].set(True),
     )  # fmt: skip
-    found = ends(SPACE, units, state.curve, done, jnp.arange(6) < 4, units[:0])
-    strategy._proposed(state, found, jax.random.key(1))
+    _, after = strategy.ask(state, jax.random.key(1))
+    jax.effects_barrier()
+    assert after.member.tolist() == [4]  # one is due, so the proposer was asked
     np.testing.assert_array_equal(heard["mask"], [True] * 4 + [False] * 2)
     value, variance = np.asarray(heard["value"]), np.asarray(heard["variance"])
     assert np.isnan(value[3]) and value[0] < value[1] < value[2] and variance[0] == 0 < variance[1] < variance[2]
