@@ -50,7 +50,8 @@ def test_minimize_and_maximize_begin_with_the_points_given():
 def test_strategies_learn_from_them(strategy):
     start = {"x": 0.12, "y": 0.45}
     assert jhpo.minimize(peak, BOX, strategy, budget=240, start=start).value < 0.3
-    assert jhpo.minimize(peak, BOX, strategy, budget=240).value > 0.9
+    without = [jhpo.minimize(peak, BOX, strategy, budget=240, seed=seed).value for seed in range(3)]
+    assert np.median(without) > 0.9, without  # one may have luck
 
 
 def test_studies_and_run_learn_from_them():

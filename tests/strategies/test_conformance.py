@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import jax
 import pytest
 
@@ -41,6 +43,13 @@ LONG |= {("chain", "points"), ("cmaes", "vmap")}
 )
 def test_conformance(name: str, check: str) -> None:
     testing.CHECKS[check](instance(name))
+
+
+def test_structures_name_their_strategy() -> None:
+    """Otherwise `jax.jit` may run the program of another strategy with equal static fields."""
+    structures = [jax.tree.structure(instance(name)) for name in sorted(NAMES)]
+    assert all(a != b for a, b in itertools.combinations(structures, 2))
+    assert jax.tree.structure(instance("sobol")) == jax.tree.structure(instance("sobol"))
 
 
 @pytest.mark.parametrize("name", sorted(NAMES))
