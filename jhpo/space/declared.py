@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import functools
 import math
 import numbers
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,15 @@ from typing import Any
 import numpy as np
 
 from jhpo.errors import InvalidSpace, invalid
+
+
+class Uncached:
+    """Base of objects whose pickles, and their hashes, are the same whether they were used before or not."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All attributes without the values of cached properties."""
+        kept = vars(self).items()
+        return {k: v for k, v in kept if not isinstance(getattr(type(self), k, None), functools.cached_property)}
 
 
 def plain(value: Any) -> Any:

@@ -8,6 +8,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from jhpo.pytrees import HP, Structure
+from jhpo.space.declared import Uncached
 from jhpo.space.outline import Outline
 from jhpo.space.parameters import Parameter
 
@@ -16,7 +17,7 @@ Constraint = Callable[[HP], ArrayLike]  # feasible where every number is >= 0
 Condition = tuple[int, tuple[bool, ...]]
 
 
-class Layout:
+class Layout(Uncached):
     """Base of `Space` with plain attributes, so that the codecs need not import the space itself.
 
     From a point to hyperparameters: a strategy proposes a unit row ``float[d]``. `outline.canonical` snaps its discrete

@@ -17,7 +17,7 @@ from jax.typing import ArrayLike, DTypeLike
 
 from jhpo.errors import InvalidArgument, InvalidSpace, invalid
 from jhpo.kernels.numerics import held
-from jhpo.space.declared import conditions_of, finite, plain, prior_of, shape_of, to_plain, value_key
+from jhpo.space.declared import Uncached, conditions_of, finite, plain, prior_of, shape_of, to_plain, value_key
 from jhpo.space.log_table import log_table
 
 # A float32 unit coordinate has 2^24 steps: enough for up to this number of equally likely values.
@@ -29,7 +29,7 @@ SCALES = ("linear", "log", "reverse_log", "logit")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Parameter:
+class Parameter(Uncached):
     """Base of all parameters: a shape, conditions, a default, a prior on the unit scale."""
 
     shape: tuple[int, ...] = ()

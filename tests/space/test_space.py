@@ -7,11 +7,13 @@ import math
 
 import jax
 import jax.numpy as jnp
+import joblib
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import jhpo
 from jhpo import Choice, Float, Int, InvalidParameters, InvalidSpace, Ordinal, Space
 
 Pair = collections.namedtuple("Pair", "first second")
@@ -265,3 +267,11 @@ def test_values_that_do_not_belong(params: dict, message: str) -> None:
     space = Space({"k": Int(0, 10), "o": Choice(["a", "b"]), "b": Float(0.0, 1.0, when={"o": "b"})})
     with pytest.raises(InvalidParameters, match=message):
         space.validate(params)
+
+
+def test_pickles_are_the_same_after_a_search() -> None:
+    """scikit-learn refuses estimators whose arguments change while they fit, by a hash of their pickles."""
+    space = Space({"x": Float(1e-3, 1.0, log=True), "k": Choice(["a", "b"])})
+    before = joblib.hash((space, space.parameters))
+    jhpo.minimize(lambda hp: hp["x"], space, "random(population=4)", budget=8)
+    assert joblib.hash((space, space.parameters)) == before
