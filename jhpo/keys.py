@@ -47,6 +47,11 @@ def is_key(leaf: object) -> bool:
     return hasattr(leaf, "dtype") and bool(jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key))
 
 
+def _usual(key: jax.Array) -> bool:
+    """Whether it is a typed key of JAX's usual generator."""
+    return is_key(key) and str(jax.random.key_impl(key)) == _IMPL
+
+
 def check_key(key: object) -> jax.Array:
     """A user's root key after checking it: a single key from `jax.random.key` or `jax.random.PRNGKey`.
 
@@ -87,10 +92,9 @@ def strategy_keys(root: jax.Array, generations: jax.Array) -> jax.Array:
     >>> bool(strategy_keys(root, jnp.arange(3, dtype=jnp.uint32))[2] == strategy_key(root, 2))
     True
     """
-    fold = functools.partial(jax.random.fold_in, jax.random.fold_in(root, jnp.uint32(_STRATEGY)))
+    fold = functools.partial(jax.random.fold_in, _fold_in(root, _STRATEGY))
     # other generators than JAX's usual one need not give the same under vmap
-    usual = is_key(root) and str(jax.random.key_impl(root)) == _IMPL
-    return jax.vmap(fold)(generations) if usual else jax.lax.map(fold, generations)
+    return jax.vmap(fold)(generations) if _usual(root) else jax.lax.map(fold, generations)
 
 
 def init_key(root: jax.Array) -> jax.Array:
@@ -140,7 +144,7 @@ def folded_words(root: jax.Array, *data: Any) -> tuple[Any, Any] | None:
 
 def words_of(root: jax.Array) -> tuple[int, int] | None:
     """The words of a key, for `fold_words`; None where it is traced, or its generator not JAX's usual one."""
-    if is_traced(root) or not is_key(root) or str(jax.random.key_impl(root)) != _IMPL:
+    if is_traced(root) or not _usual(root):
         return None
     known = jax.random.key_data(root)
     if is_traced(known):  # while a program is traced, all becomes a part of it

@@ -12,6 +12,7 @@ import numpy as np
 from jhpo.gradients.spec import HP
 from jhpo.kernels.internals import is_traced
 from jhpo.kernels.lyapunov import TRUSTED, USABLE
+from jhpo.structure import declared
 
 
 class Hypergradient(NamedTuple):
@@ -23,9 +24,9 @@ class Hypergradient(NamedTuple):
 
 
 @functools.partial(
-    jax.tree_util.register_dataclass,
-    data_fields=["exponent", "growth", "stationary", "norms", "error", "residual", "negative", "agreement"],
-    meta_fields=["method", "why", "levels", "window", "seeds", "names", "size", "steps"]
+    declared,
+    data=["exponent", "growth", "stationary", "norms", "error", "residual", "negative", "agreement"],
+    meta=["method", "why", "levels", "window", "seeds", "names", "size", "steps"]
     + ["state_bytes", "memory_expected", "memory_measured", "memory_limit", "notes"],
 )
 @dataclasses.dataclass(frozen=True)

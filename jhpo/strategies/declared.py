@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, TypeVar, dataclass_transform
 
 import jax
@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from jhpo.errors import LIBRARIES, InvalidArgument, JhpoError, invalid, line_of
 from jhpo.markup import brief
+from jhpo.structure import declared
 from jhpo.switches import without_switches
 
 T = TypeVar("T", bound=type)
@@ -35,33 +36,10 @@ def strategy(cls: T) -> T:
     made: Any = dataclasses.dataclass(frozen=True)(cls)
     for name in _PROGRAMS & vars(made).keys():
         setattr(made, name, checked(vars(made)[name]))
-    _register(made)
-    return made
-
-
-def _register(cls: Any) -> None:
-    """Registers a dataclass as a pytree whose structure names its class.
-
-    That of `jax.tree_util.register_dataclass` does not (jax 0.10 to 0.12): structures of two classes with equal static
-    fields are equal, with other hashes. `jax.jit` compares hashes by a few bits, so that now and then it runs the
-    program of random search for a Sobol search.
-    """
-    fields = dataclasses.fields(cls)
+    fields = dataclasses.fields(made)
     data = [f.name for f in fields if not f.metadata.get("static")]
     meta = [f.name for f in fields if f.metadata.get("static")]
-    keys = [jax.tree_util.GetAttrKey(name) for name in data]
-
-    def flatten(node: Any) -> tuple[list[Any], tuple[Any, ...]]:
-        return [getattr(node, name) for name in data], tuple(getattr(node, name) for name in meta)
-
-    def flatten_with_keys(node: Any) -> tuple[list[Any], tuple[Any, ...]]:
-        children, static = flatten(node)
-        return list(zip(keys, children)), static
-
-    def unflatten(static: tuple[Any, ...], children: Iterable[Any]) -> Any:
-        return cls(**dict(zip(data, children)), **dict(zip(meta, static)))
-
-    jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
+    return declared(made, data, meta)
 
 
 def checked(method: Callable[..., Any]) -> Callable[..., Any]:

@@ -16,7 +16,7 @@ from jhpo.strategies import read_inner
 from jhpo.strategies.base import Evaluation, Ids, Strategy, default_dtype, feasible_value, static_field, strategy
 from jhpo.strategies.curve_model import Ends, ends
 from jhpo.strategies.exploring import perturbed
-from jhpo.strategies.queue import Queue, empty_queue, taken
+from jhpo.strategies.queue import Queue, asked_anew, empty_queue, taken
 
 PARTS = 20  # of a training, unless `interval` says otherwise
 NEW, NOBODY = -1, -2  # instead of a member
@@ -241,12 +241,9 @@ class FreezeThaw(Strategy):
 
     def _proposed(self, state: FreezeThawState, found: Ends, key: jax.Array) -> jax.Array:
         """Points of the proposer, ``float[p, d]``."""
-        k_init, k_ask = jax.random.split(key)
         known = state.done > 0
         told = Evaluation(jnp.where(known, found.own, jnp.nan), mask=known, variance=found.own_variance)
-        proposer = self.proposer.prepare(self.places)
-        chooses = proposer.absorb(proposer.init(state.space, k_init), state.units, told)
-        return proposer.ask(chooses, k_ask)[0].astype(state.units.dtype)
+        return asked_anew(self.proposer.prepare(self.places), state.space, key, state.units, told)
 
     def _candidates(self, state: FreezeThawState, random: jax.Array, key: jax.Array) -> jax.Array:
         """``float[m, d]``: random points, and some near members that are good at the last part that they reached."""

@@ -21,7 +21,7 @@ from jhpo.strategies.base import (
     strategy,
 )
 from jhpo.strategies.halving import finals
-from jhpo.strategies.queue import Queue, empty_queue, taken
+from jhpo.strategies.queue import Queue, asked_anew, empty_queue, taken
 
 _FEWEST = 64  # members for which there is room at first, where nobody says how many there will be
 
@@ -205,14 +205,10 @@ class Promotion(Strategy):
         Of members that are paused it hears what they would have at the end had they gained as much as the median of
         those that were trained on, with the variance of such gains; the others are being evaluated.
         """
-        k_init, k_ask = jax.random.split(key)
         begun = jnp.arange(len(state.done), dtype=jnp.int32) < state.started
         known = begun & (state.lost | jnp.isfinite(state.value[:, 0]))
         curve = jnp.where(state.lost[:, None], jnp.inf, state.value)
         value, variance = finals(curve, jnp.int32(curve.shape[1] - 1))
         told = Evaluation(jnp.where(known, value, jnp.nan), mask=known, variance=variance)
         proposer = self.proposer.prepare(len(state.done) + self.proposer.population)
-        chooses = proposer.absorb(proposer.init(state.space, k_init), state.units, told)
-        chooses = proposer.expect(chooses, state.units, begun & ~known)
-        chosen, _ = proposer.ask(chooses, k_ask)
-        return chosen.astype(state.units.dtype)
+        return asked_anew(proposer, state.space, key, state.units, told, begun & ~known)

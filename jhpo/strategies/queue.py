@@ -8,6 +8,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jhpo.space.space import Space
+from jhpo.strategies.base import Evaluation, Strategy
+
 
 class Queue(NamedTuple):
     """Points that the proposer chose and that no member has taken yet; p of them at most."""
@@ -52,3 +55,28 @@ def taken(
         return points[jnp.where(at < there, where, 2 * p + jnp.clip(at - there, 0, n - 1))]
 
     return from_on(0, n), Queue(from_on(count, p), jnp.maximum(there - count, 0))
+
+
+def asked_anew(
+    proposer: Strategy,
+    space: Space,
+    key: jax.Array,
+    units: jax.Array,
+    told: Evaluation,
+    pending: jax.Array | None = None,
+) -> jax.Array:
+    """Points of a proposer, ``float[p, d]``, which is told of all members from the beginning.
+
+    Args:
+      proposer: of a size that holds them, see `prepare`.
+      space: of the points.
+      key: ``key[]``.
+      units: ``float[C, d]``, the members.
+      told: what is known of them.
+      pending: ``bool[C]``, those that are being evaluated, if any can be.
+    """
+    k_init, k_ask = jax.random.split(key)
+    state = proposer.absorb(proposer.init(space, k_init), units, told)
+    if pending is not None:
+        state = proposer.expect(state, units, pending)
+    return proposer.ask(state, k_ask)[0].astype(units.dtype)
