@@ -185,11 +185,17 @@ def check_number(
     *,
     open_high: bool = False,
 ) -> None:
-    """Raises `InvalidArgument` unless ``value`` is in ``[low, high]``, open where said; tracers are not checked."""
-    if not is_concrete(value):
+    """Raises `InvalidArgument` unless it is a number in ``[low, high]``, open where said; arrays of numbers pass."""
+    wanted = f"a number in {'(' if open_low else '['}{low}, {high}{')' if open_high else ']'}"
+    if isinstance(value, bool) or not is_concrete(value):
+        if getattr(getattr(value, "dtype", None), "kind", "") not in _NUMBERS:
+            raise invalid(name, wanted, value)
         return
     bad = (
         math.isnan(value) or value < low or value > high or (open_low and value == low) or (open_high and value == high)
     )
     if bad:
-        raise invalid(name, f"a number in {'(' if open_low else '['}{low}, {high}{')' if open_high else ']'}", value)
+        raise invalid(name, wanted, value)
+
+
+_NUMBERS = ("i", "u", "f", "V")  # kinds of dtypes; V are the small floats, such as bfloat16

@@ -7,6 +7,7 @@ user's functions and objects weakly, so that `jhpo.lifetimes.Programs` can relea
 from __future__ import annotations
 
 import contextlib
+import itertools
 import threading
 import types
 import weakref
@@ -129,10 +130,7 @@ def structured(cls: T, data: Sequence[str] = (), meta: Sequence[str] = ()) -> T:
         return tuple(hold(getattr(node, name)) for name in meta)
 
     def rebuilt(structure: Structure, children: Iterable[Any]) -> Any:
-        node: Any = object.__new__(cls)
-        for name, value in (*zip(data, children), *zip(meta, map(held, structure))):
-            object.__setattr__(node, name, value)
-        return node
+        return _made(cls, zip(data, children), zip(meta, map(held, structure)))
 
     return _registered(cls, data, static, rebuilt)
 
@@ -141,16 +139,25 @@ def declared(cls: T, data: Sequence[str] = (), meta: Sequence[str] = ()) -> T:
     """Registers a dataclass as a pytree, like `jax.tree_util.register_dataclass`, but its structure names its class.
 
     With JAX's (0.10 to 0.12) structures of two classes with equal static fields are equal, with other hashes. `jax.jit`
-    compares hashes by a few bits, so that now and then it runs the program of random search for a Sobol search.
+    compares hashes by a few bits, so that now and then it runs the program of random search for a Sobol search. What a
+    tree holds in place of numbers while JAX works on it is not checked, as ``__init__`` is not called.
     """
 
     def static(node: object) -> Structure:
         return tuple(getattr(node, name) for name in meta)
 
     def rebuilt(structure: Structure, children: Iterable[Any]) -> Any:
-        return cls(**dict(zip(data, children)), **dict(zip(meta, structure)))
+        return _made(cls, zip(data, children), zip(meta, structure))
 
     return _registered(cls, data, static, rebuilt)
+
+
+def _made(cls: type, *attributes: Iterable[tuple[str, Any]]) -> Any:
+    """An instance with these attributes, made without its ``__init__``."""
+    node: Any = object.__new__(cls)
+    for name, value in itertools.chain(*attributes):
+        object.__setattr__(node, name, value)
+    return node
 
 
 def _registered(

@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 
 from jhpo.curves.rules import EarlyStop
 from jhpo.curves.table import Curve, CurveTable, Report
-from jhpo.errors import InvalidArgument, invalid
+from jhpo.errors import invalid
 from jhpo.evaluation.continuing import Continuing, Part
 from jhpo.evaluation.members import Described
 from jhpo.evaluation.population import Population
@@ -81,7 +81,8 @@ class StoppingPopulation:
           InvalidArgument: the strategy requests gradients or shorter trainings.
         """
         if request.grad or request.horizon != 1.0:
-            raise InvalidArgument("early_stop: expected a strategy without gradients and phases, got one with them")
+            wanted = "gradients" if request.grad else "shorter trainings"
+            raise invalid("early_stop", f"None beside a strategy that asks for {wanted}", self.rule)
         members, units = self._members, np.asarray(units)
         n, checks = len(units), self.rule.checks(members.length)
         curves, alive, since = [Curve() for _ in range(n)], np.arange(n), -1

@@ -46,7 +46,9 @@ class Listed(Parameter):
             seen.add(value_key(choice))
         if any(isinstance(c, float) and math.isnan(c) for c in choices):
             raise invalid("choices", "no NaN", choices, InvalidSpace)
-        values = dict(choices=choices, static=bool(static), shape=shape, when=when, default=default)
+        if not isinstance(static, bool):
+            raise invalid("static", "True or False", static, InvalidSpace)
+        values = dict(choices=choices, static=static, shape=shape, when=when, default=default)
         for name, value in {**values, "prior": prior}.items():
             object.__setattr__(self, name, value)
         self._finish()

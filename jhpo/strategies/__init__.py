@@ -105,21 +105,16 @@ def _check_whole(argument: str, given: Strategy) -> None:
 def read_inner(argument: str, given: object, *, optional: bool = False) -> Any:
     """The strategy that an option of another strategy stands for: an instance, or text as for `strategy_from_text`.
 
-    None stays None where it is optional, and so does whatever a tree holds in its place while it is unflattened.
+    None stays None where it is optional.
 
     Raises:
       UnknownStrategy: no such name.
-      InvalidArgument: a number, a class, None where a strategy is needed, or text that is not of this form.
+      InvalidArgument: something else (a class, a list), or text that is not of this form.
 
     >>> read_inner("proposer", "random(population=8)").population
     8
     """
-    if isinstance(given, str):
-        return strategy_from_text(given)
-    if isinstance(given, (bool, int, float, type)) or (given is None and not optional):
-        allowed = "an instance of a strategy, " + ("its name, or None" if optional else "or its name")
-        raise invalid(argument, allowed, given)
-    return given
+    return None if given is None and optional else as_strategy(given, argument)
 
 
 def strategy_class(name: str) -> type[Strategy]:

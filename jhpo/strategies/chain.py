@@ -89,8 +89,6 @@ class Chain(Strategy):
         check_integer("evaluations", self.evaluations)
         check_number("horizon", self.horizon, 0.0, 1.0, open_low=True)
         check_number("distance", self.distance, 0.0, 1.0)
-        if not isinstance(self.search, Strategy) or not isinstance(self.polish, Strategy):
-            return  # leaves may be any object while a tree is unflattened
         if type(self.search).segments is not Strategy.segments:
             raise invalid("search", "a strategy of one phase (chain the polish instead)", type(self.search).__name__)
         if not self.polish.steady and type(self.polish).absorb is Strategy.absorb:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar, dataclass_transform
 import jax
 import jax.numpy as jnp
 
-from jhpo.errors import LIBRARIES, InvalidArgument, JhpoError, invalid, line_of
+from jhpo.errors import LIBRARIES, InvalidArgument, JhpoError, check_number, invalid, line_of
 from jhpo.markup import brief
 from jhpo.structure import declared
 from jhpo.switches import without_switches
@@ -33,6 +33,14 @@ def strategy(cls: T) -> T:
 
     Equal instances share one compiled program, and coefficients can be traced, vmapped and differentiated.
     """
+    after = getattr(cls, "__post_init__", None)
+
+    def checked_kinds(self: Any) -> None:
+        _check_kinds(self)
+        if after is not None:
+            after(self)
+
+    cls.__post_init__ = checked_kinds  # type: ignore[attr-defined]
     made: Any = dataclasses.dataclass(frozen=True)(cls)
     for name in _PROGRAMS & vars(made).keys():
         setattr(made, name, checked(vars(made)[name]))
@@ -40,6 +48,16 @@ def strategy(cls: T) -> T:
     data = [f.name for f in fields if not f.metadata.get("static")]
     meta = [f.name for f in fields if f.metadata.get("static")]
     return declared(made, data, meta)
+
+
+def _check_kinds(strategy: Any) -> None:
+    """Raises `InvalidArgument` for an option that is neither a number nor, where it may be, None; or no truth value."""
+    for field in dataclasses.fields(strategy):
+        kinds, value = [kind.strip() for kind in str(field.type).split("|")], getattr(strategy, field.name)
+        if {"Number", "float"} & set(kinds) and not (value is None and "None" in kinds):
+            check_number(field.name, value)
+        if kinds == ["bool"] and not isinstance(value, bool):
+            raise invalid(field.name, "True or False", value)
 
 
 def checked(method: Callable[..., Any]) -> Callable[..., Any]:

@@ -142,7 +142,7 @@ def test_points_that_a_bracket_has_no_room_for_are_not_awaited() -> None:
         (lambda: SuccessiveHalving(9, max_steps=30).lasting(20), "max_steps: expected at most the 20 steps"),
         (lambda: SuccessiveHalving(8, min_steps=1).lasting(27), "population: expected at least 27 .* none would be"),
         (lambda: SuccessiveHalving(9).init(SPACE, KEY), "max_steps: expected the length of the training"),
-        (lambda: SuccessiveHalving(9, proposer=3), "proposer: expected an instance of a strategy"),
+        (lambda: SuccessiveHalving(9, proposer=3), "proposer: expected an instance of a jhpo strategy"),
         (lambda: SuccessiveHalving(9, proposer=jhpo.PSO(16)), "proposer: expected one of at most 9 points"),
         (lambda: SuccessiveHalving(9, proposer=Hyperband(9)), "proposer: expected .* pauses no members"),
         (lambda: SuccessiveHalving(9, proposer=jhpo.HyperGradient(2)), "proposer: .* needs no gradients"),

@@ -106,7 +106,7 @@ def test_halving_as_a_rule_and_a_score() -> None:
         ),
         (
             lambda: jhpo.minimize(DESCENT, SPACE, jhpo.HyperGradient(2), budget=4, early_stop=RULE),
-            "early_stop: expected a strategy without gradients",
+            "early_stop: expected None beside a strategy that asks for gradients",
         ),
         (
             lambda: jhpo.minimize(DESCENT, SPACE, directions=["minimize", "minimize"], early_stop=RULE),
