@@ -165,6 +165,13 @@ def is_concrete(value: object) -> bool:
     return isinstance(value, numbers.Number) and not isinstance(value, complex)
 
 
+def check_flag(name: str, value: object) -> bool:
+    """``value`` if it is a bool; raises `InvalidArgument` otherwise, as "no" is true."""
+    if not isinstance(value, bool):
+        raise invalid(name, "True or False", value)
+    return value
+
+
 def check_integer(name: str, value: object, low: int = 1, high: int | None = None) -> int:
     """``value`` as an int within ``[low, high]``; raises `InvalidArgument` otherwise."""
     wanted = f"an integer >= {low}" if high is None else f"an integer in [{low}, {high}]"

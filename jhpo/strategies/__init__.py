@@ -102,7 +102,7 @@ def _check_whole(argument: str, given: Strategy) -> None:
         raise invalid(argument, "an instance of a class with the decorator @jhpo.strategy", type(given).__name__)
 
 
-def read_inner(argument: str, given: object, *, optional: bool = False) -> Any:
+def read_inner(argument: str, given: Any, *, optional: bool = False) -> Any:
     """The strategy that an option of another strategy stands for: an instance, or text as for `strategy_from_text`.
 
     None stays None where it is optional.

@@ -10,7 +10,7 @@ from typing import Any, TypeVar, dataclass_transform
 import jax
 import jax.numpy as jnp
 
-from jhpo.errors import LIBRARIES, InvalidArgument, JhpoError, check_number, invalid, line_of
+from jhpo.errors import LIBRARIES, InvalidArgument, JhpoError, check_flag, check_number, invalid, line_of
 from jhpo.markup import brief
 from jhpo.structure import declared
 from jhpo.switches import without_switches
@@ -56,8 +56,8 @@ def _check_kinds(strategy: Any) -> None:
         kinds, value = [kind.strip() for kind in str(field.type).split("|")], getattr(strategy, field.name)
         if {"Number", "float"} & set(kinds) and not (value is None and "None" in kinds):
             check_number(field.name, value)
-        if kinds == ["bool"] and not isinstance(value, bool):
-            raise invalid(field.name, "True or False", value)
+        if kinds == ["bool"]:
+            check_flag(field.name, value)
 
 
 def checked(method: Callable[..., Any]) -> Callable[..., Any]:

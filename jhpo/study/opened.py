@@ -9,7 +9,7 @@ from typing import Self
 
 import numpy as np
 
-from jhpo.errors import StorageError
+from jhpo.errors import StorageError, check_flag
 from jhpo.keys import root_key, words_of
 from jhpo.objectives import Directions, Objectives, Sign, read_directions
 from jhpo.space.space import Space
@@ -68,6 +68,8 @@ class Opened:
         max_retry: int = 3,
         shared: bool = False,
     ) -> None:
+        for name, flag in (("resume", resume), ("shared", shared)):
+            check_flag(name, flag)
         objectives = read_directions(directions, direction)
         strategy = header.check_arguments(space, strategy, seed, direction, replicates, folds, objectives, fold_by_fold)
         begin = header.make(space, strategy, seed, direction, replicates, folds, objectives, fold_by_fold)

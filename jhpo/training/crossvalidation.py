@@ -9,7 +9,7 @@ from typing import Any, Protocol, cast
 import jax
 import jax.numpy as jnp
 
-from jhpo.errors import InvalidArgument, check_integer, invalid
+from jhpo.errors import InvalidArgument, check_flag, check_integer, invalid
 from jhpo.pytrees import Params, Tree
 from jhpo.structure import Structured, structured
 from jhpo.training.foreign import Opaque, Wrapped
@@ -210,7 +210,5 @@ def check_folds(folds: object, fold_by_fold: object) -> None:
       InvalidArgument: it is not valid.
     """
     check_integer("folds", folds)
-    if not isinstance(fold_by_fold, bool):
-        raise invalid("fold_by_fold", "True or False", fold_by_fold)
-    if fold_by_fold and folds == 1:
+    if check_flag("fold_by_fold", fold_by_fold) and folds == 1:
         raise invalid("fold_by_fold", "folds of at least 2 beside it", "folds=1")

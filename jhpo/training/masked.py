@@ -81,7 +81,7 @@ def masked_mlp(
       activation: after each hidden layer.
 
     Raises:
-      InvalidArgument: ``largest`` and ``widths`` differ in length, or sizes below 1.
+      InvalidArgument: ``largest`` and ``widths`` differ in length or are no lists, or sizes below 1.
 
     >>> import jhpo
     >>> space = jhpo.Space({"lr": jhpo.Float(1e-4, 1.0, log=True), "width": jhpo.Int(2, 64, log=True)})
@@ -90,6 +90,11 @@ def masked_mlp(
     >>> [layer["w"].shape for layer in params]
     [(3, 64), (64, 10)]
     """
+    for name, given in (("widths", widths), ("largest", largest)):
+        if isinstance(given, str) or not isinstance(given, Sequence):
+            raise invalid(name, "a list, an entry for each hidden layer", given)
+    if not callable(activation):
+        raise invalid("activation", "a function of an array, such as jax.nn.relu", activation)
     if len(widths) != len(largest):
         raise invalid("largest", f"one bound for each of the {len(widths)} widths", list(largest))
     for width, bound in zip(widths, largest):

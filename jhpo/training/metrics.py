@@ -255,6 +255,8 @@ def check_direction(objective: object, metric: str | None, direction: str) -> No
     Raises:
       InvalidArgument: the message says what to do instead.
     """
+    if metric is not None and not isinstance(metric, str):
+        raise invalid("metric", "the name of one metric, or None", metric)
     known = direction_of(objective, metric)
     if known is None or known == direction:
         return

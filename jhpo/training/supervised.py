@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import jax
 import jax.numpy as jnp
 
-from jhpo.errors import check_integer, invalid
+from jhpo.errors import check_flag, check_integer, invalid
 from jhpo.training.arguments import batch_sizes, lengths
 from jhpo.training.data import Data, check_alike, checked_data, count, is_single
 from jhpo.training.folds import given_folds
@@ -135,6 +135,12 @@ def supervised(
     """
     if not callable(tx):
         raise invalid("tx", "a function of the hyperparameters that returns an optax transformation", tx)
+    for name, given in (("penalty", penalty), ("eval_params", eval_params)):
+        if given is not None and not callable(given):
+            raise invalid(name, "a function, or None", given)
+    check_flag("independent_batches", independent_batches)
+    if not isinstance(metric, str):
+        raise invalid("metric", "the name of one metric", metric)
     function, measured, task = _checked_loss(loss)
     data, labels = _checked_sets(train, valid, task, ignore)
     chosen = {**named(measured, "loss", task), **named(metrics, metric, task)}

@@ -66,5 +66,6 @@ def test_a_tree_may_hold_anything_in_place_of_numbers(name: str) -> None:
 
 def test_numbers_may_be_arrays_and_tracers() -> None:
     assert jhpo.CMAES(8, sigma=np.float32(0.3)).sigma == np.float32(0.3)
-    assert jhpo.CMAES(8, sigma=jnp.array([0.1, 0.2])).sigma.shape == (2,)
-    assert jax.vmap(lambda s: jhpo.CMAES(8, sigma=s).sigma * 2)(jnp.array([0.5, 1.0])).tolist() == [1.0, 2.0]
+    assert jnp.shape(jhpo.PSO(8, patience=jnp.array([5.0, 10.0])).patience) == (2,)
+    doubled = jax.vmap(lambda p: jnp.asarray(jhpo.PSO(8, patience=p).patience) * 2)
+    assert doubled(jnp.array([0.5, 1.0])).tolist() == [1.0, 2.0]

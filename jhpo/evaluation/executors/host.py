@@ -80,7 +80,7 @@ class HostObjective:
         Raises:
             InvalidArgument: no metric has that name.
         """
-        if metric not in NAMES:
+        if not isinstance(metric, str) or metric not in NAMES:
             raise invalid("metric", f"one of {list(NAMES)}", metric)
         return dataclasses.replace(self, metric=metric)
 
