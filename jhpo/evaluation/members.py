@@ -16,7 +16,7 @@ from jhpo.keys import trial_keys
 from jhpo.lifetimes import programs
 from jhpo.markup import brief
 from jhpo.objectives import Objectives
-from jhpo.space.codec import decode_traced
+from jhpo.space.codec import constraints_of, decode_traced
 from jhpo.space.declared import value_key
 from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation, Request
@@ -222,7 +222,7 @@ def summarised(
         grad, measured = (None if x is None else x.reshape(n, replicates, -1).mean(axis=1) for x in (grad, measured))
     constraint = measured
     if space.has_constraints:
-        constraint = jax.vmap(lambda u: space.constraint(space.from_unit(u, static.values)))(units).astype(units.dtype)
+        constraint = constraints_of(space, units, static.values).astype(units.dtype)
         constraint = constraint if measured is None else jnp.concatenate([constraint, measured], axis=1)
     values = None
     if isinstance(metric, Objectives):

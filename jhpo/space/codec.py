@@ -14,6 +14,7 @@ from jax.typing import ArrayLike, DTypeLike
 
 from jhpo.errors import LIBRARIES, InvalidSpace, JhpoError, invalid, line_of
 from jhpo.kernels.internals import strings_refused
+from jhpo.kernels.lapack import lapack_in_turn
 from jhpo.pytrees import HP
 from jhpo.space.categories import remember
 from jhpo.space.cells import centre_of
@@ -154,6 +155,18 @@ def unit_constraint(space: Layout, unit: jax.Array) -> jax.Array:
     return each[(index * weights).sum()]
 
 
+def constraints_of(space: Layout, units: ArrayLike, static: dict[str, Any] | None = None) -> jax.Array:
+    """Constraint values ``float[..., c]`` of rows ``[..., d]``; matrices in them are factorised one by one on a CPU.
+
+    ``static``: the values of static parameters if they are the same in all rows.
+    """
+
+    def row(unit: jax.Array) -> jax.Array:
+        return unit_constraint(space, unit) if static is None else constraint(space, decode_traced(space, unit, static))
+
+    return batched(lapack_in_turn(row), units)
+
+
 def sample(space: Layout, key: jax.Array, n: int, dtype: DTypeLike) -> jax.Array:
     """``float[n, d]`` draws, uniform or from priors; infeasible rows are redrawn up to `REJECTION_ROUNDS` times."""
     first = draw(space.outline, key, n, dtype)
@@ -161,7 +174,7 @@ def sample(space: Layout, key: jax.Array, n: int, dtype: DTypeLike) -> jax.Array
         return first
 
     def bad(units: jax.Array) -> jax.Array:
-        return ~(batched(lambda u: unit_constraint(space, u), units) >= 0).all(axis=-1)
+        return ~(constraints_of(space, units) >= 0).all(axis=-1)
 
     def again(carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         units, i = carry

@@ -11,7 +11,7 @@ import numpy as np
 
 from jhpo.errors import InvalidSpace, invalid
 from jhpo.space.cells import centre_of
-from jhpo.space.codec import batched, unit_constraint
+from jhpo.space.codec import constraints_of
 from jhpo.space.layout import Layout
 
 # Spaces with at most this many cells are enumerated to count their distinct points exactly.
@@ -36,7 +36,7 @@ def points(space: Layout) -> np.ndarray:
     if not space.constraints:
         return units
     with jax.ensure_compile_time_eval():  # this may run during tracing
-        values = batched(lambda u: unit_constraint(space, u), jnp.asarray(units))
+        values = constraints_of(space, jnp.asarray(units))
         return units[np.asarray((values >= 0).all(axis=-1))]
 
 

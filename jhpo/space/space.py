@@ -198,7 +198,7 @@ class Space(Layout):
 
     def unit_constraint(self, unit: jax.Array) -> jax.Array:
         """Constraint values ``float[..., c]`` of unit rows ``float[..., d]``, with static parameters too."""
-        return codec.batched(lambda u: codec.unit_constraint(self, u), unit)
+        return codec.constraints_of(self, unit)
 
     def sample_unit(self, key: jax.Array, n: int, dtype: DTypeLike | None = None) -> jax.Array:
         """``float[n, d]`` random unit rows, uniform or from priors; infeasible rows are redrawn at most 64 times."""

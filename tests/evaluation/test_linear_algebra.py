@@ -29,7 +29,12 @@ class Filter:
         return sum(jnp.linalg.svd(v)[1].max() + jnp.linalg.eigh(v @ v.T)[0].min() for v in state.values())
 
 
-space = jhpo.Space({"x": jhpo.Float(1.0, 2.0)})
+def definite(hp):
+    a = jax.random.normal(jax.random.key(0), (32, 32)) + hp["x"] * jnp.eye(32)
+    return jnp.linalg.eigh(a @ a.T)[0].min() + jnp.linalg.solve(a, a.T).max() + jnp.linalg.svd(a)[1].max()
+
+
+space = jhpo.Space({"x": jhpo.Float(1.0, 2.0)}, constraints=[definite])
 for strategy in STRATEGIES:
     print(jhpo.minimize(Filter(), space, strategy, budget=192).value)
 """
