@@ -10,19 +10,16 @@ multiobjective genetic algorithm: NSGA-II"). Points with equal values do not dom
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 
-from jhpo.kernels.loops import seldom
-from jhpo.kernels.order import inverse, lexsort, stable_small
+from jhpo.kernels import staircase
+from jhpo.kernels.order import inverse, lexsort
 from jhpo.kernels.shapes import Array, Bool, Float, Int
+from jhpo.kernels.staircase import peel
 
 # Up to this number of points all pairs are compared.
 PAIRS = 256
-# Number of fronts of two objectives that are found in one pass each, before the others are found point by point.
-_PEELS = 16
 # Number of points per block of comparisons.
 _BLOCK = 128
 
@@ -45,8 +42,8 @@ def ranks(
 ) -> Int[Array, "n"]:
     """``int32[n]``: the front of every point; with violations by constraint dominance (Deb et al. 2002, sec. VI).
 
-    Two objectives take a sort, a pass over the points for each of up to 16 fronts, and one sequential pass for
-    all others: O(n log n). With more objectives, blocks of points are compared with the fronts so far.
+    Two objectives take a sort and one sequential pass, O(n log n), see `staircase`. With more objectives, blocks of
+    points are compared with the fronts so far.
 
     Args:
       values: a point with a value that is not finite has failed.
@@ -81,7 +78,7 @@ def _fronts(values: jax.Array, alive: jax.Array, enough: int) -> jax.Array:
         return jnp.where(alive, _dense(jnp.where(alive, values[:, 0], jnp.inf)), n)
     if n <= PAIRS:
         return _by_pairs(values, alive, enough)
-    return _of_two(values, alive, enough) if m == 2 else _by_blocks(values, alive, enough)
+    return staircase.ranks(values, alive, enough) if m == 2 else _by_blocks(values, alive, enough)
 
 
 def _dense(value: jax.Array) -> jax.Array:
@@ -92,83 +89,10 @@ def _dense(value: jax.Array) -> jax.Array:
     return jnp.cumsum(new, dtype=jnp.int32)[inverse(order)]
 
 
-def _peel(
-    first: jax.Array, alive: jax.Array, enough: int, most: int, front_of: Callable[[jax.Array], jax.Array]
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Removes fronts one by one; ``front_of(alive)`` is the next. Returns ranks, the points left, number of fronts."""
-
-    def goes_on(carry: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
-        rank, alive, k = carry
-        return (k < most) & jnp.any(alive) & (jnp.sum(rank < n, dtype=jnp.int32) < enough)
-
-    def one(carry: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
-        rank, alive, k = carry
-        front = front_of(alive)
-        return jnp.where(front, k, rank), alive & ~front, k + 1
-
-    n = first.shape[0]
-    return jax.lax.while_loop(goes_on, one, (jnp.full((n,), n, jnp.int32), alive, jnp.int32(0)))
-
-
 def _by_pairs(values: jax.Array, alive: jax.Array, enough: int) -> jax.Array:
     better = dominates(values, values)
     n = values.shape[0]
-    return _peel(values, alive, enough, n, lambda alive: alive & ~jnp.any(better & alive[:, None], axis=0))[0]
-
-
-def _of_two(values: jax.Array, alive: jax.Array, enough: int) -> jax.Array:
-    n = values.shape[0]
-    first, second = (jnp.where(alive, values[:, k], jnp.inf) for k in (0, 1))
-    order = lexsort((first,))
-    x, y, alive = first[order], second[order], alive[order]
-    row = jnp.arange(n, dtype=jnp.int32)
-    begins = jnp.concatenate([jnp.ones((1,), bool), x[1:] > x[:-1]])
-    group = jax.lax.cummax(jnp.where(begins, row, 0))  # first point with an equal first value
-
-    def front_of(alive: jax.Array) -> jax.Array:
-        height = jnp.where(alive, y, jnp.inf)
-        lowest = jax.lax.cummin(height)
-        before = jnp.where(group > 0, lowest[jnp.maximum(group - 1, 0)], jnp.inf)
-        beside = jax.ops.segment_min(height, group, n, indices_are_sorted=True)[group]
-        return alive & ~(before <= y) & ~(beside < y)
-
-    rank, alive, peeled = _peel(x, alive, enough, _PEELS, front_of)
-    late = jnp.any(alive) & (jnp.sum(rank < n, dtype=jnp.int32) < enough)
-    rank = seldom(_one_by_one, late, rank, x, y, alive, peeled)
-    return rank[inverse(order)]
-
-
-def _one_by_one(rank: jax.Array, x: jax.Array, y: jax.Array, alive: jax.Array, peeled: jax.Array) -> jax.Array:
-    """Fronts of the points left: a point belongs to the first front whose lowest second value so far exceeds its own.
-
-    In the order of the first value, these lowest values increase with the front, so a binary search finds it.
-    """
-    n = x.shape[0]
-    order = lexsort((y, x))
-    x, y, alive = x[order], y[order], alive[order]
-    steps = max(n, 1).bit_length()
-
-    # arrays are read in an inner loop before they are written, otherwise XLA copies them in every iteration
-    def one(
-        i: jax.Array, carry: tuple[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array]
-    ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array]:
-        lowest, place, last_x, last_y, last = carry
-        height = y[i]
-
-        def reach(j: jax.Array, k: jax.Array) -> jax.Array:
-            further = k + (1 << (steps - 1 - j))
-            there = (further <= n) & (lowest[jnp.minimum(further - 1, n)] <= height)
-            return jnp.where(there, further, k)
-
-        k = jax.lax.fori_loop(0, steps, reach, jnp.int32(0))
-        k = jnp.where((x[i] == last_x) & (height == last_y), last, k)
-        at = jnp.where(alive[i], k, n)  # the last slot is unused
-        return lowest.at[at].set(height), place.at[i].set(k), x[i], height, k
-
-    nothing = jnp.full((), jnp.nan, y.dtype)
-    begin = (jnp.full((n + 1,), jnp.inf, y.dtype), jnp.zeros((n,), jnp.int32), nothing, nothing, jnp.int32(0))
-    place = jax.lax.fori_loop(0, n, one, begin)[1]
-    return rank.at[order].set(jnp.where(alive, peeled + place, rank[order]))
+    return peel(values, alive, enough, n, lambda alive: alive & ~jnp.any(better & alive[:, None], axis=0))[0]
 
 
 def _by_blocks(values: jax.Array, alive: jax.Array, enough: int) -> jax.Array:
@@ -204,7 +128,7 @@ def _by_blocks(values: jax.Array, alive: jax.Array, enough: int) -> jax.Array:
         begin = (jnp.zeros_like(padded), jnp.full_like(points, jnp.inf), jnp.int32(0))
         return jax.lax.fori_loop(0, rows, block, begin)[0][:n]
 
-    return _peel(values, alive[order], enough, n, front_of)[0][inverse(order)]
+    return peel(values, alive[order], enough, n, front_of)[0][inverse(order)]
 
 
 def crowding(values: Float[Array, "n m"], rank: Int[Array, "n"]) -> Float[Array, "n"]:
@@ -225,8 +149,7 @@ def crowding(values: Float[Array, "n m"], rank: Int[Array, "n"]) -> Float[Array,
     total = jnp.zeros((n,), values.dtype)
     row = jnp.arange(n, dtype=jnp.int32)
     for k in range(m if m != 2 else 1):
-        order = lexsort((values[:, k],))
-        order = order[stable_small(rank[order], 2 * n + 2)]
+        order = lexsort((values[:, k], rank), (None, 2 * n + 2))
         group = rank[order]
         first = jnp.concatenate([jnp.ones((1,), bool), group[1:] != group[:-1]])
         last = jnp.concatenate([first[1:], jnp.ones((1,), bool)])
@@ -252,6 +175,5 @@ def best(
     [1, 3, 2]
     """
     rank = ranks(values, violation, enough=count)
-    order = lexsort((-crowding(values, rank),))
-    chosen = order[stable_small(rank[order], 2 * values.shape[0] + 2)][:count]
+    chosen = lexsort((-crowding(values, rank), rank), (None, 2 * values.shape[0] + 2))[:count]
     return chosen, rank[chosen]

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jhpo.kernels import genetic, order, pareto
+from jhpo.kernels import genetic, order, pareto, staircase
 
 
 def fronts(values: np.ndarray) -> np.ndarray:
@@ -32,14 +32,24 @@ def sample(kind: str, n: int, m: int, seed: int = 0) -> np.ndarray:
     return values
 
 
-# 40 points are compared in pairs; 300 by passes, then one by one (two objectives) or in blocks (three)
-@pytest.mark.parametrize(("n", "m"), [(40, 1), (40, 3), (300, 2), (300, 3)])
+# 40 points are compared in pairs; 300 and 1,501 in steps, then one by one (two objectives), or in blocks (three)
+@pytest.mark.parametrize(("n", "m"), [(40, 1), (40, 3), (300, 2), (1501, 2), (300, 3)])
 def test_ranks_are_those_of_all_pairs(n: int, m: int) -> None:
     program = jax.jit(pareto.ranks)
     for kind in ("even", "ties", "one"):
         values = sample(kind, n, m).astype(np.float32)
         expected = fronts(values)
         assert np.array_equal(np.asarray(program(values)), np.where(expected < 0, 2 * n + 1, expected)), kind
+
+
+def test_fronts_of_two_objectives_in_passes_as_on_an_accelerator(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jax.lax, "platform_dependent", lambda *x, cpu, default: default(*x))
+    for kind in ("even", "ties", "one"):  # 1 to 300 fronts: 16 of them in passes
+        values = sample(kind, 300, 2, seed=1).astype(np.float32)
+        expected = fronts(values)
+        alive = np.isfinite(values).all(1)
+        found = np.asarray(jax.jit(lambda v, a: staircase.ranks(v, a, 300))(values, alive))
+        assert np.array_equal(found, np.where(expected < 0, 300, expected)), kind
 
 
 def test_ranks_in_float64_and_side_by_side(x64: None) -> None:
@@ -115,12 +125,25 @@ def test_orders_are_stable_and_those_of_numpy(n: int) -> None:
     assert np.array_equal(np.asarray(order.inverse(jnp.asarray(found)))[found], np.arange(n))
 
 
-@pytest.mark.parametrize(("n", "below"), [(50, 7), (3000, 6002), (3000, 2**21)])  # the last does not fit into a word
+@pytest.mark.parametrize(("n", "below"), [(50, 7), (3000, 6002), (3000, 2**21)])
 def test_orders_of_small_integers_are_stable(n: int, below: int) -> None:
     key = np.random.default_rng(n).integers(0, below, n).astype(np.int32)
     key[:2] = [below - 1, 0]
-    found = np.asarray(jax.jit(order.stable_small, static_argnums=1)(key, below))
+    found = np.asarray(jax.jit(lambda key: order.lexsort((key,), (below,)))(key))
     assert np.array_equal(found, np.argsort(key, kind="stable"))
+
+
+def test_orders_by_keys_of_several_kinds() -> None:
+    rng = np.random.default_rng(1)  # 32, 7, 32, 1 and 32 bits, in parts of 54
+    value, heavy = np.round(rng.normal(size=1000), 1).astype(np.float32), rng.integers(-1, 1, 1000).astype(np.float32)
+    few, whole = rng.integers(0, 100, 1000).astype(np.int32), rng.integers(-3, 3, 1000).astype(np.int32)
+    late = rng.random(1000) < 0.5
+    keys = (value, few, whole, late, heavy)
+    found = jax.jit(lambda *keys: order.lexsort(keys, (None, 100, None, None, None)))(*keys)
+    assert found.dtype == jnp.int32 and np.array_equal(np.asarray(found), np.lexsort(keys))
+    pairs = jax.jit(jax.vmap(lambda a, b: order.lexsort((a, b))))(value.reshape(2, 500), heavy.reshape(2, 500))
+    for row, a, b in zip(np.asarray(pairs), value.reshape(2, 500), heavy.reshape(2, 500)):
+        assert np.array_equal(row, np.lexsort((a, b)))
 
 
 def test_orders_put_nan_last_and_tell_doubles_apart(x64: None) -> None:
