@@ -8,6 +8,7 @@ from pathlib import Path
 import jax
 
 from jhpo.errors import invalid
+from jhpo.kept import keep_from_now_on
 from jhpo.kernels.internals import forget_cache_choice
 from jhpo.switches import config
 
@@ -22,7 +23,8 @@ def use_compilation_cache(folder: str | os.PathLike[str] | None = None) -> Path:
 
     ``jhpo tune`` calls it; the library never does. It changes JAX's configuration for all programs of this process:
     ``jax_compilation_cache_dir``, and the two thresholds (compile time and size) below which JAX does not cache a
-    program, so that all are cached.
+    program, so that all are cached. The program that drives `BayesOpt` on a CPU is kept before it is compiled too, so
+    that the next process neither traces nor lowers it (``jhpo-*.traced``).
 
     Args:
       folder: the cache directory, created if it is missing. By default the one that JAX is already configured for
@@ -39,6 +41,7 @@ def use_compilation_cache(folder: str | os.PathLike[str] | None = None) -> Path:
     >>> import jhpo
     >>> folder = jhpo.use_compilation_cache("programs")  # doctest: +SKIP
     """
+    keep_from_now_on()
     configured = config.jax_compilation_cache_dir
     if folder is None and configured is not None:
         return Path(configured)

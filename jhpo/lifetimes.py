@@ -24,6 +24,7 @@ from jhpo.structure import held, hold, weakly
 from jhpo.switches import config
 
 _GONE = object()
+Trace = Callable[[list[Any]], tuple[list[Any], Structure]]  # leaves of arguments to leaves and structure of results
 
 
 class Executable:
@@ -65,20 +66,26 @@ class _Entry:
         static: dict[str, Any],
         anchors: list[Any],
         options: dict[str, Any] | None,
+        through: Callable[[Trace, str, Structure, list[Any]], tuple[list[Any], Structure]] | None,
     ) -> None:
         self.output: Structure = None
         self.compiled: dict[Any, Executable] = {}
         self._made: list[Any] = []
 
-        def alone(leaves: list[Any]) -> list[Any]:
+        def trace(leaves: list[Any]) -> tuple[list[Any], Structure]:
             with weakly() as met:  # JAX also caches structures that it meets during tracing
                 args, kwargs = jax.tree.unflatten(treedef, leaves)
                 out = function(*args, **kwargs, **{name: held(value) for name, value in static.items()})
                 before = len(met)
-                flat, self.output = jax.tree.flatten(out)
+                flat, output = jax.tree.flatten(out)
                 # objects created by the function that nothing else refers to
                 known = [reference() for reference in self._watched]
                 self._made = [x for x in met[before:] if not any(x is y for y in known)]
+            return flat, output
+
+        def alone(leaves: list[Any]) -> list[Any]:
+            name = function.__name__
+            flat, self.output = through(trace, name, treedef, leaves) if through else trace(leaves)
             return flat
 
         alone.__name__ = alone.__qualname__ = function.__name__
@@ -100,6 +107,8 @@ class Programs:
       static: names of its static arguments, hashable.
       most: largest number of programs kept.
       options: compiler options, as a function of the structure, shapes and dtypes of the arguments.
+      through: what a trace goes through, see `jhpo.kept`: a function of the trace, the function's name, and the
+        structure and leaves of the arguments, that returns what the trace returns.
 
     >>> double = Programs(lambda x: 2 * x)
     >>> float(double(3.0))
@@ -112,9 +121,10 @@ class Programs:
         static: Sequence[str] = (),
         most: int = 64,
         options: Callable[..., dict[str, Any] | None] | None = None,
+        through: Callable[[Trace, str, Structure, list[Any]], tuple[list[Any], Structure]] | None = None,
     ) -> None:
         functools.update_wrapper(self, function)
-        self._function, self._most, self._options = function, most, options
+        self._function, self._most, self._options, self._through = function, most, options, through
         parameters = list(inspect.signature(function).parameters)
         self._static = {name: parameters.index(name) for name in static}
         self._entries: OrderedDict[Any, _Entry] = OrderedDict()
@@ -162,7 +172,7 @@ class Programs:
             entry = self._entries.get(key)
             if entry is None or entry.jitted is None:
                 self._tidy()
-                entry = self._entries[key] = _Entry(self._function, treedef, fixed, met, options)
+                entry = self._entries[key] = _Entry(self._function, treedef, fixed, met, options, self._through)
                 while len(self._entries) > self._most:
                     self._entries.popitem(last=False)
             self._entries.move_to_end(key)

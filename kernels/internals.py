@@ -10,12 +10,13 @@ import sys
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import jax
+import jax.numpy as jnp
 from jax.experimental.compilation_cache import compilation_cache
 from jax.experimental.xla_metadata import set_xla_metadata
-from jax.interpreters import partial_eval
+from jax.interpreters import mlir, partial_eval
 
 if TYPE_CHECKING:
     from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Primitive
@@ -31,15 +32,20 @@ __all__ = [
     "ClosedJaxpr",
     "Jaxpr",
     "JaxprEqn",
+    "Lowered",
     "Primitive",
     "alone",
+    "call_lowered",
     "float_precision",
     "forget_cache_choice",
     "is_literal",
     "is_traced",
+    "is_weak",
+    "lowered",
     "needed",
     "on_a_mesh",
     "runnable",
+    "settings",
     "shape_of",
     "strings_refused",
     "unfused",
@@ -143,6 +149,83 @@ def needed(program: Jaxpr, wanted: Sequence[bool]) -> list[bool]:
 def unfused(outputs: Outputs) -> Outputs:
     """The outputs of a call of a jitted function, marked so that XLA:CPU does not fuse the call into its caller."""
     return set_xla_metadata(outputs, inlineable="false")
+
+
+# Settings that change nothing in a traced program.
+_IDLE = ("jax_compilation_cache", "jax_persistent_cache", "jax_raise_persistent_cache", "jax_explain", "jax_log")
+
+
+def settings() -> dict[str, Any]:
+    """JAX's configuration in this thread, as far as a trace may depend on it: contexts such as `jax.enable_x64` count.
+
+    >>> with jax.enable_x64(True):
+    ...     settings()["jax_enable_x64"]
+    True
+    """
+    config: Any = jax.config
+    known = config.values.items()
+    return {name: getattr(config, name, value) for name, value in known if not name.startswith(_IDLE)}
+
+
+def is_weak(x: object) -> bool:
+    """Whether a value has a weak type, as Python's numbers have."""
+    return bool(jax.typeof(x).weak_type)
+
+
+class Lowered(NamedTuple):
+    """A lowered program that another process can run, see `call_lowered`."""
+
+    module: bytes  # StableHLO, as MLIR of this version of jaxlib writes it
+    results: tuple[jax.ShapeDtypeStruct, ...]
+
+
+def lowered(function: Callable[[list[Any]], list[Any]], leaves: Sequence[Any], platform: str) -> Lowered:
+    """Traces and lowers a function of a list of arrays.
+
+    Raises:
+      ValueError: another process could not run it: it has effects or calls what is not a part of it, or its results
+        have keys or weak types.
+    """
+    shapes = [jax.ShapeDtypeStruct(x.shape, x.dtype, weak_type=is_weak(x)) for x in leaves]
+    traced = jax.jit(function, keep_unused=True).trace(shapes)
+    found = traced.lower(lowering_platforms=(platform,))
+    results = traced.jaxpr.out_avals
+    extended = any(jnp.issubdtype(x.dtype, jax.dtypes.extended) or x.weak_type for x in results)
+    text = found.as_text()
+    if traced.jaxpr.effects or extended or "custom_call" in text or "sdy.mesh" in text:
+        raise ValueError("expected a program without effects, calls of the host, keys or weak types among its results")
+    kept = tuple(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in results)
+    return Lowered(mlir.module_to_bytecode(found.compiler_ir("stablehlo")), kept)
+
+
+def call_lowered(program: Lowered, leaves: Sequence[Any]) -> list[Any]:
+    """The results of a lowered program, to be traced within another: it is neither traced nor lowered again.
+
+    Not `jax.export`: what that calls is committed to its device, so that it compiles once more for its own results,
+    imports SciPy's LAPACK, and is stored by a package that JAX does not require.
+
+    >>> program = lowered(lambda x: [2.0 * x[0]], [jnp.ones(2)], "cpu")
+    >>> jax.jit(lambda x: call_lowered(program, x))([jnp.ones(2)])[0].tolist()
+    [2.0, 2.0]
+    """
+    return list(_lowered_p.bind(*leaves, program=program))
+
+
+def _into_module(ctx: Any, *operands: Any, program: Lowered) -> Any:
+    ir: Any = mlir.ir
+    context = ctx.module_context
+    with context.module.context:
+        inner = ir.Module.parse(program.module)
+    kind = ir.SymbolTable(inner.operation)["main"].type
+    name = mlir.merge_mlir_modules(context.module, "lowered", inner, dst_symtab=context.symbol_table)
+    callee = {"callee": ir.FlatSymbolRefAttr.get(name)}
+    return list(ir.Operation.create("func.call", kind.results, operands, callee).results)
+
+
+_lowered_p: Any = type(jax.lax.add_p)("lowered")  # a Primitive: jax.extend.core, which names it, imports Pallas
+_lowered_p.multiple_results = True
+_lowered_p.def_abstract_eval(lambda *_, program: [jax.core.ShapedArray(x.shape, x.dtype) for x in program.results])
+mlir.register_lowering(_lowered_p, _into_module)
 
 
 def float_precision(double: bool) -> AbstractContextManager[None]:

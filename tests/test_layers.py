@@ -19,6 +19,7 @@ FLOORS: list[tuple[str, ...]] = [
     ("jhpo.keys", "jhpo.objectives", "jhpo.devices", "jhpo.notes", "jhpo.columns"),
     ("jhpo.curves",),
     ("jhpo.trial",),
+    ("jhpo.kept",),
     ("jhpo.compilation",),
     ("jhpo.space",),
     ("jhpo.training", "jhpo.strategies", "jhpo.report"),

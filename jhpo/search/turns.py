@@ -10,6 +10,7 @@ import numpy as np
 
 from jhpo.compilation import QUICKLY
 from jhpo.devices import default_devices
+from jhpo.kept import kept
 from jhpo.kernels.loops import apart
 from jhpo.keys import init_key, is_key, key_of_words, zero_keys
 from jhpo.lifetimes import Programs, Remembered
@@ -61,7 +62,10 @@ def _programs(function: Callable[..., Any]) -> Programs:
     return Programs(function, most=_MOST, options=compiler_options)
 
 
-turn_program = _programs(turn)
+# the one that every generation needs, and a process waits for: its trace is kept on disk
+turn_program = Programs(
+    turn, most=_MOST, options=compiler_options, through=kept(lambda strategy, space, state, *_: (0, state))
+)
 init_program = _programs(lambda strategy, space, begin: strategy.init(space, key_of_words(begin)))
 tell_program = _programs(lambda strategy, state, units, result: strategy.tell(state, units, result))
 ask_program = _programs(lambda strategy, state, key: strategy.ask(state, key_of_words(key)))

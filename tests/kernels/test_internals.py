@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from jax.ad_checkpoint import checkpoint_name
 from jax.extend import core
@@ -234,3 +235,35 @@ def test_comparing_a_tracer_with_a_string_is_refused_in_a_context_and_this_threa
         thread.join()
     assert found == [(), ()]
     assert (jax.core.Tracer.__eq__, jax.core.Tracer.__ne__) == before
+
+
+def test_settings_are_those_of_the_thread() -> None:
+    """Otherwise a program kept for one precision is used in another (`jhpo.kept`)."""
+    before = internals.settings()
+    with jax.enable_x64(True), jax.default_matmul_precision("highest"):
+        changed = {name for name, value in internals.settings().items() if value != before[name]}
+    assert changed == {"jax_enable_x64", "jax_default_matmul_precision"} and internals.settings() == before
+    assert not any("cache_dir" in name for name in before)
+
+
+def test_a_lowered_program_is_called_by_another(count_compilations) -> None:
+    """Breaks programs kept by `jhpo.use_compilation_cache`: a new process would trace and lower them again."""
+
+    def function(leaves: list[jax.Array]) -> list[jax.Array]:
+        x, y, _ = leaves
+        return [jax.lax.fori_loop(0, 3, lambda _, x: jnp.sin(x) + y, x), jnp.where(y > 1, 2, 3).astype(jnp.int32)]
+
+    leaves = [jnp.arange(3.0), jnp.float32(0.5), jnp.zeros(2)]
+    program = internals.lowered(function, leaves, "cpu")
+    call = jax.jit(lambda leaves: internals.call_lowered(program, leaves))
+    with count_compilations() as seen:
+        found = call(leaves)
+        again = call([found[0], *leaves[1:]])
+    assert seen.total == 1 and not found[0].committed, "its results are arguments like any others"
+    jax.tree.map(np.testing.assert_array_equal, found, jax.jit(function)(leaves))
+    jax.tree.map(np.testing.assert_array_equal, again, jax.jit(function)([found[0], *leaves[1:]]))
+    twice = jax.jit(lambda leaves: [internals.call_lowered(program, leaves)[0] for _ in range(2)])(leaves)
+    np.testing.assert_array_equal(twice[0], twice[1])
+    for wrong in (lambda _: [jax.random.key(0)], lambda _: [jnp.linalg.cholesky(jnp.eye(3))]):
+        with pytest.raises(ValueError, match="expected a program without"):
+            internals.lowered(wrong, leaves, "cpu")

@@ -48,24 +48,37 @@ def test_the_program_of_a_turn_stays_small() -> None:
 
 
 FRESH = """
-    import sys, jhpo
+    import sys, jax, jhpo
     folder, high = sys.argv[1:]
     jhpo.use_compilation_cache(folder)
+    made = []
+    jax.monitoring.register_event_duration_secs_listener(lambda *event, **more: made.append((event[0], more)))
     kind = jhpo.Choice(["a", "b"]) if high == "1" else jhpo.Choice(list("abcdef"))
     space = jhpo.Space({"x": jhpo.Float(0.0, float(high)), "kind": kind})
     study = jhpo.Study(space, jhpo.BayesOpt(initial=2, candidates=64, starts=2), seed=int(high))
     for _ in range(4):
         (trial,) = study.ask()
         study.tell(trial, trial.params["x"])
+        print(trial.params["x"].hex(), trial.params["kind"])
+    print(sum(name == "/jax/core/compile/jaxpr_trace_duration" for name, _ in made))
 """
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="names of files in the cache")
 def test_a_fresh_process_finds_every_program_for_a_space_never_seen(tmp_path: Path) -> None:
-    kept = []
+    """Compiled and traced; its points are those of a process that keeps nothing."""
+    kept, said = [], []
     for high in ("1", "7"):
         command = [sys.executable, "-c", textwrap.dedent(FRESH), str(tmp_path), high]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
-        kept.append({path.name for path in tmp_path.iterdir() if path.name.endswith("-cache")})
-    assert any("turn" in name for name in kept[0]) and kept[1] == kept[0]
+        kept.append({path.name for path in tmp_path.iterdir() if path.name.endswith(("-cache", ".traced"))})
+        said.append(done.stdout.splitlines())
+    assert {name.split("-")[0] for name in kept[0] if "turn" in name} == {"jit_turn", "jhpo"} and kept[1] == kept[0]
+    assert int(said[0][-1]) > 50 and int(said[1][-1]) <= 3, "jitted functions that were traced"
+    space = jhpo.Space({"x": jhpo.Float(0.0, 7.0), "kind": jhpo.Choice(list("abcdef"))})
+    study = jhpo.Study(space, jhpo.BayesOpt(initial=2, candidates=64, starts=2), seed=7)
+    for line in said[1][:-1]:
+        (trial,) = study.ask()
+        study.tell(trial, trial.params["x"])
+        assert line == f"{trial.params['x'].hex()} {trial.params['kind']}"
