@@ -20,7 +20,7 @@ from jhpo.trial import Trial
 
 try:
     from sklearn.model_selection._search import BaseSearchCV
-    from sklearn.utils import check_random_state
+    from sklearn.utils import check_random_state, get_tags
     from sklearn.utils._param_validation import Interval
 except ImportError as error:
     raise MissingExtra("jhpo.sklearn needs scikit-learn: pip install 'jhpo[sklearn]'") from error
@@ -115,6 +115,11 @@ class SearchCV(ClonesSpace, BaseSearchCV):
         self.strategy = strategy
         self.budget = budget
         self.random_state = random_state
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = get_tags(self.estimator).target_tags.multi_output
+        return tags
 
     def _run_search(self, evaluate_candidates: Callable[..., dict[str, Any]]) -> None:
         """Ask, evaluate a generation at a time, tell; called by ``fit``."""

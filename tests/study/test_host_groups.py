@@ -151,13 +151,17 @@ study.optimize(jhpo.host(on_host), budget=10**6)
 @pytest.mark.slow
 def test_groups_of_a_process_that_is_killed_are_handed_on(tmp_path):
     root = Path(__file__).parents[2]
-    for kill in range(3):
+    for kill in range(12):  # three at least, and until one comes while something runs
         command = [sys.executable, "-c", KILLED, str(tmp_path / "a.db")]
         child = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=root, env=os.environ | {"PYTHONPATH": str(root)})
         assert child.stdout is not None and child.stdout.readline() == b"ready\n"
         time.sleep(0.2 + 0.1 * kill)
         child.kill()
         child.wait()
+        with jhpo.Study.load(tmp_path / "a.db", read_only=True) as study:
+            left = bool(study.history.running or study.history.waiting)
+        if left and kill >= 2:
+            break
     with jhpo.Study.load(tmp_path / "a.db") as study:
         assert study.history.running or study.history.waiting
         end = len(study) + 50
@@ -165,7 +169,7 @@ def test_groups_of_a_process_that_is_killed_are_handed_on(tmp_path):
         alone = jhpo.Study(SPACE, jhpo.RandomSearch(64), seed=5)
         alone.optimize(jhpo.host(on_host), budget=end)
         assert_same(study, alone)
-        assert not study.failures and study.history.table.lost.array.max() <= 3
+        assert not study.failures and study.history.table.lost.array.max() <= kill + 1
     told = np.concatenate([e.body["ids"] for e in entries(tmp_path / "a.db") if e.kind == "tell"])
     assert np.array_equal(np.sort(told), np.arange(end))  # each once
 
