@@ -183,7 +183,7 @@ def contestants(also: list[str]) -> dict[str, Any]:
         "random": ours(jhpo.RandomSearch(1)),
         "top-k": top_k,
         "hyperband": ours(jhpo.Hyperband(27, **halving)),
-        "bohb-like": ours(jhpo.Hyperband(27, **halving, proposer=jhpo.BayesOpt(batch=9))),
+        "bohb-like": ours(jhpo.Hyperband(27, **halving, proposer=jhpo.BayesOpt(batch=9)), together=False),
         "asha": ours(jhpo.ASHA(**halving, batch=4)),
         "asha-bayes": ours(
             jhpo.ASHA(**halving, batch=4, capacity=384, proposer=jhpo.BayesOpt(batch=9)), together=False
