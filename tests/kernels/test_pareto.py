@@ -82,6 +82,25 @@ def test_infeasible_points_come_after_feasible_ones_by_their_violation() -> None
     assert np.asarray(program(values, lost)).tolist() == [6, 0, 11, 11, 6]
 
 
+def test_many_infeasible_failed_and_equal_points_are_ranked_by_constraint_dominance() -> None:
+    rng = np.random.default_rng(5)
+    values = np.round(rng.random((700, 2)), 2).astype(np.float32)
+    values[:20] = values[20:40]
+    violation = np.where(rng.random(700) < 0.3, np.round(rng.random(700), 1), 0.0).astype(np.float32)
+    violation[rng.random(700) < 0.1] = np.inf
+    values[rng.random(700) < 0.1, 1] = np.nan
+    there = np.isfinite(values).all(1) & np.isfinite(violation)
+    feasible = there & (violation == 0)
+    expected = np.where(feasible, fronts(np.where(feasible[:, None], values, np.nan)), 1401)
+    for row in np.flatnonzero(there & ~feasible):
+        expected[row] = 701 + len(np.unique(violation[there & ~feasible & (violation < violation[row])]))
+    assert np.array_equal(np.asarray(jax.jit(pareto.ranks)(values, violation)), expected)
+    chosen, rank = jax.jit(lambda v, w: pareto.best(v, w, 350))(values, violation)
+    assert np.array_equal(np.asarray(rank), np.sort(expected)[:350])
+    crowded = np.asarray(pareto.crowding(jnp.asarray(values), jnp.asarray(expected, jnp.int32)))[np.asarray(chosen)]
+    assert (crowded[1:] <= crowded[:-1])[np.diff(rank) == 0].all()
+
+
 def test_crowding_is_the_distance_of_neighbours_in_units_of_the_front() -> None:
     rng = np.random.default_rng(3)
     for m in (2, 3):
@@ -179,6 +198,33 @@ def test_mutations_stay_inside_and_near() -> None:
     middle = moved[:, 1] - 0.5
     # P(|step| > s) = (1 - s)^(eta + 1) of a mutation far from the bounds, which at eta = 20 these are
     assert abs((np.abs(middle) > 0.05).mean() - 0.95**21) < 0.03 and abs(middle.mean()) < 0.01
+
+
+def test_crossover_and_mutation_are_their_formulas(x64: None) -> None:
+    rng = np.random.default_rng(2)
+    first, second, u = rng.random((3, 500, 3))
+    first[0], second[1], u[2], u[3] = 0.0, 1.0, 0.0, 1.0 - 2.0**-53
+    first[4], second[4] = 0.3, 0.3 + 1e-5
+    low, high, power = np.minimum(first, second), np.maximum(first, second), 1.0 / 16.0
+
+    def spread(room: np.ndarray) -> np.ndarray:
+        alpha = 2.0 - (1.0 + 2.0 * room / (high - low)) ** -16.0
+        return np.where(u <= 1.0 / alpha, u * alpha, 1.0 / (2.0 - u * alpha)) ** power * (high - low)
+
+    expected = 0.5 * (low + high - spread(low)), 0.5 * (low + high + spread(1.0 - high))
+    for kind, tolerance in ((np.float64, 1e-13), (np.float32, 2e-6)):
+        some = [jnp.asarray(x, kind) for x in (first, second, u)]
+        for found, e in zip(genetic.simulated_binary(*some, 15.0), expected):
+            assert found.dtype == kind
+            np.testing.assert_allclose(found[:3], e[:3], atol=tolerance)
+            np.testing.assert_allclose(found[4:], e[4:], atol=tolerance)
+    down = (2.0 * u + (1.0 - 2.0 * u) * (1.0 - first) ** 21.0) ** (1.0 / 21.0) - 1.0
+    up = 1.0 - (2.0 * (1.0 - u) + 2.0 * (u - 0.5) * first**21.0) ** (1.0 / 21.0)
+    moved = first + np.where(u <= 0.5, down, up)
+    np.testing.assert_allclose(genetic.polynomial(jnp.asarray(first), jnp.asarray(u), 20.0), moved, atol=1e-13)
+    found = genetic.polynomial(jnp.asarray(first, jnp.float32), jnp.asarray(u, jnp.float32), 20.0)
+    kept = (u > 0.01) & (u < 0.99)  # steps of rare moves are powers of differences of 1
+    np.testing.assert_allclose(found[kept], moved[kept], atol=3e-6)
 
 
 def test_a_mutated_cell_is_another_one() -> None:
