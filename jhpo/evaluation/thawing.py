@@ -11,12 +11,12 @@ from jax.typing import ArrayLike
 
 from jhpo.devices import default_devices
 from jhpo.errors import InvalidArgument
+from jhpo.evaluation.batching import batched
 from jhpo.evaluation.chunks import CPU_COMPILER_OPTIONS
 from jhpo.evaluation.members import NO_STATIC, read_values, summarised
 from jhpo.evaluation.paused import begin_units, check_continuable, rows_of, take_states
 from jhpo.evaluation.population import Population
 from jhpo.evaluation.shelf import Shelf
-from jhpo.kernels.lapack import lapack_in_turn
 from jhpo.keys import is_key, trial_keys, zero_keys
 from jhpo.lifetimes import Programs, Remembered
 from jhpo.space.space import Space
@@ -62,7 +62,7 @@ def train_rows(
         return state, *read_values(evaluate_state(trainable, hp, state, metric), unit.dtype)
 
     units, start, stop = (jnp.repeat(x, replicates, axis=0) for x in (rows.units, rows.start, rows.stop))
-    states, value, measured = jax.vmap(lapack_in_turn(further))(units, states, start, stop)
+    states, value, measured = batched(further)(units, states, start, stop)
     result = summarised(space, rows.units, value, None, measured, replicates, metric=metric, static=NO_STATIC)
     return states, result._replace(value=jnp.where(there, result.value, jnp.nan))
 
