@@ -111,6 +111,25 @@ def test_loops(loop: str, numbers: tuple[jax.Array, jax.Array]) -> None:
     check(lambda x, w: trained(x, w, loop), *numbers)
 
 
+def test_loops_in_float64(x64: None) -> None:
+    rng = np.random.default_rng(1)
+    x, w = jnp.asarray(rng.normal(size=(ROWS, INPUTS))), jnp.asarray(rng.normal(size=(INPUTS, OUTPUTS)))
+    (got, of_steps), (want, _) = by_columns(trained)(x, w), trained(x, w)
+    assert {leaf.dtype for leaf in jax.tree.leaves((got, of_steps))} == {jnp.dtype("float64")}
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12), got, want)
+
+
+def test_precisions_follow_their_operands(numbers: tuple[jax.Array, jax.Array]) -> None:
+    def f(x: jax.Array, v: jax.Array) -> jax.Array:
+        return jnp.matmul(x, v.T, precision=("highest", "default"))
+
+    x, w = numbers
+    program = jax.make_jaxpr(by_columns(f))(x, w[0].T)
+    (product,) = (e for e in program.jaxpr.eqns if e.primitive.name == "dot_general")
+    assert shape_of(product.invars[0]).shape == (OUTPUTS, INPUTS)  # exchanged
+    assert [str(p) for p in product.params["precision"]] == ["DEFAULT", "HIGHEST"]
+
+
 @pytest.mark.parametrize("name", ["softmax", "turned", "relu", "own derivative", "more products"])
 def test_derivatives_are_those_of_the_function(name: str, numbers: tuple[jax.Array, jax.Array]) -> None:
     def total(f: Callable[..., Any]) -> Callable[..., jax.Array]:
