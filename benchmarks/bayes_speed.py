@@ -67,8 +67,7 @@ def long(options: argparse.Namespace) -> None:
         driver = Driver(jhpo.BayesOpt(), surrogates.get(PROBLEM).space, jax.random.key(0))
         known(driver, n - options.turns)
         drive(driver, 1)  # compiles, and begins to compile the next bucket in the background
-        if driver._thread is not None:
-            driver._thread.join()
+        driver.ahead.wait()
         mine = float(np.mean(drive(driver, options.turns, np.full((1, 8), 0.5))))
         print(f"n = {n}: jhpo {mine:.3f} s a suggestion (mean of {options.turns}, fits included)")
         for peer in options.methods:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import threading
 from typing import Any, NamedTuple
 
 import jax
@@ -17,6 +16,7 @@ from jhpo.errors import StorageError, invalid
 from jhpo.kernels.internals import float_precision
 from jhpo.keys import strategy_words, words_of
 from jhpo.search import turns
+from jhpo.search.ahead import Ahead
 from jhpo.space.space import Space
 from jhpo.storage.snapshot import Snapshot
 from jhpo.strategies.base import Evaluation, Request, State, Strategy
@@ -41,7 +41,8 @@ class Driver:
     Every generation costs one call of one compiled program (`turn`): the results of the last generation are told
     and the next one is asked for. A strategy with `host_float64` runs in float64 through a local context, and on the
     CPU even if the default device is an accelerator, because its many small steps depend on each other. Full buffers
-    grow; the program for the next size compiles in the background beforehand.
+    grow; the program for the next size compiles in the background beforehand. So does that of a strategy whose first
+    generations need a smaller one, see `Strategy.opening`.
 
     Args:
       strategy: proposes the points.
@@ -67,9 +68,7 @@ class Driver:
         self.generation = 0  # number of generations asked for
         self.growths = 0  # how often the buffers have grown in this phase
         self._boundaries = set(itertools.accumulate(strategy.segments(_FOREVER)[:-1]))
-        self._ahead: dict[Any, Any] = {}
-        self._thread: threading.Thread | None = None
-        self._compiling: Any = None
+        self.ahead = Ahead(self.precision)
 
     def precision(self) -> contextlib.AbstractContextManager[Any]:
         """The context in which the strategy's programs run."""
@@ -146,7 +145,7 @@ class Driver:
                 self._make_room()
             told = np.zeros((len(result.value), self._dim)) if units is None else units
             arguments = (
-                self.strategy,
+                self.strategy.opening(self.state),
                 self.space,
                 self.state,
                 *self._told(told, result),
@@ -154,9 +153,13 @@ class Driver:
                 self._begin,
                 self._key(),
             )
-            asked, self.state = self._program(arguments)(*arguments)
+            rest = arguments[3:]
+            if arguments[0] is not self.strategy:  # an opening
+                self.ahead.compile(self.strategy, self.space, self.state, *rest)
+            asked, self.state = self.ahead.program(arguments)(*arguments)
             self.generation += 1
-            self._compile_ahead(arguments)
+            if self.strategy.nearly_full(self.state):
+                self.ahead.compile(self.strategy, self.space, jax.eval_shape(self.strategy.grow, self.state), *rest)
             return self._rows(asked)
 
     def tell(self, units: np.ndarray, result: Evaluation) -> None:
@@ -199,15 +202,6 @@ class Driver:
     def _ensure(self) -> None:
         if self.state is None:
             self.state = turns.init_program(self.strategy, self.space, self._begin)
-
-    def _program(self, arguments: tuple[Any, ...]) -> Any:
-        """The program compiled ahead for these shapes, or the jitted function that compiles when it has to."""
-        if self._thread is None:
-            return turns.turn_program
-        key = turns.structure(arguments)
-        if key == self._compiling:
-            self._thread.join()  # faster than compiling the same program again
-        return self._ahead.get(key, turns.turn_program)
 
     def _told(self, units: np.ndarray, result: Evaluation) -> tuple[np.ndarray, Evaluation]:
         """Units and results in the strategy's dtype, padded to its columns."""
@@ -272,24 +266,6 @@ class Driver:
             found = turns.thawed_program(self.strategy, self.state)
         members, parts = (np.asarray(x, np.int64) for x in found)
         return members, np.where(members >= 0, parts, 0)
-
-    def _compile_ahead(self, arguments: tuple[Any, ...]) -> None:
-        """Compile the program for the next buffer size while the objective runs."""
-        if not self.strategy.nearly_full(self.state) or (self._thread is not None and self._thread.is_alive()):
-            return
-        strategy, space, _, *rest = arguments
-        ahead = (strategy, space, jax.eval_shape(strategy.grow, self.state), *rest)
-        key = self._compiling = turns.structure(ahead)
-        if key in self._ahead:
-            return
-
-        def compile_it() -> None:
-            with self.precision():
-                self._ahead[key] = turns.turn_program.compile(*ahead)
-
-        # not a daemon: the interpreter must not exit while XLA compiles
-        self._thread = threading.Thread(target=compile_it, name="jhpo-compile-ahead")
-        self._thread.start()
 
 
 def as_dtype(result: Evaluation, dtype: DTypeLike) -> Evaluation:

@@ -261,6 +261,14 @@ class Strategy:
 
     # -- programs -------------------------------------------------------------------------------------------
 
+    def opening(self, state: State) -> Any:
+        """On the host: a strategy of the same states whose smaller program asks for the coming generation, or itself.
+
+        The whole program compiles in the background meanwhile. Only the state decides, so that a search that is
+        resumed runs the same programs.
+        """
+        return self
+
     def bind(self, space: Space) -> Bound:
         """The strategy and space for the programs of the host: by default this strategy and the space itself.
 

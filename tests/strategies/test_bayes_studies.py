@@ -189,7 +189,7 @@ def test_one_compilation_a_bucket(count_compilations) -> None:
             values.append(result.value.min())
         finish_compiling()
     turns = [name for name in seen.names if name == "jit(turn)"]
-    assert len(turns) == 2, seen.names  # 64 rows, and 128 ahead of time
+    assert len(turns) == 3, seen.names  # the design, 64 rows, and 128 rows ahead of time
     assert driver.state.history.value.shape == (64,) and int(driver.state.used) == 50
     assert driver.state.history.value.dtype == np.float64  # whatever the global setting
     assert min(values) < 1e-3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from math import isfinite
-from typing import Any
+from typing import Any, ClassVar
 
 from jhpo.errors import check_integer, invalid
 from jhpo.kernels.covariance import JETS, PROFILES
@@ -18,6 +18,8 @@ WARPS = ("half_rank", "none")
 @dataclasses.dataclass(frozen=True)
 class BayesOptions:
     """Fields of `jhpo.BayesOpt`, which documents them; all are static."""
+
+    opens: ClassVar[bool] = False  # asks for points of the design alone
 
     batch: int = static_field(default=1)
     initial: int = static_field(default=0)

@@ -45,8 +45,8 @@ class BayesOpt(BayesOptions, Strategy):
 
     Everything is traceable: inside `jhpo.run` a whole study is one program, and studies run side by side under
     ``vmap``. On the host (`minimize`, `Study`) it runs in float64 and its buffers grow: 64, 128, 256, ... trials, one
-    compilation each, the next one ahead of time in the background. Inside `run` they are sized once; where a full
-    buffer cannot grow, the oldest trials give way.
+    compilation each, ahead of time in the background: the first one while the initial design is evaluated. Inside `run`
+    they are sized once; where a full buffer cannot grow, the oldest trials give way.
 
     Args:
       batch: points of an `ask`, at most 512.
@@ -247,3 +247,15 @@ class GroundedBayesOpt(BayesOpt):
     def _ground(self, state: BayesState) -> Ground:
         ground: Ground = self.ground
         return ground
+
+    def opening(self, state: BayesState) -> GroundedBayesOpt:
+        if self.opens or not asking.needs_no_model(self, self.ground, state):
+            return self
+        return OpeningBayesOpt(**{field.name: getattr(self, field.name) for field in dataclasses.fields(self)})
+
+
+@strategy
+class OpeningBayesOpt(GroundedBayesOpt):
+    """`BayesOpt` while its design lasts: the same states and points, without a model in its program."""
+
+    opens = True

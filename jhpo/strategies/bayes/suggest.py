@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -54,9 +55,17 @@ class BayesState(NamedTuple):
 
 def initial(options: BayesOptions, ground: Ground) -> jax.Array:
     """int32[]: points of the design."""
+    return jnp.asarray(_designed(options, jnp.asarray(ground.count), jnp.minimum, jnp.maximum), jnp.int32)
+
+
+def _designed(options: BayesOptions, count: Any, low: Callable[..., Any], high: Callable[..., Any]) -> Any:
     most = _SLOPE_INITIAL if options.gradients else 8
-    usual = jnp.maximum(jnp.minimum(jnp.asarray(ground.count) + 1, most), options.batch)
-    return jnp.asarray(options.initial, jnp.int32) if options.initial else usual
+    return options.initial or high(low(count + 1, most), options.batch)
+
+
+def needs_no_model(options: BayesOptions, ground: Ground, state: BayesState) -> bool:
+    """On the host: whether the next points are those of the design."""
+    return _global(options, state) and int(state.asked) < _designed(options, int(ground.count), min, max)
 
 
 def rules(options: BayesOptions, ground: Ground) -> Rules:
@@ -107,6 +116,8 @@ def suggest(
     random = randomness(key)
     # also a model's points are now and then those of the even design
     units = design(ground, state.history, state.asked, state.seed, options.batch, random)
+    if options.opens:
+        return units, state.theta, state.fitted
     return jax.lax.cond(
         _begins(options, ground, state),
         lambda units, ground, state, rows, random: (units, state.theta, state.fitted),

@@ -1,0 +1,58 @@
+"""Compiles the program of a coming turn in a thread, while the objective runs."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from jhpo.kernels.internals import settings
+from jhpo.search import turns
+
+
+class Ahead:
+    """The programs of one driver that were compiled before they were needed.
+
+    Args:
+      precision: the context in which they are compiled.
+    """
+
+    def __init__(self, precision: Callable[[], contextlib.AbstractContextManager[Any]]) -> None:
+        self._precision = precision
+        self._made: dict[Any, Any] = {}
+        self._thread: threading.Thread | None = None
+        self._compiling: Any = None
+
+    def compile(self, *arguments: Any) -> None:
+        """Begin to compile the program of a turn for arguments of these shapes, unless a thread is busy."""
+        if self._thread is not None and self._thread.is_alive():
+            return
+        key = turns.structure(arguments)
+        if key in self._made:
+            return
+        here = settings()
+
+        def compile_it() -> None:
+            with self._precision():
+                if settings() == here:  # contexts such as `jax.default_matmul_precision` are those of one thread
+                    self._made[key] = turns.turn_program.compile(*arguments)
+
+        self._compiling = key
+        # not a daemon: the interpreter must not exit while XLA compiles
+        self._thread = threading.Thread(target=compile_it, name="jhpo-compile-ahead")
+        self._thread.start()
+
+    def program(self, arguments: tuple[Any, ...]) -> Any:
+        """The program compiled for such arguments, or the jitted function that compiles when it has to."""
+        if self._thread is None:
+            return turns.turn_program
+        key = turns.structure(arguments)
+        if key == self._compiling:
+            self._thread.join()  # faster than compiling the same program again
+        return self._made.get(key, turns.turn_program)
+
+    def wait(self) -> None:
+        """Until what is being compiled is done."""
+        if self._thread is not None:
+            self._thread.join()
