@@ -241,9 +241,18 @@ def _settled(start: list[_Held], attempt: Callable[[list[bool]], list[_Held]]) -
     return columns
 
 
+def _parts_of_scan(e: JaxprEqn) -> tuple[int, int]:
+    """How many operands are constants, and how many are carried; the others are sequences."""
+    if "num_consts" in e.params:
+        return e.params["num_consts"], e.params["num_carry"]
+    consts, carry, _ = e.params["ft_in"].unpack()  # since jax 0.11
+    return len(consts), len(carry)
+
+
 def _scan(e: JaxprEqn, xs: list[_Held]) -> list[_Held]:
     p = e.params
-    first, last = p["num_consts"], p["num_consts"] + p["num_carry"]
+    first, carried = _parts_of_scan(e)
+    last = first + carried
     consts, start = xs[:first], xs[first:last]
     sequences = [x.by(columns=False) for x in xs[last:]]
 
@@ -252,7 +261,7 @@ def _scan(e: JaxprEqn, xs: list[_Held]) -> list[_Held]:
 
     def first_turn(columns: list[bool]) -> list[_Held]:
         now = [jnp.zeros(shape_of(v).shape[1:], shape_of(v).dtype) for v in e.invars[last:]]
-        return body(columns, [x.by(c) for x, c in zip(start, columns)], now)[: p["num_carry"]]
+        return body(columns, [x.by(c) for x, c in zip(start, columns)], now)[:carried]
 
     columns = _settled(start, first_turn)
 
