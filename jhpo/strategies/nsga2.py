@@ -137,15 +137,13 @@ class NSGA2(Strategy):
         drawn = jnp.minimum(drawn.astype(jnp.int32), jnp.maximum(state.valid - 1, 0))
         a, b = (rows[jnp.minimum(drawn[:, k], drawn[:, k + 1])] for k in (0, 2))
         cross = counter.uniform(crossed, (pairs, 1), dtype) < self.crossover
-        bits = counter.bits(mixed, (pairs, d))
-        swapped, taken = (bits & np.uint32(1)) > 0, (bits & np.uint32(2)) > 0
+        # two bits of each word are drawn, the third says that the parents are crossed
+        words = counter.bits(mixed, (pairs, d)) & np.uint32(3) | jnp.where(cross, np.uint32(4), np.uint32(0))
         low, high = _crossed(None, a, b, counter.uniform(spread, (pairs, d), dtype), self.crossover_index)
-        low, high = jnp.where(taken, low, a), jnp.where(taken, high, b)
         if space.cells.any():
             discrete = jnp.asarray(space.cells > 0)[None, :]
             low, high = jnp.where(discrete, a, low), jnp.where(discrete, b, high)
-        first, second = jnp.where(swapped, high, low), jnp.where(swapped, low, high)
-        first, second = jnp.where(cross, first, a), jnp.where(cross, second, b)
+        first, second = _dealt(None, a, b, low, high, words)
         child = jnp.concatenate([first, second])[:n]
         copied = (child == jnp.concatenate([a, b])[:n]).all(axis=1) | (child == jnp.concatenate([b, a])[:n]).all(axis=1)
         lot = counter.uniform(chance, (n, d), dtype)
@@ -185,6 +183,17 @@ def _crossed(_: None, a: jax.Array, b: jax.Array, u: jax.Array, index: jax.Array
     """
     low, high = genetic.simulated_binary(a.reshape(-1), b.reshape(-1), u.reshape(-1), index)
     return low.reshape(a.shape), high.reshape(a.shape)
+
+
+@apart
+def _dealt(_: None, a: jax.Array, b: jax.Array, low: jax.Array, high: jax.Array, words: jax.Array) -> Any:
+    """Two children: the second bit of a word takes crossed coordinates, the first swaps them, the third crosses."""
+    one, other, low, high, words = (x.reshape(-1) for x in (a, b, low, high, words))
+    swapped, taken, cross = ((words & np.uint32(bit)) > 0 for bit in (1, 2, 4))
+    low, high = jnp.where(taken, low, one), jnp.where(taken, high, other)
+    first = jnp.where(cross, jnp.where(swapped, high, low), one)
+    second = jnp.where(cross, jnp.where(swapped, low, high), other)
+    return first.reshape(a.shape), second.reshape(a.shape)
 
 
 @apart
