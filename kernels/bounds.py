@@ -52,10 +52,10 @@ def rebound(rule: Rule, x: jax.Array, v: jax.Array, within: Box) -> jax.Array:
     return jnp.where(outward, jnp.asarray(REBOUND, v.dtype) * v, v)
 
 
-def inside(rule: Rule, x: jax.Array, v: jax.Array, within: Box) -> tuple[jax.Array, jax.Array]:
-    """The next position and the velocity kept. Reflection and wrapping in closed form: no loops."""
+def inside(rule: Rule, x: jax.Array, v: jax.Array, within: Box, step: ArrayLike = 1.0) -> tuple[jax.Array, jax.Array]:
+    """The position after ``step`` and the velocity kept. Reflection and wrapping in closed form: no loops."""
     low, high = within
-    y, width = x + v, high - low
+    y, width = x + jnp.asarray(step, x.dtype) * v, high - low
     if rule.bounds == "reflect":
         u = jnp.mod(y - low, 2 * width)
         y, v = low + jnp.minimum(u, 2 * width - u), jnp.where(u > width, -v, v)

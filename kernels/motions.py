@@ -24,7 +24,8 @@ from jax import lax
 from jhpo.kernels import topology
 from jhpo.kernels.bounds import Box, limited, rebound, shortest
 from jhpo.kernels.loops import abreast, apart, most, width
-from jhpo.kernels.rows import Rows, take, take_abreast, window
+from jhpo.kernels.rows import Rows, Window, exchanged, joined, take, take_joined, window
+from jhpo.kernels.swarm_front import bests, with_far
 from jhpo.kernels.swarm_parts import R1, R2, R3, Coefficients, Draw, Rule, Swarm
 
 
@@ -37,7 +38,9 @@ class Moving(NamedTuple):
     within: Box
     swarm: Swarm  # all m particles
     rows: Rows  # the rows that move
-    ids: jax.Array  # int32[n], the same rows as numbers
+    own: jax.Array  # int32[n], the same rows as numbers
+    ids: jax.Array  # int32[n], the particles in these rows
+    away: Window | None  # the particles that have changed places with the first ones
     active: jax.Array | int  # int32[], only the first ``active`` rows take part
     winners: jax.Array | None  # int32[n], the winner of each particle's pair (compete)
 
@@ -59,36 +62,50 @@ class Moving(NamedTuple):
         return limited(v, self.within, self.c.clamp)
 
     def leaders(self) -> jax.Array:
-        """Best informant of each particle, ``int32[n]``; ``int32[1]`` if all follow the same."""
+        """The row of each particle's best informant, ``int32[n]``; ``int32[1]`` if all follow the same."""
         if self.rule.graph == "global":
             return self.swarm.leader[None]
         return topology.leaders(
-            self.rule.graph, self.ids, self.swarm.merit, self.active, self.rule.informants, self.swarm.links
+            self.rule.graph, self.ids, self.swarm.merit, self.active, self.rule.informants, self.swarm.links, self.away
         )
 
 
 def attract(m: Moving) -> jax.Array:
     """Towards the particle's own best and that of its best informant."""
     k = width(len(m.ids))
-    guide = _guide(m.rule, m.swarm, m.rows, m.ids, m.leaders())
+    lead = m.leaders()
+    guide = with_far(m.swarm, m.active, lead, _guide(m.rule, m.swarm.position, m.swarm.best, m.rows, m.own, lead))
     (guide,) = abreast(len(m.ids), guide)
-    return _attract((m.rule, k), m.c, m.draw, m.within, m.swarm, m.rows, guide).reshape(-1, m.swarm.best.shape[1])
+    # joined outside: written in place only if what is compiled apart has the shape of its arguments and results
+    arrays = tuple(joined(a, k) for a in (m.swarm.position, m.swarm.velocity, m.swarm.best))
+    v = _attract((m.rule, k), m.c, m.draw, m.within, arrays, m.rows, guide)
+    return v.reshape(-1, m.swarm.best.shape[1])
 
 
 @apart
-def _guide(rule: Rule, swarm: Swarm, rows: Rows, ids: jax.Array, lead: jax.Array) -> jax.Array:
-    """The best position of each particle's best informant; with ``solo`` its own position if it leads itself."""
-    there = swarm.best.at[lead].get(mode="promise_in_bounds", wrap_negative_indices=False)
-    return jnp.where((lead == ids)[:, None], take(swarm.position, rows), there) if rule.solo else there
+def _guide(rule: Rule, position: jax.Array, best: jax.Array, rows: Rows, own: jax.Array, lead: jax.Array) -> jax.Array:
+    """The best position of each particle's best informant; with ``solo`` its own position if it leads itself.
+
+    Of informants beyond the rows of ``best`` any position.
+    """
+    there = jnp.minimum(lead, best.shape[0] - 1)
+    there = best.at[there].get(mode="promise_in_bounds", wrap_negative_indices=False)
+    return jnp.where((lead == own)[:, None], take(position, rows), there) if rule.solo else there
 
 
 @apart
 def _attract(
-    static: tuple[Rule, int], c: Coefficients, draw: Draw, within: Box, swarm: Swarm, rows: Rows, guide: jax.Array
+    static: tuple[Rule, int],
+    c: Coefficients,
+    draw: Draw,
+    within: Box,
+    arrays: tuple[jax.Array, ...],
+    rows: Window | None,
+    guide: jax.Array,
 ) -> jax.Array:
-    """`attract` on k rows joined into one (see `abreast`), read from the swarm without a copy."""
+    """`attract` on k rows joined into one, read from the arrays of the swarm without a copy."""
     rule, k = static
-    x, v, p = (take_abreast(a, rows, k) for a in (swarm.position, swarm.velocity, swarm.best))
+    x, v, p = (take_joined(a, rows, k) for a in arrays)
     within = Box(*abreast(k, *within)) if k > 1 else within
     r1, r2 = draw.pair(x.shape, x.dtype)
     v = c.inertia * rebound(rule, x, v, within)
@@ -99,9 +116,9 @@ def _attract(
 def sphere(m: Moving) -> jax.Array:
     """Into a ball around the mean of three points; rotation-invariant."""
     lead, c = m.leaders(), m.c
-    to_own, to_lead = m.way(take(m.swarm.best, m.rows)), m.way(m.swarm.best[lead])
+    to_own, to_lead = m.way(take(m.swarm.best, m.rows)), m.way(bests(m.swarm, m.active, lead))
     both = (c.cognitive * to_own + c.social * to_lead) / 3
-    centre = jnp.where((lead == m.ids)[:, None], c.cognitive * to_own / 2, both)
+    centre = jnp.where((lead == m.own)[:, None], c.cognitive * to_own / 2, both)
     direction = m.draw.normal(R1, m.x.shape, m.x.dtype)
     length = jnp.sqrt(_dot(direction))
     radius = jnp.sqrt(_dot(centre)) * m.draw.uniform(R2, (m.x.shape[0], 1), m.x.dtype)
@@ -118,9 +135,9 @@ def informed(m: Moving) -> jax.Array:
     others = topology.neighbours(m.rule.graph, m.ids, m.active, m.rule.informants, swarm.links)
     total, count = jnp.zeros_like(x), jnp.zeros((x.shape[0], 1), x.dtype)
     for slot in range(others.shape[1]):  # a handful of informants
-        row = others[:, slot]
+        row = exchanged(others[:, slot], m.away)
         there = jnp.isfinite(swarm.merit[row])[:, None].astype(x.dtype)
-        total = total + there * m.draw.uniform(R1, x.shape, x.dtype, slot) * m.way(swarm.best[row])
+        total = total + there * m.draw.uniform(R1, x.shape, x.dtype, slot) * m.way(bests(swarm, m.active, row))
         count = count + there
     return m.limited(m.c.inertia * m.kept() + m.c.social * (total / jnp.maximum(count, 1)))
 
@@ -128,7 +145,8 @@ def informed(m: Moving) -> jax.Array:
 def exemplar(m: Moving) -> jax.Array:
     """Towards the bests of other particles, another one for each dimension."""
     columns = jnp.arange(m.x.shape[1], dtype=jnp.int32)[None]
-    guide = m.swarm.best[take(m.swarm.exemplar, m.rows), columns]
+    rows = exchanged(take(m.swarm.exemplar, m.rows), m.away)
+    guide = bests(m.swarm, m.active, rows, jnp.broadcast_to(columns, rows.shape))
     r = m.draw.uniform(R1, m.x.shape, m.x.dtype)
     return m.limited(m.c.inertia * m.kept() + m.c.social * r * m.way(guide))
 

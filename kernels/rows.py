@@ -1,4 +1,7 @@
-"""Reading and writing some rows of an array: consecutive ones, any distinct ones, or all."""
+"""Reading and writing some rows of an array: consecutive ones, any distinct ones, or all.
+
+A window is all of an array that has no more rows than it.
+"""
 
 from __future__ import annotations
 
@@ -28,23 +31,50 @@ def window(start: ArrayLike, count: int) -> Window:
 
 def take(a: jax.Array, rows: Rows) -> jax.Array:
     """The given rows of an array, ``[n, ...]``."""
+    if rows is None or _is_all(a, rows):
+        return a
     if isinstance(rows, Window):
         return lax.dynamic_slice_in_dim(a, rows.start, len(rows.rows))
-    return a if rows is None else a[rows]
+    return a[rows]
 
 
 def put(a: jax.Array, rows: Rows, new: jax.Array) -> jax.Array:
     """The array with the given rows, which are distinct, replaced by ``new``."""
+    if rows is None or _is_all(a, rows):
+        return new
     if isinstance(rows, Window):
         return lax.dynamic_update_slice_in_dim(a, new, rows.start, 0)
-    return new if rows is None else a.at[rows].set(new, unique_indices=True)
+    return a.at[rows].set(new, unique_indices=True)
 
 
-def take_abreast(a: jax.Array, rows: Rows, k: int) -> jax.Array:
-    """The given n rows of float[m, d], with k rows joined into one: float[n / k, k d].
+def _is_all(a: jax.Array, rows: Rows) -> bool:
+    return isinstance(rows, Window) and a.shape[0] == len(rows.rows)
 
-    A window has to start at a multiple of its length; k has to divide the length and m.
+
+def joined(a: jax.Array, k: int) -> jax.Array:
+    """``float[m / k, k d]``: every k rows of float[m, d] joined into one (see `loops.abreast`)."""
+    return a.reshape(-1, k * a.shape[1])
+
+
+def take_joined(a: jax.Array, rows: Window | None, k: int) -> jax.Array:
+    """The given n rows, ``float[n / k, k d]``, of an array whose rows are `joined`.
+
+    A window has to start at a multiple of its length, which k divides.
     """
-    if isinstance(rows, Window):
-        return take(a.reshape(-1, k * a.shape[1]), window(rows.start // k, len(rows.rows) // k))
-    return take(a, rows).reshape(-1, k * a.shape[1])
+    return take(a, window(rows.start // k, len(rows.rows) // k) if isinstance(rows, Window) else rows)
+
+
+def exchanged(numbers: jax.Array, away: Window | None) -> jax.Array:
+    """Where rows are, ``int32[...]``, after those of a window have changed places with the first ones; its own inverse.
+
+    Args:
+      numbers: of the rows.
+      away: starts at a multiple of its length. None if no rows have changed places.
+
+    >>> exchanged(jnp.arange(6), window(4, 2)).tolist()
+    [4, 5, 2, 3, 0, 1]
+    """
+    if away is None:
+        return numbers
+    n, back = len(away.rows), numbers - away.start
+    return jnp.where((back >= 0) & (back < n), back, jnp.where(numbers < n, numbers + away.start, numbers))

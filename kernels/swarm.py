@@ -11,20 +11,18 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax import lax
 from jax.typing import ArrayLike
 
 from jhpo.kernels import counter_random, shuffle
 from jhpo.kernels.bounds import BOUNDS, REBOUND, Box, box, inside
+from jhpo.kernels.exemplars import REFRESH, choose_exemplars
 from jhpo.kernels.loops import abreast, apart, width
 from jhpo.kernels.motions import MOTIONS, Moving
-from jhpo.kernels.rows import Rows, Window, put, take, take_abreast, window
+from jhpo.kernels.rows import Rows, Window, exchanged, joined, put, take, take_joined, window
+from jhpo.kernels.swarm_front import bests, brought, everywhere
 from jhpo.kernels.swarm_parts import (
     GENERATORS,
     LINKS,
-    R2,
-    R3,
     SCHEDULES,
     STREAMS,
     TURN,
@@ -47,8 +45,11 @@ __all__ = [
     "Draw",
     "Rule",
     "Swarm",
+    "bests",
+    "brought",
     "collapsed",
     "create",
+    "everywhere",
     "forgotten",
     "inertia_at",
     "inside",
@@ -59,16 +60,22 @@ __all__ = [
     "remember",
 ]
 
-REFRESH = 7  # CLPSO's refreshing gap: failures after which a particle chooses new exemplars
-
 
 def create(
-    rule: Rule, key: jax.Array, position: jax.Array, low: ArrayLike, high: ArrayLike, *, rows: int | None = None
+    rule: Rule,
+    key: jax.Array,
+    position: jax.Array,
+    low: ArrayLike,
+    high: ArrayLike,
+    *,
+    rows: int | None = None,
+    front: bool = False,
 ) -> Swarm:
     """A swarm at given positions float[n, d], inside the box [low, high] (scalars or float[d]).
 
     Args:
       rows: m; rows beyond the first n are idle and lie outside the box. n if None.
+      front: whether the first n rows have arrays of their own (see `Swarm`).
 
     Raises:
       ValueError: concrete bounds that are not finite or not in order.
@@ -77,15 +84,20 @@ def create(
     m = n if rows is None else rows
     streams, within = counter_random.seeds(key, 2), box(low, high, position.dtype)
     velocity = launch(rule, streams[0], position, low, high)
-    if m > n:
-        outside = jnp.broadcast_to(2 * within.low - within.high, (m - n, d))
-        position = jnp.concatenate([position, outside])
-        velocity = jnp.pad(velocity, ((0, m - n), (0, 0)))
+    far = jnp.broadcast_to(2 * within.low - within.high, (m - n, d)).astype(position.dtype)
+    still = jnp.zeros_like(far)
+    if m > n and not front:
+        position, velocity = jnp.concatenate([position, far]), jnp.concatenate([velocity, still])
+        far, still = far[:0], still[:0]
     chosen = m if rule.motion == "exemplar" else 0
     return Swarm(
         position=position,
         velocity=velocity,
+        far_position=far,
+        far_velocity=still,
+        front=jnp.zeros((), jnp.int32),
         best=position,
+        far_best=far,
         merit=jnp.full((m,), jnp.inf, position.dtype),
         leader=jnp.zeros((), jnp.int32),
         least=jnp.asarray(jnp.inf, position.dtype),
@@ -118,6 +130,7 @@ def forgotten(swarm: Swarm, key: jax.Array) -> Swarm:
         least=jnp.full_like(swarm.least, jnp.inf),
         links=counter_random.seeds(key, 1)[0],
         stalled=jnp.zeros_like(swarm.stalled),
+        front=jnp.zeros_like(swarm.front),
         exemplar=jnp.broadcast_to(ids, swarm.exemplar.shape),
         failures=jnp.zeros_like(swarm.failures),
     )
@@ -133,6 +146,7 @@ def move(
     *,
     generation: ArrayLike = 0,
     block: tuple[int, Any, Any] | None = None,
+    stands: jax.Array | None = None,
 ) -> tuple[Swarm, Rows, jax.Array, jax.Array]:
     """The next positions, inside [low, high] for every finite state, and velocities; `placed` writes them.
 
@@ -144,13 +158,16 @@ def move(
       low, high: the box, scalars or float[d].
       generation: since the start of the inertia schedule.
       block: (n, number, active) moves only rows ``number * n`` to ``(number + 1) * n`` of the first ``active``; a
-        compete swarm moves the losers of n random pairs instead. None moves all rows (half of a compete swarm).
+        compete swarm moves the losers of n random pairs instead. None moves all rows (half of a compete swarm). A swarm
+        with a front moves the block that is there.
+      stands: bool[], whether the particles keep their positions and velocities this time.
 
     Returns:
       The swarm, its positions and velocities unchanged; the rows that move; their next positions and velocities,
       float[n, d] each.
     """
-    m, d = swarm.position.shape
+    m, d = swarm.merit.shape[0], swarm.position.shape[1]
+    fronted = swarm.position.shape[0] < m
     within = box(low, high, swarm.position.dtype)
     draw = Draw(counter_random.seeds(key, STREAMS), key if rule.generator == "threefry" else None)
     active = m if block is None else block[2]
@@ -159,27 +176,37 @@ def move(
     if rule.motion == "compete":
         rows, winners = _pairs(swarm.merit, key, active, m // 2 if block is None else block[0])
     elif block is not None and block[0] < m:
-        rows = window(jnp.asarray(block[1], jnp.int32) * block[0], block[0])
-    ids = numbers(rows, m)
+        n, number = block[:2]
+        rows = window(0, n) if fronted else window(jnp.asarray(number, jnp.int32) * n, n)
+    own = numbers(rows, m)
+    away = window(swarm.front * len(own), len(own)) if fronted else None
+    ids = exchanged(own, away)
     redraw = swarm.stalled if rule.graph == "informants" else jnp.ones((), bool)
     swarm = swarm._replace(links=jnp.where(redraw, draw.words[LINKS], swarm.links))
     if rule.motion == "exemplar":
-        swarm = _choose_exemplars(swarm, draw, ids, rows, active)
+        swarm = choose_exemplars(swarm, draw, ids, rows, active, away)
     now = c._replace(inertia=inertia_at(rule, c, generation, draw))
-    v = MOTIONS[rule.motion](Moving(rule, now, draw, within, swarm, rows, ids, active, winners))
-    x, v = _inside((rule, width(len(ids))), swarm.position, rows, v, within)
+    step = jnp.ones((), swarm.position.dtype)
+    if stands is not None:  # by coefficients, so that no one needs the old arrays, which are written in place
+        zero, endless = jnp.zeros_like(step), jnp.full_like(step, jnp.inf)
+        still = now._replace(inertia=step, cognitive=zero, social=zero, clamp=endless)
+        now, step = jax.tree.map(lambda a, b: jnp.where(stands, a, b), (still, zero), (now, step))
+    v = MOTIONS[rule.motion](Moving(rule, now, draw, within, swarm, rows, own, ids, away, active, winners))
+    k = width(len(ids))
+    here, there = (swarm.position, rows) if isinstance(rows, Window) else (take(swarm.position, rows), None)
+    x, v = _inside((rule, k), joined(here, k), there, joined(v, k), within, step)
     return swarm, rows, x.reshape(-1, d), v.reshape(-1, d)
 
 
 @apart
 def _inside(
-    static: tuple[Rule, int], position: jax.Array, rows: Rows, v: jax.Array, within: Box
+    static: tuple[Rule, int], position: jax.Array, rows: Window | None, v: jax.Array, within: Box, step: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """`inside`, on k rows joined into one."""
     rule, k = static
-    x, v = take_abreast(position, rows, k), v.reshape(-1, k * v.shape[1])
+    x = take_joined(position, rows, k)
     within = Box(*abreast(k, *within)) if k > 1 else within
-    return inside(rule, x, v, within)
+    return inside(rule, x, v, within, step)
 
 
 def numbers(rows: Rows, m: int) -> jax.Array:
@@ -262,30 +289,6 @@ def inertia_at(rule: Rule, c: Coefficients, generation: ArrayLike, draw: Draw) -
     if rule.schedule == "random":  # one draw per generation, U(w/2, w)
         return c.inertia * (1 - draw.uniform(TURN, (1,), c.inertia.dtype)[0] / 2)
     return c.inertia
-
-
-def _choose_exemplars(swarm: Swarm, draw: Draw, ids: jax.Array, rows: Rows, active: ArrayLike) -> Swarm:
-    """CLPSO: a particle that failed REFRESH times draws a new exemplar for every dimension."""
-    n, d = ids.shape[0], swarm.position.shape[1]
-    dtype = swarm.position.dtype
-    size = jnp.asarray(active, jnp.int32)
-    share = ids.astype(dtype) / jnp.maximum(size - 1, 1).astype(dtype)
-    learn = jnp.asarray(0.05, dtype) + jnp.asarray(0.45 / np.expm1(10.0), dtype) * jnp.expm1(10 * share)
-    first, second = (counter_random.integers(draw.words[s], (n, d), size) for s in (R2, R3))
-    rival = jnp.where(swarm.merit[second] < swarm.merit[first], second, first)
-    own = jnp.broadcast_to(ids[:, None], (n, d))
-    chosen = jnp.where(draw.uniform(TURN, (n, d), dtype) < learn[:, None], rival, own)
-    # if all exemplars are the particle itself, one random dimension follows another particle
-    at, other = (counter_random.integers(draw.words[s], (n,), b) for s, b in ((WHO, d), (LINKS, size - 1)))
-    other = lax.rem(ids + 1 + other, jnp.broadcast_to(size, ids.shape))
-    alone = (chosen == own).all(axis=1)
-    chosen = jnp.where(alone[:, None] & (jnp.arange(d, dtype=jnp.int32)[None] == at[:, None]), other[:, None], chosen)
-    failures = take(swarm.failures, rows)
-    due = failures >= REFRESH
-    return swarm._replace(
-        exemplar=put(swarm.exemplar, rows, jnp.where(due[:, None], chosen, take(swarm.exemplar, rows))),
-        failures=put(swarm.failures, rows, jnp.where(due, 0, failures)),
-    )
 
 
 def _pairs(merit: jax.Array, key: jax.Array, active: jax.Array | int, n: int) -> tuple[jax.Array, jax.Array]:

@@ -44,11 +44,19 @@ class Coefficients(NamedTuple):
 
 
 class Swarm(NamedTuple):
-    """State of m particles. In a compete swarm ``best`` equals ``position``."""
+    """State of m particles. In a compete swarm ``best`` equals ``position``.
 
-    position: jax.Array  # float[m, d], within the bounds
-    velocity: jax.Array  # float[m, d]; with absorbing bounds before the rebound, which the next move applies
-    best: jax.Array  # float[m, d], best position of each particle
+    In a swarm with a front, which moves n particles at once, the coordinates of the first n rows are arrays of their
+    own: only these are written, in place. See `swarm_front`.
+    """
+
+    position: jax.Array  # float[m, d], within the bounds; with a front float[n, d]
+    velocity: jax.Array  # as position; with absorbing bounds before the rebound, which the next move applies
+    best: jax.Array  # as position, best position of each particle
+    far_position: jax.Array  # float[m - n, d], of the other rows; without a front float[0, d]
+    far_velocity: jax.Array  # as far_position
+    far_best: jax.Array  # as far_position
+    front: jax.Array  # int32[], the block that is in the first n rows; block 0 is in its place
     merit: jax.Array  # float[m], of best
     leader: jax.Array  # int32[], the row with the best merit
     least: jax.Array  # float[], that merit

@@ -14,6 +14,7 @@ import numpy as np
 
 from jhpo.kernels import counter_random
 from jhpo.kernels.loops import apart
+from jhpo.kernels.rows import Window, exchanged
 
 TOPOLOGIES = ("global", "ring", "vonneumann", "random", "informants")
 
@@ -59,25 +60,27 @@ def best_of(candidates: jax.Array, ids: jax.Array, merit: jax.Array) -> jax.Arra
 
 
 @apart
-def _informants(mean: int, ids: jax.Array, active: jax.Array, seed: jax.Array) -> jax.Array:
+def _informants(mean: int, ids: jax.Array, active: jax.Array, seed: jax.Array, away: Window | None) -> jax.Array:
     slots = mean + math.ceil(3 * math.sqrt(mean))
     words = _words(slots + 1, ids, seed)
     terms = np.cumsum([0.0] + [math.log(mean / k) for k in range(1, slots)]) - mean
     fewer = np.exp(terms).cumsum()  # probability of at most 0, 1, ... informants
     more = counter_random.unit(words[slots])[None, :] >= jnp.asarray(fewer, jnp.float32)[:, None]
-    return jnp.where(more, counter_random.scale(words[:slots], active), ids[None, :])
+    return exchanged(jnp.where(more, counter_random.scale(words[:slots], active), ids[None, :]), away)
 
 
-def informants_of(ids: jax.Array, active: jax.Array | int, mean: int, seed: jax.Array) -> jax.Array:
+def informants_of(
+    ids: jax.Array, active: jax.Array | int, mean: int, seed: jax.Array, away: Window | None = None
+) -> jax.Array:
     """Informants of each particle in Clerc's standard swarms, where every particle informs ``mean`` others at random.
 
     The number of a particle's informants is then nearly Poisson distributed. So it is drawn from that distribution, up
     to three standard deviations above the mean, and the informants uniformly: no graph has to be built.
 
     Returns:
-      ``int32[k, n]``, the particle itself where it has fewer informants than k.
+      ``int32[k, n]``, the rows of the informants, of the particle itself where it has fewer than k (see `leaders`).
     """
-    return _informants(mean, ids, jnp.asarray(active, jnp.int32), seed)
+    return _informants(mean, ids, jnp.asarray(active, jnp.int32), seed, away)
 
 
 @apart
@@ -88,15 +91,31 @@ def _words(count: int, ids: jax.Array, seed: jax.Array) -> jax.Array:
 
 
 def leaders(
-    topology: str, ids: jax.Array, merit: jax.Array, active: jax.Array | int, informants: int, seed: jax.Array
+    topology: str,
+    ids: jax.Array,
+    merit: jax.Array,
+    active: jax.Array | int,
+    informants: int,
+    seed: jax.Array,
+    away: Window | None = None,
 ) -> jax.Array:
-    """``int32[n]``: the best of each particle and its informants, for every topology but "global".
+    """``int32[n]``: the row of the best of each particle and its informants, for every topology but "global".
+
+    Args:
+      topology: the graph.
+      ids: int32[n], the particles.
+      merit: float[m], by rows.
+      active: the particles that take part.
+      informants: of a particle, in a random graph.
+      seed: uint32[2], of a random graph.
+      away: the particles that have changed places with the first ones; None if particles and rows are the same.
 
     >>> import jax.numpy as jnp
     >>> merit, ids = jnp.array([5.0, 1.0, 4.0, 3.0, 2.0]), jnp.arange(5, dtype=jnp.int32)
     >>> leaders("ring", ids, merit, 5, 2, jnp.zeros(2, jnp.uint32)).tolist()
     [1, 1, 1, 4, 4]
     """
+    own = exchanged(ids, away)
     if topology == "informants":
-        return best_of(informants_of(ids, active, informants, seed), ids, merit)
-    return best_of(neighbours(topology, ids, active, informants, seed).T, ids, merit)
+        return best_of(informants_of(ids, active, informants, seed, away), own, merit)
+    return best_of(exchanged(neighbours(topology, ids, active, informants, seed).T, away), own, merit)

@@ -18,7 +18,17 @@ from jhpo.kernels.topology import TOPOLOGIES
 from jhpo.kernels.trees import Number
 from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation, Strategy, default_dtype, feasible_value, static_field, strategy
-from jhpo.strategies.swarm_memory import PSOState, absorbed, best_of, bound, competing, learned, noisy, plain
+from jhpo.strategies.swarm_memory import (
+    PSOState,
+    absorbed,
+    best_of,
+    competing,
+    in_front,
+    learned,
+    noisy,
+    plain,
+    uncertain,
+)
 from jhpo.strategies.swarm_starts import SPREAD, restarted, started
 from jhpo.strategies.swarms import PRESETS, check_stability, one_of, places
 
@@ -144,6 +154,11 @@ class PSO(Strategy):
         return self.particles or self.population * (2 if self._competing else 1)
 
     @property
+    def _fronted(self) -> bool:
+        """Whether the swarm has a front: a block is moved at once, and only restarts add more."""
+        return self._particles == self.population < self._rows
+
+    @property
     def _rows(self) -> int:
         return self._particles * (self.max_growth if self.restart == "grow" else 1)
 
@@ -152,7 +167,7 @@ class PSO(Strategy):
         k_place, k_swarm = jax.random.split(key)
         noisy_rows, asked = (m, n) if self.noisy else (0, 0)
         start = places(space, k_place, first, dtype, even=True)
-        created = swarm.create(self.rule, k_swarm, start, 0.0, 1.0, rows=m)
+        created = swarm.create(self.rule, k_swarm, start, 0.0, 1.0, rows=m, front=self._fronted)
         return PSOState(
             space=space,
             swarm=created._replace(failures=jnp.zeros_like(created.failures)),  # counted from the first move on
@@ -175,10 +190,14 @@ class PSO(Strategy):
         if self.restart != "none":
             stuck, near = self._stuck(state), self._near(state)
             state = seldom(restarted, stuck | near, state, stuck, key)
-        n, old = self.population, state.swarm
+        n = self.population
         blocks = lax.div(state.active, jnp.int32(n))
         fresh = state.turn < blocks  # the first round evaluates the initial positions
         block = lax.rem(state.turn, blocks)
+        if self._fronted:
+            state = in_front(state, block)
+        old = state.swarm
+        stands = fresh & (state.restarts == 0)
         # informants change between rounds, not within one
         old = old._replace(stalled=old.stalled & (block == 0))
         rows: Any  # a block of particles, or the losers of a generation of pairs
@@ -189,16 +208,21 @@ class PSO(Strategy):
             key,
             generation=jnp.maximum(lax.div(state.turn, blocks) - 1, 0),
             block=(n, block, state.active),
+            stands=None if self._competing else stands,
         )
         if self._competing:
             rows = jnp.where(fresh, block * n + jnp.arange(n, dtype=jnp.int32), rows)
-        new = fresh | jnp.isinf(take(state.violation, rows))
-        x, velocity = seldom(
-            functools.partial(started, self.rule), new.any(), (x, velocity), state, rows, new, fresh, key
-        )
+        failed = jnp.isinf(take(state.violation, rows))
+        new, stay = fresh | failed, None
+        if self._competing:  # a particle that absorbed a point keeps that as its position
+            stay = stands | (fresh & ~failed), take(old.position, rows), take(old.velocity, rows)
+        else:
+            new = new & ~stands
+        begin = functools.partial(started, self.rule)
+        x, velocity = seldom(begin, new.any(), (x, velocity), state.space, new, fresh, key, stay)
         units, again = x, state.again
         if self.noisy:
-            again = ~new & self._uncertain(state, rows)
+            again = ~(new | stands) & uncertain(state, rows, self.reevaluate)
             units = jnp.where(again[:, None], take(old.best, rows), x)
             x = jnp.where(again[:, None], take(old.position, rows), x)
             velocity = jnp.where(again[:, None], take(old.velocity, rows), velocity)
@@ -233,22 +257,13 @@ class PSO(Strategy):
         n = self.population
         if self._competing:
             return state.rows
+        if self._fronted:
+            return window(0, n)
         return None if self._rows == n else window(lax.rem(state.turn - 1, lax.div(state.active, jnp.int32(n))) * n, n)
 
     def _coefficients(self, dtype: DTypeLike) -> swarm.Coefficients:
         names = swarm.Coefficients._fields
         return swarm.Coefficients(*(jnp.asarray(getattr(self, name), dtype) for name in names))
-
-    def _uncertain(self, state: PSOState, rows: Rows) -> jax.Array:
-        """``bool[n]``: feasible bests with the lowest lower bounds, on average a fraction ``reevaluate`` of a block."""
-        feasible = take(state.violation, rows) == 0
-        lower = jnp.where(feasible, take(bound(state, -1.0), rows), jnp.inf)
-        share = jnp.asarray(self.reevaluate * self.population, lower.dtype)
-        due = jnp.floor((state.turn + 1).astype(lower.dtype) * share) - jnp.floor(
-            state.turn.astype(lower.dtype) * share
-        )
-        rank = jnp.argsort(jnp.argsort(lower)).astype(lower.dtype)
-        return (rank < due) & jnp.isfinite(lower)
 
     def _begun(self, state: PSOState) -> jax.Array:
         """``bool[]``: whether the swarm has moved and some particle has succeeded."""

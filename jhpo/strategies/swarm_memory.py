@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jhpo.kernels import swarm
-from jhpo.kernels.loops import apart
+from jhpo.kernels.loops import apart, most, seldom
 from jhpo.kernels.rows import Rows, put, take
 from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation, feasible_value
@@ -20,7 +20,7 @@ class PSOState(NamedTuple):
     """m = particles * max_growth rows, of which ``active`` take part; a row is written when first asked for."""
 
     space: Space  # static
-    swarm: swarm.Swarm  # particles in the unit cube, float[m, d] each
+    swarm: swarm.Swarm  # particles in the unit cube, float[m, d] each; with a front if m > n = particles
     value: jax.Array  # float[m], of each particle's best, +inf before the first success; a running mean with noise
     violation: jax.Array  # float[m], its constraint violation: 0 if feasible, +inf before the first success
     seen: jax.Array  # float[m], number of evaluations in value; float[0] without noise
@@ -123,7 +123,7 @@ def absorbed(rule: swarm.Rule, particles: int, state: PSOState, units: jax.Array
     value, violation = (a.astype(state.value.dtype) for a in feasible_value(result))
     old, units = state.swarm, units.astype(state.swarm.best.dtype)
     m, k = state.value.shape[0], min(units.shape[0], particles)
-    own = owners(old.position, units)
+    own = owners(swarm.everywhere(old.position, old.far_position), units)
     mine = jnp.zeros((m,), bool).at[own].set(True, mode="drop")
     idle = mine | (jnp.arange(m, dtype=jnp.int32) >= state.active)
     worst = jnp.lexsort((-state.value, -state.violation, idle)).astype(jnp.int32)
@@ -137,10 +137,11 @@ def absorbed(rule: swarm.Rule, particles: int, state: PSOState, units: jax.Array
     def write(a: jax.Array, new: jax.Array) -> jax.Array:
         return a.at[at].set(new, mode="drop")
 
-    best = write(old.best, units[given])
+    n = old.best.shape[0]
+    best = write(swarm.everywhere(old.best, old.far_best), units[given])
     merit = write(old.merit, merit_of(value[given], violation[given], result.constraint))
     leader = swarm.first_least(merit)
-    changed = old._replace(best=best, merit=merit, leader=leader, least=merit[leader])
+    changed = old._replace(best=best[:n], far_best=best[n:], merit=merit, leader=leader, least=merit[leader])
     if rule.motion == "compete":
         changed = changed._replace(position=best)
     seen = write(state.seen, jnp.ones((k,), state.seen.dtype)) if state.seen.size else state.seen
@@ -150,6 +151,14 @@ def absorbed(rule: swarm.Rule, particles: int, state: PSOState, units: jax.Array
         violation=write(state.violation, violation[given]),
         seen=seen,
     )
+
+
+def in_front(state: PSOState, block: jax.Array) -> PSOState:
+    """The state with a block's particles in the first rows; only if some search of a batch has to exchange any."""
+    due = most((state.swarm.front != block).astype(jnp.int32)) > 0
+    arrays = state.swarm, (state.value, state.violation, state.seen)
+    swarm_then, (value, violation, seen) = seldom(lambda held, block: swarm.brought(*held, block), due, arrays, block)
+    return state._replace(swarm=swarm_then, value=value, violation=violation, seen=seen)
 
 
 def bound(state: PSOState, side: float) -> jax.Array:
@@ -165,4 +174,16 @@ def best_of(state: PSOState) -> tuple[jax.Array, jax.Array]:
     value = bound(state, 1.0)
     row = jnp.argmin(jnp.where(state.violation == state.violation.min(), value, jnp.inf))
     mine = better(state.violation[row], value[row], state.best_violation, state.best_value)
-    return jnp.where(mine, state.swarm.best[row], state.best_unit), jnp.where(mine, value[row], state.best_value)
+    unit = swarm.bests(state.swarm, state.active, row)
+    return jnp.where(mine, unit, state.best_unit), jnp.where(mine, value[row], state.best_value)
+
+
+def uncertain(state: PSOState, rows: Rows, reevaluate: float) -> jax.Array:
+    """``bool[n]``: feasible bests with the lowest lower bounds, on average a fraction ``reevaluate`` of a block."""
+    feasible = take(state.violation, rows) == 0
+    lower = jnp.where(feasible, take(bound(state, -1.0), rows), jnp.inf)
+    share = jnp.asarray(reevaluate * lower.shape[0], lower.dtype)
+    turns = jnp.stack([state.turn, state.turn + 1]).astype(lower.dtype)
+    before, after = jnp.floor(turns * share)
+    rank = jnp.argsort(jnp.argsort(lower)).astype(lower.dtype)
+    return (rank < after - before) & jnp.isfinite(lower)

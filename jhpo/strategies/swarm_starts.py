@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jhpo.kernels import counter_random, swarm
-from jhpo.kernels.rows import Rows, take
+from jhpo.space.space import Space
 from jhpo.strategies.swarm_memory import PSOState, best_of
 from jhpo.strategies.swarms import places
 
@@ -17,33 +17,31 @@ _PLACES, _RESTART = 1, 2  # folded into a generation's key
 def started(
     rule: swarm.Rule,
     moved: tuple[jax.Array, jax.Array],
-    state: PSOState,
-    rows: Rows,
+    space: Space,
     new: jax.Array,
     fresh: jax.Array,
     key: jax.Array,
+    stay: tuple[jax.Array, jax.Array, jax.Array] | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """Positions and velocities of n particles, where those without a success get initial ones.
 
     Args:
       rule: of the swarm; static.
       moved: positions and velocities float[n, d] of the particles with a success.
-      state: before the generation.
-      rows: the n particles.
-      new: bool[n], which of them have no success yet.
+      space: where they search.
+      new: bool[n], which of them get new positions.
       fresh: bool[], whether this is the first round of a swarm; later, velocities of new positions are zero.
       key: of the generation.
+      stay: bool[n], which of the new ones stay where they are, and positions and velocities float[n, d] before the
+        generation.
     """
     x, velocity = moved
     k_place, k_velocity = jax.random.split(jax.random.fold_in(key, _PLACES))
-    place = places(state.space, k_place, x.shape[0], x.dtype, even=False)
+    place = places(space, k_place, x.shape[0], x.dtype, even=False)
     begin = swarm.launch(rule, counter_random.seeds(k_velocity, 1)[0], place, 0.0, 1.0)
     begin = jnp.where(fresh, begin, 0)
-    stands = jnp.broadcast_to(fresh & (state.restarts == 0), new.shape)
-    if rule.motion == "compete":  # a particle that absorbed a point keeps that as its position
-        stands = stands | (fresh & jnp.isfinite(take(state.violation, rows)))
-    place = jnp.where(stands[:, None], take(state.swarm.position, rows), place)
-    begin = jnp.where(stands[:, None], take(state.swarm.velocity, rows), begin)
+    if stay is not None:
+        place, begin = (jnp.where(stay[0][:, None], old, now) for old, now in zip(stay[1:], (place, begin)))
     return jnp.where(new[:, None], place, x), jnp.where(new[:, None], begin, velocity)
 
 
@@ -53,7 +51,9 @@ def restarted(state: PSOState, sure: jax.Array, key: jax.Array) -> PSOState:
     The new swarm has twice the particles if there are rows for them; the overall best is kept.
     """
     m = state.value.shape[0]
-    over = sure | swarm.collapsed(state.swarm.position, state.active, SPREAD)
+    over = sure | swarm.collapsed(
+        swarm.everywhere(state.swarm.position, state.swarm.far_position), state.active, SPREAD
+    )
     unit, value = best_of(state)
     other = state._replace(
         swarm=swarm.forgotten(state.swarm, jax.random.fold_in(key, _RESTART)),
