@@ -201,7 +201,14 @@ class Supervised(Rows):
         return make(hp, self._evaluated(state), state.extra)
 
     def _evaluated(self, state: SupervisedState) -> Any:
-        """The parameters that are evaluated and returned."""
+        """The parameters that are evaluated and returned.
+
+        Raises:
+          InvalidArgument: the state is that of several folds.
+        """
+        if state.key.ndim:
+            each = "the mean of their predictions is that of result.ensemble(1), and each by itself that of jax.vmap"
+            raise invalid("state", "the state of one training", f"those of {state.key.shape[0]} folds", note=each)
         if self.eval_params is not None:
             return self.eval_params(state.opt_state, state.params)
         return evaluation_params(state.opt_state, state.params)

@@ -187,6 +187,16 @@ def test_replicates_folds_gradients_and_pure_runs() -> None:
     np.testing.assert_allclose(trace.value[0], same.history.value, rtol=1e-5)
 
 
+def test_a_state_of_folds_is_not_that_of_one_training() -> None:
+    task = regression()
+    (best,) = (result := jhpo.minimize(task, SPACE, jhpo.RandomSearch(2), budget=2, folds=3)).top(1)
+    for use in (lambda state: task.predict(best.params, state, X), lambda state: task.trained_model(best.params, state)):
+        with pytest.raises(jhpo.InvalidArgument, match=r"^state: .*, got .*those of 3 folds.*result\.ensemble\(1\)"):
+            use(best.state)
+    each = jax.vmap(lambda state: task.predict(best.params, state, X))(best.state)
+    np.testing.assert_allclose(result.ensemble(1).predict(X), each.mean(axis=0), rtol=1e-5)
+
+
 def test_a_trainable_of_ones_own_is_cross_validated() -> None:
     result = jhpo.minimize(RidgeRegression(), L2, jhpo.SobolSearch(4), budget=4, folds=4)
     for unit, value in zip(result.history.units, result.history.value):
