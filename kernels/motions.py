@@ -78,6 +78,7 @@ def attract(m: Moving) -> jax.Array:
     (guide,) = abreast(len(m.ids), guide)
     # joined outside: written in place only if what is compiled apart has the shape of its arguments and results
     arrays = tuple(joined(a, k) for a in (m.swarm.position, m.swarm.velocity, m.swarm.best))
+    assert m.rows is None or isinstance(m.rows, Window)  # all or a block of them: only competing swarms move others
     v = _attract((m.rule, k), m.c, m.draw, m.within, arrays, m.rows, guide)
     return v.reshape(-1, m.swarm.best.shape[1])
 

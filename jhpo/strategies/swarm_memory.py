@@ -156,8 +156,10 @@ def absorbed(rule: swarm.Rule, particles: int, state: PSOState, units: jax.Array
 def in_front(state: PSOState, block: jax.Array) -> PSOState:
     """The state with a block's particles in the first rows; only if some search of a batch has to exchange any."""
     due = most((state.swarm.front != block).astype(jnp.int32)) > 0
-    arrays = state.swarm, (state.value, state.violation, state.seen)
-    swarm_then, (value, violation, seen) = seldom(lambda held, block: swarm.brought(*held, block), due, arrays, block)
+    others = state.value, state.violation, state.seen
+    swarm_then, (value, violation, seen) = seldom(
+        lambda held, block: swarm.brought(held[0], held[1], block), due, (state.swarm, others), block
+    )
     return state._replace(swarm=swarm_then, value=value, violation=violation, seen=seen)
 
 

@@ -213,8 +213,8 @@ def test_crossover_and_mutation_are_their_formulas(x64: None) -> None:
 
     expected = 0.5 * (low + high - spread(low)), 0.5 * (low + high + spread(1.0 - high))
     for kind, tolerance in ((np.float64, 1e-13), (np.float32, 2e-6)):
-        some = [jnp.asarray(x, kind) for x in (first, second, u)]
-        for found, e in zip(genetic.simulated_binary(*some, 15.0), expected):
+        one, other, drawn = (jnp.asarray(x, kind) for x in (first, second, u))
+        for found, e in zip(genetic.simulated_binary(one, other, drawn, 15.0), expected):
             assert found.dtype == kind
             np.testing.assert_allclose(found[:3], e[:3], atol=tolerance)
             np.testing.assert_allclose(found[4:], e[4:], atol=tolerance)

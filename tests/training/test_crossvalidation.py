@@ -190,7 +190,10 @@ def test_replicates_folds_gradients_and_pure_runs() -> None:
 def test_a_state_of_folds_is_not_that_of_one_training() -> None:
     task = regression()
     (best,) = (result := jhpo.minimize(task, SPACE, jhpo.RandomSearch(2), budget=2, folds=3)).top(1)
-    for use in (lambda state: task.predict(best.params, state, X), lambda state: task.trained_model(best.params, state)):
+    for use in (
+        lambda state: task.predict(best.params, state, X),
+        lambda state: task.trained_model(best.params, state),
+    ):
         with pytest.raises(jhpo.InvalidArgument, match=r"^state: .*, got .*those of 3 folds.*result\.ensemble\(1\)"):
             use(best.state)
     each = jax.vmap(lambda state: task.predict(best.params, state, X))(best.state)
