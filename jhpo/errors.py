@@ -193,7 +193,9 @@ def check_number(
     open_high: bool = False,
 ) -> None:
     """Raises `InvalidArgument` unless it is a number in ``[low, high]``, open where said; arrays of numbers pass."""
-    wanted = f"a number in {'(' if open_low else '['}{low}, {high}{')' if open_high else ']'}"
+    wanted = "a number"
+    if (low, high) != (-math.inf, math.inf):
+        wanted += f" in {'(' if open_low else '['}{low}, {high}{')' if open_high else ']'}"
     if isinstance(value, bool) or not is_concrete(value):
         if getattr(getattr(value, "dtype", None), "kind", "") not in _NUMBERS:
             raise invalid(name, wanted, value)

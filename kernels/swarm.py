@@ -193,18 +193,22 @@ def move(
         now, step = jax.tree.map(lambda a, b: jnp.where(stands, a, b), (still, zero), (now, step))
     v = MOTIONS[rule.motion](Moving(rule, now, draw, within, swarm, rows, own, ids, away, active, winners))
     k = width(len(ids))
-    here, there = (swarm.position, rows) if isinstance(rows, Window) else (take(swarm.position, rows), None)
-    x, v = _inside((rule, k), joined(here, k), there, joined(v, k), within, step)
+    whole = rows is None or isinstance(rows, Window)  # joined outside, see `motions.attract`
+    here, v = (joined(swarm.position, k), joined(v, k)) if whole else (swarm.position, v)
+    x, v = _inside((rule, k), here, rows, v, within, step)
     return swarm, rows, x.reshape(-1, d), v.reshape(-1, d)
 
 
 @apart
 def _inside(
-    static: tuple[Rule, int], position: jax.Array, rows: Window | None, v: jax.Array, within: Box, step: jax.Array
+    static: tuple[Rule, int], position: jax.Array, rows: Rows, v: jax.Array, within: Box, step: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """`inside`, on k rows joined into one."""
     rule, k = static
-    x = take_joined(position, rows, k)
+    if rows is None or isinstance(rows, Window):
+        x = take_joined(position, rows, k)
+    else:
+        x, v = joined(take(position, rows), k), joined(v, k)
     within = Box(*abreast(k, *within)) if k > 1 else within
     return inside(rule, x, v, within, step)
 

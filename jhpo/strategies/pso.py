@@ -154,7 +154,7 @@ class PSO(Strategy):
         return self.particles or self.population * (2 if self._competing else 1)
 
     @property
-    def _fronted(self) -> bool:
+    def fronted(self) -> bool:
         """Whether the swarm has a front: a block is moved at once, and only restarts add more."""
         return self._particles == self.population < self._rows
 
@@ -167,7 +167,7 @@ class PSO(Strategy):
         k_place, k_swarm = jax.random.split(key)
         noisy_rows, asked = (m, n) if self.noisy else (0, 0)
         start = places(space, k_place, first, dtype, even=True)
-        created = swarm.create(self.rule, k_swarm, start, 0.0, 1.0, rows=m, front=self._fronted)
+        created = swarm.create(self.rule, k_swarm, start, 0.0, 1.0, rows=m, front=self.fronted)
         return PSOState(
             space=space,
             swarm=created._replace(failures=jnp.zeros_like(created.failures)),  # counted from the first move on
@@ -194,7 +194,7 @@ class PSO(Strategy):
         blocks = lax.div(state.active, jnp.int32(n))
         fresh = state.turn < blocks  # the first round evaluates the initial positions
         block = lax.rem(state.turn, blocks)
-        if self._fronted:
+        if self.fronted:
             state = in_front(state, block)
         old = state.swarm
         stands = fresh & (state.restarts == 0)
@@ -257,7 +257,7 @@ class PSO(Strategy):
         n = self.population
         if self._competing:
             return state.rows
-        if self._fronted:
+        if self.fronted:
             return window(0, n)
         return None if self._rows == n else window(lax.rem(state.turn - 1, lax.div(state.active, jnp.int32(n))) * n, n)
 

@@ -72,7 +72,7 @@ def test_every_variant_finds_the_bottom_of_a_bowl(variant):
         ({"population": 4, "variant": "vonneumann"}, "population: expected at least 5 particles"),
         ({"inertia": 1.0}, "spectral radius"),
         ({"inertia": 0.6, "cognitive": 3.0, "social": 3.0}, "spectral radius"),
-        ({"inertia": float("nan")}, "spectral radius"),
+        ({"inertia": float("nan")}, "inertia: expected a number, got nan"),
         ({"particles": 30}, r"particles: expected a multiple of the population \(40\)"),
         ({"population": 4, "particles": 4, "variant": "cso"}, "particles: expected at least 8 particles"),
         ({"clamp": 0.0}, "clamp: expected a number"),

@@ -32,10 +32,10 @@ def points(strategy: PSO, keys: jax.Array) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("variant", ["spso2006", pytest.param("ring", marks=pytest.mark.slow)])
 def test_blocks_that_change_places_move_as_blocks_that_stay(variant, monkeypatch):
     strategy, keys = PSO(8, variant=variant, patience=0.2), jax.random.split(jax.random.key(3), 4)
-    assert strategy._fronted
+    assert strategy.fronted
     units, active = points(strategy, keys)
     alone, _ = points(strategy, keys[2])
-    monkeypatch.setattr(PSO, "_fronted", False)
+    monkeypatch.setattr(PSO, "fronted", False)
     jax.clear_caches()  # programs do not depend on what was replaced
     expected, _ = points(strategy, keys)
     np.testing.assert_array_equal(units, expected)
