@@ -157,9 +157,8 @@ def move(
       key: JAX key of this generation.
       low, high: the box, scalars or float[d].
       generation: since the start of the inertia schedule.
-      block: (n, number, active) moves only rows ``number * n`` to ``(number + 1) * n`` of the first ``active``; a
-        compete swarm moves the losers of n random pairs instead. None moves all rows (half of a compete swarm). A swarm
-        with a front moves the block that is there.
+      block: (n, number, active) moves only rows ``number * n`` to ``(number + 1) * n`` of the first ``active``, or the
+        block in front; a compete swarm the losers of n random pairs. None moves all rows (half of a compete swarm).
       stands: bool[], whether the particles keep their positions and velocities this time.
 
     Returns:
@@ -176,8 +175,7 @@ def move(
     if rule.motion == "compete":
         rows, winners = _pairs(swarm.merit, key, active, m // 2 if block is None else block[0])
     elif block is not None and block[0] < m:
-        n, number = block[:2]
-        rows = window(0, n) if fronted else window(jnp.asarray(number, jnp.int32) * n, n)
+        rows = window(0 if fronted else jnp.asarray(block[1], jnp.int32) * block[0], block[0])
     own = numbers(rows, m)
     away = window(swarm.front * len(own), len(own)) if fronted else None
     ids = exchanged(own, away)
@@ -192,9 +190,9 @@ def move(
         still = now._replace(inertia=step, cognitive=zero, social=zero, clamp=endless)
         now, step = jax.tree.map(lambda a, b: jnp.where(stands, a, b), (still, zero), (now, step))
     v = MOTIONS[rule.motion](Moving(rule, now, draw, within, swarm, rows, own, ids, away, active, winners))
-    k = width(len(ids))
-    whole = rows is None or isinstance(rows, Window)  # joined outside, see `motions.attract`
-    here, v = (joined(swarm.position, k), joined(v, k)) if whole else (swarm.position, v)
+    k, here = width(len(ids)), swarm.position
+    if not isinstance(rows, jax.Array):  # joined outside, see `motions.attract`
+        here, v = joined(here, k), joined(v, k)
     x, v = _inside((rule, k), here, rows, v, within, step)
     return swarm, rows, x.reshape(-1, d), v.reshape(-1, d)
 
@@ -205,10 +203,9 @@ def _inside(
 ) -> tuple[jax.Array, jax.Array]:
     """`inside`, on k rows joined into one."""
     rule, k = static
-    if rows is None or isinstance(rows, Window):
-        x = take_joined(position, rows, k)
-    else:
-        x, v = joined(take(position, rows), k), joined(v, k)
+    if isinstance(rows, jax.Array):
+        position, rows, v = joined(take(position, rows), k), None, joined(v, k)
+    x = take_joined(position, rows, k)
     within = Box(*abreast(k, *within)) if k > 1 else within
     return inside(rule, x, v, within, step)
 
