@@ -7,6 +7,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import jhpo
@@ -28,6 +29,12 @@ def test_an_option_that_is_no_number(wrong: object) -> None:
     for name, option in options:
         with pytest.raises(jhpo.InvalidArgument, match=f"^{option}: expected a number"):
             strategy_class(name)(**{option: wrong})
+
+
+def test_a_rate_may_lack_where_the_optimiser_has_its_own() -> None:
+    assert jhpo.HyperGradient(optimizer=optax.adam(0.1), learning_rate=None).learning_rate is None
+    with pytest.raises(jhpo.InvalidArgument, match="^learning_rate: expected a number for adam, got None"):
+        jhpo.HyperGradient(learning_rate=None)
 
 
 def test_an_option_that_is_no_truth_value() -> None:

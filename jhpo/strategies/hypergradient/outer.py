@@ -83,10 +83,10 @@ class Outer:
 
     Args:
       optimizer, options: see `recipe`.
-      learning_rate: a number or a traced scalar.
+      learning_rate: a number or a traced scalar; None for an optimiser that has its own.
     """
 
-    def __init__(self, optimizer: Optimizer, options: Options, learning_rate: Number) -> None:
+    def __init__(self, optimizer: Optimizer, options: Options, learning_rate: Number | None) -> None:
         import optax
 
         if isinstance(optimizer, str):

@@ -89,7 +89,7 @@ class HyperGradient(Strategy):
     starts: int = static_field(default=2)
     trial: int = static_field(default=5)
     optimizer: Optimizer = static_field(default="adam")
-    learning_rate: Number = 0.2
+    learning_rate: Number | None = 0.2
     options: Any = static_field(default=None)
     coordinates: str = static_field(default="unit")
     max_step: Number = 0.25
@@ -106,6 +106,8 @@ class HyperGradient(Strategy):
         optimizer, options = recipe(self.optimizer, self.options)
         object.__setattr__(self, "optimizer", optimizer)
         object.__setattr__(self, "options", options)
+        if self.learning_rate is None and isinstance(optimizer, str):
+            raise invalid("learning_rate", f"a number for {optimizer}", None)
         wrong = check_outer(optimizer, options)
         if wrong is not None:
             raise invalid("optimizer", "an optimiser that works on gradients alone", wrong)
