@@ -33,7 +33,7 @@ def test_an_option_that_is_no_number(wrong: object) -> None:
 
 def test_a_rate_may_lack_where_the_optimiser_has_its_own() -> None:
     assert jhpo.HyperGradient(optimizer=optax.adam(0.1), learning_rate=None).learning_rate is None
-    with pytest.raises(jhpo.InvalidArgument, match="^learning_rate: expected a number for adam, got None"):
+    with pytest.raises(jhpo.InvalidArgument, match=r"^learning_rate: expected a number for adam, got None$"):
         jhpo.HyperGradient(learning_rate=None)
 
 
