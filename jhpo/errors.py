@@ -165,10 +165,10 @@ def is_concrete(value: object) -> bool:
     return isinstance(value, numbers.Number) and not isinstance(value, complex)
 
 
-def check_flag(name: str, value: object) -> bool:
-    """``value`` if it is a bool; raises `InvalidArgument` otherwise, as "no" is true."""
+def check_flag(name: str, value: object, kind: type[InvalidArgument] = InvalidArgument) -> bool:
+    """``value`` if it is a bool; raises ``kind`` otherwise, as "no" is true."""
     if not isinstance(value, bool):
-        raise invalid(name, "True or False", value)
+        raise invalid(name, "True or False", value, kind)
     return value
 
 

@@ -32,7 +32,7 @@ import numpy as np
 
 from jhpo.devices import default_devices
 from jhpo.kernels import internals
-from jhpo.lifetimes import Trace
+from jhpo.lifetimes import Through, Trace
 from jhpo.pytrees import Structure, Tree
 from jhpo.switches import config
 from jhpo.version import IMPORTED, __version__
@@ -49,7 +49,7 @@ def keep_from_now_on() -> None:
     _on = True
 
 
-def kept(like: Callable[..., Tree]) -> Callable[[Trace, str, Structure, list[Any]], tuple[list[Any], Structure]]:
+def kept(like: Callable[..., Tree]) -> Through:
     """What the traces of a function go through, see `jhpo.lifetimes.Programs`.
 
     Args:

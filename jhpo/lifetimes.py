@@ -25,6 +25,7 @@ from jhpo.switches import config
 
 _GONE = object()
 Trace = Callable[[list[Any]], tuple[list[Any], Structure]]  # leaves of arguments to leaves and structure of results
+Through = Callable[[Trace, str, Structure, list[Any]], tuple[list[Any], Structure]]  # what a trace goes through
 
 
 class Executable:
@@ -66,7 +67,7 @@ class _Entry:
         static: dict[str, Any],
         anchors: list[Any],
         options: dict[str, Any] | None,
-        through: Callable[[Trace, str, Structure, list[Any]], tuple[list[Any], Structure]] | None,
+        through: Through | None,
     ) -> None:
         self.output: Structure = None
         self.compiled: dict[Any, Executable] = {}
@@ -121,7 +122,7 @@ class Programs:
         static: Sequence[str] = (),
         most: int = 64,
         options: Callable[..., dict[str, Any] | None] | None = None,
-        through: Callable[[Trace, str, Structure, list[Any]], tuple[list[Any], Structure]] | None = None,
+        through: Through | None = None,
     ) -> None:
         functools.update_wrapper(self, function)
         self._function, self._most, self._options, self._through = function, most, options, through

@@ -14,7 +14,7 @@ from jhpo.kernels.lapack import lapack_in_turn
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def batched(member: F, graded: bool = False) -> F:
+def all_members(member: F, graded: bool = False) -> F:
     """What a function computes for one member, for all of them: rows of its arguments to rows of its results.
 
     All programs that train members go through it, so that a training that is stopped and continued in another one

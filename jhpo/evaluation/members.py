@@ -11,7 +11,7 @@ from jax.typing import DTypeLike
 
 from jhpo.devices import over_devices
 from jhpo.errors import InvalidArgument
-from jhpo.evaluation.batching import batched
+from jhpo.evaluation.batching import all_members
 from jhpo.keys import trial_keys
 from jhpo.lifetimes import programs
 from jhpo.markup import brief
@@ -188,7 +188,7 @@ def evaluate_units(
     rows, keys = replicated(units, keys, replicates)
 
     how: dict[str, Any] = {"request": request, "metric": metric, "static": static, "inside": inside}
-    members = batched(lambda unit, key: _member(trainable, space, unit, key, **how), request.grad)
+    members = all_members(lambda unit, key: _member(trainable, space, unit, key, **how), request.grad)
     total = n * replicates
     width = total if chunk is None else min(total, chunk * replicates)
     with objective_errors():
@@ -295,6 +295,6 @@ def state_program(
         return state, value if value.value.ndim == 1 else value._replace(value=value.value[:, 0])
 
     rows, keys = replicated(units, trial_keys(root, ids), replicates)
-    states, each = batched(member)(rows, keys)
+    states, each = all_members(member)(rows, keys)
     value, _ = _moments(each, replicates)
     return states if replicates == 1 else jax.tree.map(lambda x: x[::replicates], states), value

@@ -12,7 +12,7 @@ from jax.typing import ArrayLike
 
 from jhpo.devices import over_devices
 from jhpo.errors import InvalidArgument, invalid
-from jhpo.evaluation.batching import batched
+from jhpo.evaluation.batching import all_members
 from jhpo.evaluation.members import PerFold, StaticValues, read_values, replicated, summarised
 from jhpo.keys import is_key, trial_keys
 from jhpo.lifetimes import programs
@@ -62,7 +62,7 @@ def begin_units(
         trained = jax.eval_shape(lambda state: train(trainable, hp, state, 0, 1), state)
         return jax.tree.map(_of_type, state, trained)
 
-    return batched(begin)(*replicated(units, keys, replicates))
+    return all_members(begin)(*replicated(units, keys, replicates))
 
 
 def _of_type(x: ArrayLike, like: jax.ShapeDtypeStruct) -> jax.Array:
@@ -104,7 +104,7 @@ def continue_units(
         return state, *read_values(found, unit.dtype)
 
     rows = units if replicates == 1 else jnp.repeat(units, replicates, axis=0)
-    states, value, measured = batched(further)(rows, states)
+    states, value, measured = all_members(further)(rows, states)
     return states, summarised(space, units, value, None, measured, replicates, metric=metric, static=static)
 
 

@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 
 from jhpo.devices import default_devices
 from jhpo.errors import InvalidArgument
-from jhpo.evaluation.batching import batched
+from jhpo.evaluation.batching import all_members
 from jhpo.evaluation.chunks import CPU_COMPILER_OPTIONS
 from jhpo.evaluation.members import NO_STATIC, read_values, summarised
 from jhpo.evaluation.paused import begin_units, check_continuable, rows_of, take_states
@@ -62,7 +62,7 @@ def train_rows(
         return state, *read_values(evaluate_state(trainable, hp, state, metric), unit.dtype)
 
     units, start, stop = (jnp.repeat(x, replicates, axis=0) for x in (rows.units, rows.start, rows.stop))
-    states, value, measured = batched(further)(units, states, start, stop)
+    states, value, measured = all_members(further)(units, states, start, stop)
     result = summarised(space, rows.units, value, None, measured, replicates, metric=metric, static=NO_STATIC)
     return states, result._replace(value=jnp.where(there, result.value, jnp.nan))
 

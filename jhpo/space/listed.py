@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from jhpo.errors import InvalidArgument, InvalidSpace, invalid
+from jhpo.errors import InvalidArgument, InvalidSpace, check_flag, invalid
 from jhpo.space.declared import leaves_of, plain, value_key
 from jhpo.space.parameters import HUGE, Int, Parameter
 
@@ -46,8 +46,7 @@ class Listed(Parameter):
             seen.add(value_key(choice))
         if any(isinstance(c, float) and math.isnan(c) for c in choices):
             raise invalid("choices", "no NaN", choices, InvalidSpace)
-        if not isinstance(static, bool):
-            raise invalid("static", "True or False", static, InvalidSpace)
+        check_flag("static", static, InvalidSpace)
         values = dict(choices=choices, static=static, shape=shape, when=when, default=default)
         for name, value in {**values, "prior": prior}.items():
             object.__setattr__(self, name, value)

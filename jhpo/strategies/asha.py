@@ -89,7 +89,7 @@ class ASHA(Strategy):
         HalvingStopping(self.eta, self.min_steps, self.max_steps)  # checks the options
         proposer = read_inner("proposer", self.proposer, optional=True)
         object.__setattr__(self, "proposer", RandomSearch(1) if proposer is None else proposer)
-        if isinstance(self.proposer, Strategy) and (not self.proposer.steady or self.proposer.early_stop is not None):
+        if not self.proposer.steady or self.proposer.early_stop is not None:
             expected = "a strategy that can be asked while results are pending, such as BayesOpt or RandomSearch"
             raise invalid("proposer", expected, type(self.proposer).__name__)
         for name in ("batch", "capacity"):
@@ -97,7 +97,7 @@ class ASHA(Strategy):
                 check_integer(name, getattr(self, name))
         if self.capacity is not None and (self.batch is None or self.capacity < self.batch):
             raise invalid("capacity", f"at least the batch of {self.batch} members, which it bounds", self.capacity)
-        if self.batch is not None and isinstance(self.proposer, Strategy) and self.proposer.needs_grad:
+        if self.batch is not None and self.proposer.needs_grad:
             raise invalid("proposer", "a strategy that needs no gradients", type(self.proposer).__name__)
 
     @property

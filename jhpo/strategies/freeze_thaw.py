@@ -98,7 +98,7 @@ class FreezeThaw(Strategy):
         own = f"bayes(batch={min(max(self.batch // 2, 4), 512)})"
         given = own if isinstance(self.proposer, str) and self.proposer == "auto" else self.proposer
         object.__setattr__(self, "proposer", read_inner("proposer", given, optional=True))
-        if isinstance(self.proposer, Strategy) and (not self.proposer.steady or self.proposer.needs_grad):
+        if self.proposer is not None and (not self.proposer.steady or self.proposer.needs_grad):
             expected = "a strategy that can be asked while results are pending, without gradients, such as BayesOpt"
             raise invalid("proposer", expected, type(self.proposer).__name__)
         if self.capacity is not None and self.capacity < self.batch:

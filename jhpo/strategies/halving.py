@@ -92,7 +92,7 @@ class SuccessiveHalving(Strategy):
             if getattr(self, name) is not None:
                 check_integer(name, getattr(self, name))
         object.__setattr__(self, "proposer", read_inner("proposer", self.proposer, optional=True))
-        if isinstance(self.proposer, Strategy):
+        if self.proposer is not None:
             self._check_proposer(self.proposer)
         if self.max_steps is not None:
             self._brackets(self.max_steps)

@@ -50,8 +50,6 @@ class BayesOptions:
         check_integer("fit_iterations", self.fit_iterations)
         check_integer("search_iterations", self.search_iterations)
         check_integer("capacity", self.capacity, 0)
-        if not isinstance(self.gradients, bool):
-            raise invalid("gradients", "True or False", self.gradients)
         for name, allowed in (("kernel", tuple(PROFILES)), ("warp", WARPS), ("region", REGIONS), ("picks", PICKS)):
             if getattr(self, name) not in allowed:
                 raise invalid(name, f"one of {allowed}", getattr(self, name))
