@@ -106,3 +106,17 @@ def test_encodings_round_trip(x64):
     np.testing.assert_allclose(space.canonical(space.to_unit(space.from_unit(units))), units, atol=1e-12)
     for row in np.asarray(units):
         np.testing.assert_allclose(space.canonical(space.encode(space.decode(row), fill=row)), row, atol=1e-12)
+
+
+@pytest.mark.parametrize("few", [True, False])
+def test_a_category_is_itself_however_it_was_rounded(x64, few):
+    # programs divide by a number of cells, or multiply by its inverse: 2.5 / 3 has two roundings
+    centre, other = 2.5 / 3, 2.5 * (1 / 3)
+    assert centre != other
+    choice, weights, rows = np.array([True]), np.array([4.0, 1.0]), 2 if few else covariance._MANY
+    x, z = Points(np.full((rows, 1), centre)), Points(np.array([[other], [0.5]]))
+    one = Points(jnp.asarray([centre])), Points(jnp.asarray([other]))
+    np.testing.assert_array_equal(covariance.cross_distances(x, z, weights, choice), [[0.0, 4.0]] * rows)
+    np.testing.assert_array_equal(covariance.all_terms(z, choice)[0], [[0.0, 1.0], [1.0, 0.0]])
+    np.testing.assert_array_equal(covariance.pair_terms(*one, choice), [0.0, 0.0])
+    assert covariance.squared_distance(*one, weights, choice) == 0.0

@@ -24,6 +24,22 @@ from jhpo.strategies.bayes import strategy as bayes
 from jhpo.strategies.bayes.ground import exact_ground
 from tests.strategies.bayes_problems import PLANE, SMALL, bowl
 
+# -- a whole search ---------------------------------------------------------------------------------------------
+
+
+def test_the_best_of_five_categories_is_found() -> None:
+    """The model knows a category again, whichever program rounded the centre of its cell."""
+    names = ["a", "b", "c", "d", "e"]
+    space = jhpo.Space({"x": jhpo.Float(0.0, 1.0), "y": jhpo.Float(0.0, 1.0), "name": jhpo.Choice(names)})
+
+    def objective(hp: dict[str, jax.Array]) -> jax.Array:
+        return (hp["x"] - 0.7) ** 2 + (hp["y"] - 0.2) ** 2 + jnp.where(hp["name"] == 4, 0.0, 0.05)
+
+    for seed in range(3):
+        result = jhpo.minimize(objective, space, jhpo.BayesOpt(), budget=25, seed=seed)
+        assert result.best["name"] == "e" and result.value < 1e-3
+
+
 # -- asking and telling in any order ---------------------------------------------------------------------------
 
 

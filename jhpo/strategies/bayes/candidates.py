@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jhpo.kernels import counter_random
-from jhpo.kernels.covariance import Profile
+from jhpo.kernels.covariance import SAME, Profile
 from jhpo.kernels.sobol import sobol
 from jhpo.strategies.bayes import front
 from jhpo.strategies.bayes.front import Front
 from jhpo.strategies.bayes.ground import FLIPS, Ground
-from jhpo.strategies.bayes.history import EMPTY, SAME, History
+from jhpo.strategies.bayes.history import EMPTY, History
 from jhpo.strategies.bayes.model import Model
 from jhpo.strategies.bayes.randomness import Randomness
 

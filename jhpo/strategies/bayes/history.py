@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jhpo.kernels import pareto
+from jhpo.kernels.covariance import SAME
 from jhpo.kernels.order import lexsort
 from jhpo.strategies.base import Evaluation
 from jhpo.strategies.bayes.ground import Ground
@@ -16,8 +17,6 @@ from jhpo.strategies.bayes.ground import Ground
 EMPTY, PENDING, OBSERVED, FAILED = 0, 1, 2, 3
 # Rows of the smallest buffer.
 SMALLEST = 32
-# Units closer than this are one point.
-SAME = 1e-6
 
 # TuRBO's side lengths (Eriksson et al. 2019, appendix), and the share by which a success improves.
 _FIRST_LENGTH, _LONGEST = 0.8, 1.6

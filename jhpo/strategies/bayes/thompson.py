@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jhpo.kernels import pathwise
+from jhpo.kernels.covariance import SAME
 from jhpo.strategies.bayes import candidates as pools
-from jhpo.strategies.bayes.history import SAME, History
+from jhpo.strategies.bayes.history import History
 from jhpo.strategies.bayes.model import Model
 from jhpo.strategies.bayes.randomness import Randomness
 from jhpo.strategies.bayes.search import chance
