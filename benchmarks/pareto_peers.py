@@ -1,7 +1,7 @@
 """Searches of several objectives by other libraries: python pareto_peers.py PEER PROBLEM BUDGET SEED [SEED ...]
 
 Started by pareto_bayes.py with a Python that has them, and with the repository on its path. Prints one line of JSON a
-seed: the values of all evaluations, constraints after the objectives, and the seconds that the suggestions took. The
+seed: the values of all evaluations, constraints after the objectives, and the processor seconds of the suggestions. The
 problems of pareto_surrogates.py need YAHPO, the folder of their data, in the environment.
 """
 
@@ -72,10 +72,10 @@ def optuna(sampler: str) -> Any:
         study = optuna.create_study(directions=["minimize"] * m, sampler=made)
         rows, spent = [], 0.0
         while len(rows) < budget:
-            start = time.perf_counter()
+            start = time.process_time()
             trial = study.ask()
             x = suggested(trial, problem)
-            spent += time.perf_counter() - start
+            spent += time.process_time() - start
             found = values_of(problem, x)
             rows.append(found)
             trial.set_user_attr("limits", [-c for c in found[m:]])
@@ -104,7 +104,7 @@ def botorch(problem: Problem, budget: int, seed: int) -> Rows:
     rows, spent = [values_of(problem, row) for row in x], 0.0
     bounds = torch.stack([torch.zeros(d), torch.ones(d)]).double()
     while len(rows) < budget:
-        start = time.perf_counter()
+        start = time.process_time()
         y = -torch.tensor(rows, dtype=torch.float64)  # maximised; constraints: feasible where <= 0
         model = ModelListGP(
             *(SingleTaskGP(x, y[:, k : k + 1], outcome_transform=Standardize(1)) for k in range(len(y[0])))
@@ -122,7 +122,7 @@ def botorch(problem: Problem, budget: int, seed: int) -> Rows:
         )
         options = {"batch_limit": 5, "maxiter": 200}
         new, _ = optimize_acqf(acquisition, bounds, q=1, num_restarts=10, raw_samples=512, options=options)
-        spent += time.perf_counter() - start
+        spent += time.process_time() - start
         x = torch.cat([x, new])
         rows.append(values_of(problem, new[0]))
     return rows[:budget], spent
@@ -145,12 +145,12 @@ def pymoo(problem: Problem, budget: int, seed: int) -> Rows:
             if limits:
                 out["G"] = [-c for c in found[m:]]
 
-    start = time.perf_counter()
+    start = time.process_time()
     minimize(
         Mine(n_var=problem.dim, n_obj=m, n_ieq_constr=limits, xl=0.0, xu=1.0),
         NSGA2(pop_size=10), ("n_eval", budget), seed=seed,
     )  # fmt: skip
-    return rows[:budget], time.perf_counter() - start
+    return rows[:budget], time.process_time() - start
 
 
 PEERS = {
