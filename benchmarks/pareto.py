@@ -1,12 +1,12 @@
-"""Several objectives: hypervolume on known fronts beside pymoo and Optuna, and the speed of NSGA-II beside pymoo.
+"""Several objectives: hypervolume on known fronts beside pymoo and Optuna, the speed of NSGA-II beside pymoo and evox.
 
     python benchmarks/pareto.py quality     # pymoo and Optuna are optional; what is missing is said
-    python benchmarks/pareto.py speed
+    python benchmarks/pareto.py speed --peers pymoo evox --python VENV/bin/python
     python benchmarks/pareto.py many    # four objectives and more: NSGA-III
 
 Quality: the fraction of the true front's hypervolume (or of the best one known) that the evaluations dominate, mean and
-standard error over seeds. Speed: whole searches through `jhpo.run`, the second call, beside
-`pymoo.optimize.minimize` with the same operators, in trials per second of a processor: the machine may be shared.
+standard error over seeds. Speed: whole searches through `jhpo.run`, the second call, beside those of peers
+(`pareto_rates.py`, in a Python of their own), in trials per second of a processor: the machine may be shared.
 """
 
 from __future__ import annotations
@@ -14,14 +14,17 @@ from __future__ import annotations
 import argparse
 import functools
 import importlib.util
+import json
+import subprocess
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from pareto_problems import PROBLEMS, Problem, dtlz2, zdt
+from pareto_problems import PROBLEMS, Problem, dtlz2, speed_problem
 
 import jhpo
 from jhpo.kernels import niching
@@ -152,25 +155,29 @@ def quality(budgets: tuple[int, int], seeds: int, slow: bool) -> None:
         print(f"| {name} | {budget} | {' | '.join(cells)} |", flush=True)
 
 
-def speed(populations: list[int], generations: int, dim: int, objectives: int) -> None:
+def speed(options: argparse.Namespace) -> None:
     """Trials per second of a processor, ours on the wall too."""
-    print("| population | jhpo.run | the same on the wall | pymoo | ratio |\n|---|---|---|---|---|", flush=True)
-    problem = (
-        PROBLEMS["ZDT1"]._replace(dim=dim, values=zdt(1, dim)) if objectives == 2 else PROBLEMS["DTLZ2, 3 objectives"]
+    head = (
+        "population",
+        "who",
+        "generations",
+        "trials a second of a processor",
+        "on the wall",
+        "ours is so many times",
     )
+    print(f"| {' | '.join(head)} |\n|{'---|' * len(head)}", flush=True)
+    problem = speed_problem(options.objectives, options.dim)
     space = jhpo.Space({"x": jhpo.Float(0.0, 1.0, shape=(problem.dim,))})
-    peer = there("pymoo")
-    for population in populations:
-        rounds = max(generations if population <= 10_000 else generations // 5, 2)
+    ways = ["minimize"] * problem.objectives
 
-        def objective(hp: Any) -> list[Any]:
-            return problem.values(hp["x"], jnp)
+    def objective(hp: Any) -> list[Any]:
+        return problem.values(hp["x"], jnp)
 
-        def search(
-            key: jax.Array, population: int = population, rounds: int = rounds, objective: Any = objective
-        ) -> Any:
+    for population in options.populations:
+        rounds = max(options.generations if population <= 10_000 else options.generations // 5, 2)
+
+        def search(key: jax.Array, population: int = population, rounds: int = rounds) -> Any:
             strategy = jhpo.NSGA2(population)
-            ways = ["minimize"] * problem.objectives
             return jax.block_until_ready(
                 jhpo.run(strategy, objective, space, rounds, key, directions=ways, keep="values")
             )
@@ -179,27 +186,22 @@ def speed(populations: list[int], generations: int, dim: int, objectives: int) -
         begin, wall = time.process_time(), time.perf_counter()
         search(jax.random.key(1))
         ours, on_wall = (population * rounds / t for t in (time.process_time() - begin, time.perf_counter() - wall))
-        theirs = _pymoo_rate(problem, population) if peer and population <= 2000 else float("nan")
-        print(f"| {population:,} | {ours:,.0f} | {on_wall:,.0f} | {theirs:,.0f} | {ours / theirs:.0f} |", flush=True)
+        print(f"| {population:,} | jhpo.run | {rounds} | {ours:,.0f} | {on_wall:,.0f} | |", flush=True)
+        for peer in options.peers:
+            their = _rate(options, peer, population, rounds)
+            made, rate = their["generations"], their["processor"]
+            print(f"| | {peer} | {made} | {rate:,.0f} | {their['wall']:,.0f} | {ours / rate:,.0f} |", flush=True)
 
 
-def _pymoo_rate(problem: Problem, population: int) -> float:
-    from pymoo.algorithms.moo.nsga2 import NSGA2
-    from pymoo.core.problem import Problem as Whole
-    from pymoo.optimize import minimize
-
-    vectorised = jax.jit(jax.vmap(lambda x: jnp.stack(problem.values(x, jnp))))
-
-    class Mine(Whole):  # type: ignore[misc,unused-ignore]
-        def _evaluate(self, x: np.ndarray, out: dict[str, Any], *args: Any, **kwargs: Any) -> None:
-            out["F"] = np.asarray(vectorised(x.astype(np.float32)), np.float64)
-
-    mine = Mine(n_var=problem.dim, n_obj=problem.objectives, xl=0.0, xu=1.0)
-    rounds = 10 if population <= 1000 else 3
-    vectorised(np.zeros((population, problem.dim), np.float32))
-    begin = time.process_time()
-    minimize(mine, NSGA2(pop_size=population), ("n_gen", rounds), seed=1)
-    return population * rounds / (time.process_time() - begin)
+def _rate(options: argparse.Namespace, peer: str, population: int, generations: int) -> dict[str, float]:
+    """What `pareto_rates.py` prints."""
+    script = Path(__file__).parent / "pareto_rates.py"
+    numbers = (options.objectives, options.dim, population, generations, options.limit)
+    done = subprocess.run(
+        [options.python, str(script), peer, *map(str, numbers)], stdout=subprocess.PIPE, text=True, check=True
+    )
+    found: dict[str, float] = json.loads(done.stdout)
+    return found
 
 
 def many(seeds: int, generations: int) -> None:
@@ -264,13 +266,16 @@ def main() -> None:
     parser.add_argument("--generations", type=int, default=50)
     parser.add_argument("--dim", type=int, default=10)
     parser.add_argument("--objectives", type=int, default=2, choices=[2, 3])
+    parser.add_argument("--peers", nargs="*", default=[], choices=["pymoo", "evox"], help="whose speed, too")
+    parser.add_argument("--python", default="python3", help="of the peers whose speed is measured")
+    parser.add_argument("--limit", type=int, default=120, help="seconds of a processor a peer's search may take")
     options = parser.parse_args()
     if options.what == "quality":
         quality((options.few, options.many), options.seeds, options.slow)
     elif options.what == "many":
         many(options.seeds, options.generations)
     else:
-        speed(options.populations, options.generations, options.dim, options.objectives)
+        speed(options)
 
 
 if __name__ == "__main__":

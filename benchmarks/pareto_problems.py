@@ -23,7 +23,7 @@ def zdt(number: int, dim: int = 30) -> Callable[[Any, Any], list[Any]]:
     """Zitzler, Deb and Thiele 2000."""
 
     def values(x: Any, xp: Any) -> list[Any]:
-        g = 1.0 + 9.0 * xp.sum(x[1:]) / (dim - 1)
+        g = 1.0 + 9.0 * xp.sum(x[1:], axis=0) / (dim - 1)
         ratio = x[0] / g
         shape = {
             1: 1.0 - xp.sqrt(ratio),
@@ -39,7 +39,7 @@ def dtlz2(objectives: int) -> Callable[[Any, Any], list[Any]]:
     """Deb et al. 2002: a part of a sphere."""
 
     def values(x: Any, xp: Any) -> list[Any]:
-        radius = 1.0 + xp.sum((x[objectives - 1 :] - 0.5) ** 2)
+        radius = 1.0 + xp.sum((x[objectives - 1 :] - 0.5) ** 2, axis=0)
         found = []
         for k in range(objectives):
             value = radius
@@ -134,3 +134,9 @@ EXPENSIVE = {
     "VehicleSafety": Problem(5, 3, vehicle_safety, (1864.72022, 11.81993945, 0.2903999384), 246.81607081187002),
     "C2-DTLZ2": Problem(4, 2, c2_dtlz2, TWO, 0.3996406303723544),
 }
+
+
+def speed_problem(objectives: int, dim: int) -> Problem:
+    """What rates are measured with: ZDT1 of so many dimensions, or DTLZ2 with three objectives."""
+    two = PROBLEMS["ZDT1"]._replace(dim=dim, values=zdt(1, dim))
+    return two if objectives == 2 else PROBLEMS["DTLZ2, 3 objectives"]
