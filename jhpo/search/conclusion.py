@@ -55,8 +55,9 @@ def result_of(
             included.
     """
     found = len(leader.ids) > 0 and objectives is None
-    if not len(leader.ids) and objectives is None:
-        warn_caller(_nothing(history, summary.evaluations, space, getattr(origin.evaluator, "reasons", {})))
+    if not len(leader.ids):
+        wanted = "best" if objectives is None else "front"
+        warn_caller(_nothing(history, summary.evaluations, space, getattr(origin.evaluator, "reasons", {}), wanted))
     evaluator = origin.evaluator
     trainable, folds = getattr(evaluator, "trainable", None), ""
     if work is not None and isinstance(trainable, FoldByFold):
@@ -85,19 +86,20 @@ def result_of(
     )
 
 
-def _nothing(history: Evaluations, evaluations: int, space: Space, reasons: Mapping[str, int]) -> str:
-    """Why a search has no best, and what to look at.
+def _nothing(history: Evaluations, evaluations: int, space: Space, reasons: Mapping[str, int], wanted: str) -> str:
+    """Why a search has no best or no front, and what to look at.
 
     Args:
         history: the evaluations that were kept.
         evaluations: how many there were.
         space: where they were.
         reasons: of failures, and how often each, where they are known.
+        wanted: best or front.
     """
     if np.isfinite(history.value).any():
-        return f"none of {evaluations} evaluations meets the constraints, so there is no best"
+        return f"none of {evaluations} evaluations meets the constraints, so there is no {wanted}"
     if reasons:
         most = max(reasons, key=lambda reason: reasons[reason])
-        return f"all {evaluations} evaluations failed, so there is no best; {reasons[most]} times: {most}"
+        return f"all {evaluations} evaluations failed, so there is no {wanted}; {reasons[most]} times: {most}"
     advice = "" if history.units is None else f"; call the objective with {space.decode(history.units[0])} to see where"
-    return f"all {evaluations} values are NaN or infinite, so there is no best{advice}"
+    return f"all {evaluations} values are NaN or infinite, so there is no {wanted}{advice}"

@@ -65,6 +65,15 @@ def test_all_failed_is_said_and_not_hidden() -> None:
         jhpo.minimize(lambda hp: {"value": hp["x"], "constraint": -1.0}, SPACE, RandomSearch(2), budget=4)
 
 
+def test_an_empty_front_is_said_with_the_reason() -> None:
+    """As where `directions` names a value that the objective does not return."""
+    other = jhpo.host(lambda params: {"error": params["x"], "size": 1.0})
+    ways = {"loss": "minimize", "size": "minimize"}
+    with pytest.warns(UserWarning, match=r"so there is no front; 4 times: expected the values \['loss', 'size'\]"):
+        result = jhpo.minimize(other, SPACE, RandomSearch(2), budget=4, directions=ways)
+    assert result.pareto() == []
+
+
 def test_constrained_optimum() -> None:
     space = Space({"x": Float(0.0, 1.0), "y": Float(0.0, 1.0)}, constraints=[lambda hp: hp["x"] + hp["y"] - 1.0])
     result = jhpo.minimize(lambda hp: hp["x"] ** 2 + 2 * hp["y"] ** 2, space, PSO(24), budget=1200)

@@ -14,6 +14,7 @@ import jhpo
 from jhpo.errors import InvalidArgument
 from jhpo.kernels.hypervolume import hypervolume
 from jhpo.objectives import Objectives
+from jhpo.strategies.base import Evaluation
 from jhpo.strategies.bayes import front, history
 from jhpo.strategies.bayes.ground import exact_ground
 from jhpo.strategies.bayes.suggest import around
@@ -273,3 +274,12 @@ def test_bad_input_is_refused_before_anything_compiles(count_compilations) -> No
             with pytest.raises(InvalidArgument, match="reference: expected a tuple of finite numbers"):
                 jhpo.BayesOpt(reference=reference)
     assert seen.total == 0
+
+
+@pytest.mark.quick
+def test_another_number_of_measured_constraints_is_refused() -> None:
+    """They would not be modelled."""
+    small, space = dataclasses.replace(SMALL, constraints=1, objectives=2), jhpo.Space({"x": jhpo.Float(0.0, 1.0)})
+    result = Evaluation(value=jnp.zeros(1), values=jnp.zeros((1, 2)), constraint=jnp.ones((1, 2)))
+    with pytest.raises(InvalidArgument, match=r"constraints: expected 2, the number of constraints .* got 1"):
+        jax.eval_shape(lambda: small.tell(small.init(space, jax.random.key(0)), jnp.zeros((1, 1)), result))

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jhpo.errors import invalid
 from jhpo.kernels import pareto
 from jhpo.kernels.covariance import SAME
 from jhpo.kernels.order import lexsort
@@ -171,7 +172,10 @@ def told(
         unknown = jnp.isnan(slack).all(axis=1, keepdims=True)
         feasible = ((slack >= 0) | unknown).all(axis=1)
         own = 0 if ground.bounded is None else ground.bounded.num_constraints
-        if constraints and slack.shape[1] == own + constraints:
+        if constraints:
+            if slack.shape[1] != own + constraints:
+                expected = f"{slack.shape[1] - own}, the number of constraints that the objective measures"
+                raise invalid("constraints", expected, constraints)
             measured = slack[:, own:]
     grad = jnp.full((n, slopes), jnp.nan, dtype)
     if slopes and result.grad is not None:
