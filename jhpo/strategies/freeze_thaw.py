@@ -52,7 +52,7 @@ class FreezeThaw(Strategy):
     Args:
       batch: members trained side by side; a device is idle below what fills it, and decisions are worse above.
       interval: steps between two decisions; a twentieth of the training by default.
-      capacity: members at most; by default the budget.
+      capacity: members at most; by default the budget, in a study that of the search which began it.
       effort: share of the steps of ``capacity`` whole trainings.
       initial: members that are begun before the model decides; twice the batch by default, at least eight.
       candidates: without a proposer: new hyperparameters that are looked at in each decision.
@@ -140,7 +140,7 @@ class FreezeThaw(Strategy):
     def places(self) -> int:
         """Members at most."""
         if self.capacity is None:
-            raise invalid("capacity", "how many members there may be (minimize takes the budget)", None)
+            raise invalid("capacity", "how many members there may be, or a search with a budget", None)
         return self.capacity
 
     def members(self, state: FreezeThawState) -> Ids:

@@ -46,7 +46,7 @@ class Follower:
     def __init__(
         self, strategy: Strategy, space: Space, root: jax.Array, *, sign: Sign, x64: bool, repeats: int
     ) -> None:
-        self.strategy, self.space = strategy, space
+        self.strategy, self._made, self.space = strategy, strategy, space
         self._signs, self._x64, self._repeats = np.asarray(sign), x64, repeats
         self._sign = float(np.ravel(sign)[0])
         self.driver = Driver(strategy, space, root)
@@ -76,9 +76,13 @@ class Follower:
         with float_precision(self._x64):
             return self.driver.evaluation_ids(ids)
 
-    def last(self, steps: int) -> None:
-        """The length of the training is known: a strategy that pauses members needs it before its first turn."""
-        self.strategy = self.strategy.lasting(steps)
+    def last(self, steps: int, members: int | None) -> None:
+        """The length of the training is known: a strategy that pauses members needs it before its first turn.
+
+        ``members`` is for how many it makes room, None where it knows that itself or grows.
+        """
+        strategy = self._made.lasting(steps)
+        self.strategy = strategy if members is None else strategy.prepare(members)
         self.driver = Driver(self.strategy, self.space, self.driver.root)
 
     def mark(self) -> Mark:

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from typing import Any
 
 import numpy as np
 
@@ -49,7 +50,7 @@ class Ledger:
         self._taken: dict[int, int] = {}  # likewise, of the transaction that is open
         self._stale = False
         self._restored = False
-        self._lasting = False  # a strategy that pauses members was told of the length of the training
+        self._training: dict[str, Any] = {}  # what a strategy that pauses members was told of the training
         self._snapshot_time = time.monotonic()
         self._snapshot_generation = 0
         self.storing = np.zeros(2)  # seconds of reading and writing: while no trial ran, and while some did
@@ -98,19 +99,26 @@ class Ledger:
             if self.history.opened > opened and time.monotonic() - self._snapshot_time > SNAPSHOT_SECONDS:
                 self.checkpoint()
 
-    def train_for(self, steps: int) -> None:
+    def train_for(self, steps: int, members: int | None = None) -> None:
         """Store the length of the training, which a strategy that pauses members lays its rungs out for.
+
+        Args:
+            steps: of a whole training.
+            members: for how many the strategy makes room, if it asks; fixed once a member was trained.
 
         Raises:
             InvalidArgument: it was another one when the study began, or is too short for the strategy.
         """
         with self.transaction() as append:
-            known = self.history.layouts.get("training", {}).get("steps", steps)
-            if known != steps:
-                raise invalid("steps", f"the {known} steps of training with which the study began", steps)
+            stored = self.history.layouts.get("training", {})
+            if stored.get("steps", steps) != steps:
+                raise invalid("steps", f"the {stored['steps']} steps of training with which the study began", steps)
             self._follower.strategy.lasting(steps)
-            if "training" not in self.history.layouts:
-                append(events.Layout("training", {"steps": steps}))
+            training = {**stored, "steps": steps}
+            if members is not None and not self.history.opened:
+                training["members"] = members
+            if training != stored:
+                append(events.Layout("training", training))
 
     @property
     def driver(self) -> Driver:
@@ -138,9 +146,10 @@ class Ledger:
 
     def follower(self) -> Follower:
         """The strategy, in step with the log; the first call restores the newest snapshot that fits."""
-        if self._follower.strategy.continues and not self._lasting and "training" in self.history.layouts:
-            self._follower.last(int(self.history.layouts["training"]["steps"]))
-            self._lasting = True
+        training = self.history.layouts.get("training", {})
+        if self._follower.strategy.continues and training != self._training:
+            self._follower.last(int(training["steps"]), training.get("members"))
+            self._training = training
         if not self._restored:
             self._restored = True
             for generation, data in self.log.load_snapshots():

@@ -8,11 +8,12 @@ from typing import Any, NamedTuple, cast
 import jax
 import numpy as np
 
+from jhpo.errors import invalid
 from jhpo.evaluation.evaluators import Evaluator, continuable
 from jhpo.evaluation.paused import check_continuable
 from jhpo.evaluation.thawing import Thawing
 from jhpo.search.thawed import check_capacity, effort_spent, nothing_left
-from jhpo.strategies.base import Evaluation
+from jhpo.strategies.base import Evaluation, Strategy
 from jhpo.study import events
 from jhpo.study.book import Book
 from jhpo.study.fold import Fold
@@ -54,11 +55,14 @@ class Thaws:
 
     def __init__(self, study: Book, evaluator: Evaluator, budget: int | None) -> None:
         self._study, population = study, continuable(evaluator)
-        study.ledger.train_for(check_continuable(population.trainable))
-        self.strategy = cast(Any, study.ledger.follower().strategy)
-        self._interval, limit = self.strategy.interval, self.strategy.max_evaluations(study.space)
-        check_capacity(self.strategy, budget)
+        made, limit = cast(Any, study.strategy), study.strategy.max_evaluations(study.space)
         self._budget = min((x for x in (budget, limit) if x is not None), default=None)
+        # buffers that do not grow are sized by the first budget, as in memory, unless the strategy says how
+        sized = made.capacity is None and type(made).grow is Strategy.grow
+        study.ledger.train_for(check_continuable(population.trainable), self._budget if sized else None)
+        self.strategy = cast(Any, study.ledger.follower().strategy)
+        self._interval = self.strategy.interval
+        check_capacity(self.strategy, budget)
         most = [x for x in (self.strategy.capacity, self._budget) if x is not None]
         self.pool = Thawing(
             population, min(most, default=None), self.strategy.population, self._interval, study.root
@@ -110,6 +114,9 @@ class Thaws:
         with ledger.lock:
             self._study.refresh()
             follower, history = ledger.follower(), ledger.history
+            if follower.strategy is not self.strategy:
+                members = cast(Any, follower.strategy).capacity
+                raise invalid("budget", f"the {members} members of another process that began meanwhile", self._budget)
             generation, before = history.opened, follower.mark()
             units = follower.open(history)
             members, parts = follower.driver.thawed()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import jax
@@ -11,7 +12,9 @@ import pytest
 
 import jhpo
 from jhpo import Float, FreezeThaw, InvalidArgument, Space, Study
+from jhpo.evaluation.evaluators import make_evaluator
 from jhpo.evaluation.thawing import empty_pool
+from jhpo.study.thaws import Thaws
 from tests.study.paused import Descent, assert_goes_on_after_kills, columns
 
 SPACE = Space({"lr": Float(1e-3, 3.0, log=True), "bad": Float(0.0, 1.0)})
@@ -41,6 +44,30 @@ def test_a_search_in_memory(result) -> None:
 def test_a_stored_study_killed_at_any_generation_goes_on_bit_for_bit(result, tmp_path: Path) -> None:
     path = tmp_path / "study.db"
     assert_goes_on_after_kills(result, Study(SPACE, THAW, path, seed=3), DESCENT, path, 16, (2, 3, 7))
+
+
+def test_without_a_capacity_the_first_budget_bounds_the_members(result, tmp_path: Path) -> None:
+    path, sized = tmp_path / "study.db", dataclasses.replace(THAW, capacity=None)
+    study = Study(SPACE, sized, path, seed=3)
+    with pytest.raises(InvalidArgument, match="budget: expected at least the 4 members"):
+        study.optimize(DESCENT, budget=2)  # trains nothing, so the next budget counts
+    study.optimize(DESCENT, budget=16, generations=2)
+    study.close()
+    study = Study.load(path)
+    with pytest.raises(InvalidArgument, match="budget: expected at least the 16 members"):
+        study.optimize(DESCENT, budget=8)
+    assert study.optimize(DESCENT, budget=32).stopped == result.stopped
+    np.testing.assert_array_equal(columns(study)["value"], result.history.value)
+
+
+def test_processes_that_begin_one_study_with_other_budgets(tmp_path: Path) -> None:
+    sized, path = dataclasses.replace(THAW, capacity=None), tmp_path / "study.db"
+    first, second = Study(SPACE, sized, path, seed=3), Study(SPACE, sized, path, seed=3, resume=True)
+    evaluator = make_evaluator(DESCENT, SPACE)
+    early = Thaws(first, evaluator, 16)
+    Thaws(second, evaluator, 32)
+    with pytest.raises(InvalidArgument, match="budget: expected the 32 members of another process"):
+        early.train()
 
 
 def test_queued_points_do_not_change_the_search(result) -> None:
@@ -88,7 +115,7 @@ def score() -> Descent:
         (lambda: FreezeThaw(interval=9, max_steps=8), "interval: expected at most the 8 steps"),
         (lambda: jhpo.minimize(lambda hp: hp["lr"], SPACE, THAW), "objective: expected a trainable"),
         (lambda: jhpo.minimize(DESCENT, SPACE, THAW, budget=8), "budget: expected at least the 16 members"),
-        (lambda: Study(SPACE, FreezeThaw(4)).optimize(DESCENT, budget=8), "capacity: expected how many members"),
+        (lambda: Study(SPACE, FreezeThaw(4)).optimize(DESCENT, seconds=1.0), "capacity: expected how many members"),
         (
             lambda: jhpo.minimize(DESCENT, SPACE, THAW, budget=16, early_stop=jhpo.MedianStopping()),
             "early_stop: expected None beside FreezeThaw",
