@@ -47,7 +47,9 @@ class FreezeThaw(Strategy):
     before them, they would lose to members that are nearly done. A `Trainable` is needed, without static parameters.
 
     The budget of a search counts members that are begun, at most ``capacity``. The search ends when ``effort`` of the
-    steps were taken that all of them would need to the end. The best is the best of those that were trained to the end.
+    steps were taken that all of them would need to the end, but not before a batch can be trained to the end. The best
+    is the best of those that were trained to the end: where there are steps for fewer than two batches of them, others
+    are left.
 
     Args:
       batch: members trained side by side; a device is idle below what fills it, and decisions are worse above.
@@ -133,8 +135,9 @@ class FreezeThaw(Strategy):
 
     @property
     def most(self) -> int:
-        """Parts that are trained in all."""
-        return max(int(self.effort * self.places * self.parts), self.batch)
+        """Parts that are trained in all, no fewer than it takes to train a batch to the end after the first members."""
+        design = -(-self._first // self.batch)
+        return max(int(self.effort * self.places * self.parts), self.batch * (design + self.parts))
 
     @property
     def places(self) -> int:
@@ -222,8 +225,17 @@ class FreezeThaw(Strategy):
 
     @property
     def _first(self) -> int:
-        """Members that are begun before the model decides."""
-        return max(2 * self.batch, 8) if self.initial is None else self.initial
+        """Members that are begun before the model decides, as far as there is room."""
+        return min(max(2 * self.batch, 8) if self.initial is None else self.initial, self.places)
+
+    @property
+    def _scarce(self) -> bool:
+        """There are steps for fewer than two batches of whole trainings: nobody might be trained to the end."""
+        return self.most < 2 * self.batch * self.parts
+
+    def _turns_left(self, state: FreezeThawState) -> jax.Array:
+        """``int32[]``: generations until the steps are spent, the one that is asked for among them."""
+        return (self.most - state.done.sum(dtype=jnp.int32)) // self.batch
 
     def _due(self, state: FreezeThawState) -> jax.Array:
         """``int32[]``: rows in which new members begin.
@@ -235,6 +247,8 @@ class FreezeThaw(Strategy):
         share = jnp.minimum(state.done.sum(dtype=jnp.int32).astype(state.units.dtype) / until, 1.0)
         wanted = jnp.floor(jnp.sqrt(share) * max(self.places - self._first, 0)).astype(jnp.int32) + self._first
         more = jnp.minimum(wanted - state.started, max(self.batch // 4, 1))
+        if self._scarce:
+            more = jnp.where(self._turns_left(state) >= self.parts, more, 0)
         # rows for which nobody is paused take new ones before their time
         idle = self.batch - self._open(state).sum(dtype=jnp.int32)
         return jnp.clip(jnp.maximum(more, idle), 0, jnp.minimum(self.batch, self.places - state.started))
@@ -259,6 +273,7 @@ class FreezeThaw(Strategy):
         c, dtype, count = self.places, state.units.dtype, found.mean.shape[0]
         new = jnp.arange(count, dtype=jnp.int32) >= c
         left = jnp.full((count,), self.parts, dtype).at[:c].set((self.parts - state.done).astype(dtype))
+        late = left > self._turns_left(state).astype(dtype)  # they cannot be trained to the end any more
         # rows wish for improvements of different size: the first for any, the others for more
         wish = jnp.exp(jax.random.uniform(key, (self.batch,), dtype, -7.0, -1.0)).at[0].set(0.0)
 
@@ -266,7 +281,10 @@ class FreezeThaw(Strategy):
             wish, begins = row
             gain = log_expected_improvement(found.mean, found.variance, found.best - wish)
             among = free & (new == begins)
-            at = jnp.argmax(jnp.where(among, gain - jnp.log(jnp.maximum(left, 1.0)), -jnp.inf)).astype(jnp.int32)
+            gain = gain - jnp.log(jnp.maximum(left, 1.0))
+            if self._scarce:
+                among = among & ~(late & (among & ~late).any())
+            at = jnp.argmax(jnp.where(among, gain, -jnp.inf)).astype(jnp.int32)
             return free.at[at].set(free[at] & ~among[at]), jnp.where(among[at], at, NOBODY)
 
         free = jnp.ones((count,), jnp.bool_).at[:c].set(self._open(state))

@@ -57,6 +57,18 @@ def test_members_begin_while_they_can_be_trained_to_the_end(proposer) -> None:
     assert (np.asarray(state.done) == PARTS).sum() >= 8 and np.asarray(state.lost).any()
 
 
+@pytest.mark.parametrize("capacity", [6, 20])
+def test_however_small_the_budget_members_are_trained_to_the_end(capacity: int) -> None:
+    """There is room for fewer than the first members, or steps for few of many."""
+    strategy = FreezeThaw(
+        4, interval=1, capacity=capacity, effort=0.1, candidates=8, max_steps=PARTS, proposer=None
+    )  # fmt: skip
+    *_, (member, part, state) = simulated(strategy, strategy.most // strategy.batch, seed=1)
+    ends = (np.asarray(state.done) == PARTS).sum() + (part[member >= 0] == PARTS - 1).sum()
+    assert int(state.started) == min(capacity, 9) and ends >= 3
+    assert FreezeThaw(capacity=40, max_steps=20, interval=1).most == 8 * (2 + 20)
+
+
 def test_rows_for_which_nobody_waits_begin_members_before_their_time() -> None:
     """All fail: no row is idle while there is room, and all are afterwards."""
     strategy = FreezeThaw(4, interval=1, capacity=18, effort=1.0, candidates=8, max_steps=PARTS, proposer=None)
