@@ -13,7 +13,11 @@ from jhpo.kernels.internals import forget_cache_choice
 from jhpo.switches import config
 
 # compiler options for a CPU: half of the time of compiling for speed
-QUICKLY: dict[str, bool | int] = {"xla_backend_optimization_level": 1}
+QUICKLY: dict[str, bool | int | str] = {
+    "xla_backend_optimization_level": 1,
+    # it makes two or three kernels of every sum of more than 32 numbers, and each takes 6 ms to compile
+    "xla_disable_hlo_passes": "tree_reduction_rewriter",
+}
 if jax.__version_info__ < (0, 12):  # later compilers refuse this option
     QUICKLY["xla_cpu_use_fusion_emitters"] = False
 

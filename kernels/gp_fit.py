@@ -5,6 +5,7 @@ Notation as in `gp`.
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -14,7 +15,6 @@ import numpy as np
 from jhpo.kernels import lbfgs
 from jhpo.kernels.covariance import Categorical, Profile, all_terms, distances, matern52
 from jhpo.kernels.gp import Data, clean, covariance, unpack
-from jhpo.kernels.loops import side_by_side
 from jhpo.kernels.numerics import cholesky_inverse, triangle_gram
 
 # A fit ends when no derivative of the log posterior with respect to theta exceeds this.
@@ -132,7 +132,7 @@ def fit(
     """The maximum a posteriori theta, by L-BFGS from several starts.
 
     On the CPU starts run under `jax.lax.map`: batched factorisations inside a loop have made XLA's CPU thread pool
-    hang, and sequential ones are as fast there. Elsewhere they run under `jax.vmap`.
+    hang, and sequential ones are as fast there. Elsewhere they run side by side.
 
     Args:
         starts: float[s, d + 3]. data: N rows, N a power of two. iterations: of L-BFGS, per start.
@@ -147,19 +147,16 @@ def most_probable(
     target: lbfgs.ValueAndGrad, starts: jax.Array, prior: Prior, iterations: int
 ) -> tuple[jax.Array, jax.Array]:
     """The minimiser of ``target`` within the prior's box and its value; see `fit`."""
+    lower, upper = jnp.asarray(prior.lower), jnp.asarray(prior.upper)
 
-    def one(theta: jax.Array) -> tuple[jax.Array, jax.Array]:
-        lower, upper = jnp.asarray(prior.lower), jnp.asarray(prior.upper)
-        result = lbfgs.minimize(
-            target,
-            theta,
-            lower,
-            upper,
-            iterations=iterations,
-            tolerance=_FIT_TOLERANCE,
-        )
-        return result.x, result.value
+    def one_by_one(starts: jax.Array) -> lbfgs.LBFGSResult:
+        solve = functools.partial(lbfgs.minimize, iterations=iterations, tolerance=_FIT_TOLERANCE)
+        return jax.lax.map(lambda theta: solve(target, theta, lower, upper), starts)
 
-    thetas, values = side_by_side(one, starts)
+    def at_once(starts: jax.Array) -> lbfgs.LBFGSResult:
+        problem = lambda _: (target, lower, upper)  # noqa: E731
+        return lbfgs.minimize_each(problem, starts, iterations=iterations, tolerance=_FIT_TOLERANCE)
+
+    thetas, values, *_ = jax.lax.platform_dependent(starts, cpu=one_by_one, default=at_once)
     best = jnp.argmin(jnp.where(jnp.isfinite(values), values, jnp.inf))
     return thetas[best], values[best]

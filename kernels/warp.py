@@ -60,9 +60,10 @@ def tame(y: Float[Array, "n"], mask: Bool[Array, "n"]) -> tuple[Float[Array, "n"
     ([-1.0, 0.0, 1.0], True, True)
     """
     eps = float(np.finfo(y.dtype).eps)
+    count = jnp.sum(mask, dtype=jnp.int32)
+    order = jnp.sort(jnp.where(mask, y, jnp.inf))  # as in `stray`: one sort in a program that has both
     y = 0.5 * jnp.where(mask, y, 0.0)  # halves: the difference of two finite values may overflow
-    order = jnp.sort(jnp.where(mask, y, jnp.inf))
-    median = jnp.where(jnp.any(mask), order[_middle(jnp.sum(mask, dtype=jnp.int32))], 0.0)
+    median = jnp.where(count > 0, 0.5 * order[_middle(count)], 0.0)
     gap = jnp.where(mask, y - median, 0.0)
     gap = jnp.where(jnp.abs(gap) <= 8 * eps * jnp.abs(median), 0.0, gap)
 
@@ -70,7 +71,7 @@ def tame(y: Float[Array, "n"], mask: Bool[Array, "n"]) -> tuple[Float[Array, "n"
         sizes = jnp.sort(jnp.where(those, jnp.abs(gap), jnp.inf))
         return sizes[_middle(jnp.sum(those, dtype=jnp.int32))]
 
-    better, worse = typical(gap < 0), typical(gap > 0)
+    better, worse = jax.vmap(typical)(jnp.stack([gap < 0, gap > 0]))
     unit = jnp.where(jnp.isfinite(better), better, jnp.where(jnp.isfinite(worse), worse, 0.5))
     z = jnp.clip(gap / unit, -1e30, 1e30)
     size, far = jnp.abs(z), jnp.where(z < 0, 30.0, 100.0 if y.dtype.itemsize < 8 else 1e4)
@@ -138,11 +139,12 @@ def half_rank(y: Float[Array, "n"], mask: Bool[Array, "n"]) -> Float[Array, "n"]
     >>> half_rank(jnp.array([1.0, 2.0, 3.0, 1e9]), jnp.ones(4, bool)).tolist()[:2]
     [1.0, 2.0]
     """
-    count = jnp.sum(mask, dtype=y.dtype)
+    n = jnp.sum(mask, dtype=jnp.int32)
+    count = n.astype(y.dtype)
     below = jnp.sum(mask[None, :] & (y[None, :] < y[:, None]), axis=1, dtype=y.dtype)
     equal = jnp.sum(mask[None, :] & (y[None, :] == y[:, None]), axis=1, dtype=y.dtype)
     rank = below + 0.5 * (jnp.maximum(equal, 1.0) - 1.0)  # equal values stay equal
-    median = jnp.sort(jnp.where(mask, y, jnp.inf))[_middle(jnp.sum(mask, dtype=jnp.int32))]
+    median = jnp.sort(jnp.where(mask, y, jnp.inf))[_middle(n)]
     gap = jnp.where(mask, y - median, 0.0)
     good = gap <= 0
     middle = jnp.floor((count - 1.0) / 2.0)

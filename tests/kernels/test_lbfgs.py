@@ -78,6 +78,22 @@ def test_non_finite_values_are_rejected(x64):
     assert float(stuck.x[0]) == 1.0 and float(stuck.value) == np.inf
 
 
+def test_starts_side_by_side_end_like_one_alone(x64):
+    """Each stops when it has converged itself, with bounds of its own."""
+    value_and_grad = jax.value_and_grad(rosenbrock)
+    starts = jnp.asarray([[1.0, 1.0], [0.5, 0.9], [-1.0, 1.5]])  # the first has converged before it begins
+
+    def problem(x):
+        return value_and_grad, jnp.full(2, -2.0), x + 3.0
+
+    options = {"iterations": 40, "memory": 3, "tolerance": 1e-3}
+    each = jax.jit(lambda xs: lbfgs.minimize_each(problem, xs, **options))(starts)
+    alone = jax.jit(lambda x: lbfgs.minimize(value_and_grad, x, *problem(x)[1:], **options))
+    for x, found in zip(starts, zip(*each)):
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-9), found, tuple(alone(x)))
+    assert len(set(each.residual.tolist())) == 3
+
+
 def test_float32_and_its_dtypes():
     box = jnp.full(4, 2.0)
     found = jax.jit(lambda x: lbfgs.minimize(jax.value_and_grad(rosenbrock), x, -box, box, iterations=100))(

@@ -171,15 +171,14 @@ def _polished(search: Search, model: Model, starts: jax.Array, box: Box) -> list
     ground = search.ground
     movable = ground.movable
 
-    def polish(start: jax.Array) -> jax.Array:
+    def problem(start: jax.Array) -> tuple[lbfgs.ValueAndGrad, jax.Array, jax.Array]:
         point = ground.points_of(start)
         free = movable if point.active is None else movable & point.active
         # the relaxed point: integers with many cells between their cells, all else as at the start
         smooth = jax.value_and_grad(lambda x: -score(search, model, point._replace(x=x)))
-        lower, upper = jnp.where(free, box.low, start), jnp.where(free, box.high, start)
-        return lbfgs.minimize(smooth, start, lower, upper, iterations=search.iterations, memory=6, tolerance=1e-3).x
+        return smooth, jnp.where(free, box.low, start), jnp.where(free, box.high, start)
 
-    polished = jax.vmap(polish)(starts)
+    polished = lbfgs.minimize_each(problem, starts, iterations=search.iterations, memory=6, tolerance=1e-3).x
     if ground.bounded is None:
         return [polished]
     # back towards the start, if the polish left the feasible region
