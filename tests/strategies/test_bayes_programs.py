@@ -34,7 +34,7 @@ def equations(jaxpr: Any, seen: set[int]) -> Iterator[Any]:
 
 
 def test_the_program_of_a_turn_stays_small() -> None:
-    """Tracing and compiling take longer with every equation: it has 3,870, a sixth for accelerators alone."""
+    """Tracing and compiling take longer with every equation: it has 3,945, some for accelerators alone."""
     driver = Driver(jhpo.BayesOpt(), jhpo.Space(WIDE), jax.random.key(0))
     with driver.precision():
         state = turns.blank_state(driver.strategy, driver.space, driver.root)
