@@ -40,11 +40,13 @@ def use_compilation_cache(folder: str | os.PathLike[str] | None = None) -> Path:
       The directory.
 
     Raises:
-      InvalidArgument: the directory cannot be created or written.
+      InvalidArgument: no path, or the directory cannot be created or written.
 
     >>> import jhpo
     >>> folder = jhpo.use_compilation_cache("programs")  # doctest: +SKIP
     """
+    if folder is not None and not isinstance(folder, (str, os.PathLike)):
+        raise invalid("folder", "a path, or None", folder)
     keep_from_now_on()
     configured = config.jax_compilation_cache_dir
     if folder is None and configured is not None:

@@ -52,16 +52,26 @@ def _usual(key: jax.Array) -> bool:
     return is_key(key) and str(jax.random.key_impl(key)) == _IMPL
 
 
-def check_key(key: object) -> jax.Array:
-    """A user's root key after checking it: a single key from `jax.random.key` or `jax.random.PRNGKey`.
+def check_key(key: object, name: str = "key") -> jax.Array:
+    """A user's key after checking it: a single key from `jax.random.key` or `jax.random.PRNGKey`.
 
     Raises:
-        InvalidArgument: not such a key.
+        InvalidArgument: not such a key, but an integer for example.
     """
     dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", None)
     if not ((is_key(key) and shape == ()) or (dtype == jnp.uint32 and shape in ((2,), (4,)))):
-        raise invalid("key", "a key as jax.random.key(0) makes it", key)
+        raise invalid(name, "a key as jax.random.key(0) makes it", key)
     return cast(jax.Array, key)
+
+
+def typed_key(key: object) -> jax.Array:
+    """`check_key`, with a key of `jax.random.PRNGKey` as one of `jax.random.key`.
+
+    >>> typed_key(jax.random.PRNGKey(0)) == jax.random.key(0)
+    Array(True, dtype=bool)
+    """
+    key = check_key(key)
+    return key if is_key(key) else jax.random.wrap_key_data(key)
 
 
 def trial_key(root: jax.Array, trial_id: jax.Array | int) -> jax.Array:

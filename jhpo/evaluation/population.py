@@ -23,6 +23,7 @@ from jhpo.evaluation.members import (
     evaluate_program,
 )
 from jhpo.evaluation.retraining import Members, trained_again, warn_of_others
+from jhpo.keys import check_key
 from jhpo.lifetimes import Executable
 from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation, Request
@@ -131,6 +132,7 @@ class Population:
         Failed members have NaN or infinite values and do not affect the others.
         """
         units, ids = self.checked(units, ids)
+        check_key(root, "root")
         groups = self.groups(units)
         self.chunks.settle(len(units), self.num_groups, lambda: self.member_bytes(units[0]))
         self.remark(units)
@@ -185,6 +187,7 @@ class Population:
           A list of n states, in the order of the rows.
         """
         units, ids = self.checked(units, ids)
+        check_key(root, "root")
         known = np.full(len(units), np.nan) if values is None else np.asarray(values, units.dtype)
         shares = np.broadcast_to(np.asarray(horizons, float), len(units))
         out: list[State] = [None] * len(units)
@@ -207,6 +210,7 @@ class Population:
           InvalidArgument: the members belong to several static groups, whose states cannot be stacked.
         """
         units, ids = self.checked(units, ids)
+        check_key(root, "root")
         groups = self.groups(units)
         if len(groups) > 1:
             raise invalid("units", "members of one static group", [g.values for g, _ in groups])

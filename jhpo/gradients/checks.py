@@ -15,7 +15,6 @@ from jhpo.gradients.facts import Facts
 from jhpo.gradients.spec import HP, METHODS, SOLVERS, Spec
 from jhpo.kernels import trees
 from jhpo.kernels.internals import is_traced
-from jhpo.keys import is_key
 from jhpo.training.values import hold, is_integer, is_number, release
 
 _METHODS = ("auto", *(m for m in METHODS if m != "autodiff"))
@@ -66,6 +65,9 @@ def checked_hp(hp: HP) -> HP:
             raise invalid(f"hp: {name}", "finite numbers", x)
         return x if isinstance(x, jax.Array) and not x.weak_type else jnp.asarray(x, jnp.asarray(x).dtype)
 
+    for name, x in zip(names_of(hp), jax.tree.leaves(hp)):
+        if isinstance(x, str) and _reads_as_number(x):
+            raise invalid(f"hp: {name}", "a number, or the name of a choice", x)
     hp = hold(hp, lambda x: not is_number(x))
     leaves, treedef = jax.tree.flatten(hp)
     if not leaves:
@@ -73,17 +75,18 @@ def checked_hp(hp: HP) -> HP:
     return jax.tree.unflatten(treedef, [leaf(n, x) for n, x in zip(names_of(hp), leaves)])
 
 
+def _reads_as_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
 def held_integers(hp: HP, chosen: tuple[bool, ...]) -> tuple[HP, tuple[bool, ...]]:
     """Hyperparameters with Python integers made static, and ``chosen`` for the remaining leaves."""
     left = tuple(c for c, leaf in zip(chosen, jax.tree.leaves(hp)) if not is_integer(leaf))
     return hold(hp, is_integer), left
-
-
-def checked_key(key: object) -> jax.Array:
-    """The key, if it is a typed scalar key; raises otherwise."""
-    if not (isinstance(key, jax.Array) and is_key(key)) or key.shape != ():
-        raise invalid("key", "a key as jax.random.key(0) makes it", key)
-    return key
 
 
 def chosen_leaves(hp: HP, wrt: Sequence[str] | None) -> tuple[bool, ...]:

@@ -9,14 +9,15 @@ from typing import Any
 import jax
 
 from jhpo.devices import default_devices, free_memory
-from jhpo.errors import check_integer, check_number
+from jhpo.errors import check_flag, check_integer, check_number
 from jhpo.gradients.attempt import Call, asked, automatic
-from jhpo.gradients.checks import check_facts, checked_hp, checked_key, checked_options, chosen_leaves, held_integers
+from jhpo.gradients.checks import check_facts, checked_hp, checked_options, chosen_leaves, held_integers
 from jhpo.gradients.facts import known
 from jhpo.gradients.inside import inside
 from jhpo.gradients.report import Hypergradient
 from jhpo.gradients.spec import HP, Spec
 from jhpo.kernels.internals import is_traced
+from jhpo.keys import typed_key
 from jhpo.switches import without_switches
 from jhpo.training.objective import as_trainable
 from jhpo.training.trainable import Trainable
@@ -112,8 +113,9 @@ def hypergrad(
     given |= {"damping": damping, "pairs": pairs, "sigma": sigma, "seeds": seeds}
     options = checked_options(method, {name: value for name, value in given.items() if value is not None})
     trainable = Releasing(as_trainable(trainable))
-    hp, key = checked_hp(hp), checked_key(key)
+    hp, key = checked_hp(hp), typed_key(key)
     hp, chosen = held_integers(hp, chosen_leaves(hp, wrt))
+    check_flag("check", check)
     limit = free_memory(default_devices()[0]) if memory is None else check_integer("memory", memory)
     spec = Spec(method=method, horizon=horizon, metric=metric, wrt=chosen, **options)
     check_number("horizon", horizon, 0.0, 1.0, open_low=True)

@@ -11,10 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jhpo.errors import InvalidArgument, check_integer, check_number, invalid
-from jhpo.gradients.checks import checked_hp, checked_key
+from jhpo.gradients.checks import checked_hp
 from jhpo.gradients.dependence import names_of
 from jhpo.kernels import trees
 from jhpo.kernels.online import online
+from jhpo.keys import typed_key
 from jhpo.lifetimes import programs
 from jhpo.space.space import Space
 from jhpo.switches import without_switches
@@ -86,7 +87,7 @@ def online_tune(
     (True, (40,))
     """
     trainable = Releasing(as_trainable(trainable))
-    hp, key = checked_hp(hp), checked_key(key)
+    hp, key = checked_hp(hp), typed_key(key)
     if space is not None and not isinstance(space, Space):
         raise invalid("space", "a jhpo.Space or None", space)
     if outer is None:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jhpo.errors import JhpoError, StorageError
+from jhpo.errors import JhpoError, StorageError, check_flag
 from jhpo.markup import cell, cut
 from jhpo.objectives import knee
 from jhpo.pytrees import HP
@@ -67,10 +67,11 @@ def write_report(
       interactive: include plotly, so that each figure can be made interactive by a button; adds two megabytes.
 
     Raises:
+      InvalidArgument: ``interactive`` is no flag.
       MissingExtra: jinja2, or plotly for an interactive page, is not installed.
       StorageError: the page cannot be written.
     """
-    page = render(trials, best, about, interactive)
+    page = render(trials, best, about, check_flag("interactive", interactive))
     target = Path(path)
     try:
         target.write_text(page, encoding="utf-8")

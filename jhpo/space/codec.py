@@ -15,6 +15,7 @@ from jax.typing import ArrayLike, DTypeLike
 from jhpo.errors import LIBRARIES, InvalidSpace, JhpoError, invalid, line_of
 from jhpo.kernels.internals import strings_refused
 from jhpo.kernels.lapack import lapack_in_turn
+from jhpo.keys import check_key
 from jhpo.pytrees import HP
 from jhpo.space.categories import remember
 from jhpo.space.cells import centre_of
@@ -169,7 +170,7 @@ def constraints_of(space: Layout, units: ArrayLike, static: dict[str, Any] | Non
 
 def sample(space: Layout, key: jax.Array, n: int, dtype: DTypeLike) -> jax.Array:
     """``float[n, d]`` draws, uniform or from priors; infeasible rows are redrawn up to `REJECTION_ROUNDS` times."""
-    first = draw(space.outline, key, n, dtype)
+    first = draw(space.outline, check_key(key), n, dtype)
     if not space.constraints:
         return first
 

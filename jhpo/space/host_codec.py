@@ -82,7 +82,8 @@ def encode_value(name: str, parameter: Parameter, value: object) -> np.ndarray:
     """Unit coordinates ``float64[size]`` of a host value."""
     if isinstance(parameter, (Float, Int)):
         try:
-            array = np.asarray(value, np.float64)
+            given = np.asarray(value)
+            array = np.asarray(None if given.dtype.kind in "US" else given, np.float64)  # not "0.1", which NumPy reads
         except (TypeError, ValueError) as error:
             raise invalid(name, f"a number in [{parameter.low}, {parameter.high}]", value, InvalidParameters) from error
         if array.shape != parameter.shape:

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 
-from jhpo.errors import InvalidArgument, InvalidSpace, invalid
+from jhpo.errors import InvalidArgument, InvalidSpace, check_flag, invalid
 from jhpo.kernels.numerics import held
 from jhpo.space.declared import Uncached, conditions_of, finite, plain, prior_of, shape_of, to_plain, value_key
 from jhpo.space.log_table import log_table
@@ -119,7 +119,7 @@ class Float(Parameter):
         default: ArrayLike | None = None,
         prior: tuple[float, float] | None = None,
     ) -> None:
-        low, high = finite("low", low), finite("high", high)
+        low, high, log = finite("low", low), finite("high", high), check_flag("log", plain(log), InvalidSpace)
         if low >= high:
             raise invalid("low", f"a number below high = {high}", low, InvalidSpace)
         if log and scale not in ("linear", "log"):
@@ -229,7 +229,7 @@ class Int(Parameter):
         default: ArrayLike | None = None,
         prior: tuple[float, float] | None = None,
     ) -> None:
-        low, high, step = plain(low), plain(high), plain(step)
+        low, high, step, log = plain(low), plain(high), plain(step), check_flag("log", plain(log), InvalidSpace)
         for name, bound in (("low", low), ("high", high), ("step", step)):
             if isinstance(bound, bool) or not isinstance(bound, numbers.Integral):
                 raise invalid(name, "an integer", bound, InvalidSpace)
@@ -242,7 +242,7 @@ class Int(Parameter):
             raise invalid("step", f"a positive divisor of high - low = {high - low}", step, InvalidSpace)
         if log and (low < 1 or step != 1):
             raise invalid("low", "an integer >= 1 with step 1 on the log scale", (low, step), InvalidSpace)
-        values = dict(low=low, high=high, step=step, log=bool(log), shape=shape, when=when, default=default)
+        values = dict(low=low, high=high, step=step, log=log, shape=shape, when=when, default=default)
         for name, value in {**values, "prior": prior}.items():
             object.__setattr__(self, name, value)
         self._finish()

@@ -31,10 +31,13 @@ def storage_url(storage: str | os.PathLike[str]) -> sa.URL:
     if isinstance(storage, str) and "://" in text:
         try:
             url = sa.make_url(text)
-            return url.set(drivername="postgresql+psycopg") if url.drivername == "postgresql" else url
         except (sa.exc.SQLAlchemyError, ValueError) as error:  # a port that is no number
             bare = re.sub(r"(://[^:/]*):.*@", r"\1:***@", text)
             raise StorageError(f"storage: expected a path or a database URL, got {bare!r}") from error
+        if url.get_backend_name() not in ("sqlite", "postgresql"):
+            wanted = "a path, sqlite:///PATH or postgresql://USER@HOST/DATABASE"
+            raise StorageError(f"storage: expected {wanted}, got {url.render_as_string()!r}")
+        return url.set(drivername="postgresql+psycopg") if url.drivername == "postgresql" else url
     return sa.URL.create("sqlite", database=text)
 
 

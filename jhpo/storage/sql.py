@@ -287,6 +287,9 @@ class SqlLog:
         except SQLAlchemyError as error:
             if self.connection.in_transaction():
                 self.connection.rollback()
+            if self.connection.closed:
+                closed = "it was closed; jhpo.Study.load opens it again"
+                raise StorageError(f"cannot {doing} {self.url}: {closed}") from error
             gone = isinstance(error, DBAPIError) and error.connection_invalidated
             advice = "; the next call connects again" if gone else ""
             raise StorageError(

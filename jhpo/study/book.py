@@ -208,8 +208,11 @@ class Book(Found):
 
         Raises:
             InvalidParameters: a point outside the space.
-            InvalidArgument: not as many values as points.
+            InvalidArgument: not as many values as points, or no lists of them.
         """
+        for name, given in (("params", params), ("values", values)):
+            if not isinstance(given, (Sequence, np.ndarray)) or isinstance(given, str):
+                raise invalid(name, "a list, an entry for each result", given)
         if len(params) != len(values) or not len(params):
             raise invalid("values", f"as many as there are points ({len(params)}), at least one", len(values))
         return self.absorb_outcomes(params, [judge(v, self.objectives) for v in values], source)

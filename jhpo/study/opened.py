@@ -115,6 +115,8 @@ class Opened:
             ChangedSpace: the given space is not the stored one.
             InvalidArgument: the given strategy is not the stored one.
         """
+        for name, flag in (("read_only", read_only), ("shared", shared)):
+            check_flag(name, flag)
         self = cls.__new__(cls)
         log, entries = opened_by_first(lambda: _read(open_log(storage, create=False, read_only=read_only)), shared)
         try:
@@ -203,6 +205,15 @@ class Opened:
     def close(self) -> None:
         """Checkpoint and release the storage."""
         self._ledger.close()
+
+    def __reduce__(self) -> str:
+        """Refuses to be pickled: a connection and a lease belong to one process.
+
+        Raises:
+            TypeError: always; it says what to do instead.
+        """
+        where = "jhpo.Study(space, strategy, storage, resume=True) or jhpo.Study.load(storage)"
+        raise TypeError(f"a Study cannot be copied or sent to another process; open it there: {where}")
 
     def __enter__(self) -> Self:
         return self

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from jhpo.errors import TrialConflict, check_integer, invalid
+from jhpo.errors import TrialConflict, check_flag, check_integer, invalid
 from jhpo.evaluation.outcome import Outcome, failure, judge, stopped_early
 from jhpo.objectives import Objectives
 from jhpo.strategies.base import Evaluation
@@ -44,9 +44,10 @@ def collect(
         InvalidArgument: unknown or never handed out trials, sequences of different lengths.
         TrialConflict: another result was told before, or the trial belongs to another worker by now.
     """
+    check_flag("pruned", pruned)
     if isinstance(trial, (Trial, int, np.integer)):
         trials, values, grads = [trial], [value], [grad]
-    elif isinstance(trial, Sequence):
+    elif isinstance(trial, Sequence) and not isinstance(trial, str):
         trials = list(trial)
         values = [None] * len(trials) if value is None and error is not None else list(value)
         grads = [None] * len(trials) if grad is None else list(grad)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from jhpo.errors import invalid
 from jhpo.kernels.trees import Number
+from jhpo.keys import check_key
 from jhpo.structure import structured
 from jhpo.training.networks import Adapted, AnyModel, Extra, Model, Params, as_model
 from jhpo.training.trainable import HP
@@ -68,7 +69,7 @@ def augmented(model: AnyModel, change: Callable[[HP, jax.Array, jax.Array], jax.
 
 def add_noise(key: jax.Array, x: jax.Array, strength: Number) -> jax.Array:
     """``x + strength * normal``, of x's shape and dtype."""
-    return x + jnp.asarray(strength, x.dtype) * jax.random.normal(key, x.shape, x.dtype)
+    return x + jnp.asarray(strength, x.dtype) * jax.random.normal(check_key(key), x.shape, x.dtype)
 
 
 def shift_images(key: jax.Array, x: jax.Array, strength: Number) -> jax.Array:
@@ -88,7 +89,7 @@ def shift_images(key: jax.Array, x: jax.Array, strength: Number) -> jax.Array:
     """
     if x.ndim < 3:
         raise invalid("x", "images [n, height, width, ...]", x.shape)
-    distances = jnp.asarray(strength, x.dtype) * jax.random.normal(key, (x.shape[0], 2), x.dtype)
+    distances = jnp.asarray(strength, x.dtype) * jax.random.normal(check_key(key), (x.shape[0], 2), x.dtype)
 
     def moved(image: jax.Array, by: jax.Array) -> jax.Array:
         for axis in (0, 1):

@@ -48,7 +48,8 @@ def checked_data(name: str, pair: object) -> Data:
       InvalidArgument: no pair, arrays of other things than numbers, or without a common first axis.
     """
     if not isinstance(pair, (tuple, list)) or len(pair) != 2:
-        raise invalid(name, "a pair (inputs, targets) of arrays", type(pair).__name__)
+        found = f"a {type(pair).__name__}" + (f" of {len(pair)}" if isinstance(pair, (tuple, list)) else "")
+        raise invalid(name, "a pair (inputs, targets) of arrays", found)
     other = [_length(part) for part in reversed(pair)]
     inputs, targets = (_arrays(name, what, a, n) for what, a, n in zip(("inputs", "targets"), pair, other))
     leaves = {f"{what}{jax.tree_util.keystr(path)}": leaf

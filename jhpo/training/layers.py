@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jhpo.kernels.trees import Number
+from jhpo.keys import check_key
 
 
 def dropout(x: jax.Array, rate: Number, key: jax.Array | None, deterministic: bool = False) -> jax.Array:
@@ -22,8 +23,7 @@ def dropout(x: jax.Array, rate: Number, key: jax.Array | None, deterministic: bo
     """
     if deterministic:
         return x
-    if key is None:
-        raise ValueError("dropout: expected a key unless deterministic, got None")
+    check_key(key)
     keep = 1 - jnp.asarray(rate, x.dtype)
     kept = jax.random.uniform(key, x.shape, jnp.promote_types(x.dtype, jnp.float32)) < keep
     # with a rate of 1 nothing is kept; the divisor 1 keeps the gradient finite

@@ -12,7 +12,7 @@ import numpy as np
 import optax
 from jax.typing import ArrayLike
 
-from jhpo.errors import check_integer, invalid
+from jhpo.errors import check_flag, check_integer, invalid
 from jhpo.training.decays import constant_schedule as constant_schedule
 from jhpo.training.decays import cosine_decay_schedule as cosine_decay_schedule
 from jhpo.training.decays import cosine_onecycle_schedule as cosine_onecycle_schedule
@@ -60,6 +60,7 @@ def knots(values: ArrayLike, steps: int, kind: str = "linear", log: bool = False
         raise invalid("values", "float[n] with n >= 1", f"{values.dtype}{list(values.shape)}")
     if kind not in KINDS:
         raise invalid("kind", f"one of {KINDS}", kind)
+    check_flag("log", log)
     steps, last = check_integer("steps", steps), values.shape[0] - 1
     heights = jnp.log(values) if log else values
     bends = _second_derivatives(last + 1).astype(values.dtype) @ heights if kind == "cubic" else None

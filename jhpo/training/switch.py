@@ -47,6 +47,8 @@ def switch(category: object, options: Mapping[Any, Option] | Sequence[Option]) -
     >>> round(float(jax.jit(lambda i: switch(i, [0.1, 0.01]))(1)), 4)
     0.01
     """
+    if isinstance(options, str) or not (isinstance(options, (Mapping, Sequence)) or np.ndim(options)):
+        raise invalid("options", "a dict or a list of what belongs to each choice, after the choice itself", options)
     named = dict(options) if isinstance(options, Mapping) else dict(enumerate(options))
     if not named:
         raise invalid("options", "at least one", options)

@@ -158,6 +158,10 @@ class BayesOpt(BayesOptions, Strategy):
         return self._begin(space, self._ground_of(space), key)
 
     def _begin(self, space: Space | None, ground: Ground, key: jax.Array) -> BayesState:
+        if self.reference is not None and self.objectives == 1:
+            raise invalid(
+                "reference", "None in a search for a single objective (several have directions=)", self.reference
+            )
         dtype, d, c = default_dtype(), ground.dim, self.constraints
         prior = (gp_slopes if self.gradients else gp_fit).default_prior(d, dtype, ground.count)
         zero, rows = jnp.zeros((), jnp.int32), bucket(max(self.capacity or _FIRST, 4 * self.batch))

@@ -108,6 +108,8 @@ class HyperGradient(Strategy):
         object.__setattr__(self, "options", options)
         if self.learning_rate is None and isinstance(optimizer, str):
             raise invalid("learning_rate", f"a number for {optimizer}", None)
+        if self.learning_rate is not None:
+            check_number("learning_rate", self.learning_rate, 0.0, open_low=True)
         wrong = check_outer(optimizer, options)
         if wrong is not None:
             raise invalid("optimizer", "an optimiser that works on gradients alone", wrong)

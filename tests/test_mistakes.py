@@ -1,0 +1,145 @@
+"""Mistakes that people type: each is answered by a sentence: the argument, what was expected and what came."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jhpo
+from jhpo.errors import JhpoError
+
+SPACE = jhpo.Space({"lr": jhpo.Float(1e-4, 1.0, log=True), "n": jhpo.Int(1, 4)})
+X = np.zeros((4, 2), np.float32)
+POINT = {"lr": 0.1, "n": 2}
+
+
+class Descent:
+    steps = 2
+
+    def init(self, hp, key):
+        return jnp.ones(())
+
+    def step(self, hp, w, t):
+        return w - hp["lr"] * w
+
+    def evaluate(self, hp, w):
+        return w
+
+
+def asked() -> jhpo.Study:
+    study = jhpo.Study(SPACE, "random")
+    study.ask(1)
+    return study
+
+
+KEYS: dict[str, Callable[[object], object]] = {
+    "sample": lambda key: SPACE.sample(key, 2),
+    "sample_unit": lambda key: SPACE.sample_unit(key, 2),
+    "run": lambda key: jhpo.run("random", lambda hp: hp["lr"], SPACE, 2, key),
+    "minimize": lambda key: jhpo.minimize(lambda hp: hp["lr"], SPACE, "random", budget=2, key=key),
+    "hypergrad": lambda key: jhpo.hypergrad(Descent(), {"lr": 0.1}, key),
+    "online_tune": lambda key: jhpo.online_tune(Descent(), {"lr": 0.1}, key, space=SPACE),
+    "Population": lambda key: jhpo.Population(lambda hp: hp["lr"], SPACE).evaluate(np.zeros((1, 2)), [0], key),
+    "dropout": lambda key: jhpo.dropout(jnp.asarray(X), 0.5, key),
+    "add_noise": lambda key: jhpo.add_noise(key, jnp.asarray(X), 0.5),
+    "shift_images": lambda key: jhpo.shift_images(key, jnp.zeros((1, 2, 2)), 0.5),
+}
+
+
+@pytest.mark.parametrize("name", KEYS)
+def test_a_seed_where_a_key_is_meant(name: str) -> None:
+    with pytest.raises(jhpo.InvalidArgument, match=r"(key|root): expected a key as jax\.random\.key\(0\) .*, got 7"):
+        KEYS[name](7)
+
+
+def test_keys_of_both_kinds_are_taken() -> None:
+    for key in (jax.random.key(0), jax.random.PRNGKey(0)):
+        assert SPACE.sample_unit(key, 2).shape == (2, 2)
+        with pytest.raises(jhpo.InvalidArgument, match="wrt: expected some of"):  # what is wrong after the key
+            jhpo.hypergrad(Descent(), {"lr": 0.1}, key, wrt=["rate"])
+
+
+FLAGS: dict[str, Callable[[object], object]] = {
+    "log": lambda flag: jhpo.Float(0.1, 1.0, log=flag),  # type: ignore[arg-type]
+    "log of integers": lambda flag: jhpo.Int(1, 8, log=flag),  # type: ignore[arg-type]
+    "log of knots": lambda flag: jhpo.knots(jnp.ones(2), 4, log=flag),  # type: ignore[arg-type]
+    "static": lambda flag: jhpo.Choice([1, 2], static=flag),  # type: ignore[arg-type]
+    "check": lambda flag: jhpo.hypergrad(Descent(), {"lr": 0.1}, jax.random.key(0), check=flag),  # type: ignore[arg-type]
+    "resume": lambda flag: jhpo.Study(SPACE, "random", resume=flag),  # type: ignore[arg-type]
+    "read_only": lambda flag: jhpo.Study.load("none.db", read_only=flag),  # type: ignore[arg-type]
+    "pruned": lambda flag: asked().tell(0, 1.0, pruned=flag),  # type: ignore[arg-type]
+    "interactive": lambda flag: jhpo.Study(SPACE, "random").report("none.html", interactive=flag),  # type: ignore[arg-type]
+}
+
+
+@pytest.mark.parametrize("name", FLAGS)
+def test_a_word_where_a_flag_is_meant(name: str) -> None:
+    with pytest.raises(jhpo.InvalidArgument, match=rf"{name.split()[0]}: expected True or False, got 'no'"):
+        FLAGS[name]("no")
+
+
+def test_flags_of_numpy_are_flags() -> None:
+    assert jhpo.Float(0.1, 1.0, log=np.bool_(True)).scale == "log" and jhpo.Int(1, 8, log=np.bool_(True)).log is True
+
+
+OTHERS: dict[str, tuple[Callable[[], object], str]] = {
+    "a number in quotes": (lambda: SPACE.validate({"lr": "0.1", "n": 2}), r"lr: expected a number in .*, got '0\.1'"),
+    "a number in quotes in the queue": (lambda: asked().enqueue({"n": "2"}), r"n: expected a number in .*, got '2'"),
+    "an id in quotes": (lambda: asked().tell("0", 1.0), "trial: expected a trial, its id, .* got '0'"),  # type: ignore[arg-type]
+    "one point": (lambda: asked().absorb(POINT, [1.0]), "params: expected a list, .* got {"),  # type: ignore[arg-type]
+    "one value": (lambda: asked().absorb([POINT], 1.0), r"values: expected a list, .* got 1\.0"),  # type: ignore[arg-type]
+    "three arrays": (
+        lambda: jhpo.supervised(jhpo.masked_mlp([2], [2], 2), lambda hp: None, train=(X, X, X), steps=1),  # type: ignore[arg-type, return-value]
+        r"train: expected a pair \(inputs, targets\) of arrays, got 'a tuple of 3'",
+    ),
+    "a rate in quotes": (
+        lambda: jhpo.hypergrad(Descent(), {"lr": "0.1", "b": 1.0}, jax.random.key(0)),
+        r"hp: lr: expected a number, .* got '0\.1'",
+    ),
+    "a negative rate": (
+        lambda: jhpo.HyperGradient(1, learning_rate=-0.1),
+        "learning_rate: expected a number in .* got -0.1",
+    ),
+    "options before the choice": (
+        lambda: jhpo.switch({"a": 1.0, "b": 2.0}, jnp.int32(0)),  # type: ignore[arg-type]
+        "options: expected a dict or a list .*, after the choice itself, got",
+    ),
+    "a reference point of one objective": (
+        lambda: jhpo.minimize(lambda hp: hp["lr"], SPACE, jhpo.BayesOpt(reference=(1.0, 2.0)), budget=2),
+        r"reference: expected None in a search for a single objective .* got \(1\.0, 2\.0\)",
+    ),
+    "a folder that is no path": (lambda: jhpo.use_compilation_cache(5), "folder: expected a path, or None, got 5"),  # type: ignore[arg-type]
+    "a misspelt database": (
+        lambda: jhpo.Study(SPACE, "random", "sqllite:///a.db"),
+        "storage: expected a path, sqlite:///",
+    ),
+    "a database of another kind": (
+        lambda: jhpo.Study(SPACE, "random", "mysql://me:secret@host/studies"),
+        r"storage: expected .* got 'mysql://me:\*\*\*@host/studies'",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_mistakes(name: str) -> None:
+    call, sentence = OTHERS[name]
+    with pytest.raises(JhpoError, match=sentence):
+        call()
+
+
+def test_a_study_that_was_closed(tmp_path: Path) -> None:
+    study = jhpo.Study(SPACE, "random", tmp_path / "study.db")
+    study.close()
+    with pytest.raises(jhpo.StorageError, match=r"study\.db: it was closed; jhpo\.Study\.load opens it again"):
+        study.ask(1)
+
+
+def test_a_study_given_to_another_process() -> None:
+    with pytest.raises(TypeError, match="a Study cannot be copied or sent to another process; open it there"):
+        copy.copy(jhpo.Study(SPACE, "random"))
