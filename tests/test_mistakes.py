@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen
 
 import jhpo
 from jhpo.errors import JhpoError
@@ -93,10 +94,15 @@ OTHERS: dict[str, tuple[Callable[[], object], str]] = {
     "a number in quotes in the queue": (lambda: asked().enqueue({"n": "2"}), r"n: expected a number in .*, got '2'"),
     "an id in quotes": (lambda: asked().tell("0", 1.0), "trial: expected a trial, its id, .* got '0'"),  # type: ignore[arg-type]
     "one point": (lambda: asked().absorb(POINT, [1.0]), "params: expected a list, .* got {"),  # type: ignore[arg-type]
+    "an array of no axes": (lambda: asked().absorb([POINT], jnp.ones(())), r"values: expected a list"),  # type: ignore[arg-type]
     "one value": (lambda: asked().absorb([POINT], 1.0), r"values: expected a list, .* got 1\.0"),  # type: ignore[arg-type]
     "three arrays": (
         lambda: jhpo.supervised(jhpo.masked_mlp([2], [2], 2), lambda hp: None, train=(X, X, X), steps=1),  # type: ignore[arg-type, return-value]
         r"train: expected a pair \(inputs, targets\) of arrays, got 'a tuple of 3'",
+    ),
+    "the optimiser before the model": (
+        lambda: jhpo.supervised(lambda hp: None, linen.Dense(2), train=(X, X), steps=1),  # type: ignore[arg-type]
+        "tx: expected a function of the hyperparameters that returns an optax transformation, got Dense",
     ),
     "a rate in quotes": (
         lambda: jhpo.hypergrad(Descent(), {"lr": "0.1", "b": 1.0}, jax.random.key(0)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from typing import Any, TypeVar
 
 import jax.numpy as jnp
@@ -211,7 +211,8 @@ class Book(Found):
             InvalidArgument: not as many values as points, or no lists of them.
         """
         for name, given in (("params", params), ("values", values)):
-            if not isinstance(given, (Sequence, np.ndarray)) or isinstance(given, str):
+            several = isinstance(given, Sized) and getattr(given, "ndim", 1) and not isinstance(given, (str, Mapping))
+            if not several:
                 raise invalid(name, "a list, an entry for each result", given)
         if len(params) != len(values) or not len(params):
             raise invalid("values", f"as many as there are points ({len(params)}), at least one", len(values))

@@ -133,7 +133,7 @@ def supervised(
     >>> bool(result.value < 0.01)
     True
     """
-    if not callable(tx):
+    if not callable(tx) or hasattr(tx, "apply"):  # a module of flax can be called
         raise invalid("tx", "a function of the hyperparameters that returns an optax transformation", tx)
     for name, given in (("penalty", penalty), ("eval_params", eval_params)):
         if given is not None and not callable(given):
