@@ -14,6 +14,8 @@ from flax import linen
 
 import jhpo
 from jhpo.errors import JhpoError
+from jhpo.interop.loggers import TensorBoard, WandB
+from jhpo.interop.optuna import from_optuna
 
 SPACE = jhpo.Space({"lr": jhpo.Float(1e-4, 1.0, log=True), "n": jhpo.Int(1, 4)})
 X = np.zeros((4, 2), np.float32)
@@ -33,8 +35,12 @@ class Descent:
         return w
 
 
+def asked_with(strategy: object) -> jhpo.Study:
+    return jhpo.Study(SPACE, strategy)  # type: ignore[arg-type]
+
+
 def asked() -> jhpo.Study:
-    study = jhpo.Study(SPACE, "random")
+    study = asked_with("random")
     study.ask(1)
     return study
 
@@ -93,6 +99,15 @@ OTHERS: dict[str, tuple[Callable[[], object], str]] = {
     "a number in quotes": (lambda: SPACE.validate({"lr": "0.1", "n": 2}), r"lr: expected a number in .*, got '0\.1'"),
     "a number in quotes in the queue": (lambda: asked().enqueue({"n": "2"}), r"n: expected a number in .*, got '2'"),
     "an id in quotes": (lambda: asked().tell("0", 1.0), "trial: expected a trial, its id, .* got '0'"),  # type: ignore[arg-type]
+    "one value of two": (lambda: asked().tell([0, 1], 1.0), r"value: expected a list of values, .* 2 trials, got 1\.0"),
+    "a reason of another kind": (lambda: asked().tell(0, error=3), "error: expected why .* or an exception, got 3"),  # type: ignore[arg-type]
+    "the name of an Optuna study": (lambda: from_optuna("a.db"), r"study: expected an optuna\.Study .*, got 'a\.db'"),  # type: ignore[arg-type]
+    "a study in a writer's place": (lambda: TensorBoard(asked()), "writer: expected a SummaryWriter .*, got <Study"),
+    "no run": (lambda: WandB(None), r"run: expected what wandb\.init returns, got None"),
+    "members of a host function": (
+        lambda: asked_with(jhpo.SuccessiveHalving(9)).optimize(jhpo.host(lambda p: 1.0), budget=9),
+        "objective: expected a trainable, .* got 'a host function'; of host functions that report, early_stop=",
+    ),
     "one point": (lambda: asked().absorb(POINT, [1.0]), "params: expected a list, .* got {"),  # type: ignore[arg-type]
     "an array of no axes": (lambda: asked().absorb([POINT], jnp.ones(())), r"values: expected a list"),  # type: ignore[arg-type]
     "one value": (lambda: asked().absorb([POINT], 1.0), r"values: expected a list, .* got 1\.0"),  # type: ignore[arg-type]
@@ -137,6 +152,12 @@ def test_other_mistakes(name: str) -> None:
     call, sentence = OTHERS[name]
     with pytest.raises(JhpoError, match=sentence):
         call()
+
+
+def test_an_exception_is_a_reason() -> None:
+    study = asked()
+    study.tell(0, error=ValueError("diverged"))
+    assert study[0].reason == "ValueError: diverged"
 
 
 def test_a_study_that_was_closed(tmp_path: Path) -> None:

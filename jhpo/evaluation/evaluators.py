@@ -153,7 +153,8 @@ def continuable(evaluator: Evaluator) -> Population:
         if isinstance(evaluator, RayPopulation):
             raise InvalidArgument("devices: RayActors train members to their end, and this strategy pauses them")
         expected = "a trainable, whose training can be paused and continued"
-        raise invalid("objective", expected, type(evaluator).__name__)
+        note = "of host functions that report, early_stop= and ASHA without batch= stop trials"
+        raise invalid("objective", expected, "a host function", note=note)
     return evaluator
 
 

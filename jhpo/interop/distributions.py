@@ -18,6 +18,7 @@ except ImportError as error:
     raise MissingExtra("jhpo.interop.optuna needs Optuna: pip install 'jhpo[optuna]'") from error
 
 Distribution = Any  # an `optuna.distributions.BaseDistribution`
+OUTSIDE: Any = object()  # what `fit` gives where a value does not fit
 CONSTRAINTS = "constraints"  # Optuna's system attribute for values of a sampler's constraints_func
 
 
@@ -113,11 +114,16 @@ def equal(a: object, b: object) -> bool:
 
 
 def fit(value: Any, distribution: Distribution) -> Any:
-    """The value converted to the type and grid of `distribution`; None if it lies outside."""
+    """The value converted to the type and grid of `distribution`; `OUTSIDE` if it lies outside (None may be a choice).
+
+    >>> choices = optuna.distributions.CategoricalDistribution([True, None])
+    >>> fit(None, choices), fit(1.0, choices) is OUTSIDE
+    (None, True)
+    """
     if isinstance(distribution, optuna.distributions.CategoricalDistribution):
-        return next((c for c in distribution.choices if equal(c, value)), None)
+        return next((c for c in distribution.choices if equal(c, value)), OUTSIDE)
     if isinstance(value, (bool, str)) or value is None or not distribution.low <= value <= distribution.high:
-        return None
+        return OUTSIDE
     step = distribution.step
     if step is not None:
         steps = round((value - distribution.low) / step)

@@ -94,6 +94,8 @@ class TensorBoard(Logger):
 
     def __init__(self, writer: Any, study: Study | None = None) -> None:
         super().__init__(study)
+        if not hasattr(writer, "add_scalar"):
+            raise invalid("writer", "a SummaryWriter of tensorboardX or PyTorch", writer)
         self._writer = writer
 
     def progress(self, values: dict[str, float], step: int) -> None:
@@ -121,6 +123,8 @@ class WandB(Logger):
 
     def __init__(self, run: Any, study: Study | None = None) -> None:
         super().__init__(study)
+        if not hasattr(run, "define_metric"):
+            raise invalid("run", "what wandb.init returns", run)
         self._run = run
         run.define_metric("search/evaluations")
         run.define_metric("search/*", step_metric="search/evaluations")

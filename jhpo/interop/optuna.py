@@ -84,7 +84,7 @@ def from_optuna(
         strategy, storage, seed: see `jhpo.Study`.
 
     Raises:
-        InvalidArgument: several objectives with a strategy for one, or no finished trial and no space.
+        InvalidArgument: no study, several objectives with a strategy for one, or no finished trial and no space.
         InvalidSpace: a parameter whose distribution changed from trial to trial, and no space.
         InvalidParameters: a trial outside the space; it is named.
 
@@ -94,6 +94,8 @@ def from_optuna(
     >>> len(mine), mine.best.value == source.best_value
     (5, True)
     """
+    if not isinstance(study, optuna.Study):
+        raise invalid("study", "an optuna.Study (optuna.load_study opens a stored one)", study)
     trials = study.get_trials(deepcopy=False)
     finished = [t for t in trials if t.state.is_finished() and t.params]
     waiting = [t for t in trials if t.state == _State.WAITING and _fixed(t)]

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from jhpo.errors import InvalidParameters, SpaceExhausted, invalid
-from jhpo.interop.distributions import directions_of, equal, fit, optuna, parameter_of, value_of
+from jhpo.interop.distributions import OUTSIDE, directions_of, equal, fit, optuna, parameter_of, value_of
 from jhpo.interop.scalars import PLAIN
 from jhpo.interop.values_only import values_only
 from jhpo.objectives import read_directions
@@ -124,7 +124,7 @@ class JhpoSampler(optuna.samplers.BaseSampler):
                 asked = self._propose(study, trial, self._space)
                 if param_name in asked.values:
                     fitting = fit(asked.values[param_name], param_distribution)
-                    if fitting is not None:
+                    if fitting is not OUTSIDE:
                         asked.used[param_name] = fitting
                         return fitting
             if self._random is None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from jhpo.errors import InvalidArgument, InvalidSpace, invalid
 from jhpo.interop.define_by_run import Asked, check_same
-from jhpo.interop.distributions import Distribution, fit, optuna, parameter_of
+from jhpo.interop.distributions import OUTSIDE, Distribution, fit, optuna, parameter_of
 from jhpo.space.space import Space
 from jhpo.trial import Trial
 
@@ -57,7 +57,7 @@ class SuggestingTrial(optuna.trial.BaseTrial):
     def _chosen(self, name: str, distribution: Distribution) -> Any:
         if name in self._point:
             value = fit(self._point[name], distribution)
-            if value is None:
+            if value is OUTSIDE:
                 raise invalid(name, f"a distribution that holds {self._point[name]!r}", distribution, InvalidSpace)
             return value
         if self._fixed:

@@ -110,7 +110,7 @@ class Book(Found):
         trial: Trial | int | Sequence[Trial | int],
         value: Any = None,
         *,
-        error: str | None = None,
+        error: str | BaseException | None = None,
         grad: Any = None,
         pruned: bool = False,
     ) -> None:
@@ -123,7 +123,7 @@ class Book(Found):
         Args:
             trial: a trial that was handed out, or its id.
             value: a number, or a dict as above.
-            error: why the trial failed, instead of a value.
+            error: why the trial failed, instead of a value: a text, or the exception.
             grad: gradient of the value with respect to the unit coordinates, ``float[d]``.
             pruned: the trial was stopped early: it is PRUNED, its value is the last that it reported. A trial that
                 ``should_stop()`` has ended is so anyway.

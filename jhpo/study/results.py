@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,7 @@ def collect(
     dim: int,
     trial: Any,
     value: Any,
-    error: str | None,
+    error: str | BaseException | None,
     grad: Any,
     objectives: Objectives | None = None,
     pruned: bool = False,
@@ -45,11 +45,15 @@ def collect(
         TrialConflict: another result was told before, or the trial belongs to another worker by now.
     """
     check_flag("pruned", pruned)
+    if error is not None and not isinstance(error, (str, BaseException)):
+        raise invalid("error", "why the trial failed: a text, or an exception", error)
     if isinstance(trial, (Trial, int, np.integer)):
         trials, values, grads = [trial], [value], [grad]
     elif isinstance(trial, Sequence) and not isinstance(trial, str):
         trials = list(trial)
-        values = [None] * len(trials) if value is None and error is not None else list(value)
+        if isinstance(value, str) or not (isinstance(value, Sized) or (value is None and error is not None)):
+            raise invalid("value", f"a list of values, one for each of the {len(trials)} trials", value)
+        values = [None] * len(trials) if value is None else list(value)
         grads = [None] * len(trials) if grad is None else list(grad)
         if len(values) != len(trials) or len(grads) != len(trials):
             raise invalid("value", f"as many values as trials ({len(trials)})", len(values))
@@ -62,7 +66,7 @@ def collect(
             raise invalid("trial", f"an id below {table.size}", trial_id)
         stopped = isinstance(one, Trial) and one.reporting is not None and one.reporting.stopped
         if error is not None:
-            outcome = failure(error)
+            outcome = failure(error if isinstance(error, str) else f"{type(error).__name__}: {error}")
         elif pruned or stopped:
             outcome = stopped_early(table.reports.last(trial_id))
         else:

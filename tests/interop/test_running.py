@@ -13,7 +13,7 @@ from jhpo.trial import TrialState
 from tests.study.studies import assert_same
 
 optuna = pytest.importorskip("optuna")
-from jhpo.interop.optuna import run, to_optuna  # noqa: E402
+from jhpo.interop.optuna import JhpoSampler, run, to_optuna  # noqa: E402
 from tests.interop.test_define_by_run import conditions, network  # noqa: E402
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -41,6 +41,18 @@ def test_a_space_that_grows_begins_anew_with_every_result():
     assert len(study) == study.evaluations == 24 and heard[-1] == 24
     assert_true_values(study, network)
     assert {"units0", "units1", "units2", "b2", "momentum", "eps"} <= set(study.space.names)
+
+
+def test_none_is_a_choice():
+    def objective(trial):
+        kind = trial.suggest_categorical("kind", ["a", None, True])
+        return trial.suggest_float("x", 0.0, 1.0) + (kind is not None)
+
+    study = run(objective, 12, RANDOM, trace=4)
+    assert not study.failures and study.best.params["kind"] is None
+    source = optuna.create_study(sampler=JhpoSampler(RANDOM, space=jhpo.Space({"kind": jhpo.Choice([None])})))
+    source.optimize(lambda trial: float(trial.suggest_categorical("kind", ["a", None]) is None), 12)
+    assert all(trial.params["kind"] is None for trial in source.trials)
 
 
 def learning(trial):
