@@ -18,6 +18,7 @@ from jhpo.kernels.unroll_grad import forward_value_and_grad
 from jhpo.space.space import Space
 from jhpo.training.binding import Training, bind, differentiable, relaxed
 from jhpo.training.trainable import Trainable
+from jhpo.training.values import Releasing, hold
 
 # Largest number of bytes for which a member saves all gradients or states; beyond that recomputing is cheaper.
 _STORE = 2**23
@@ -66,6 +67,9 @@ def value_and_unit_grad(
     def to_hp(inner: jax.Array) -> HP:
         return space.from_unit(unit.at[continuous].set(inner), static)
 
+    def held(inner: jax.Array) -> HP:
+        return hold(to_hp(inner), lambda x: not isinstance(x, jax.Array))
+
     if continuous.size == 0:
         return _trained(run, to_hp(inner)), jnp.zeros_like(unit)
     _warn_of_flat_evaluations(run, to_hp(inner))
@@ -75,10 +79,12 @@ def value_and_unit_grad(
         forward = differentiable(run, forward=True)
         value, grad = forward_value_and_grad(lambda x: _trained(forward, to_hp(x)), inner)[:2]
     else:
-        levels = _levels(run, to_hp(inner)) if levels is None else levels
-        out = estimate(trainable, to_hp(inner), key, Spec(method, levels, horizon=horizon, metric=metric))
-        _, pull = jax.vjp(lambda x: trees.split_floats(to_hp(x))[0], inner)
-        value, (grad,) = out.value, pull(_floats_of(out.grad, to_hp(inner)))
+        # the estimators make programs of the hyperparameters, in which values of static parameters are no arguments
+        whole, hp = Releasing(trainable), held(inner)
+        levels = _levels(bind(whole, key, horizon, metric), hp) if levels is None else levels
+        out = estimate(whole, hp, key, Spec(method, levels, horizon=horizon, metric=metric))
+        _, pull = jax.vjp(lambda x: trees.split_floats(held(x))[0], inner)
+        value, (grad,) = out.value, pull(_floats_of(out.grad, hp))
     return value, jnp.zeros_like(unit).at[continuous].set(grad.astype(unit.dtype))
 
 

@@ -10,6 +10,7 @@ import pytest
 
 import jhpo
 from jhpo import Choice, Float, HyperGradient, Int, InvalidArgument, Space
+from jhpo.gradients.units import value_and_unit_grad
 from jhpo.strategies.base import Evaluation
 from tests.selection import slow_except
 
@@ -255,6 +256,33 @@ def test_points_given_in_between_become_starts() -> None:
     study.tell(trial, 3.0, grad=np.ones(2))
     (trial,) = study.ask(1)
     assert trial.params == {"x": 0.5, "y": 0.25}
+
+
+class Chosen(Quadratic):
+    """The same, if the static parameters are what the space says: a depth, a name, a rate, a tuple."""
+
+    def step(self, hp, w, t):
+        for _ in range(hp["depth"]):
+            w = super().step(hp, w, t)
+        return w * {"half": 0.5, "whole": 1.0}[hp["scale"]] * hp["rate"] * len(hp["layers"])
+
+
+def test_static_parameters_beside_many_continuous_ones() -> None:
+    static = {"depth": [1, 2], "scale": ["half", "whole"], "rate": [0.5, 1.0], "layers": [(8,), (8, 8)]}
+    choices = {name: Choice(values, static=True) for name, values in static.items()}
+    space = Space({"eta": Float(0.01, 1.0, shape=(4,)), **choices})
+    start = {"eta": np.full(4, 0.2), "depth": 1, "scale": "whole", "rate": 1.0, "layers": (8,)}
+    found = jhpo.minimize(Chosen(), space, HyperGradient(2), budget=4, start=[start])
+    assert np.isfinite(found.history.value).all()
+    units = jnp.asarray(space.encode(start), jnp.float32)
+    plain = jhpo.Space({"eta": Float(0.01, 1.0, shape=(4,))})
+    value, grad = value_and_unit_grad(Chosen(), space, units, jax.random.key(0), static=start)
+    want = value_and_unit_grad(
+        QUADRATIC, plain, jnp.asarray(plain.encode({"eta": start["eta"]}), jnp.float32), jax.random.key(0)
+    )
+    where = space.slices[space.names.index("eta")]
+    np.testing.assert_allclose(value, want[0], rtol=1e-6)
+    np.testing.assert_allclose(grad[where], want[1], rtol=1e-5)
 
 
 def test_a_space_without_continuous_parameters_is_refused() -> None:
