@@ -13,6 +13,7 @@ import pytest
 from flax import linen
 
 import jhpo
+from jhpo.cli.load import load_target
 from jhpo.errors import JhpoError
 from jhpo.interop.loggers import TensorBoard, WandB
 from jhpo.interop.optuna import from_optuna
@@ -158,6 +159,13 @@ def test_an_exception_is_a_reason() -> None:
     study = asked()
     study.tell(0, error=ValueError("diverged"))
     assert study[0].reason == "ValueError: diverged"
+
+
+def test_a_range_reversed_in_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "model.py"
+    file.write_text("import jhpo\nspace = jhpo.Space({'a': jhpo.Float(0, 1), 'b': jhpo.Float(1, 0)})\n")
+    with pytest.raises(jhpo.InvalidSpace, match=r"low: expected .* got 1\.0 \(line 2 of .*model\.py\)"):
+        load_target(str(file))
 
 
 def test_a_study_that_was_closed(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from jhpo.errors import InvalidArgument, JhpoError
+from jhpo.errors import LIBRARIES, InvalidArgument, JhpoError, line_of
 from jhpo.evaluation.evaluators import Objective
 from jhpo.space.space import Space
 
@@ -84,8 +84,9 @@ def import_file(path: Path) -> ModuleType:
         raise BadFile(f"{path} is not Python: {error}") from error
     except SystemExit as error:
         raise BadFile(f"{path} ended with sys.exit({error.code!r}) while it was imported") from error
-    except JhpoError:
-        raise  # it names what is wrong
+    except JhpoError as error:  # it names what is wrong, a bound for example, but not of which parameter
+        error.args = (f"{error}{line_of(error, (*LIBRARIES, 'importlib'))}",)
+        raise
     except Exception as error:
         trace = error.__traceback__
         while trace is not None and trace.tb_frame.f_code.co_filename != spec.origin:
