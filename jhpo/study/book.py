@@ -211,8 +211,7 @@ class Book(Found):
             InvalidArgument: not as many values as points, or no lists of them.
         """
         for name, given in (("params", params), ("values", values)):
-            several = isinstance(given, Sized) and getattr(given, "ndim", 1) and not isinstance(given, (str, Mapping))
-            if not several:
+            if not isinstance(given, Sized) or isinstance(given, (str, Mapping)) or getattr(given, "ndim", None) == 0:
                 raise invalid(name, "a list, an entry for each result", given)
         if len(params) != len(values) or not len(params):
             raise invalid("values", f"as many as there are points ({len(params)}), at least one", len(values))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence, Sized
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -51,7 +51,7 @@ def collect(
         trials, values, grads = [trial], [value], [grad]
     elif isinstance(trial, Sequence) and not isinstance(trial, str):
         trials = list(trial)
-        if isinstance(value, str) or not (isinstance(value, Sized) or (value is None and error is not None)):
+        if isinstance(value, str) or not (isinstance(value, Collection) or (value is None and error is not None)):
             raise invalid("value", f"a list of values, one for each of the {len(trials)} trials", value)
         values = [None] * len(trials) if value is None else list(value)
         grads = [None] * len(trials) if grad is None else list(grad)

@@ -23,7 +23,7 @@ def dropout(x: jax.Array, rate: Number, key: jax.Array | None, deterministic: bo
     """
     if deterministic:
         return x
-    check_key(key)
+    key = check_key(key)
     keep = 1 - jnp.asarray(rate, x.dtype)
     kept = jax.random.uniform(key, x.shape, jnp.promote_types(x.dtype, jnp.float32)) < keep
     # with a rate of 1 nothing is kept; the divisor 1 keeps the gradient finite
