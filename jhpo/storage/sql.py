@@ -287,14 +287,11 @@ class SqlLog:
         except SQLAlchemyError as error:
             if self.connection.in_transaction():
                 self.connection.rollback()
-            if self.connection.closed:
-                closed = "it was closed; jhpo.Study.load opens it again"
-                raise StorageError(f"cannot {doing} {self.url}: {closed}") from error
             gone = isinstance(error, DBAPIError) and error.connection_invalidated
             advice = "; the next call connects again" if gone else ""
-            raise StorageError(
-                f"cannot {doing} {self.url}: {short(error)}. Everything acknowledged before is safe{advice}"
-            ) from error
+            shut = "it was closed; jhpo.Study.load opens it again" if self.connection.closed else ""
+            why = shut or f"{short(error)}. Everything acknowledged before is safe{advice}"
+            raise StorageError(f"cannot {doing} {self.url}: {why}") from error
 
 
 def _set_pulse(connection: sa.Connection, worker: str, period: float) -> None:
