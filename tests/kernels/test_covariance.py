@@ -113,7 +113,7 @@ def test_a_category_is_itself_however_it_was_rounded(x64, few):
     # programs divide by a number of cells, or multiply by its inverse: 2.5 / 3 has two roundings
     centre, other = 2.5 / 3, 2.5 * (1 / 3)
     assert centre != other
-    choice, weights, rows = np.array([True]), np.array([4.0, 1.0]), 2 if few else covariance._MANY
+    choice, weights, rows = np.array([True]), np.array([4.0, 1.0]), 2 if few else 16
     x, z = Points(np.full((rows, 1), centre)), Points(np.array([[other], [0.5]]))
     one = Points(jnp.asarray([centre])), Points(jnp.asarray([other]))
     np.testing.assert_array_equal(covariance.cross_distances(x, z, weights, choice), [[0.0, 4.0]] * rows)

@@ -91,7 +91,9 @@ def test_the_proposer_hears_what_curves_foresee(monkeypatch: pytest.MonkeyPatch)
         return state
 
     monkeypatch.setattr(jhpo.SobolSearch, "absorb", absorb)
-    strategy = FreezeThaw(1, interval=1, capacity=6, initial=2, max_steps=PARTS, proposer=jhpo.SobolSearch(2))
+    strategy = FreezeThaw(
+        1, interval=1, capacity=6, effort=0.5, initial=2, max_steps=PARTS, proposer=jhpo.SobolSearch(2)
+    )
     state = strategy.init(SPACE, jax.random.key(0))
     units = jnp.asarray(np.random.default_rng(0).uniform(size=(6, 2)), state.units.dtype)
     done = jnp.array([5, 3, 1, 2, 0, 0], jnp.int32)
