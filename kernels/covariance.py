@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jhpo.kernels.cells import distinct
 from jhpo.kernels.numerics import safe_sqrt
 
 Profile = Callable[[jax.Array], jax.Array]
@@ -26,8 +27,6 @@ Profile = Callable[[jax.Array], jax.Array]
 Categorical = np.ndarray | jax.Array | None
 # From this number of points on, distances are summed one coordinate at a time.
 _MANY = 16
-# Coordinates that are closer are the same: programs round the centre of a cell differently.
-SAME = 1e-6
 
 
 class Points(NamedTuple):
@@ -104,15 +103,6 @@ def some(categorical: Categorical) -> bool:
     return bool(categorical.any()) if isinstance(categorical, np.ndarray) else categorical is not None
 
 
-def apart(difference: jax.Array) -> jax.Array:
-    """``bool[...]``: whether coordinates of unordered choices that differ by so much are different categories.
-
-    >>> apart(jnp.array([0.0, 1e-8, 0.5])).tolist()
-    [False, False, True]
-    """
-    return jnp.abs(difference) > SAME
-
-
 def pair_terms(x: Points, z: Points, categorical: Categorical) -> jax.Array:
     """Unscaled terms of the squared distance of one pair: one per coordinate, and a last one for activity.
 
@@ -126,7 +116,7 @@ def pair_terms(x: Points, z: Points, categorical: Categorical) -> jax.Array:
     difference = x.x - z.x
     terms = difference * difference
     if some(categorical):
-        terms = jnp.where(jnp.asarray(categorical), apart(difference).astype(difference.dtype), terms)
+        terms = jnp.where(jnp.asarray(categorical), distinct(difference).astype(difference.dtype), terms)
     if x.active is None or z.active is None:
         gap = jnp.zeros((1,), terms.dtype)
     else:
@@ -140,7 +130,7 @@ def squared_distance(x: Points, z: Points, weights: jax.Array, categorical: Cate
     own = weights[:-1]
     terms = own * difference * difference
     if some(categorical):
-        terms = jnp.where(jnp.asarray(categorical), jnp.where(apart(difference), own, 0.0), terms)
+        terms = jnp.where(jnp.asarray(categorical), jnp.where(distinct(difference), own, 0.0), terms)
     r2 = jnp.sum(terms)
     if x.active is None or z.active is None:
         return r2
@@ -185,7 +175,7 @@ def _by_columns(categorical: Categorical, x: Points, z: Points, weights: jax.Arr
         difference = x.x[:, j][:, None] - z.x[:, j][None, :]
         own = difference * difference
         if choice is not None:
-            own = jnp.where(choice[j], apart(difference).astype(own.dtype), own)
+            own = jnp.where(choice[j], distinct(difference).astype(own.dtype), own)
         r2 = r2 + weights[j] * own
         if x.active is None or z.active is None:
             return r2

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jhpo.errors import invalid
+from jhpo.kernels.cells import SAME
 from jhpo.keys import strategy_key
 from jhpo.search.driver import Driver
 from jhpo.space.space import Space
@@ -18,7 +19,6 @@ from jhpo.strategies.base import Evaluation, Floats, State, Strategy
 from jhpo.strategies.blind import learns
 
 _APART = 2**31  # no search has so many generations: what is proposed for given points has keys of its own
-_SAME = 1e-6  # difference of unit coordinates that does not count
 
 
 class Starts(NamedTuple):
@@ -102,7 +102,7 @@ def completions(driver: Driver, given: np.ndarray, pending: np.ndarray, samples:
         mixed = asked[(samples * len(asked)).astype(np.int64) % len(asked), np.arange(len(given))]
         own = proposals(driver, 1, number) if driver.strategy.steady else asked[:0]
         rows = np.concatenate([own, mixed, samples])
-    repeats = [(np.abs(row[found] - pending[:, found]) < _SAME).all(axis=1).any() for row in rows]
+    repeats = [(np.abs(row[found] - pending[:, found]) < SAME).all(axis=1).any() for row in rows]
     return np.where(found, rows[np.argsort(repeats, kind="stable")], given)
 
 

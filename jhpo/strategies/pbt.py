@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 
 from jhpo.errors import check_integer, check_number, invalid, is_concrete
+from jhpo.kernels.cells import distinct
 from jhpo.space.space import Space
 from jhpo.strategies import bandit
 from jhpo.strategies.bandit import Increments
@@ -132,7 +134,7 @@ class PopulationBasedTraining(Strategy):
             raise invalid("intervals", "ascending integers, such as (1, 4)", self.intervals)
         check_number("fraction", self.fraction, 0.0, 1 / 3, open_low=True)
         each, rest = divmod(self.population, len(self.intervals))
-        least = 3 if not is_concrete(self.fraction) else max(-int(-1 // self.fraction), 3)
+        least = max(math.ceil(1.0 / (self.fraction * SLACK)), 3) if is_concrete(self.fraction) else 3
         if rest or each < least:
             expected = f"a multiple of the {len(self.intervals)} sub-populations, with at least {least} members in each"
             raise invalid("population", expected, self.population)
@@ -192,7 +194,7 @@ class PopulationBasedTraining(Strategy):
             parent, giver, explores = self._exchange(k_exploit, state, state.turn % generations)
             units, given = state.units[jnp.maximum(parent, 0)], state.units[giver]
             fixed = jnp.asarray(state.space.static_mask)[None, :]
-            units = jnp.where(((units == given) | ~fixed).all(axis=1, keepdims=True), given, units)
+            units = jnp.where(~(distinct(units - given) & fixed).any(axis=1, keepdims=True), given, units)
             near = perturbed(state.space, k_explore, units, self.scale, self.resample)
             if self.explore == "bandit":
                 number = state.turn % generations

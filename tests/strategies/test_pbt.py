@@ -188,6 +188,21 @@ def test_copies_take_over_and_the_others_stay() -> None:
     assert (strategy.parents(state) == -1).all() and not np.isin(again, first).any()
 
 
+def test_a_migrant_has_the_static_value_of_its_giver_whatever_its_rounding() -> None:
+    space = Space({"x": Float(0.0, 1.0), "width": Choice([8, 16, 32], static=True)})
+    strategy = PopulationBasedTraining(6, exchange=1, max_steps=4, intervals=(1, 2), fraction=1 / 3)
+    _, state = strategy.ask(strategy.init(space, KEY), KEY)
+    width, x = (space.slices[space.names.index(name)].start for name in ("width", "x"))
+    units = jnp.tile(jnp.asarray(space.encode({"x": 0.5, "width": 16}), state.units.dtype), (6, 1))
+    units = units.at[:, x].set(jnp.linspace(0.1, 0.9, 6))
+    units = units.at[1, width].set(jnp.nextafter(units[1, width], jnp.ones((), units.dtype)))
+    result = Evaluation(jnp.array([1.0, 5.0, 2.0, 6.0, 3.0, 7.0]))
+    state = strategy.tell(state._replace(turn=jnp.int32(2)), units, result)
+    after, state = strategy.ask(state, KEY)
+    assert strategy.parents(state).tolist()[3] == 0  # which goes on with the hyperparameters of row 1
+    np.testing.assert_array_equal(after[3], units[1])
+
+
 @pytest.mark.quick
 def test_rungs_are_exchanges() -> None:
     stops = lambda strategy, steps: [r.stop for r in strategy.rungs(steps)]  # noqa: E731

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jhpo.kernels import counter_random
-from jhpo.kernels.covariance import SAME, Profile
+from jhpo.kernels.cells import distinct
+from jhpo.kernels.covariance import Profile
 from jhpo.kernels.sobol import sobol
 from jhpo.strategies.bayes import front
 from jhpo.strategies.bayes.front import Front
@@ -116,7 +117,7 @@ def flipped(ground: Ground, units: jax.Array, blocks: jax.Array) -> jax.Array:
 
 def known(units: jax.Array, history: History) -> jax.Array:
     """bool[n]: the (canonical) point is in the history already, told or pending."""
-    near = (jnp.abs(units[:, None, :] - history.units[None, :, :]) < SAME).all(axis=-1)
+    near = ~distinct(units[:, None, :] - history.units[None, :, :]).any(axis=-1)
     return jnp.any(near & (history.status != EMPTY)[None, :], axis=1)
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from jhpo.errors import invalid
 from jhpo.kernels import pareto
-from jhpo.kernels.covariance import SAME
+from jhpo.kernels.cells import distinct
 from jhpo.kernels.order import lexsort
 from jhpo.strategies.base import Evaluation
 from jhpo.strategies.bayes.ground import Ground
@@ -205,7 +205,7 @@ def record(
 
     def one(carry: tuple[History, jax.Array], row: Told) -> tuple[tuple[History, jax.Array], None]:
         h, used = carry
-        pending = (h.status == PENDING) & (jnp.abs(h.units - row.units[None, :]) < SAME).all(axis=1)
+        pending = (h.status == PENDING) & ~distinct(h.units - row.units[None, :]).any(axis=1)
         asked = jnp.any(pending)
         index = jnp.where(asked, jnp.argmax(pending), jnp.argmax(_dispensable(h)))
         index = jnp.where(row.status == EMPTY, size, index)  # out of bounds: dropped

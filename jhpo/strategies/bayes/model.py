@@ -11,7 +11,8 @@ import numpy as np
 from jax.scipy.special import ndtri
 
 from jhpo.kernels import counter_random, gp, warp
-from jhpo.kernels.covariance import Points, Profile, apart
+from jhpo.kernels.cells import distinct
+from jhpo.kernels.covariance import Points, Profile
 from jhpo.kernels.gp_slopes import Slopes
 from jhpo.strategies.bayes.front import Front, extended
 from jhpo.strategies.bayes.ground import Ground
@@ -106,7 +107,7 @@ def _priority(history: History, weights: jax.Array, ground: Ground) -> jax.Array
     gap = history.units - history.units[jnp.argmin(value)][None, :]
     terms = gap * gap
     if ground.categorical is not None:
-        terms = jnp.where(jnp.asarray(ground.categorical)[None, :], apart(gap).astype(gap.dtype), terms)
+        terms = jnp.where(jnp.asarray(ground.categorical)[None, :], distinct(gap).astype(gap.dtype), terms)
     near = warp.masked_rank(terms @ weights, history.status != EMPTY)
     return jnp.minimum(near, 3 * warp.masked_rank(value, history.status == OBSERVED))
 

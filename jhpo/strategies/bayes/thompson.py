@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jhpo.kernels import pathwise
-from jhpo.kernels.covariance import SAME
+from jhpo.kernels.cells import distinct
 from jhpo.strategies.bayes import candidates as pools
 from jhpo.strategies.bayes.history import History
 from jhpo.strategies.bayes.model import Model
@@ -57,7 +57,7 @@ def batch(
     even = even._replace(wanted=even.wanted & ~pools.known(even.units, history))
 
     def same(unit: jax.Array) -> jax.Array:
-        return (jnp.abs(candidates - unit[None, :]) < SAME).all(axis=1)
+        return ~distinct(candidates - unit[None, :]).any(axis=1)
 
     def one(taken: jax.Array, at: tuple[jax.Array, pools.Even]) -> tuple[jax.Array, jax.Array]:
         value, even = at

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jhpo.errors import check_integer, check_number, invalid
+from jhpo.kernels.cells import distinct
 from jhpo.kernels.sobol import MAX_DIM, sobol
 from jhpo.kernels.trees import Number
 from jhpo.space.space import Space
@@ -176,7 +177,7 @@ class HyperGradient(Strategy):
         here = members_at(state, state.rows)
         told = self._told(here, units, result)
         # skip members that got another start in the meantime
-        stale = here.given & (units != here.unit).any(axis=1)
+        stale = here.given & distinct(units - here.unit).any(axis=1)
         kept = {k: where(stale, v, getattr(told, k)) for k, v in here._asdict().items() if k not in SHARED}
         return put_members(state, state.rows, told._replace(**kept))
 
