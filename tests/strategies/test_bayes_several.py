@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from pathlib import Path
 
 import jax
@@ -12,11 +13,15 @@ import pytest
 
 import jhpo
 from jhpo.errors import InvalidArgument
+from jhpo.kernels import gp_fit
+from jhpo.kernels.covariance import matern52
 from jhpo.kernels.hypervolume import hypervolume
 from jhpo.objectives import Objectives
 from jhpo.strategies.base import Evaluation
-from jhpo.strategies.bayes import front, history
+from jhpo.strategies.bayes import fitting, front, history
 from jhpo.strategies.bayes.ground import exact_ground
+from jhpo.strategies.bayes.model import Surrogate
+from jhpo.strategies.bayes.randomness import randomness
 from jhpo.strategies.bayes.suggest import around
 from tests.strategies.bayes_problems import MIXED, PLANE, SMALL
 from tests.study.studies import assert_same
@@ -239,6 +244,28 @@ def test_a_local_ask_keeps_near_a_random_point_of_the_front() -> None:
     mixed = exact_ground(MIXED)
     box = around(mixed, jnp.full((4, mixed.dim), 0.5), some, jnp.asarray(0.3), jnp.asarray(True))
     assert np.array_equal(np.asarray(box.high) == 1.0, mixed.categorical)
+
+
+def test_an_ask_that_doubts_moves_the_reference_point_or_shortens_the_lengthscales() -> None:
+    ground = exact_ground(PLANE)
+    blank = history.blank(8, 2, 0, jnp.float32, objectives=2)
+    units = jax.random.uniform(jax.random.key(1), (8, 2))
+    status = jnp.asarray([history.OBSERVED] * 6 + [history.EMPTY] * 2, jnp.int32)
+    some = history.ranked(blank._replace(units=units, values=jnp.sin(5.0 * units), status=status))
+    theta = jnp.tile(gp_fit.default_prior(2, jnp.float32).mean, (2, 1))
+
+    @functools.partial(jax.jit, static_argnames="given")
+    def fitted(doubts, given):
+        surrogate = Surrogate(ground, matern52, "none", 4, 256, 1, given and np.full(2, 2.0), doubts)
+        model, after = fitting.build(surrogate, some, theta, jnp.asarray(False), randomness(jax.random.key(0)))
+        return model.posterior.parameters.weights, model.best.reference, after
+
+    for given, longer, beyond in ((None, 1.0, True), (True, np.exp(1.4), False)):
+        sure, here, _ = fitted(jnp.asarray(False), given)
+        unsure, there, after = fitted(jnp.asarray(True), given)
+        np.testing.assert_allclose(unsure[:, :2] / sure[:, :2], longer, rtol=1e-5)
+        np.testing.assert_allclose(unsure[:, 2:], sure[:, 2:], rtol=1e-6)
+        assert bool((there > here + 0.1).all()) == beyond and bool((after == theta).all())
 
 
 def test_equal_results_are_flat_ground() -> None:

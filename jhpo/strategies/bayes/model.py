@@ -41,7 +41,7 @@ class Model(NamedTuple):
 
 
 class Surrogate(NamedTuple):
-    """Options of the model; all but the ground and ``far`` are Python values."""
+    """Options of the model; all but the ground and ``doubts`` are Python values."""
 
     ground: Ground
     profile: Profile
@@ -50,7 +50,9 @@ class Surrogate(NamedTuple):
     fit_rows: int  # the parameters are fitted to at most so many rows
     worlds: int  # number of fantasy values of a pending point
     reference: np.ndarray | None = None  # float[m], of several objectives, to be minimised; None for one from the data
-    far: jax.Array | None = None  # bool[]: one from the data lies beyond all results; None for never
+    # bool[], of several objectives: a reference point from the data lies beyond all results; beside a given one the
+    # lengthscales are taken for shorter. None for never
+    doubts: jax.Array | None = None
 
 
 def feasible_rows(history: History) -> jax.Array:

@@ -33,11 +33,14 @@ SLOPE_MODEL_ROWS, _SLOPE_INITIAL = 256, 4
 _REGION_DIM, _REGION_ROWS = 20, 1000
 # Share of space-filling points while the model predicts nothing, and while its predictions are worse than the mean.
 _BLIND, _MISLED = 0.25, 0.75
-# With so many objectives or more one ask in so many keeps to a box around a point of the front, so far to each side.
-_MANY, _LOCAL, _NEAR = 3, 2, 0.2
-# One ask in so many, a multiple of _LOCAL, looks for the front's ends: its reference point lies beyond all results, as
-# one between the front and what was seen has no room for ends that nobody has seen.
-_ENDS = 6
+# With so many objectives or more one ask in so many keeps to a box around a point of the front, so far to each side, as
+# long as left-out results are predicted with an error of more than this share of their variance: a model that knows
+# the whole space needs no box.
+_MANY, _LOCAL, _NEAR, _UNSURE = 3, 2, 0.2, 0.03
+# One ask in so many, a multiple of _LOCAL, doubts what the others take for granted. It looks for the front's ends: its
+# reference point lies beyond all results, as one between the front and what was seen has no room for ends that nobody
+# has seen. Where the user has given the reference point, it doubts the model, see `fitting`.
+_DOUBTS = 6
 
 
 class BayesState(NamedTuple):
@@ -153,8 +156,8 @@ def _model(
     kind = "half_log" if options.gradients and options.warp == "half_rank" else options.warp
     aim = None if options.reference is None else np.asarray(options.reference) * np.asarray(options.signs or 1.0)
     turn = state.asked // options.batch
-    far = turn % _ENDS == _LOCAL if options.objectives > 1 else None
-    surrogate = Surrogate(ground, profile, kind, options.fit_iterations, FIT_ROWS, options.fantasies, aim, far)
+    doubts = turn % _DOUBTS == _LOCAL if options.objectives > 1 else None
+    surrogate = Surrogate(ground, profile, kind, options.fit_iterations, FIT_ROWS, options.fantasies, aim, doubts)
     model, theta = fitting.build(surrogate, chosen, state.theta, refit, random)
     search = Search(ground, profile, options.candidates, options.starts, options.search_iterations)
     lot = counter_random.uniform(random.lot, (options.batch + 1,), units.dtype)
@@ -162,7 +165,7 @@ def _model(
     even = Even(lot[:-1] < jnp.maximum(past.flatness(inside), blind), units)
     box = _box(ground, state, model, theta, local)
     if isinstance(model.best, Front) and options.objectives >= _MANY and options.region == "auto":
-        near = turn % _LOCAL == _LOCAL - 1
+        near = (turn % _LOCAL == _LOCAL - 1) & (model.unexplained > _UNSURE)
         box = around(ground, model.posterior.points.x[0], model.best, lot[-1], near)
     where: dict[str, Any] = {"box": box, "even": even, "random": random}
     if options.picks == "thompson":
