@@ -25,6 +25,7 @@ _WEYL = np.uint32(0x9E3779B9)  # 2**32 / golden ratio, odd: a bijection that spr
 _ROUNDS = tuple(np.uint32(c) for c in (0xED5AD4BB, 0xAC4C1B51, 0x31848BAB))
 _SECOND = np.array([0x6A09E667, 0xBB67AE85], np.uint32)  # xor with a seed: the seed of the low words of doubles
 _THIRD = np.array([0x3C6EF372, 0xA54FF53A], np.uint32)  # xor with a seed: the seed of the second doubles of pairs
+_FOURTH = np.array([0x510E527F, 0x9B05688C], np.uint32)  # xor with the words of a key: the seed of its seeds
 
 
 def seeds(key: Key[Array, ""], streams: int) -> UInt[Array, "streams 2"]:
@@ -35,6 +36,15 @@ def seeds(key: Key[Array, ""], streams: int) -> UInt[Array, "streams 2"]:
     (3, 2)
     """
     return jax.random.bits(key, (streams, 2), jnp.uint32)
+
+
+def more_seeds(key: Key[Array, ""], streams: int) -> UInt[Array, "streams 2"]:
+    """As `seeds`, from a key that is itself random, like one made by `jax.random.fold_in`: at the cost of one hash.
+
+    JAX's own generator makes them in a loop of rounds, each of which takes as long as a move of forty particles.
+    """
+    word = jax.random.key_data(key).reshape(-1, 2)
+    return scramble(jnp.arange(2 * streams, dtype=jnp.uint32).reshape(streams, 2), word[-1] ^ _FOURTH)
 
 
 def bits(seed: UInt[Array, "2"], shape: tuple[int, ...]) -> UInt[Array, "..."]:

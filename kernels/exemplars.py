@@ -25,7 +25,8 @@ def choose_exemplars(
     share = ids.astype(dtype) / jnp.maximum(size - 1, 1).astype(dtype)
     learn = jnp.asarray(0.05, dtype) + jnp.asarray(0.45 / np.expm1(10.0), dtype) * jnp.expm1(10 * share)
     first, second = (counter_random.integers(draw.words[s], (n, d), size) for s in (R2, R3))
-    better = swarm.merit[exchanged(second, away)] < swarm.merit[exchanged(first, away)]
+    merit = swarm.merits
+    better = merit[exchanged(second, away)] < merit[exchanged(first, away)]
     rival = jnp.where(better, second, first)
     own = jnp.broadcast_to(ids[:, None], (n, d))
     chosen = jnp.where(draw.uniform(TURN, (n, d), dtype) < learn[:, None], rival, own)

@@ -122,9 +122,10 @@ def seldom(f: Callable[..., Any], due: jax.Array, carry: Any, *others: Any) -> A
     """
 
     def turn(state: tuple[jax.Array, Any]) -> tuple[jax.Array, Any]:
-        # otherwise XLA would hoist what is loop-invariant and compute it even if it is not due
-        now, held = jax.lax.optimization_barrier((state[0], others))
-        return jnp.zeros_like(now), f(state[1], *held)
+        # otherwise XLA would hoist what is loop-invariant, parts of the carry that stay as they are too, and compute it
+        # even if it is not due
+        now, held, kept = jax.lax.optimization_barrier((state[0], others, state[1]))
+        return jnp.zeros_like(now), f(kept, *held)
 
     return jax.lax.while_loop(lambda state: state[0], turn, (due, carry))[1]
 

@@ -14,6 +14,7 @@ c1 cognitive and c2 social coefficient.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -23,9 +24,9 @@ from jax import lax
 
 from jhpo.kernels import topology
 from jhpo.kernels.bounds import Box, limited, rebound, shortest
-from jhpo.kernels.loops import abreast, apart, most, width
+from jhpo.kernels.loops import abreast, apart, most, seldom, width
 from jhpo.kernels.rows import Rows, Window, exchanged, joined, take, take_joined, window
-from jhpo.kernels.swarm_front import bests, with_far
+from jhpo.kernels.swarm_front import bests, beyond, grown, with_far
 from jhpo.kernels.swarm_parts import R1, R2, R3, Coefficients, Draw, Rule, Swarm
 
 
@@ -65,17 +66,48 @@ class Moving(NamedTuple):
         """The row of each particle's best informant, ``int32[n]``; ``int32[1]`` if all follow the same."""
         if self.rule.graph == "global":
             return self.swarm.leader[None]
-        return topology.leaders(
-            self.rule.graph, self.ids, self.swarm.merit, self.active, self.rule.informants, self.swarm.links, self.away
-        )
+        if not self.at_once:
+            return _leaders(self.rule, None, self.swarm, self.ids, self.active, self.away)
+        lead = self.near_leaders()
+        if not self.swarm.far_best.shape[0]:
+            return lead
+        find = functools.partial(_leaders, self.rule)
+        return seldom(find, grown(self.swarm, self.active), lead, self.swarm, self.ids, self.active, self.away)
+
+    @property
+    def at_once(self) -> bool:
+        """Whether, unless restarts have added particles, all move and may inform each other at random."""
+        everyone = isinstance(self.active, int) or self.swarm.far_best.shape[0] > 0
+        return self.rule.graph == "informants" and everyone and len(self.own) == self.swarm.best.shape[0]
+
+    def near_leaders(self) -> jax.Array:
+        """`leaders` of a swarm `at_once` if restarts have not added any particles."""
+        return topology.leaders_of_all(self.swarm.merit, self.rule.informants, self.swarm.links)
+
+    def guide(self) -> jax.Array:
+        """``float[n, d]``: the best position of each one's best informant; with ``solo`` its own place if it is that.
+
+        float[1, d] if all follow the same.
+        """
+        lead = self.near_leaders() if self.at_once else self.leaders()
+        near = _guide(self.rule, self.swarm.position, self.swarm.best, self.rows, self.own, lead)
+        if not self.at_once or not self.swarm.far_best.shape[0]:
+            return with_far(self.swarm, self.active, lead, near)
+        find = functools.partial(_guide_of_grown, self.rule)
+        due = grown(self.swarm, self.active)
+        return seldom(find, due, near, self.swarm, self.ids, self.own, self.active, self.away)
+
+
+def _leaders(
+    rule: Rule, _: object, swarm: Swarm, ids: jax.Array, active: jax.Array | int, away: Window | None
+) -> jax.Array:
+    return topology.leaders(rule.graph, ids, swarm.merits, active, rule.informants, swarm.links, away)
 
 
 def attract(m: Moving) -> jax.Array:
     """Towards the particle's own best and that of its best informant."""
     k = width(len(m.ids))
-    lead = m.leaders()
-    guide = with_far(m.swarm, m.active, lead, _guide(m.rule, m.swarm.position, m.swarm.best, m.rows, m.own, lead))
-    (guide,) = abreast(len(m.ids), guide)
+    (guide,) = abreast(len(m.ids), m.guide())
     # joined outside: written in place only if what is compiled apart has the shape of its arguments and results
     arrays = tuple(joined(a, k) for a in (m.swarm.position, m.swarm.velocity, m.swarm.best))
     assert m.rows is None or isinstance(m.rows, Window)  # all or a block of them: only competing swarms move others
@@ -92,6 +124,20 @@ def _guide(rule: Rule, position: jax.Array, best: jax.Array, rows: Rows, own: ja
     there = jnp.minimum(lead, best.shape[0] - 1)
     there = best.at[there].get(mode="promise_in_bounds", wrap_negative_indices=False)
     return jnp.where((lead == own)[:, None], take(position, rows), there) if rule.solo else there
+
+
+def _guide_of_grown(
+    rule: Rule,
+    _: jax.Array,
+    swarm: Swarm,
+    ids: jax.Array,
+    own: jax.Array,
+    active: jax.Array | int,
+    away: Window | None,
+) -> jax.Array:
+    lead = _leaders(rule, None, swarm, ids, active, away)
+    near = _guide(rule, swarm.position, swarm.best, None, own, lead)
+    return beyond(len(own), near, swarm.far_best, lead)
 
 
 @apart
@@ -134,10 +180,11 @@ def informed(m: Moving) -> jax.Array:
     """Towards the bests of all informants, averaged."""
     swarm, x = m.swarm, m.x
     others = topology.neighbours(m.rule.graph, m.ids, m.active, m.rule.informants, swarm.links)
+    merit = swarm.merits
     total, count = jnp.zeros_like(x), jnp.zeros((x.shape[0], 1), x.dtype)
     for slot in range(others.shape[1]):  # a handful of informants
         row = exchanged(others[:, slot], m.away)
-        there = jnp.isfinite(swarm.merit[row])[:, None].astype(x.dtype)
+        there = jnp.isfinite(merit[row])[:, None].astype(x.dtype)
         total = total + there * m.draw.uniform(R1, x.shape, x.dtype, slot) * m.way(bests(swarm, m.active, row))
         count = count + there
     return m.limited(m.c.inertia * m.kept() + m.c.social * (total / jnp.maximum(count, 1)))

@@ -19,7 +19,7 @@ from jhpo.kernels.exemplars import REFRESH, choose_exemplars
 from jhpo.kernels.loops import abreast, apart, width
 from jhpo.kernels.motions import MOTIONS, Moving
 from jhpo.kernels.rows import Rows, Window, exchanged, joined, put, take, take_joined, window
-from jhpo.kernels.swarm_front import bests, brought, everywhere
+from jhpo.kernels.swarm_front import bests, brought
 from jhpo.kernels.swarm_parts import (
     GENERATORS,
     LINKS,
@@ -31,6 +31,7 @@ from jhpo.kernels.swarm_parts import (
     Draw,
     Rule,
     Swarm,
+    everywhere,
 )
 
 __all__ = [
@@ -98,7 +99,8 @@ def create(
         front=jnp.zeros((), jnp.int32),
         best=position,
         far_best=far,
-        merit=jnp.full((m,), jnp.inf, position.dtype),
+        merit=jnp.full(position.shape[:1], jnp.inf, position.dtype),
+        far_merit=jnp.full(far.shape[:1], jnp.inf, position.dtype),
         leader=jnp.zeros((), jnp.int32),
         least=jnp.asarray(jnp.inf, position.dtype),
         links=streams[1],
@@ -126,6 +128,7 @@ def forgotten(swarm: Swarm, key: jax.Array) -> Swarm:
     ids = jnp.arange(swarm.exemplar.shape[0], dtype=jnp.int32)[:, None]
     return swarm._replace(
         merit=jnp.full_like(swarm.merit, jnp.inf),
+        far_merit=jnp.full_like(swarm.far_merit, jnp.inf),
         leader=jnp.zeros_like(swarm.leader),
         least=jnp.full_like(swarm.least, jnp.inf),
         links=counter_random.seeds(key, 1)[0],
@@ -165,10 +168,10 @@ def move(
       The swarm, its positions and velocities unchanged; the rows that move; their next positions and velocities,
       float[n, d] each.
     """
-    m, d = swarm.merit.shape[0], swarm.position.shape[1]
-    fronted = swarm.position.shape[0] < m
+    fronted = swarm.far_position.shape[0] > 0
+    m, d = swarm.position.shape[0] + swarm.far_position.shape[0], swarm.position.shape[1]
     within = box(low, high, swarm.position.dtype)
-    draw = Draw(counter_random.seeds(key, STREAMS), key if rule.generator == "threefry" else None)
+    draw = Draw(counter_random.more_seeds(key, STREAMS), key if rule.generator == "threefry" else None)
     active = m if block is None else block[2]
     rows: Rows = None
     winners = None
@@ -247,17 +250,19 @@ def remember(
     failures = swarm.failures
     if failures.size:
         failures = put(failures, rows, jnp.where(improved, 0, take(failures, rows) + 1))
-    merits = put(swarm.merit, rows, merit)
+    now = swarm._replace(merit=put(swarm.merit, rows, merit), best=best, failures=failures)
     if rows is None or revised or competes:
-        leader = first_least(merits)
-        least = merits[leader]
+        merit, ids = now.merits, None
+        least = merit.min()
     else:
-        first = first_least(merit)
-        least = merit[first]
-        leader = jnp.where(least < swarm.least, numbers(rows, 0)[first], swarm.leader)
-        least = jnp.minimum(least, swarm.least)
+        ids = numbers(rows, 0)
+        least = jnp.minimum(merit.min(), swarm.least)
     gained = least < swarm.least
-    return swarm._replace(best=best, merit=merits, leader=leader, least=least, stalled=~gained, failures=failures)
+    leader = swarm.leader
+    if rule.graph == "global":
+        first = first_least(merit)
+        leader = first if ids is None else jnp.where(gained, ids[first], leader)
+    return now._replace(leader=leader, least=least, stalled=~gained)
 
 
 def first_least(a: jax.Array) -> jax.Array:

@@ -5,17 +5,16 @@ Restarts add blocks of particles. A block moves in the first rows, where it chan
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
 from jhpo.kernels.loops import most, seldom
-from jhpo.kernels.rows import Window, exchanged, put, take, window
+from jhpo.kernels.rows import exchanged, put, take, window
 from jhpo.kernels.swarm_parts import Swarm
 
-
-def everywhere(near: jax.Array, far: jax.Array) -> jax.Array:
-    """The rows of a front and all others, in one array."""
-    return jnp.concatenate([near, far]) if far.shape[0] else near
+Pairs = tuple[tuple[jax.Array, jax.Array], ...]
 
 
 def bests(swarm: Swarm, active: jax.Array | int, rows: jax.Array, columns: jax.Array | None = None) -> jax.Array:
@@ -32,14 +31,19 @@ def with_far(
     n = swarm.best.shape[0]
     if not swarm.far_best.shape[0]:
         return near
+    return seldom(functools.partial(beyond, n), grown(swarm, active), near, swarm.far_best, rows, columns)
 
-    def read(near: jax.Array, far: jax.Array, rows: jax.Array) -> jax.Array:
-        there = rows >= n
-        found = _read(far, jnp.maximum(rows - n, 0), columns)
-        return jnp.where(there[..., None] if columns is None else there, found, near)
 
-    due = most(jnp.asarray(active, jnp.int32)) > n
-    return seldom(read, due, near, swarm.far_best, rows)
+def beyond(n: int, near: jax.Array, far: jax.Array, rows: jax.Array, columns: jax.Array | None = None) -> jax.Array:
+    """``near`` with what ``far`` holds in rows from n on."""
+    there = rows >= n
+    found = _read(far, jnp.maximum(rows - n, 0), columns)
+    return jnp.where(there[..., None] if columns is None else there, found, near)
+
+
+def grown(swarm: Swarm, active: jax.Array | int) -> jax.Array:
+    """``bool[]``: whether particles take part that are not in front; under vmap whether they do in any swarm."""
+    return most(jnp.asarray(active, jnp.int32)) > swarm.best.shape[0]
 
 
 def _read(a: jax.Array, rows: jax.Array, columns: jax.Array | None) -> jax.Array:
@@ -47,23 +51,25 @@ def _read(a: jax.Array, rows: jax.Array, columns: jax.Array | None) -> jax.Array
     return at.get(mode="promise_in_bounds", wrap_negative_indices=False)
 
 
-def brought(swarm: Swarm, others: tuple[jax.Array, ...], block: jax.Array) -> tuple[Swarm, tuple[jax.Array, ...]]:
-    """The swarm with the particles of a block in the first n rows; ``others`` are more arrays with m rows."""
+def brought(swarm: Swarm, others: Pairs, block: jax.Array) -> tuple[Swarm, Pairs]:
+    """The swarm with the particles of a block in the first n rows; ``others`` are more arrays of n and m - n rows."""
     due = swarm.front != block
     for number in (swarm.front, block):  # back to its place, and out of it
         swarm, others = _exchange(swarm, others, jnp.where(due, number, 0))
     return swarm._replace(front=block), others
 
 
-def _exchange(swarm: Swarm, others: tuple[jax.Array, ...], block: jax.Array) -> tuple[Swarm, tuple[jax.Array, ...]]:
+def _exchange(swarm: Swarm, others: Pairs, block: jax.Array) -> tuple[Swarm, Pairs]:
     """The first n rows change places with those of a block, and keep theirs if that is block 0."""
     n = swarm.position.shape[0]
     first, away = window(0, n), window(jnp.maximum(block, 1) * n, n)
+    outside = window(away.start - n, n)
 
-    def both(near: jax.Array, far: jax.Array, there: Window) -> tuple[jax.Array, jax.Array]:
-        a, b = take(near, first), take(far, there)
-        a, b = (jnp.where(block > 0, new, old) for new, old in ((b, a), (a, b)))
-        return put(near, first, a), put(far, there, b)
+    def both(near: jax.Array, far: jax.Array) -> tuple[jax.Array, jax.Array]:
+        if not far.shape[0]:
+            return near, far
+        there = take(far, outside)
+        return jnp.where(block > 0, there, near), put(far, outside, jnp.where(block > 0, near, there))
 
     def within(a: jax.Array) -> jax.Array:
         if not a.shape[0]:
@@ -72,10 +78,10 @@ def _exchange(swarm: Swarm, others: tuple[jax.Array, ...], block: jax.Array) -> 
         a = put(a, away, jnp.where(block > 0, here, there))
         return put(a, first, jnp.where(block > 0, there, here))
 
-    beyond = window(away.start - n, n)
-    position, far_position = both(swarm.position, swarm.far_position, beyond)
-    velocity, far_velocity = both(swarm.velocity, swarm.far_velocity, beyond)
-    best, far_best = both(swarm.best, swarm.far_best, beyond)
+    position, far_position = both(swarm.position, swarm.far_position)
+    velocity, far_velocity = both(swarm.velocity, swarm.far_velocity)
+    best, far_best = both(swarm.best, swarm.far_best)
+    merit, far_merit = both(swarm.merit, swarm.far_merit)
     return swarm._replace(
         position=position,
         far_position=far_position,
@@ -83,8 +89,9 @@ def _exchange(swarm: Swarm, others: tuple[jax.Array, ...], block: jax.Array) -> 
         far_velocity=far_velocity,
         best=best,
         far_best=far_best,
-        merit=within(swarm.merit),
+        merit=merit,
+        far_merit=far_merit,
         leader=exchanged(swarm.leader, window(block * n, n)),
         exemplar=within(swarm.exemplar),
         failures=within(swarm.failures),
-    ), tuple(within(a) for a in others)
+    ), tuple(both(*pair) for pair in others)

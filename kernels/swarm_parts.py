@@ -6,6 +6,7 @@ import dataclasses
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
@@ -46,8 +47,8 @@ class Coefficients(NamedTuple):
 class Swarm(NamedTuple):
     """State of m particles. In a compete swarm ``best`` equals ``position``.
 
-    In a swarm with a front, which moves n particles at once, the coordinates of the first n rows are arrays of their
-    own: only these are written, in place. See `swarm_front`.
+    In a swarm with a front, which moves n particles at once, the first n rows are arrays of their own: only these are
+    written, in place. See `swarm_front`.
     """
 
     position: jax.Array  # float[m, d], within the bounds; with a front float[n, d]
@@ -57,13 +58,24 @@ class Swarm(NamedTuple):
     far_velocity: jax.Array  # as far_position
     far_best: jax.Array  # as far_position
     front: jax.Array  # int32[], the block that is in the first n rows; block 0 is in its place
-    merit: jax.Array  # float[m], of best
-    leader: jax.Array  # int32[], the row with the best merit
-    least: jax.Array  # float[], that merit
+    merit: jax.Array  # float[m], of best; with a front float[n]
+    far_merit: jax.Array  # float[m - n], of the other rows
+    leader: jax.Array  # int32[], the row with the best merit; known only where all follow it
+    least: jax.Array  # float[], the best merit
     links: jax.Array  # uint32[2], random stream of the graph
     stalled: jax.Array  # bool[], the last generation did not improve the best: a new graph is due
     exemplar: jax.Array  # int32[m, d] for the exemplar motion, else int32[0, d]
     failures: jax.Array  # int32[m] for the exemplar motion, else int32[0]: moves since a particle improved
+
+    @property
+    def merits(self) -> jax.Array:
+        """``float[m]``: the merits of all rows."""
+        return everywhere(self.merit, self.far_merit)
+
+
+def everywhere(near: jax.Array, far: jax.Array) -> jax.Array:
+    """The rows of a front and all others, in one array."""
+    return jnp.concatenate([near, far]) if far.shape[0] else near
 
 
 class Draw(NamedTuple):

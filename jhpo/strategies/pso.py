@@ -34,7 +34,7 @@ from jhpo.strategies.swarms import PRESETS, check_stability, one_of, places
 
 RESTARTS = ("grow", "same", "none")
 SMALL_BUDGET = 500  # evaluations; below, forty particles hardly move
-_LOOKED_AT = 16  # particles checked first for a collapse
+_LOOKED_AT = 4  # particles checked first for a collapse
 
 
 @strategy
@@ -171,8 +171,10 @@ class PSO(Strategy):
         return PSOState(
             space=space,
             swarm=created._replace(failures=jnp.zeros_like(created.failures)),  # counted from the first move on
-            value=jnp.full((m,), jnp.inf, dtype),
-            violation=jnp.full((m,), jnp.inf, dtype),
+            value=jnp.full_like(created.merit, jnp.inf),
+            violation=jnp.full_like(created.merit, jnp.inf),
+            far_value=jnp.full_like(created.far_merit, jnp.inf),
+            far_violation=jnp.full_like(created.far_merit, jnp.inf),
             seen=jnp.zeros((noisy_rows,), dtype),
             scatter=jnp.zeros((2,), dtype),
             rows=jnp.arange(n if self._competing else 0, dtype=jnp.int32),
@@ -207,7 +209,7 @@ class PSO(Strategy):
             old,
             key,
             generation=jnp.maximum(lax.div(state.turn, blocks) - 1, 0),
-            block=(n, block, state.active),
+            block=(n, block, state.active if self._rows > self._particles else self._particles),
             stands=None if self._competing else stands,
         )
         if self._competing:
@@ -284,7 +286,7 @@ class PSO(Strategy):
     def _near(self, state: PSOState) -> jax.Array:
         """``bool[]``: whether the first particles are so close that the swarm may have collapsed."""
         few = state.swarm.position[: min(self._particles, _LOOKED_AT)]
-        return (few.max(axis=0) - few.min(axis=0) <= SPREAD).all() & self._begun(state)
+        return (jnp.abs(few - few[:1]) <= SPREAD).all() & self._begun(state)
 
 
 def swarm_for(evaluations: int | None) -> PSO:

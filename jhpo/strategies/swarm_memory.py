@@ -23,6 +23,8 @@ class PSOState(NamedTuple):
     swarm: swarm.Swarm  # particles in the unit cube, float[m, d] each; with a front if m > n = particles
     value: jax.Array  # float[m], of each particle's best, +inf before the first success; a running mean with noise
     violation: jax.Array  # float[m], its constraint violation: 0 if feasible, +inf before the first success
+    far_value: jax.Array  # of the rows that are not in front, float[m - n]; then value is float[n]
+    far_violation: jax.Array  # likewise
     seen: jax.Array  # float[m], number of evaluations in value; float[0] without noise
     scatter: jax.Array  # float[2], with noise: sum of squared deviations of the re-evaluations, and their number
     rows: jax.Array  # int32[n], the particles asked for last in a cso swarm; otherwise int32[0]
@@ -34,6 +36,16 @@ class PSOState(NamedTuple):
     best_value: jax.Array  # float[], its value
     best_violation: jax.Array  # float[], +inf if there is none
     restarts: jax.Array  # int32[], so far
+
+    @property
+    def values(self) -> jax.Array:
+        """``float[m]``: the values of all rows."""
+        return swarm.everywhere(self.value, self.far_value)
+
+    @property
+    def violations(self) -> jax.Array:
+        """``float[m]``: the violations of all rows."""
+        return swarm.everywhere(self.violation, self.far_violation)
 
 
 class Told(NamedTuple):
@@ -122,16 +134,17 @@ def absorbed(rule: swarm.Rule, particles: int, state: PSOState, units: jax.Array
     """
     value, violation = (a.astype(state.value.dtype) for a in feasible_value(result))
     old, units = state.swarm, units.astype(state.swarm.best.dtype)
-    m, k = state.value.shape[0], min(units.shape[0], particles)
+    values, violations = state.values, state.violations
+    m, k = values.shape[0], min(units.shape[0], particles)
     own = owners(swarm.everywhere(old.position, old.far_position), units)
     mine = jnp.zeros((m,), bool).at[own].set(True, mode="drop")
     idle = mine | (jnp.arange(m, dtype=jnp.int32) >= state.active)
-    worst = jnp.lexsort((-state.value, -state.violation, idle)).astype(jnp.int32)
+    worst = jnp.lexsort((-values, -violations, idle)).astype(jnp.int32)
     given = jnp.lexsort((value, violation))[:k]  # best first
     row = jnp.where(own[given] < m, own[given], worst[:k])
     turn = jnp.arange(k, dtype=jnp.int32)
     first = jnp.full((m,), jnp.int32(k)).at[row].min(turn)[row] == turn
-    wins = first & better(violation[given], value[given], state.violation[row], state.value[row])
+    wins = first & better(violation[given], value[given], violations[row], values[row])
     at = jnp.where(wins, row, m)  # out of range: dropped
 
     def write(a: jax.Array, new: jax.Array) -> jax.Array:
@@ -139,16 +152,26 @@ def absorbed(rule: swarm.Rule, particles: int, state: PSOState, units: jax.Array
 
     n = old.best.shape[0]
     best = write(swarm.everywhere(old.best, old.far_best), units[given])
-    merit = write(old.merit, merit_of(value[given], violation[given], result.constraint))
+    merit = write(old.merits, merit_of(value[given], violation[given], result.constraint))
     leader = swarm.first_least(merit)
-    changed = old._replace(best=best[:n], far_best=best[n:], merit=merit, leader=leader, least=merit[leader])
+    changed = old._replace(
+        best=best[:n],
+        far_best=best[n:],
+        merit=merit[:n],
+        far_merit=merit[n:],
+        leader=leader,
+        least=merit[leader],
+    )
     if rule.motion == "compete":
         changed = changed._replace(position=best)
     seen = write(state.seen, jnp.ones((k,), state.seen.dtype)) if state.seen.size else state.seen
+    values, violations = write(values, value[given]), write(violations, violation[given])
     return state._replace(
         swarm=changed,
-        value=write(state.value, value[given]),
-        violation=write(state.violation, violation[given]),
+        value=values[:n],
+        far_value=values[n:],
+        violation=violations[:n],
+        far_violation=violations[n:],
         seen=seen,
     )
 
@@ -156,26 +179,35 @@ def absorbed(rule: swarm.Rule, particles: int, state: PSOState, units: jax.Array
 def in_front(state: PSOState, block: jax.Array) -> PSOState:
     """The state with a block's particles in the first rows; only if some search of a batch has to exchange any."""
     due = most((state.swarm.front != block).astype(jnp.int32)) > 0
-    others = state.value, state.violation, state.seen
-    swarm_then, (value, violation, seen) = seldom(
+    n, seen = state.value.shape[0], state.seen
+    others = (state.value, state.far_value), (state.violation, state.far_violation), (seen[:n], seen[n:])
+    swarm_then, (value, violation, counts) = seldom(
         lambda held, block: swarm.brought(held[0], held[1], block), due, (state.swarm, others), block
     )
-    return state._replace(swarm=swarm_then, value=value, violation=violation, seen=seen)
+    return state._replace(
+        swarm=swarm_then,
+        value=value[0],
+        far_value=value[1],
+        violation=violation[0],
+        far_violation=violation[1],
+        seen=swarm.everywhere(*counts),
+    )
 
 
 def bound(state: PSOState, side: float) -> jax.Array:
     """``float[m]``: values, or with noise their upper (``side`` = 1) or lower (-1) confidence bounds."""
     if not state.seen.size:
-        return state.value
+        return state.values
     spread = jnp.sqrt(state.scatter[0] / jnp.maximum(state.scatter[1], 1))
-    return state.value + side * spread / jnp.sqrt(jnp.maximum(state.seen, 1))
+    return state.values + side * spread / jnp.sqrt(jnp.maximum(state.seen, 1))
 
 
 def best_of(state: PSOState) -> tuple[jax.Array, jax.Array]:
     """Best point so far, ``float[d]``, and its value (+inf before a success); with noise the upper bound."""
     value = bound(state, 1.0)
-    row = jnp.argmin(jnp.where(state.violation == state.violation.min(), value, jnp.inf))
-    mine = better(state.violation[row], value[row], state.best_violation, state.best_value)
+    violation = state.violations
+    row = jnp.argmin(jnp.where(violation == violation.min(), value, jnp.inf))
+    mine = better(violation[row], value[row], state.best_violation, state.best_value)
     unit = swarm.bests(state.swarm, state.active, row)
     return jnp.where(mine, unit, state.best_unit), jnp.where(mine, value[row], state.best_value)
 

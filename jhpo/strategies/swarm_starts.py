@@ -50,7 +50,8 @@ def restarted(state: PSOState, sure: jax.Array, key: jax.Array) -> PSOState:
 
     The new swarm has twice the particles if there are rows for them; the overall best is kept.
     """
-    m = state.value.shape[0]
+    violations = state.violations
+    m = violations.shape[0]
     over = sure | swarm.collapsed(
         swarm.everywhere(state.swarm.position, state.swarm.far_position), state.active, SPREAD
     )
@@ -59,13 +60,15 @@ def restarted(state: PSOState, sure: jax.Array, key: jax.Array) -> PSOState:
         swarm=swarm.forgotten(state.swarm, jax.random.fold_in(key, _RESTART)),
         value=jnp.full_like(state.value, jnp.inf),
         violation=jnp.full_like(state.violation, jnp.inf),
+        far_value=jnp.full_like(state.far_value, jnp.inf),
+        far_violation=jnp.full_like(state.far_violation, jnp.inf),
         seen=jnp.zeros_like(state.seen),
         active=jnp.minimum(2 * state.active, m).astype(jnp.int32),
         turn=jnp.zeros_like(state.turn),
         stale=jnp.zeros_like(state.stale),
         best_unit=unit,
         best_value=value,
-        best_violation=jnp.minimum(state.best_violation, state.violation.min()),
+        best_violation=jnp.minimum(state.best_violation, violations.min()),
         restarts=state.restarts + 1,
     )
     return jax.tree.map(lambda new, old: new if new is old else jnp.where(over, new, old), other, state)
