@@ -85,11 +85,13 @@ def create(
     m = n if rows is None else rows
     streams, within = counter_random.seeds(key, 2), box(low, high, position.dtype)
     velocity = launch(rule, streams[0], position, low, high)
+    # filled with numbers of their own: of equal arrays XLA makes one and copies it
     far = jnp.broadcast_to(2 * within.low - within.high, (m - n, d)).astype(position.dtype)
+    far_best = jnp.broadcast_to(3 * within.low - 2 * within.high, (m - n, d)).astype(position.dtype)
     still = jnp.zeros_like(far)
     if m > n and not front:
         position, velocity = jnp.concatenate([position, far]), jnp.concatenate([velocity, still])
-        far, still = far[:0], still[:0]
+        far, far_best, still = far[:0], far_best[:0], still[:0]
     chosen = m if rule.motion == "exemplar" else 0
     return Swarm(
         position=position,
@@ -98,7 +100,7 @@ def create(
         far_velocity=still,
         front=jnp.zeros((), jnp.int32),
         best=position,
-        far_best=far,
+        far_best=far_best,
         merit=jnp.full(position.shape[:1], jnp.inf, position.dtype),
         far_merit=jnp.full(far.shape[:1], jnp.inf, position.dtype),
         leader=jnp.zeros((), jnp.int32),

@@ -10,7 +10,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from jhpo.kernels.loops import most, seldom
+from jhpo.kernels.loops import apart, most, seldom
 from jhpo.kernels.rows import exchanged, put, take, window
 from jhpo.kernels.swarm_parts import Swarm
 
@@ -59,6 +59,11 @@ def brought(swarm: Swarm, others: Pairs, block: jax.Array) -> tuple[Swarm, Pairs
     return swarm._replace(front=block), others
 
 
+@apart  # so that the larger array is written in place, without a copy
+def _swapped(_: None, due: jax.Array, a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return jnp.where(due, b, a), jnp.where(due, a, b)
+
+
 def _exchange(swarm: Swarm, others: Pairs, block: jax.Array) -> tuple[Swarm, Pairs]:
     """The first n rows change places with those of a block, and keep theirs if that is block 0."""
     n = swarm.position.shape[0]
@@ -68,8 +73,8 @@ def _exchange(swarm: Swarm, others: Pairs, block: jax.Array) -> tuple[Swarm, Pai
     def both(near: jax.Array, far: jax.Array) -> tuple[jax.Array, jax.Array]:
         if not far.shape[0]:
             return near, far
-        there = take(far, outside)
-        return jnp.where(block > 0, there, near), put(far, outside, jnp.where(block > 0, near, there))
+        near, there = _swapped(None, block > 0, near, take(far, outside))
+        return near, put(far, outside, there)
 
     def within(a: jax.Array) -> jax.Array:
         if not a.shape[0]:
