@@ -104,3 +104,9 @@ def _word(key: jax.Array, below: int | None) -> tuple[jax.Array, int]:
     bits = jax.lax.bitcast_convert_type(key, jnp.uint64 if wide == 64 else jnp.uint32).astype(jnp.uint64)
     every = np.uint64((1 << wide) - 1)
     return jnp.where(jnp.isnan(key), every, jnp.where(bits >= top, bits ^ every, bits | top)), wide
+
+
+def first_least(a: jax.Array) -> jax.Array:
+    """``int32[]``, `jnp.argmin` of float[m] in two passes, because XLA's argmin is not vectorised."""
+    m = a.shape[0]
+    return jnp.where(a == a.min(), jnp.arange(m, dtype=jnp.int32), m - 1).min()

@@ -18,6 +18,7 @@ from jhpo.kernels.bounds import BOUNDS, REBOUND, Box, box, inside
 from jhpo.kernels.exemplars import REFRESH, choose_exemplars
 from jhpo.kernels.loops import abreast, apart, width
 from jhpo.kernels.motions import MOTIONS, Moving
+from jhpo.kernels.order import first_least
 from jhpo.kernels.rows import Rows, Window, exchanged, joined, put, take, take_joined, window
 from jhpo.kernels.swarm_front import bests, brought
 from jhpo.kernels.swarm_parts import (
@@ -253,24 +254,15 @@ def remember(
     if failures.size:
         failures = put(failures, rows, jnp.where(improved, 0, take(failures, rows) + 1))
     now = swarm._replace(merit=put(swarm.merit, rows, merit), best=best, failures=failures)
-    if rows is None or revised or competes:
-        merit, ids = now.merits, None
-        least = merit.min()
-    else:
-        ids = numbers(rows, 0)
-        least = jnp.minimum(merit.min(), swarm.least)
+    everyone = rows is None or revised or competes
+    merit = now.merits if everyone else merit
+    least = merit.min() if everyone else jnp.minimum(merit.min(), swarm.least)
     gained = least < swarm.least
     leader = swarm.leader
     if rule.graph == "global":
         first = first_least(merit)
-        leader = first if ids is None else jnp.where(gained, ids[first], leader)
+        leader = first if everyone else jnp.where(gained, numbers(rows, 0)[first], leader)
     return now._replace(leader=leader, least=least, stalled=~gained)
-
-
-def first_least(a: jax.Array) -> jax.Array:
-    """``int32[]``, `jnp.argmin` of float[m] in two passes, because XLA's argmin is not vectorised."""
-    m = a.shape[0]
-    return jnp.where(a == a.min(), jnp.arange(m, dtype=jnp.int32), m - 1).min()
 
 
 def collapsed(position: jax.Array, active: jax.Array, spread: float) -> jax.Array:

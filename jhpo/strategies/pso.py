@@ -171,10 +171,10 @@ class PSO(Strategy):
         return PSOState(
             space=space,
             swarm=created._replace(failures=jnp.zeros_like(created.failures)),  # counted from the first move on
-            value=jnp.full_like(created.merit, jnp.inf),
-            violation=jnp.full_like(created.merit, jnp.inf),
-            far_value=jnp.full_like(created.far_merit, jnp.inf),
-            far_violation=jnp.full_like(created.far_merit, jnp.inf),
+            value=created.merit,
+            violation=created.merit,
+            far_value=created.far_merit,
+            far_violation=created.far_merit,
             seen=jnp.zeros((noisy_rows,), dtype),
             scatter=jnp.zeros((2,), dtype),
             rows=jnp.arange(n if self._competing else 0, dtype=jnp.int32),
@@ -198,10 +198,9 @@ class PSO(Strategy):
         block = lax.rem(state.turn, blocks)
         if self.fronted:
             state = in_front(state, block)
-        old = state.swarm
-        stands = fresh & (state.restarts == 0)
         # informants change between rounds, not within one
-        old = old._replace(stalled=old.stalled & (block == 0))
+        old = state.swarm._replace(stalled=state.swarm.stalled & (block == 0))
+        stands = fresh & (state.restarts == 0)
         rows: Any  # a block of particles, or the losers of a generation of pairs
         moved, rows, x, velocity = swarm.move(
             self.rule,
@@ -264,8 +263,7 @@ class PSO(Strategy):
         return None if self._rows == n else window(lax.rem(state.turn - 1, lax.div(state.active, jnp.int32(n))) * n, n)
 
     def _coefficients(self, dtype: DTypeLike) -> swarm.Coefficients:
-        names = swarm.Coefficients._fields
-        return swarm.Coefficients(*(jnp.asarray(getattr(self, name), dtype) for name in names))
+        return swarm.Coefficients(*(jnp.asarray(getattr(self, name), dtype) for name in swarm.Coefficients._fields))
 
     def _begun(self, state: PSOState) -> jax.Array:
         """``bool[]``: whether the swarm has moved and some particle has succeeded."""

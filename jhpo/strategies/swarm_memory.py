@@ -10,6 +10,7 @@ from jax import lax
 
 from jhpo.kernels import swarm
 from jhpo.kernels.loops import apart, most, seldom
+from jhpo.kernels.order import first_least
 from jhpo.kernels.rows import Rows, put, take
 from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation, feasible_value
@@ -153,7 +154,7 @@ def absorbed(rule: swarm.Rule, particles: int, state: PSOState, units: jax.Array
     n = old.best.shape[0]
     best = write(swarm.everywhere(old.best, old.far_best), units[given])
     merit = write(old.merits, merit_of(value[given], violation[given], result.constraint))
-    leader = swarm.first_least(merit)
+    leader = first_least(merit)
     changed = old._replace(
         best=best[:n],
         far_best=best[n:],

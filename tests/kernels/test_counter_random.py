@@ -56,6 +56,15 @@ def test_no_correlation_between_dimensions_streams_and_generations() -> None:
         assert abs(np.corrcoef(flat, series)[0, 1]) < 5 / np.sqrt(flat.size)
 
 
+def test_seeds_from_random_keys_are_independent() -> None:
+    keys = jax.random.split(jax.random.key(12), 4_000)
+    words = np.asarray(jax.jit(jax.vmap(lambda k: cr.more_seeds(k, 6)))(keys))
+    assert len(np.unique(words)) > words.size - 10  # 48,000 of 2**32: .27 pairs are equal by chance
+    bits = (words.reshape(len(keys), -1)[:, :, None] >> np.arange(0, 32, 4, dtype=np.uint32) & 1).reshape(len(keys), -1)
+    assert np.abs(bits.mean(axis=0) - 0.5).max() < 4.5 * 0.5 / np.sqrt(len(keys))
+    assert np.abs(np.corrcoef(bits.T) - np.eye(bits.shape[1])).max() < 5.5 / np.sqrt(len(keys))
+
+
 def test_pairs_fill_the_square() -> None:
     u = block(4)
     cells = (u[:, :-1] * 64).astype(int) * 64 + (u[:, 1:] * 64).astype(int)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from jhpo.kernels import stability, swarm, topology
+from jhpo.kernels import counter_random, stability, swarm, topology
 from jhpo.strategies.pso import PRESETS, PSO
 from tests.selection import slow_except
 
@@ -282,6 +282,23 @@ def test_the_leader_is_the_best_of_those_who_inform():
     got = topology.leaders("informants", jnp.asarray(ids), jnp.asarray(merit), 30, 3, seed)
     for i in range(30):
         assert got[i] == min([*who[:, i], i], key=lambda j: merit[j])
+
+
+@pytest.mark.parametrize("n", [5, 29, 40])
+def test_groups_of_particles_have_the_same_leaders_as_each_on_its_own(n):
+    merit, seed = np.random.default_rng(n).permutation(n).astype(np.float32), jnp.array([n, 6], jnp.uint32)
+    ids = jnp.arange(n, dtype=jnp.int32)
+    each = topology.leaders("informants", ids, jnp.asarray(merit), n, 3, seed)
+    np.testing.assert_array_equal(topology.leaders_of_all(jnp.asarray(merit), 3, seed), each)
+
+
+def test_every_particle_informs_as_often_as_any_other():
+    n, graphs = 30, 4_000
+    seeds = counter_random.seeds(jax.random.key(0), graphs)
+    who = jax.jit(jax.vmap(lambda s: topology.informants_of(jnp.arange(n, dtype=jnp.int32), n, 3, s)))(seeds)
+    who = np.where(np.asarray(who) == np.arange(n), -1, np.asarray(who))
+    informed = np.bincount(who[who >= 0], minlength=n) / graphs  # by each, itself not counted
+    np.testing.assert_allclose(informed, 3 * (n - 1) / n, rtol=0.05)
 
 
 @pytest.mark.parametrize(("graph", "degree"), [("ring", 2), ("vonneumann", 4)])

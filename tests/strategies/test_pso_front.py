@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jhpo.kernels.rows import exchanged, window
+from jhpo.search.run import run
 from jhpo.space.space import Float, Space
 from jhpo.strategies.base import Evaluation
 from jhpo.strategies.pso import PSO
@@ -42,6 +45,25 @@ def test_blocks_that_change_places_move_as_blocks_that_stay(variant, monkeypatch
     np.testing.assert_array_equal(units[2], alone)
     assert {8, 16, 32} <= set(active.ravel().tolist())
     assert (active.min(axis=0) < active.max(axis=0)).any()  # at once: some have grown and others have not
+
+
+def test_a_generation_does_not_touch_rows_that_nobody_has_grown_into():
+    generations, searches = 7, 3
+    objective, space = (lambda hp: (hp["x"] ** 2).sum()), Space({"x": Float(-1.0, 1.0, shape=(5,))})
+    program = jax.jit(jax.vmap(lambda key: run(PSO(8), objective, space, generations, key)[0]))
+    text = program.lower(jax.random.split(jax.random.key(0), searches)).compile().as_text()
+    loops = [
+        line
+        for line in text.splitlines()
+        if " while(" in line and f'"known_trip_count":{{"n":"{generations}"}}' in line
+    ]
+    assert len(loops) == 1
+    name = re.search(r"body=%([\w.\-]+)", loops[0]).group(1)
+    body = text[text.index(f"\n%{name} ") :]
+    body = body[: body.index("\n}")].splitlines()[2:]
+    made = [line for line in body if re.search(rf"= f32\[{searches},(24|32)[,\]]", line)]
+    assert all(re.search(r" (get-tuple-element|while|tuple)\(", line) for line in made), made
+    assert len(body) > 50 and made
 
 
 def test_rows_that_have_changed_places():
