@@ -11,9 +11,11 @@ import jax
 import jax.numpy as jnp
 
 from jhpo.errors import LIBRARIES, InvalidArgument, JhpoError, check_flag, check_number, invalid, line_of
+from jhpo.kernels.internals import is_traced
 from jhpo.markup import brief
 from jhpo.structure import declared
 from jhpo.switches import without_switches
+from jhpo.training.serialize import known_to_flax
 
 T = TypeVar("T", bound=type)
 
@@ -86,9 +88,33 @@ def checked(method: Callable[..., Any]) -> Callable[..., Any]:
             raise InvalidArgument(f"strategy: expected a {what} that JAX can trace, got {text}{place}") from error
         if getattr(type(self), "ask", None) is wrapper:  # not what a subclass makes something else of
             _check_asked(self, out)
-        return out
+        if method.__name__ == "init":
+            known_to_flax()  # what the state holds, a space for example
+        return unshared(out)
 
     return wrapper
+
+
+def unshared(tree: Any) -> Any:
+    """The tree in which no array stands twice, so that a program can be given its memory (``donate_argnums``).
+
+    Tracers stay as they are: what a program returns has memory of its own.
+
+    >>> zero = jnp.zeros(())
+    >>> one, other = unshared((zero, zero))
+    >>> one is zero, other is zero
+    (True, False)
+    """
+    leaves, structure = jax.tree.flatten(tree)
+    seen: set[int] = set()
+    again = []
+    for place, leaf in enumerate(leaves):
+        if isinstance(leaf, jax.Array) and not is_traced(leaf):
+            again += [place] if id(leaf) in seen else []
+            seen.add(id(leaf))
+    for place in again:
+        leaves[place] = jnp.array(leaves[place])
+    return jax.tree.unflatten(structure, leaves) if again else tree
 
 
 def _check_asked(strategy: Any, out: Any) -> None:

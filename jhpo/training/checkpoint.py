@@ -53,7 +53,7 @@ def save_states(path: str | os.PathLike[str], states: State, *, format: str | No
     data = _as_data(states)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if format == "orbax" or (format is None and installed):
+        if any(x.size for x in data) and (format == "orbax" or (format is None and installed)):
             _save_by_orbax(folder / _FOLDER, data)
         else:
             _save_by_msgpack(folder / _FILE, data)
@@ -122,7 +122,7 @@ def _save_by_orbax(folder: Path, data: list[Any]) -> None:
     import orbax.checkpoint as ocp
 
     with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(folder, {str(k): x for k, x in enumerate(data)})
+        checkpointer.save(folder, {str(k): x for k, x in enumerate(data) if x.size})  # it refuses empty arrays
 
 
 def _load_by_orbax(folder: Path, wanted: list[Any]) -> list[Any]:
@@ -132,7 +132,7 @@ def _load_by_orbax(folder: Path, wanted: list[Any]) -> list[Any]:
         raise MissingExtra(f"the checkpoint {folder} was written by orbax: pip install orbax-checkpoint") from error
     try:
         with ocp.StandardCheckpointer() as checkpointer:
-            found = checkpointer.restore(folder, {str(k): x for k, x in enumerate(wanted)})
+            found = checkpointer.restore(folder, {str(k): x for k, x in enumerate(wanted) if x.size})
     except (ValueError, KeyError, OSError) as error:
         raise StorageError(f"the checkpoint {folder} is damaged, or of another model: {error}") from error
-    return [found[str(k)] for k in range(len(found))]
+    return [found[str(k)] if x.size else np.zeros(x.shape, x.dtype) for k, x in enumerate(wanted)]

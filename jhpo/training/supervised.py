@@ -18,6 +18,7 @@ from jhpo.training.measures import squared_error as squared_error
 from jhpo.training.metrics import Wanted, as_tuples, check_whole, named
 from jhpo.training.networks import AnyModel, Params, as_model
 from jhpo.training.precision import with_precision
+from jhpo.training.serialize import known_to_flax
 from jhpo.training.targets import Labels, check_labels
 from jhpo.training.task import Supervised as Supervised
 from jhpo.training.task import SupervisedState as SupervisedState
@@ -155,6 +156,7 @@ def supervised(
         raise invalid("splits", "None beside validation data", type(splits).__name__)
     if isinstance(splits, str) and splits != "ordered":
         raise invalid("splits", "None, 'ordered', or pairs of index arrays (train, valid)", splits)
+    known_to_flax()  # the keys in its states
     size, most = batch_sizes(batch_size, max_batch_size, n)
     length, longest = lengths(steps, epochs, max_steps, None if callable(size) else n // size)
     return Supervised(

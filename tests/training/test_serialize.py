@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle  # noqa: TID251 between a user's own processes
 import subprocess
 import sys
+import textwrap
 
 import jax
 import jax.numpy as jnp
@@ -106,3 +107,31 @@ def test_status_and_state_are_two_things():
     assert trial.status is TrialState.RUNNING and study.best.status is TrialState.COMPLETE
     with pytest.warns(DeprecationWarning, match="status"):
         assert study.best.state is TrialState.COMPLETE
+
+
+def test_states_of_own_programs_go_through_flax():
+    """Nothing of a search was touched before in this process."""
+    code = """
+        import jax, jax.numpy as jnp, numpy as np, optax
+        from flax import serialization
+        import jhpo
+
+        space = jhpo.Space({"lr": jhpo.Float(1e-3, 1.0, log=True)})
+        state = jhpo.PSO(4).init(space, jax.random.key(0))
+        back = serialization.from_bytes(jhpo.PSO(4).init(space, jax.random.key(1)), serialization.to_bytes(state))
+        assert (back.swarm.position == state.swarm.position).all() and back.space is not None
+        line = (lambda key, x: {"w": jnp.zeros(1)}, lambda p, x: x @ p["w"])
+        data = np.zeros((4, 1), np.float32), np.zeros(4, np.float32)
+        task = jhpo.supervised(line, lambda hp: optax.sgd(hp["lr"]), "regression", train=data, valid=data, steps=1)
+        assert serialization.to_bytes(task.init({"lr": 0.1}, jax.random.key(0)))
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True)
+
+
+def test_empty_arrays_go_through_a_checkpoint(tmp_path):
+    state = jhpo.PSO(4).init(SPACE, jax.random.key(0))
+    assert not state.swarm.exemplar.size
+    for name, saved in (("swarm", state), ("random", jhpo.RandomSearch(4).init(SPACE, jax.random.key(0)))):
+        assert_same(
+            jhpo.load_states(jhpo.save_states(tmp_path / name, saved), jax.tree.map(jnp.zeros_like, saved)), saved
+        )
