@@ -102,6 +102,25 @@ OTHERS: dict[str, tuple[Callable[[], object], str]] = {
     "an id in quotes": (lambda: asked().tell("0", 1.0), "trial: expected a trial, its id, .* got '0'"),  # type: ignore[arg-type]
     "one value of two": (lambda: asked().tell([0, 1], 1.0), r"value: expected a list of values, .* 2 trials, got 1\.0"),
     "a reason of another kind": (lambda: asked().tell(0, error=3), "error: expected why .* or an exception, got 3"),  # type: ignore[arg-type]
+    "a value and a reason": (
+        lambda: asked().tell(0, 1.0, error="x"),
+        r"value: expected None beside error=.* 1\.0",
+    ),
+    "a value of one and a reason": (
+        lambda: asked().tell([0], [1.0], error="x"),
+        r"value: expected None .* \[1\.0\]",
+    ),
+    "a value and a stop": (
+        lambda: asked().tell(0, 1.0, pruned=True),
+        r"value: expected None beside pruned=True",
+    ),
+    "a reason and a stop": (lambda: asked().tell(0, error="x", pruned=True), "pruned: expected False beside error="),
+    "choices without brackets": (
+        lambda: jhpo.Choice("sgd", "adam"),  # type: ignore[arg-type]
+        r"choices: expected one list of values, Choice\(\[\.\.\.\]\), got '2 arguments'",
+    ),
+    "ordered values without brackets": (lambda: jhpo.Ordinal(1, 2, 3), r"Ordinal\(\[\.\.\.\]\)"),  # type: ignore[arg-type]
+    "no choices": (lambda: jhpo.Choice(), r"choices: expected a list of at least one value, got \(\)"),
     "the name of an Optuna study": (lambda: from_optuna("a.db"), r"study: expected an optuna\.Study .*, got 'a\.db'"),  # type: ignore[arg-type]
     "a study in a writer's place": (lambda: TensorBoard(asked()), "writer: expected a SummaryWriter .*, got <Study"),
     "no run": (lambda: WandB(None), r"run: expected what wandb\.init returns, got None"),
@@ -178,3 +197,16 @@ def test_a_study_that_was_closed(tmp_path: Path) -> None:
 def test_a_study_given_to_another_process() -> None:
     with pytest.raises(TypeError, match="a Study cannot be copied or sent to another process; open it there"):
         copy.copy(jhpo.Study(SPACE, "random"))
+
+
+def test_names_of_strategies_as_people_write_them() -> None:
+    for name in ("freeze-thaw", "freeze_thaw", "FreezeThaw", "freeze_thaw(interval=2)"):
+        assert isinstance(jhpo.strategies.strategy_from_text(name), jhpo.FreezeThaw)
+    with pytest.raises(jhpo.UnknownStrategy, match=r"expected one of \['asha', .*, got 'freezing'"):
+        jhpo.strategies.strategy_from_text("freezing(batch=2)")
+
+
+def test_an_argument_that_does_not_exist_is_missed_by_the_class_that_was_called() -> None:
+    for kind, given in ((jhpo.Choice, ([1, 2],)), (jhpo.Ordinal, ([1, 2],)), (jhpo.Study, (SPACE,))):
+        with pytest.raises(TypeError, match=rf"^{kind.__name__}\.__init__\(\) got an unexpected .* 'lgo'"):
+            kind(*given, lgo=True)

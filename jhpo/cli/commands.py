@@ -65,11 +65,12 @@ def tune(
     strategy: Annotated[
         str | None,
         typer.Option(
-            help="a name from `jhpo strategies`  [default: pso; nsga2 for several objectives]",
+            help="a name from `jhpo strategies`",
+            show_default="pso; nsga2 for several objectives",
             autocompletion=_strategy_names,
         ),
     ] = None,
-    budget: Annotated[int | None, typer.Option(help="evaluations of the whole study  [default: 1024]")] = None,
+    budget: Annotated[int | None, typer.Option(help="evaluations of the whole study", show_default="1024")] = None,
     storage: Annotated[str | None, typer.Option(help="file or database URL that keeps the study")] = None,
     seed: Annotated[int, typer.Option(help="root of all random numbers")] = 0,
     option: Annotated[
@@ -80,14 +81,16 @@ def tune(
         str | None,
         typer.Option(
             help="minimize or maximize; several objectives by commas, with names if the objective has others: "
-            "error=minimize,params=minimize  [default: minimize]"
+            "error=minimize,params=minimize",
+            show_default="minimize",
         ),
     ] = None,
     metric: Annotated[str | None, typer.Option(help="what to tune for: accuracy, f1, auc, r2, ...")] = None,
     seconds: Annotated[float | None, typer.Option(help="stop after so much time")] = None,
     goal: Annotated[float | None, typer.Option("--target", help="stop at a value this good")] = None,
     folds: Annotated[
-        int | None, typer.Option(help="cross-validate on so many parts of the data  [default: that of the file, or 1]")
+        int | None,
+        typer.Option(help="cross-validate on so many parts of the data", show_default="that of the file, or 1"),
     ] = None,
     fold_by_fold: Annotated[
         bool | None, typer.Option("--fold-by-fold", help="one fold after the other, for --early-stop racing or halving")

@@ -69,7 +69,7 @@ def export(
     as_json: Annotated[Path | None, typer.Option("--json", help="a list of objects, one a trial")] = None,
     parquet: Annotated[Path | None, typer.Option(help="needs pyarrow")] = None,
 ) -> None:
-    """Write all trials of a study as a table: --csv, --json or --parquet FILE."""
+    """Write all trials of a study as a table: --csv, --json or --parquet FILE; - is the standard output."""
     from jhpo.study.study import Study
 
     targets = {name: path for name, path in (("csv", csv), ("json", as_json), ("parquet", parquet)) if path is not None}
@@ -79,12 +79,25 @@ def export(
         frame = study.to_frame()
         for kind, path in targets.items():
             try:
+                if str(path) == "-":
+                    _print(frame, kind)
+                    continue
                 _write(frame, kind, path)
             except ImportError as error:
                 raise MissingExtra("--parquet needs pyarrow: pip install pyarrow") from error
             except OSError as error:
                 raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
             typer.echo(f"{len(frame)} trials written to {path}")
+
+
+def _print(frame: pd.DataFrame, kind: str) -> None:
+    """Writes the table to the standard output, and nothing else."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "trials"
+        _write(frame, kind, path)
+        typer.echo(path.read_bytes(), nl=False)
 
 
 def _write(frame: pd.DataFrame, kind: str, path: Path) -> None:

@@ -6,11 +6,11 @@ import dataclasses
 import math
 import numbers
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Never
 
 import numpy as np
 
-from jhpo.errors import InvalidArgument, InvalidSpace, check_flag, invalid
+from jhpo.errors import InvalidArgument, InvalidSpace, check_flag, invalid, own_init
 from jhpo.space.declared import leaves_of, plain, value_key
 from jhpo.space.parameters import HUGE, Int, Parameter
 
@@ -24,14 +24,17 @@ class Listed(Parameter):
 
     def __init__(
         self,
-        choices: Sequence[Any],
-        *,
+        choices: Sequence[Any] = (),
+        *more: Never,
         shape: int | tuple[int, ...] = (),
         when: Mapping[str, Any] | None = None,
         default: object = None,
         static: bool = False,
         prior: tuple[float, float] | None = None,
     ) -> None:
+        if more:
+            how = f"one list of values, {type(self).__name__}([...])"
+            raise invalid("choices", how, f"{1 + len(more)} arguments", InvalidSpace)
         if isinstance(choices, (str, bytes)) or not isinstance(choices, (Sequence, np.ndarray)) or not len(choices):
             raise invalid("choices", "a list of at least one value", choices, InvalidSpace)
         choices = tuple(plain(c) for c in choices)
@@ -81,6 +84,7 @@ class Listed(Parameter):
         return None
 
 
+@own_init
 class Choice(Listed):
     """One of a list of unordered values of any kind.
 
@@ -104,6 +108,7 @@ class Choice(Listed):
     categorical: ClassVar[bool] = True
 
 
+@own_init
 class Ordinal(Listed):
     """One of a list of ordered values. Numbers are numbers inside jit, other values their int32 index.
 

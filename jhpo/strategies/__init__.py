@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 from typing import TYPE_CHECKING, Any
 
@@ -118,18 +119,27 @@ def read_inner(argument: str, given: Any, *, optional: bool = False) -> Any:
 
 
 def strategy_class(name: str) -> type[Strategy]:
-    """The class registered under a name.
+    """The class registered under a name, or of this name; "freeze_thaw" and "FreezeThaw" are "freeze-thaw".
 
     Raises:
       UnknownStrategy: no such name; the message lists the names.
 
-    >>> strategy_class("random").__name__
-    'RandomSearch'
+    >>> strategy_class("random").__name__, strategy_class("BayesOpt").__name__
+    ('RandomSearch', 'BayesOpt')
     """
-    if name not in REGISTRY:
+    if (found := REGISTRY.get(name) or _spellings().get(_bare(name))) is None:
         raise UnknownStrategy(f"strategy: expected one of {sorted(REGISTRY)}, got {name!r}")
-    module, cls, _ = REGISTRY[name]
-    return getattr(importlib.import_module(module), cls)
+    return getattr(importlib.import_module(found[0]), found[1])
+
+
+def _bare(name: str) -> str:
+    return name.lower().replace("-", "").replace("_", "")
+
+
+@functools.cache
+def _spellings() -> dict[str, tuple[str, str, str]]:
+    """The registry by names and by names of classes, without case and dashes."""
+    return {_bare(name): found for word, found in REGISTRY.items() for name in (word, found[1])}
 
 
 def for_objectives(strategy: Strategy, objectives: Objectives | None) -> Strategy:

@@ -130,7 +130,7 @@ class Book(Found):
 
         Raises:
             TrialConflict: the trial was told something else before, or it was handed to another worker since.
-            InvalidArgument: no such trial, or it was never handed out.
+            InvalidArgument: no such trial, it was never handed out, or a value beside `error` or `pruned`.
         """
         with self._ledger.transaction() as append:
             told = collect(self.history.table, self.space.dim, trial, value, error, grad, self.objectives, pruned)

@@ -41,12 +41,16 @@ def collect(
     Trials that were `pruned`, or told to stop, get the last value that they reported.
 
     Raises:
-        InvalidArgument: unknown or never handed out trials, sequences of different lengths.
+        InvalidArgument: unknown or never handed out trials, sequences of different lengths, a value beside a reason.
         TrialConflict: another result was told before, or the trial belongs to another worker by now.
     """
     check_flag("pruned", pruned)
     if error is not None and not isinstance(error, (str, BaseException)):
         raise invalid("error", "why the trial failed: a text, or an exception", error)
+    if error is not None and pruned:
+        raise invalid("pruned", "False beside error=, as a trial either failed or was stopped early", pruned)
+    if (error is not None or pruned) and _any_of(value):
+        raise invalid("value", _STOPPED if error is None else "None beside error=, as a failed trial has none", value)
     if isinstance(trial, (Trial, int, np.integer)):
         trials, values, grads = [trial], [value], [grad]
     elif isinstance(trial, Sequence) and not isinstance(trial, str):
@@ -78,6 +82,14 @@ def collect(
                 raise invalid("trial", "every trial once", trial_id)
             told[trial_id] = Finished(trial_id, outcome)
     return list(told.values())
+
+
+_STOPPED = "None beside pruned=True, as the last value that was reported counts (trial.report)"
+
+
+def _any_of(value: Any) -> bool:
+    """Whether a value is told, of one trial or of any of several."""
+    return any(v is not None for v in value) if isinstance(value, (list, tuple)) else value is not None
 
 
 def _with_grad(outcome: Outcome, grad: ArrayLike, dim: int) -> Outcome:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jhpo.errors import JhpoError, check_integer
+from jhpo.errors import JhpoError, check_integer, own_init
 from jhpo.evaluation.ensemble import Ensemble, ensemble_of
 from jhpo.evaluation.evaluators import Objective
 from jhpo.evaluation.lineage import lineage_of, schedule_of
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 BEST = 20  # rows of a page's table of the best trials
 
 
+@own_init
 class Study(Book):
     """A search whose results are stored, and which can be resumed.
 

@@ -33,7 +33,7 @@ def known_to_flax() -> None:
     >>> import flax.serialization
     >>> known_to_flax()
     >>> len(flax.serialization.to_bytes(jax.random.key(3)))
-    29
+    23
     """
     if "flax.serialization" in sys.modules:
         _register()

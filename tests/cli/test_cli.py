@@ -430,6 +430,9 @@ def test_export_writes_tables_that_no_spreadsheet_runs(command, two):
         "x",
         1.0,
     ]
+    code, out, _ = command("export", "a.db", "--json", "-")  # nothing but the table
+    assert code == 0 and json.loads(out) == rows
+    assert command("export", "a.db", "--csv", "-")[1] == Path("a.csv").read_text() and not Path("-").exists()
     code, _, errors = command("export", "a.db")
     assert code == cli.USAGE and "--csv FILE" in errors
     code, _, errors = command("export", "a.db", "--csv", "away/a.csv")
@@ -465,3 +468,9 @@ def test_the_help_names_every_figure():
 
     named = set(re.findall(r"\w+", KINDS)) - {"of", "several", "objectives"}
     assert named == {*figures.SINGLE, *figures.SEVERAL, *figures.ANY}
+
+
+def test_the_help_says_what_holds_by_default(command):
+    out = " ".join(command("tune", "--help")[1].split())
+    for default in ("pso; nsga2 for several objectives", "1024", "minimize", "that of the file, or 1", "0"):
+        assert re.search(rf"default:\s+\(?{re.escape(default)}\)?\]", out.replace(" │ │ ", " ")), default
