@@ -12,7 +12,7 @@ pytestmark = pytest.mark.quick
 ROOT = Path(__file__).parents[1]
 # lowest first: a package imports only its own floor's modules of the same package and what stands on floors below
 FLOORS: list[tuple[str, ...]] = [
-    ("jhpo.errors", "jhpo.version", "jhpo.pytrees", "jhpo.switches", "jhpo.markup", "jhpo.packing"),
+    ("jhpo.errors", "jhpo.interrupts", "jhpo.version", "jhpo.pytrees", "jhpo.switches", "jhpo.markup", "jhpo.packing"),
     ("jhpo.structure",),
     ("jhpo.lifetimes",),
     ("jhpo.kernels",),
@@ -22,6 +22,7 @@ FLOORS: list[tuple[str, ...]] = [
     ("jhpo.kept",),
     ("jhpo.compilation",),
     ("jhpo.space",),
+    ("jhpo.serialize",),
     ("jhpo.training", "jhpo.strategies", "jhpo.report"),
     ("jhpo.gradients", "jhpo.storage", "jhpo.testing"),
     ("jhpo.evaluation",),

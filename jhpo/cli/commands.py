@@ -16,6 +16,7 @@ from jhpo.cli import serve, start, stored
 from jhpo.cli.arguments import KINDS, command_again, directions_of, measured, strategy_options
 from jhpo.cli.signals import INTERRUPTED, farewell, ignore_signals, signals
 from jhpo.errors import ChangedSpace, InvalidArgument, JhpoError, StorageError, check_integer
+from jhpo.interrupts import interruptible
 from jhpo.version import __version__
 
 if TYPE_CHECKING:
@@ -176,10 +177,7 @@ def tune(
 def show(
     storage: Annotated[str, typer.Argument(metavar="STUDY.db", help="file or database URL of a study")],
     top: Annotated[int, typer.Option(help="how many of the best trials, or of the front")] = 5,
-    plot: Annotated[
-        str | None,
-        typer.Option(help=f"also write a figure: {KINDS}"),
-    ] = None,
+    plot: Annotated[str | None, typer.Option(help=f"also write a figure: {KINDS}")] = None,
     trial: Annotated[int | None, typer.Option(help="show this trial alone: parameters, curve, notes, times")] = None,
     report: Annotated[bool, typer.Option("--report", help="also write one page with every figure")] = False,
     out: Annotated[Path, typer.Option(help="where the figure or the page goes")] = Path("study.html"),
@@ -255,8 +253,8 @@ def _progress(console: Console, study: Study, budget: int | None, live: bool) ->
 def main() -> None:
     """Run the command line; errors become one message and an exit code."""
     try:
-        # without standalone mode, typer returns the code of a raised `typer.Exit`
-        code = app(prog_name="jhpo", standalone_mode=False)
+        with interruptible():  # without standalone mode, typer returns the code of a raised `typer.Exit`
+            code = app(prog_name="jhpo", standalone_mode=False)
     except typer.Exit as stop:
         sys.exit(stop.exit_code)
     except (typer.Abort, KeyboardInterrupt):

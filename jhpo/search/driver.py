@@ -19,7 +19,7 @@ from jhpo.search import turns
 from jhpo.search.ahead import Ahead
 from jhpo.space.space import Space
 from jhpo.storage.snapshot import Snapshot
-from jhpo.strategies.base import Evaluation, Request, State, Strategy
+from jhpo.strategies.base import Evaluation, Request, State, Strategy, warn_of_unlearnt
 from jhpo.switches import switches_off
 
 # More generations than any study has; phases are laid out over this many.
@@ -59,6 +59,7 @@ class Driver:
     def __init__(self, strategy: Strategy, space: Space, root: jax.Array) -> None:
         self.strategy, self.space, self._columns = strategy.bind(space)
         self.root, self._words, self._dim = root, words_of(root), space.dim
+        self._own, self._warned = space.num_constraints, False
         self._begin = strategy_words(root, None, self._words)
         with self.precision():
             if strategy.host_float64:
@@ -205,6 +206,7 @@ class Driver:
 
     def _told(self, units: np.ndarray, result: Evaluation) -> tuple[np.ndarray, Evaluation]:
         """Units and results in the strategy's dtype, padded to its columns."""
+        self._warned = self._warned or warn_of_unlearnt(self.strategy, result, self._own)
         dtype, missing = jnp.result_type(float), self._columns - self._dim
         if missing:
             units = np.pad(units, [(0, 0), (0, missing)], constant_values=0.5)

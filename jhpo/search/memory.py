@@ -9,6 +9,7 @@ import numpy as np
 from jhpo.errors import invalid
 from jhpo.evaluation.evaluators import Evaluator, Objective, blank_result, in_use
 from jhpo.evaluation.stopping import StoppingPopulation
+from jhpo.interrupts import interruptible
 from jhpo.objectives import Objectives, Sign
 from jhpo.search.conclusion import result_of
 from jhpo.search.cuts import Cut
@@ -27,6 +28,7 @@ from jhpo.strategies.base import Evaluation, Strategy
 from jhpo.training.metrics import check_direction, check_directions
 
 
+@interruptible()
 def search(
     objective: Objective, space: Space, strategy: Strategy | str | None, direction: str, options: Options
 ) -> Result:
@@ -87,6 +89,8 @@ class MemorySearch:
         self.space, self.sign, self.signs, self.root = space, sign, signs, options.root()
         self.meter = Meter(options.rules(sign), options.callback, sign)
         evaluator = options.evaluator(objective, space, sign, strategy)
+        measured = evaluator.described.constraints
+        strategy = strategy.measuring(measured)
         if type(strategy).grow is Strategy.grow:  # buffers that do not grow are sized by the budget
             strategy = strategy.prepare(options.budget)
         self.driver = Driver(strategy, space, self.root)
@@ -94,7 +98,6 @@ class MemorySearch:
         self.evaluator = SearchEvaluator(self.driver, evaluator, signs, keep=options.keep)
         self._limit = strategy.max_evaluations(space)
         self._budget = options.budget
-        measured = evaluator.described.constraints
         self._blank = blank_result(strategy, space, options.repeats, np.size(signs), measured)
         self._told: Told | None = None  # what the strategy is told next
 

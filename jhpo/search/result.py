@@ -26,12 +26,12 @@ from jhpo.pytrees import HP
 from jhpo.search.driver import Driver
 from jhpo.search.evaluations import Curves, Evaluations, Top
 from jhpo.search.keep import Keep
+from jhpo.serialize import serializable
 from jhpo.space.distinct import first_distinct
 from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation
 from jhpo.training.objective import Objective
 from jhpo.training.replay import Schedule
-from jhpo.training.serialize import serializable
 
 
 class Origin(NamedTuple):

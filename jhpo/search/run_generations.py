@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jhpo.evaluation.members import evaluate_units
+from jhpo.evaluation.members import describe, evaluate_units
 from jhpo.keys import init_key, strategy_keys, trial_keys
 from jhpo.objectives import Objectives
 from jhpo.search.generations import minimised_result
@@ -56,6 +56,8 @@ def run_generations(
             return result
         return minimised_result(result, objectives.signs, jnp.ones(result.value.shape, bool))
 
+    if strategy.measuring(1) is not strategy:  # it learns constraints, whose number is known without an evaluation
+        strategy = strategy.measuring(describe(trainable, space, objectives).constraints)
     segments = strategy.segments(generations)
     # buffers are sized by the points of a phase, for which this is an upper bound
     strategy = strategy.prepare(generations * strategy.population)

@@ -17,6 +17,7 @@ from jhpo.strategies.results import Stages as Stages
 from jhpo.strategies.results import feasible_value as feasible_value
 from jhpo.strategies.results import lowest_feasible as lowest_feasible
 from jhpo.strategies.results import objective_values as objective_values
+from jhpo.strategies.results import warn_of_unlearnt as warn_of_unlearnt
 
 if TYPE_CHECKING:
     from jhpo.objectives import Objectives
@@ -159,6 +160,13 @@ class Strategy:
 
         Called with more than one only if `several` says that the strategy supports it. Values are to be minimised in
         any case; the directions matter to what the user says in values of their own, like a reference point.
+        """
+        return self
+
+    def measuring(self, constraints: int) -> Any:
+        """On the host: the strategy for an objective that measures so many constraints, beside those of the space.
+
+        Itself if it need not know their number, as where members are compared, or was told a number already.
         """
         return self
 

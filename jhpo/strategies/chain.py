@@ -140,6 +140,12 @@ class Chain(Strategy):
         rest = max(evaluations - mine, self.polish.population)
         return dataclasses.replace(self, search=self.search.prepare(mine), polish=self.polish.prepare(rest))
 
+    def measuring(self, constraints: int) -> Chain:
+        """Each phase for so many constraints; itself if none of them need know."""
+        search, polish = (phase.measuring(constraints) for phase in (self.search, self.polish))
+        same = search is self.search and polish is self.polish
+        return self if same else dataclasses.replace(self, search=search, polish=polish)
+
     def full(self, state: State) -> bool:
         phase = self.polish if isinstance(state, PolishState) else self.search
         return phase.full(state.inner)

@@ -13,9 +13,9 @@ import jax.numpy as jnp
 from jhpo.errors import LIBRARIES, InvalidArgument, JhpoError, check_flag, check_number, invalid, line_of
 from jhpo.kernels.internals import is_traced
 from jhpo.markup import brief
+from jhpo.serialize import known_to_flax
 from jhpo.structure import declared
 from jhpo.switches import without_switches
-from jhpo.training.serialize import known_to_flax
 
 T = TypeVar("T", bound=type)
 

@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jhpo.errors import warn_caller
+
 Floats = Any  # a jax.Array in traced code, a NumPy array on the host
 
 
@@ -17,6 +19,24 @@ class Request(NamedTuple):
 
     grad: bool = False  # gradients with respect to the unit coordinates
     horizon: float = 1.0  # fraction of the training steps to run, in (0, 1]
+
+
+def warn_of_unlearnt(strategy: Any, result: Evaluation, own: int) -> bool:
+    """Warns of measured constraints that a strategy does not learn as it was not told their number; whether it did.
+
+    Args:
+      strategy: a `Strategy`.
+      result: of some points.
+      own: constraints of the space, which come first.
+    """
+    count = 0 if result.constraint is None else result.constraint.shape[-1] - own
+    if count < 1 or strategy.measuring(count) is strategy:
+        return False
+    warn_caller(
+        f"the objective measures constraints ({count}) that the search does not learn, as the strategy was made before "
+        f"their number was known: BayesOpt(constraints={count})"
+    )
+    return True
 
 
 class Stages(NamedTuple):

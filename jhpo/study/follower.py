@@ -76,6 +76,11 @@ class Follower:
         with float_precision(self._x64):
             return self.driver.evaluation_ids(ids)
 
+    def measures(self, constraints: int) -> None:
+        """So many constraints are measured: a strategy that learns them needs their number before its first turn."""
+        self.strategy = self._made = self._made.measuring(constraints)
+        self.driver = Driver(self.strategy, self.space, self.driver.root)
+
     def last(self, steps: int, members: int | None) -> None:
         """The length of the training is known: a strategy that pauses members needs it before its first turn.
 

@@ -50,6 +50,7 @@ class Ledger:
         self._taken: dict[int, int] = {}  # likewise, of the transaction that is open
         self._stale = False
         self._restored = False
+        self._measured = False  # whether the strategy knows how many constraints are measured
         self._training: dict[str, Any] = {}  # what a strategy that pauses members was told of the training
         self._snapshot_time = time.monotonic()
         self._snapshot_generation = 0
@@ -120,6 +121,21 @@ class Ledger:
             if training != stored:
                 append(events.Layout("training", training))
 
+    def measures(self, constraints: int) -> None:
+        """Store how many constraints the objective measures, if the strategy learns them and has not begun yet."""
+        with self.lock:
+            if self._follower.strategy.measuring(constraints) is not self._follower.strategy:
+                with self.transaction() as append:
+                    if not (self.history.opened or "measured" in self.history.layouts):
+                        append(events.Layout("measured", {"constraints": constraints}))
+                self._tell_measured()
+
+    def _tell_measured(self) -> None:
+        """Tell the strategy how many constraints are measured, once, if that is stored."""
+        if (stored := self.history.layouts.get("measured")) is not None and not self._measured:
+            self._measured = True
+            self._follower.measures(int(stored["constraints"]))
+
     @property
     def driver(self) -> Driver:
         """What runs the strategy."""
@@ -146,6 +162,7 @@ class Ledger:
 
     def follower(self) -> Follower:
         """The strategy, in step with the log; the first call restores the newest snapshot that fits."""
+        self._tell_measured()
         training = self.history.layouts.get("training", {})
         if self._follower.strategy.continues and training != self._training:
             self._follower.last(int(training["steps"]), training.get("members"))

@@ -13,6 +13,7 @@ from jhpo.errors import SpaceExhausted, check_integer, invalid
 from jhpo.evaluation.evaluators import Evaluator, Objective, in_use, make_evaluator
 from jhpo.evaluation.executors import HostObjective
 from jhpo.evaluation.executors.host import check_reports
+from jhpo.interrupts import interruptible
 from jhpo.report.spent import compiled_meanwhile
 from jhpo.search.compiling import compile_spans
 from jhpo.search.evaluator import SearchEvaluator
@@ -36,6 +37,7 @@ from jhpo.study.watch import Watch
 from jhpo.training.metrics import check_direction, check_directions
 
 
+@interruptible()
 def optimize(
     study: Book,
     objective: Objective,
@@ -124,6 +126,7 @@ def optimize(
             stopped = on_host(study, objective, watch, Referee(study.ledger, rule))
         else:
             evaluator = _evaluator(study, objective, rule, metric, chunk, devices)
+            study.ledger.measures(evaluator.described.constraints)
             with in_use(evaluator):
                 stopped = _on_devices(study, search_evaluator(study, evaluator), watch)
     except SpaceExhausted as error:

@@ -16,6 +16,7 @@ from jhpo.markup import table
 from jhpo.pytrees import State
 from jhpo.report.hypervolume import Hypervolume, hypervolume
 from jhpo.report.importance import importance
+from jhpo.serialize import serializable
 from jhpo.storage.spec import described
 from jhpo.study.book import Book
 from jhpo.study.loop import optimize
@@ -23,7 +24,6 @@ from jhpo.study.states import trained_states
 from jhpo.training.crossvalidation import in_folds
 from jhpo.training.objective import as_trainable
 from jhpo.training.replay import Schedule
-from jhpo.training.serialize import serializable
 from jhpo.trial import Trial
 
 if TYPE_CHECKING:

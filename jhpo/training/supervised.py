@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jhpo.errors import check_flag, check_integer, invalid
+from jhpo.serialize import known_to_flax
 from jhpo.training.arguments import batch_sizes, lengths
 from jhpo.training.data import Data, check_alike, checked_data, count, is_single
 from jhpo.training.folds import given_folds
@@ -18,7 +19,6 @@ from jhpo.training.measures import squared_error as squared_error
 from jhpo.training.metrics import Wanted, as_tuples, check_whole, named
 from jhpo.training.networks import AnyModel, Params, as_model
 from jhpo.training.precision import with_precision
-from jhpo.training.serialize import known_to_flax
 from jhpo.training.targets import Labels, check_labels
 from jhpo.training.task import Supervised as Supervised
 from jhpo.training.task import SupervisedState as SupervisedState

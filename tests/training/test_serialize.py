@@ -117,6 +117,7 @@ def test_states_of_own_programs_go_through_flax():
         import jhpo
 
         space = jhpo.Space({"lr": jhpo.Float(1e-3, 1.0, log=True)})
+        jax.eval_shape(lambda: jhpo.PSO(4).init(space, jax.random.key(0)))
         state = jhpo.PSO(4).init(space, jax.random.key(0))
         back = serialization.from_bytes(jhpo.PSO(4).init(space, jax.random.key(1)), serialization.to_bytes(state))
         assert (back.swarm.position == state.swarm.position).all() and back.space is not None

@@ -15,7 +15,7 @@ from jhpo.kernels.loops import in_turn
 from jhpo.kernels.numerics import exact_products
 from jhpo.objectives import Objectives, check_count
 from jhpo.space.space import Space
-from jhpo.strategies.base import Bound, Evaluation, Strategy, default_dtype, strategy
+from jhpo.strategies.base import Bound, Evaluation, Strategy, default_dtype, strategy, warn_of_unlearnt
 from jhpo.strategies.bayes import history as past
 from jhpo.strategies.bayes import model as modelling
 from jhpo.strategies.bayes import suggest as asking
@@ -59,7 +59,8 @@ class BayesOpt(BayesOptions, Strategy):
       region: the trust region: "auto" (above 20 coordinates or 1,000 trials, or with gradients), "always" or "never".
         With three objectives or more "auto" is a box around a random point of the front in every second ask.
       constraints: number of constraints that the objective measures (feasible where >= 0) beside those of the space;
-        each gets its own process, and expected improvement is weighted by the probability that all are met.
+        each gets its own process, and expected improvement is weighted by the probability that all are met. 0 finds it
+        out where `minimize`, `run` or `Study.optimize` trace the objective before they ask, and warns elsewhere.
       gradients: learn from gradients too. The model then has at most 512 rows: up to 256 values, and d for each
         gradient of the best and nearest points. For at most 256 coordinates, kernels "matern52" and "rbf", and
         picks="greedy".
@@ -154,6 +155,10 @@ class BayesOpt(BayesOptions, Strategy):
         same = (self.objectives, self.signs) == (objectives.count, signs)
         return self if same else dataclasses.replace(self, objectives=objectives.count, signs=signs)
 
+    def measuring(self, constraints: int) -> BayesOpt:
+        known = self.constraints or not constraints
+        return self if known else dataclasses.replace(self, constraints=constraints)
+
     def init(self, space: Space, key: jax.Array) -> BayesState:
         return self._begin(space, self._ground_of(space), key)
 
@@ -196,6 +201,8 @@ class BayesOpt(BayesOptions, Strategy):
     @exact_products
     def tell(self, state: BayesState, units: jax.Array, result: Evaluation) -> BayesState:
         dtype, ground = state.history.units.dtype, self._ground(state)
+        if state.space is not None:  # in a program of the user's own; elsewhere the host knows and says so
+            warn_of_unlearnt(self, result, state.space.num_constraints)
         units = ground.widened(jnp.asarray(units))
         rows = past.told(ground, units, result, self.constraints, dtype, self._slopes(ground), self.objectives)
         history, used = past.record(state.history, state.used, rows, state.region.epoch, state.asked)

@@ -9,8 +9,8 @@ from typing import Any
 import jax
 
 from jhpo.keys import is_key
+from jhpo.pytrees import State
 from jhpo.space.space import Space
-from jhpo.training.trainable import State
 
 
 def serializable(states: State) -> State:
@@ -48,7 +48,8 @@ def _holds_space(states: State) -> bool:
 def _register() -> None:
     from flax import serialization  # late: flax takes half a second to import
 
-    key = type(jax.random.key(0))
+    with jax.ensure_compile_time_eval():  # a strategy may be traced now
+        key = type(jax.random.key(0))
     forms: tuple[tuple[type, Any, Any], ...] = (
         (key, jax.random.key_data, lambda k, data: jax.random.wrap_key_data(data, impl=jax.random.key_impl(k))),
         (Space, lambda space: {}, lambda space, nothing: space),
