@@ -152,14 +152,14 @@ def own_init(cls: type[T]) -> type[T]:
     ...
     TypeError: Shown.__init__() missing 1 required positional argument: 'a'
     """
-    inherited: Any = cls.__init__  # type: ignore[misc]
+    inherited: Any = cls.__init__
     own: Any = types.FunctionType(
         inherited.__code__, inherited.__globals__, "__init__", inherited.__defaults__, inherited.__closure__
     )
     for name in ("__kwdefaults__", "__annotations__", "__doc__", "__module__"):
         setattr(own, name, getattr(inherited, name))
     own.__qualname__ = f"{cls.__qualname__}.__init__"
-    cls.__init__ = own  # type: ignore[misc]
+    cls.__init__ = own  # type: ignore[method-assign]
     return cls
 
 

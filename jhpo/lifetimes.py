@@ -146,12 +146,23 @@ class Programs:
 
     def compile(self, *args: Tree, options: dict[str, str] | None = None, **kwargs: Tree) -> Executable:
         """Compile, without running it, the program for arguments of these shapes (arrays or `jax.ShapeDtypeStruct`)."""
+        made = self.compile_unless(lambda: False, *args, options=options, **kwargs)
+        assert made is not None
+        return made
+
+    def compile_unless(
+        self, dropped: Callable[[], bool], *args: Tree, options: dict[str, str] | None = None, **kwargs: Tree
+    ) -> Executable | None:
+        """As `compile`, but None if ``dropped()`` is true once the program is traced: compiling cannot be ended."""
         entry, leaves = self._find(args, kwargs)
         jitted = entry.jitted
         placed = tuple(getattr(x, "sharding", None) for x in leaves)
         name = (tuple((options or {}).items()), placed, str(jnp.result_type(float)), config.jax_default_device)
         if name not in entry.compiled:
-            compiled = jitted.trace(leaves).lower().compile(compiler_options=options)
+            lowered = jitted.trace(leaves).lower()
+            if dropped():
+                return None
+            compiled = lowered.compile(compiler_options=options)
             entry.compiled[name] = Executable(compiled, lambda: entry.output)
         return entry.compiled[name]
 

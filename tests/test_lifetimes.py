@@ -96,3 +96,13 @@ def test_programs_are_bounded_in_number() -> None:
     functions.clear()
     gc.collect()
     assert len(add) == 0
+
+
+def test_a_program_that_nobody_waits_for_is_not_compiled() -> None:
+    """At the end of a process, where the main thread is over: compiling cannot be ended, only left out."""
+    program: Programs = Programs(lambda x: jnp.sin(x) + 1.0)
+    x = jnp.ones(3)
+    assert program.compile_unless(lambda: True, x) is None
+    made = program.compile_unless(lambda: False, x)
+    assert made is not None and made is program.compile_unless(lambda: True, x)  # what is there, is there
+    np.testing.assert_allclose(made(x), jnp.sin(x) + 1.0)

@@ -36,10 +36,11 @@ class Ahead:
         def compile_it() -> None:
             with self._precision():
                 if settings() == here:  # contexts such as `jax.default_matmul_precision` are those of one thread
-                    self._made[key] = turns.turn_program.compile(*arguments)
+                    made = turns.turn_program.compile_unless(_process_ends, *arguments)
+                    self._made |= {} if made is None else {key: made}
 
         self._compiling = key
-        # not a daemon: the interpreter must not exit while XLA compiles
+        # not a daemon: the interpreter must not exit while XLA compiles, which cannot be ended
         self._thread = threading.Thread(target=compile_it, name="jhpo-compile-ahead")
         self._thread.start()
 
@@ -56,3 +57,8 @@ class Ahead:
         """Until what is being compiled is done."""
         if self._thread is not None:
             self._thread.join()
+
+
+def _process_ends() -> bool:
+    """Whether the main thread is over, and the interpreter waits for the others."""
+    return not threading.main_thread().is_alive()
