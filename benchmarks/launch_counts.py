@@ -246,9 +246,11 @@ def stablehlo_kernels(module: Any, loops: Loops) -> tuple[float, float]:
             else:
                 inner = loops.trips[number] / sites[number]
             test, body = (region(r.blocks[0], inner, total) for r in op.regions)
-            asked = inner if number in loops.open else 0.0
+            asked = inner + times if number in loops.open else 0.0  # once more to learn that it has ended
             return max(body[0] + test[0], inner), body[1] + test[1] + asked
         if name in ("case", "if"):
+            if (known := _known(op.operands[0])) is not None:  # a platform's branch, no question to the device
+                return region(op.regions[min(known, len(op.regions) - 1)].blocks[0], times, total)
             each = [region(r.blocks[0], times, total) for r in op.regions]
             return max(e[0] for e in each), max(e[1] for e in each) + times
         return (times, 0.0) if name in _KERNELS else (0.0, 0.0)
@@ -256,6 +258,18 @@ def stablehlo_kernels(module: Any, loops: Loops) -> tuple[float, float]:
     main = functions["main"].regions[0].blocks[0]
     region(main, 1.0, False)
     return region(main, 1.0, True)
+
+
+def _known(value: Any) -> int | None:
+    """The number that a scalar of the module is, if it is a constant or what a branch known beforehand returns."""
+    op = value.owner
+    name = getattr(op, "name", "")  # the argument of a block has none
+    if name == "stablehlo.constant":
+        return int(op.attributes["value"].get_splat_value().value)
+    if name != "stablehlo.case" or (chosen := _known(op.operands[0])) is None:
+        return None
+    *_, last = op.regions[min(chosen, len(op.regions) - 1)].blocks[0].operations
+    return _known(last.operands[0])
 
 
 def count(make: Callable[[], tuple[Function, tuple[Any, ...]]], steps: int = 1) -> Counts:

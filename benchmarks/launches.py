@@ -12,8 +12,8 @@ nothing compiles for one, so two counts stand for it, each of what one step exec
   products, convolutions, sums, sorts, scatters and calls of libraries, each of which is a kernel at least, and one for
   every trip of a loop without any of these. What is elementwise is fused with its neighbours and counts nothing.
 
-*Decisions* are the trips of loops that end when a condition says so, and the branches taken, in the program for CUDA:
-at each the host waits for the device. The trips are counted while the very program runs, on the CPU.
+*Decisions* are the conditions that the host waits for in the program for CUDA: of branches, and of loops that end when
+a condition says so, one a trip and one that ends it. The trips are counted while the very program runs, on the CPU.
 """
 
 from __future__ import annotations

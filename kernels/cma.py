@@ -5,7 +5,7 @@ Notation (Hansen 2016, "The CMA evolution strategy: a tutorial", arXiv:1604.0077
     A  its Cholesky factor     z ~ N(0, I)     y = A z     x = m + s * scale * y, scale from the margin (else 1)
 
 The inverse of the Cholesky factor takes the place of C^{-1/2} (Krause, Arbones & Igel 2016): it gives the same norms
-without an eigendecomposition, by products and one loop over columns, batched or not (on CUDA by its libraries).
+without an eigendecomposition.
 """
 
 from __future__ import annotations
@@ -98,6 +98,12 @@ def _rates(size: int, n: float, diagonal: bool) -> tuple[float, ...]:
     return middle, 1.0 / plus.sum(), shrink / minus.sum(), mu_eff, c_sigma, d_sigma, c_c, c_1, c_mu
 
 
+def postpones(sizes: np.ndarray, dim: int, diagonal: bool) -> bool:
+    """Whether C changes so little in a generation of any of these sizes that its factors are kept for the next ones."""
+    n = float(max(dim, 1))
+    return any(10.0 * n * sum(_rates(int(size), n, diagonal)[-2:]) < 1.0 for size in sizes)
+
+
 def weight(r: Rates, rank: jax.Array) -> jax.Array:
     """``float[...]`` recombination weights (53) of ranks ``float[...]``, 1 for the best."""
     raw = r.middle - jnp.log(rank)
@@ -117,8 +123,7 @@ def gaussian(mean: jax.Array, sigma: jax.Array, diagonal: bool) -> Gaussian:
 def factor(cov: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Cholesky factor and its inverse, float[d, d] each; pivots are floored, so the result is always finite.
 
-    Elimination of [C, I], a column at a time and elementwise, leaves the factor's transpose and its inverse: under vmap
-    no LAPACK is called, whose threads compete with XLA's.
+    By elimination of [C, I], elementwise: under vmap no LAPACK is called, whose threads compete with XLA's.
 
     >>> A, inverse = factor(jnp.array([[4.0, 2.0], [2.0, 5.0]]))
     >>> A.tolist(), (inverse @ A).tolist()
@@ -132,9 +137,9 @@ def factor(cov: jax.Array) -> tuple[jax.Array, jax.Array]:
     def column(j: jax.Array, both: jax.Array) -> jax.Array:
         row = jax.lax.dynamic_slice_in_dim(both, j, 1, axis=0)
         pivot, floor = (jax.lax.dynamic_slice_in_dim(a, j, 1, axis=1) for a in (row, least))
-        root = jnp.sqrt(jnp.maximum(pivot, floor))
-        row, share = row / root, jax.lax.dynamic_slice_in_dim(both, j, 1, axis=1) / root
-        return jnp.where(rows > j, both - share * row, jnp.where(rows == j, row, both))
+        root, here = jnp.sqrt(jnp.maximum(pivot, floor)), (rows == j).astype(cov.dtype)
+        share = jnp.where(rows > j, -jax.lax.dynamic_slice_in_dim(both, j, 1, axis=1) / root, here)
+        return (1.0 - here) * both + share * (row / root)
 
     both = jax.lax.fori_loop(0, n, column, jnp.concatenate([cov, jnp.eye(n, dtype=cov.dtype)], axis=1))
     inverse = jnp.tril(both[:, n:])
@@ -245,7 +250,7 @@ def sums(g: Gaussian, x: jax.Array, weights: jax.Array, adapted: np.ndarray) -> 
     return Sums(jnp.matmul(plus, y, precision=_HIGH), outer, minus.sum())  # (41)
 
 
-def update(g: Gaussian, r: Rates, said: Sums, adapted: np.ndarray) -> Gaussian:
+def update(g: Gaussian, r: Rates, said: Sums, adapted: np.ndarray, postponed: bool = True) -> Gaussian:
     """The distribution after one generation.
 
     Args:
@@ -253,6 +258,7 @@ def update(g: Gaussian, r: Rates, said: Sums, adapted: np.ndarray) -> Gaussian:
       r: rates for the generation's size.
       said: the sums of the generation; its positive weights sum to 1.
       adapted: bool[d], static: coordinates that the Gaussian adapts.
+      postponed: whether the rates may put a factorisation off (`postpones`).
     """
     dtype = g.mean.dtype
     n = float(max(int(adapted.sum()), 1))
@@ -278,11 +284,13 @@ def update(g: Gaussian, r: Rates, said: Sums, adapted: np.ndarray) -> Gaussian:
         cov = decay * g.cov + r.c_1 * path_c[:, None] * path_c[None, :] + r.c_mu * said.outer  # (47)
         cov = jnp.where(on[:, None] & on[None, :], 0.5 * (cov + cov.T), jnp.eye(len(adapted), dtype=dtype))
     stale = g.stale + 1
-    due = stale.astype(dtype) * (10.0 * n * (r.c_1 + r.c_mu)) >= 1.0
-    root, inverse = jax.lax.cond(due, _factors, lambda _: (g.root, g.inverse), cov)
-    return Gaussian(
-        mean, sigma, cov, root, inverse, path_sigma, path_c, g.scale, g.generation + 1, jnp.where(due, 0, stale)
-    )
+    if postponed:
+        due = stale.astype(dtype) * (10.0 * n * (r.c_1 + r.c_mu)) >= 1.0
+        root, inverse = jax.lax.cond(due, _factors, lambda _: (g.root, g.inverse), cov)
+        stale = jnp.where(due, 0, stale)
+    else:
+        (root, inverse), stale = _factors(cov), jnp.zeros_like(stale)
+    return Gaussian(mean, sigma, cov, root, inverse, path_sigma, path_c, g.scale, g.generation + 1, stale)
 
 
 def _factors(cov: jax.Array) -> tuple[jax.Array, jax.Array]:

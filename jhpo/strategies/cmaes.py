@@ -171,6 +171,8 @@ class CMAES(Strategy):
         )
         members = Members(state.rows, state.value, state.violation if constrained else None, state.rank, state.slot)
         light = _without_members(state)
+        if self._asks == 1:
+            return _with_members(self._adapt(light, members), state)
         due = state.told >= state.factor
         return _with_members(jax.lax.cond(due, self._adapt, lambda s, _: s, light, members), state)
 
@@ -235,14 +237,13 @@ class CMAES(Strategy):
     def _adapt(self, state: CMAESState, members: Members) -> CMAESState:
         space, dtype = state.space, state.gauss.mean.dtype
         adapted = ~space.categorical
-        sizes = self.population * np.arange(1, self._asks + 1)
-        table = cma.rates(sizes, int(adapted.sum()), self._diagonal(space), dtype)
+        kind = self.population * np.arange(1, self._asks + 1), int(adapted.sum()), self._diagonal(space)
+        table = cma.rates(*kind, dtype)
         r = jax.tree.map(lambda column: column[state.factor - 1], table)
         said, shares = learned(space, state.gauss, state.table.shape[1], state.factor, members, r)
         some = shares.mass > 0
-        g = jax.tree.map(
-            lambda new, old: jnp.where(some, new, old), cma.update(state.gauss, r, said, adapted), state.gauss
-        )
+        moved = cma.update(state.gauss, r, said, adapted, cma.postpones(*kind))
+        g = jax.tree.map(lambda new, old: jnp.where(some, new, old), moved, state.gauss)
         # reflection is periodic with period 2
         mirrored = g.mean - 2.0 * jnp.round(g.mean / 2.0)
         g = g._replace(mean=jnp.where(self._clips(state), jnp.clip(g.mean, 0.0, 1.0), mirrored))

@@ -5,6 +5,7 @@ Loops run only over the asks that take part; under vmap, over as many as the lar
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ import jax.numpy as jnp
 
 from jhpo.kernels import cma
 from jhpo.kernels.cma_discrete import category_weights
-from jhpo.kernels.loops import most, seldom
+from jhpo.kernels.loops import most
 from jhpo.kernels.order import inverse, lexsort
 from jhpo.kernels.ranks import PAIRS, ahead
 from jhpo.space.space import Space
@@ -44,7 +45,7 @@ def _slot(members: Members, i: jax.Array) -> jax.Array:
 def ranks_of_all(members: Members, factor: jax.Array, blocks: jax.Array) -> jax.Array:
     """int32[b, n]: ranks in the generation of the last ``factor`` <= ``blocks`` asks; of equal ones the older first."""
     if members.rank.shape[1] > PAIRS:
-        return seldom(_by_sorting, blocks > 1, members.rank, members, factor)
+        return _by_sorting(members.rank, members, factor)
     return jax.lax.fori_loop(0, blocks - 1, lambda i, rank: _with_older(members, factor, blocks, i, rank), members.rank)
 
 
@@ -81,9 +82,30 @@ def learned(
 
     ``categories`` is the width of the table of categories, 0 without any.
     """
+    part = functools.partial(_learned, space, g, categories, factor, members, r)
+    if members.rank.shape[0] == 1:
+        return part(members.rank, None)
+    blocks = most(factor)
+    # one condition in place of one for each loop: an accelerator's host waits for each
+    return jax.lax.cond(
+        blocks > 1,
+        lambda: part(ranks_of_all(members, factor, blocks), blocks),
+        lambda: part(members.rank, None),
+    )
+
+
+def _learned(
+    space: Space,
+    g: cma.Gaussian,
+    categories: int,
+    factor: jax.Array,
+    members: Members,
+    r: cma.Rates,
+    rank: jax.Array,
+    blocks: jax.Array | None,
+) -> tuple[cma.Sums, Shares]:
+    """`learned` from ranks in the generation; without ``blocks`` from the last ask alone."""
     dtype = g.mean.dtype
-    blocks, asks = most(factor), members.rank.shape[0]
-    rank = members.rank if asks == 1 else ranks_of_all(members, factor, blocks)
 
     def weights(i: jax.Array) -> jax.Array:
         """Weights float[n] of the ask ``i`` before the last."""
@@ -93,7 +115,7 @@ def learned(
 
     def over_all(part: Callable[[jax.Array], Any]) -> Any:
         first = part(jnp.zeros((), jnp.int32))
-        if asks == 1:
+        if blocks is None:
             return first
         return jax.lax.fori_loop(1, blocks, lambda i, sum_: jax.tree.map(jnp.add, sum_, part(i)), first)
 
