@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import inspect
 import math
 import numbers
 import re
@@ -182,6 +183,15 @@ def line_of(error: BaseException, libraries: Container[str]) -> str:
         if frame.f_globals.get("__name__", "").split(".")[0] not in libraries
     ]
     return f" (line {frames[-1][1]} of {frames[-1][0]})" if frames else ""
+
+
+NOT_ASYNC = ", no coroutine (call it in a plain function: asyncio.run(...))"
+
+
+def is_async(function: object) -> bool:
+    """Whether a call returns a coroutine in place of a result: an ``async def``, or an object whose call is one."""
+    call = getattr(function, "func", function)  # of a partial
+    return inspect.iscoroutinefunction(call) or inspect.iscoroutinefunction(getattr(call, "__call__", None))  # noqa: B004
 
 
 def is_concrete(value: object) -> bool:

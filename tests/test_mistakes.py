@@ -46,6 +46,10 @@ def asked() -> jhpo.Study:
     return study
 
 
+async def later(hp: object) -> float:
+    return 1.0
+
+
 KEYS: dict[str, Callable[[object], object]] = {
     "sample": lambda key: SPACE.sample(key, 2),
     "sample_unit": lambda key: SPACE.sample_unit(key, 2),
@@ -121,6 +125,8 @@ OTHERS: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "ordered values without brackets": (lambda: jhpo.Ordinal(1, 2, 3), r"Ordinal\(\[\.\.\.\]\)"),  # type: ignore[arg-type]
     "no choices": (lambda: jhpo.Choice(), r"choices: expected a list of at least one value, got \(\)"),
+    "a coroutine of the host": (lambda: jhpo.host(later), r"fn: expected a function .*, no coroutine \(.*asyncio\.run"),
+    "a coroutine": (lambda: jhpo.minimize(later, SPACE, "random", budget=1), "objective: expected .*, no coroutine"),  # type: ignore[arg-type]
     "the name of an Optuna study": (lambda: from_optuna("a.db"), r"study: expected an optuna\.Study .*, got 'a\.db'"),  # type: ignore[arg-type]
     "a study in a writer's place": (lambda: TensorBoard(asked()), "writer: expected a SummaryWriter .*, got <Study"),
     "no run": (lambda: WandB(None), r"run: expected what wandb\.init returns, got None"),

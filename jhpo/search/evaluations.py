@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jhpo.markup import brief, cut
+from jhpo.markup import brief, cut, named, table
 from jhpo.objectives import NO_VALUES, Values
 from jhpo.pytrees import HP, State
 
@@ -59,3 +59,9 @@ class Top(NamedTuple):
         found = f"value={self.value!r}" if len(self.values) < 2 else f"values={self.values!r}"
         trained = "" if self.state is None else f", state={cut(brief(self.state), 80)}"
         return f"Top({self.id}, {found}, params={self.params!r}{trained})"
+
+    def _repr_html_(self) -> str:
+        names = self.values.names or range(len(self.values))
+        values = list(zip(names, self.values)) if len(self.values) > 1 else [("value", self.value)]
+        notes = [(f"note {name}", value) for name, value in self.notes.items()]
+        return table(("", f"trial {self.id}"), [*values, *named(self.params), *notes])

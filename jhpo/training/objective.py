@@ -10,7 +10,7 @@ from typing import Any, cast
 import jax
 import jax.numpy as jnp
 
-from jhpo.errors import InvalidArgument, invalid
+from jhpo.errors import NOT_ASYNC, InvalidArgument, invalid, is_async
 from jhpo.space.space import Space
 from jhpo.structure import Structured, structured
 from jhpo.training.foreign import Bound, Constant, Foreign, Opaque, Wrapped, is_pytree
@@ -94,6 +94,8 @@ def as_trainable(objective: Trainable | Callable[..., Any]) -> Trainable:
         expected = "a function objective(hp) or objective(hp, key), or an object with steps, init, step and evaluate"
         note = f"it lacks {' and '.join(missing)}" if len(missing) < 4 else ""
         raise invalid("objective", expected, objective, note=note)
+    if is_async(objective):
+        raise invalid("objective", f"a function that JAX can trace{NOT_ASYNC}", objective)
     key_argument = _key_argument(objective)
     if isinstance(objective, functools.partial):
         return Objective(Bound(objective), key_argument)

@@ -36,6 +36,8 @@ def test_text_of_users_is_escaped():
 def test_a_result_is_a_table():
     result = jhpo.minimize(lambda hp: hp["x"], jhpo.Space({"x": jhpo.Float(0.0, 1.0)}), "random", budget=8)
     assert f"<td>{result.value:.6g}</td>" in result._repr_html_() and "evaluations: 8" in result._repr_html_()
+    (best,) = result.top(1)
+    assert f"<td>{best.value:.6g}</td>" in best._repr_html_() and f"trial {best.id}" in best._repr_html_()
 
 
 def test_printed_objects_are_short():

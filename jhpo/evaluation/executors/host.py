@@ -15,7 +15,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from jhpo.curves.rules import EarlyStop
-from jhpo.errors import InvalidArgument, check_integer, check_number, invalid
+from jhpo.errors import NOT_ASYNC, InvalidArgument, check_integer, check_number, invalid, is_async
 from jhpo.evaluation.executors.clusters import check_resources, import_ray
 from jhpo.evaluation.executors.limits import resident_bytes
 from jhpo.evaluation.executors.reported import Reported
@@ -161,8 +161,8 @@ def host(
     >>> study.optimize(jhpo.host(lambda params: params["x"] ** 2), budget=20).evaluations
     20
     """
-    if not callable(fn):
-        raise invalid("fn", "a function of the hyperparameters", fn)
+    if not callable(fn) or is_async(fn):
+        raise invalid("fn", f"a function of the hyperparameters{NOT_ASYNC * callable(fn)}", fn)
     check_integer("workers", workers)
     if kind not in KINDS:
         raise invalid("kind", f"one of {KINDS}", kind)
