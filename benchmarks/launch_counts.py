@@ -46,6 +46,7 @@ class Loops:
 
     def __init__(self) -> None:
         self.trips: collections.Counter[int] = collections.Counter()
+        self.runs: collections.Counter[int] = collections.Counter()
         self.open: set[int] = set()  # those that end when a condition says so
         self._number = 0
 
@@ -97,6 +98,7 @@ class Loops:
 
     def _add(self, number: int, trips: jax.Array) -> None:
         self.trips[number] += int(trips)
+        self.runs[number] += 1
 
 
 def _counting_loop(params: dict[str, Any]) -> Function:
@@ -246,7 +248,9 @@ def stablehlo_kernels(module: Any, loops: Loops) -> tuple[float, float]:
             else:
                 inner = loops.trips[number] / sites[number]
             test, body = (region(r.blocks[0], inner, total) for r in op.regions)
-            asked = inner + times if number in loops.open else 0.0  # once more to learn that it has ended
+            asked = 0.0
+            if total and number in loops.open:  # once more in each run, to learn that it has ended
+                asked = (loops.trips[number] + loops.runs[number]) / sites[number]
             return max(body[0] + test[0], inner), body[1] + test[1] + asked
         if name in ("case", "if"):
             if (known := _known(op.operands[0])) is not None:  # a platform's branch, no question to the device
