@@ -67,7 +67,7 @@ class Informants(NamedTuple):
     """Whom n particles with consecutive numbers listen to, in groups of w particles."""
 
     first: jax.Array  # int32[k, n / w], the informant of each group's first particle; the next one's is the next
-    count: jax.Array  # int32[n], how many informants of the k a particle has
+    number: jax.Array  # int32[n], how many informants of the k a particle has
 
 
 def drawn_informants(ids: jax.Array, active: jax.Array | int, mean: int, seed: jax.Array) -> Informants:
@@ -102,7 +102,7 @@ def informants_of(ids: jax.Array, active: jax.Array | int, mean: int, seed: jax.
     """``int32[k, n]``: the `drawn_informants`, the particle itself where it has fewer than k."""
     drawn, n = drawn_informants(ids, active, mean, seed), ids.shape[0]
     slot = jnp.arange(drawn.first.shape[0], dtype=jnp.int32)[:, None]
-    return jnp.where(slot < drawn.count[None, :], _consecutive(drawn.first, n, active), ids[None, :])
+    return jnp.where(slot < drawn.number[None, :], _consecutive(drawn.first, n, active), ids[None, :])
 
 
 def _consecutive(first: jax.Array, n: int, active: jax.Array | int) -> jax.Array:
@@ -120,7 +120,7 @@ def _best_of_all(_: None, drawn: Informants, merit: jax.Array) -> jax.Array:
     for slot, first in enumerate(drawn.first):  # a handful of informants
         read = jax.vmap(lambda start: lax.dynamic_slice_in_dim(round_about, start, w))
         found = read(first).reshape(-1)[:n]
-        there = (slot < drawn.count) & (found < least)
+        there = (slot < drawn.number) & (found < least)
         best, least = jnp.where(there, _consecutive(first, n, n), best), jnp.where(there, found, least)
     return best
 
