@@ -6,8 +6,10 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+import jhpo
 from benchmarks import launches
-from benchmarks.launch_counts import Counts, as_on, computations, count, hlo_kernels
+from benchmarks.launch_counts import Counts, Loops, as_on, computations, count, hlo_kernels, stablehlo_kernels
+from jhpo.strategies.base import Evaluation
 
 
 def halvings(a: jax.Array) -> jax.Array:
@@ -63,6 +65,16 @@ def test_each_platform_takes_its_own_branch() -> None:
     with as_on("cuda"):
         assert "sort" in str(jax.make_jaxpr(f)(jnp.eye(4)))
     assert "sort" in str(jax.make_jaxpr(f)(jnp.eye(4))) and "scan" in str(jax.make_jaxpr(f)(jnp.eye(4)))
+
+
+def test_cmaes_adapts_without_asking_a_host() -> None:
+    """A population that never grows; others ask whether their generation is complete."""
+    strategy, space = jhpo.CMAES(8, restarts="none"), launches.box(3)
+    state, units = strategy.init(space, jax.random.key(0)), jnp.full((8, 3), 0.5)
+    with as_on("cuda"):
+        traced = jax.jit(strategy.tell).trace(state, units, Evaluation(value=jnp.arange(8.0)))
+        module = traced.lower(lowering_platforms=("cuda",)).compiler_ir("stablehlo")
+    assert stablehlo_kernels(module, Loops())[1] == 0
 
 
 HLO = """

@@ -135,6 +135,21 @@ def test_update_follows_the_tutorial_over_generations(x64: None) -> None:
             np.testing.assert_allclose(mine, ref[name], rtol=1e-9, atol=1e-12, err_msg=name)
 
 
+def test_factors_are_renewed_without_asking_where_they_never_wait() -> None:
+    assert cma.postpones(np.array([4]), 100, False) and not cma.postpones(8 * np.arange(1, 9), 4, False)
+    g, r, adapted = (
+        cma.gaussian(jnp.full((4,), 0.5), jnp.float32(0.1), False),
+        table_of(2, 8, 4, "float32"),
+        np.ones(4, bool),
+    )
+    x = jax.random.uniform(jax.random.key(0), (8, 4))
+    said = cma.sums(g, x, cma.weight(r, jnp.arange(1.0, 9.0)), adapted)
+    asking, plain = (jax.jit(lambda p=p: cma.update(g, r, said, adapted, p))() for p in (True, False))
+    for a, b in zip(jax.tree.leaves(asking), jax.tree.leaves(plain)):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+    assert float(jnp.abs(plain.root - g.root).max()) > 1e-3
+
+
 def test_members_without_weight_have_no_influence_and_parts_add_up() -> None:
     g = cma.gaussian(jnp.full((3,), 0.5), jnp.float32(0.2), False)
     r, adapted = table_of(2, 6, 3, "float32"), np.ones(3, bool)
