@@ -12,6 +12,7 @@ import pytest
 
 import jhpo
 from jhpo.interrupts import interruptible
+from jhpo.search.meter import Update
 
 SPACE = jhpo.Space({"x": jhpo.Float(0.0, 1.0)})
 
@@ -28,7 +29,7 @@ def slow(params: dict[str, Any]) -> float:
     return float(params["x"])
 
 
-def dropping() -> Callable[[jhpo.Update], None]:
+def dropping() -> Callable[[Update], None]:
     """A callback in which one Ctrl-C is dropped."""
     left = [Dropping()]
     return lambda update: left.clear()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -213,6 +214,11 @@ def test_names_of_strategies_as_people_write_them() -> None:
 
 
 def test_an_argument_that_does_not_exist_is_missed_by_the_class_that_was_called() -> None:
-    for kind, given in ((jhpo.Choice, ([1, 2],)), (jhpo.Ordinal, ([1, 2],)), (jhpo.Study, (SPACE,))):
+    kinds: list[tuple[Any, tuple[Any, ...]]] = [
+        (jhpo.Choice, ([1, 2],)),
+        (jhpo.Ordinal, ([1],)),
+        (jhpo.Study, (SPACE,)),
+    ]
+    for kind, given in kinds:
         with pytest.raises(TypeError, match=rf"^{kind.__name__}\.__init__\(\) got an unexpected .* 'lgo'"):
             kind(*given, lgo=True)
