@@ -161,7 +161,10 @@ def test_rungs_are_the_steps_where_several_trials_were_stopped():
         for step in (1, 2, 4):
             if step <= last:
                 trial.report(step, 1.0 / step + trial.params["x"])
-        study.tell(trial, 1.0 / last + trial.params["x"], pruned=last < 4)
+        if last < 4:
+            study.tell(trial, pruned=True)
+        else:
+            study.tell(trial, 1.0 / last + trial.params["x"])
     threads, *rungs = figures.curves(study).panels[0].marks
     assert [(line.x[0], line.x[1], line.name) for line in rungs] == [(1, 1, "rung"), (2, 2, "rung")]
     assert np.isfinite(threads.y).sum() == 15
