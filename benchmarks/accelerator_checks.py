@@ -39,11 +39,13 @@ def bowl(hp: dict[str, jax.Array]) -> jax.Array:
 
 def mixed(hp: dict[str, jax.Array]) -> jax.Array:
     """The bowl with steps for the category and the integer."""
-    return bowl(hp) + 0.3 * (hp["c"] != 1) + 0.1 * jnp.abs(hp["n"] - 4)
+    value = bowl(hp)
+    wrong, steps = (jnp.asarray(x, value.dtype) for x in (hp["c"] != 1, hp["n"] - 4))
+    return value + 0.3 * wrong + 0.1 * jnp.abs(steps)
 
 
 def searches() -> dict[str, tuple[Any, Any, Any, int]]:
-    """Every registered strategy: itself, objective, space, generations."""
+    """Every registered strategy that searches a function: itself, objective, space, generations."""
     small = {
         "random": {"population": 16}, "sobol": {"population": 16}, "grid": {}, "greedy": {}, "pso": {"population": 16},
         "de": {"population": 16}, "cmaes": {"population": 8}, "bayes": {},
@@ -57,6 +59,8 @@ def searches() -> dict[str, tuple[Any, Any, Any, int]]:
             made[name] = (chain, bowl, SMOOTH, 6)
         else:
             strategy = jhpo.make_strategy(name, small.get(name))
+            if strategy.continues or strategy.early_stop:  # they stop members of a training, see `promises`
+                continue
             made[name] = (strategy, mixed, MIXED, 12 if name == "bayes" else 3)
     return made
 

@@ -1,12 +1,16 @@
 """The prepared run for accelerators works on the day: at tiny sizes, from a bare checkout, and when parts break."""
 
+import functools
+import importlib
 import json
 import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import pytest
 
+import jhpo
 from tests.selection import slow_except
 
 ROOT = Path(__file__).parents[2]
@@ -29,6 +33,14 @@ def test_parts_run_and_every_figure_is_a_line(tmp_path):
     assert all(line["failed_members"] == 0 for line in lines if "failed_members" in line)
     rows = [line for line in done.stdout.splitlines() if line.startswith("| ")]
     assert len(rows) == 1 + sum(line["event"] == "figure" for line in lines)
+
+
+def test_the_strategies_whose_points_are_compared_search_a_function(monkeypatch):
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+    searches = importlib.import_module("accelerator_checks").searches()
+    assert {"pso", "cmaes", "bayes", "nsga3"} <= set(searches)
+    for strategy, objective, space, _ in searches.values():
+        jax.eval_shape(functools.partial(jhpo.run, strategy, objective, space, 1), jax.random.key(0))
 
 
 BROKEN = {
