@@ -79,10 +79,11 @@ def export(
         frame = study.to_frame()
         for kind, path in targets.items():
             try:
+                content = _content(frame, kind)
                 if str(path) == "-":
-                    _print(frame, kind)
+                    typer.echo(content, nl=False)
                     continue
-                _write(frame, kind, path)
+                path.write_bytes(content)
             except ImportError as error:
                 raise MissingExtra("--parquet needs pyarrow: pip install pyarrow") from error
             except OSError as error:
@@ -90,26 +91,16 @@ def export(
             typer.echo(f"{len(frame)} trials written to {path}")
 
 
-def _print(frame: pd.DataFrame, kind: str) -> None:
-    """Writes the table to the standard output, and nothing else."""
-    import tempfile
-
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "trials"
-        _write(frame, kind, path)
-        typer.echo(path.read_bytes(), nl=False)
-
-
-def _write(frame: pd.DataFrame, kind: str, path: Path) -> None:
+def _content(frame: pd.DataFrame, kind: str) -> bytes:
+    """What a file of the table holds."""
     match kind:
         case "csv":
-            plain = frame.map(escaped).rename(columns=escaped)
-            plain.to_csv(path, index=False)
+            return frame.map(escaped).rename(columns=escaped).to_csv(index=False).encode()
         case "json":
             rows = [{k: _plain(v) for k, v in row.items()} for row in frame.to_dict("records")]
-            path.write_text(json.dumps(rows, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+            return (json.dumps(rows, indent=1, allow_nan=False) + "\n").encode()
         case _:
-            for_parquet(frame).to_parquet(path, index=False)
+            return for_parquet(frame).to_parquet(index=False)
 
 
 def for_parquet(frame: pd.DataFrame) -> pd.DataFrame:

@@ -37,7 +37,8 @@ class Ahead:
             with self._precision():
                 if settings() == here:  # contexts such as `jax.default_matmul_precision` are those of one thread
                     made = turns.turn_program.compile_unless(_process_ends, *arguments)
-                    self._made |= {} if made is None else {key: made}
+                    if made is not None:
+                        self._made[key] = made
 
         self._compiling = key
         # not a daemon: the interpreter must not exit while XLA compiles, which cannot be ended
