@@ -223,6 +223,17 @@ def test_the_reference_point_is_that_of_the_front_or_the_users(x64: None) -> Non
     assert two.signs == (1.0, -1.0) and two.for_objectives(Objectives(("minimize", "maximize"))) is two
 
 
+def test_a_modest_reference_point_lies_twice_as_far_as_the_best_compromise() -> None:
+    means = jnp.asarray([[0.0, 10.0], [1.0, 0.0], [0.2, 3.0], [2.0, 20.0], [jnp.inf, jnp.inf]])
+    far = jnp.full(2, 99.0)
+    # (0.2, 3.0) is at 0.2 and 0.3 of the extents, 1 and 10
+    np.testing.assert_allclose(front.modest(far, means), [0.6, 6.0], rtol=1e-6)
+    near = jnp.asarray([0.5, 99.0])
+    np.testing.assert_allclose(front.modest(near, means), [0.5, 6.0], rtol=1e-6)
+    for nothing in (means[3:], means[4:]):  # a front of one point, and none
+        assert front.modest(far, nothing).tolist() == far.tolist()
+
+
 def test_a_local_ask_keeps_near_a_random_point_of_the_front() -> None:
     units = jnp.asarray([[0.1, 0.5], [0.5, 0.9], [0.7, 0.7], [0.3, 0.3]])
     means = jnp.asarray([[0.0, 1.0], [1.0, 0.0], [2.0, 2.0], [jnp.inf, jnp.inf]])

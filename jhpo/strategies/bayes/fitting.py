@@ -93,10 +93,14 @@ def _several(
 
     feasible = feasible_rows(history)
     means = jnp.where(feasible[:, None], jax.vmap(gp.fitted)(posterior, variance).T, jnp.inf)
+    unexplained = jnp.mean(jax.vmap(lambda p, y: _unexplained(p, y, told))(posterior, y))
+    if surrogate.reference is None:
+        # asks for the ends keep their own
+        near = (unexplained > fronts.UNSURE) & ~surrogate.doubts
+        reference = jnp.where(near, fronts.modest(reference, means), reference)
     front = fronts.front_of(means, reference, surrogate.worlds)
     middle = fronts.centres(front)[0]
     any_feasible = jnp.any(feasible)
-    unexplained = jnp.mean(jax.vmap(lambda p, y: _unexplained(p, y, told))(posterior, y))
     in_all = lambda leaf: jnp.broadcast_to(leaf[:, None], (m, surrogate.worlds, *leaf.shape[1:]))  # noqa: E731
     posterior = posterior._replace(y=in_all(posterior.y), alpha=in_all(posterior.alpha))
     model = Model(

@@ -32,6 +32,9 @@ _BEYOND, _TOWARDS_BAD = 0.1, 0.3
 # A bad result: the worst of all, but at most so many times further from the median of the first so many than their best
 # is: a training may have diverged, and later results are those of a search that has narrowed.
 _EARLY, _FURTHEST = 8, 10.0
+# While the model leaves more than this share of the targets' variance unexplained, the reference point is modest: at
+# most so many times as far from the front's best values as its best compromise is, in units of the front's extent.
+UNSURE, _MODEST = 0.1, 2.0
 # Samples begin so far below the front's best values, in deviations of the targets.
 _BELOW = 1.0
 
@@ -100,6 +103,22 @@ def natural_reference(
     if far is not None:
         reference = jnp.where(far, jnp.maximum(bad + (bad - low), reference), reference)
     return jnp.where(some, reference, 0.0), jnp.where(some, low, -1.0)
+
+
+def modest(reference: jax.Array, means: jax.Array) -> jax.Array:
+    """A reference point float[m] near the front's best compromise, for a model that does not know the space.
+
+    Far reference points reward the ends of a front, which hardly anything dominates: such a model looks for them at the
+    corners of the cube, where it learns nothing about the inside. Means float[N, m] of the targets, inf where they do
+    not count.
+    """
+    best = _best(means)[:, None]
+    low = jnp.min(jnp.where(best, means, jnp.inf), axis=0)
+    extent = jnp.max(jnp.where(best, means, -jnp.inf), axis=0) - low
+    some = (extent > 0).all()  # else there is no compromise
+    size = jnp.where(some, extent, 1.0)
+    compromise = jnp.min(jnp.max((means - low[None, :]) / size[None, :], axis=1))
+    return jnp.where(some, jnp.minimum(reference, low + _MODEST * compromise * size), reference)
 
 
 def targets(
@@ -210,5 +229,9 @@ def centres(front: Front) -> jax.Array:
 
 def front_rows(front: Front) -> jax.Array:
     """bool[N]: the rows on the front, in the first world."""
-    means = front.means[0]
+    return _best(front.means[0])
+
+
+def _best(means: jax.Array) -> jax.Array:
+    """bool[N]: the rows that nothing dominates."""
     return (pareto.ranks(means, enough=1) == 0) & jnp.isfinite(means).all(axis=1)

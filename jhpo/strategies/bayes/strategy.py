@@ -73,8 +73,8 @@ class BayesOpt(BayesOptions, Strategy):
       objectives: number of objectives; set by a search with ``directions``.
       reference: with several objectives, the point up to which hypervolume counts, a number for each in the user's
         own units and signs. None chooses it anew for every ask: a tenth of the front's extent beyond its worst values,
-        and three tenths of the way from there to a bad result. One ask in six looks for the front's ends, with a
-        point beyond all results.
+        and three tenths of the way from there to a bad result, but near the front's best compromise while the model
+        predicts left-out results badly. One ask in six looks for the front's ends, with a point beyond all results.
       signs: 1 or -1 for each objective, for a ``reference`` of which some are maximised; set like ``objectives``.
 
     Raises:
