@@ -1,17 +1,11 @@
-"""The command line: what it prints, its exit codes, Ctrl-C and SIGTERM."""
+"""The command line: what it prints, and its exit codes."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
-import signal
-import subprocess
-import sys
 import textwrap
-import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,64 +14,6 @@ import jhpo
 import jhpo.cli.commands as cli
 import jhpo.compilation
 from jhpo.cli.arguments import KINDS
-from jhpo.cli.stored import escaped
-
-JAX_FILE = """
-    import jax.numpy as jnp
-    import jhpo
-
-    space = jhpo.Space({"x": jhpo.Float(-1.0, 1.0), "opt": jhpo.Choice(["sgd", "adam"])})
-
-    def objective(hp):
-        return (hp["x"] - 0.25) ** 2 + jnp.where(hp["opt"] == 0, 0.5, 0.0)
-
-    def other(hp):
-        return jnp.where(hp["x"] > 0, jnp.nan, hp["x"] ** 2)
-
-    def lost(hp):
-        return hp["x"] * jnp.nan
-
-    number = 3
-"""
-HOST_FILE = """
-    import time
-    import jhpo
-
-    space = jhpo.Space({"x": jhpo.Float(-1.0, 1.0)})
-
-    def slow(params):
-        time.sleep(0.05)
-        return params["x"] ** 2
-
-    objective = jhpo.host(slow, workers=2)
-"""
-
-
-@pytest.fixture
-def file(tmp_path):
-    path = tmp_path / "model.py"
-    path.write_text(textwrap.dedent(JAX_FILE))
-    return path
-
-
-@pytest.fixture
-def command(monkeypatch, capsys, tmp_path):
-    """Run a command in this process: ``(exit code, output, errors)``."""
-    monkeypatch.setattr(jhpo.compilation, "use_compilation_cache", lambda: None)
-    monkeypatch.setenv("COLUMNS", "160")
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["jhpo", *map(str, arguments)])
-        code: str | int = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = stop.code or 0
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
 
 
 def test_tune_finds_and_shows_the_best(command, file):
@@ -151,14 +87,6 @@ def test_store_resume_and_show(command, file):
     whole.optimize(module.objective, budget=80)
     with jhpo.Study.load("s.db", read_only=True) as stored:
         np.testing.assert_array_equal(stored.history.table.value.array, whole.history.table.value.array)
-
-
-def test_a_host_objective_in_processes(command, tmp_path):
-    text = textwrap.dedent(HOST_FILE).replace("workers=2", 'workers=2, kind="process"')
-    (tmp_path / "host.py").write_text(text)
-    code, out, errors = command("tune", "host.py", "--strategy", "random", "--budget", 6, "--live")
-    assert code == 0 and "6 evaluations in" in out and "failed" not in out, errors
-    assert "stdout is no terminal, so progress comes in lines" in out
 
 
 def test_names_and_failures(command, file):
@@ -274,169 +202,6 @@ def test_repair_reports_a_whole_study(command, file):
     command("tune", file, "--strategy", "random", "--budget", 8, "--storage", "s.db")
     code, out, _ = command("repair", "s.db")
     assert code == 0 and "nothing to repair" in out
-
-
-def start(*arguments, cwd, cache):
-    env = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
-    env |= {"XDG_CACHE_HOME": str(cache), "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-    return subprocess.Popen(
-        [sys.executable, "-m", "jhpo", *map(str, arguments)],
-        cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        # children of a job in the background would ignore it
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )  # fmt: skip
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
-def test_a_signal_saves_and_says_how_to_resume(tmp_path, command, number):
-    (tmp_path / "slow.py").write_text(textwrap.dedent(HOST_FILE))
-    arguments = ("tune", "slow.py", "--strategy", "random", "--budget", "60", "--storage", "s.db", "--seed", "2")
-    process = start(*arguments, cwd=tmp_path, cache=tmp_path / "cache")
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        time.sleep(0.1)
-        if (tmp_path / "s.db").exists() and stored(tmp_path / "s.db") >= 4:
-            break
-    process.send_signal(number)
-    sent = time.monotonic()
-    out, errors = process.communicate(timeout=30)
-    assert time.monotonic() - sent < 5, "the checkpoint took too long"
-    assert process.returncode == cli.INTERRUPTED, errors
-    assert "Continue with:" in out and "--resume" in out and "Traceback" not in errors
-    done = stored(tmp_path / "s.db")
-    assert 4 <= done < 60
-    (again,) = [line.split()[1:] for line in out.splitlines() if line.strip().endswith("--resume")]
-    code, out, errors = command(*again)
-    assert code == 0, errors
-    assert f"continuing after {done} evaluations" in out
-    whole = jhpo.Study(jhpo.Study.load("s.db", read_only=True).space, "random", seed=2)
-    whole.optimize(jhpo.host(lambda params: params["x"] ** 2), budget=60)
-    with jhpo.Study.load("s.db", read_only=True) as study:
-        np.testing.assert_array_equal(study.history.table.value.array, whole.history.table.value.array)
-
-
-def stored(path):
-    try:
-        with jhpo.Study.load(path, read_only=True) as study:
-            return study.evaluations
-    except jhpo.StorageError:
-        return 0
-
-
-@pytest.mark.slow
-def test_a_program_that_does_not_return_is_not_waited_for(tmp_path):
-    (tmp_path / "stuck.py").write_text(
-        textwrap.dedent(
-            """
-            import jax, jhpo
-            space = jhpo.Space({"x": jhpo.Float(-1.0, 1.0)})
-
-            def objective(hp):
-                y = jax.lax.fori_loop(0, 2_000_000_000, lambda i, y: y * 0.999 + 1e-6, hp["x"])
-                return y * y
-            """
-        )
-    )
-    arguments = ("tune", "stuck.py", "--strategy", "random", "--budget", "64", "--storage", "s.db")
-    process = start(*arguments, cwd=tmp_path, cache=tmp_path / "cache")
-    deadline = time.monotonic() + 60
-    while not (tmp_path / "s.db").exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    time.sleep(3.0)
-    process.send_signal(signal.SIGINT)
-    sent = time.monotonic()
-    out, _ = process.communicate(timeout=30)
-    assert time.monotonic() - sent < 8 and process.returncode == cli.INTERRUPTED
-    assert "Continue with:" in out
-    assert stored(tmp_path / "s.db") == 0
-    jhpo.Study.load(tmp_path / "s.db").close()
-
-
-@pytest.mark.slow
-def test_the_second_start_compiles_nothing(tmp_path, file):
-    cache = tmp_path / "cache"
-    figures = []
-    for seed in (0, 1):
-        process = start(
-            "tune", "model.py", "--strategy", "greedy", "--budget", 64, "--seed", seed, cwd=tmp_path, cache=cache
-        )
-        _, errors = process.communicate(timeout=120)
-        assert process.returncode == 0, errors
-        figures.append(sum(1 for p in (cache / "jhpo" / "xla").iterdir() if p.name.endswith("-cache")))
-    assert figures[0] > 0 and figures[0] == figures[1]
-
-
-def test_help_and_version_need_no_jax(tmp_path):
-    """They answer at once: neither JAX nor what is built on it is imported."""
-    program = "import sys, jhpo.cli\ntry: jhpo.cli.main()\nfinally: assert 'jax' not in sys.modules"
-    for option, words in (("--help", "tune"), ("--version", jhpo.__version__)):
-        done = subprocess.run([sys.executable, "-c", program, option], capture_output=True, text=True, cwd=tmp_path)
-        assert done.returncode == 0 and words in done.stdout, done.stderr
-
-
-def test_names_of_hyperparameters_are_printed_whole(command, tmp_path, monkeypatch):
-    """A table that is too wide lies on its side."""
-    names = ["batch_size", "label_smoothing", "learning_rate", "momentum", "warmup_steps", "weight_decay_of_the_norms"]
-    lines = ["import jhpo", f"space = jhpo.Space({{name: jhpo.Float(0.0, 1.0) for name in {names}}})"]
-    (tmp_path / "many.py").write_text("\n".join([*lines, "objective = lambda hp: hp['momentum'] * 1.0", ""]))
-    monkeypatch.setenv("COLUMNS", "80")
-    code, out, _ = command("tune", "many.py", "--strategy", "random", "--budget", 8)
-    assert code == 0 and "…" not in out
-    best, top = re.split(r"top \d", out)
-    assert all(name in best and name in top for name in names) and "a wider terminal shows all" in top
-    assert max(map(len, out.splitlines())) <= 80
-
-
-@pytest.fixture
-def two(tmp_path):
-    """Two stored studies of one space, and one of another."""
-    space = jhpo.Space({"=x": jhpo.Float(0.0, 1.0), "opt": jhpo.Choice(["=SUM(A1)", "adam"])})
-    other = jhpo.Space({"y": jhpo.Float(0.0, 1.0)})
-    for name, where, seed in (("a.db", space, 0), ("b.db", space, 1), ("c.db", other, 0)):
-        with jhpo.Study(where, "random", tmp_path / name, seed) as study:
-            for trial in study.ask(12):
-                study.tell(trial, float(trial.unit[0]))
-    return tmp_path
-
-
-def test_compare_lays_studies_side_by_side(command, two):
-    code, out, _ = command("compare", "a.db", "b.db", "--plot", "history")
-    assert code == 0 and "random()" in out and (two / "compare.html").stat().st_size > 1000
-    best = [jhpo.Study.load(n, read_only=True).best.value for n in ("a.db", "b.db")]
-    assert all(f"{value:.6g}" in out for value in best)
-    code, out, _ = command("compare", "a.db", "c.db")
-    assert code == 0 and "another space" in out
-    code, _, errors = command("compare", "a.db")
-    assert code == cli.USAGE and "two studies" in errors
-
-
-def test_export_writes_tables_that_no_spreadsheet_runs(command, two):
-    import pandas as pd
-
-    code, out, _ = command("export", "a.db", "--csv", "a.csv", "--json", "a.json")
-    assert code == 0 and "12 trials written to a.csv" in out
-    found, whole = pd.read_csv("a.csv"), jhpo.Study.load("a.db", read_only=True).to_frame()
-    np.testing.assert_allclose(found["param_=x"], whole["param_=x"])
-    assert set(found["param_opt"]) <= {"'=SUM(A1)", "adam"}
-    rows = json.loads(Path("a.json").read_text())
-    assert [row["param_opt"] for row in rows] == whole["param_opt"].tolist()
-    assert [row["param_=x"] for row in rows] == whole["param_=x"].tolist(), "every digit"
-    assert [escaped(t) for t in ("+1", "-1", "@x", "\tx", "\rx", "x", 1.0)] == [
-        "'+1",
-        "'-1",
-        "'@x",
-        "'\tx",
-        "'\rx",
-        "x",
-        1.0,
-    ]
-    code, out, _ = command("export", "a.db", "--json", "-")  # nothing but the table
-    assert code == 0 and json.loads(out) == rows
-    assert command("export", "a.db", "--csv", "-")[1] == Path("a.csv").read_text() and not Path("-").exists()
-    code, _, errors = command("export", "a.db")
-    assert code == cli.USAGE and "--csv FILE" in errors
-    code, _, errors = command("export", "a.db", "--csv", "away/a.csv")
-    assert code == cli.STORAGE and "cannot write" in errors
 
 
 def test_init_writes_a_file_that_runs(command, tmp_path):

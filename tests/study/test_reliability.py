@@ -166,7 +166,7 @@ def test_a_killed_workers_trial_is_handed_on(tmp_path):
     assert figures == {"kills": 2, "handed_on": 2, "late_refused": 1}
 
 
-# 10, 11, 17 are in tests/test_study.py, 13 in tests/executors/test_host.py, 14 in tests/test_cli.py
+# 10, 11 and 17 are in test_study.py, 13 in tests/evaluation/test_host.py, 14 in tests/cli/test_processes.py
 
 
 # 12: one failed lane

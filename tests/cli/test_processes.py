@@ -1,0 +1,136 @@
+"""The command line in processes of its own: Ctrl-C and SIGTERM, workers, second starts."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import numpy as np
+import pytest
+
+import jhpo
+import jhpo.cli.commands as cli
+import jhpo.compilation
+
+HOST_FILE = """
+    import time
+    import jhpo
+
+    space = jhpo.Space({"x": jhpo.Float(-1.0, 1.0)})
+
+    def slow(params):
+        time.sleep(0.05)
+        return params["x"] ** 2
+
+    objective = jhpo.host(slow, workers=2)
+"""
+
+
+def test_a_host_objective_in_processes(command, tmp_path):
+    text = textwrap.dedent(HOST_FILE).replace("workers=2", 'workers=2, kind="process"')
+    (tmp_path / "host.py").write_text(text)
+    code, out, errors = command("tune", "host.py", "--strategy", "random", "--budget", 6, "--live")
+    assert code == 0 and "6 evaluations in" in out and "failed" not in out, errors
+    assert "stdout is no terminal, so progress comes in lines" in out
+
+
+def start(*arguments, cwd, cache):
+    env = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
+    env |= {"XDG_CACHE_HOME": str(cache), "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    return subprocess.Popen(
+        [sys.executable, "-m", "jhpo", *map(str, arguments)],
+        cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # children of a job in the background would ignore it
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
+def test_a_signal_saves_and_says_how_to_resume(tmp_path, command, number):
+    (tmp_path / "slow.py").write_text(textwrap.dedent(HOST_FILE))
+    arguments = ("tune", "slow.py", "--strategy", "random", "--budget", "60", "--storage", "s.db", "--seed", "2")
+    process = start(*arguments, cwd=tmp_path, cache=tmp_path / "cache")
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        time.sleep(0.1)
+        if (tmp_path / "s.db").exists() and stored(tmp_path / "s.db") >= 4:
+            break
+    process.send_signal(number)
+    sent = time.monotonic()
+    out, errors = process.communicate(timeout=30)
+    assert time.monotonic() - sent < 5, "the checkpoint took too long"
+    assert process.returncode == cli.INTERRUPTED, errors
+    assert "Continue with:" in out and "--resume" in out and "Traceback" not in errors
+    done = stored(tmp_path / "s.db")
+    assert 4 <= done < 60
+    (again,) = [line.split()[1:] for line in out.splitlines() if line.strip().endswith("--resume")]
+    code, out, errors = command(*again)
+    assert code == 0, errors
+    assert f"continuing after {done} evaluations" in out
+    whole = jhpo.Study(jhpo.Study.load("s.db", read_only=True).space, "random", seed=2)
+    whole.optimize(jhpo.host(lambda params: params["x"] ** 2), budget=60)
+    with jhpo.Study.load("s.db", read_only=True) as study:
+        np.testing.assert_array_equal(study.history.table.value.array, whole.history.table.value.array)
+
+
+def stored(path):
+    try:
+        with jhpo.Study.load(path, read_only=True) as study:
+            return study.evaluations
+    except jhpo.StorageError:
+        return 0
+
+
+@pytest.mark.slow
+def test_a_program_that_does_not_return_is_not_waited_for(tmp_path):
+    (tmp_path / "stuck.py").write_text(
+        textwrap.dedent(
+            """
+            import jax, jhpo
+            space = jhpo.Space({"x": jhpo.Float(-1.0, 1.0)})
+
+            def objective(hp):
+                y = jax.lax.fori_loop(0, 2_000_000_000, lambda i, y: y * 0.999 + 1e-6, hp["x"])
+                return y * y
+            """
+        )
+    )
+    arguments = ("tune", "stuck.py", "--strategy", "random", "--budget", "64", "--storage", "s.db")
+    process = start(*arguments, cwd=tmp_path, cache=tmp_path / "cache")
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "s.db").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(3.0)
+    process.send_signal(signal.SIGINT)
+    sent = time.monotonic()
+    out, _ = process.communicate(timeout=30)
+    assert time.monotonic() - sent < 8 and process.returncode == cli.INTERRUPTED
+    assert "Continue with:" in out
+    assert stored(tmp_path / "s.db") == 0
+    jhpo.Study.load(tmp_path / "s.db").close()
+
+
+@pytest.mark.slow
+def test_the_second_start_compiles_nothing(tmp_path, file):
+    cache = tmp_path / "cache"
+    figures = []
+    for seed in (0, 1):
+        process = start(
+            "tune", "model.py", "--strategy", "greedy", "--budget", 64, "--seed", seed, cwd=tmp_path, cache=cache
+        )
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+        figures.append(sum(1 for p in (cache / "jhpo" / "xla").iterdir() if p.name.endswith("-cache")))
+    assert figures[0] > 0 and figures[0] == figures[1]
+
+
+def test_help_and_version_need_no_jax(tmp_path):
+    """They answer at once: neither JAX nor what is built on it is imported."""
+    program = "import sys, jhpo.cli\ntry: jhpo.cli.main()\nfinally: assert 'jax' not in sys.modules"
+    for option, words in (("--help", "tune"), ("--version", jhpo.__version__)):
+        done = subprocess.run([sys.executable, "-c", program, option], capture_output=True, text=True, cwd=tmp_path)
+        assert done.returncode == 0 and words in done.stdout, done.stderr

@@ -1,0 +1,67 @@
+"""Tables of the command line, printed and exported."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+
+import jhpo
+import jhpo.cli.commands as cli
+import jhpo.compilation
+from jhpo.cli.stored import escaped
+
+
+def test_names_of_hyperparameters_are_printed_whole(command, tmp_path, monkeypatch):
+    """A table that is too wide lies on its side."""
+    names = ["batch_size", "label_smoothing", "learning_rate", "momentum", "warmup_steps", "weight_decay_of_the_norms"]
+    lines = ["import jhpo", f"space = jhpo.Space({{name: jhpo.Float(0.0, 1.0) for name in {names}}})"]
+    (tmp_path / "many.py").write_text("\n".join([*lines, "objective = lambda hp: hp['momentum'] * 1.0", ""]))
+    monkeypatch.setenv("COLUMNS", "80")
+    code, out, _ = command("tune", "many.py", "--strategy", "random", "--budget", 8)
+    assert code == 0 and "…" not in out
+    best, top = re.split(r"top \d", out)
+    assert all(name in best and name in top for name in names) and "a wider terminal shows all" in top
+    assert max(map(len, out.splitlines())) <= 80
+
+
+def test_compare_lays_studies_side_by_side(command, two):
+    code, out, _ = command("compare", "a.db", "b.db", "--plot", "history")
+    assert code == 0 and "random()" in out and (two / "compare.html").stat().st_size > 1000
+    best = [jhpo.Study.load(n, read_only=True).best.value for n in ("a.db", "b.db")]
+    assert all(f"{value:.6g}" in out for value in best)
+    code, out, _ = command("compare", "a.db", "c.db")
+    assert code == 0 and "another space" in out
+    code, _, errors = command("compare", "a.db")
+    assert code == cli.USAGE and "two studies" in errors
+
+
+def test_export_writes_tables_that_no_spreadsheet_runs(command, two):
+    import pandas as pd
+
+    code, out, _ = command("export", "a.db", "--csv", "a.csv", "--json", "a.json")
+    assert code == 0 and "12 trials written to a.csv" in out
+    found, whole = pd.read_csv("a.csv"), jhpo.Study.load("a.db", read_only=True).to_frame()
+    np.testing.assert_allclose(found["param_=x"], whole["param_=x"])
+    assert set(found["param_opt"]) <= {"'=SUM(A1)", "adam"}
+    rows = json.loads(Path("a.json").read_text())
+    assert [row["param_opt"] for row in rows] == whole["param_opt"].tolist()
+    assert [row["param_=x"] for row in rows] == whole["param_=x"].tolist(), "every digit"
+    assert [escaped(t) for t in ("+1", "-1", "@x", "\tx", "\rx", "x", 1.0)] == [
+        "'+1",
+        "'-1",
+        "'@x",
+        "'\tx",
+        "'\rx",
+        "x",
+        1.0,
+    ]
+    code, out, _ = command("export", "a.db", "--json", "-")  # nothing but the table
+    assert code == 0 and json.loads(out) == rows
+    assert command("export", "a.db", "--csv", "-")[1] == Path("a.csv").read_text() and not Path("-").exists()
+    code, _, errors = command("export", "a.db")
+    assert code == cli.USAGE and "--csv FILE" in errors
+    code, _, errors = command("export", "a.db", "--csv", "away/a.csv")
+    assert code == cli.STORAGE and "cannot write" in errors
