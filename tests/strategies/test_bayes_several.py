@@ -279,6 +279,30 @@ def test_an_ask_that_doubts_moves_the_reference_point_or_shortens_the_lengthscal
         assert bool((there > here + 0.1).all()) == beyond and bool((after == theta).all())
 
 
+def test_only_a_model_that_knows_little_is_modest() -> None:
+    ground = exact_ground(PLANE)
+    blank = history.blank(16, 2, 0, jnp.float32, objectives=2)
+    units = jax.random.uniform(jax.random.key(1), (16, 2))
+    status = jnp.full(16, history.OBSERVED, jnp.int32)
+    theta = jnp.tile(gp_fit.default_prior(2, jnp.float32).mean, (2, 1))
+
+    @jax.jit
+    def references(values):
+        some = history.ranked(blank._replace(units=units, values=values, status=status))
+        surrogate = Surrogate(ground, matern52, "none", 30, 256, 1, None, jnp.asarray(False))
+        model, _ = fitting.build(surrogate, some, theta, jnp.asarray(True), randomness(jax.random.key(0)))
+        natural = front.targets(some, "none", None)[2]
+        return model.unexplained, model.best.reference, natural, front.modest(natural, model.best.means[0])
+
+    known = jnp.stack([units[:, 0] + units[:, 1] ** 2, 1.0 - units[:, 0] + units[:, 1] ** 2], axis=1)
+    unexplained, reference, natural, _ = references(known)
+    assert unexplained < front.UNSURE and reference.tolist() == natural.tolist()
+    noise = jnp.sin(40.0 * units @ jnp.asarray([[1.0, 2.0], [3.0, -1.0]]))
+    unexplained, reference, natural, modest = references(noise)
+    assert unexplained > front.UNSURE and (modest < natural).any()
+    np.testing.assert_allclose(reference, modest, rtol=1e-5)
+
+
 def test_equal_results_are_flat_ground() -> None:
     blank = history.blank(8, 2, 0, jnp.float32, objectives=2)
     values = jnp.asarray(
