@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 from pareto import share
 from pareto_problems import EXPENSIVE, Problem
+from pareto_unseen import UNSEEN
 
 import jhpo
 
@@ -35,7 +36,7 @@ OURS: dict[str, dict[str, Any]] = {
     "jhpo_plain": {"warp": "none"},
     "jhpo_nsga2": {},
 }
-PROBLEMS = dict(EXPENSIVE)  # and those of pareto_surrogates where their data is at hand
+PROBLEMS = EXPENSIVE | UNSEEN  # and those of pareto_surrogates where their data is at hand
 PEERS = ("botorch", "optuna_gp", "optuna_tpe", "optuna_nsga2", "pymoo_nsga2")
 
 
@@ -134,7 +135,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["run", "table"])
     parser.add_argument("--who", nargs="+", default=["jhpo"])
-    parser.add_argument("--problems", nargs="+", help="all by default")
+    parser.add_argument("--problems", nargs="+", help="those of pareto_problems by default")
     parser.add_argument("--yahpo", type=Path, help="folder of the YAHPO Gym data, for the surrogates")
     parser.add_argument("--budget", type=int, default=50)
     parser.add_argument("--seeds", type=int, default=5)
@@ -148,7 +149,7 @@ def main() -> None:
 
         PROBLEMS.update(pareto_surrogates.problems(options.yahpo))
         os.environ["YAHPO"] = str(options.yahpo.resolve())
-    options.problems = options.problems or list(PROBLEMS)
+    options.problems = options.problems or list(EXPENSIVE)
     if unknown := set(options.problems) - set(PROBLEMS):
         parser.error(f"--problems: expected some of {', '.join(PROBLEMS)}, got {', '.join(unknown)}")
     (run if options.what == "run" else table)(options)

@@ -20,6 +20,7 @@ warnings.filterwarnings("ignore")
 
 import numpy as np  # noqa: E402
 from pareto_problems import EXPENSIVE, Problem  # noqa: E402
+from pareto_unseen import UNSEEN  # noqa: E402
 
 Rows = tuple[list[list[float]], float]
 
@@ -31,8 +32,8 @@ def values_of(problem: Problem, x: Any) -> list[float]:
 
 def problem_of(name: str) -> Problem:
     """The problem of that name."""
-    if name in EXPENSIVE:
-        return EXPENSIVE[name]
+    if name in EXPENSIVE | UNSEEN:
+        return (EXPENSIVE | UNSEEN)[name]
     import pareto_surrogates
 
     return pareto_surrogates.problems(Path(os.environ["YAHPO"]))[name]
