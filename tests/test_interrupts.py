@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import pytest
 
 import jhpo
@@ -51,6 +53,65 @@ def test_a_search_ends_with_an_interrupt_that_python_drops(kind: str, tmp_path: 
         assert done < 1000 and not study.history.running  # and goes on
         study.optimize(objective, budget=done + 4)
         assert study.evaluations == done + 4
+
+
+class DroppingPath:
+    """A path; one Ctrl-C is dropped when it is read."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __fspath__(self) -> str:
+        Dropping()
+        return str(self.path)
+
+
+class DroppingTask:
+    """A training; one Ctrl-C is dropped whenever its beginning is traced."""
+
+    steps = 1
+
+    def init(self, hp: Any, key: jax.Array) -> jax.Array:
+        if self.dropping:
+            Dropping()
+        return jnp.zeros(())
+
+    def step(self, hp: Any, w: jax.Array, t: jax.Array) -> jax.Array:
+        return w + hp["x"]
+
+    def evaluate(self, hp: Any, w: jax.Array) -> jax.Array:
+        return w
+
+    dropping = False
+
+
+@pytest.mark.parametrize("kind", ["Study", "load", "transaction", "states", "top"])
+def test_opening_and_telling_and_training_again_lose_no_interrupt(kind: str, tmp_path: Path) -> None:
+    path = DroppingPath(tmp_path / "study.db")
+    with jhpo.Study(SPACE, jhpo.RandomSearch(2), path.path) as study:
+        task = DroppingTask()
+        calls: dict[str, Callable[[], object]] = {
+            "Study": lambda: jhpo.Study(SPACE, jhpo.RandomSearch(2), path, resume=True),
+            "load": lambda: jhpo.Study.load(path),
+            "transaction": lambda: _open_and_drop(study),
+        }
+        if kind == "states":
+            study.optimize(task, budget=2)
+            calls[kind] = lambda: study.states(task, [0])
+        elif kind == "top":
+            result = jhpo.minimize(task, SPACE, jhpo.RandomSearch(2), budget=2)
+            calls[kind] = lambda: result.top(1)
+        task.dropping = True
+        hook = sys.unraisablehook
+        with pytest.raises(KeyboardInterrupt):
+            calls[kind]()
+            time.sleep(1.0)  # it is raised a moment later
+        assert sys.unraisablehook is hook
+
+
+def _open_and_drop(study: jhpo.Study) -> None:
+    with study.ledger.transaction():  # of `ask`, `tell` and all that stores
+        Dropping()
 
 
 def test_other_exceptions_are_printed_as_ever(capsys: pytest.CaptureFixture[str]) -> None:

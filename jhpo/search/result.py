@@ -20,6 +20,7 @@ from jhpo.evaluation.repeating import Repeater
 from jhpo.evaluation.spread import RayPopulation
 from jhpo.evaluation.stopping import StoppingPopulation
 from jhpo.evaluation.thawing import Thawed
+from jhpo.interrupts import interruptible
 from jhpo.markup import named, table
 from jhpo.objectives import Objectives, Values, check_single, front, knee
 from jhpo.pytrees import HP
@@ -268,6 +269,7 @@ class Result:
         trial = check_integer("trial", trial, 0, count - 1)
         return schedule_of(self.space, self._lineage, trial)
 
+    @interruptible()
     def _states(self, of: Evaluations, rows: np.ndarray) -> list[Any]:
         numbers = of.number[rows].tolist()
         if self._origin is not None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from jhpo.errors import StorageError, check_integer, invalid
+from jhpo.interrupts import interruptible
 from jhpo.search.driver import Driver
 from jhpo.storage import Entry, EventLog
 from jhpo.storage.worker import worker_name
@@ -52,8 +53,7 @@ class Ledger:
         self._restored = False
         self._measured = False  # whether the strategy knows how many constraints are measured
         self._training: dict[str, Any] = {}  # what a strategy that pauses members was told of the training
-        self._snapshot_time = time.monotonic()
-        self._snapshot_generation = 0
+        self._snapshot_time, self._snapshot_generation = time.monotonic(), 0
         self.storing = np.zeros(2)  # seconds of reading and writing: while no trial ran, and while some did
         self.history = Fold(follower.space.dim)
         for entry in entries:
@@ -62,7 +62,7 @@ class Ledger:
     @contextmanager
     def transaction(self) -> Iterator[Append]:
         """Exclusive access to the up-to-date study; yields ``append(event)``. All events are stored, or none."""
-        with self.lock:
+        with interruptible(), self.lock:
             if self._hands.after_fork():
                 self.worker = worker_name()
             mark, opened, appended = self._follower.mark(), self.history.opened, 0

@@ -10,6 +10,7 @@ from typing import Self
 import numpy as np
 
 from jhpo.errors import StorageError, check_flag
+from jhpo.interrupts import interruptible
 from jhpo.keys import root_key, words_of
 from jhpo.objectives import Directions, Objectives, Sign, read_directions
 from jhpo.space.space import Space
@@ -68,27 +69,31 @@ class Opened:
         max_retry: int = 3,
         shared: bool = False,
     ) -> None:
-        for name, flag in (("resume", resume), ("shared", shared)):
-            check_flag(name, flag)
-        objectives = read_directions(directions, direction)
-        strategy = header.check_arguments(space, strategy, seed, direction, replicates, folds, objectives, fold_by_fold)
-        begin = header.make(space, strategy, seed, direction, replicates, folds, objectives, fold_by_fold)
-        # raises whatever an invalid study raises before a file is created
-        rehearsal = MemoryLog()
-        self._open(rehearsal, [rehearsal.append(begin.kind, body_of(begin))], space, strategy, lease, max_retry)
-        pack(body_of(begin))
-        log, entries = opened_by_first(lambda: _opened(storage, begin, resume), shared)
-        try:
-            stored = header.read_begin(entries[0])
-            header.restore(stored, None, strategy, True)
-            header.check_same(stored, begin, space)
-            self._open(log, entries, space, strategy, lease, max_retry)
-            self.warn_of_precision()
-        except BaseException:
-            log.close()
-            raise
+        with interruptible():
+            for name, flag in (("resume", resume), ("shared", shared)):
+                check_flag(name, flag)
+            objectives = read_directions(directions, direction)
+            strategy = header.check_arguments(
+                space, strategy, seed, direction, replicates, folds, objectives, fold_by_fold
+            )
+            begin = header.make(space, strategy, seed, direction, replicates, folds, objectives, fold_by_fold)
+            # raises whatever an invalid study raises before a file is created
+            rehearsal = MemoryLog()
+            self._open(rehearsal, [rehearsal.append(begin.kind, body_of(begin))], space, strategy, lease, max_retry)
+            pack(body_of(begin))
+            log, entries = opened_by_first(lambda: _opened(storage, begin, resume), shared)
+            try:
+                stored = header.read_begin(entries[0])
+                header.restore(stored, None, strategy, True)
+                header.check_same(stored, begin, space)
+                self._open(log, entries, space, strategy, lease, max_retry)
+                self.warn_of_precision()
+            except BaseException:
+                log.close()
+                raise
 
     @classmethod
+    @interruptible()
     def load(
         cls,
         storage: str | os.PathLike[str],

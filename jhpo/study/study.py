@@ -12,6 +12,7 @@ from jhpo.errors import JhpoError, check_integer, own_init
 from jhpo.evaluation.ensemble import Ensemble, ensemble_of
 from jhpo.evaluation.evaluators import Objective
 from jhpo.evaluation.lineage import lineage_of, schedule_of
+from jhpo.interrupts import interruptible
 from jhpo.markup import table
 from jhpo.pytrees import State
 from jhpo.report.hypervolume import Hypervolume, hypervolume
@@ -77,6 +78,7 @@ class Study(Book):
     (True, 3)
     """
 
+    @interruptible()
     def states(self, objective: Objective, trials: Sequence[Trial | int], *, metric: str | None = None) -> list[State]:
         """Trained states of trials (``study.top(5)``), recomputed from their keys; None for host objectives.
 
