@@ -101,7 +101,8 @@ _COLOUR = re.compile("\x1b\\[[0-9;]*m")
 def warn_caller(message: str) -> None:
     """A warning about the line that called jhpo, however deep inside of it this is."""
     frame, level = sys._getframe(1), 2
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] == "jhpo":
+    # contextlib: a decorator of jhpo's
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] in ("jhpo", "contextlib"):
         frame, level = frame.f_back, level + 1
     warnings.warn(message, stacklevel=level)
 

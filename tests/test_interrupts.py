@@ -114,6 +114,12 @@ def _open_and_drop(study: jhpo.Study) -> None:
         Dropping()
 
 
+def test_a_warning_is_about_the_line_that_called() -> None:
+    with pytest.warns(UserWarning, match="all 4 evaluations failed") as seen:
+        jhpo.minimize(jhpo.host(lambda params: float("nan")), SPACE, jhpo.RandomSearch(4), budget=4)
+    assert [one.filename for one in seen] == [__file__]
+
+
 def test_other_exceptions_are_printed_as_ever(capsys: pytest.CaptureFixture[str]) -> None:
     seen: list[Any] = []
     before, sys.unraisablehook = sys.unraisablehook, seen.append

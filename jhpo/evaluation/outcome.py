@@ -53,7 +53,7 @@ def judge(value: object, objectives: Objectives | None = None) -> Outcome:
             return failure("expected a finite number, got an integer too large for a float")
     else:
         try:
-            array = np.asarray(value)
+            array = _as_array(value)
         except Exception as error:  # noqa: BLE001 the conversion of an unknown object may raise anything
             return failure(f"expected a finite number, got {type(value).__name__} ({type(error).__name__})")
         if array.shape not in ((), (1,)):
@@ -66,6 +66,15 @@ def judge(value: object, objectives: Objectives | None = None) -> Outcome:
     if not math.isfinite(number):
         return failure(f"expected a finite number, got {number}")
     return Outcome(number)
+
+
+def _as_array(value: Any) -> np.ndarray:
+    """A NumPy array; also of a number that NumPy does not know, as a decimal or a tensor that has a gradient."""
+    try:
+        array = np.asarray(value)
+    except Exception:  # noqa: BLE001 the conversion of an unknown object may raise anything, as may the next
+        return np.asarray(float(value))
+    return np.asarray(float(value)) if array.dtype == object and hasattr(value, "__float__") else array
 
 
 def _numbers(values: object) -> np.ndarray:

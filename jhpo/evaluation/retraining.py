@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -11,6 +10,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jhpo.devices import own_device
+from jhpo.errors import warn_caller
 from jhpo.evaluation.chunks import Chunks, Program
 from jhpo.evaluation.members import StaticValues, state_program
 from jhpo.lifetimes import Executable
@@ -109,9 +109,8 @@ def warn_of_others(known: np.ndarray, found: np.ndarray) -> None:
     other = np.flatnonzero(np.isfinite(known) & (known != found))
     if len(other):
         worst = other[np.argmax(np.abs(known - found)[other])]
-        warnings.warn(
+        warn_caller(
             f"the trained state of {len(other)} of {len(known)} members evaluates differently from when it was "
             f"measured (by up to {abs(known[worst] - found[worst]):.3g}): another device, another version of JAX, or a "
-            "value that was measured together with its gradient",
-            stacklevel=4,
+            "value that was measured together with its gradient"
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import numbers
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from jhpo.interop.values_only import values_only
 from jhpo.space.listed import Choice
 from jhpo.space.parameters import Parameter
 from jhpo.space.space import Space
+from jhpo.space.tree import as_parameter
 from jhpo.strategies.base import Strategy
 from jhpo.study.study import Study
 from jhpo.trial import Trial
@@ -54,8 +55,9 @@ class SearchCV(ClonesSpace, BaseSearchCV):
     Args:
         estimator: what is tuned; an estimator with ``fit``, and with ``score`` if ``scoring`` is None.
         space: a `jhpo.Space`, or a dict of parameters by the names of ``estimator.get_params()``
-            (``{"svc__C": jhpo.Float(1e-3, 1e3, log=True), "svc__kernel": ["rbf", "poly"]}``). A list is a choice. A
-            parameter whose condition does not hold keeps the value that it has in ``estimator``.
+            (``{"svc__C": jhpo.Float(1e-3, 1e3, log=True), "svc__kernel": ["rbf", "poly"]}``). A list, or another
+            sequence, is a choice. A parameter whose condition does not hold keeps the value that it has in
+            ``estimator``. Levels are joined: ``{"svc": {"C": ...}}`` is ``svc__C``.
         strategy: an instance or a registered name; it has to learn from the values of whole trainings.
         budget: number of candidates; fewer are tried only if a finite space ends before.
         scoring, n_jobs, refit, cv, verbose, pre_dispatch, error_score, return_train_score: as in
@@ -169,17 +171,23 @@ class _Folds:
 
 
 def as_space(space: Space | Mapping[str, Any]) -> Space:
-    """A space, also from a dict of parameters and lists of choices.
+    """A space, also from a dict of parameters and lists of choices, perhaps nested.
 
     Raises:
         InvalidSpace: a value that is neither.
     """
-    if isinstance(space, Space):
-        return space
-    for name, value in space.items():
-        if not isinstance(value, (Parameter, list, tuple, np.ndarray)):
-            raise invalid(str(name), "a parameter (jhpo.Float, Int, Choice, Ordinal) or a list", value, InvalidSpace)
-    return Space({n: v if isinstance(v, Parameter) else Choice(list(v)) for n, v in space.items()})
+    return space if isinstance(space, Space) else Space({str(k): _parameter(str(k), v) for k, v in space.items()})
+
+
+def _parameter(name: str, value: Any) -> Any:
+    if isinstance(value, Parameter):
+        return value
+    if isinstance(value, Mapping):
+        return {str(k): _parameter(f"{name}.{k}", v) for k, v in value.items()}
+    if isinstance(value, np.ndarray) or (isinstance(value, Sequence) and not isinstance(value, str)):
+        return Choice(list(value))
+    expected = "a parameter (jhpo.Float, Int, Choice, Ordinal) or a list"
+    raise invalid(name, expected, value, InvalidSpace, note=as_parameter(value))
 
 
 def _settings(space: Space, trial: Trial) -> dict[str, Any]:

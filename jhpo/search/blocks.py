@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-import warnings
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jhpo.errors import warn_caller
 from jhpo.evaluation.chunks import is_out_of_memory
 from jhpo.evaluation.cost import is_cheap
 from jhpo.evaluation.evaluators import Evaluator, blank_result
@@ -118,7 +118,7 @@ class Blocks:
                 if not is_out_of_memory(error):
                     raise
                 self._failed = True
-                warnings.warn("no memory for many generations in one program: they run one by one now", stacklevel=2)
+                warn_caller("no memory for many generations in one program: they run one by one now")
                 return None
             done = int(done)
             self._count, self._each = done, max((time.perf_counter() - begin) / done, 1e-6)

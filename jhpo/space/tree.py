@@ -34,15 +34,31 @@ def read_tree(tree: HP) -> Leaves:
     if not pairs:
         raise invalid("space", "at least one parameter", tree, InvalidSpace)
     names = tuple(_path_name(path) for path, _ in pairs)
-    for name, (_, leaf) in zip(names, pairs):
+    for name, (path, leaf) in zip(names, pairs):
         if not isinstance(leaf, Parameter):
-            raise invalid(name, "a parameter (Float, Int, Choice, Ordinal)", leaf, InvalidSpace)
+            note = as_parameter(leaf, listed=bool(path) and isinstance(path[-1], jax.tree_util.SequenceKey))
+            raise invalid(name, "a parameter (Float, Int, Choice, Ordinal)", leaf, InvalidSpace, note=note)
         error = leaf.unresolved()
         if error is not None:
             raise InvalidSpace(f"{name}: {error}")
     if len(set(names)) < len(names):
         raise invalid("space", "distinct dotted names", names, InvalidSpace)
     return Leaves(names, tuple(leaf for _, leaf in pairs), treedef)
+
+
+def as_parameter(value: object, listed: bool = False) -> str:
+    """How to write as a parameter what other libraries take in a space; "" where that is not known.
+
+    Args:
+      value: which is no parameter.
+      listed: it is an entry of a list.
+
+    >>> as_parameter(0.1, listed=True)
+    'values to choose from are jhpo.Choice([...])'
+    """
+    if hasattr(value, "rvs"):  # a distribution of SciPy, as RandomizedSearchCV takes them
+        return "loguniform(a, b) is jhpo.Float(a, b, log=True), randint(a, b) is jhpo.Int(a, b - 1)"
+    return "values to choose from are jhpo.Choice([...])" if listed else ""
 
 
 def _path_name(path: tuple[Any, ...]) -> str:

@@ -11,6 +11,7 @@ import jhpo
 from jhpo.errors import InvalidArgument, InvalidSpace
 
 sklearn = pytest.importorskip("sklearn")
+from scipy.stats import loguniform  # noqa: E402
 from sklearn.base import clone  # noqa: E402
 from sklearn.datasets import load_iris  # noqa: E402
 from sklearn.dummy import DummyClassifier  # noqa: E402
@@ -63,6 +64,13 @@ def test_a_grid_gives_what_grid_search_cv_gives():
     assert mine.study_.best.value == mine.best_score_ and len(mine.study_) == 12
 
 
+def test_any_sequence_is_a_choice_and_levels_are_joined():
+    pipe = make_pipeline(StandardScaler(), SVC())
+    space = {"svc": {"degree": range(2, 4), "C": np.array([0.1, 1.0])}}
+    found = SearchCV(pipe, space, "grid", cv=2).fit(X, Y)
+    assert {p["svc__degree"] for p in found.cv_results_["params"]} == {2, 3} and found.best_params_["svc__C"] == 1.0
+
+
 def test_every_candidate_has_the_same_folds_and_a_seed_repeats_the_search():
     splitter = ShuffleSplit(2, test_size=0.2)  # other folds in every call of `split`
     search = SearchCV(DummyClassifier(), {"constant": jhpo.Int(0, 2)}, jhpo.PSO(3), budget=6, cv=splitter)
@@ -111,6 +119,8 @@ def test_several_scores():
     ("arguments", "error", "message"),
     [
         ({"space": {"C": 1.0}}, InvalidSpace, "C: expected a parameter"),
+        ({"space": {"C": loguniform(0.1, 1.0)}}, InvalidSpace, "is jhpo.Float"),
+        ({"space": {"svc": {"C": 1.0}}}, InvalidSpace, "svc.C: expected a parameter"),
         ({"space": {"C": []}}, InvalidSpace, "choices: expected a list of at least one value"),
         ({"space": {"c": C}}, ValueError, "Invalid parameter 'c'"),
         ({"strategy": "hypergradient"}, InvalidArgument, "strategy: expected one that learns from values"),

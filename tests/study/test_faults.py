@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import decimal
 import os
 from typing import Any
 
@@ -71,8 +72,18 @@ def test_a_masked_value_is_a_failure(value) -> None:
     assert study[0].status.name == "FAILED" and np.isnan(study[0].value)
 
 
+class Tensor:
+    """A number that NumPy cannot read, as a tensor of another library that has a gradient or lies on a GPU."""
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        raise RuntimeError("use tensor.detach().numpy() instead")
+
+    def __float__(self) -> float:
+        return 0.5
+
+
 def test_numbers_in_disguise() -> None:
-    assert judge(np.ma.array(0.5)).value == 0.5
+    assert judge(np.ma.array(0.5)).value == judge(decimal.Decimal("0.5")).value == judge(Tensor()).value == 0.5
     assert "got np.True_" in judge(np.True_).reason or "got True" in judge(np.True_).reason
     assert judge({"value": 1.0, "constraint": np.ma.array([1.0, 2.0], mask=[False, True])}).constraint[0] == 1.0
     assert np.isnan(judge({"value": 1.0, "constraint": np.ma.array([1.0, 2.0], mask=[False, True])}).constraint[1])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -15,7 +14,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from jhpo.curves.rules import EarlyStop
-from jhpo.errors import NOT_ASYNC, InvalidArgument, check_integer, check_number, invalid, is_async
+from jhpo.errors import NOT_ASYNC, InvalidArgument, check_integer, check_number, invalid, is_async, warn_caller
 from jhpo.evaluation.executors.clusters import check_resources, import_ray
 from jhpo.evaluation.executors.limits import resident_bytes
 from jhpo.evaluation.executors.reported import Reported
@@ -252,7 +251,7 @@ class HostEvaluator:
             return outcome.values
         assert self.names is not None
         if set(outcome.names) != set(self.names):
-            warnings.warn(f"expected the values {list(self.names)}, got {list(outcome.names)}: failed", stacklevel=4)
+            warn_caller(f"expected the values {list(self.names)}, got {list(outcome.names)}: failed")
             return blank
         return outcome.values[[outcome.names.index(name) for name in self.names]]
 
