@@ -201,6 +201,10 @@ class ASHA(Strategy):
             return dataclasses.replace(self, proposer=self.proposer.prepare(evaluations))
         return self if self.capacity is not None else dataclasses.replace(self, capacity=max(evaluations, self.batch))
 
+    def measuring(self, constraints: int) -> Any:
+        proposer = self.proposer if self.batch is not None else self.proposer.measuring(constraints)
+        return self if proposer is self.proposer else dataclasses.replace(self, proposer=proposer)
+
     def full(self, state: ASHAState) -> bool:
         return bool(self.inner.full(state.inner))
 

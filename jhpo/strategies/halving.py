@@ -33,7 +33,7 @@ class HalvingState(NamedTuple):
     turn: jax.Array  # int32[], generations asked for
     started: jax.Array  # int32[], members of the bracket that were evaluated
     units: jax.Array  # float[n, d], the members in the order in which they began
-    curve: jax.Array  # float[n, r], their values at each rung; +inf where they were not trained so far, or failed later
+    curve: jax.Array  # float[n, r], their values at each rung; +inf where they were not so far, and up to a failure
     member: jax.Array  # int32[n], of each row of the generation; -1 where the row is empty
     parent: jax.Array  # int32[n], which row of the generation before it each row continues; -1 likewise
 
@@ -60,6 +60,7 @@ class SuccessiveHalving(Strategy):
         al. 2018). It is asked once a bracket for its own population, at most ``population``; the others are random. At
         the end of a bracket it is told of its points, at the highest rung that was reached; of those stopped earlier,
         what they would have there had they gained as much as the median survivor, with the variance of such gains.
+        Members that violate a measured constraint are failures to it, how far they do it does not hear.
       max_steps: the last rung; the whole training by default, which `minimize`, `run` and `Study.optimize` know.
 
     Raises:
@@ -207,7 +208,8 @@ class SuccessiveHalving(Strategy):
         # rows that are empty write to no member
         alive = jnp.isfinite(value)
         curve = state.curve.at[jnp.where(there, state.member, n), rung].set(value, mode="drop")
-        curve = curve.at[jnp.where(there & ~alive, state.member, n)].set(jnp.inf, mode="drop")
+        # what is infeasible has failed, to the proposer: of its value it would only learn that the place is good
+        curve = curve.at[jnp.where(there & (violation > 0), state.member, n)].set(jnp.inf, mode="drop")
         state = state._replace(curve=curve)
 
         after = (at + 1) % generations
@@ -270,7 +272,7 @@ def finals(curve: jax.Array, rung: jax.Array) -> tuple[jax.Array, jax.Array]:
         summed = jnp.cumsum(jnp.where(counts, each, 0.0)[::-1])[::-1]
         return jnp.concatenate([summed, jnp.zeros((1,), summed.dtype)])
 
-    reached = jnp.isfinite(curve).sum(axis=1) - 1
+    reached = jnp.max(jnp.where(jnp.isfinite(curve), jnp.arange(r, dtype=jnp.int32), -1), axis=1)
     at = jnp.maximum(reached, 0)
     value = jnp.take_along_axis(curve, at[:, None], axis=1)[:, 0] + later(gain)[at]
     return jnp.where(reached < 0, jnp.nan, value), later(apart)[at]

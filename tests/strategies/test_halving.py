@@ -75,8 +75,13 @@ def test_infeasible_members_come_after_feasible_ones() -> None:
     strategy = SuccessiveHalving(4, eta=2, min_steps=1, max_steps=2)
     units, state = strategy.ask(strategy.init(SPACE, KEY), KEY)
     result = told([1.0, 2.0, 3.0, 4.0])._replace(constraint=jnp.array([[-1.0], [0.0], [-2.0], [1.0]]))
-    _, state = strategy.ask(strategy.tell(state, units, result), KEY)
+    asked, state = strategy.ask(strategy.tell(state, units, result), KEY)
     assert strategy.parents(state).tolist() == [1, 3, -1, -1]
+    # a proposer hears of them as of failures, and of one that comes to be feasible by its value
+    np.testing.assert_array_equal(finals(state.curve, jnp.int32(0))[0], [np.nan, 2.0, np.nan, 4.0])
+    result = told([1.5, 2.5, 0.0, 0.0], [True, True, False, False])
+    state = strategy.tell(state, asked, result._replace(constraint=jnp.array([[-1.0], [0.0], [0.0], [0.0]])))
+    np.testing.assert_array_equal(finals(state.curve, jnp.int32(1))[0], [np.nan, np.nan, np.nan, 2.5])
 
 
 def test_a_proposer_is_told_of_what_its_points_would_have_reached() -> None:
@@ -159,3 +164,11 @@ def test_names_with_options() -> None:
     assert made == SuccessiveHalving(9, eta=2, proposer=jhpo.RandomSearch(9))
     with pytest.raises(jhpo.UnknownStrategy):
         strategy_from_text("successive-thirding(population=9)")
+
+
+@pytest.mark.quick
+def test_a_proposer_of_reports_is_told_how_many_constraints_there_are() -> None:
+    asha = jhpo.ASHA(min_steps=1, proposer=jhpo.BayesOpt())
+    assert asha.measuring(2).proposer.constraints == 2 and asha.measuring(0) is asha
+    paused = jhpo.ASHA(min_steps=1, proposer=jhpo.BayesOpt(), batch=2)
+    assert paused.measuring(2) is paused
