@@ -15,6 +15,7 @@ if importlib.util.find_spec("jhpo.kernels") is None:
         "(the folder kernels/ is a part of the package, which only an installation puts into its place)"
     )
 
+from jhpo.interrupts import interruptible as _interruptible
 from jhpo.strategies import REGISTRY as _REGISTRY
 from jhpo.version import __version__ as __version__
 
@@ -187,13 +188,12 @@ _PUBLIC_MODULES = {
 if not TYPE_CHECKING:  # otherwise a type checker would accept any name
 
     def __getattr__(name: str) -> Any:
-        if name in _PUBLIC_MODULES:
-            value = importlib.import_module(_PUBLIC_MODULES[name])
-            globals()[name] = value
-            return value
-        if name not in _HOME:
+        home = _PUBLIC_MODULES.get(name) or _HOME.get(name)
+        if home is None:
             raise AttributeError(f"module 'jhpo' has no attribute {name!r}")
-        value = getattr(importlib.import_module(_HOME[name]), name)
+        with _interruptible():
+            module = importlib.import_module(home)
+        value = module if name in _PUBLIC_MODULES else getattr(module, name)
         globals()[name] = value
         return value
 

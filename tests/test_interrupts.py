@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,18 @@ def test_opening_and_telling_and_training_again_lose_no_interrupt(kind: str, tmp
             calls[kind]()
             time.sleep(1.0)  # it is raised a moment later
         assert sys.unraisablehook is hook
+
+
+def test_the_first_use_of_a_name_loses_no_interrupt(monkeypatch: pytest.MonkeyPatch) -> None:
+    def importing(name: str) -> Any:
+        Dropping()
+        return sys.modules[name]
+
+    monkeypatch.setattr(jhpo, "importlib", types.SimpleNamespace(import_module=importing))
+    monkeypatch.delitem(vars(jhpo), "Space")
+    with pytest.raises(KeyboardInterrupt):
+        assert jhpo.Space is type(SPACE)
+        time.sleep(1.0)
 
 
 def _open_and_drop(study: jhpo.Study) -> None:
