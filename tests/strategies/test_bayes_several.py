@@ -266,17 +266,21 @@ def test_an_ask_that_doubts_moves_the_reference_point_or_shortens_the_lengthscal
     theta = jnp.tile(gp_fit.default_prior(2, jnp.float32).mean, (2, 1))
 
     @functools.partial(jax.jit, static_argnames="given")
-    def fitted(doubts, given):
-        surrogate = Surrogate(ground, matern52, "none", 4, 256, 1, given and np.full(2, 2.0), doubts)
+    def fitted(ends, shorter, given):
+        far = None if given else ends
+        surrogate = Surrogate(ground, matern52, "none", 4, 256, 1, given and np.full(2, 2.0), far, shorter)
         model, after = fitting.build(surrogate, some, theta, jnp.asarray(False), randomness(jax.random.key(0)))
         return model.posterior.parameters.weights, model.best.reference, after
 
-    for given, longer, beyond in ((None, 1.0, True), (True, np.exp(1.4), False)):
-        sure, here, _ = fitted(jnp.asarray(False), given)
-        unsure, there, after = fitted(jnp.asarray(True), given)
-        np.testing.assert_allclose(unsure[:, :2] / sure[:, :2], longer, rtol=1e-5)
+    no, yes = jnp.asarray(False), jnp.asarray(True)
+    for given in (None, True):
+        sure, here, _ = fitted(no, no, given)
+        beyond, far, _ = fitted(yes, no, given)
+        assert bool((far > here + 0.1).all()) == (given is None) and bool((beyond == sure).all())
+        unsure, _, after = fitted(no, yes, given)
+        np.testing.assert_allclose(unsure[:, :2] / sure[:, :2], np.exp(1.4), rtol=1e-5)
         np.testing.assert_allclose(unsure[:, 2:], sure[:, 2:], rtol=1e-6)
-        assert bool((there > here + 0.1).all()) == beyond and bool((after == theta).all())
+        assert bool((after == theta).all())
 
 
 def test_only_a_model_that_knows_little_is_modest() -> None:

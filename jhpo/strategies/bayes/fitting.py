@@ -79,11 +79,11 @@ def _several(
     assert history.values is not None
     m = history.values.shape[1]
     told = (history.status == OBSERVED) | (history.status == FAILED)
-    y, variance, reference = fronts.targets(history, surrogate.warp, surrogate.reference, surrogate.doubts)
-    shorter = None if surrogate.reference is None else surrogate.doubts
+    y, variance, reference = fronts.targets(history, surrogate.warp, surrogate.reference, surrogate.ends)
 
     def process(each: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, gp.Posterior]:
-        return _process(surrogate, each[0], gp.Data(points, each[1], each[2], told), refit, random.rows, shorter)
+        data = gp.Data(points, each[1], each[2], told)
+        return _process(surrogate, each[0], data, refit, random.rows, surrogate.shorter)
 
     thetas, posterior = side_by_side(process, (theta[:m], y, variance))
     constraints = None
@@ -94,9 +94,8 @@ def _several(
     feasible = feasible_rows(history)
     means = jnp.where(feasible[:, None], jax.vmap(gp.fitted)(posterior, variance).T, jnp.inf)
     unexplained = jnp.mean(jax.vmap(lambda p, y: _unexplained(p, y, told))(posterior, y))
-    if surrogate.reference is None:
-        # asks for the ends keep their own
-        near = (unexplained > fronts.UNSURE) & ~surrogate.doubts
+    if surrogate.ends is not None:
+        near = (unexplained > fronts.UNSURE) & ~surrogate.ends
         reference = jnp.where(near, fronts.modest(reference, means), reference)
     front = fronts.front_of(means, reference, surrogate.worlds)
     middle = fronts.centres(front)[0]

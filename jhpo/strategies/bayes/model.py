@@ -41,7 +41,7 @@ class Model(NamedTuple):
 
 
 class Surrogate(NamedTuple):
-    """Options of the model; all but the ground and ``doubts`` are Python values."""
+    """Options of the model; all but the ground and what an ask doubts are Python values."""
 
     ground: Ground
     profile: Profile
@@ -50,9 +50,10 @@ class Surrogate(NamedTuple):
     fit_rows: int  # the parameters are fitted to at most so many rows
     worlds: int  # number of fantasy values of a pending point
     reference: np.ndarray | None = None  # float[m], of several objectives, to be minimised; None for one from the data
-    # bool[], of several objectives: a reference point from the data lies beyond all results; beside a given one the
-    # lengthscales are taken for shorter. None for never
-    doubts: jax.Array | None = None
+    # bool[], what an ask of several objectives doubts; None for never: that all ends of the front were seen (its
+    # reference point lies beyond all results), and the lengthscales (they are taken for shorter)
+    ends: jax.Array | None = None
+    shorter: jax.Array | None = None
 
 
 def feasible_rows(history: History) -> jax.Array:
