@@ -37,11 +37,10 @@ _BLIND, _MISLED = 0.25, 0.75
 # long as left-out results are predicted with an error of more than this share of their variance: a model that knows
 # the whole space needs no box.
 _MANY, _LOCAL, _NEAR, _UNSURE = 3, 2, 0.2, 0.03
-# Two asks in so many, a multiple of _LOCAL, doubt what the others take for granted, at these turns. The first looks for
-# the front's ends: its reference point lies beyond all results, as one between the front and what was seen has no room
-# for ends that nobody has seen. The second supposes shorter lengthscales, see `fitting`; where the user has given the
-# reference point it is the only one.
-_DOUBTS, _OF_ENDS, _OF_LENGTHS = 6, 2, 5
+# One ask in so many, a multiple of _LOCAL, doubts what the others take for granted. It looks for the front's ends: its
+# reference point lies beyond all results, as one between the front and what was seen has no room for ends that nobody
+# has seen. Where the user has given the reference point, it supposes shorter lengthscales, see `fitting`.
+_DOUBTS = 6
 
 
 class BayesState(NamedTuple):
@@ -159,8 +158,7 @@ def _model(
     turn = state.asked // options.batch
     doubts: dict[str, jax.Array] = {}
     if options.objectives > 1:
-        ends, shorter = (turn % _DOUBTS == when for when in (_OF_ENDS, _OF_LENGTHS))
-        doubts = {"ends": ends, "shorter": shorter} if aim is None else {"shorter": ends}
+        doubts = {"ends" if aim is None else "shorter": turn % _DOUBTS == _LOCAL}
     surrogate = Surrogate(ground, profile, kind, options.fit_iterations, FIT_ROWS, options.fantasies, aim, **doubts)
     model, theta = fitting.build(surrogate, chosen, state.theta, refit, random)
     search = Search(ground, profile, options.candidates, options.starts, options.search_iterations)
