@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from pareto import share
 from pareto_problems import EXPENSIVE, Problem
-from pareto_unseen import UNSEEN
+from pareto_unseen import BY_NAME
 
 import jhpo
 
@@ -36,7 +36,7 @@ OURS: dict[str, dict[str, Any]] = {
     "jhpo_plain": {"warp": "none"},
     "jhpo_nsga2": {},
 }
-PROBLEMS = EXPENSIVE | UNSEEN  # and those of pareto_surrogates where their data is at hand
+PROBLEMS = dict(BY_NAME)  # and those of pareto_surrogates where their data is at hand
 PEERS = ("botorch", "optuna_gp", "optuna_tpe", "optuna_nsga2", "pymoo_nsga2")
 
 

@@ -19,8 +19,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 warnings.filterwarnings("ignore")
 
 import numpy as np  # noqa: E402
-from pareto_problems import EXPENSIVE, Problem  # noqa: E402
-from pareto_unseen import UNSEEN  # noqa: E402
+from pareto_problems import Problem  # noqa: E402
+from pareto_unseen import BY_NAME  # noqa: E402
 
 Rows = tuple[list[list[float]], float]
 
@@ -32,8 +32,8 @@ def values_of(problem: Problem, x: Any) -> list[float]:
 
 def problem_of(name: str) -> Problem:
     """The problem of that name."""
-    if name in EXPENSIVE | UNSEEN:
-        return (EXPENSIVE | UNSEEN)[name]
+    if name in BY_NAME:
+        return BY_NAME[name]
     import pareto_surrogates
 
     return pareto_surrogates.problems(Path(os.environ["YAHPO"]))[name]

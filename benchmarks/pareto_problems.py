@@ -35,18 +35,22 @@ def zdt(number: int, dim: int = 30) -> Callable[[Any, Any], list[Any]]:
     return values
 
 
+def sphere(radius: Any, angles: Any, xp: Any) -> list[Any]:
+    """A point of the sphere of that radius in the positive orthant, by all its angles in quarters of a turn."""
+    found, last = [], len(angles)
+    for k in range(last + 1):
+        value = radius
+        for angle in angles[: last - k]:
+            value = value * xp.cos(0.5 * np.pi * angle)
+        found.append(value * xp.sin(0.5 * np.pi * angles[last - k]) if k else value)
+    return found
+
+
 def dtlz2(objectives: int) -> Callable[[Any, Any], list[Any]]:
     """Deb et al. 2002: a part of a sphere."""
 
     def values(x: Any, xp: Any) -> list[Any]:
-        radius = 1.0 + xp.sum((x[objectives - 1 :] - 0.5) ** 2, axis=0)
-        found = []
-        for k in range(objectives):
-            value = radius
-            for angle in x[: objectives - 1 - k]:
-                value = value * xp.cos(0.5 * np.pi * angle)
-            found.append(value * xp.sin(0.5 * np.pi * x[objectives - 1 - k]) if k else value)
-        return found
+        return sphere(1.0 + xp.sum((x[objectives - 1 :] - 0.5) ** 2, axis=0), x[: objectives - 1], xp)
 
     return values
 

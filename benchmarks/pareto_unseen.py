@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from pareto_problems import Problem, dtlz2
+from pareto_problems import EXPENSIVE, Problem, dtlz2, sphere
 
 Values = Callable[[Any, Any], list[Any]]
 
@@ -58,13 +58,8 @@ def rotated_dtlz2(objectives: int, dim: int, seed: int) -> Values:
     weights = np.geomspace(0.3, 3.0, k)
 
     def values(x: Any, xp: Any) -> list[Any]:
-        radius, found = 1.0 + xp.sum((weights * (turn @ (x[objectives - 1 :] - centre))) ** 2), []
-        for k in range(objectives):
-            value = radius
-            for angle in x[: objectives - 1 - k]:
-                value = value * xp.cos(0.5 * np.pi * angle)
-            found.append(value * xp.sin(0.5 * np.pi * x[objectives - 1 - k]) if k else value)
-        return found
+        away = weights * (turn @ (x[objectives - 1 :] - centre))
+        return sphere(1.0 + xp.sum(away**2), x[: objectives - 1], xp)
 
     return values
 
@@ -122,6 +117,7 @@ UNSEEN = {
     "Kursawe": Problem(3, 2, kursawe, (-12.0, 2.0), 70.5780179850545),
     "Fonseca": Problem(4, 2, fonseca, (1.1, 1.1), 0.5511116051773612),
 }
+BY_NAME = EXPENSIVE | UNSEEN
 
 
 def main() -> None:

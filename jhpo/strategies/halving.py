@@ -33,7 +33,7 @@ class HalvingState(NamedTuple):
     turn: jax.Array  # int32[], generations asked for
     started: jax.Array  # int32[], members of the bracket that were evaluated
     units: jax.Array  # float[n, d], the members in the order in which they began
-    curve: jax.Array  # float[n, r], their values at each rung; +inf where they were not so far, and up to a failure
+    curve: jax.Array  # float[n, r], their values at each rung; +inf where untrained, and at every rung up to a failure
     member: jax.Array  # int32[n], of each row of the generation; -1 where the row is empty
     parent: jax.Array  # int32[n], which row of the generation before it each row continues; -1 likewise
 

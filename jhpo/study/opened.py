@@ -69,7 +69,7 @@ class Opened:
         max_retry: int = 3,
         shared: bool = False,
     ) -> None:
-        with interruptible():
+        with interruptible():  # no decorator: `own_init` copies the code of this function
             for name, flag in (("resume", resume), ("shared", shared)):
                 check_flag(name, flag)
             objectives = read_directions(directions, direction)

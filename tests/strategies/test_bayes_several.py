@@ -300,10 +300,10 @@ def test_only_a_model_that_knows_little_is_modest() -> None:
 
     known = jnp.stack([units[:, 0] + units[:, 1] ** 2, 1.0 - units[:, 0] + units[:, 1] ** 2], axis=1)
     unexplained, reference, natural, _ = references(known)
-    assert unexplained < front.UNSURE and reference.tolist() == natural.tolist()
+    assert unexplained < front.MODEST_ABOVE and reference.tolist() == natural.tolist()
     noise = jnp.sin(40.0 * units @ jnp.asarray([[1.0, 2.0], [3.0, -1.0]]))
     unexplained, reference, natural, modest = references(noise)
-    assert unexplained > front.UNSURE and (modest < natural).any()
+    assert unexplained > front.MODEST_ABOVE and (modest < natural).any()
     np.testing.assert_allclose(reference, modest, rtol=1e-5)
 
 

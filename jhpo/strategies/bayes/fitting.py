@@ -95,7 +95,7 @@ def _several(
     means = jnp.where(feasible[:, None], jax.vmap(gp.fitted)(posterior, variance).T, jnp.inf)
     unexplained = jnp.mean(jax.vmap(lambda p, y: _unexplained(p, y, told))(posterior, y))
     if surrogate.ends is not None:
-        near = (unexplained > fronts.UNSURE) & ~surrogate.ends
+        near = (unexplained > fronts.MODEST_ABOVE) & ~surrogate.ends
         reference = jnp.where(near, fronts.modest(reference, means), reference)
     front = fronts.front_of(means, reference, surrogate.worlds)
     middle = fronts.centres(front)[0]

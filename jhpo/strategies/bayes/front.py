@@ -34,7 +34,7 @@ _BEYOND, _TOWARDS_BAD = 0.1, 0.3
 _EARLY, _FURTHEST = 8, 10.0
 # While the model leaves more than this share of the targets' variance unexplained, the reference point is modest: at
 # most so many times as far from the front's best values as its best compromise is, in units of the front's extent.
-UNSURE, _MODEST = 0.1, 2.0
+MODEST_ABOVE, _MODEST = 0.1, 2.0
 # Samples begin so far below the front's best values, in deviations of the targets.
 _BELOW = 1.0
 
@@ -89,11 +89,8 @@ def natural_reference(
         order: int32[N], how many points were asked for before.
         far: bool[], whether it lies beyond a bad result by as much as that is worse than the best.
     """
-    there = jnp.where(seen[:, None], values, jnp.inf)
-    best = (seen & (pareto.ranks(there, enough=1) == 0))[:, None]
-    low = jnp.min(jnp.where(best, values, jnp.inf), axis=0)
-    high = jnp.max(jnp.where(best, values, -jnp.inf), axis=0)
-    some = jnp.any(best)
+    low, high = _ends(jnp.where(seen[:, None], values, jnp.inf))
+    some = jnp.any(seen)
     early = seen & (order < _EARLY)
     ordered = jnp.sort(jnp.where(early[:, None], values, jnp.inf), axis=0)
     median = ordered[jnp.sum(early, dtype=jnp.int32) // 2]
@@ -112,9 +109,8 @@ def modest(reference: jax.Array, means: jax.Array) -> jax.Array:
     corners of the cube, where it learns nothing about the inside. Means float[N, m] of the targets, inf where they do
     not count.
     """
-    best = _best(means)[:, None]
-    low = jnp.min(jnp.where(best, means, jnp.inf), axis=0)
-    extent = jnp.max(jnp.where(best, means, -jnp.inf), axis=0) - low
+    low, high = _ends(means)
+    extent = high - low
     some = (extent > 0).all()  # else there is no compromise
     size = jnp.where(some, extent, 1.0)
     compromise = jnp.min(jnp.max((means - low[None, :]) / size[None, :], axis=1))
@@ -235,3 +231,9 @@ def front_rows(front: Front) -> jax.Array:
 def _best(means: jax.Array) -> jax.Array:
     """bool[N]: the rows that nothing dominates."""
     return (pareto.ranks(means, enough=1) == 0) & jnp.isfinite(means).all(axis=1)
+
+
+def _ends(means: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The best and the worst values on the front, float[m] each; inf and -inf where there is none."""
+    best = _best(means)[:, None]
+    return jnp.min(jnp.where(best, means, jnp.inf), axis=0), jnp.max(jnp.where(best, means, -jnp.inf), axis=0)
