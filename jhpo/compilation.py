@@ -2,24 +2,54 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from pathlib import Path
 
 import jax
+import numpy as np
 
 from jhpo.errors import invalid
 from jhpo.kept import keep_from_now_on
 from jhpo.kernels.internals import forget_cache_choice
 from jhpo.switches import config
 
-# compiler options for a CPU: half of the time of compiling for speed
+# half of the time of compiling for speed
 QUICKLY: dict[str, bool | int | str] = {
     "xla_backend_optimization_level": 1,
     # it makes two or three kernels of every sum of more than 32 numbers, and each takes 6 ms to compile
     "xla_disable_hlo_passes": "tree_reduction_rewriter",
+    "xla_cpu_use_fusion_emitters": False,
 }
-if jax.__version_info__ < (0, 12):  # later compilers refuse this option
-    QUICKLY["xla_cpu_use_fusion_emitters"] = False
+# LLVM's optimisation level 3 takes twice as long as level 2 for a training loop, and the program is no faster
+FOR_SPEED: dict[str, bool | int | str] = {"xla_backend_optimization_level": 2}
+
+
+def cpu_options(quickly: bool = False) -> dict[str, bool | int | str]:
+    """Compiler options for a CPU, without those that this version of the compiler refuses.
+
+    Args:
+      quickly: for a program that is waited for, not for one that runs for long.
+    """
+    return dict(_accepted(tuple((QUICKLY if quickly else FOR_SPEED).items())))
+
+
+@functools.cache
+def _accepted(options: tuple[tuple[str, bool | int | str], ...]) -> tuple[tuple[str, bool | int | str], ...]:
+    # options come and go with patch releases (xla_cpu_use_fusion_emitters with jaxlib 0.11.1), and an unknown one is an
+    # error: the compiler is asked, once a process
+    with jax.default_device(jax.local_devices(backend="cpu")[0]):
+        nothing = jax.jit(lambda: np.zeros((), np.float32)).lower()
+    while True:
+        try:
+            nothing.compile(dict(options))
+        except jax.errors.JaxRuntimeError as error:
+            left = tuple(option for option in options if option[0] not in str(error))
+            if left == options:
+                raise
+            options = left
+        else:
+            return options
 
 
 def use_compilation_cache(folder: str | os.PathLike[str] | None = None) -> Path:

@@ -21,7 +21,7 @@ shapes.install()
 # most of a test's time is compilation: quick code generation here and in the processes that tests start (the long
 # campaigns and promises about bits, `make test-slow`, run what users run), and programs kept from one run to the next
 QUICK = "--xla_backend_optimization_level=0"
-if jax.__version_info__ < (0, 12):  # later ones have no other code generator, and end at flags that they do not know
+if jax.__version_info__ < (0, 11, 1):  # later ones end at this flag, which they do not know
     QUICK += " --xla_cpu_use_fusion_emitters=false"
 QUICK += " --xla_cpu_parallel_codegen_split_count=1"  # small programs, and a core for every worker
 # fused multiply-adds, which this code generator places differently from one program to another, came after AVX
@@ -109,6 +109,14 @@ def counting() -> Iterator[Compilations]:
         logger.removeHandler(handler)
         logger.setLevel(level)
         logger.propagate = propagate
+
+
+@pytest.fixture(scope="session", autouse=True)
+def known_options() -> None:
+    """What the compiler is asked once a process counts for no test."""
+    from jhpo.compilation import cpu_options
+
+    cpu_options(quickly=True), cpu_options()
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -11,6 +11,7 @@ import textwrap
 import pytest
 
 import jhpo
+from jhpo import compilation
 
 PROGRAM = """
     import jax, jax.numpy as jnp, pathlib, sys
@@ -36,6 +37,13 @@ def test_programs_are_kept_from_the_call_on(tmp_path, configured):
     assert done.returncode == 0, done.stderr
     folder, kept = done.stdout.split()
     assert folder == str(tmp_path / "mine" if configured else tmp_path / "jhpo" / "xla") and int(kept) > 0
+
+
+def test_options_of_other_compilers_are_left_out(monkeypatch):
+    here = compilation.cpu_options(quickly=True)
+    assert here["xla_backend_optimization_level"] == 1
+    monkeypatch.setitem(compilation.QUICKLY, "xla_option_of_another_version", True)
+    assert compilation.cpu_options(quickly=True) == here
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):

@@ -15,6 +15,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from jhpo.compilation import cpu_options
 from jhpo.devices import fetched, least_memory
 from jhpo.errors import OutOfMemory, check_integer, invalid
 from jhpo.lifetimes import Executable
@@ -33,8 +34,6 @@ SMALLEST, LARGEST = 16, 4096
 LAUNCH_BOUND = 2**24
 # An accelerator counts as idle if it could train this many times the members in the same time.
 IDLE = 16
-# LLVM's optimisation level 3 takes twice as long as level 2 for a training loop, and the program is no faster.
-CPU_COMPILER_OPTIONS = {"xla_backend_optimization_level": "2"}
 # Calls dispatched at once on an accelerator: enough to hide the host's work.
 IN_FLIGHT = 2
 
@@ -225,7 +224,7 @@ class Chunks:
         with self._lock:  # threads that need the same program wait for the first
             if name not in self.programs:
                 begin = time.perf_counter()
-                options = CPU_COMPILER_OPTIONS if self.mesh.devices.flat[0].platform == "cpu" else None
+                options = cpu_options() if self.mesh.devices.flat[0].platform == "cpu" else None
                 compiled = program.compile(arguments, options)
                 self.compile_seconds += time.perf_counter() - begin
                 if check:

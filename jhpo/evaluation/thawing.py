@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from jhpo.compilation import cpu_options
 from jhpo.devices import default_devices
 from jhpo.errors import InvalidArgument
 from jhpo.evaluation.batching import all_members
-from jhpo.evaluation.chunks import CPU_COMPILER_OPTIONS
 from jhpo.evaluation.members import NO_STATIC, read_values, summarised
 from jhpo.evaluation.paused import begin_units, check_continuable, rows_of, take_states
 from jhpo.evaluation.population import Population
@@ -112,7 +112,7 @@ def _where(take: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:
 
 
 def _options(*_: Any, **__: Any) -> dict[str, Any] | None:
-    return dict(CPU_COMPILER_OPTIONS) if default_devices()[0].platform == "cpu" else None
+    return cpu_options() if default_devices()[0].platform == "cpu" else None
 
 
 rows_program = Programs(train_rows, ("replicates", "metric"), options=_options)

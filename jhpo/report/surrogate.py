@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jhpo.compilation import QUICKLY
+from jhpo.compilation import cpu_options
 from jhpo.errors import JhpoError
 from jhpo.kernels import gp, gp_fit, warp
 from jhpo.kernels.acquisition import log_expected_improvement
@@ -60,7 +61,7 @@ def slices(trials: Trials) -> Slices:
     with float_precision(True), jax.default_device(jax.local_devices(backend="cpu")[0]):
         both = np.asarray(_canonical(space, np.concatenate([rows, units.reshape(-1, space.dim)])))
         on = _active(space, both)
-        found = _predicted((both[:size], on[:size]), padded, mask, (both[size:], on[size:]), _categorical(space))
+        found = _program()((both[:size], on[:size]), padded, mask, (both[size:], on[size:]), _categorical(space))
         mean, deviation, improvement, targets = (np.asarray(part) for part in found)
     shape = units.shape[:2]
     return Slices(units, mean.reshape(shape), deviation.reshape(shape), improvement.reshape(shape), ids,
@@ -72,7 +73,11 @@ def _canonical(space: Space, rows: jax.Array) -> jax.Array:
     return space.canonical(rows)
 
 
-@functools.partial(jax.jit, compiler_options=QUICKLY)
+@functools.cache
+def _program() -> Callable[..., tuple[jax.Array, ...]]:
+    return jax.jit(_predicted, compiler_options=cpu_options(quickly=True))
+
+
 def _predicted(
     rows: tuple[jax.Array, jax.Array], value: jax.Array, mask: jax.Array, queries: tuple[jax.Array, jax.Array],
     categorical: jax.Array,

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jhpo.compilation import QUICKLY
+from jhpo.compilation import cpu_options
 from jhpo.devices import default_devices
 from jhpo.kept import kept
 from jhpo.kernels.loops import apart
@@ -54,7 +54,7 @@ _MOST = 12
 
 def compiler_options(strategy: Strategy, *_: Any) -> dict[str, Any] | None:
     """Compiler options for a strategy's programs."""
-    return QUICKLY if strategy.compiled_quickly and default_devices()[0].platform == "cpu" else None
+    return cpu_options(quickly=True) if strategy.compiled_quickly and default_devices()[0].platform == "cpu" else None
 
 
 def _programs(function: Callable[..., Any]) -> Programs:
