@@ -6,7 +6,7 @@ EXTRAS ?= all
 CONSTRAINTS ?= constraints.txt
 WORKERS ?= auto
 
-.PHONY: install tune check test test-lowest test-slow accelerator lint types site notebooks screenshots package clean
+.PHONY: install tune check test test-lowest test-newest test-slow accelerator lint types site notebooks screenshots package clean
 
 # an install is valid as long as nothing it was made from has changed; make tune is content with less than the tests need
 INSTALLED := $(VENV)/.installed
@@ -33,6 +33,10 @@ test: install
 # the oldest versions that pyproject.toml allows, in an environment of their own
 test-lowest:
 	$(MAKE) test VENV=.venv-lowest CONSTRAINTS=constraints-lowest.txt
+
+# the newest versions that there are for PYTHON, again in an environment of their own
+test-newest:
+	$(MAKE) test VENV=.venv-newest CONSTRAINTS=/dev/null
 
 test-slow: install
 	$(BIN)/python -m pytest -m "slow or exact"

@@ -31,7 +31,9 @@ def _optuna(problem, budget, batch, sampler):
         start, trials = time.perf_counter(), []
         for _ in range(batch):  # asked one after the other, all running until the batch is told
             trial, config = study.ask(), {}
-            for d in problem.dims:
+            for d in problem.dims:  # parents first
+                if "cond" in d and config.get(d["cond"][0]) not in d["cond"][1]:
+                    continue
                 if d["kind"] == "cat":
                     config[d["name"]] = trial.suggest_categorical(d["name"], d["choices"])
                 else:
