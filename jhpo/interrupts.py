@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import contextlib
+import signal
 import sys
 import threading
 import time
@@ -55,4 +56,8 @@ def interruptible() -> Iterator[None]:
 
 def _again() -> None:
     time.sleep(_SECONDS)
-    _thread.interrupt_main()
+    main = threading.main_thread().ident
+    if main is not None and hasattr(signal, "pthread_kill") and callable(signal.getsignal(signal.SIGINT)):
+        signal.pthread_kill(main, signal.SIGINT)  # a signal, because it ends a wait of the main thread too
+    else:
+        _thread.interrupt_main()

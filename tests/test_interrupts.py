@@ -38,6 +38,14 @@ def dropping() -> Callable[[Update], None]:
     return lambda update: left.clear()
 
 
+def test_a_wait_ends_too() -> None:
+    begin = time.monotonic()
+    with pytest.raises(KeyboardInterrupt), interruptible():
+        Dropping()
+        time.sleep(60.0)
+    assert time.monotonic() - begin < 30.0
+
+
 @pytest.mark.parametrize("kind", ["minimize", "optimize"])
 def test_a_search_ends_with_an_interrupt_that_python_drops(kind: str, tmp_path: Path) -> None:
     objective, hook = jhpo.host(slow), sys.unraisablehook
