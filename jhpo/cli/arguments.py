@@ -59,27 +59,25 @@ def directions_of(found: Target, text: str | None) -> Directions | None:
     return parts
 
 
-def command_again(
-    target: str, strategy: str | None, budget: int | None, storage: str | None, seed: int, option: list[str],
-    direction: str | None, metric: str | None, early_stop: str | None, folds: int | None,
-    fold_by_fold: bool | None = None,
-) -> str:  # fmt: skip
+def command_again(target: str, storage: str | None, seed: int, options: dict[str, object]) -> str:
     """The command that continues this study, with a password of a database as ``***``.
 
-    >>> url = "postgresql://me:secret@host/studies"
-    >>> command_again("net.py", None, 64, url, 0, [], None, None, None, None)
-    "jhpo tune net.py --budget 64 --storage 'postgresql+psycopg://me:***@host/studies' --seed 0 --resume"
+    Args:
+        target: the file.
+        storage: file or URL of the study.
+        seed: that of the study.
+        options: the others by name; None, False and empty lists were not given.
+
+    >>> command_again("net.py", "postgresql://me:secret@host/studies", 0, {})
+    "jhpo tune net.py --storage 'postgresql+psycopg://me:***@host/studies' --seed 0 --resume"
+    >>> command_again("net.py", "s.db", 0, {"--budget": 64, "--target": None, "--set": ["width=2"], "--live": True})
+    'jhpo tune net.py --storage s.db --budget 64 --set width=2 --live --seed 0 --resume'
     """
     from jhpo.storage import without_password
 
     parts = ["jhpo", "tune", target]
-    stored = None if storage is None else without_password(storage)
-    given = {"--strategy": strategy, "--budget": budget, "--storage": stored}
-    given |= {"--direction": direction, "--metric": metric, "--early-stop": early_stop, "--folds": folds}
-    for name, value in given.items():
-        parts += [] if value is None else [name, str(value)]
-    parts += ["--fold-by-fold"] if fold_by_fold else []
-    parts += ["--seed", str(seed)]
-    for text in option:
-        parts += ["--set", text]
-    return shlex.join([*parts, "--resume"])
+    parts += [] if storage is None else ["--storage", without_password(storage)]
+    for name, value in options.items():
+        for each in value if isinstance(value, list) else [value]:
+            parts += [] if each is None or each is False else [name] if each is True else [name, str(each)]
+    return shlex.join([*parts, "--seed", str(seed), "--resume"])

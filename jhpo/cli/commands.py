@@ -14,18 +14,13 @@ import typer
 
 from jhpo.cli import serve, start, stored
 from jhpo.cli.arguments import KINDS, command_again, directions_of, measured, strategy_options
-from jhpo.cli.signals import INTERRUPTED, farewell, ignore_signals, signals
+from jhpo.cli.signals import INTERRUPTED, farewell, held, ignore_signals, signals
 from jhpo.errors import ChangedSpace, InvalidArgument, JhpoError, StorageError, check_integer
 from jhpo.interrupts import interruptible
 from jhpo.version import __version__
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.text import Text
-
-    from jhpo.cli.console import Bar
-    from jhpo.cli.live import View
-    from jhpo.study.study import Study
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -106,71 +101,80 @@ def tune(
     live: Annotated[bool, typer.Option("--live", help="show the population, failures and times as well")] = False,
 ) -> None:
     """Search for the best hyperparameters of the model in FILE.py."""
-    from rich.console import Console
+    given = {
+        "--strategy": strategy, "--set": option, "--budget": budget, "--direction": direction, "--metric": metric,
+        "--seconds": seconds, "--target": goal, "--folds": folds, "--fold-by-fold": fold_by_fold,
+        "--patience": patience, "--early-stop": early_stop, "--live": live,
+    }  # fmt: skip
+    again = command_again(target, storage, seed, given)
+    with signals(again, storage):
+        with held():
+            import jax  # noqa: F401
+            from rich.console import Console
 
-    from jhpo.cli.console import print_results
-    from jhpo.cli.load import load_target
-    from jhpo.compilation import use_compilation_cache
-    from jhpo.curves.rules import check_early_stop
-    from jhpo.storage import without_password
-    from jhpo.strategies import make_strategy
-    from jhpo.study.study import Study
+            from jhpo.cli.console import print_results
+            from jhpo.cli.live import progress
+            from jhpo.cli.load import load_target
+            from jhpo.compilation import use_compilation_cache
+            from jhpo.curves.rules import check_early_stop
+            from jhpo.storage import without_password
+            from jhpo.strategies import make_strategy
+            from jhpo.study.study import Study
 
-    use_compilation_cache()
-    found = load_target(target)
-    directions = directions_of(found, direction)
-    chosen: Any = strategy or found.options.get("strategy") or ("pso" if directions is None else "nsga2")
-    if option and isinstance(chosen, str):
-        chosen = make_strategy(chosen, strategy_options(option))
-    elif option:
-        raise InvalidArgument("--set: expected --strategy beside it (the file brings a strategy that is made already)")
-    rule = check_early_stop(found.options.get("early_stop") if early_stop is None else early_stop)
-    total = budget if budget is not None else found.options.get("budget", 1024)
-    if resume and storage is None:
-        raise InvalidArgument("--resume: expected --storage beside it, the study to continue")
-    console = Console()
-    if directions is None:
-        objective, wanted, way = measured(found, metric, direction)
-    elif metric is not None:
-        raise InvalidArgument(f"--metric: expected none beside several objectives, got {metric!r}: they have names")
-    else:
-        objective, wanted, way = found.objective, None, "minimize"
-    study = Study(
-        found.space, chosen, storage, seed, way,
-        directions=directions, replicates=found.options.get("replicates", 1), resume=resume,
-        folds=found.options.get("folds", 1) if folds is None else folds,
-        fold_by_fold=found.options.get("fold_by_fold", False) if fold_by_fold is None else fold_by_fold,
-    )  # fmt: skip
-    again = command_again(
-        target, strategy, budget, storage, seed, option or [], direction, metric, early_stop, folds, fold_by_fold
-    )
-    with contextlib.closing(study), signals(again, storage):
-        if len(study):
-            console.print(f"continuing after {study.evaluations} evaluations", highlight=False)
-        try:
-            with _progress(console, study, total, live) as shown:
-                summary = study.optimize(
-                    objective,
-                    total,
-                    seconds=seconds,
-                    target=goal if goal is not None else found.options.get("target"),
-                    patience=patience,
-                    metric=wanted,
-                    callback=shown.update,
-                    early_stop=rule,
-                )
-        except KeyboardInterrupt:
-            ignore_signals()
-            print_results(console, study)
-            console.print(farewell(study.evaluations, storage, again), highlight=False, markup=False)
-            raise typer.Exit(INTERRUPTED) from None
-        print_results(console, study, summary)
-        if storage is not None:
-            place = without_password(storage)
-            again = f"jhpo show {shlex.quote(str(place))}"
-            console.print(f"stored in {place}; look again with: {again}", highlight=False, markup=False)
-        if not study.pareto():
-            raise typer.Exit(FAILED)  # so that a script stops if there are no hyperparameters
+        use_compilation_cache()
+        found = load_target(target)
+        directions = directions_of(found, direction)
+        chosen: Any = strategy or found.options.get("strategy") or ("pso" if directions is None else "nsga2")
+        if option and isinstance(chosen, str):
+            chosen = make_strategy(chosen, strategy_options(option))
+        elif option:
+            raise InvalidArgument(
+                "--set: expected --strategy beside it (the file brings a strategy that is made already)"
+            )
+        rule = check_early_stop(found.options.get("early_stop") if early_stop is None else early_stop)
+        total = budget if budget is not None else found.options.get("budget", 1024)
+        if resume and storage is None:
+            raise InvalidArgument("--resume: expected --storage beside it, the study to continue")
+        console = Console()
+        if directions is None:
+            objective, wanted, way = measured(found, metric, direction)
+        elif metric is not None:
+            raise InvalidArgument(f"--metric: expected none beside several objectives, got {metric!r}: they have names")
+        else:
+            objective, wanted, way = found.objective, None, "minimize"
+        study = Study(
+            found.space, chosen, storage, seed, way,
+            directions=directions, replicates=found.options.get("replicates", 1), resume=resume,
+            folds=found.options.get("folds", 1) if folds is None else folds,
+            fold_by_fold=found.options.get("fold_by_fold", False) if fold_by_fold is None else fold_by_fold,
+        )  # fmt: skip
+        with contextlib.closing(study):
+            if len(study):
+                console.print(f"continuing after {study.evaluations} evaluations", highlight=False)
+            try:
+                with progress(console, study, total, live) as shown:
+                    summary = study.optimize(
+                        objective,
+                        total,
+                        seconds=seconds,
+                        target=goal if goal is not None else found.options.get("target"),
+                        patience=patience,
+                        metric=wanted,
+                        callback=shown.update,
+                        early_stop=rule,
+                    )
+            except KeyboardInterrupt:
+                ignore_signals()
+                print_results(console, study)
+                console.print(farewell(study.evaluations, storage, again), highlight=False, markup=False)
+                raise typer.Exit(INTERRUPTED) from None
+            print_results(console, study, summary)
+            if storage is not None:
+                place = without_password(storage)
+                look = f"jhpo show {shlex.quote(str(place))}"
+                console.print(f"stored in {place}; look again with: {look}", highlight=False, markup=False)
+            if not study.pareto():
+                raise typer.Exit(FAILED)  # so that a script stops if there are no hyperparameters
 
 
 @app.command()
@@ -236,18 +240,6 @@ def repair(storage: Annotated[str, typer.Argument(metavar="STUDY.db", help="a da
 
 for command in (stored.report, stored.compare, stored.export, serve.serve, start.init):
     app.command()(command)
-
-
-def _progress(console: Console, study: Study, budget: int | None, live: bool) -> Bar | View:
-    """What shows the progress of `tune`."""
-    from jhpo.cli.console import Bar
-    from jhpo.cli.live import View
-
-    if live and console.is_terminal:
-        return View(console, study, budget)
-    if live:
-        console.print("--live: stdout is no terminal, so progress comes in lines", highlight=False)
-    return Bar(console, budget, study.evaluations)
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from jhpo.cli.console import Bar
 from jhpo.markup import duration, number
 from jhpo.report.figures.running import reasons
 from jhpo.report.figures.spark import ASCII, BLOCKS, histogram, spark
@@ -25,6 +26,15 @@ from jhpo.trial import TrialState
 _SECONDS = 0.25  # between two looks at the study
 _FEWEST = 20  # trials whose distribution is shown
 _LABEL, _NUMBER = 14, 11  # columns
+
+
+def progress(console: Console, study: Study, budget: int | None, live: bool) -> Bar | View:
+    """What shows the progress of `tune`."""
+    if live and console.is_terminal:
+        return View(console, study, budget)
+    if live:
+        console.print("--live: stdout is no terminal, so progress comes in lines", highlight=False)
+    return Bar(console, budget, study.evaluations)
 
 
 class View:

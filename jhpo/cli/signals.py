@@ -30,7 +30,10 @@ def farewell(evaluations: int | None, storage: str | None, again: str) -> str:
 
 @contextlib.contextmanager
 def signals(again: str, storage: str | None) -> Iterator[None]:
-    """Context in which SIGTERM acts like Ctrl-C, and the process exits even if an XLA program keeps running."""
+    """Context in which SIGTERM acts like Ctrl-C, and the process exits even if an XLA program keeps running.
+
+    Who is stopped before a search counts its results sees the way back from here.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -53,11 +56,35 @@ def signals(again: str, storage: str | None) -> Iterator[None]:
     threading.Thread(target=watch, name="jhpo-signals", daemon=True).start()
     try:
         yield
+    except KeyboardInterrupt:
+        sys.stdout.write(farewell(None, storage, again) + "\n")
+        sys.exit(INTERRUPTED)
     finally:
         over.set()
         signal.set_wakeup_fd(wakeup)
         signal.signal(signal.SIGTERM, before)
         os.close(writer)
+
+
+@contextlib.contextmanager
+def held() -> Iterator[None]:
+    """Context for imports, in which Ctrl-C and SIGTERM wait for its end.
+
+    Importing JAX is most of the time before a search: cut short, it may crash the process, or go on as if nothing was.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    asked: list[int] = []
+    both = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, lambda number, frame: asked.append(number)) for number in both]
+    try:
+        yield
+    finally:
+        for number, handler in zip(both, before, strict=True):
+            signal.signal(number, handler)
+    if asked:
+        raise KeyboardInterrupt
 
 
 def ignore_signals() -> None:

@@ -15,6 +15,7 @@ import pytest
 import jhpo
 import jhpo.cli.commands as cli
 import jhpo.compilation
+from jhpo.cli.signals import held
 
 HOST_FILE = """
     import time
@@ -75,6 +76,25 @@ def test_a_signal_saves_and_says_how_to_resume(tmp_path, command, number):
     whole.optimize(jhpo.host(lambda params: params["x"] ** 2), budget=60)
     with jhpo.Study.load("s.db", read_only=True) as study:
         np.testing.assert_array_equal(study.history.table.value.array, whole.history.table.value.array)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
+def test_a_signal_before_the_search_says_how_to_begin(command, tmp_path, number):
+    (tmp_path / "data.py").write_text(f"import os, time\nos.kill(os.getpid(), {int(number)})\ntime.sleep(30)\n")
+    rules = ("--target", 0.5, "--patience", 3, "--seconds", 60.0)
+    code, out, _ = command("tune", "data.py", *rules, "--storage", "s.db")
+    assert code == cli.INTERRUPTED
+    assert all(f"{name} {value}" in out for name, value in zip(rules[::2], rules[1::2], strict=True)), out
+    assert out.rstrip().endswith("--resume")
+
+
+def test_ctrl_c_waits_until_jax_is_imported():
+    done = False
+    with pytest.raises(KeyboardInterrupt), held():
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.01)
+        done = True
+    assert done and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
 
 
 def stored(path):
