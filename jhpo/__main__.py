@@ -1,6 +1,6 @@
 """`python -m jhpo`: the command line."""
 
-from jhpo.cli.commands import main
+from jhpo.cli import main
 
 if __name__ == "__main__":
     main()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import shlex
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from jhpo.errors import InvalidArgument
@@ -59,7 +60,7 @@ def directions_of(found: Target, text: str | None) -> Directions | None:
     return parts
 
 
-def command_again(target: str, storage: str | None, seed: int, options: dict[str, object]) -> str:
+def command_again(target: str, storage: str | None, seed: int, options: Mapping[str, object]) -> str:
     """The command that continues this study, with a password of a database as ``***``.
 
     Args:

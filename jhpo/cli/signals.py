@@ -88,5 +88,5 @@ def held() -> Iterator[None]:
 
 
 def ignore_signals() -> None:
-    """Ignores further Ctrl-C, which would cut off the last lines of output."""
+    """Ignores further Ctrl-C, which would cut off the last lines of output, or the end of the process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)

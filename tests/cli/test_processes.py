@@ -97,6 +97,12 @@ def test_ctrl_c_waits_until_jax_is_imported():
     assert done and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
 
 
+def test_ctrl_c_after_the_last_line_does_not_change_the_exit_code():
+    program = "import os, signal, jhpo.cli\ntry: jhpo.cli.main()\nfinally: os.kill(os.getpid(), signal.SIGINT)"
+    ended = subprocess.run([sys.executable, "-c", program, "--version"], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
 def stored(path):
     try:
         with jhpo.Study.load(path, read_only=True) as study:
