@@ -190,12 +190,16 @@ def show(
     from rich.console import Console
 
     from jhpo.cli.console import print_study, print_trial
+    from jhpo.report.figures import figure_of
     from jhpo.study.study import Study
 
     if report and plot is not None:
         raise InvalidArgument("--report: expected alone, it holds every figure (got --plot as well)")
     console = Console()
+    check_integer("--top", top, 1)
     with Study.load(storage, read_only=True) as study:
+        if plot is not None:
+            figure_of(study, plot, "--plot")
         if trial is None:
             print_study(console, study, storage, top)
         else:

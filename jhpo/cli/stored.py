@@ -54,6 +54,8 @@ def compare(
     console = Console()
     with contextlib.ExitStack() as stack:
         studies = {n: stack.enter_context(Study.load(s, read_only=True)) for n, s in zip(names, storages)}
+        if plot is not None:
+            figures.figure_of(studies, plot, "--plot")
         print_comparison(console, studies)
         if plot is not None:
             try:

@@ -51,8 +51,13 @@ def draw(studies: Studies, kind: str, **options: Any) -> Drawing:
     Raises:
       InvalidArgument: an unknown kind.
     """
+    return figure_of(studies, kind)(studies, **options)
+
+
+def figure_of(studies: Studies, kind: str, argument: str = "kind") -> Callable[..., Drawing]:
+    """The function that draws a kind; an error of an unknown one is about `argument`."""
     several = groups_of(studies)[0].trials.objectives is not None
     kinds = (SEVERAL if several else SINGLE) | ANY
     if kind not in kinds:
-        raise invalid("kind", f"one of {sorted(kinds)}{' for several objectives' if several else ''}", kind)
-    return kinds[kind](studies, **options)
+        raise invalid(argument, f"one of {sorted(kinds)}{' for several objectives' if several else ''}", kind)
+    return kinds[kind]
