@@ -15,6 +15,7 @@ if importlib.util.find_spec("jhpo.kernels") is None:
         "(the folder kernels/ is a part of the package, which only an installation puts into its place)"
     )
 
+from jhpo import forks as _forks  # noqa: F401
 from jhpo.interrupts import interruptible as _interruptible
 from jhpo.strategies import REGISTRY as _REGISTRY
 from jhpo.version import __version__ as __version__

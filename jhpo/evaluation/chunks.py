@@ -18,6 +18,7 @@ from jax.sharding import Mesh
 from jhpo.compilation import cpu_options
 from jhpo.devices import fetched, least_memory
 from jhpo.errors import OutOfMemory, check_integer, invalid
+from jhpo.forks import check_process
 from jhpo.lifetimes import Executable
 from jhpo.pytrees import Tree
 from jhpo.switches import without_switches
@@ -193,6 +194,7 @@ class Chunks:
     def all_rows(self, program: Program, units: np.ndarray, ids: np.ndarray) -> Tree:
         """The program's results for all rows with the current chunk size."""
         assert self.size is not None
+        check_process()
         if self.size not in self.widths:
             self.widths.append(self.size)
         rows = self.size * self.mesh.size

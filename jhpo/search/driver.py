@@ -13,6 +13,7 @@ from numpy.typing import DTypeLike
 
 from jhpo.devices import beside_the_models, check_float64, default_devices
 from jhpo.errors import StorageError, invalid
+from jhpo.forks import check_process
 from jhpo.kernels.internals import float_precision
 from jhpo.keys import strategy_words, words_of
 from jhpo.search import turns
@@ -136,6 +137,7 @@ class Driver:
 
         The first call passes None for ``units`` and a result whose structure alone matters.
         """
+        check_process()
         with self.precision():
             first = self.state is None
             if first:
@@ -237,6 +239,7 @@ class Driver:
         self.state = turns.tell_program(self.strategy, self.state, *self._told(units, result))
 
     def _ask(self) -> np.ndarray:
+        check_process()
         if self.generation in self._boundaries:
             self.state, self.growths = turns.advance_program(self.strategy, self.state), 0
         self._make_room()

@@ -14,6 +14,7 @@ import pytest
 from jax.ad_checkpoint import checkpoint_name
 from jax.extend import core
 
+from jhpo import forks
 from jhpo.kernels import internals
 from jhpo.kernels.programs import equations, replaced
 from jhpo.kernels.singular import FORWARD_RULES, REVERSE_RULES
@@ -267,3 +268,9 @@ def test_a_lowered_program_is_called_by_another(count_compilations) -> None:
     for wrong in (lambda _: [jax.random.key(0)], lambda _: [jnp.linalg.cholesky(jnp.eye(3))]):
         with pytest.raises(ValueError, match="expected a program without"):
             internals.lowered(wrong, leaves, "cpu")
+
+
+def test_whether_jax_has_devices_is_known() -> None:
+    """Otherwise a search in a fork of a process that has used JAX hangs instead of raising an error."""
+    jax.devices()
+    assert forks.has_devices()
