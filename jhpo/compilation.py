@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from pathlib import Path
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -42,7 +43,7 @@ def _accepted(options: tuple[tuple[str, bool | int | str], ...]) -> tuple[tuple[
         nothing = jax.jit(lambda: np.zeros((), np.float32)).lower()
     while True:
         try:
-            nothing.compile(dict(options))
+            nothing.compile({name: cast(Any, value) for name, value in options})
         except jax.errors.JaxRuntimeError as error:
             left = tuple(option for option in options if option[0] not in str(error))
             if left == options:

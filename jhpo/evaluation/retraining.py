@@ -19,6 +19,10 @@ from jhpo.training.tracing import objective_errors
 from jhpo.training.trainable import State, Trainable, Wanted
 
 
+# Relative differences of so many units of the last place are no news: programs of different shapes round differently.
+_ROUNDINGS = 8
+
+
 class Members(NamedTuple):
     """Members of one static group that are trained again."""
 
@@ -105,8 +109,11 @@ def _trained_at(population: Trainer, width: int | None, members: Members) -> tup
 
 
 def warn_of_others(known: np.ndarray, found: np.ndarray) -> None:
-    """Warns if a state evaluates to another value, ``float[n]``, than was measured."""
-    other = np.flatnonzero(np.isfinite(known) & (known != found))
+    """Warns if a state evaluates to another value, ``float[n]``, than was measured, by more than roundings."""
+    compared = np.isfinite(known)
+    known, found = np.where(compared, known, 0.0), np.where(compared, found, 0.0)
+    near = np.abs(known - found) <= _ROUNDINGS * np.finfo(found.dtype).eps * np.abs(known)
+    other = np.flatnonzero(~near)
     if len(other):
         worst = other[np.argmax(np.abs(known - found)[other])]
         warn_caller(

@@ -137,7 +137,7 @@ class Result:
           InvalidArgument: k is not a positive integer.
           JhpoError: the pickled result does not hold a state, or the search kept only the best trial and k > 1.
         """
-        return self._tops(*self._best(k), states)
+        return self._tops(*self._best("top", k), states)
 
     def ensemble(self, k: int = 8) -> Ensemble:
         """The k best members, or as many as there are, with their trained states stacked, as one predictor.
@@ -149,7 +149,7 @@ class Result:
           InvalidArgument: k is not a positive integer, or an objective that cannot predict.
           JhpoError: as of `top`; or no trial succeeded.
         """
-        of, rows = self._best(k)
+        of, rows = self._best("ensemble", k)
         if self._origin is None:
             raise JhpoError(
                 "the trained members stayed where the search ran: call ensemble there, and save what it gives"
@@ -162,10 +162,10 @@ class Result:
         trainable = self._origin.evaluator.trainable  # type: ignore[union-attr]  # as `_trains` found
         return ensemble_of(trainable, self.space, of.units[rows], self._states(of, rows))
 
-    def _best(self, k: int) -> tuple[Evaluations, np.ndarray]:
+    def _best(self, what: str, k: int) -> tuple[Evaluations, np.ndarray]:
         """The evaluations that were kept, and the rows of the k best."""
         check_integer("k", k)
-        check_single("top", self.objectives, "pareto() gives the trials that none other dominates")
+        check_single(what, self.objectives, "pareto() gives the trials that none other dominates")
         if k > 1 and self.keep != "all":
             raise JhpoError(
                 f"keep={self.keep!r} kept the hyperparameters of the best trial alone: top(1) gives it, and a search "

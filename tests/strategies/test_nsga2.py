@@ -47,6 +47,8 @@ def test_the_front_of_two_parabolas_lies_between_their_minima() -> None:
     assert (np.diff(values[:, 0]) > 0).all() and (np.diff(values[:, 1]) < 0).all()
     assert float(hypervolume(jnp.asarray(values, jnp.float32), jnp.asarray([4.4, 4.4]))) > 0.98 * 16.4
     assert abs(result.knee().params["x"] - 1.0) < 0.05 and result.knee([1.0, 0.0]).values[0] < 1e-3
+    with pytest.raises(InvalidArgument, match="ensemble: expected a single objective"):
+        result.ensemble(2)
     with pytest.raises(InvalidArgument, match=r"top: expected a single objective, got 2; pareto\(\)"):
         result.top(1)
 
