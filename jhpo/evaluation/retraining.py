@@ -18,7 +18,6 @@ from jhpo.space.space import Space
 from jhpo.training.tracing import objective_errors
 from jhpo.training.trainable import State, Trainable, Wanted
 
-
 # Relative differences of so many units of the last place are no news: programs of different shapes round differently.
 _ROUNDINGS = 8
 
