@@ -34,7 +34,7 @@ def equations(jaxpr: Any, seen: set[int]) -> Iterator[Any]:
 
 
 def test_the_program_of_a_turn_stays_small() -> None:
-    """Tracing and compiling take longer with every equation: it has 3,945, some for accelerators alone."""
+    """Tracing and compiling take longer with every equation: 3,945, or 4,127 with jax 0.12, some for accelerators."""
     driver = Driver(jhpo.BayesOpt(), jhpo.Space(WIDE), jax.random.key(0))
     with driver.precision():
         state = turns.blank_state(driver.strategy, driver.space, driver.root)
@@ -42,7 +42,7 @@ def test_the_program_of_a_turn_stays_small() -> None:
         arguments = (driver.strategy, driver.space, state, *told, np.bool_(True), driver.root, driver.root)
         program = jax.make_jaxpr(turns.turn)(*arguments)
     names = [eqn.primitive.name for eqn in equations(program, set())]
-    assert 1_000 < len(names) < 4_100, len(names)
+    assert 1_000 < len(names) < 4_200, len(names)
     # each draw of JAX's generator is a loop of its own: one for the first state, one for an ask
     assert names.count("random_bits") == 2
 
