@@ -76,12 +76,13 @@ def held() -> Iterator[None]:
         yield
         return
     asked: list[int] = []
-    both = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, lambda number, frame: asked.append(number)) for number in both]
+    # a job in the background of a shell ignores Ctrl-C
+    heard = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) != signal.SIG_IGN]
+    before = [signal.signal(number, lambda number, frame: asked.append(number)) for number in heard]
     try:
         yield
     finally:
-        for number, handler in zip(both, before, strict=True):
+        for number, handler in zip(heard, before, strict=True):
             signal.signal(number, handler)
     if asked:
         raise KeyboardInterrupt
