@@ -222,3 +222,19 @@ def test_an_argument_that_does_not_exist_is_missed_by_the_class_that_was_called(
     for kind, given in kinds:
         with pytest.raises(TypeError, match=rf"^{kind.__name__}\.__init__\(\) got an unexpected .* 'lgo'"):
             kind(*given, lgo=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("Sobol", "SobolSearch"),
+        ("minimise", "minimize"),
+        ("NSGAII", "NSGA2"),
+        ("bayesopt", "BayesOpt"),
+        ("Categorical", ""),
+    ],
+)
+def test_names_that_are_not_there_name_those_that_are(name: str, meant: str) -> None:
+    with pytest.raises(AttributeError, match=f"has no attribute '{name}'.*{meant}"):
+        getattr(jhpo, name)
+    assert not hasattr(jhpo, "__wrapped__")
