@@ -285,7 +285,7 @@ def check_request(request: Request) -> None:
     if request.grad:
         raise InvalidArgument("strategy: a host objective needs one without gradients, got one that asks for them")
     if request.horizon != 1.0:
-        raise InvalidArgument("strategy: a host objective is trained to the end (Chain: horizon=1.0), got a shorter horizon")
+        raise InvalidArgument("strategy: host objectives train to the end (Chain: horizon=1.0), got a shorter horizon")
 
 
 def check_reports(objective: HostObjective, asker: str) -> None:
