@@ -119,7 +119,8 @@ def known_options() -> None:
     """What the compiler is asked once a process counts for no test."""
     from jhpo.compilation import cpu_options
 
-    cpu_options(quickly=True), cpu_options()
+    cpu_options(quickly=True)
+    cpu_options()
 
 
 @pytest.fixture(scope="module", autouse=True)

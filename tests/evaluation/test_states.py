@@ -13,6 +13,7 @@ from flax import linen as nn
 from flax import nnx
 
 import jhpo
+from jhpo.evaluation.retraining import warn_of_others
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(160, 8)).astype(np.float32)
@@ -72,6 +73,16 @@ def test_states_of_a_search_are_those_measured(model, chunk) -> None:
         top = result.top(k)
         found = losses(trainable, [t.params for t in top], [t.state for t in top])
         np.testing.assert_allclose(found, [t.value for t in top], rtol=3e-6)
+
+
+@pytest.mark.parametrize("found", [1.001, np.nan, np.inf])
+def test_roundings_of_a_value_are_no_news_and_other_values_are(found: float) -> None:
+    known = np.asarray([0.64, np.inf, np.nan, 1.0], np.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_others(known, np.nextafter(np.asarray([0.64, np.inf, 1.0, 1.0], np.float32), np.float32(2.0)))
+    with pytest.warns(UserWarning, match="1 of 4 members evaluates differently"):
+        warn_of_others(known, np.asarray([0.64, np.inf, 1.0, found], np.float32))
 
 
 @pytest.mark.slow

@@ -42,7 +42,7 @@ def test_the_program_of_a_turn_stays_small() -> None:
         arguments = (driver.strategy, driver.space, state, *told, np.bool_(True), driver.root, driver.root)
         program = jax.make_jaxpr(turns.turn)(*arguments)
     names = [eqn.primitive.name for eqn in equations(program, set())]
-    assert 1_000 < len(names) < 4_200, len(names)
+    assert 1_000 < len(names) < (4_100 if jax.__version_info__ < (0, 12) else 4_200), len(names)
     # each draw of JAX's generator is a loop of its own: one for the first state, one for an ask
     assert names.count("random_bits") == 2
 
