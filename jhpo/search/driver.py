@@ -147,18 +147,15 @@ class Driver:
             else:
                 self._make_room()
             told = np.zeros((len(result.value), self._dim)) if units is None else units
-            arguments = (
-                self.strategy.opening(self.state),
-                self.space,
-                self.state,
-                *self._told(told, result),
-                np.bool_(first),
-                self._begin,
-                self._key(),
-            )
-            rest = arguments[3:]
-            if arguments[0] is not self.strategy:  # an opening
+            opening = self.strategy.opening(self.state)
+            results, keys = self._told(told, result), (self._begin, self._key())
+            # an opening has started the search, so that the whole program need not
+            rest = (*results, None if self._has_opening() else np.bool_(first), *keys)
+            if opening is self.strategy:
+                arguments = (self.strategy, self.space, self.state, *rest)
+            else:
                 self.ahead.compile(self.strategy, self.space, self.state, *rest)
+                arguments = (opening, self.space, self.state, *results, np.bool_(first), *keys)
             asked, self.state = self.ahead.program(arguments)(*arguments)
             self.generation += 1
             if self.strategy.nearly_full(self.state):
@@ -197,6 +194,11 @@ class Driver:
         with self.precision():
             self._ensure()
         return self.request
+
+    def _has_opening(self) -> bool:
+        """Whether a smaller program asks for the first generation."""
+        blank = turns.blank_state(self.strategy, self.space, self.root)
+        return self.strategy.opening(blank) is not self.strategy
 
     def _key(self) -> Any:
         """Words of the key of the generation that is asked for next."""

@@ -24,14 +24,15 @@ def turn(
     state: State,
     units: jax.Array,
     result: Evaluation,
-    first: jax.Array,
+    first: jax.Array | None,
     begin: jax.Array,
     key: jax.Array,
 ) -> tuple[jax.Array, Any]:
     """Start or learn, then ask: one program for a whole study (and one more for every size a buffer grows to).
 
     Args:
-        first: bool[], start. begin: the key of the start. key: of this generation; keys or words, see `key_of_words`.
+        first: bool[], start; None in a program that never does. begin: the key of the start. key: of this generation;
+            keys or words, see `key_of_words`.
     """
 
     def start() -> Any:
@@ -45,7 +46,7 @@ def turn(
         now = jax.lax.cond(first, start, learn) if fresh else learn()
         return strategy.ask(now, key_of_words(key))
 
-    return ask(structure(jax.eval_shape(start)) == structure(state))
+    return ask(first is not None and structure(jax.eval_shape(start)) == structure(state))
 
 
 # kept of each kind per process: each program of a Bayesian search holds about a thousand memory maps
