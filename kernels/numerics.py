@@ -22,6 +22,8 @@ _TAIL = -4.0
 # take 100 times as long, or hang). The two halves of a block of at most _LOOPED rows are computed in a loop, so that
 # programs stay small.
 _LEAF, _LOOPED = 32, 128
+# A matrix of at most so many rows that is factored once is eliminated whole: the smaller program counts for more.
+_ONCE = 64
 # Triangles of at most _WHOLE rows are multiplied whole: splitting them saves next to nothing.
 _WHOLE = 128
 _LOG_2PI = float(np.log(2 * np.pi))
@@ -216,6 +218,7 @@ def _halved(matrix: jax.Array) -> jax.Array:
 
 
 _factored = by_library(triangular_inverse)(_halved)
+_eliminated = by_library(triangular_inverse)(_eliminate)
 
 
 def triangle_gram(root: Float[Array, "n n"]) -> Float[Array, "n n"]:
@@ -255,6 +258,7 @@ def jittered_cholesky_inverse(
     eps = float(np.finfo(matrix.dtype).eps)
     ladder = jnp.asarray([0.0, max(1e-8, 4 * eps), max(1e-6, 64 * eps), 1e-4], matrix.dtype) * scale
     eye = jnp.eye(matrix.shape[-1], dtype=matrix.dtype)
+    factored = _eliminated if len(matrix) <= _ONCE else cholesky_inverse
 
     def bad(carry: tuple[jax.Array, jax.Array]) -> jax.Array:
         i, inverse = carry
@@ -262,7 +266,7 @@ def jittered_cholesky_inverse(
 
     def retry(carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         i = carry[0] + 1
-        return i, cholesky_inverse(matrix + ladder[i] * eye)
+        return i, factored(matrix + ladder[i] * eye)
 
     i, inverse = jax.lax.while_loop(bad, retry, (jnp.int32(-1), jnp.zeros_like(matrix)))
     return inverse, ladder[i]

@@ -69,6 +69,7 @@ class Driver:
         self.state: State = None
         self.generation = 0  # number of generations asked for
         self.growths = 0  # how often the buffers have grown in this phase
+        self._opens: bool | None = None  # whether a smaller program asks for the first generation; None: not known yet
         self._boundaries = set(itertools.accumulate(strategy.segments(_FOREVER)[:-1]))
         self.ahead = Ahead(self.precision)
 
@@ -148,9 +149,12 @@ class Driver:
                 self._make_room()
             told = np.zeros((len(result.value), self._dim)) if units is None else units
             opening = self.strategy.opening(self.state)
+            if self._opens is None:
+                blank = self.state if first else self.blank_state()
+                self._opens = self.strategy.opening(blank) is not self.strategy
             results, keys = self._told(told, result), (self._begin, self._key())
-            # an opening has started the search, so that the whole program need not
-            rest = (*results, None if self._has_opening() else np.bool_(first), *keys)
+            # what an opening has started the whole program need not start
+            rest = (*results, None if self._opens else np.bool_(first), *keys)
             if opening is self.strategy:
                 arguments = (self.strategy, self.space, self.state, *rest)
             else:
@@ -194,11 +198,6 @@ class Driver:
         with self.precision():
             self._ensure()
         return self.request
-
-    def _has_opening(self) -> bool:
-        """Whether a smaller program asks for the first generation."""
-        blank = turns.blank_state(self.strategy, self.space, self.root)
-        return self.strategy.opening(blank) is not self.strategy
 
     def _key(self) -> Any:
         """Words of the key of the generation that is asked for next."""

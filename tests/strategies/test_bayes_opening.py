@@ -51,7 +51,7 @@ def test_its_points_and_states_are_those_of_the_whole_program(case: str, monkeyp
 
     monkeypatch.setattr(GroundedBayesOpt, "opening", watched)
     asked, state = driven(space, strategy, 6)
-    small = [type(used) is not GroundedBayesOpt for used in seen]
+    small = [type(used) is not GroundedBayesOpt for used in seen[1:]]  # the first asks whether there is an opening
     count = next(i for i, value in enumerate([*small, False]) if not value)
     assert count == -(-(options.get("initial") or space.dim + 1) // strategy.batch) and not any(small[count:])
     monkeypatch.setattr(GroundedBayesOpt, "opening", lambda self, state: self)

@@ -34,17 +34,17 @@ def equations(jaxpr: Any, seen: set[int]) -> Iterator[Any]:
 
 
 def test_the_program_of_a_turn_stays_small() -> None:
-    """Tracing and compiling take longer with every equation: 3,945, or 4,127 with jax 0.12, some for accelerators."""
+    """Tracing and compiling take longer with every equation; some are for accelerators."""
     driver = Driver(jhpo.BayesOpt(), jhpo.Space(WIDE), jax.random.key(0))
     with driver.precision():
         state = turns.blank_state(driver.strategy, driver.space, driver.root)
         told = np.zeros((1, 4)), Evaluation(value=np.zeros(1))
-        arguments = (driver.strategy, driver.space, state, *told, np.bool_(True), driver.root, driver.root)
+        arguments = (driver.strategy, driver.space, state, *told, None, driver.root, driver.root)
         program = jax.make_jaxpr(turns.turn)(*arguments)
     names = [eqn.primitive.name for eqn in equations(program, set())]
-    assert 1_000 < len(names) < (4_100 if jax.__version_info__ < (0, 12) else 4_200), len(names)
-    # each draw of JAX's generator is a loop of its own: one for the first state, one for an ask
-    assert names.count("random_bits") == 2
+    assert 1_000 < len(names) < (4_000 if jax.__version_info__ < (0, 12) else 4_150), len(names)
+    # each draw of JAX's generator is a loop of its own: the first state needs one, which an opening has made
+    assert "random_bits" not in names
 
 
 FRESH = """

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import jax
 
-from jhpo.kernels.counter_random import seeds
+from jhpo.kernels.counter_random import more_seeds
 
 
 class Randomness(NamedTuple):
@@ -26,4 +26,4 @@ def randomness(key: jax.Array) -> Randomness:
     >>> [stream.shape for stream in randomness(jax.random.key(0))[1:]]
     [(2,), (2,), (2,), (2,), (2,)]
     """
-    return Randomness(key, *seeds(key, len(Randomness._fields) - 1))
+    return Randomness(key, *more_seeds(key, len(Randomness._fields) - 1))
