@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 
@@ -14,6 +16,43 @@ OfHP = Callable[[HP], jax.Array]  # a number as a function of the hyperparameter
 
 
 USUAL_BATCH = 64  # rows, where there are as many
+
+
+# What people call the argument for the hyperparameters.
+_HP = ("hp", "hps", "hparams", "hyperparameters")
+
+
+def takes_third(function: Callable[..., Any], name: str) -> bool:
+    """Whether a function of two arguments takes a third one: it is required, or called ``name``.
+
+    Further options with defaults, as optax's losses have them, are left alone.
+
+    >>> import optax
+    >>> takes_third(optax.losses.huber_loss, "hp"), takes_third(lambda outputs, targets, hp=None: 0.0, "hp")
+    (False, True)
+    """
+    third = _positional(function)[2:3]
+    return bool(third) and (third[0].default is inspect.Parameter.empty or third[0].name == name)
+
+
+def check_place_of_hp(argument: str, function: Callable[..., Any] | None, call: str, place: int | None) -> None:
+    """Raises if a function's hyperparameters are by their name in another place than that of ``call``.
+
+    Args:
+        argument: that the function was given as. call: how it is called. place: of the hyperparameters, or None.
+    """
+    names = [p.name for p in _positional(function)]
+    wrong = [name for i, name in enumerate(names) if name in _HP and i != place]
+    if wrong:
+        raise invalid(argument, f"a function {call}", f"({', '.join(names)})")
+
+
+def _positional(function: Callable[..., Any] | None) -> list[inspect.Parameter]:
+    try:
+        parameters = [] if function is None else list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):  # built-in functions without a signature
+        return []
+    return [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
 
 
 def batch_sizes(batch_size: int | OfHP | str | None, most: int | None, n: int) -> tuple[int | OfHP, int]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -21,6 +20,7 @@ from jhpo.errors import InvalidArgument, invalid
 from jhpo.kernels.internals import is_traced
 from jhpo.objectives import Objectives
 from jhpo.training import measures
+from jhpo.training.arguments import check_place_of_hp, takes_third
 from jhpo.training.measures import Array
 
 
@@ -136,6 +136,7 @@ def _one(where: str, given: object, task: str | None) -> Metric:
     if isinstance(given, Metric):
         return given
     if callable(given):
+        check_place_of_hp(where, given, "metric(outputs, targets)", None)
         return Metric(given, False, None)
     if given not in _NAMED:
         raise invalid(where, f"a function, or one of {list(NAMES)}", given)
@@ -169,7 +170,7 @@ def check_whole(
     for name, measure in chosen.items():
         if not measure.whole:
             continue
-        if measure.task is None and (ignore is not None or unlike) and _arguments(measure.function) < 3:
+        if measure.task is None and (ignore is not None or unlike) and not takes_third(measure.function, "live"):
             why = "folds differ in size" if ignore is None else "some labels are ignored"
             raise invalid(f"metrics: {name}", f"a function (outputs, targets, live), as {why}", "two")
         if is_traced(targets):
@@ -181,20 +182,13 @@ def check_whole(
             raise invalid(f"metrics: {name}", "at least two validation rows", len(targets))
 
 
-def _arguments(function: Callable[..., Any]) -> int:
-    try:
-        return len(inspect.signature(function).parameters)
-    except (TypeError, ValueError):
-        return 2
-
-
 def of_whole(name: str, measure: Metric, outputs: Array, targets: Array, live: Array | None) -> Array:
     """``float[]``: the value of a metric of the whole.
 
     Raises:
       InvalidArgument: its function does not return a scalar.
     """
-    if measure.task is not None or _arguments(measure.function) > 2:
+    if measure.task is not None or takes_third(measure.function, "live"):
         if measure.task is None and live is None:
             # of several targets, the rows
             live = jnp.ones(targets.shape if hasattr(targets, "shape") else jax.tree.leaves(targets)[0].shape[:1], bool)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jhpo.errors import NOT_ASYNC, InvalidArgument, invalid, is_async
 from jhpo.space.space import Space
 from jhpo.structure import Structured, structured
+from jhpo.training.arguments import check_place_of_hp
 from jhpo.training.foreign import Bound, Constant, Foreign, Opaque, Wrapped, is_pytree
 from jhpo.training.tracing import ONE_DICT, objective_errors
 from jhpo.training.trainable import HP, Trainable, check_steps, train_and_evaluate
@@ -87,6 +88,8 @@ def as_trainable(objective: Trainable | Callable[..., Any]) -> Trainable:
     if not missing:
         made = cast(Trainable, objective)
         check_steps(made)
+        for call in ("init(hp, key)", "step(hp, state, t)", "evaluate(hp, state)"):
+            check_place_of_hp("objective", getattr(made, call.partition("(")[0]), call, 0)
         if not is_pytree(made):
             return Opaque(Constant(made).value)
         return made if isinstance(made, Structured) else Foreign(made)

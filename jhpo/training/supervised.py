@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,7 +10,7 @@ import jax.numpy as jnp
 
 from jhpo.errors import check_flag, check_integer, invalid
 from jhpo.serialize import known_to_flax
-from jhpo.training.arguments import batch_sizes, lengths
+from jhpo.training.arguments import batch_sizes, check_place_of_hp, lengths, takes_third
 from jhpo.training.data import Data, check_alike, checked_data, count, is_single
 from jhpo.training.folds import given_folds
 from jhpo.training.measures import error_rate as error_rate
@@ -139,6 +138,7 @@ def supervised(
     for name, given in (("penalty", penalty), ("eval_params", eval_params)):
         if given is not None and not callable(given):
             raise invalid(name, "a function, or None", given)
+    check_place_of_hp("penalty", penalty, "penalty(hp, params)", 0)
     check_flag("independent_batches", independent_batches)
     if not isinstance(metric, str):
         raise invalid("metric", "the name of one metric", metric)
@@ -168,7 +168,7 @@ def supervised(
         task=task,
         labels=labels,
         loss=function,
-        loss_takes_hp=len(inspect.signature(function).parameters) > 2,
+        loss_takes_hp=takes_third(function, "hp"),
         penalty=penalty,
         metrics=tuple(as_tuples(chosen).items()),
         metric=metric,
@@ -192,6 +192,7 @@ def _checked_loss(loss: str | Callable[..., Any]) -> tuple[Callable[..., Any], t
         return *_LOSSES[loss], loss
     if isinstance(loss, str) or not callable(loss):
         raise invalid("loss", f"one of {sorted(_LOSSES)} or a function", loss)
+    check_place_of_hp("loss", loss, "loss(outputs, targets) or loss(outputs, targets, hp)", 2)
     return loss, (), None
 
 

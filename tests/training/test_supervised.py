@@ -109,6 +109,19 @@ def test_regression_fits_a_line_exactly() -> None:
     assert float(train_and_evaluate(trainable, {"lr": jnp.float32(0.1)}, KEY).value) < 1e-6
 
 
+@pytest.mark.parametrize(
+    "loss", [optax.losses.softmax_cross_entropy_with_integer_labels, optax.losses.poly_loss_cross_entropy]
+)
+def test_losses_of_optax_keep_their_options(loss) -> None:
+    """A third argument with a default is an option, not one for the hyperparameters."""
+    y = Y if "integer" in loss.__name__ else np.eye(2, dtype=np.float32)[Y]
+    trainable = task(loss=loss, y=y)
+    hp = {"lr": jnp.float32(0.1)}
+    state = train_state(trainable, hp, KEY)
+    out = trainable.predict(hp, state, X[64:])
+    np.testing.assert_allclose(trainable.evaluate(hp, state)["loss"], loss(out, y[64:]).mean(), rtol=1e-5)
+
+
 def test_a_loss_of_the_hyperparameters_and_named_metrics() -> None:
     trainable = task(
         loss=lambda out, y, hp: hp["scale"] * cross_entropy(out, y), metric="error", metrics={"error": error_rate}
@@ -221,6 +234,9 @@ def test_float64_where_it_is_switched_on(x64) -> None:
         ),
         ({"loss": "hinge"}, "loss: expected one of"),
         ({"loss": 3}, "loss: expected one of"),
+        ({"loss": lambda hp, out, y: 0.0}, r"loss: .* loss\(outputs, targets, hp\), got '\(hp, out, y\)'"),
+        ({"penalty": lambda params, hp: 0.0}, r"penalty: .* penalty\(hp, params\), got '\(params, hp\)'"),
+        ({"metrics": {"own": lambda out, y, hp: 0.0}}, r"metrics: own: .* metric\(outputs, targets\), got"),
         ({"tx": optax.sgd(0.1)}, "tx: expected a function"),
         ({"model": 3}, "model: expected a flax linen module"),
         ({"model": Nnx(nnx.Rngs(0))}, "model: expected a function or class of rngs"),

@@ -121,6 +121,11 @@ class _Growing:
         return state["w"]
 
 
+class _Reversed(Decay):
+    def step(self, state, hp, t):
+        return super().step(hp, state, t)
+
+
 class _Misnamed(_Growing):
     def init(self, hp):  # type: ignore[override]
         return {"w": hp["x"]}
@@ -163,6 +168,7 @@ def _checks_like_scikit_learn(hp):
         (lambda rng, hp: hp["x"], r"first argument, a random key the second: objective\(hp, key\)"),
         (lambda hp: jnp.zeros(hp["x"].astype(int)).sum(), r"Shapes must be .*; a size that is tuned .* static=True"),
         (_Forgetful(), "objective: expected a function .*; it lacks step and evaluate"),
+        (_Reversed(), r"objective: expected a function step\(hp, state, t\), got '\(state, hp, t\)'"),
         (_Misnamed(), r"init\(\) takes 2 .*; the methods of a training are init\(hp, key\)"),
         (_Growing(), r"must have the same pytree structure.*key sets: \{'v'\}.*; a training's step returns a state"),
         (_checks_like_scikit_learn, r"InvalidParameterError: .*Got \w*Tracer.*; a function .* goes through jhpo\.host"),
