@@ -122,7 +122,7 @@ class _Growing:
 
 
 class _Reversed(Decay):
-    def step(self, state, hp, t):
+    def step(self, state, hp, t):  # type: ignore[override]
         return super().step(hp, state, t)
 
 
