@@ -35,6 +35,11 @@ def cpu_options(quickly: bool = False) -> dict[str, bool | int | str]:
     return dict(_accepted(tuple((QUICKLY if quickly else FOR_SPEED).items())))
 
 
+def options_on(device: jax.Device, quickly: bool = False) -> dict[str, bool | int | str] | None:
+    """`cpu_options` for a program of a CPU; None for the compiler's own, on other devices."""
+    return cpu_options(quickly) if device.platform == "cpu" else None
+
+
 @functools.cache
 def _accepted(options: tuple[tuple[str, bool | int | str], ...]) -> tuple[tuple[str, bool | int | str], ...]:
     # options come and go with patch releases (xla_cpu_use_fusion_emitters with jaxlib 0.11.1), and an unknown one is an

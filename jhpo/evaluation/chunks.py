@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from jhpo.compilation import cpu_options
+from jhpo.compilation import options_on
 from jhpo.devices import fetched, least_memory
 from jhpo.errors import OutOfMemory, check_integer, invalid
 from jhpo.forks import check_process
@@ -226,7 +226,7 @@ class Chunks:
         with self._lock:  # threads that need the same program wait for the first
             if name not in self.programs:
                 begin = time.perf_counter()
-                options = cpu_options() if self.mesh.devices.flat[0].platform == "cpu" else None
+                options = options_on(self.mesh.devices.flat[0])
                 compiled = program.compile(arguments, options)
                 self.compile_seconds += time.perf_counter() - begin
                 if check:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from jhpo.compilation import cpu_options
+from jhpo.compilation import options_on
 from jhpo.devices import default_devices
 from jhpo.errors import InvalidArgument
 from jhpo.evaluation.batching import all_members
@@ -112,7 +112,7 @@ def _where(take: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:
 
 
 def _options(*_: Any, **__: Any) -> dict[str, Any] | None:
-    return cpu_options() if default_devices()[0].platform == "cpu" else None
+    return options_on(default_devices()[0])
 
 
 rows_program = Programs(train_rows, ("replicates", "metric"), options=_options)

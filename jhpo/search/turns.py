@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jhpo.compilation import cpu_options
+from jhpo.compilation import options_on
 from jhpo.devices import default_devices
 from jhpo.kept import kept
 from jhpo.kernels.loops import apart
@@ -55,7 +55,7 @@ _MOST = 12
 
 def compiler_options(strategy: Strategy, *_: Any) -> dict[str, Any] | None:
     """Compiler options for a strategy's programs."""
-    return cpu_options(quickly=True) if strategy.compiled_quickly and default_devices()[0].platform == "cpu" else None
+    return options_on(default_devices()[0], quickly=True) if strategy.compiled_quickly else None
 
 
 def _programs(function: Callable[..., Any]) -> Programs:
