@@ -6,11 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from jhpo.errors import invalid
 from jhpo.evaluation.evaluators import Evaluator, Objective, blank_result, in_use
 from jhpo.evaluation.stopping import StoppingPopulation
-from jhpo.interrupts import interruptible
-from jhpo.objectives import Objectives, Sign
+from jhpo.objectives import Sign
 from jhpo.search.conclusion import result_of
 from jhpo.search.cuts import Cut
 from jhpo.search.driver import Driver
@@ -20,55 +18,10 @@ from jhpo.search.meter import Meter
 from jhpo.search.options import Options
 from jhpo.search.record import Record, Rows, curves_of, evaluations_of, padded
 from jhpo.search.result import Origin, Result
-from jhpo.search.starts import Starts, parts, proposals, read_starts
+from jhpo.search.starts import Starts, parts, proposals
 from jhpo.search.stopping import exhausted
 from jhpo.space.space import Space
-from jhpo.strategies import as_strategy, for_objectives
-from jhpo.strategies.base import Evaluation, Strategy
-from jhpo.training.metrics import check_direction, check_directions
-
-
-@interruptible()
-def search(
-    objective: Objective, space: Space, strategy: Strategy | str | None, direction: str, options: Options
-) -> Result:
-    """Search for the best hyperparameters; see `jhpo.minimize`.
-
-    Raises:
-        InvalidArgument: an invalid argument, before anything is compiled.
-        InvalidParameters: a starting point outside the space.
-    """
-    if not isinstance(space, Space):
-        raise invalid("space", "a jhpo.Space", space)
-    objectives = options.objectives
-    strategy = _usual(options.budget, objectives) if strategy is None else as_strategy(strategy)
-    if objectives is None:
-        check_direction(objective, options.metric, direction)
-    else:
-        check_directions(objective, objectives)
-        strategy = for_objectives(strategy, objectives)
-    starts = read_starts(space, options.start, options.budget)
-    sign = 1.0 if direction == "minimize" else -1.0
-    if strategy.pauses:
-        from jhpo.search.rungs import RungSearch
-
-        return RungSearch(objective, space, strategy, sign, options).run(starts)
-    if strategy.thaws:
-        from jhpo.search.thaw import ThawSearch
-
-        return ThawSearch(objective, space, strategy, sign, options).run(starts)
-    return MemorySearch(objective, space, strategy, sign, options).run(starts)
-
-
-def _usual(budget: int, objectives: Objectives | None) -> Strategy:
-    """The default strategy."""
-    if objectives is None:
-        from jhpo.strategies.pso import swarm_for
-
-        return swarm_for(budget)
-    from jhpo.strategies.nsga2 import NSGA2
-
-    return NSGA2() if budget >= 512 else NSGA2(max(budget // 16 * 2, 8))
+from jhpo.strategies.base import Evaluation, Request, Strategy
 
 
 class MemorySearch:
@@ -132,7 +85,7 @@ class MemorySearch:
         units = starts.units if starts.whole else starts.completed(proposals(driver, len(starts.units)))
         request, ids = driver.started(), np.arange(len(units), dtype=np.uint32)
         measured = self.evaluator.evaluate(units, ids, request._replace(horizon=1.0))
-        self.record.add(_rows(units, measured, ids, 0, -1, 1.0))
+        self.record.add(rows_of(units, measured, ids, 0, -1, 1.0))
         if request.horizon == 1.0:
             every = np.ones(len(units), np.bool_)
             for rows, told in parts(
@@ -144,10 +97,15 @@ class MemorySearch:
         return self.meter.report(self.record.evaluations, 0, self.record.best, whole=False)
 
     @property
+    def _begun(self) -> int:
+        """Evaluations that have begun."""
+        return self.record.evaluations
+
+    @property
     def _room(self) -> int:
         """Evaluations left."""
         most = self._budget if self._limit is None else min(self._budget, self._limit)
-        return most - self.record.evaluations
+        return most - self._begun
 
     def _block(self) -> Cut | None:
         """Several generations in one program; None where the host has something to do between them."""
@@ -169,20 +127,29 @@ class MemorySearch:
 
     def _generation(self) -> str | None:
         """Ask, evaluate, and say whether to stop."""
-        driver, record = self.driver, self.record
+        units, ids, request = self._ask()
+        measured = self.evaluator.evaluate(units[: len(ids)], ids, request, rows=len(units))
+        return self._learn(units, ids, measured, request)
+
+    def _ask(self) -> tuple[np.ndarray, np.ndarray, Request]:
+        """The next generation, ids for the keys of as many of it as the budget has room for, and what is requested."""
+        driver = self.driver
         if self._told is not None:
             units = driver.turn(*self._told)
         else:
             units = driver.turn(None, self._blank) if driver.state is None else driver.ask()
-        taken = min(self._room, len(units))
-        streams = driver.evaluation_ids(record.evaluations + np.arange(len(units)))[:taken]
-        request = driver.request
-        measured = self.evaluator.evaluate(units[:taken], streams, request, rows=len(units))
-        there = np.arange(len(units)) < taken
+        ids = driver.evaluation_ids(self._begun + np.arange(len(units)))
+        return units, ids[: self._room], driver.request
+
+    def _learn(self, units: np.ndarray, ids: np.ndarray, measured: Evaluation, request: Request) -> str | None:
+        """Record a generation that was evaluated, and say whether to stop; the strategy is told before the next."""
+        driver, record = self.driver, self.record
+        there = np.arange(len(units)) < len(ids)
         seen = minimised_result(padded(measured, len(units)), self.signs, there, np)
         self._told = Told(units, self._masked(seen, there))
-        record.add(_rows(units[:taken], measured, streams, record.evaluations, driver.generation - 1, request.horizon))
-        return self.meter.report(record.evaluations, driver.generation, record.best, request.horizon == 1.0)
+        horizon = request.horizon
+        record.add(rows_of(units[: len(ids)], measured, ids, record.evaluations, driver.generation - 1, horizon))
+        return self.meter.report(record.evaluations, driver.generation, record.best, horizon == 1.0)
 
 
 def _work(evaluator: Evaluator) -> tuple[int, int] | None:
@@ -192,7 +159,10 @@ def _work(evaluator: Evaluator) -> tuple[int, int] | None:
     return evaluator.steps, evaluator.places
 
 
-def _rows(units: np.ndarray, result: Evaluation, ids: np.ndarray, first: int, generation: int, horizon: float) -> Rows:
+def rows_of(
+    units: np.ndarray, result: Evaluation, ids: np.ndarray, first: int, generation: int, horizon: float
+) -> Rows:
+    """The trials of a generation, numbered from `first` on."""
     n = len(units)
     numbers, generations, share = first + np.arange(n), np.full(n, generation, np.int32), np.full(n, horizon)
     if result.stages is not None and result.stages.length is not None:  # members of a trainable, with steps of its own

@@ -12,7 +12,7 @@ from jhpo.devices import Devices
 from jhpo.evaluation.evaluators import Objective
 from jhpo.objectives import Directions
 from jhpo.search.keep import Keep
-from jhpo.search.memory import search
+from jhpo.search.kinds import search
 from jhpo.search.meter import Callback
 from jhpo.search.options import Options
 from jhpo.search.result import Result
@@ -88,6 +88,10 @@ def minimize(
 
     If generations of a plain function are cheap, many of them run in one program, for up to a quarter of a second. That
     does not change the results; the callback is called for each generation afterwards.
+
+    With a `jhpo.host` objective the stop rules are asked, and callbacks called, whenever results come; what still runs
+    when a rule holds does not count. A strategy that asks for fewer points than there are workers, as `BayesOpt` does,
+    is asked whenever one is free, if it can be: what it asks for then depends on the order in which results come.
 
     Returns:
       A `Result`.

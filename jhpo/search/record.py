@@ -143,11 +143,17 @@ def _column(rows: list[Rows], name: str) -> Any:
 def padded(result: Evaluation, n: int) -> Evaluation:
     """The result with further rows, NaN, of members that were not evaluated; without what strategies do not get."""
     result = result._replace(stages=None)
-    missing = n - len(result.value)
-    if not missing:
-        return result
+    return result if n == len(result.value) else scattered(result, np.arange(len(result.value)), n)
 
-    def pad(x: Any) -> Any:
-        return None if x is None else np.pad(x, [(0, missing)] + [(0, 0)] * (np.ndim(x) - 1), constant_values=np.nan)
 
-    return Evaluation(*(pad(x) for x in result))
+def scattered(result: Evaluation, places: np.ndarray | list[int], n: int) -> Evaluation:
+    """The result's rows at some places of `n` rows, which are NaN elsewhere; without what strategies do not get."""
+
+    def spread(x: Any) -> Any:
+        if x is None:
+            return None
+        rows = np.full((n, *np.shape(x)[1:]), np.nan, np.asarray(x).dtype)
+        rows[places] = x
+        return rows
+
+    return Evaluation(*(spread(x) for x in result._replace(stages=None, mask=None)))

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from jhpo.errors import SpaceExhausted, invalid
 from jhpo.evaluation.executors import HostObjective
-from jhpo.evaluation.executors.host import check_request
+from jhpo.evaluation.executors.generations import check_request
 from jhpo.evaluation.executors.tasks import Pool, Task
 from jhpo.search.stopping import StopRules
 from jhpo.strategies.blind import learns

@@ -5,26 +5,18 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import jax
-import numpy as np
-from jax.typing import ArrayLike
-
 from jhpo.curves.rules import EarlyStop
-from jhpo.errors import NOT_ASYNC, InvalidArgument, check_integer, check_number, invalid, is_async, warn_caller
+from jhpo.errors import NOT_ASYNC, InvalidArgument, check_integer, check_number, invalid, is_async
 from jhpo.evaluation.executors.clusters import check_resources, import_ray
+from jhpo.evaluation.executors.generations import HostEvaluator
 from jhpo.evaluation.executors.limits import resident_bytes
 from jhpo.evaluation.executors.reported import Reported
-from jhpo.evaluation.executors.tasks import Call, Pool, Roles, Task, roles_of
-from jhpo.evaluation.measures import measure_constraints, trial_seeds
-from jhpo.evaluation.members import Described
-from jhpo.evaluation.outcome import Outcome
+from jhpo.evaluation.executors.tasks import Call, Pool, Roles, roles_of
 from jhpo.objectives import Objectives
 from jhpo.space.space import Space
-from jhpo.strategies.base import Evaluation, Request
 from jhpo.training.metrics import NAMES
 from jhpo.training.objective import check_second_argument
 
@@ -188,104 +180,6 @@ def host(
     options = tuple((resources or {}).items())
     made = HostObjective(fn, workers, kind, timeout, roles, resources=options, memory=memory, retries=retries)
     return made if metric is None else made.with_metric(metric)
-
-
-class HostEvaluator:
-    """The evaluator of a host objective."""
-
-    def __init__(self, objective: HostObjective, space: Space, replicates: int, reported: Reported) -> None:
-        self._objective, self._space, self._replicates = objective, space, replicates
-        self._reported, self.reasons = reported, Counter[str]()  # reasons of failures so far, and how often each
-        self.notes = reported.notes
-        self._pool: Pool | None = None
-        self.names = None if objective.objectives is None else objective.objectives.names  # of several objectives
-
-    @property
-    def described(self) -> Described:
-        """The names in the first result; what is measured is not known beforehand."""
-        return Described(self.names, 0)
-
-    def evaluate(self, units: np.ndarray, ids: np.ndarray, root: jax.Array, request: Request) -> Evaluation:
-        """Results of unit rows ``float[n, d]``; failed ones are NaN."""
-        check_request(request)
-        if self._pool is None:
-            self._pool = self._objective.pool(self._space)
-        tasks = []
-        for replicate in range(self._replicates):
-            seeds = trial_seeds(root, ids, replicate if self._replicates > 1 else None).tolist()
-            tasks += [self._submit(self._pool, u, s) for u, s in zip(units, seeds)]
-        outcomes = [task.result() for task in tasks]
-        self.reasons.update(o.reason for o in outcomes if o.reason)
-        trials = [task.trial for task in tasks if task.trial is not None]
-        stages = self._reported.finished(trials, [o.pruned for o in outcomes], len(units)) if trials else None
-        objectives = self._objective.objectives
-        if objectives is None:
-            values = np.asarray([o.value for o in outcomes])
-        else:
-            blank = np.full(objectives.count, np.nan)
-            values = np.stack([blank if o.values is None else self._in_order(o, blank) for o in outcomes])
-        values = values.reshape(self._replicates, len(units), *values.shape[1:])
-        own = [o.constraint for o in outcomes[: len(units)]]
-        constraint = measure_constraints(self._space, np.asarray(units, np.float64))
-        if any(c is not None for c in own):
-            width = max(len(c) for c in own if c is not None)
-            rows = np.stack([np.full(width, np.nan) if c is None else c for c in own])
-            constraint = rows if constraint is None else np.concatenate([constraint, rows], axis=1)
-        variance = values.var(axis=0, ddof=1) / self._replicates if self._replicates > 1 else None
-        mean = values.mean(axis=0)
-        if objectives is None:
-            return Evaluation(value=mean, constraint=constraint, variance=variance, stages=stages)
-        first = np.where(np.isfinite(mean).all(axis=1), mean[:, 0], np.nan)
-        return Evaluation(value=first, constraint=constraint, variance=variance, values=mean, stages=stages)
-
-    def _submit(self, pool: Pool, unit: np.ndarray, seed: int) -> Task:
-        params = self._space.decode(unit)
-        trial = self._reported.trial(params, seed, unit) if self._objective.roles.trial else None
-        return pool.submit(params, seed, trial)
-
-    def _in_order(self, outcome: Outcome, blank: np.ndarray) -> np.ndarray:
-        """The values in the order of the names that came first; a result with other names has failed."""
-        assert outcome.values is not None
-        self.names = self.names or outcome.names
-        if outcome.names is None or outcome.names == self.names:
-            return outcome.values
-        assert self.names is not None
-        if set(outcome.names) != set(self.names):
-            warn_caller(f"expected the values {list(self.names)}, got {list(outcome.names)}: failed")
-            return blank
-        return outcome.values[[outcome.names.index(name) for name in self.names]]
-
-    def states(
-        self,
-        units: np.ndarray,
-        ids: np.ndarray,
-        root: jax.Array,
-        values: ArrayLike | None = None,
-        horizons: ArrayLike = 1.0,
-    ) -> list[Any]:
-        """Host objectives have no trained states: None for every row."""
-        return [None] * len(units)
-
-    def close(self) -> None:
-        """End the workers; the next generation starts others."""
-        if self._pool is not None:
-            self._pool.close()
-            self._pool = None
-
-    def __del__(self) -> None:
-        self.close()
-
-
-def check_request(request: Request) -> None:
-    """Raises if the strategy requests gradients or a shorter horizon, which a host function does not have.
-
-    Raises:
-        InvalidArgument: it does.
-    """
-    if request.grad:
-        raise InvalidArgument("strategy: a host objective needs one without gradients, got one that asks for them")
-    if request.horizon != 1.0:
-        raise InvalidArgument("strategy: host objectives train to the end (Chain: horizon=1.0), got a shorter horizon")
 
 
 def check_reports(objective: HostObjective, asker: str) -> None:

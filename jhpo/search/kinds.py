@@ -1,0 +1,63 @@
+"""Which search an objective and a strategy need."""
+
+from __future__ import annotations
+
+from jhpo.errors import invalid
+from jhpo.evaluation.evaluators import Objective
+from jhpo.evaluation.executors import HostObjective
+from jhpo.interrupts import interruptible
+from jhpo.objectives import Objectives
+from jhpo.search.hosted import HostSearch
+from jhpo.search.memory import MemorySearch
+from jhpo.search.options import Options
+from jhpo.search.result import Result
+from jhpo.search.starts import read_starts
+from jhpo.space.space import Space
+from jhpo.strategies import as_strategy, for_objectives
+from jhpo.strategies.base import Strategy
+from jhpo.training.metrics import check_direction, check_directions
+
+
+@interruptible()
+def search(
+    objective: Objective, space: Space, strategy: Strategy | str | None, direction: str, options: Options
+) -> Result:
+    """Search for the best hyperparameters; see `jhpo.minimize`.
+
+    Raises:
+        InvalidArgument: an invalid argument, before anything is compiled.
+        InvalidParameters: a starting point outside the space.
+    """
+    if not isinstance(space, Space):
+        raise invalid("space", "a jhpo.Space", space)
+    objectives = options.objectives
+    strategy = _usual(options.budget, objectives) if strategy is None else as_strategy(strategy)
+    if objectives is None:
+        check_direction(objective, options.metric, direction)
+    else:
+        check_directions(objective, objectives)
+        strategy = for_objectives(strategy, objectives)
+    starts = read_starts(space, options.start, options.budget)
+    sign = 1.0 if direction == "minimize" else -1.0
+    if strategy.pauses:
+        from jhpo.search.rungs import RungSearch
+
+        return RungSearch(objective, space, strategy, sign, options).run(starts)
+    if strategy.thaws:
+        from jhpo.search.thaw import ThawSearch
+
+        return ThawSearch(objective, space, strategy, sign, options).run(starts)
+    if isinstance(objective, HostObjective):
+        return HostSearch(objective, space, strategy, sign, options).run(starts)
+    return MemorySearch(objective, space, strategy, sign, options).run(starts)
+
+
+def _usual(budget: int, objectives: Objectives | None) -> Strategy:
+    """The default strategy."""
+    if objectives is None:
+        from jhpo.strategies.pso import swarm_for
+
+        return swarm_for(budget)
+    from jhpo.strategies.nsga2 import NSGA2
+
+    return NSGA2() if budget >= 512 else NSGA2(max(budget // 16 * 2, 8))
