@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 # lowest first: a package imports only its own floor's modules of the same package and what stands on floors below
 FLOORS: list[tuple[str, ...]] = [
     ("jhpo.errors", "jhpo.interrupts", "jhpo.version", "jhpo.pytrees", "jhpo.switches", "jhpo.markup", "jhpo.packing"),
-    ("jhpo.structure", "jhpo.forks"),
+    ("jhpo.structure", "jhpo.forks", "jhpo.lookups"),
     ("jhpo.lifetimes",),
     ("jhpo.kernels",),
     ("jhpo.keys", "jhpo.objectives", "jhpo.devices", "jhpo.notes", "jhpo.columns"),

@@ -16,6 +16,7 @@ from jhpo.errors import LIBRARIES, InvalidSpace, JhpoError, invalid, line_of
 from jhpo.kernels.internals import strings_refused
 from jhpo.kernels.lapack import lapack_in_turn
 from jhpo.keys import check_key
+from jhpo.lookups import names_there
 from jhpo.pytrees import HP
 from jhpo.space.categories import remember
 from jhpo.space.cells import centre_of
@@ -122,7 +123,7 @@ def constraint(space: Layout, hp: HP) -> jax.Array:
     except (JhpoError, jax.errors.JaxRuntimeError, MemoryError):
         raise
     except Exception as error:
-        text = str(error).split("\n")[0][:500] + line_of(error, LIBRARIES)
+        text = str(error).split("\n")[0][:500] + line_of(error, LIBRARIES) + names_there(error, LIBRARIES)
         raise InvalidSpace(
             "constraints: expected functions that JAX can trace and that return numbers, "
             f"got {type(error).__name__}: {text}; they get what a traced objective gets, jnp takes the place of numpy "

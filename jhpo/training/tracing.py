@@ -10,6 +10,7 @@ import jax
 
 from jhpo.errors import LIBRARIES, InvalidArgument, JhpoError, line_of
 from jhpo.kernels.internals import strings_refused
+from jhpo.lookups import names_there
 
 ONE_DICT = '; the first argument is the dict of all of them: hp["name"]'
 
@@ -42,6 +43,8 @@ class objective_errors:
                 hint = advice
         if isinstance(error, TypeError) and re.search("'dict'(?!>)", str(error)):
             hint = ONE_DICT
+        if isinstance(error, AttributeError) and (entry := _ENTRY.search(str(error))):
+            hint = f'; hyperparameters are entries of a dict: hp["{entry[1]}"]'
         if isinstance(error, TypeError) and _METHOD.search(str(error)):
             hint = "; the methods of a training are init(hp, key), step(hp, state, t) and evaluate(hp, state)"
         if isinstance(error, TypeError) and "compared with a string" in str(error):
@@ -56,7 +59,7 @@ class objective_errors:
         if "carry input and carry output" in lines[0]:  # of the user's loop, or of the training itself
             lines[0] = f"{lines[0]} {' '.join(line for line in lines[1:] if line and not line.startswith('Revise'))}"
             hint = "; a training's step returns a state with the structure, shapes and dtypes of its argument"
-        text = lines[0][:500] + line_of(error, LIBRARIES)
+        text = lines[0][:500] + line_of(error, LIBRARIES) + names_there(error, LIBRARIES)
         raise InvalidArgument(
             f"objective: expected a function that JAX can trace, got {type(error).__name__}: {text}{hint}"
         ) from error
@@ -73,6 +76,7 @@ _SIZE = (
     "and jhpo.masked_mlp have the largest size, of which live= units count"
 )
 _METHOD = re.compile(r"\b(init|step|evaluate)\(\) (takes|missing|got)")
+_ENTRY = re.compile(r"^'dict' object has no attribute '(\w+)'")
 _HASHED = re.compile(r"unhashable type: '\w*Tracer'")
 _LOOK_UP = (
     "; a hyperparameter that is traced cannot be looked up in a dictionary or a list, nor be a length: take "

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol
 from jhpo.curves.reports import Reports
 from jhpo.errors import JhpoError, TrialPruned, invalid, line_of
 from jhpo.evaluation.outcome import Outcome, failure, judge, stopped_early
+from jhpo.lookups import names_there
 from jhpo.objectives import Objectives
 from jhpo.pytrees import HP
 from jhpo.training.metrics import measure
@@ -169,7 +170,8 @@ def call(fn: Callable[..., Any], how: Call, params: HP, seed: int, trial: Trial 
         return failure(f"out of memory: {error}")
     except BaseException as error:  # noqa: BLE001 one bad member must not end the study
         # of an error in `trial.report` it is the caller's line
-        return failure(f"{type(error).__name__}: {error}{line_of(error, ('jhpo',))}"[:_LONGEST_REASON])
+        where = line_of(error, ("jhpo",)) + names_there(error, ("jhpo",))
+        return failure(f"{type(error).__name__}: {error}{where}"[:_LONGEST_REASON])
 
 
 def with_reports(trial: Trial, ask: Callable[..., Any]) -> Trial:
