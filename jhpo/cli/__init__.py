@@ -3,13 +3,16 @@
 May import everything.
 """
 
-from jhpo.cli.commands import main as _main
-from jhpo.cli.signals import ignore_signals
+from jhpo.cli.signals import held, ignore_signals, leave
 
 
 def main() -> None:
     """The command `jhpo`: once all is said, Ctrl-C does not change the exit code any more."""
     try:
-        _main()
+        with held():  # half of the time until a command begins
+            from jhpo.cli.commands import main as run
+        run()
+    except KeyboardInterrupt:
+        leave()
     finally:
         ignore_signals()

@@ -14,7 +14,7 @@ import typer
 
 from jhpo.cli import serve, start, stored
 from jhpo.cli.arguments import KINDS, command_again, directions_of, measured, strategy_options
-from jhpo.cli.signals import INTERRUPTED, farewell, held, ignore_signals, signals
+from jhpo.cli.signals import INTERRUPTED, farewell, held, ignore_signals, leave, signals
 from jhpo.errors import ChangedSpace, InvalidArgument, JhpoError, StorageError, check_integer
 from jhpo.interrupts import interruptible
 from jhpo.version import __version__
@@ -167,7 +167,7 @@ def tune(
                 ignore_signals()
                 print_results(console, study)
                 console.print(farewell(study.evaluations, storage, again), highlight=False, markup=False)
-                raise typer.Exit(INTERRUPTED) from None
+                sys.exit(INTERRUPTED)
             print_results(console, study, summary)
             if storage is not None:
                 place = without_password(storage)
@@ -254,7 +254,7 @@ def main() -> None:
     except typer.Exit as stop:
         sys.exit(stop.exit_code)
     except (typer.Abort, KeyboardInterrupt):
-        sys.exit(INTERRUPTED)
+        leave()
     except ChangedSpace as error:
         _fail(error, CHANGED)
     except StorageError as error:
@@ -266,6 +266,8 @@ def main() -> None:
     except _USAGE_ERROR as error:
         error.show()
         sys.exit(error.exit_code)
+    if code == INTERRUPTED:  # of a Ctrl-C that typer caught
+        leave()
     sys.exit(code if isinstance(code, int) else OK)
 
 
@@ -289,7 +291,7 @@ def styled(error: Exception) -> Text:
     if not (found and got):
         return shown.append(text)
     close = difflib.get_close_matches(value.strip("'"), re.findall(r"'([^']*)'", expected), 1)
-    if close:
+    if close and "one of" in expected:
         shown.append(f"did you mean {close[0]}? ", "bold green")
     shown.append(name, "bold").append(": expected ").append(expected, "bold green")
     return shown.append(", got ").append(value, "red")

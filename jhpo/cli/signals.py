@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
+from typing import NoReturn
 
 INTERRUPTED = 130  # exit code
 # How long to wait after Ctrl-C for a compiled program that is still running.
@@ -86,6 +87,12 @@ def held() -> Iterator[None]:
             signal.signal(number, handler)
     if asked:
         raise KeyboardInterrupt
+
+
+def leave() -> NoReturn:
+    """Ends the process after a Ctrl-C before which there was nothing to keep."""
+    sys.stderr.write("stopped\n")
+    sys.exit(INTERRUPTED)
 
 
 def ignore_signals() -> None:

@@ -228,6 +228,8 @@ def test_errors_say_first_what_to_do():
     assert {shown.plain[s.start : s.end]: s.style for s in shown.spans}["an integer >= 1"] == "bold green"
     typo = InvalidArgument("strategy: expected one of ['bayes', 'pso'], got 'psoo'")
     assert cli.styled(typo).plain.startswith("jhpo: did you mean pso? strategy: expected one of")
+    other = InvalidArgument("f.py: expected 'space' to be a jhpo.Tuning or an objective, got Space")
+    assert cli.styled(other).plain == f"jhpo: {other}"
 
 
 def test_the_help_names_every_figure():

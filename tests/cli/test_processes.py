@@ -103,6 +103,23 @@ def test_ctrl_c_after_the_last_line_does_not_change_the_exit_code():
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
+def test_ctrl_c_before_a_command_begins_is_one_word():
+    """Importing the command line is half of the time until then; it was a traceback."""
+    program = """
+import os, signal, sys, jhpo.cli
+
+class Pressed:
+    def find_spec(self, name, *_):
+        if name == "typer":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Pressed())
+jhpo.cli.main()
+"""
+    ended = subprocess.run([sys.executable, "-c", program, "--version"], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (cli.INTERRUPTED, "", "stopped\n")
+
+
 def stored(path):
     try:
         with jhpo.Study.load(path, read_only=True) as study:
