@@ -20,7 +20,7 @@ class Update(NamedTuple):
     """Progress passed to a callback after every generation (or every batch of host results)."""
 
     evaluations: int  # finished in the whole search, earlier calls of a study included
-    new: int  # finished in this call
+    new: int  # finished during this call, by other workers too
     best: float  # of the first objective, of whole trainings, in your own sign; NaN before the first success
     generation: int  # generations asked for
     seconds: float  # wall time of this call
@@ -33,7 +33,7 @@ class Summary(NamedTuple):
     """How a call of `Study.optimize` ended."""
 
     stopped: str  # the sentence that says why it ended
-    evaluations: int  # finished in this call
+    evaluations: int  # finished during this call, by other workers too
     seconds: float
     compile_seconds: float  # the part of it spent tracing and compiling
 

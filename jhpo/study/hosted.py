@@ -40,9 +40,7 @@ def on_host(study: Book, objective: HostObjective, watch: Watch, referee: Refere
     try:
         while True:
             hands.fill()
-            if not hands.held:
-                if not (watch.waits() or study.ledger.others()):
-                    raise SpaceExhausted("the search has no point left to evaluate")
+            if not hands.held:  # other workers hold the rest, or did when it was looked for
                 stopped = watch.wait()
             elif hands.tell():
                 history = study.history

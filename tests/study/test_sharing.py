@@ -11,6 +11,7 @@ import pytest
 
 import jhpo
 from jhpo.errors import InvalidArgument, StorageError
+from jhpo.study.hosted import _Hands
 from tests.study.studies import GREEDY, SPACE, assert_same, objective
 
 BEGIN = """
@@ -179,3 +180,21 @@ def test_waiting_for_others_ends_with_the_clock_and_is_said(tmp_path, monkeypatc
         assert study.evaluations == 3
         study.requeue()
         assert study.optimize(host, budget=5).evaluations == 2 and len(study) == 5
+
+
+def test_a_rest_of_the_budget_that_was_told_meanwhile_is_done_and_not_exhausted(tmp_path, monkeypatch):
+    """A worker found the rest in the hands of another, which told it and closed the study before it looked again."""
+    path = tmp_path / "a.db"
+    other = jhpo.Study(SPACE, jhpo.RandomSearch(4), path)
+    (trial,) = other.ask(1)
+    fill = _Hands.fill
+
+    def slow(hands: _Hands) -> None:
+        fill(hands)
+        if other.evaluations == 0:
+            other.tell(trial, 0.5)
+            other.close()
+
+    monkeypatch.setattr(_Hands, "fill", slow)
+    with jhpo.Study.load(path) as study:
+        assert study.optimize(jhpo.host(lambda hp: hp["x"]), budget=1).stopped == "evaluations: 1 of 1 done"
