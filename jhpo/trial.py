@@ -193,10 +193,17 @@ class TrialTable:
 
     def set_extra(self, name: str, ids: np.ndarray, values: np.ndarray) -> None:
         """Stores further results (float[k] or float[k, m]) of the trials `ids`."""
-        if name not in self.extra:
-            self.extra[name] = Column(np.float64, values.shape[1:], fill=np.nan)
+        width, before = values.shape[1:], self.extra.get(name)
+        if before is None or before.array.shape[1:] < width:  # constraints are measured, of which failures had none
+            self.extra[name] = Column(np.float64, width, fill=np.nan)
             self.extra[name].resize(self.size)
-        self.extra[name].array[ids] = values
+            if before is not None:
+                self.extra[name].array[: len(before.array), : before.array.shape[1]] = before.array
+        self.extra[name].array[(ids, *map(slice, width))] = values
+
+    def measured(self, own: int) -> int | None:
+        """Number of constraints beside those of the space; None where none was measured so far."""
+        return (self.extra["constraint"].array.shape[1] - own if "constraint" in self.extra else 0) or None
 
     def reach(
         self, ids: np.ndarray, step: int, value: np.ndarray, constraint: np.ndarray | None, width: np.ndarray

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import numbers
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -150,3 +151,23 @@ def _with_extras(outcome: Outcome, value: dict[str, Any]) -> Outcome:
             return dataclasses.replace(outcome, value=math.nan, reason=f"cost: {judged.reason}")
         cost = judged.value
     return dataclasses.replace(outcome, constraint=constraint, cost=cost)
+
+
+def in_width(outcomes: Sequence[Outcome], width: int | None) -> tuple[list[Outcome], int | None]:
+    """Outcomes with as many constraints as the first that had any; returns them and that number.
+
+    An outcome with another number is a failure.
+
+    >>> few, many = judge({"value": 1.0, "constraint": 0.5}), judge({"value": 1.0, "constraint": [0.5, 0.5]})
+    >>> in_width([few, many], None)[0][1].reason
+    'constraint: expected 1 as in the first result that had any, got 2'
+    """
+    told: list[Outcome] = []
+    for one in outcomes:
+        if one.constraint is not None:
+            width = len(one.constraint) if width is None else width
+            if len(one.constraint) != width:
+                reason = f"constraint: expected {width} as in the first result that had any, got {len(one.constraint)}"
+                one = dataclasses.replace(one, value=math.nan, reason=one.reason or reason, constraint=None)
+        told.append(one)
+    return told, width

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from jhpo.errors import JhpoError
 from jhpo.kernels.internals import settings
 from jhpo.search import turns
 
@@ -36,9 +37,10 @@ class Ahead:
         def compile_it() -> None:
             with self._precision():
                 if settings() == here:  # contexts such as `jax.default_matmul_precision` are those of one thread
-                    made = turns.turn_program.compile_unless(_process_ends, *arguments)
-                    if made is not None:
-                        self._made[key] = made
+                    with contextlib.suppress(JhpoError):  # whoever needs the program raises it again
+                        made = turns.turn_program.compile_unless(_process_ends, *arguments)
+                        if made is not None:
+                            self._made[key] = made
 
         self._compiling = key
         # not a daemon: the interpreter must not exit while XLA compiles, which cannot be ended

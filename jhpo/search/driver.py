@@ -210,6 +210,7 @@ class Driver:
     def _told(self, units: np.ndarray, result: Evaluation) -> tuple[np.ndarray, Evaluation]:
         """Units and results in the strategy's dtype, padded to its columns."""
         self._warned = self._warned or warn_of_unlearnt(self.strategy, result, self._own)
+        result = _with_measured(result, self._own, getattr(self.strategy, "constraints", 0))
         dtype, missing = jnp.result_type(float), self._columns - self._dim
         if missing:
             units = np.pad(units, [(0, 0), (0, missing)], constant_values=0.5)
@@ -272,6 +273,13 @@ class Driver:
             found = turns.thawed_program(self.strategy, self.state)
         members, parts = (np.asarray(x, np.int64) for x in found)
         return members, np.where(members >= 0, parts, 0)
+
+
+def _with_measured(result: Evaluation, own: int, measured: object) -> Evaluation:
+    """The result with NaN for measured constraints if all of it failed, so that only the space's own are known."""
+    if not (own and isinstance(measured, int)) or result.constraint is None or result.constraint.shape[1] != own:
+        return result
+    return result._replace(constraint=np.pad(result.constraint, [(0, 0), (0, measured)], constant_values=np.nan))
 
 
 def as_dtype(result: Evaluation, dtype: DTypeLike) -> Evaluation:

@@ -121,7 +121,9 @@ class HostSearch(MemorySearch):
             whole |= not handed.left
         there = np.flatnonzero(newest.ended).tolist()
         if there:
-            self._tell(newest.asked, there, self._again(newest.units[there], [newest.runs[row] for row in there]))
+            self._tell(
+                newest.asked, there, self._host.results(newest.units[there], [newest.runs[row] for row in there])
+            )
         self._handed = [handed for handed in self._handed if handed.left or handed is newest]
         closed = self.driver.generation - sum(handed.left > 0 for handed in self._handed)
         if came:
@@ -166,10 +168,6 @@ class HostSearch(MemorySearch):
         first = self.record.evaluations
         self.record.add(rows_of(handed.units[rows], measured, handed.ids[rows], first, handed.generation, 1.0))
 
-    def _again(self, units: np.ndarray, runs: Sequence[Runs]) -> Evaluation:
-        """The results of members that were recorded."""
-        return self._host.results(units, [[task.result() for task in own] for own in runs])
-
     def _tell(self, units: np.ndarray, rows: list[int], measured: Evaluation | None) -> None:
         """What the strategy is told next of the generation it asked for last: the rows that have ended."""
         there = np.isin(np.arange(len(units)), rows)
@@ -184,7 +182,7 @@ class HostSearch(MemorySearch):
         """The strategy learns of what ended after its generation was told."""
         if self._late:
             units, runs = np.stack([unit for unit, _ in self._late]), [own for _, own in self._late]
-            seen = minimised_result(self._again(units, runs), self.signs, np.ones(len(units), np.bool_), np)
+            seen = minimised_result(self._host.results(units, runs), self.signs, np.ones(len(units), np.bool_), np)
             for rows, told in parts(units, seen, self.driver.strategy.population):
                 self.driver.absorb(rows, told)
             self._late.clear()

@@ -129,15 +129,17 @@ def _stages(rows: list[Rows]) -> Stages | None:
 
 
 def _column(rows: list[Rows], name: str) -> Any:
-    """A column that some of the rows may lack (a host function can leave its constraints out): NaN there."""
+    """A column, NaN where rows lack all or the end of it: a host function that fails measures no constraints."""
     parts = [getattr(r.result, name) for r in rows]
-    there: Any = next((p for p in parts if p is not None), None)
+    there: Any = max((p for p in parts if p is not None), key=lambda p: p.shape[1:], default=None)
     if there is None:
         return None
-    blank = np.full((1, *there.shape[1:]), np.nan, there.dtype)
-    return np.concatenate(
-        [np.repeat(blank, len(r.ids), axis=0) if p is None else np.asarray(p) for r, p in zip(rows, parts)]
-    )
+    columns = []
+    for r, part in zip(rows, parts):
+        columns.append(np.full((len(r.ids), *there.shape[1:]), np.nan, there.dtype))
+        if part is not None:
+            columns[-1][(slice(None), *map(slice, part.shape[1:]))] = part
+    return np.concatenate(columns)
 
 
 def padded(result: Evaluation, n: int) -> Evaluation:

@@ -12,7 +12,7 @@ import numpy as np
 from jhpo.curves.rules import EarlyStop
 from jhpo.errors import InvalidParameters, check_integer, invalid
 from jhpo.evaluation.measures import measure_constraints
-from jhpo.evaluation.outcome import Outcome, judge
+from jhpo.evaluation.outcome import Outcome, in_width, judge
 from jhpo.keys import trial_key
 from jhpo.notes import noted
 from jhpo.pytrees import HP
@@ -158,6 +158,7 @@ class Book(Found):
             count = objectives.named(names).count
             if objectives.names is None:
                 keep_names(names, append)
+        outcomes, _ = in_width(outcomes, self.history.table.measured(self.space.num_constraints))
         return pack_results(outcomes, measure_constraints(self.space, units), self.space.dim, count)
 
     def enqueue(self, params: HP) -> int:

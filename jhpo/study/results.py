@@ -149,18 +149,11 @@ def keep_names(names: Sequence[str] | None, append: Append) -> None:
 def pack_results(
     outcomes: Sequence[Outcome], space_constraint: np.ndarray | None, dim: int, objectives: int = 1
 ) -> Results:
-    """Outcomes as the results of an event.
-
-    Raises:
-        InvalidArgument: constraint values of different lengths.
-    """
+    """Outcomes as the results of an event."""
     constraint, grad, cost = [] if space_constraint is None else [space_constraint], None, None
     own = [o.constraint for o in outcomes if o.constraint is not None]
     if own:
-        width = {len(c) for c in own}
-        if len(width) > 1:
-            raise invalid("constraint", "the same number of values from every trial", sorted(width))
-        blank = np.full(width.pop(), np.nan)
+        blank = np.full(len(own[0]), np.nan)
         constraint.append(np.stack([blank if o.constraint is None else o.constraint for o in outcomes]))
     if any(o.grad is not None for o in outcomes):
         grad = np.stack([np.full(dim, np.nan) if o.grad is None else o.grad for o in outcomes])

@@ -11,7 +11,7 @@ import pytest
 
 import jhpo
 from jhpo.errors import InvalidArgument, StorageError
-from jhpo.study.hosted import _Hands
+from jhpo.study.watch import Watch
 from tests.study.studies import GREEDY, SPACE, assert_same, objective
 
 BEGIN = """
@@ -187,14 +187,14 @@ def test_a_rest_of_the_budget_that_was_told_meanwhile_is_done_and_not_exhausted(
     path = tmp_path / "a.db"
     other = jhpo.Study(SPACE, jhpo.RandomSearch(4), path)
     (trial,) = other.ask(1)
-    fill = _Hands.fill
+    for name in ("waits", "wait"):  # whichever looks first after nothing was to be had
 
-    def slow(hands: _Hands) -> None:
-        fill(hands)
-        if other.evaluations == 0:
-            other.tell(trial, 0.5)
-            other.close()
+        def late(watch: Watch, plain=getattr(Watch, name)):
+            if other.evaluations == 0:
+                other.tell(trial, 0.5)
+                other.close()
+            return plain(watch)
 
-    monkeypatch.setattr(_Hands, "fill", slow)
+        monkeypatch.setattr(Watch, name, late)
     with jhpo.Study.load(path) as study:
         assert study.optimize(jhpo.host(lambda hp: hp["x"]), budget=1).stopped == "evaluations: 1 of 1 done"

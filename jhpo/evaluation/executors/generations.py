@@ -15,7 +15,7 @@ from jhpo.evaluation.executors.reported import Reported
 from jhpo.evaluation.executors.tasks import Pool, Roles, Task
 from jhpo.evaluation.measures import measure_constraints, trial_seeds
 from jhpo.evaluation.members import Described
-from jhpo.evaluation.outcome import Outcome
+from jhpo.evaluation.outcome import Outcome, in_width
 from jhpo.objectives import Objectives
 from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation, Request
@@ -54,6 +54,7 @@ class HostEvaluator:
         self._reported, self.reasons = reported, Counter[str]()  # reasons of failures so far, and how often each
         self.notes = reported.notes
         self._pool: Pool | None = None
+        self._width: int | None = None  # constraints that are measured
         self.names = None if objective.objectives is None else objective.objectives.names  # of several objectives
 
     @property
@@ -81,22 +82,22 @@ class HostEvaluator:
 
     def finished(self, units: np.ndarray, runs: Sequence[Runs]) -> Evaluation:
         """The results of rows that were handed out; waits for them."""
-        outcomes = [[task.result() for task in own] for own in runs]
+        outcomes = self._outcomes(runs)
         self.reasons.update(o.reason for own in outcomes for o in own if o.reason)
         trials = [own[r].trial for r in range(self._replicates) for own in runs]  # replicates one after the other
         reporting = [trial for trial in trials if trial is not None]
         pruned = [own[0].pruned for own in outcomes]
         stages = self._reported.finished(reporting, pruned, len(runs)) if reporting else None
-        return self.results(units, outcomes)._replace(stages=stages)
+        return self.results(units, runs)._replace(stages=stages)
 
-    def results(self, units: np.ndarray, outcomes: Sequence[Sequence[Outcome]]) -> Evaluation:
-        """What a strategy learns from the outcomes of rows, those of each row's replicates."""
-        values = np.moveaxis(np.asarray([[self._value(o) for o in own] for own in outcomes]), 1, 0)
+    def results(self, units: np.ndarray, runs: Sequence[Runs]) -> Evaluation:
+        """What a strategy learns from rows that have ended."""
+        outcomes = self._outcomes(runs)
         own = [each[0].constraint for each in outcomes]
+        values = np.moveaxis(np.asarray([[self._value(o) for o in own] for own in outcomes]), 1, 0)
         constraint = measure_constraints(self._space, np.asarray(units, np.float64))
         if any(c is not None for c in own):
-            width = max(len(c) for c in own if c is not None)
-            rows = np.stack([np.full(width, np.nan) if c is None else c for c in own])
+            rows = np.stack([np.full(self._width or 0, np.nan) if c is None else c for c in own])
             constraint = rows if constraint is None else np.concatenate([constraint, rows], axis=1)
         variance = values.var(axis=0, ddof=1) / self._replicates if self._replicates > 1 else None
         mean = values.mean(axis=0)
@@ -104,6 +105,14 @@ class HostEvaluator:
             return Evaluation(value=mean, constraint=constraint, variance=variance)
         first = np.where(np.isfinite(mean).all(axis=1), mean[:, 0], np.nan)
         return Evaluation(value=first, constraint=constraint, variance=variance, values=mean)
+
+    def _outcomes(self, runs: Sequence[Runs]) -> list[list[Outcome]]:
+        """The outcomes of rows, of each replicate."""
+        found = []
+        for own in runs:
+            outcomes, self._width = in_width([task.result() for task in own], self._width)
+            found.append(outcomes)
+        return found
 
     def _submit(self, pool: Pool, unit: np.ndarray, seed: int) -> Task:
         params = self._space.decode(unit)

@@ -1,0 +1,65 @@
+"""Host functions that measure constraints, but not always, or not always as many."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+
+import jhpo
+from jhpo.evaluation.executors.host import HostObjective
+
+PLAIN = jhpo.Space({"x": jhpo.Float(0.0, 1.0)})
+BOUND = jhpo.Space({"x": jhpo.Float(0.0, 1.0)}, constraints=[lambda hp: hp["x"] - 0.1])
+SPACES = pytest.mark.parametrize("space", [PLAIN, BOUND], ids=["plain", "bound"])
+
+
+def first_fails() -> HostObjective:
+    calls = itertools.count()
+
+    def fit(params: dict[str, Any]) -> dict[str, Any]:
+        if next(calls) == 0:
+            raise ValueError("first")
+        return {"value": params["x"], "constraint": [params["x"] - 0.2]}
+
+    return jhpo.host(fit)
+
+
+def differing() -> HostObjective:
+    calls = itertools.count()
+    return jhpo.host(lambda params: {"value": params["x"], "constraint": [params["x"] - 0.2] * (1 + next(calls) % 2)})
+
+
+@SPACES
+@pytest.mark.parametrize("strategy", [jhpo.RandomSearch(2), jhpo.CMAES(4)], ids=["random", "cmaes"])
+def test_a_first_evaluation_that_fails(space: jhpo.Space, strategy: jhpo.Strategy, tmp_path: Any) -> None:
+    result = jhpo.minimize(first_fails(), space, strategy, budget=8)
+    assert result.value >= 0.2 and np.isnan(result.history.constraint[0, -1])
+    with jhpo.Study(space, strategy, tmp_path / "a.db") as study:
+        study.optimize(first_fails(), budget=8)
+        assert study.best.value == result.value and len(study.failures) == 1
+    with jhpo.Study.load(tmp_path / "a.db", space=space) as study:
+        assert study.best.value == result.value
+        np.testing.assert_array_equal(study.to_frame()["constraint_0"], result.history.constraint[:, 0])
+
+
+def test_bayes_learns_a_constraint_whose_first_evaluation_failed() -> None:
+    result = jhpo.minimize(first_fails(), BOUND, "bayes(constraints=1)", budget=5)
+    study = jhpo.Study(BOUND, "bayes(constraints=1)")
+    study.optimize(first_fails(), budget=5)
+    assert study.best.value >= 0.2 and result.value >= 0.2
+
+
+@SPACES
+def test_another_number_of_constraints_is_a_failed_trial(space: jhpo.Space) -> None:
+    study = jhpo.Study(space, jhpo.RandomSearch(2))
+    study.optimize(differing(), budget=6)
+    reason = "constraint: expected 1 as in the first result that had any, got 2"
+    assert [trial.reason for trial in study] == ["", reason] * 3
+    result = jhpo.minimize(differing(), space, jhpo.RandomSearch(4), budget=6)
+    assert np.isnan(result.history.value).tolist() == [False, True] * 3
+    (trial,) = study.ask(1)
+    study.tell(trial, {"value": 0.5, "constraint": [1.0, 1.0, 1.0]})
+    assert study.failures[-1].reason == reason.replace("got 2", "got 3")
