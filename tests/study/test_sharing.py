@@ -187,14 +187,17 @@ def test_a_rest_of_the_budget_that_was_told_meanwhile_is_done_and_not_exhausted(
     path = tmp_path / "a.db"
     other = jhpo.Study(SPACE, jhpo.RandomSearch(4), path)
     (trial,) = other.ask(1)
-    for name in ("waits", "wait"):  # whichever looks first after nothing was to be had
 
-        def late(watch: Watch, plain=getattr(Watch, name)):
+    def telling_first(look):
+        def late(watch: Watch):
             if other.evaluations == 0:
                 other.tell(trial, 0.5)
                 other.close()
-            return plain(watch)
+            return look(watch)
 
-        monkeypatch.setattr(Watch, name, late)
+        return late
+
+    for name in ("waits", "wait"):  # whichever looks first after nothing was to be had
+        monkeypatch.setattr(Watch, name, telling_first(getattr(Watch, name)))
     with jhpo.Study.load(path) as study:
         assert study.optimize(jhpo.host(lambda hp: hp["x"]), budget=1).stopped == "evaluations: 1 of 1 done"
