@@ -17,6 +17,7 @@ from jhpo.pytrees import Params as Params
 from jhpo.structure import structured
 from jhpo.training.equinox import EquinoxModel, Same
 from jhpo.training.live import batch_mask
+from jhpo.training.pairs import pair_model
 from jhpo.training.trainable import HP
 
 _TRAIN_FLAGS = ("train", "training", "is_training")
@@ -195,29 +196,6 @@ def _check_norms(module: Module) -> None:
             raise invalid("batch_size", "an integer for a module with flax.nnx.BatchNorm", "a function", note=note)
 
 
-@functools.partial(structured, meta=["make", "call"])
-@dataclasses.dataclass(frozen=True)
-class FunctionModel:
-    """``init(key, x) -> params`` and ``apply(params, x) -> outputs``."""
-
-    make: Callable[[jax.Array, jax.Array], Params]
-    call: Callable[[Params, jax.Array], jax.Array]
-
-    def init(self, hp: HP, key: jax.Array, x: jax.Array) -> tuple[Params, Extra]:
-        """See `Model.init`."""
-        return self.make(key, x), {}
-
-    def apply(
-        self, hp: HP, params: Params, extra: Extra, x: jax.Array, key: jax.Array, train: bool
-    ) -> tuple[jax.Array, Extra]:
-        """See `Model.apply`."""
-        return self.call(params, x), extra
-
-    def trained(self, hp: HP, params: Params, extra: Extra) -> Callable[[jax.Array], jax.Array]:
-        """``apply`` with the trained parameters."""
-        return functools.partial(self.call, params)
-
-
 def as_model(model: AnyModel) -> Model:
     """The adapter for a user's model.
 
@@ -236,7 +214,7 @@ def as_model(model: AnyModel) -> Model:
     if isinstance(model, tuple):
         if len(model) != 2 or not all(callable(f) for f in model):
             raise invalid("model", expected, model)
-        return FunctionModel(*model)
+        return pair_model(*model)
     if isinstance(model, Adapted):
         return cast(Model, model)
     from flax import linen, nnx  # late: plain functions do not need it

@@ -73,7 +73,8 @@ def supervised(
         (or of ``hp`` and ``rngs``) that returns an nnx module; an equinox module of one example (every member starts
         from its weights) or a function of ``key`` (or of ``hp`` and ``key``) that returns one, with
         ``equinox.nn.make_with_state`` a pair of module and state; a pair ``(init(key, x) -> params,
-        apply(params, x) -> outputs)``; or a `jhpo.masked_mlp`. Dropout and batch normalisation follow the
+        apply(params, x) -> outputs)``, of which ``init`` may also take ``hp``, and ``apply`` ``hp``, ``key`` and
+        ``train``, by these names; or a `jhpo.masked_mlp`. Dropout and batch normalisation follow the
         module's ``train``, ``deterministic`` or ``use_running_average`` argument (linen) or its mode (nnx).
       tx: ``tx(hp)`` returns an optax transformation. Those with extra arguments get ``value``, ``grad``, ``value_fn``,
         ``obj_fn`` and ``grad_fn`` of the batch.

@@ -1,0 +1,93 @@
+"""Models that are a pair of plain functions."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from jhpo.errors import invalid
+from jhpo.pytrees import Params
+from jhpo.structure import structured
+from jhpo.training.trainable import HP
+
+_INIT = ("hp",)  # what the functions may take by name
+_APPLY = ("hp", "key", "train")
+
+
+@functools.partial(structured, meta=["make", "call"])
+@dataclasses.dataclass(frozen=True)
+class FunctionModel:
+    """``init(key, x) -> params`` and ``apply(params, x) -> outputs``; see `pair_model` for what else they may take."""
+
+    make: Callable[..., Params]
+    call: Callable[..., Any]
+
+    def init(self, hp: HP, key: jax.Array, x: jax.Array) -> tuple[Params, Any]:
+        """See `Model.init`."""
+        return self.make(*(key, x)[: _positions(self.make, _INIT)], **_named(self.make, _INIT, hp=hp)), {}
+
+    def apply(
+        self, hp: HP, params: Params, extra: Any, x: jax.Array, key: jax.Array, train: bool
+    ) -> tuple[jax.Array, Any]:
+        """See `Model.apply`."""
+        return self.call(params, x, **_named(self.call, _APPLY, hp=hp, key=key, train=train)), extra
+
+    def trained(self, hp: HP, params: Params, extra: Any) -> Callable[[jax.Array], jax.Array]:
+        """``apply`` with the trained parameters."""
+        named = _named(self.call, _APPLY, hp=hp, key=jax.random.key(0), train=False)
+        return functools.partial(self.call, params, **named)
+
+
+def pair_model(init: Callable[..., Any], apply: Callable[..., Any]) -> FunctionModel:
+    """The model of ``init(key, x)``, or ``init(key)``, and ``apply(params, x)``.
+
+    By their names `init` may also take ``hp``, and `apply` ``hp``, ``key`` and ``train``.
+
+    Raises:
+        InvalidArgument: a function with other arguments.
+    """
+    for name, function, first, named in (("init", init, "key", _INIT), ("apply", apply, "params", _APPLY)):
+        signature = _signature(function)
+        if signature is None:
+            continue
+        least = 1 if name == "init" else 2
+        try:
+            signature.bind(*range(max(_positions(function, named), least)), **_named(function, named))
+        except TypeError:
+            more = " and ".join((", ".join(named[:-1]), named[-1])) if len(named) > 1 else named[0]
+            expected = f"a pair of functions (init, apply) with {name}({first}, x), which may also take {more} by name"
+            raise invalid("model", expected, f"{name}{signature}") from None
+    return FunctionModel(init, apply)
+
+
+@functools.lru_cache(256)
+def _signature(function: Callable[..., Any]) -> inspect.Signature | None:
+    """The signature; None of a builtin that has none."""
+    try:
+        return inspect.signature(function)
+    except (TypeError, ValueError):
+        return None
+
+
+def _positions(function: Callable[..., Any], named: tuple[str, ...]) -> int:
+    """How many of the two first arguments a function takes."""
+    signature = _signature(function)
+    if signature is None:
+        return 2
+    kinds = [p.kind for p in signature.parameters.values() if p.name not in named or p.kind is p.POSITIONAL_ONLY]
+    if inspect.Parameter.VAR_POSITIONAL in kinds:
+        return 2
+    places = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return min(sum(kind in places for kind in kinds), 2)
+
+
+def _named(function: Callable[..., Any], names: tuple[str, ...], **given: Any) -> dict[str, Any]:
+    """What a function takes by name, of what is given (None otherwise); not what comes first, a key called so."""
+    signature = _signature(function)
+    taken = [] if signature is None else list(signature.parameters.values())[1:]
+    return {p.name: given.get(p.name) for p in taken if p.name in names and p.kind is not p.POSITIONAL_ONLY}
