@@ -21,6 +21,7 @@ from jhpo.interop.loggers import TensorBoard, WandB
 from jhpo.interop.optuna import from_optuna
 
 SPACE = jhpo.Space({"lr": jhpo.Float(1e-4, 1.0, log=True), "n": jhpo.Int(1, 4)})
+LR = jhpo.Float(0.1, 1.0)
 X = np.zeros((4, 2), np.float32)
 POINT = {"lr": 0.1, "n": 2}
 
@@ -163,6 +164,30 @@ OTHERS: dict[str, tuple[Callable[[], object], str]] = {
         lambda: jhpo.minimize(lambda hp: hp["lr"], SPACE, jhpo.BayesOpt(reference=(1.0, 2.0)), budget=2),
         r"reference: expected None in a search for a single objective .* got \(1\.0, 2\.0\)",
     ),
+    "a dict in a space's place": (
+        lambda: jhpo.minimize(lambda hp: hp["lr"], {"lr": LR}, budget=2),  # type: ignore[arg-type]
+        r"space: expected a jhpo\.Space, got {.*}; write jhpo\.Space\({\.\.\.}\)$",
+    ),
+    "the space before the objective": (
+        lambda: jhpo.Population(SPACE, lambda hp: hp["lr"]),  # type: ignore[arg-type]
+        r"space: expected a jhpo\.Space, got <function .*>; it comes after the objective$",
+    ),
+    "the class of a strategy": (
+        lambda: asked_with(jhpo.PSO),
+        r"strategy: expected an instance .*, got <class .*>; write PSO\(\)$",
+    ),
+    "a budget in a strategy's place": (
+        lambda: jhpo.minimize(lambda hp: hp["lr"], SPACE, 100),  # type: ignore[arg-type]
+        r"strategy: expected .*, got 100; numbers of evaluations are named: budget=\.\.\.$",
+    ),
+    "a static choice where all members are one program": (
+        lambda: jhpo.minimize(
+            Descent(),
+            jhpo.Space({"lr": jhpo.Float(0.1, 1.0), "k": jhpo.Choice([1, 2], static=True)}),
+            jhpo.FreezeThaw(),
+        ),
+        r"space: expected no static parameters .*, got \['k'\]; jhpo\.switch",
+    ),
     "a folder that is no path": (lambda: jhpo.use_compilation_cache(5), "folder: expected a path, or None, got 5"),  # type: ignore[arg-type]
     "a misspelt database": (
         lambda: jhpo.Study(SPACE, "random", "sqllite:///a.db"),
@@ -223,6 +248,10 @@ def test_an_argument_that_does_not_exist_is_missed_by_the_class_that_was_called(
     for kind, given in kinds:
         with pytest.raises(TypeError, match=rf"^{kind.__name__}\.__init__\(\) got an unexpected .* 'lgo'"):
             kind(*given, lgo=True)
+    study = asked()
+    for method in (study.tell, study.ask, study.enqueue, study.top):
+        with pytest.raises(TypeError, match=rf"^Study\.{method.__name__}\(\) got an unexpected .* 'constraint'"):
+            method(0, constraint=[1.0])
 
 
 @pytest.mark.parametrize(

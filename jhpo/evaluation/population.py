@@ -25,6 +25,7 @@ from jhpo.evaluation.members import (
 from jhpo.evaluation.retraining import Members, trained_again, warn_of_others
 from jhpo.keys import check_key
 from jhpo.lifetimes import Executable
+from jhpo.space.given import check_space
 from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation, Request
 from jhpo.switches import switches_off, warn_of_switches, without_switches
@@ -81,8 +82,7 @@ class Population:
         metric: Wanted = None,
         memory: int | None = None,
     ) -> None:
-        if not isinstance(space, Space):
-            raise invalid("space", "a jhpo.Space", space)
+        check_space(space)
         self.trainable, self.space, self.metric = as_trainable(in_folds(trainable, folds, fold_by_fold)), space, metric
         check_arguments(self.trainable, space)
         self.replicates, self.folds = check_integer("replicates", replicates), folds

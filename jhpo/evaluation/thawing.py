@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 
 from jhpo.compilation import options_on
 from jhpo.devices import default_devices
-from jhpo.errors import InvalidArgument
+from jhpo.errors import invalid
 from jhpo.evaluation.batching import all_members
 from jhpo.evaluation.members import NO_STATIC, read_values, summarised
 from jhpo.evaluation.paused import begin_units, check_continuable, rows_of, take_states
@@ -139,8 +139,10 @@ class Thawing:
     ) -> None:
         self.length = check_continuable(population.trainable)
         if population.space.has_static:
-            raise InvalidArgument(
-                "space: expected no static parameters, for a strategy that trains all members in one program"
+            named = [n for n, p in zip(population.space.names, population.space.parameters) if p.static]
+            expected = "no static parameters for a strategy that trains all members in one program"
+            raise invalid(
+                "space", expected, named, note="jhpo.switch takes what belongs to a choice that is not static"
             )
         self.population, self._root = population, root
         self._capacity, self._batch, self._interval = capacity, batch, interval

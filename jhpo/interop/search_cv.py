@@ -148,9 +148,16 @@ class SearchCV(ClonesSpace, BaseSearchCV):
             several = "mean_test_score" not in results
         if not several:
             return "score"
-        if not isinstance(self.refit, str):
+        if isinstance(self.refit, str):
+            return self.refit
+        if self.refit is not False and not callable(self.refit):
             raise invalid("refit", "the name of the score to maximise, as there are several", self.refit)
-        return self.refit
+        if isinstance(self.scoring, (list, tuple, dict)):
+            return next(iter(self.scoring))  # the first, where scikit-learn has none either
+        shown = [name.removeprefix("mean_test_") for name in results or () if name.startswith("mean_test_")]
+        if not shown or isinstance(self.scoring, set):
+            raise invalid("scoring", "a list or a dict of scores, of which the first is maximised", self.scoring)
+        return shown[0]
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the study, which holds locks and compiled programs."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from jhpo.errors import invalid
 from jhpo.evaluation.evaluators import Objective
 from jhpo.evaluation.executors import HostObjective
 from jhpo.interrupts import interruptible
@@ -12,6 +11,7 @@ from jhpo.search.memory import MemorySearch
 from jhpo.search.options import Options
 from jhpo.search.result import Result
 from jhpo.search.starts import read_starts
+from jhpo.space.given import check_space
 from jhpo.space.space import Space
 from jhpo.strategies import as_strategy, for_objectives
 from jhpo.strategies.base import Strategy
@@ -28,8 +28,7 @@ def search(
         InvalidArgument: an invalid argument, before anything is compiled.
         InvalidParameters: a starting point outside the space.
     """
-    if not isinstance(space, Space):
-        raise invalid("space", "a jhpo.Space", space)
+    check_space(space)
     objectives = options.objectives
     strategy = _usual(options.budget, objectives) if strategy is None else as_strategy(strategy)
     if objectives is None:

@@ -20,6 +20,7 @@ from jhpo.search.run_rungs import run_rungs
 from jhpo.search.run_thawing import run_thawing
 from jhpo.search.starts import read_starts
 from jhpo.search.trace import Trace as Trace
+from jhpo.space.given import check_space
 from jhpo.space.space import Space
 from jhpo.strategies import as_strategy, for_objectives
 from jhpo.strategies.base import Strategy
@@ -85,8 +86,7 @@ def run(
     """
     check_integer("generations", generations)
     check_integer("replicates", replicates)
-    if not isinstance(space, Space):
-        raise invalid("space", "a jhpo.Space", space)
+    check_space(space)
     strategy, key = as_strategy(strategy), check_key(key)
     if space.has_static:
         named = [n for n, p in zip(space.names, space.parameters) if p.static]

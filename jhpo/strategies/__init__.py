@@ -84,7 +84,10 @@ def as_strategy(given: Strategy | str, argument: str = "strategy") -> Strategy:
     if isinstance(given, str):
         return strategy_from_text(given)
     if not isinstance(given, Strategy):
-        raise invalid(argument, "an instance of a jhpo strategy, or a registered name", given)
+        note = f"write {given.__name__}()" if isinstance(given, type) and issubclass(given, Strategy) else ""
+        if isinstance(given, int):
+            note = "numbers of evaluations are named: budget=..."
+        raise invalid(argument, "an instance of a jhpo strategy, or a registered name", given, note=note)
     _check_whole(argument, given)
     return given
 

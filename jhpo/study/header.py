@@ -15,6 +15,7 @@ import jax
 from jhpo.errors import ChangedSpace, InvalidSpace, StorageError, check_integer, invalid
 from jhpo.keys import SEEDS
 from jhpo.objectives import DIRECTIONS, Objectives
+from jhpo.space.given import check_space
 from jhpo.space.space import Space
 from jhpo.storage.codec import Entry
 from jhpo.storage.spec import StrategyElsewhere, make_from_spec, readable_strategy, spec_diff, strategy_spec
@@ -44,8 +45,7 @@ def check_arguments(
     Raises:
         InvalidArgument: an invalid argument of `jhpo.Study`.
     """
-    if not isinstance(space, Space):
-        raise invalid("space", "a jhpo.Space", space)
+    check_space(space)
     strategy = as_strategy(strategy)
     check_integer("seed", seed, 0, SEEDS - 1)
     check_integer("replicates", replicates)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import shlex
 from collections.abc import Sequence
@@ -20,7 +21,9 @@ from jhpo.report.importance import importance
 from jhpo.serialize import serializable
 from jhpo.storage.spec import described
 from jhpo.study.book import Book
+from jhpo.study.found import Found
 from jhpo.study.loop import optimize
+from jhpo.study.opened import Opened
 from jhpo.study.states import trained_states
 from jhpo.training.crossvalidation import in_folds
 from jhpo.training.objective import as_trainable
@@ -227,3 +230,9 @@ class Study(Book):
         return importance(self.trials, quantile)
 
     optimize = optimize
+
+
+for _part in (Opened, Found, Book):  # Python's errors about their arguments name the class that users know
+    for _method in vars(_part).values():
+        if inspect.isfunction(_method):
+            _method.__qualname__ = f"{Study.__name__}.{_method.__name__}"

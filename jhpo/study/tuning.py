@@ -13,6 +13,7 @@ from jhpo.search.minimize import maximize, minimize
 from jhpo.search.options import SearchOptions
 from jhpo.search.result import Result
 from jhpo.search.stopping import check_rules
+from jhpo.space.given import check_space
 from jhpo.space.space import Space
 from jhpo.strategies import as_strategy
 from jhpo.strategies.base import Strategy
@@ -66,8 +67,7 @@ class Tuning:
         if not callable(self.objective) and not hasattr(self.objective, "evaluate"):
             if not hasattr(self.objective, "evaluator"):
                 raise invalid("objective", "a trainable, a function, or a jhpo.host function", self.objective)
-        if not isinstance(self.space, Space):
-            raise invalid("space", "a jhpo.Space", self.space)
+        check_space(self.space)
         if self.strategy is not None:
             as_strategy(self.strategy)
         if self.budget is not None:

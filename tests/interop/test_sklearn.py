@@ -110,9 +110,11 @@ def test_several_scores():
     two = lambda estimator, x, y: {"a": estimator.score(x, y), "b": -1.0}  # noqa: E731
     search = SearchCV(LogisticRegression(), {"C": C}, "random", refit="a", **scores | {"scoring": two}).fit(X, Y)
     assert search.multimetric_ and search.best_score_ == search.study_.best.value
-    for bad in ({}, {"scoring": two}):
-        with pytest.raises(InvalidArgument, match="refit: expected the name of the score"):
-            SearchCV(LogisticRegression(), {"C": C}, "random", refit=False, **scores | bad).fit(X, Y)
+    search = SearchCV(LogisticRegression(), {"C": C}, "random", refit=False, **scores | {"scoring": two}).fit(X, Y)
+    assert search.study_.best.value == search.cv_results_["mean_test_a"].max()
+    with pytest.raises(InvalidArgument, match="scoring: expected a list or a dict of scores"):
+        bad = scores | {"scoring": set(scores["scoring"])}
+        SearchCV(LogisticRegression(), {"C": C}, "random", refit=False, **bad).fit(X, Y)
 
 
 @pytest.mark.parametrize(
@@ -148,3 +150,11 @@ def test_estimators_as_choices_with_hyperparameters_of_their_own(space_of) -> No
         assert ("svc__gamma" in params) == isinstance(params["svc"], SVC)
     again = clone(search)
     assert again.space is not space and again.fit(X, Y).best_score_ == search.best_score_ > 0.8
+
+
+@pytest.mark.parametrize("refit", [False, lambda results: int(results["rank_test_f1_macro"].argmin())])
+def test_of_several_scores_the_first_is_maximised_where_none_is_named(refit) -> None:
+    scores = {"scoring": ["accuracy", "f1_macro"], "budget": 3, "cv": 2}
+    search = SearchCV(LogisticRegression(), {"C": C}, "random", refit=refit, **scores).fit(X, Y)
+    assert search.study_.best.value == search.cv_results_["mean_test_accuracy"].max()
+    assert hasattr(search, "best_params_") == callable(refit)
