@@ -199,7 +199,8 @@ class TrialTable:
             self.extra[name].resize(self.size)
             if before is not None:
                 self.extra[name].array[: len(before.array), : before.array.shape[1]] = before.array
-        self.extra[name].array[(ids, *map(slice, width))] = values
+        there: tuple[Any, ...] = (ids, *map(slice, width))
+        self.extra[name].array[there] = values
 
     def measured(self, own: int) -> int | None:
         """Number of constraints beside those of the space; None where none was measured so far."""

@@ -249,7 +249,8 @@ def test_an_argument_that_does_not_exist_is_missed_by_the_class_that_was_called(
         with pytest.raises(TypeError, match=rf"^{kind.__name__}\.__init__\(\) got an unexpected .* 'lgo'"):
             kind(*given, lgo=True)
     study = asked()
-    for method in (study.tell, study.ask, study.enqueue, study.top):
+    methods: list[Any] = [study.tell, study.ask, study.enqueue, study.top]
+    for method in methods:
         with pytest.raises(TypeError, match=rf"^Study\.{method.__name__}\(\) got an unexpected .* 'constraint'"):
             method(0, constraint=[1.0])
 

@@ -154,10 +154,7 @@ class SearchCV(ClonesSpace, BaseSearchCV):
             raise invalid("refit", "the name of the score to maximise, as there are several", self.refit)
         if isinstance(self.scoring, (list, tuple, dict)):
             return next(iter(self.scoring))  # the first, where scikit-learn has none either
-        shown = [name.removeprefix("mean_test_") for name in results or () if name.startswith("mean_test_")]
-        if not shown or isinstance(self.scoring, set):
-            raise invalid("scoring", "a list or a dict of scores, of which the first is maximised", self.scoring)
-        return shown[0]
+        return next(name.removeprefix("mean_test_") for name in results or () if name.startswith("mean_test_"))
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the study, which holds locks and compiled programs."""

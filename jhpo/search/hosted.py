@@ -8,6 +8,7 @@ import queue
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
 from jhpo.evaluation.evaluators import Objective
@@ -172,10 +173,10 @@ class HostSearch(MemorySearch):
         """What the strategy is told next of the generation it asked for last: the rows that have ended."""
         there = np.isin(np.arange(len(units)), rows)
         like = (self._like or self._blank)._replace(mask=None, stages=None)
-        result = scattered(Evaluation(*(None if x is None else x[:0] for x in like)), [], len(units))
+        result = scattered(jax.tree.map(lambda x: x[:0], like), [], len(units))
         if measured is not None:
             own = scattered(measured, rows, len(units))
-            result = Evaluation(*(a if b is None else b for a, b in zip(result, own)))
+            result = result._replace(**{name: x for name, x in own._asdict().items() if x is not None})
         self._told = Told(units, self._masked(minimised_result(result, self.signs, there, np), there))
 
     def _absorb(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,17 @@ import pytest
 
 import jhpo
 from jhpo.search.stopping import Progress
+
+
+def slowly(seconds: float) -> Callable[[dict[str, Any]], float]:
+    """A function that takes a while."""
+
+    def fit(params: dict[str, Any]) -> float:
+        time.sleep(seconds)
+        return float(params["x"])
+
+    return fit
+
 
 SPACE = jhpo.Space({"x": jhpo.Float(0.0, 1.0)})
 
@@ -33,7 +45,7 @@ class Busy:
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_a_time_limit_does_not_wait_for_the_generation(workers: int) -> None:
-    slow = jhpo.host(lambda params: time.sleep(0.1) or params["x"], workers=workers)
+    slow = jhpo.host(slowly(0.1), workers=workers)
     began = time.monotonic()
     result = jhpo.minimize(slow, SPACE, jhpo.RandomSearch(64), budget=64, seconds=0.5)
     assert time.monotonic() - began < 4.0  # all 64 take 6.4 s, or 2.1 s and more
@@ -43,7 +55,7 @@ def test_a_time_limit_does_not_wait_for_the_generation(workers: int) -> None:
 
 
 def test_there_is_one_result_at_least() -> None:
-    slow = jhpo.host(lambda params: time.sleep(0.1) or params["x"])
+    slow = jhpo.host(slowly(0.1))
     result = jhpo.minimize(slow, SPACE, "random", budget=8, seconds=0.001)
     assert len(result.history.value) == 1 and result.best is not None
 
@@ -65,7 +77,7 @@ def test_a_target_ends_the_search_with_the_result_that_reaches_it(strategy: jhpo
 
 def test_callbacks_and_own_rules_hear_of_each_result() -> None:
     heard: list[int] = []
-    slow = jhpo.host(lambda params: time.sleep(0.05) or params["x"])
+    slow = jhpo.host(slowly(0.05))
 
     def enough(progress: Progress) -> str | None:
         return "enough" if progress.evaluations == 5 else None
