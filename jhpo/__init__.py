@@ -199,10 +199,27 @@ if not TYPE_CHECKING:  # otherwise a type checker would accept any name
         return value
 
 
+# what other libraries call it, in lower case
+_ELSEWHERE = {
+    "bayesianoptimization": "BayesOpt",
+    "categorical": "Choice",
+    "create_study": "Study",
+    "fmin": "minimize",
+    "integer": "Int",
+    "loguniform": "Float(low, high, log=True)",
+    "randint": "Int",
+    "real": "Float",
+    "searchspace": "Space",
+    "uniform": "Float",
+}
+
+
 def _meant(name: str) -> str:
     """The names that may have been meant by another one, as a part of an error."""
     if name.startswith("_"):  # asked for by tools, not by people
         return ""
+    if name.lower() in _ELSEWHERE:
+        return f"; did you mean {_ELSEWHERE[name.lower()]}?"
     import difflib
 
     low, written = name.lower(), {public.lower(): public for public in __dir__()}

@@ -262,10 +262,14 @@ def test_an_argument_that_does_not_exist_is_missed_by_the_class_that_was_called(
         ("minimise", "; did you mean minimize?"),
         ("NSGAII", "; did you mean NSGA3 or NSGA2?"),
         ("bayesopt", "; did you mean BayesOpt?"),
-        ("Categorical", ""),
+        ("Categorical", "; did you mean Choice?"),
+        ("LogUniform", "; did you mean Float(low, high, log=True)?"),
+        ("Quaternion", ""),
     ],
 )
 def test_names_that_are_not_there_name_those_that_are(name: str, meant: str) -> None:
     with pytest.raises(AttributeError, match=f"has no attribute '{name}'{re.escape(meant)}$"):
         getattr(jhpo, name)
     assert not hasattr(jhpo, "__wrapped__")
+    for there in jhpo._ELSEWHERE.values():
+        assert hasattr(jhpo, there.partition("(")[0])

@@ -35,6 +35,11 @@ def takes_third(function: Callable[..., Any], name: str) -> bool:
     return bool(third) and (third[0].default is inspect.Parameter.empty or third[0].name == name)
 
 
+def takes_rate(function: Callable[..., Any]) -> bool:
+    """Whether the first argument is a learning rate, as of optax's optimisers, where hyperparameters are expected."""
+    return [p.name for p in _positional(function)[:1]] == ["learning_rate"]
+
+
 def check_place_of_hp(argument: str, function: Callable[..., Any] | None, call: str, place: int | None) -> None:
     """Raises if a function's hyperparameters are by their name in another place than that of ``call``.
 

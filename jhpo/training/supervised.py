@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from jhpo.errors import check_flag, check_integer, invalid
 from jhpo.serialize import known_to_flax
-from jhpo.training.arguments import batch_sizes, check_place_of_hp, lengths, takes_third
+from jhpo.training.arguments import batch_sizes, check_place_of_hp, lengths, takes_rate, takes_third
 from jhpo.training.data import Data, check_alike, checked_data, count, is_single
 from jhpo.training.folds import given_folds
 from jhpo.training.measures import error_rate as error_rate
@@ -41,6 +41,9 @@ _LOSSES: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
     "classification": (cross_entropy, ("error",)),
     "regression": (squared_error, ()),
 }
+
+
+_TX = "a function of the hyperparameters that returns an optax transformation"
 
 
 def supervised(
@@ -135,7 +138,9 @@ def supervised(
     True
     """
     if not callable(tx) or hasattr(tx, "apply"):  # a module of flax can be called
-        raise invalid("tx", "a function of the hyperparameters that returns an optax transformation", tx)
+        raise invalid("tx", _TX, tx)
+    if takes_rate(tx):
+        raise invalid("tx", _TX, tx, note=f'write lambda hp: {getattr(tx, "__name__", "tx")}(hp["lr"])')
     for name, given in (("penalty", penalty), ("eval_params", eval_params)):
         if given is not None and not callable(given):
             raise invalid(name, "a function, or None", given)

@@ -238,6 +238,7 @@ def test_float64_where_it_is_switched_on(x64) -> None:
         ({"penalty": lambda params, hp: 0.0}, r"penalty: .* penalty\(hp, params\), got '\(params, hp\)'"),
         ({"metrics": {"own": lambda out, y, hp: 0.0}}, r"metrics: own: .* metric\(outputs, targets\), got"),
         ({"tx": optax.sgd(0.1)}, "tx: expected a function"),
+        ({"tx": optax.adam}, r'tx: expected a function .*; write lambda hp: adam\(hp\["lr"\]\)'),
         ({"model": 3}, "model: expected a flax linen module"),
         ({"model": Nnx(nnx.Rngs(0))}, "model: expected a function or class of rngs"),
         ({"model": Linen}, r"model: expected a linen module, not its class, .*; write Linen\(...\)"),
