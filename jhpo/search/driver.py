@@ -276,10 +276,15 @@ class Driver:
 
 
 def _with_measured(result: Evaluation, own: int, measured: object) -> Evaluation:
-    """The result with NaN for measured constraints if all of it failed, so that only the space's own are known."""
-    if not (own and isinstance(measured, int)) or result.constraint is None or result.constraint.shape[1] != own:
+    """The result with NaN for measured constraints that it lacks: it failed, or is the blank one before the first.
+
+    Results of one structure need one program, which compiles while the first points are evaluated.
+    """
+    known = result.constraint
+    if not (isinstance(measured, int) and measured) or (known is not None and known.shape[1] != own):
         return result
-    return result._replace(constraint=np.pad(result.constraint, [(0, 0), (0, measured)], constant_values=np.nan))
+    known = np.full((len(result.value), own), np.nan) if known is None else known
+    return result._replace(constraint=np.pad(known, [(0, 0), (0, measured)], constant_values=np.nan))
 
 
 def as_dtype(result: Evaluation, dtype: DTypeLike) -> Evaluation:

@@ -68,13 +68,19 @@ def test_regions_and_gradients_have_no_opening() -> None:
         assert bound.opening(state) is bound
 
 
-def test_the_whole_program_compiles_while_the_first_points_are_evaluated(count_compilations: Any) -> None:
-    driver = Driver(jhpo.BayesOpt(**FEW, fit_iterations=7), jhpo.Space({"x": jhpo.Float(0.0, 1.0)}), jax.random.key(0))
+@pytest.mark.parametrize("constraints", [0, 1])
+def test_the_whole_program_compiles_while_the_first_points_are_evaluated(
+    constraints: int, count_compilations: Any
+) -> None:
+    """With measured constraints too, which no result has before the first."""
+    strategy = jhpo.BayesOpt(**FEW, fit_iterations=7, constraints=constraints)
+    driver = Driver(strategy, jhpo.Space({"x": jhpo.Float(0.0, 1.0)}), jax.random.key(0))
     units = driver.turn(None, Evaluation(value=np.zeros(1)))
     driver.ahead.wait()
     with count_compilations() as seen:
         for _ in range(3):
-            units = driver.turn(units, Evaluation(value=units.sum(axis=1)))
+            constraint = units - 0.5 if constraints else None
+            units = driver.turn(units, Evaluation(value=units.sum(axis=1), constraint=constraint))
     assert not [name for name in seen.names if "turn" in name]
 
 
