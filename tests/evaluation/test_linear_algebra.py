@@ -6,8 +6,6 @@ import os
 import subprocess
 import sys
 
-import pytest
-
 PROGRAM = """
 import jax
 import jax.numpy as jnp
@@ -26,7 +24,7 @@ class Filter:
         return state | {"a": jnp.linalg.solve(state["a"] + hp["x"] * jnp.eye(32), state["b"])}
 
     def evaluate(self, hp, state):
-        return sum(jnp.linalg.svd(v)[1].max() + jnp.linalg.eigh(v @ v.T)[0].min() for v in state.values())
+        return sum(jnp.linalg.eigh(v @ v.T)[0].min() for v in state.values()) + jnp.linalg.svd(state["a"])[1].max()
 
 
 def definite(hp):
@@ -35,20 +33,17 @@ def definite(hp):
 
 
 space = jhpo.Space({"x": jhpo.Float(1.0, 2.0)}, constraints=[definite])
-for strategy in STRATEGIES:
-    print(jhpo.minimize(Filter(), space, strategy, budget=192).value)
+for strategy in ("random(population=64)", jhpo.SuccessiveHalving(64, min_steps=1), "pbt(population=64)"):
+    print(jhpo.minimize(Filter(), space, strategy, budget=192).value, flush=True)
 """
 
 
-@pytest.mark.parametrize(
-    "strategies", ['["random(population=64)"]', "[jhpo.SuccessiveHalving(64, min_steps=1)]", '["pbt(population=64)"]']
-)
-def test_searches_whose_members_factorise_matrices_end(strategies: str) -> None:
-    # no flags: the suite's own could hide the hang
-    environment = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "NPROC")}
-    program = PROGRAM.replace("STRATEGIES", strategies)
+def test_searches_whose_members_factorise_matrices_end() -> None:
+    # of the suite's flags none but quick code generation: the others could hide the hang
+    environment = {k: v for k, v in os.environ.items() if k != "NPROC"}
+    environment["XLA_FLAGS"] = "--xla_backend_optimization_level=0"
     done = subprocess.run(
-        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=240, check=False
+        [sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, timeout=240, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert float(done.stdout) > 0.0
+    assert len(done.stdout.split()) == 3 and all(float(value) > 0.0 for value in done.stdout.split())
