@@ -69,7 +69,7 @@ def device(run: Any) -> Lines:
 
 def populations(run: Any) -> Lines:
     """Digits networks, 200 Adam steps of batch 64: populations of three sizes."""
-    steps, counts = (5, (8, 16, 32)) if run.tiny else (200, (256, 4096, 65536))
+    steps, counts = (5, (8, 16)) if run.tiny else (200, (256, 4096, 65536))
     seconds: dict[int, float] = {}
     for independent in (False, True):
         for count in counts if not independent else counts[1:2]:
