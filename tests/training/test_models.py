@@ -218,9 +218,10 @@ def test_hypergradients_of_an_equinox_module() -> None:
 
 
 def test_trained_flax_modules_predict_without_jhpo() -> None:
+    hp = {"lr": 0.01, "rate": 0.2}
     for model in (TUNED["linen"], NnxTuned):
         trainable = task(model)
-        best = jhpo.minimize(trainable, SPACE, jhpo.RandomSearch(4), budget=4).top(1)[0]
-        module = trainable.trained_model(best.params, best.state)
+        state = jax.jit(lambda trainable=trainable: trainable.step(hp, trainable.init(hp, KEY), jnp.int32(0)))()
+        module = trainable.trained_model(hp, state)
         out = module(X[64:], train=False) if isinstance(module, nn.Module) else module(X[64:])
-        np.testing.assert_allclose(out, trainable.predict(best.params, best.state, X[64:]), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(out, trainable.predict(hp, state, X[64:]), rtol=1e-5, atol=1e-6)
