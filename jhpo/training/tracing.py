@@ -43,7 +43,7 @@ class objective_errors:
                 hint = advice
         if isinstance(error, TypeError) and re.search("'dict'(?!>)", str(error)):
             hint = ONE_DICT
-        if isinstance(error, AttributeError) and (entry := _ENTRY.search(str(error))):
+        if isinstance(error, AttributeError) and not hint and (entry := _ENTRY.search(str(error))):
             hint = f'; hyperparameters are entries of a dict: hp["{entry[1]}"]'
         if isinstance(error, TypeError) and _METHOD.search(str(error)):
             hint = "; the methods of a training are init(hp, key), step(hp, state, t) and evaluate(hp, state)"
