@@ -52,11 +52,17 @@ def check_place_of_hp(argument: str, function: Callable[..., Any] | None, call: 
         raise invalid(argument, f"a function {call}", f"({', '.join(names)})")
 
 
-def _positional(function: Callable[..., Any] | None) -> list[inspect.Parameter]:
+def signature_of(function: Callable[..., Any]) -> inspect.Signature | None:
+    """The signature; None of a builtin function that has none."""
     try:
-        parameters = [] if function is None else list(inspect.signature(function).parameters.values())
-    except (TypeError, ValueError):  # built-in functions without a signature
-        return []
+        return inspect.signature(function)
+    except (TypeError, ValueError):
+        return None
+
+
+def _positional(function: Callable[..., Any] | None) -> list[inspect.Parameter]:
+    signature = None if function is None else signature_of(function)
+    parameters = [] if signature is None else signature.parameters.values()
     return [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
 
 

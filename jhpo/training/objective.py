@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -13,7 +12,7 @@ import jax.numpy as jnp
 from jhpo.errors import NOT_ASYNC, InvalidArgument, invalid, is_async
 from jhpo.space.space import Space
 from jhpo.structure import Structured, structured
-from jhpo.training.arguments import check_place_of_hp
+from jhpo.training.arguments import check_place_of_hp, signature_of
 from jhpo.training.foreign import Bound, Constant, Foreign, Opaque, Wrapped, is_pytree
 from jhpo.training.tracing import ONE_DICT, objective_errors
 from jhpo.training.trainable import HP, Trainable, check_steps, train_and_evaluate
@@ -50,17 +49,17 @@ class Objective(Structured):
 
 def _key_argument(function: Callable[..., Any]) -> str | None:
     """How the function takes its key: "" as the second argument, a name as that keyword, None not at all."""
-    try:
-        parameters = list(inspect.signature(function).parameters.values())
-    except (TypeError, ValueError):  # built-in functions without a signature take one argument
+    signature = signature_of(function)
+    if signature is None:  # built-in functions take one argument
         return None
+    parameters = list(signature.parameters.values())
     plain = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     if any(p.kind is p.KEYWORD_ONLY and p.name == "key" for p in parameters):
         return "key"
     required = [p for p in plain if p.default is p.empty]
     takes_any = any(p.kind is p.VAR_POSITIONAL for p in parameters)
     if not (plain or takes_any) or len(required) > 2:
-        raise invalid("objective", "a function objective(hp) or objective(hp, key)", str(inspect.signature(function)))
+        raise invalid("objective", "a function objective(hp) or objective(hp, key)", str(signature))
     second = plain[1] if len(plain) > 1 else None
     return "" if second is not None and (second.default is second.empty or second.name == "key") else None
 
@@ -132,10 +131,8 @@ def check_second_argument(function: Callable[..., Any], space: Space, role: str,
     Raises:
       InvalidArgument: the argument would get the ``role``, "key" or "seed".
     """
-    try:
-        names = list(inspect.signature(function).parameters)[bound:]
-    except (TypeError, ValueError):
-        return
+    signature = signature_of(function)
+    names = [] if signature is None else list(signature.parameters)[bound:]
     wanted = {name.split(".")[0] for name in space.names}
     if len(names) > 1 and names[1] in wanted:
         looked_up = " ... ".join(f'hp["{name}"]' for name in names if name in wanted)

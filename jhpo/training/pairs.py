@@ -13,6 +13,7 @@ import jax
 from jhpo.errors import invalid
 from jhpo.pytrees import Params
 from jhpo.structure import structured
+from jhpo.training.arguments import signature_of
 from jhpo.training.trainable import HP
 
 _INIT = ("hp",)  # what the functions may take by name
@@ -52,7 +53,7 @@ def pair_model(init: Callable[..., Any], apply: Callable[..., Any]) -> FunctionM
         InvalidArgument: a function with other arguments.
     """
     for name, function, first, named in (("init", init, "key", _INIT), ("apply", apply, "params", _APPLY)):
-        signature = _signature(function)
+        signature = signature_of(function)
         if signature is None:
             continue
         least = 1 if name == "init" else 2
@@ -65,18 +66,9 @@ def pair_model(init: Callable[..., Any], apply: Callable[..., Any]) -> FunctionM
     return FunctionModel(init, apply)
 
 
-@functools.lru_cache(256)
-def _signature(function: Callable[..., Any]) -> inspect.Signature | None:
-    """The signature; None of a builtin that has none."""
-    try:
-        return inspect.signature(function)
-    except (TypeError, ValueError):
-        return None
-
-
 def _positions(function: Callable[..., Any], named: tuple[str, ...]) -> int:
     """How many of the two first arguments a function takes."""
-    signature = _signature(function)
+    signature = signature_of(function)
     if signature is None:
         return 2
     kinds = [p.kind for p in signature.parameters.values() if p.name not in named or p.kind is p.POSITIONAL_ONLY]
@@ -88,6 +80,6 @@ def _positions(function: Callable[..., Any], named: tuple[str, ...]) -> int:
 
 def _named(function: Callable[..., Any], names: tuple[str, ...], **given: Any) -> dict[str, Any]:
     """What a function takes by name, of what is given (None otherwise); not what comes first, a key called so."""
-    signature = _signature(function)
+    signature = signature_of(function)
     taken = [] if signature is None else list(signature.parameters.values())[1:]
     return {p.name: given.get(p.name) for p in taken if p.name in names and p.kind is not p.POSITIONAL_ONLY}

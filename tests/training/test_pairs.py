@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import Any
 
 import jax
@@ -74,3 +76,22 @@ def test_parameters_that_need_no_data() -> None:
 def test_other_arguments_are_refused_at_once(init: Any, apply: Any, message: str) -> None:
     with pytest.raises(jhpo.InvalidArgument, match=rf"model: expected a pair of functions \(init, apply\) {message}"):
         made(init, apply)
+
+
+class Initial:
+    """A function that cannot be hashed, as a dataclass cannot by default."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __call__(self, key: jax.Array, x: jax.Array) -> Any:
+        return start(key, x)
+
+
+def test_pairs_are_freed_and_need_no_hash() -> None:
+    initial = Initial()
+    gone = weakref.ref(initial)
+    task = made(initial, line)
+    assert task.model.init({}, jax.random.key(0), X)[0]["w"].shape == (4, 2)
+    del initial, task
+    gc.collect()
+    assert gone() is None

@@ -88,11 +88,14 @@ class HostEvaluator:
         reporting = [trial for trial in trials if trial is not None]
         pruned = [own[0].pruned for own in outcomes]
         stages = self._reported.finished(reporting, pruned, len(runs)) if reporting else None
-        return self.results(units, runs)._replace(stages=stages)
+        return self._measured(units, outcomes)._replace(stages=stages)
 
     def results(self, units: np.ndarray, runs: Sequence[Runs]) -> Evaluation:
         """What a strategy learns from rows that have ended."""
-        outcomes = self._outcomes(runs)
+        return self._measured(units, self._outcomes(runs))
+
+    def _measured(self, units: np.ndarray, outcomes: list[list[Outcome]]) -> Evaluation:
+        """The outcomes of rows as one result, in the mean of the replicates."""
         own = [each[0].constraint for each in outcomes]
         values = np.moveaxis(np.asarray([[self._value(o) for o in own] for own in outcomes]), 1, 0)
         constraint = measure_constraints(self._space, np.asarray(units, np.float64))
