@@ -47,11 +47,11 @@ def log_expected_hypervolume_improvement(mean: jax.Array, variance: jax.Array, b
     >>> round(float(value), 4)
     0.0
     """
-    mean, variance = mean[None, :], variance[None, :]
     wide = boxes.high > boxes.low
     ended = wide & jnp.isfinite(boxes.low)
-    top = log_expected_improvement(mean, variance, jnp.where(wide, boxes.high, 0.0))
-    bottom = log_expected_improvement(mean, variance, jnp.where(ended, boxes.low, 0.0))
+    # both ends at once: half the kernels to compile
+    ends = jnp.stack([jnp.where(wide, boxes.high, 0.0), jnp.where(ended, boxes.low, 0.0)])
+    top, bottom = log_expected_improvement(mean[None, None, :], variance[None, None, :], ends)
     gap = top - bottom
     apart = ended & (gap > 0)  # 0 for a box that is thinner than the rounding error of psi
     side = top + jnp.where(apart, log1mexp(jnp.where(apart, gap, 1.0)), 0.0)

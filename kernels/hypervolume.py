@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jhpo.kernels.shapes import Array, Float, Key
 
@@ -20,6 +21,9 @@ from jhpo.kernels.shapes import Array, Float, Key
 EXACT = 4
 # Share of the lines below the best value of an objective.
 _BELOW = 1.0 / 3.0
+# Up to this number of points of two objectives all pairs are compared instead of sorting, which takes ten times as long
+# to compile.
+_FEW = 128
 
 
 class Boxes(NamedTuple):
@@ -142,23 +146,42 @@ def open_boxes(points: Float[Array, "n m"], reference: Float[Array, "m"]) -> Box
     least = jnp.full((1,), -jnp.inf, points.dtype)
     if m == 1:
         return Boxes(least[None], jnp.min(points, axis=0, keepdims=True, initial=jnp.inf))
-    points = points[jnp.argsort(points[:, m - 1 if m == 3 else 0])]
     if m == 3:
         return _boxes_of_three(points, reference)
-    left = jnp.concatenate([least, points[:, 0]])
-    right = jnp.concatenate([points[:, 0], reference[:1]])
-    top = jnp.concatenate([reference[1:], jax.lax.cummin(points[:, 1])])
+    left, right, top = _strips(points, reference)
     low = jnp.stack([left, jnp.full_like(left, -jnp.inf)], axis=1)
     return Boxes(low, jnp.stack([right, top], axis=1))
 
 
+def _strips(points: jax.Array, reference: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The open region of two objectives in strips along the second, float[n + 1] each: from, to, below what.
+
+    One begins at -inf, the others at the points.
+    """
+    n = points.shape[0]
+    least = jnp.full((1,), -jnp.inf, points.dtype)
+    if n > _FEW:
+        points = points[jnp.argsort(points[:, 0])]
+        right = jnp.concatenate([points[:, 0], reference[:1]])
+        top = jnp.concatenate([reference[1:], jax.lax.cummin(points[:, 1])])
+        return jnp.concatenate([least, points[:, 0]]), right, top
+    x, y = points[:, 0], points[:, 1]
+    row = np.arange(n)
+    beyond = (x[None, :] > x[:, None]) | ((x[None, :] == x[:, None]) & (row[None, :] > row[:, None]))
+    right = jnp.min(jnp.where(beyond, x[None, :], reference[0]), axis=1)
+    top = jnp.min(jnp.where(beyond, reference[1], y[None, :]), axis=1)
+    begin = jnp.min(x, keepdims=True, initial=np.inf)
+    return jnp.concatenate([least, x]), jnp.concatenate([begin, right]), jnp.concatenate([reference[1:], top])
+
+
 def _boxes_of_three(points: jax.Array, reference: jax.Array) -> Boxes:
-    """The boxes of points in the order of their last objective, as a sweep along it meets them.
+    """The boxes of points, as a sweep along their last objective meets them.
 
     The open part of the plane of the other two is a staircase of strips. A point ends the strips that it cuts, and
     begins at most two: what it leaves of the first of them, and one as high as the point for all others.
     """
     n = points.shape[0]
+    points = points[jnp.argsort(points[:, 2])]
     low = jnp.full((2 * n + 1, 3), -jnp.inf, points.dtype)
     high = jnp.broadcast_to(reference[None, :], low.shape)
     slot = jnp.arange(2 * n + 1, dtype=jnp.int32)

@@ -12,14 +12,18 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jhpo.kernels import staircase
 from jhpo.kernels.order import inverse, lexsort
 from jhpo.kernels.shapes import Array, Bool, Float, Int
 from jhpo.kernels.staircase import peel
 
-# Up to this number of points all pairs are compared.
+# Up to this number of points all pairs are compared to find fronts.
 PAIRS = 256
+# Up to this number all pairs are compared instead of sorting, too: as fast, and a sort with what surrounds it takes ten
+# times as long to compile.
+_FEW = 64
 # Number of points per block of comparisons.
 _BLOCK = 128
 
@@ -71,6 +75,18 @@ def ranks(
     return jnp.where(there, found, 2 * n + 1).astype(jnp.int32)
 
 
+def first_front(values: Float[Array, "n m"]) -> Bool[Array, "n"]:
+    """``bool[n]``: the points that no other dominates; not those with a value that is not finite.
+
+    >>> first_front(jnp.array([[0.0, 1.0], [1.0, 0.0], [1.0, 1.0], [-1.0, jnp.inf]])).tolist()
+    [True, True, False, False]
+    """
+    if values.shape[0] > PAIRS:
+        return ranks(values, enough=1) == 0
+    there = jnp.isfinite(values).all(axis=1)
+    return there & ~jnp.any(dominates(values, values) & there[:, None], axis=0)
+
+
 def _fronts(values: jax.Array, alive: jax.Array, enough: int) -> jax.Array:
     """int32[n]: fronts of the points alive, n for points that are not ranked."""
     n, m = values.shape
@@ -83,6 +99,9 @@ def _fronts(values: jax.Array, alive: jax.Array, enough: int) -> jax.Array:
 
 def _dense(value: jax.Array) -> jax.Array:
     """int32[n]: dense ranks, 0 for the lowest value, the same for equal values."""
+    if value.shape[0] <= _FEW:
+        new = ~jnp.any(jnp.tril(value[:, None] == value[None, :], -1), axis=1)  # the first of equal values
+        return jnp.sum((value[None, :] < value[:, None]) & new[None, :], axis=1, dtype=jnp.int32)
     order = lexsort((value,))
     ordered = value[order]
     new = jnp.concatenate([jnp.zeros((1,), bool), ordered[1:] > ordered[:-1]])
@@ -146,6 +165,8 @@ def crowding(values: Float[Array, "n m"], rank: Int[Array, "n"]) -> Float[Array,
     """
     n, m = values.shape
     values = jnp.where(jnp.isfinite(values), values, 0.0)
+    if n <= _FEW:
+        return _crowding_by_pairs(values, rank)
     total = jnp.zeros((n,), values.dtype)
     row = jnp.arange(n, dtype=jnp.int32)
     for k in range(m if m != 2 else 1):
@@ -164,6 +185,24 @@ def crowding(values: Float[Array, "n m"], rank: Int[Array, "n"]) -> Float[Array,
         gap = jnp.where(first | last, jnp.inf, gap)
         total = total + gap[inverse(order)]
     return total
+
+
+def _crowding_by_pairs(values: jax.Array, rank: jax.Array) -> jax.Array:
+    """`crowding` of a few points, whose neighbours are found by comparing all pairs."""
+    n, m = values.shape
+    mine, other = values.T[:, :, None], values.T[:, None, :]  # [m, n, 1], [m, 1, n]
+    row = np.arange(n)
+    earlier = np.broadcast_to(row[None, :] < row[:, None], (m, n, n)).copy()
+    if m == 2:  # along a front the second value decreases as the first increases, also where points are equal
+        earlier[1] = earlier[1].T
+    group = ((rank[:, None] == rank[None, :]) & ~np.eye(n, dtype=bool))[None]
+    below = (other < mine) | ((other == mine) & earlier)
+    low = jnp.max(jnp.where(group & below, other, -jnp.inf), axis=2)
+    high = jnp.min(jnp.where(group & ~below, other, jnp.inf), axis=2)
+    first, last = low == -jnp.inf, high == jnp.inf
+    extent = jnp.max(jnp.where(group, other, mine), axis=2) - jnp.min(jnp.where(group, other, mine), axis=2)
+    gap = jnp.where(extent > 0, (high - low) / jnp.where(extent > 0, extent, 1.0), 0.0)
+    return jnp.sum(jnp.where(first | last, jnp.inf, gap), axis=0)
 
 
 def best(

@@ -12,7 +12,6 @@ from jhpo.kernels import counter_random
 from jhpo.kernels.cells import distinct
 from jhpo.kernels.covariance import Profile
 from jhpo.kernels.sobol import sobol
-from jhpo.strategies.bayes import front
 from jhpo.strategies.bayes.front import Front
 from jhpo.strategies.bayes.ground import FLIPS, Ground
 from jhpo.strategies.bayes.history import EMPTY, History
@@ -130,7 +129,8 @@ def pool(search: Search, model: Model, random: Draws, key: jax.Array, box: Box) 
     points, weights = model.posterior.points.x, model.posterior.parameters.weights
     if isinstance(model.best, Front):
         # lengthscales in the mean of the objectives
-        best, points, weights = front.centres(model.best), points[0], jnp.exp(jnp.mean(jnp.log(weights), axis=0))
+        assert model.best.centres is not None
+        best, points, weights = model.best.centres, points[0], jnp.exp(jnp.mean(jnp.log(weights), axis=0))
     else:
         _, best = jax.lax.top_k(-model.mean, min(4, model.mean.shape[0]))
     finite = jnp.isfinite(model.mean[best])[:, None]

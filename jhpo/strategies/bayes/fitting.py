@@ -41,7 +41,15 @@ def build(
     points = surrogate.ground.points_of(history.units)
     process = _single if history.values is None else _several
     model, thetas = process(surrogate, history, points, theta, refit, random)
-    return _imagine_pending(surrogate, model, points, history.status == PENDING, random.worlds), thetas
+    model = _imagine_pending(surrogate, model, points, history.status == PENDING, random.worlds)
+    if isinstance(model.best, fronts.Front):
+        front = fronts.completed(model.best)
+        assert front.centres is not None
+        # the first that was observed
+        middle = front.centres[jnp.argmax(jnp.isfinite(model.mean[front.centres]))]
+        incumbent = jnp.where(model.any_feasible, history.units[middle], 0.5)
+        model = model._replace(best=front, incumbent=incumbent)
+    return model, thetas
 
 
 def _single(
@@ -75,7 +83,7 @@ def _single(
 def _several(
     surrogate: Surrogate, history: History, points: Points, theta: jax.Array, refit: jax.Array, random: Randomness
 ) -> tuple[Model, jax.Array]:
-    """`_single` with an independent process for every objective."""
+    """`_single` with an independent process for every objective; the front is not completed."""
     assert history.values is not None
     m = history.values.shape[1]
     told = (history.status == OBSERVED) | (history.status == FAILED)
@@ -98,17 +106,15 @@ def _several(
         near = (unexplained > fronts.MODEST_ABOVE) & ~surrogate.ends
         reference = jnp.where(near, fronts.modest(reference, means), reference)
     front = fronts.front_of(means, reference, surrogate.worlds)
-    middle = fronts.centres(front)[0]
-    any_feasible = jnp.any(feasible)
     in_all = lambda leaf: jnp.broadcast_to(leaf[:, None], (m, surrogate.worlds, *leaf.shape[1:]))  # noqa: E731
     posterior = posterior._replace(y=in_all(posterior.y), alpha=in_all(posterior.alpha))
     model = Model(
         posterior=posterior,
         best=front,
-        incumbent=jnp.where(any_feasible, history.units[middle], 0.5),
+        incumbent=jnp.full_like(history.units[0], 0.5),  # known once pending rows are imagined
         mean=means[:, 0],
         constraints=constraints,
-        any_feasible=any_feasible,
+        any_feasible=jnp.any(feasible),
         unexplained=unexplained,
     )
     return model, thetas

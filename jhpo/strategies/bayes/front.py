@@ -46,8 +46,9 @@ class Front(NamedTuple):
 
     means: jax.Array  # float[worlds, N, m], inf at rows that are neither feasible and observed nor pending
     reference: jax.Array  # float[m]
-    imagined: jax.Array  # bool[], whether the worlds differ
-    regions: Regions  # not dominated, one for each of the worlds
+    imagined: jax.Array  # bool[], whether the worlds differ; if not, the first one stands for all
+    regions: Regions | None = None  # not dominated, one for each of the worlds; None before `completed`
+    centres: jax.Array | None = None  # int32[k], rows whose surroundings are searched; None before `completed`
 
 
 def regions_of(means: jax.Array, reference: jax.Array) -> Regions:
@@ -65,17 +66,31 @@ def regions_of(means: jax.Array, reference: jax.Array) -> Regions:
 
 def front_of(means: jax.Array, reference: jax.Array, worlds: int) -> Front:
     """The front before anything is imagined; means float[N, m]."""
-    in_all = lambda leaf: jnp.broadcast_to(leaf, (worlds, *leaf.shape))  # noqa: E731
-    regions = jax.tree.map(in_all, regions_of(means, reference))
-    return Front(in_all(means), reference, jnp.zeros((), bool), regions)
+    return Front(jnp.broadcast_to(means, (worlds, *means.shape)), reference, jnp.zeros((), bool))
+
+
+def completed(front: Front) -> Front:
+    """The front with what it leaves open, and the centres of the search."""
+    return _opened(front)._replace(centres=_centres(front.means[0]))
 
 
 def extended(front: Front, row: jax.Array, values: jax.Array) -> Front:
     """The front with another point: values float[worlds, m], inf where it does not count; row int32[], a free one."""
-    means = front.means.at[:, row].set(values)
-    # one world after another: side by side their sorts would take a program of another size
-    regions = jax.lax.map(lambda each: regions_of(each, front.reference), means)
-    return Front(means, front.reference, jnp.ones((), bool), regions)
+    front = front._replace(means=front.means.at[:, row].set(values), imagined=jnp.ones((), bool))
+    return front if front.regions is None else _opened(front)
+
+
+def _opened(front: Front) -> Front:
+    """The front with what it leaves open, in one world after another: side by side they take a larger program."""
+    worlds = front.means.shape[0]
+
+    def one(w: jax.Array, regions: Regions) -> Regions:
+        return jax.tree.map(lambda all, new: all.at[w].set(new), regions, regions_of(front.means[w], front.reference))
+
+    form = jax.eval_shape(regions_of, front.means[0], front.reference)
+    empty = jax.tree.map(lambda leaf: jnp.zeros((worlds, *leaf.shape), leaf.dtype), form)
+    count = jnp.where(front.imagined, jnp.int32(worlds), 1)
+    return front._replace(regions=jax.lax.fori_loop(0, count, one, empty))
 
 
 def natural_reference(
@@ -92,14 +107,25 @@ def natural_reference(
     low, high = _ends(jnp.where(seen[:, None], values, jnp.inf))
     some = jnp.any(seen)
     early = seen & (order < _EARLY)
-    ordered = jnp.sort(jnp.where(early[:, None], values, jnp.inf), axis=0)
-    median = ordered[jnp.sum(early, dtype=jnp.int32) // 2]
-    furthest = jnp.where(jnp.any(early), median + _FURTHEST * (median - ordered[0]), jnp.inf)
+    first = jnp.where(early[:, None], values, jnp.inf)
+    median = _median(first, early)
+    furthest = jnp.where(jnp.any(early), median + _FURTHEST * (median - jnp.min(first, axis=0)), jnp.inf)
     bad = jnp.minimum(jnp.max(jnp.where(seen[:, None], values, -jnp.inf), axis=0), furthest)
     reference = high + _BEYOND * (high - low) + _TOWARDS_BAD * jnp.maximum(bad - high, 0.0)
     if far is not None:
         reference = jnp.where(far, jnp.maximum(bad + (bad - low), reference), reference)
     return jnp.where(some, reference, 0.0), jnp.where(some, low, -1.0)
+
+
+def _median(values: jax.Array, counted: jax.Array) -> jax.Array:
+    """float[m]: the higher median of a few rows float[N, m], found without a sort of all; 0 if none counts."""
+    row = np.arange(values.shape[0])
+    before = (values[None] < values[:, None]) | (
+        (values[None] == values[:, None]) & (row[None, :] < row[:, None])[..., None]
+    )
+    place = jnp.sum(before & counted[None, :, None], axis=1, dtype=jnp.int32)
+    middle = counted[:, None] & (place == jnp.sum(counted, dtype=jnp.int32) // 2)
+    return jnp.sum(jnp.where(middle, values, 0.0), axis=0)
 
 
 def modest(reference: jax.Array, means: jax.Array) -> jax.Array:
@@ -161,13 +187,14 @@ def improvement(front: Front, mean: jax.Array, variance: jax.Array) -> jax.Array
     """Log of the expected hypervolume improvement, averaged over the worlds; -inf where nothing is left open.
 
     Args:
-        mean: float[m, worlds]. variance: float[m].
+        front: completed. mean: float[m, worlds]. variance: float[m].
     """
     of_one = (
         acquisition.log_expected_hypervolume_improvement
         if isinstance(front.regions, Boxes)
         else acquisition.sampled_log_expected_hypervolume_improvement
     )
+    assert front.regions is not None
     worlds = mean.shape[1]
     if worlds == 1:
         return of_one(mean[:, 0], variance, jax.tree.map(lambda leaf: leaf[0], front.regions))
@@ -216,24 +243,21 @@ def _averaged_backward(
 _averaged.defvjp(_averaged_forward, _averaged_backward)
 
 
-def centres(front: Front) -> jax.Array:
-    """int32[k]: rows whose surroundings are searched: those of the front with most room around them first."""
-    means = front.means[0]
-    chosen, rank = pareto.best(means, None, min(_CENTRES, means.shape[0]))
-    return jnp.where(rank == rank[0], chosen, chosen[0])
+def _centres(means: jax.Array) -> jax.Array:
+    """int32[k]: the rows of the front with most room around them first; the first one again if there are fewer."""
+    n = means.shape[0]
+    on = pareto.first_front(means)
+    room = jnp.where(on, pareto.crowding(means, jnp.where(on, 0, n).astype(jnp.int32)), -1.0)
+    room, chosen = jax.lax.top_k(room, min(_CENTRES, n))
+    return jnp.where(room >= 0, chosen, chosen[0]).astype(jnp.int32)
 
 
 def front_rows(front: Front) -> jax.Array:
     """bool[N]: the rows on the front, in the first world."""
-    return _best(front.means[0])
-
-
-def _best(means: jax.Array) -> jax.Array:
-    """bool[N]: the rows that nothing dominates."""
-    return (pareto.ranks(means, enough=1) == 0) & jnp.isfinite(means).all(axis=1)
+    return pareto.first_front(front.means[0])
 
 
 def _ends(means: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The best and the worst values on the front, float[m] each; inf and -inf where there is none."""
-    best = _best(means)[:, None]
+    best = pareto.first_front(means)[:, None]
     return jnp.min(jnp.where(best, means, jnp.inf), axis=0), jnp.max(jnp.where(best, means, -jnp.inf), axis=0)

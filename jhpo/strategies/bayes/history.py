@@ -246,7 +246,13 @@ def flatness(history: History) -> jax.Array:
 
 def _copies(values: jax.Array, seen: jax.Array) -> jax.Array:
     """bool[N]: whether a row that is seen has the values, float[N, m], of another one before it."""
-    order = lexsort((*(values[:, k] for k in range(values.shape[1])), (~seen).astype(jnp.int32)))
+    n, m = values.shape
+    if n <= pareto.PAIRS:  # a sort takes longer to compile
+        twins = jnp.tril(seen[:, None] & seen[None, :], -1)
+        for k in range(m):
+            twins = twins & (values[:, None, k] == values[None, :, k])
+        return jnp.any(twins, axis=1)
+    order = lexsort((*(values[:, k] for k in range(m)), (~seen).astype(jnp.int32)))
     ordered, there = values[order], seen[order]
     same = (ordered[1:] == ordered[:-1]).all(axis=1) & there[1:] & there[:-1]
     return jnp.zeros_like(seen).at[order[1:]].set(same)
