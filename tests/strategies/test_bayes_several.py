@@ -156,7 +156,7 @@ def test_the_improvement_is_that_of_samples(x64: None, m: int) -> None:
     means, reference = 0.4 + 0.6 * rng.random((2, 6, m)), jnp.ones(m)
     means[:, 4:] = np.inf
     mean, deviation = 0.2 + 0.2 * rng.random((m, 2)), 0.1 + 0.1 * rng.random(m)
-    first = front.front_of(jnp.asarray(means[0]), reference, 2)
+    first = front.completed(front.front_of(jnp.asarray(means[0]), reference, 2))
     alike = jax.jit(front.improvement)(first, jnp.asarray(mean[:, :1].repeat(2, 1)), jnp.asarray(deviation**2))
     both = front.extended(first, jnp.int32(5), jnp.asarray(0.4 + 0.6 * rng.random((2, m))))
     value, slope = jax.jit(jax.value_and_grad(front.improvement, argnums=1))(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +21,14 @@ _TWO_STARTS = 64
 # What an ask that doubts the model takes off the logarithms of its lengthscales. Results crowd along a front, and say
 # little of lengthscales across it: too long ones are then sure that a part of the front that nobody has seen is bad.
 _SHORTER = 0.7
+
+
+class Targets(NamedTuple):
+    """What k processes are conditioned on, all at the same points; see `gp.Data`."""
+
+    y: jax.Array  # float[k, N]
+    variance: jax.Array  # float[k, N]
+    mask: jax.Array  # bool[k, N]
 
 
 def build(
@@ -57,16 +66,22 @@ def _single(
 ) -> tuple[Model, jax.Array]:
     """`build` for one objective, before pending rows are imagined."""
     y, variance, steep = targets(history, surrogate.warp)
-    told = (history.status == OBSERVED) | (history.status == FAILED)
-    data = gp.Data(points, y, variance, told)
+    told = _told(history)
+    measured = _constraints(history)
+    constraints: gp.Posterior | None
     if history.grad.shape[1]:
+        data = gp.Data(points, y, variance, told)
         fitted, posterior = _process_with_slopes(surrogate, theta[0], data, history, steep, refit)
+        thetas, constraints = fitted[None], None
+        if history.constraint.shape[1]:
+            width = surrogate.ground.dim + 3  # only the objective has gradients, and so their noise
+            own, constraints = _processes(surrogate, theta[1:, :width], points, measured, refit, random.rows)
+            thetas = jnp.concatenate([thetas, theta[1:].at[:, :width].set(own)])
     else:
-        fitted, posterior = _process(surrogate, theta[0], data, refit, random.rows)
-    thetas, constraints = fitted[None], None
-    if history.constraint.shape[1]:
-        own, constraints = _constraints(surrogate, theta[1:], points, history, refit, random.rows)
-        thetas = jnp.concatenate([thetas, own])
+        every = _joined(Targets(y[None], variance[None], told[None]), measured)
+        thetas, posteriors = _processes(surrogate, theta, points, every, refit, random.rows)
+        posterior, constraints = _parted(posteriors, 1)
+        posterior = jax.tree.map(lambda leaf: leaf[0], posterior)
 
     unexplained = _unexplained(posterior, y, told)
     feasible = feasible_rows(history)
@@ -86,18 +101,14 @@ def _several(
     """`_single` with an independent process for every objective; the front is not completed."""
     assert history.values is not None
     m = history.values.shape[1]
-    told = (history.status == OBSERVED) | (history.status == FAILED)
+    told = _told(history)
     y, variance, reference = fronts.targets(history, surrogate.warp, surrogate.reference, surrogate.ends)
-
-    def process(each: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, gp.Posterior]:
-        data = gp.Data(points, each[1], each[2], told)
-        return _process(surrogate, each[0], data, refit, random.rows, surrogate.shorter)
-
-    thetas, posterior = side_by_side(process, (theta[:m], y, variance))
-    constraints = None
-    if history.constraint.shape[1]:
-        own, constraints = _constraints(surrogate, theta[m:], points, history, refit, random.rows)
-        thetas = jnp.concatenate([thetas, own])
+    every = _joined(Targets(y, variance, jnp.broadcast_to(told, y.shape)), _constraints(history))
+    shorter = surrogate.shorter
+    if shorter is not None:  # of the objectives
+        shorter = shorter & (jnp.arange(every.y.shape[0], dtype=jnp.int32) < m)
+    thetas, posteriors = _processes(surrogate, theta, points, every, refit, random.rows, shorter)
+    posterior, constraints = _parted(posteriors, m)
 
     feasible = feasible_rows(history)
     means = jnp.where(feasible[:, None], jax.vmap(gp.fitted)(posterior, variance).T, jnp.inf)
@@ -171,22 +182,51 @@ def _process_with_slopes(
     return theta, gp_slopes.condition(theta, data, known, categorical, profile)
 
 
-def _constraints(
-    surrogate: Surrogate, theta: jax.Array, points: Points, history: History, refit: jax.Array, stream: jax.Array
+def _processes(
+    surrogate: Surrogate,
+    theta: jax.Array,
+    points: Points,
+    targets: Targets,
+    refit: jax.Array,
+    stream: jax.Array,
+    shorter: jax.Array | None = None,
 ) -> tuple[jax.Array, gp.Posterior]:
-    """A process of its own for each of the c measured constraints: theta, and the posteriors stacked."""
+    """`_process` of k targets, float[k, d + 3] and bool[k]: thetas and posteriors, stacked.
+
+    One call for objectives and constraints: the program holds what a fit takes once.
+    """
+
+    def one(each: tuple[jax.Array, Targets, jax.Array | None]) -> tuple[jax.Array, gp.Posterior]:
+        return _process(surrogate, each[0], gp.Data(points, *each[1]), refit, stream, each[2])
+
+    rows = (theta, targets, shorter)
+    if theta.shape[0] == 1:
+        return jax.tree.map(lambda leaf: leaf[None], one(jax.tree.map(lambda leaf: leaf[0], rows)))
+    return side_by_side(one, rows)
+
+
+def _joined(first: Targets, second: Targets) -> Targets:
+    return jax.tree.map(lambda a, b: jnp.concatenate([a, b]), first, second)
+
+
+def _parted(posteriors: gp.Posterior, k: int) -> tuple[gp.Posterior, gp.Posterior | None]:
+    """The first k, and the others if there are any."""
+    first = jax.tree.map(lambda leaf: leaf[:k], posteriors)
+    return first, jax.tree.map(lambda leaf: leaf[k:], posteriors) if posteriors.y.shape[0] > k else None
+
+
+def _constraints(history: History) -> Targets:
+    """The c measured constraints as targets: scaled but not centred, because their sign matters."""
     known = (history.status == OBSERVED)[:, None] & jnp.isfinite(history.constraint)
     slack = jnp.where(known, history.constraint, 0.0)
-    # constraints are scaled but not centred, because their sign matters
     size = jnp.sqrt(jnp.mean(slack**2, axis=0) / jnp.maximum(jnp.mean(known, axis=0, dtype=slack.dtype), 1e-30))
     slack = slack / jnp.where(size > 0, size, 1.0)[None, :]
-    nothing = jnp.zeros_like(slack[:, 0])
-    width = surrogate.ground.dim + 3  # only the objective has gradients, and so their noise
-    own, posteriors = side_by_side(
-        lambda each: _process(surrogate, each[0], gp.Data(points, each[1], nothing, each[2]), refit, stream),
-        (theta[:, :width], slack.T, known.T),
-    )
-    return theta.at[:, :width].set(own), posteriors
+    return Targets(slack.T, jnp.zeros_like(slack.T), known.T)
+
+
+def _told(history: History) -> jax.Array:
+    """bool[N]: the rows with a result."""
+    return (history.status == OBSERVED) | (history.status == FAILED)
 
 
 def _fit_rows(stream: jax.Array, data: gp.Data, rows: int) -> gp.Data:
