@@ -6,7 +6,7 @@ EXTRAS ?= all
 CONSTRAINTS ?= constraints.txt
 WORKERS ?= auto
 
-.PHONY: install tune check test test-lowest test-newest test-slow accelerator lint types site notebooks screenshots package clean
+.PHONY: install tune check quick test test-lowest test-newest quick-newest test-slow accelerator lint types site notebooks screenshots package clean
 
 # an install is valid as long as nothing it was made from has changed; make tune is content with less than the tests need
 INSTALLED := $(VENV)/.installed
@@ -24,7 +24,9 @@ tune: $(TUNES)
 	$(BIN)/jhpo tune examples/digits_mlp.py --strategy pso --set population=256 --budget 1024 --seed 0
 
 # within two minutes: what to run before each commit
-check: lint types
+check: lint types quick
+
+quick: install
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m quick --durations=5
 
 test: install
@@ -37,6 +39,10 @@ test-lowest:
 # the newest versions that there are for PYTHON, again in an environment of their own
 test-newest:
 	$(MAKE) test VENV=.venv-newest CONSTRAINTS=/dev/null
+
+# a short test with the newest versions there were, which are listed: a gate is to fail for what was changed
+quick-newest:
+	$(MAKE) quick VENV=.venv-quick CONSTRAINTS=constraints-newest.txt
 
 test-slow: install
 	$(BIN)/python -m pytest -m "slow or exact"
