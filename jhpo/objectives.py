@@ -143,7 +143,18 @@ def check_count(made_for: int, objectives: Objectives) -> None:
       InvalidArgument: it was.
     """
     if made_for not in (1, objectives.count):
-        raise invalid("objectives", f"as many as there are directions ({objectives.count})", made_for)
+        note = "give directions=, one for each" if objectives.count == 1 else ""
+        raise invalid("objectives", f"as many as there are directions ({objectives.count})", made_for, note=note)
+
+
+def if_several(shape: tuple[int, ...]) -> str:
+    """What an error says of values of this shape in a search for one: the few of several objectives are a vector.
+
+    >>> if_several((2,)), if_several((128,))
+    ('; several objectives need directions=, one for each', '')
+    """
+    few = len(shape) == 1 and 1 < shape[0] <= 8
+    return "; several objectives need directions=, one for each" if few else ""
 
 
 def front(values: np.ndarray) -> np.ndarray:

@@ -73,6 +73,16 @@ def test_a_seed_where_a_key_is_meant(name: str) -> None:
         KEYS[name](7)
 
 
+def test_several_values_in_a_search_for_one_name_the_argument_that_is_missing() -> None:
+    hint = "; several objectives need directions=, one for each"
+    with pytest.raises(jhpo.InvalidArgument, match=rf"objective: expected a real scalar, got float32\[2\]{hint}"):
+        jhpo.minimize(lambda hp: (hp["lr"], 1 - hp["lr"]), SPACE, "random", budget=2)
+    with pytest.warns(UserWarning, match=rf"got list of shape \(2,\){hint}"):
+        jhpo.minimize(jhpo.host(lambda hp: [hp["lr"], 1 - hp["lr"]]), SPACE, "random", budget=2)
+    with pytest.raises(jhpo.InvalidArgument, match=r"expected a real scalar, got float32\[4, 2\](?!; several)"):
+        jhpo.minimize(lambda hp: hp["lr"] * X, SPACE, "random", budget=2)
+
+
 def test_keys_of_both_kinds_are_taken() -> None:
     for key in (jax.random.key(0), jax.random.PRNGKey(0)):
         assert SPACE.sample_unit(key, 2).shape == (2, 2)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from jhpo.objectives import RESERVED, Objectives
+from jhpo.objectives import RESERVED, Objectives, if_several
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,8 @@ def judge(value: object, objectives: Objectives | None = None) -> Outcome:
         except Exception as error:  # noqa: BLE001 the conversion of an unknown object may raise anything
             return failure(f"expected a finite number, got {type(value).__name__} ({type(error).__name__})")
         if array.shape not in ((), (1,)):
-            return failure(f"expected a finite number, got {type(value).__name__} of shape {array.shape}")
+            got = f"{type(value).__name__} of shape {array.shape}{if_several(array.shape)}"
+            return failure(f"expected a finite number, got {got}")
         # NumPy has no kind for bfloat16 and similar dtypes
         numeric = array.dtype.kind in "iuf" or array.dtype.name.startswith(("bfloat", "float"))
         if not numeric:

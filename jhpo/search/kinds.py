@@ -35,7 +35,7 @@ def search(
         check_direction(objective, options.metric, direction)
     else:
         check_directions(objective, objectives)
-        strategy = for_objectives(strategy, objectives)
+    strategy = for_objectives(strategy, objectives)
     starts = read_starts(space, options.start, options.budget)
     sign = 1.0 if direction == "minimize" else -1.0
     if strategy.pauses:

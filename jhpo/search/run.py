@@ -100,9 +100,9 @@ def run(
         check_direction(trainable, None, "minimize")
     else:
         check_directions(trainable, objectives)
-        strategy = for_objectives(strategy, objectives)
         if keep == "best":
             raise invalid("keep", "'all' or 'values' with several objectives", keep)
+    strategy = for_objectives(strategy, objectives)
     if strategy.early_stop is not None:
         instead = "one that stops nobody while it runs (SuccessiveHalving and Hyperband stop members between rungs)"
         raise invalid("strategy", instead, type(strategy).__name__)

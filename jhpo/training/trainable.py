@@ -13,7 +13,7 @@ import numpy as np
 
 from jhpo.errors import InvalidArgument, check_number, invalid
 from jhpo.kernels.convolutions import batchable
-from jhpo.objectives import Objectives
+from jhpo.objectives import Objectives, if_several
 from jhpo.pytrees import HP as HP
 from jhpo.pytrees import State as State
 
@@ -223,7 +223,8 @@ def _scalar(name: str, value: object) -> jax.Array:
         raise invalid(name, "a real scalar", value) from error
     real = jnp.issubdtype(array.dtype, jnp.floating) or jnp.issubdtype(array.dtype, jnp.integer)
     if array.shape != () or not real:
-        raise InvalidArgument(f"{name}: expected a real scalar, got {array.dtype}{list(array.shape)}")
+        hint = if_several(array.shape) if name == "objective" else ""
+        raise InvalidArgument(f"{name}: expected a real scalar, got {array.dtype}{list(array.shape)}{hint}")
     # a weak type or an integer would change the dtypes of everything downstream; 16-bit values are too coarse
     wide = jnp.issubdtype(array.dtype, jnp.floating) and array.dtype.itemsize > 4
     return jax.lax.convert_element_type(array, array.dtype if wide else jnp.float32)

@@ -336,6 +336,12 @@ def test_bad_input_is_refused_before_anything_compiles(count_compilations) -> No
         ):
             with pytest.raises(InvalidArgument, match=message):
                 jhpo.minimize(trade, MIXED, jhpo.BayesOpt(**options), budget=8, directions=WAYS)
+        for strategy in (jhpo.BayesOpt(objectives=2), jhpo.NSGA2(8, objectives=2)):
+            message = r"objectives: expected as many as there are directions \(1\), got 2; give directions="
+            with pytest.raises(InvalidArgument, match=message):
+                jhpo.minimize(trade, MIXED, strategy, budget=8)
+            with pytest.raises(InvalidArgument, match=message):
+                jhpo.run(strategy, lambda hp: hp["lr"], MIXED, 2, jax.random.key(0))
         for reference in (3.0, "ab", (1.0, float("nan"))):
             with pytest.raises(InvalidArgument, match="reference: expected a tuple of finite numbers"):
                 jhpo.BayesOpt(reference=reference)
