@@ -18,6 +18,8 @@ from jhpo.kernels.internals import float_precision
 
 # Up to this number of rows the usual sort is faster.
 _FEW = 64
+# Up to this number of rows comparing all pairs takes less time to compile than a sort, and as little to run.
+_PAIRS = 256
 # Bits of the integers that are sorted.
 _WIDE = 64
 
@@ -46,6 +48,25 @@ def lexsort(keys: Sequence[jax.Array], below: Sequence[int | None] | None = None
 def inverse(order: jax.Array) -> jax.Array:
     """``int32[n]``: the inverse permutation, the position of each row in an order."""
     return jnp.zeros_like(order).at[order].set(jnp.arange(order.shape[0], dtype=order.dtype), unique_indices=True)
+
+
+def repeated(values: jax.Array, counted: jax.Array) -> jax.Array:
+    """``bool[n]``: whether a row that counts has the values, ``[n, m]``, of another one before it.
+
+    >>> import jax.numpy as jnp
+    >>> repeated(jnp.array([[1.0, 2.0], [1.0, 3.0], [1.0, 2.0]]), jnp.ones(3, bool)).tolist()
+    [False, False, True]
+    """
+    n, m = values.shape
+    if n <= _PAIRS:
+        twins = jnp.tril(counted[:, None] & counted[None, :], -1)
+        for k in range(m):
+            twins = twins & (values[:, None, k] == values[None, :, k])
+        return jnp.any(twins, axis=1)
+    order = lexsort((*(values[:, k] for k in range(m)), (~counted).astype(jnp.int32)))
+    ordered, there = values[order], counted[order]
+    same = (ordered[1:] == ordered[:-1]).all(axis=1) & there[1:] & there[:-1]
+    return jnp.zeros_like(counted).at[order[1:]].set(same)
 
 
 def _by_comparisons(*keys: jax.Array) -> jax.Array:

@@ -103,10 +103,10 @@ def test_many_infeasible_failed_and_equal_points_are_ranked_by_constraint_domina
 
 def test_crowding_is_the_distance_of_neighbours_in_units_of_the_front() -> None:
     rng = np.random.default_rng(3)
-    for m in (2, 3):
-        values = rng.random((60, m))
+    for n, m in ((60, 2), (60, 3), (90, 2), (90, 3)):  # by pairs, and sorted
+        values = rng.random((n, m))
         rank = fronts(values)
-        expected = np.zeros(60)
+        expected = np.zeros(n)
         for k in range(rank.max() + 1):
             rows = np.flatnonzero(rank == k)
             for j in range(m):
@@ -116,6 +116,27 @@ def test_crowding_is_the_distance_of_neighbours_in_units_of_the_front() -> None:
                 expected[line[[0, -1]]] = np.inf
         found = np.asarray(jax.jit(pareto.crowding)(values.astype(np.float32), rank.astype(np.int32)))
         np.testing.assert_allclose(found, expected, rtol=2e-5)
+
+
+@pytest.mark.parametrize("m", [2, 3])
+def test_few_points_have_the_crowding_and_the_copies_that_they_have_among_many(m: int) -> None:
+    """Points that are compared in pairs, and the same ones in a sort; many of them equal others."""
+    rng = np.random.default_rng(5)
+    some = rng.integers(0, 5, (60, m)).astype(np.float32)
+    many = np.concatenate([some, np.full((300, m), np.inf, np.float32)])
+    few, all_ = (np.asarray(jax.jit(pareto.ranks)(values)) for values in (some, many))
+    assert np.array_equal(np.asarray(pareto.first_front(some)), few == 0)
+    assert np.array_equal(np.asarray(pareto.first_front(many)), all_ == 0)
+    for alone, among in (
+        (pareto.crowding(some, jnp.asarray(few)), pareto.crowding(many, jnp.asarray(all_))),
+        (order.repeated(some, jnp.arange(60) % 7 > 0), order.repeated(many, (jnp.arange(360) % 7 > 0))),
+    ):
+        np.testing.assert_array_equal(np.asarray(alone), np.asarray(among)[:60])
+    assert np.asarray(order.repeated(some, jnp.ones(60, bool))).any()
+    violation = jnp.asarray(rng.integers(0, 4, 60).astype(np.float32))
+    behind = jnp.concatenate([violation, jnp.full(300, jnp.inf)])
+    few, all_ = np.asarray(pareto.ranks(some, violation)), np.asarray(pareto.ranks(many, behind))[:60]
+    assert np.array_equal(few - (few > 60) * 61, all_ - (all_ > 360) * 361)
 
 
 def test_crowding_of_equal_points_and_failed_ones_is_a_number() -> None:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jhpo.errors import invalid
 from jhpo.kernels import pareto
 from jhpo.kernels.cells import distinct
-from jhpo.kernels.order import lexsort
+from jhpo.kernels.order import repeated
 from jhpo.strategies.base import Evaluation
 from jhpo.strategies.bayes.ground import Ground
 
@@ -234,7 +234,7 @@ def flatness(history: History) -> jax.Array:
     seen = observed & history.feasible
     every = jnp.sum(observed | (history.status == FAILED), dtype=dtype)
     if history.values is not None:
-        copies = _copies(history.values, seen)
+        copies = repeated(history.values, seen)
         alone = (seen == observed).all() & (jnp.sum(seen & ~copies, dtype=jnp.int32) <= 1)
         others = jnp.sum(copies & (history.value == 0), dtype=dtype)
         return jnp.where(alone, 1.0, 3.0 * others / jnp.maximum(every, 1.0))
@@ -242,20 +242,6 @@ def flatness(history: History) -> jax.Array:
     tied = seen & (history.value - best <= 8 * float(jnp.finfo(dtype).eps) * jnp.abs(best))
     others = jnp.sum(tied, dtype=dtype) - 1.0
     return jnp.where((tied == observed).all(), 1.0, 3.0 * others / jnp.maximum(every, 1.0))
-
-
-def _copies(values: jax.Array, seen: jax.Array) -> jax.Array:
-    """bool[N]: whether a row that is seen has the values, float[N, m], of another one before it."""
-    n, m = values.shape
-    if n <= pareto.PAIRS:  # a sort takes longer to compile
-        twins = jnp.tril(seen[:, None] & seen[None, :], -1)
-        for k in range(m):
-            twins = twins & (values[:, None, k] == values[None, :, k])
-        return jnp.any(twins, axis=1)
-    order = lexsort((*(values[:, k] for k in range(m)), (~seen).astype(jnp.int32)))
-    ordered, there = values[order], seen[order]
-    same = (ordered[1:] == ordered[:-1]).all(axis=1) & there[1:] & there[:-1]
-    return jnp.zeros_like(seen).at[order[1:]].set(same)
 
 
 def ranked(history: History) -> History:
