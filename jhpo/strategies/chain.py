@@ -40,7 +40,7 @@ class PolishState(NamedTuple):
     """State of the second phase: the polish, and the points it starts from."""
 
     inner: State  # of the polish
-    elite: jax.Array  # float[k, d]; float[0, d] after the first phase of a polish with several
+    elite: jax.Array  # float[k, d]; float[0, d] where the polish has been told them, or is in its second phase
     turn: jax.Array  # int32[], generations asked for in this phase; the first one evaluates the elite
 
 
@@ -50,8 +50,9 @@ class Chain(Strategy):
 
     The search trains its members for a fraction ``horizon`` of the steps. After ``evaluations`` of them, its best
     points that differ by at least ``distance`` are trained to the end, and the polish absorbs the results
-    (`Strategy.absorb`); from then on it runs by itself. Values of different horizons are never compared: the best of a
-    study is the best of its longest trainings. For three phases, let the polish be a chain.
+    (`Strategy.absorb`); from then on it runs by itself. A search that trained them to the end already
+    (``horizon=1.0``) hands its results over, unless the polish needs gradients. Values of different horizons are never
+    compared: the best of a study is the best of its longest trainings. For three phases, let the polish be a chain.
 
     The phase changes after a fixed number of evaluations, whatever the time or the budget, so that a resumed study
     changes it at the same point.
@@ -115,6 +116,16 @@ class Chain(Strategy):
     def _generations(self) -> int:
         return -(-self.evaluations // self.search.population)
 
+    @property
+    def _hands_over(self) -> bool:
+        """Whether the search measures all that the polish begins with: its best points are not evaluated again."""
+        usual = (Strategy.request, Chain.request)
+        polish: Any = self.polish
+        if type(self.search).request is not Strategy.request or type(polish).request not in usual:
+            return False
+        first = polish.horizon if isinstance(polish, Chain) else 1.0
+        return self.horizon == first == 1.0 and not polish.needs_grad
+
     def segments(self, generations: int) -> tuple[int, ...]:
         mine = min(self._generations, generations)
         return (mine, *self.polish.segments(generations - mine)) if generations > mine else (mine,)
@@ -132,7 +143,8 @@ class Chain(Strategy):
     def max_evaluations(self, space: Space) -> int | None:
         """The evaluations of the search, of the starting points and of the polish; None if that has no end."""
         limit = self.polish.max_evaluations(space)
-        return None if limit is None else self._generations * self.population + self.polish.population + limit
+        again = 0 if self._hands_over else self.polish.population
+        return None if limit is None else self._generations * self.population + again + limit
 
     def prepare(self, evaluations: int) -> Chain:
         """Each phase with buffers for its own evaluations."""
@@ -204,8 +216,16 @@ class Chain(Strategy):
     def advance(self, state: State) -> PolishState:
         if isinstance(state, PolishState):
             return state._replace(inner=self.polish.advance(state.inner), elite=state.elite[:0])
-        inner = self.polish.init(state.space, state.key)
-        return PolishState(inner, state.elite, jnp.zeros((), jnp.int32))
+        inner, none = self.polish.init(state.space, state.key), jnp.zeros((), jnp.int32)
+        if not self._hands_over:
+            return PolishState(inner, state.elite, none)
+        return PolishState(self.polish.absorb(inner, state.elite, self._results(state)), state.elite[:0], none)
+
+    def _results(self, state: SearchState) -> Evaluation:
+        """Those of the elite: violations as one constraint, unless the polish learns constraints one by one."""
+        if type(self.polish).measuring is Strategy.measuring:
+            return Evaluation(state.value, constraint=-state.violation[:, None], mask=~jnp.isinf(state.violation))
+        return Evaluation(state.value, mask=state.violation == 0)
 
     def _keep(self, state: SearchState, units: jax.Array, result: Evaluation) -> SearchState:
         """Updates the elite with the points told."""

@@ -144,7 +144,8 @@ def evaluate_waiting(study: Book, evaluator: SearchEvaluator, left: Callable[[],
     ledger = study.ledger
     with ledger.lock:
         study.refresh()
-        request = ledger.follower().request if ledger.follower().generation else Request()
+        follower = ledger.follower()
+        request = follower.request if follower.generation else Request(grad=follower.strategy.needs_grad)
         if not ledger.anything_waits():
             return False
         with ledger.transaction() as append:

@@ -258,6 +258,27 @@ def test_points_given_in_between_become_starts() -> None:
     assert trial.params == {"x": 0.5, "y": 0.25}
 
 
+def test_points_given_before_the_first_generation_become_starts() -> None:
+    study = jhpo.Study(BOX, HyperGradient(1, starts=1), seed=0)
+    study.absorb([{"x": 0.5, "y": 0.25}], [-1.0])
+    assert study.ask(1)[0].params == {"x": 0.5, "y": 0.25}
+
+
+@pytest.mark.parametrize("population", [1, 2])
+def test_given_points_are_trained_once(population) -> None:
+    def bowl(hp):
+        return (hp["x"] - 0.25) ** 2 + (hp["y"] + 0.5) ** 2
+
+    start = [{"x": 1.0 - 0.25 * i, "y": 0.5} for i in range(4)]
+    study = jhpo.Study(BOX, HyperGradient(population, polishes=1), seed=0)
+    for points, budget in ((start, 8), ([{"x": 0.25, "y": -0.375}], 16)):  # before the first generation, and later
+        for point in points:
+            study.enqueue(point)
+        study.optimize(bowl, budget=budget)
+    units = study.history.table.unit.array
+    assert len(np.unique(units, axis=0)) == len(units) == 16
+
+
 class Chosen(Quadratic):
     """The same, if the static parameters are what the space says: a depth, a name, a rate, a tuple."""
 

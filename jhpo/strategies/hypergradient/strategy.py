@@ -175,11 +175,18 @@ class HyperGradient(Strategy):
 
     def tell(self, state: HyperGradientState, units: jax.Array, result: Evaluation) -> HyperGradientState:
         here = members_at(state, state.rows)
-        told = self._told(here, units, result)
         # skip members that got another start in the meantime
         stale = here.given & distinct(units - here.unit).any(axis=1)
-        kept = {k: where(stale, v, getattr(told, k)) for k, v in here._asdict().items() if k not in SHARED}
-        return put_members(state, state.rows, told._replace(**kept))
+        return self._put_told(state, state.rows, units, result, ~stale)
+
+    def _put_told(
+        self, state: HyperGradientState, rows: jax.Array, units: jax.Array, result: Evaluation, mask: jax.Array
+    ) -> HyperGradientState:
+        """The state after the members in ``rows`` were told ``result``, where ``mask`` says so."""
+        here = members_at(state, rows)
+        told = self._told(here, units, result)
+        kept = {k: where(mask, getattr(told, k), v) for k, v in here._asdict().items() if k not in SHARED}
+        return put_members(state, rows, told._replace(**kept))
 
     def _told(self, state: HyperGradientState, units: jax.Array, result: Evaluation) -> HyperGradientState:
         """The state of the members that were told, before they are put back."""
@@ -214,17 +221,30 @@ class HyperGradient(Strategy):
         return self._restarted(state, units, again, failed | (done & ~again))
 
     def absorb(self, state: HyperGradientState, units: jax.Array, result: Evaluation) -> HyperGradientState:
-        """The points become starts.
+        """The best points replace the worst members that they beat; before the first generation the others wait.
 
-        Before the first generation row i is told to member i, so that its gradient is used; members without a
-        row wait. Later the best points replace the worst members that they beat, and are evaluated with gradients in
-        the next generation.
+        Points without a gradient are evaluated in the next generation.
         """
-        n = self.population
-        if units.shape[0] == n:
-            untouched = (state.drawn == 0) & jnp.isinf(state.violation).all() & ~state.given.any()
-            return jax.lax.cond(untouched, self._begun, self._replaced, state, units, result)
-        return self._replaced(state, units, result)
+        value, violation = (x.astype(state.value.dtype) for x in feasible_value(result))
+        m = state.value.shape[0]
+        k = min(units.shape[0], m)
+        good = jnp.lexsort((value, violation))[:k]
+        bad = jnp.lexsort((-state.value, -state.violation))[:k]
+        wins = (violation[good] < state.violation[bad]) | (
+            (violation[good] == state.violation[bad]) & (value[good] < state.value[bad])
+        )
+        untouched = (state.drawn == 0) & jnp.isinf(state.violation).all() & ~state.given.any()
+        waits = untouched & (jnp.arange(m, dtype=jnp.int32) >= k)
+        anew = jnp.zeros((m,), bool).at[bad].set(wins)
+        best = units[good].astype(state.unit.dtype)
+        rows = state.unit.at[bad].set(jnp.where(wins[:, None], best, state.unit[bad]))
+        state = self._restarted(state, rows, jnp.zeros_like(anew), anew)
+        state = state._replace(given=state.given | anew, turns=jnp.where(waits, self.trial, state.turns))
+        if result.grad is None:
+            return state
+        known = wins & jnp.isfinite(result.grad[good]).all(axis=1)
+        told = Evaluation(value[good], result.grad[good], constraint=-violation[good][:, None])
+        return self._put_told(state, bad.astype(jnp.int32), best, told, known)
 
     def evaluation_ids(self, state: HyperGradientState, ids: Ids) -> Ids:
         """One seed for all points of a polish."""
@@ -275,20 +295,3 @@ class HyperGradient(Strategy):
             turns=jnp.where(again, self.trial - 1, jnp.where(anew, 0, state.turns)),
             polish=jnp.where(again, state.polish + 1, jnp.where(anew, 0, state.polish)),
         )
-
-    def _begun(self, state: HyperGradientState, units: jax.Array, result: Evaluation) -> HyperGradientState:
-        told = jnp.arange(state.turns.shape[0], dtype=jnp.int32) < self.population
-        return self.tell(state._replace(turns=jnp.where(told, 0, self.trial).astype(jnp.int32)), units, result)
-
-    def _replaced(self, state: HyperGradientState, units: jax.Array, result: Evaluation) -> HyperGradientState:
-        value, violation = (x.astype(state.value.dtype) for x in feasible_value(result))
-        m = state.value.shape[0]
-        k = min(units.shape[0], m)
-        good = jnp.lexsort((value, violation))[:k]
-        bad = jnp.lexsort((-state.value, -state.violation))[:k]
-        wins = (violation[good] < state.violation[bad]) | (
-            (violation[good] == state.violation[bad]) & (value[good] < state.value[bad])
-        )
-        anew = jnp.zeros((m,), bool).at[bad].set(wins)
-        rows = state.unit.at[bad].set(jnp.where(wins[:, None], units[good].astype(state.unit.dtype), state.unit[bad]))
-        return self._restarted(state, rows, jnp.zeros_like(anew), anew)._replace(given=state.given | anew)
