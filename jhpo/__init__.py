@@ -16,6 +16,7 @@ if importlib.util.find_spec("jhpo.kernels") is None:
     )
 
 from jhpo import forks as _forks  # noqa: F401
+from jhpo.advice import meant as _meant
 from jhpo.interrupts import interruptible as _interruptible
 from jhpo.strategies import REGISTRY as _REGISTRY
 from jhpo.version import __version__ as __version__
@@ -191,43 +192,12 @@ if not TYPE_CHECKING:  # otherwise a type checker would accept any name
     def __getattr__(name: str) -> Any:
         home = _PUBLIC_MODULES.get(name) or _HOME.get(name)
         if home is None:
-            raise AttributeError(f"module 'jhpo' has no attribute {name!r}{_meant(name)}")
+            raise AttributeError(f"module 'jhpo' has no attribute {name!r}{_meant(name, __dir__())}")
         with _interruptible():
             module = importlib.import_module(home)
         value = module if name in _PUBLIC_MODULES else getattr(module, name)
         globals()[name] = value
         return value
-
-
-# what other libraries call it, in lower case
-_ELSEWHERE = {
-    "bayesianoptimization": "BayesOpt",
-    "categorical": "Choice",
-    "create_study": "Study",
-    "fmin": "minimize",
-    "integer": "Int",
-    "loguniform": "Float(low, high, log=True)",
-    "randint": "Int",
-    "real": "Float",
-    "searchspace": "Space",
-    "uniform": "Float",
-}
-
-
-def _meant(name: str) -> str:
-    """The names that may have been meant by another one, as a part of an error."""
-    if name.startswith("_"):  # asked for by tools, not by people
-        return ""
-    if name.lower() in _ELSEWHERE:
-        return f"; did you mean {_ELSEWHERE[name.lower()]}?"
-    import difflib
-
-    low, written = name.lower(), {public.lower(): public for public in __dir__()}
-    begun = [
-        each for each in written if min(len(each), len(low)) > 2 and (each.startswith(low) or low.startswith(each))
-    ]
-    close = dict.fromkeys([*difflib.get_close_matches(low, written, 3, 0.7), *begun])
-    return "" if not close else "; did you mean " + " or ".join(written[each] for each in close) + "?"
 
 
 def __dir__() -> list[str]:

@@ -10,10 +10,11 @@ import numbers
 import re
 import sys
 import traceback
-import types
 import warnings
 from collections.abc import Callable, Container, Mapping
 from typing import Any, TypeVar
+
+from jhpo.advice import answer
 
 T = TypeVar("T")
 
@@ -138,31 +139,8 @@ def made_with(cls: Callable[..., T], name: str, options: Mapping[str, Any]) -> T
     fields = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
     for option, value in options.items():
         if option not in fields:
-            raise invalid(option, f"one of the options of {name!r}: {fields}", value)
+            raise invalid(option, f"one of the options of {name!r}: {fields}", value, note=answer(option, fields)[2:])
     return cls(**options)
-
-
-def own_init(cls: type[T]) -> type[T]:
-    """Class decorator for an inherited ``__init__``: Python's errors about its arguments name the class that is called.
-
-    >>> class Hidden:
-    ...     def __init__(self, a): ...
-    >>> @own_init
-    ... class Shown(Hidden): ...
-    >>> Shown()
-    Traceback (most recent call last):
-    ...
-    TypeError: Shown.__init__() missing 1 required positional argument: 'a'
-    """
-    inherited: Any = cls.__init__
-    own: Any = types.FunctionType(
-        inherited.__code__, inherited.__globals__, "__init__", inherited.__defaults__, inherited.__closure__
-    )
-    for name in ("__kwdefaults__", "__annotations__", "__doc__", "__module__"):
-        setattr(own, name, getattr(inherited, name))
-    own.__qualname__ = f"{cls.__qualname__}.__init__"
-    cls.__init__ = own  # type: ignore[method-assign]
-    return cls
 
 
 # packages whose lines are skipped when looking for the user's line that raised

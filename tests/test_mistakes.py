@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -249,20 +250,70 @@ def test_names_of_strategies_as_people_write_them() -> None:
         jhpo.strategies.strategy_from_text("freezing(batch=2)")
 
 
-def test_an_argument_that_does_not_exist_is_missed_by_the_class_that_was_called() -> None:
-    kinds: list[tuple[Any, tuple[Any, ...]]] = [
-        (jhpo.Choice, ([1, 2],)),
-        (jhpo.Ordinal, ([1],)),
-        (jhpo.Study, (SPACE,)),
-    ]
-    for kind, given in kinds:
-        with pytest.raises(TypeError, match=rf"^{kind.__name__}\.__init__\(\) got an unexpected .* 'lgo'"):
-            kind(*given, lgo=True)
-    study = asked()
-    methods: list[Any] = [study.tell, study.ask, study.enqueue, study.top]
-    for method in methods:
-        with pytest.raises(TypeError, match=rf"^Study\.{method.__name__}\(\) got an unexpected .* 'constraint'"):
-            method(0, constraint=[1.0])
+def bowl(hp: Any) -> Any:
+    return hp["lr"]
+
+
+def study() -> Any:
+    return asked_with("random")
+
+
+# what is called, by which name, an argument that it does not have, and what may have been meant
+FOREIGN: list[tuple[Callable[[], Any], str, str, str]] = [
+    (lambda: partial(jhpo.minimize, bowl, SPACE, "pso"), "minimize", "n_trials", "did you mean budget?"),
+    (lambda: partial(jhpo.minimize, bowl, SPACE), "minimize", "n_jobs", "JAX functions run in parallel anyway"),
+    (lambda: partial(jhpo.minimize, bowl, SPACE), "minimize", "direction", "a search is jhpo.minimize, jhpo.maximize"),
+    (lambda: partial(jhpo.minimize, bowl, SPACE), "minimize", "verbose", "did you mean callback=jhpo.ProgressBar()?"),
+    (lambda: partial(jhpo.minimize, bowl, SPACE), "minimize", "buget", "did you mean budget?"),
+    (lambda: partial(jhpo.maximize, bowl, SPACE), "maximize", "sampler", "did you mean strategy?"),
+    (lambda: partial(jhpo.run, "pso", bowl, SPACE, 3), "run", "random_state", "did you mean key?"),
+    (lambda: partial(jhpo.Study, SPACE), "Study.__init__", "load_if_exists", "did you mean resume?"),
+    (lambda: jhpo.Study.load, "Study.load", "study_name", "did you mean storage?"),
+    (lambda: partial(study().optimize, bowl), "Study.optimize", "timeout", "did you mean seconds?"),
+    (lambda: study().ask, "Study.ask", "n_points", "did you mean n?"),
+    (lambda: partial(study().tell, 0, 1.0), "Study.tell", "state", "did you mean error?"),
+    (lambda: study().enqueue, "Study.enqueue", "param", "did you mean params?"),
+    (lambda: partial(jhpo.Tuning, bowl, SPACE), "Tuning.__init__", "max_evals", "did you mean budget?"),
+    (lambda: jhpo.Tuning(bowl, SPACE).run, "minimize", "max_evals", "did you mean budget?"),
+    (lambda: jhpo.PSO, "PSO.__init__", "n_particles", "did you mean population?"),
+    (lambda: jhpo.CMAES, "CMAES.__init__", "seed", "the seed is that of minimize(..., seed=...)"),
+    (lambda: jhpo.BayesOpt, "BayesOpt.__init__", "n_initial_points", "did you mean initial?"),
+    (lambda: jhpo.ASHA, "ASHA.__init__", "reduction_factor", "did you mean eta?"),
+    (lambda: partial(jhpo.sklearn.SearchCV, None, {}), "SearchCV.__init__", "n_iter", "did you mean budget?"),
+    (lambda: partial(jhpo.host, bowl), "host", "n_jobs", "did you mean workers?"),
+    (lambda: jhpo.Choice, "Choice.__init__", "chioces", "did you mean choices?"),
+    (lambda: partial(jhpo.Ordinal, [1]), "Ordinal.__init__", "names", ""),
+    (lambda: partial(jhpo.Float, 0, 1), "Float.__init__", "step", "a Float has no steps"),
+]
+
+
+@pytest.mark.parametrize(
+    ("called", "name", "argument", "meant"), FOREIGN, ids=[f"{name}-{argument}" for _, name, argument, _ in FOREIGN]
+)
+def test_arguments_by_the_names_of_other_libraries(called: Any, name: str, argument: str, meant: str) -> None:
+    message = f"{name}() got an unexpected keyword argument '{argument}'" + f"; {meant}" * bool(meant)
+    with pytest.raises(TypeError, match=f"^{re.escape(message)}" + "$" * (not meant)):
+        called()(**{argument: 1})
+
+
+def test_options_of_a_strategy_as_text_by_the_names_of_other_libraries() -> None:
+    with pytest.raises(jhpo.InvalidArgument, match=r"popsize: expected one of .*, got 5; did you mean population\?"):
+        jhpo.strategies.strategy_from_text("pso(popsize=5)")
+
+
+def test_calls_without_an_argument_name_the_class_that_was_called() -> None:
+    with pytest.raises(TypeError, match=r"^Study\.optimize\(\) missing 1 required positional argument: 'objective'$"):
+        study().optimize()
+    with pytest.raises(TypeError, match=r"^Study\.top\(\) takes from 1 to 2 positional arguments but 3 were given$"):
+        study().top(1, 2)
+
+
+def test_errors_inside_of_a_call_stay_as_they_are() -> None:
+    def wrong(params: Any) -> Any:
+        return bowl(n_trials=3)  # type: ignore[call-arg]
+
+    with pytest.raises(jhpo.JhpoError, match=r"bowl\(\) got an unexpected keyword argument 'n_trials'"):
+        jhpo.minimize(wrong, SPACE, "random", 2)
 
 
 @pytest.mark.parametrize(

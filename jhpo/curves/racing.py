@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from jhpo.advice import advised
 from jhpo.curves.early_stop import EarlyStop
 from jhpo.curves.table import Curve
 from jhpo.errors import check_integer, check_number
@@ -17,6 +18,7 @@ from jhpo.errors import check_integer, check_number
 _WEIGHT, _FEWEST = 4, 3
 
 
+@advised
 @dataclasses.dataclass(frozen=True)
 class RacingStopping(EarlyStop):
     """Stops a trial that has hardly a chance to have the best mean over all folds (Maron and Moore 1994).

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jhpo.advice import advised
 from jhpo.curves.early_stop import EarlyStop as EarlyStop
 from jhpo.curves.racing import RacingStopping as RacingStopping
 from jhpo.curves.table import Curve
@@ -47,6 +48,7 @@ def rule_from_text(text: str) -> EarlyStop:
     return made_with(RULES[name], name, options)
 
 
+@advised
 @dataclasses.dataclass(frozen=True)
 class MedianStopping(EarlyStop):
     """Stops a trial whose best value so far is worse than the median of the others' at the same step.
@@ -92,6 +94,7 @@ class MedianStopping(EarlyStop):
         return len(peers) >= self.min_trials and own.best[-1] > float(np.quantile(peers, self.quantile))
 
 
+@advised
 @dataclasses.dataclass(frozen=True)
 class PatienceStopping(EarlyStop):
     """Stops a trial whose best value has not improved for ``patience`` steps; other trials do not matter.
@@ -120,6 +123,7 @@ class PatienceStopping(EarlyStop):
         return step >= self.min_steps and np.isfinite(before) and own.best[-1] >= before - self.tolerance
 
 
+@advised
 @dataclasses.dataclass(frozen=True)
 class HalvingStopping(EarlyStop):
     """Asynchronous successive halving: at each rung a trial goes on if it is among the best of those that were there.
@@ -177,6 +181,7 @@ _POINTS = 32  # of a curve, at most: one program serves curves of any length
 _FEWEST = 3  # points, as many as a power law has unknowns
 
 
+@advised
 @dataclasses.dataclass(frozen=True)
 class ForecastStopping(EarlyStop):
     """Stops a trial that will hardly end better than the best that has ended, as its learning curve is extrapolated.

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
+from jhpo.advice import advised
 from jhpo.devices import AXIS, check_float64, member_mesh, moved, own_device, placing
 from jhpo.errors import check_integer, invalid
 from jhpo.evaluation.chunks import IDLE, LAUNCH_BOUND, Chunks, Program, joined, logger
@@ -36,6 +37,7 @@ from jhpo.training.trainable import State, Trainable, Wanted
 from jhpo.training.values import release
 
 
+@advised
 class Population:
     """Evaluates populations of any size with one compiled program of a fixed size (one per static group).
 

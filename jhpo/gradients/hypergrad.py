@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 
+from jhpo.advice import advised
 from jhpo.devices import default_devices, free_memory
 from jhpo.errors import check_flag, check_integer, check_number
 from jhpo.gradients.attempt import Call, asked, automatic
@@ -25,6 +26,7 @@ from jhpo.training.values import Releasing
 
 
 @without_switches
+@advised
 def hypergrad(
     trainable: Trainable | Callable[..., Any],
     hp: HP,

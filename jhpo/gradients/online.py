@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jhpo.advice import advised
 from jhpo.errors import InvalidArgument, check_integer, check_number, invalid
 from jhpo.gradients.checks import checked_hp
 from jhpo.gradients.dependence import names_of
@@ -40,6 +41,7 @@ class OnlineTuning(NamedTuple):
 
 
 @without_switches
+@advised
 def online_tune(
     trainable: Trainable | Callable[..., Any],
     hp: HP,

@@ -10,6 +10,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from jhpo.advice import advised
 from jhpo.errors import InvalidArgument, MissingExtra, invalid
 from jhpo.evaluation.ensemble import Ensemble, ensemble_of
 from jhpo.evaluation.population import Population
@@ -48,6 +49,7 @@ def _classifies(search: PopulationSearchCV) -> bool:
     return search.kind == _CLASSES
 
 
+@advised
 class PopulationSearchCV(ClonesSpace, BaseEstimator):
     """Search for the hyperparameters of a JAX model by cross-validation: all candidates and folds in one program.
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from jhpo.advice import advised
 from jhpo.errors import InvalidSpace, MissingExtra, SpaceExhausted, invalid
 from jhpo.interop.values_only import values_only
 from jhpo.space.listed import Choice
@@ -42,6 +43,7 @@ class ClonesSpace:
         return made
 
 
+@advised
 class SearchCV(ClonesSpace, BaseSearchCV):
     """Search for the hyperparameters of a scikit-learn estimator by cross-validation, with any strategy of jhpo.
 

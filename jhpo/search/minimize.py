@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 
+from jhpo.advice import advised
 from jhpo.curves.rules import EarlyStop
 from jhpo.devices import Devices
 from jhpo.evaluation.evaluators import Objective
@@ -21,6 +22,7 @@ from jhpo.space.space import Space
 from jhpo.strategies.base import Strategy
 
 
+@advised
 def minimize(
     objective: Objective,
     space: Space,
@@ -116,6 +118,7 @@ def minimize(
     return search(objective, space, strategy, "minimize", options)
 
 
+@advised
 def maximize(
     objective: Objective,
     space: Space,

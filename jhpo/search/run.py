@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 
+from jhpo.advice import advised
 from jhpo.errors import check_integer, invalid
 from jhpo.evaluation.paused import check_continuable
 from jhpo.kernels.internals import is_traced
@@ -32,6 +33,7 @@ from jhpo.training.objective import as_trainable, check_arguments
 from jhpo.training.trainable import Trainable, max_steps
 
 
+@advised
 def run(
     strategy: Strategy | str,
     objective: Trainable | Callable[..., Any],

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jhpo.advice import advised
 from jhpo.errors import check_integer, check_number, invalid
 from jhpo.objectives import Objectives, check_single
 
@@ -29,6 +30,7 @@ class Progress(NamedTuple):
 StopRule = Callable[[Progress], str | None]  # why to stop, or None
 
 
+@advised
 @dataclasses.dataclass(frozen=True)
 class StopRules:
     """Rules that end a search; it ends as soon as one of them holds. None switches a rule off.

@@ -10,7 +10,8 @@ from typing import Any, ClassVar, Never
 
 import numpy as np
 
-from jhpo.errors import InvalidArgument, InvalidSpace, check_flag, invalid, own_init
+from jhpo.advice import advised
+from jhpo.errors import InvalidArgument, InvalidSpace, check_flag, invalid
 from jhpo.space.declared import leaves_of, plain, value_key
 from jhpo.space.parameters import HUGE, Int, Parameter
 
@@ -22,6 +23,7 @@ class Listed(Parameter):
     choices: tuple[Any, ...] = ()
     static: bool = False  # type: ignore[misc]
 
+    @advised
     def __init__(
         self,
         choices: Sequence[Any] = (),
@@ -84,7 +86,6 @@ class Listed(Parameter):
         return None
 
 
-@own_init
 class Choice(Listed):
     """One of a list of unordered values of any kind.
 
@@ -108,7 +109,6 @@ class Choice(Listed):
     categorical: ClassVar[bool] = True
 
 
-@own_init
 class Ordinal(Listed):
     """One of a list of ordered values. Numbers are numbers inside jit, other values their int32 index.
 

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 
+from jhpo.advice import advised
 from jhpo.errors import InvalidArgument, InvalidSpace, check_flag, invalid
 from jhpo.kernels.numerics import held
 from jhpo.space.declared import Uncached, conditions_of, finite, plain, prior_of, shape_of, to_plain, value_key
@@ -81,6 +82,7 @@ class Parameter(Uncached):
         return (type(self).__name__, *(value_key(getattr(self, f.name)) for f in dataclasses.fields(self)))
 
 
+@advised
 @dataclasses.dataclass(frozen=True, eq=False, init=False)
 class Float(Parameter):
     """A real number in ``[low, high]``.
@@ -194,6 +196,7 @@ class Float(Parameter):
         return xp.clip((self.forward(value, xp) - a) / (b - a), 0.0, 1.0)
 
 
+@advised
 @dataclasses.dataclass(frozen=True, eq=False, init=False)
 class Int(Parameter):
     """An integer ``low, low + step, ...`` up to ``high``; inside jit an int32.

@@ -10,6 +10,7 @@ from typing import Any, TypeVar, dataclass_transform
 import jax
 import jax.numpy as jnp
 
+from jhpo.advice import advised
 from jhpo.errors import LIBRARIES, InvalidArgument, JhpoError, check_flag, check_number, invalid, line_of
 from jhpo.kernels.internals import is_traced
 from jhpo.markup import brief
@@ -43,7 +44,7 @@ def strategy(cls: T) -> T:
             after(self)
 
     cls.__post_init__ = checked_kinds  # type: ignore[attr-defined]
-    made: Any = dataclasses.dataclass(frozen=True)(cls)
+    made: Any = advised(dataclasses.dataclass(frozen=True)(cls))
     for name in _PROGRAMS & vars(made).keys():
         setattr(made, name, checked(vars(made)[name]))
     fields = dataclasses.fields(made)

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import jax.numpy as jnp
 import numpy as np
 
+from jhpo.advice import advised
 from jhpo.curves.rules import EarlyStop
 from jhpo.errors import InvalidParameters, check_integer, invalid
 from jhpo.evaluation.measures import measure_constraints
@@ -31,6 +32,7 @@ _SAMPLES = 64  # random candidates for what is missing of a partly given point
 class Book(Found):
     """A `jhpo.Study` without `optimize` and reports; see there for the arguments."""
 
+    @advised
     def ask(self, n: int = 1, *, budget: int | None = None, early_stop: EarlyStop | str | None = None) -> list[Trial]:
         """Up to `n` trials to evaluate: first those given back by lost workers and enqueued ones, then new ones.
 
@@ -105,6 +107,7 @@ class Book(Found):
                 held.update({trial.id: trial.attempt for trial in found})
             return found
 
+    @advised
     def tell(
         self,
         trial: Trial | int | Sequence[Trial | int],
@@ -137,6 +140,7 @@ class Book(Found):
             if told:
                 self._append_told(append, [t.id for t in told], [t.outcome for t in told])
 
+    @advised
     def tell_outcomes(self, trials: Sequence[Trial | Handed], outcomes: Sequence[Outcome]) -> None:
         """Store an executor's results, except those of trials that were handed to other workers meanwhile."""
         with self._ledger.transaction() as append:
@@ -161,6 +165,7 @@ class Book(Found):
         outcomes, _ = in_width(outcomes, self.history.table.measured(self.space.num_constraints))
         return pack_results(outcomes, measure_constraints(self.space, units), self.space.dim, count)
 
+    @advised
     def enqueue(self, params: HP) -> int:
         """Put hyperparameters of your own in the queue; the next `ask` hands them out. Returns the trial's id.
 
@@ -196,6 +201,7 @@ class Book(Found):
             raise invalid("params", "values that some feasible point has", "none that was found", InvalidParameters)
         return points[feasible[0]]
 
+    @advised
     def absorb(self, params: Sequence[HP], values: Sequence[Any], source: str = "given") -> list[int]:
         """Add finished results from elsewhere (a warm start); the strategy learns from them.
 
@@ -236,6 +242,7 @@ class Book(Found):
             append(events.Attach(first, units, results, time.time(), source, exact))
             return list(range(first, first + len(units)))
 
+    @advised
     def note(
         self, values: Mapping[str, Any] | None = None, /, *, trial: Trial | int | None = None, **more: Any
     ) -> None:
@@ -267,6 +274,7 @@ class Book(Found):
                 which = check_integer("trial", trial.id if isinstance(trial, Trial) else trial, 0, len(self) - 1)
             append(events.Note(which, found, time.time()))
 
+    @advised
     def requeue(self, ids: Sequence[int] | None = None) -> list[int]:
         """Return running trials (all, or `ids`) to the queue, whose workers are known to be gone; gives their ids."""
         with self._ledger.transaction() as append:

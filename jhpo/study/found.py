@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from jhpo.advice import advised
 from jhpo.errors import JhpoError, check_integer
 from jhpo.evaluation.measures import seeds_of
 from jhpo.keys import trial_key
@@ -87,6 +88,7 @@ class Found(Opened):
         """All trials there are now, in the order of their ids."""
         return (self._trial(i) for i in range(len(self)))
 
+    @advised
     def key(self, trial: Trial | int) -> jax.Array:
         """The trial's random key: ``fold_in(key(seed), id)``, unless the strategy fixes its members' randomness."""
         number = trial.id if isinstance(trial, Trial) else trial
@@ -133,6 +135,7 @@ class Found(Opened):
         most = "".join(f"; {count} failed: {reason}" for reason, count in reasons.most_common(1))
         return f"no successful trial yet ({self.evaluations} finished){most}"
 
+    @advised
     def top(self, k: int = 5) -> list[Trial]:
         """The `k` best trials with different hyperparameters, best first; feasible ones only.
 
@@ -167,6 +170,7 @@ class Found(Opened):
         ids, units = self.trials.front(), self.history.table.unit.array
         return self._trials(first_distinct(self.space, units, ids, max(len(ids), 1)).tolist())
 
+    @advised
     def knee(self, weights: Sequence[float] | None = None) -> Trial:
         """The trial of the front nearest to the best value of every objective, each scaled by the front's extent.
 

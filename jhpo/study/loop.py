@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from jhpo.advice import advised
 from jhpo.curves.rules import EarlyStop
 from jhpo.devices import Devices, check_clock
 from jhpo.errors import SpaceExhausted, check_integer, invalid
@@ -38,6 +39,7 @@ from jhpo.training.metrics import check_direction, check_directions
 
 
 @interruptible()
+@advised
 def optimize(
     study: Book,
     objective: Objective,

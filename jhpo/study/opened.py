@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Sequence
 from typing import Self
 
 import numpy as np
 
-from jhpo.errors import StorageError, check_flag
+from jhpo.advice import advised
+from jhpo.errors import StorageError, check_flag, warn_caller
 from jhpo.interrupts import interruptible
 from jhpo.keys import root_key, words_of
 from jhpo.objectives import Directions, Objectives, Sign, read_directions
@@ -52,6 +52,8 @@ def _opened(storage: str | os.PathLike[str] | None, begin: Begin, resume: bool) 
 class Opened:
     """A study that is open: its space, strategy and log; see `jhpo.Study` for the arguments."""
 
+    @interruptible()
+    @advised
     def __init__(
         self,
         space: Space,
@@ -69,31 +71,29 @@ class Opened:
         max_retry: int = 3,
         shared: bool = False,
     ) -> None:
-        with interruptible():  # no decorator: `own_init` copies the code of this function
-            for name, flag in (("resume", resume), ("shared", shared)):
-                check_flag(name, flag)
-            objectives = read_directions(directions, direction)
-            strategy = header.check_arguments(
-                space, strategy, seed, direction, replicates, folds, objectives, fold_by_fold
-            )
-            begin = header.make(space, strategy, seed, direction, replicates, folds, objectives, fold_by_fold)
-            # raises whatever an invalid study raises before a file is created
-            rehearsal = MemoryLog()
-            self._open(rehearsal, [rehearsal.append(begin.kind, body_of(begin))], space, strategy, lease, max_retry)
-            pack(body_of(begin))
-            log, entries = opened_by_first(lambda: _opened(storage, begin, resume), shared)
-            try:
-                stored = header.read_begin(entries[0])
-                header.restore(stored, None, strategy, True)
-                header.check_same(stored, begin, space)
-                self._open(log, entries, space, strategy, lease, max_retry)
-                self.warn_of_precision()
-            except BaseException:
-                log.close()
-                raise
+        for name, flag in (("resume", resume), ("shared", shared)):
+            check_flag(name, flag)
+        objectives = read_directions(directions, direction)
+        strategy = header.check_arguments(space, strategy, seed, direction, replicates, folds, objectives, fold_by_fold)
+        begin = header.make(space, strategy, seed, direction, replicates, folds, objectives, fold_by_fold)
+        # raises whatever an invalid study raises before a file is created
+        rehearsal = MemoryLog()
+        self._open(rehearsal, [rehearsal.append(begin.kind, body_of(begin))], space, strategy, lease, max_retry)
+        pack(body_of(begin))
+        log, entries = opened_by_first(lambda: _opened(storage, begin, resume), shared)
+        try:
+            stored = header.read_begin(entries[0])
+            header.restore(stored, None, strategy, True)
+            header.check_same(stored, begin, space)
+            self._open(log, entries, space, strategy, lease, max_retry)
+            self.warn_of_precision()
+        except BaseException:
+            log.close()
+            raise
 
     @classmethod
     @interruptible()
+    @advised
     def load(
         cls,
         storage: str | os.PathLike[str],
@@ -167,10 +167,9 @@ class Opened:
         if begun != now and not self._warned:
             self._warned = True
             words = {True: "float64 (jax_enable_x64 on)", False: "float32 (jax_enable_x64 off)"}
-            warnings.warn(
+            warn_caller(
                 f"the study began in {words[begun]} and goes on in {words[now]}: JAX objectives give other numbers "
-                "than before; set jax_enable_x64 as it was to continue the same search",
-                stacklevel=3,
+                "than before; set jax_enable_x64 as it was to continue the same search"
             )
 
     @property

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jhpo.errors import JhpoError, check_integer, own_init
+from jhpo.errors import JhpoError, check_integer
 from jhpo.evaluation.ensemble import Ensemble, ensemble_of
 from jhpo.evaluation.evaluators import Objective
 from jhpo.evaluation.lineage import lineage_of, schedule_of
@@ -21,9 +20,7 @@ from jhpo.report.importance import importance
 from jhpo.serialize import serializable
 from jhpo.storage.spec import described
 from jhpo.study.book import Book
-from jhpo.study.found import Found
 from jhpo.study.loop import optimize
-from jhpo.study.opened import Opened
 from jhpo.study.states import trained_states
 from jhpo.training.crossvalidation import in_folds
 from jhpo.training.objective import as_trainable
@@ -41,7 +38,6 @@ if TYPE_CHECKING:
 BEST = 20  # rows of a page's table of the best trials
 
 
-@own_init
 class Study(Book):
     """A search whose results are stored, and which can be resumed.
 
@@ -230,9 +226,3 @@ class Study(Book):
         return importance(self.trials, quantile)
 
     optimize = optimize
-
-
-for _part in (Opened, Found, Book):  # Python's errors about their arguments name the class that users know
-    for _method in vars(_part).values():
-        if inspect.isfunction(_method):
-            _method.__qualname__ = f"{Study.__name__}.{_method.__name__}"

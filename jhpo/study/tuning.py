@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Unpack
 
+from jhpo.advice import advised
 from jhpo.curves.rules import EarlyStop, check_early_stop
 from jhpo.errors import check_integer, check_number, invalid
 from jhpo.evaluation.evaluators import Objective
@@ -21,6 +22,7 @@ from jhpo.training.crossvalidation import check_folds
 from jhpo.training.metrics import direction_of
 
 
+@advised
 @dataclasses.dataclass(frozen=True)
 class Tuning:
     """An objective and everything that belongs to tuning it; ``jhpo tune FILE.py`` looks for one named ``tuning``.

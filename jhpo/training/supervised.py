@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import jax
 import jax.numpy as jnp
 
+from jhpo.advice import advised
 from jhpo.errors import check_flag, check_integer, invalid
 from jhpo.serialize import known_to_flax
 from jhpo.training.arguments import batch_sizes, check_place_of_hp, lengths, takes_rate, takes_third
@@ -46,6 +47,7 @@ _LOSSES: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
 _TX = "a function of the hyperparameters that returns an optax transformation"
 
 
+@advised
 def supervised(
     model: AnyModel,
     tx: Callable[[HP], optax.GradientTransformation],

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from jhpo.advice import advised
 from jhpo.curves.rules import EarlyStop
 from jhpo.errors import NOT_ASYNC, InvalidArgument, check_integer, check_number, invalid, is_async
 from jhpo.evaluation.executors.clusters import check_resources, import_ray
@@ -101,6 +102,7 @@ class HostObjective:
         return HostEvaluator(self, space, replicates, Reported(early_stop, sign))
 
 
+@advised
 def host(
     fn: Callable[..., Any],
     workers: int = 1,
