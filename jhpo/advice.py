@@ -217,7 +217,8 @@ def _explained(text: str, target: Callable[..., Any], args: tuple[Any, ...]) -> 
     """Python's message on a call, with the class that was called and what may have been meant."""
     first = args[0] if args else None
     owner = first if isinstance(first, type) else type(first)
-    if inspect.unwrap(getattr(owner, target.__name__, None)) is inspect.unwrap(target):
+    method: Any = getattr(owner, target.__name__, None)
+    if inspect.unwrap(method) is inspect.unwrap(target):
         text = re.sub(r"^[\w.<>]+\(\)", f"{owner.__qualname__}.{target.__name__}()", text)
     unknown = re.match(r".* got an unexpected keyword argument '(\w+)'", text)
     if unknown is None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import itertools
+import os
 import shlex
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -82,3 +84,11 @@ def command_again(target: str, storage: str | None, seed: int, options: Mapping[
         for each in value if isinstance(value, list) else [value]:
             parts += [] if each is None or each is False else [name] if each is True else [name, str(each)]
     return shlex.join([*parts, "--seed", str(seed), "--resume"])
+
+
+def name_shell(words: list[str]) -> None:
+    """`--install-completion zsh` is for zsh: unless told so, typer takes the shell that it runs in, and no name."""
+    options = ("--install-completion", "--show-completion")
+    named = any(word in options and not after.startswith("-") for word, after in itertools.pairwise(words))
+    if named or any(word.startswith(tuple(f"{option}=" for option in options)) for word in words):
+        os.environ["_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION"] = "1"

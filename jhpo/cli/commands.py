@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jhpo.cli import serve, start, stored
-from jhpo.cli.arguments import KINDS, command_again, directions_of, measured, strategy_options
+from jhpo.cli.arguments import KINDS, command_again, directions_of, measured, name_shell, strategy_options
 from jhpo.cli.signals import INTERRUPTED, farewell, held, ignore_signals, leave, signals
 from jhpo.errors import ChangedSpace, InvalidArgument, JhpoError, StorageError, check_integer
 from jhpo.interrupts import interruptible
@@ -248,6 +248,7 @@ for command in (stored.report, stored.compare, stored.export, serve.serve, start
 
 def main() -> None:
     """Run the command line; errors become one message and an exit code."""
+    name_shell(sys.argv)
     try:
         with interruptible():  # without standalone mode, typer returns the code of a raised `typer.Exit`
             code = app(prog_name="jhpo", standalone_mode=False)

@@ -104,23 +104,47 @@ def _from_value(value: Any, name: str, module: ModuleType, path: Path) -> Target
         names += ["early_stop", "fold_by_fold"]
         options = {n: getattr(value, n) for n in names if getattr(value, n, None) is not None}
         return Target(objective, value.space, options, name)
-    if callable(value) or hasattr(value, "evaluator") or hasattr(value, "evaluate"):
+    if _objective(value):
         if not hasattr(module, "space"):
-            raise BadFile(f"{path}: {name!r} is an objective, but the file defines no 'space' to search")
+            how = f"write space = jhpo.Space({{...}}), or a jhpo.Tuning({name}, space)"
+            raise BadFile(f"{path}: {name!r} is an objective, but the file defines no 'space' to search; {how}")
         return Target(value, module.space, {}, name)
-    raise BadFile(f"{path}: expected {name!r} to be a jhpo.Tuning or an objective, got {type(value).__name__}")
+    expected = f"{path}: expected {name!r} to be a jhpo.Tuning or an objective"
+    raise BadFile(f"{expected}, got {type(value).__name__}{_offers(module)}")
 
 
 def _checked(target: Target, path: Path) -> Target:
     if not isinstance(target.space, Space):
         raise BadFile(f"{path}: expected 'space' to be a jhpo.Space, got {type(target.space).__name__}")
-    if not (
-        callable(target.objective) or hasattr(target.objective, "evaluate") or hasattr(target.objective, "evaluator")
-    ):
+    if not _objective(target.objective):
         raise BadFile(f"{path}: {target.name!r} has no objective that can be evaluated")
     return target
 
 
 def _offers(module: ModuleType) -> str:
-    found = [k for k, v in vars(module).items() if isinstance(getattr(v, "space", None), Space)]
-    return f"; it offers {', '.join(map(repr, found))}" if found else ""
+    """The names in a file that can be tuned, or how to write one, as a part of an error."""
+    tunings, functions = [], []
+    for name, value in vars(module).items():
+        own = getattr(value, "__module__", None) == module.__name__  # not what it imports
+        if isinstance(getattr(value, "space", None), Space):
+            tunings.append(name)
+        elif not name.startswith("_") and _objective(value) and (own or _task(value)):
+            functions.append(name)
+    searched = isinstance(getattr(module, "space", None), Space)
+    found = tunings + (functions if searched else [])
+    if found:
+        return f"; it offers {', '.join(map(repr, found))}"
+    if functions:
+        like = f"tuning = jhpo.Tuning({functions[0]}, space), or space = jhpo.Space({{...}}) beside it"
+        return f"; to tune {' or '.join(map(repr, functions))}, write {like}"
+    return "; write tuning = jhpo.Tuning(objective, space), as `jhpo init` does"
+
+
+def _objective(value: Any) -> bool:
+    """Whether it may be an objective."""
+    return not isinstance(value, type) and (callable(value) or _task(value))
+
+
+def _task(value: Any) -> bool:
+    """Whether it is a trainable, or an objective of `jhpo.host`."""
+    return not isinstance(value, type) and (hasattr(value, "evaluate") or hasattr(value, "evaluator"))

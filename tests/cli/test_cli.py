@@ -142,7 +142,14 @@ def test_strategies_are_listed_with_their_options(command):
         (["tune", "broken.py"], cli.USAGE, "is not Python"),
         (["tune", "nothing.py"], cli.USAGE, "offers nothing to tune"),
         (["tune", "exits.py"], cli.USAGE, "sys.exit"),
-        (["tune", "model.py:absent"], cli.USAGE, "has no 'absent'"),
+        (["tune", "model.py:absent"], cli.USAGE, "has no 'absent'; it offers 'objective', 'other', 'lost'"),
+        (
+            ["tune", "spaceless.py:f"],
+            cli.USAGE,
+            "write tuning = jhpo.Tuning(task, space), or space = jhpo.Space({...})",
+        ),
+        (["tune", "spaceless.py:task"], cli.USAGE, "write space = jhpo.Space({...}), or a jhpo.Tuning(task, space)"),
+        (["tune", "spaceless.py"], cli.USAGE, "to tune 'task' or 'hosted', write tuning = jhpo.Tuning(task, space)"),
         (["tune", "model.py:number"], cli.USAGE, "got int"),
         (["tune", "model.py:1x"], cli.USAGE, "Python name"),
         (["tune", "model.py", "--strategy", "magic"], cli.USAGE, "expected one of"),
@@ -176,6 +183,9 @@ def test_wrong_calls_are_one_clear_message_and_a_code(command, file, arguments, 
     (folder / "notes.txt").write_text("these are notes, long enough for a header")
     (folder / "broken.py").write_text("def f(:\n")
     (folder / "nothing.py").write_text("x = 1\n")
+    (folder / "spaceless.py").write_text(
+        "import jhpo\nfrom math import sin\ndef task(hp): return sin(hp['x'])\nhosted = jhpo.host(task)\n"
+    )
     (folder / "exits.py").write_text("import sys\nsys.exit(5)\n")
     if "other.db" in arguments:
         space = jhpo.Space({"x": jhpo.Float(-1.0, 2.0), "opt": jhpo.Choice(["sgd", "adam"])})

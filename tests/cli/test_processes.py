@@ -177,3 +177,21 @@ def test_help_and_version_need_no_jax(tmp_path):
     for option, words in (("--help", "tune"), ("--version", jhpo.__version__)):
         done = subprocess.run([sys.executable, "-c", program, option], capture_output=True, text=True, cwd=tmp_path)
         assert done.returncode == 0 and words in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "place"),
+    [
+        (["--install-completion", "zsh"], ".zfunc/_jhpo"),
+        (["--install-completion=fish"], ".config/fish/completions/jhpo.fish"),
+        (["--install-completion", "bash"], ".bash_completions/jhpo.sh"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else None,
+)
+def test_completion_is_for_the_shell_that_was_named(words, place, tmp_path):
+    environment = {**os.environ, "HOME": str(tmp_path), "USERPROFILE": str(tmp_path), "SHELL": "/bin/sh"}
+    ended = subprocess.run(
+        [sys.executable, "-m", "jhpo", *words], capture_output=True, text=True, check=False, env=environment
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert "_JHPO_COMPLETE" in (tmp_path / place).read_text()
