@@ -50,14 +50,21 @@ class Record:
         self.evaluations = 0
         self.best = np.nan  # lowest feasible minimised value at full horizon
         self._rows: list[Rows] = []
+        self._places: dict[int, int] = {}  # of generations in `_rows`, where the best of each is kept
         self.leader: Rows | None = None  # the best trial alone, or no row
 
     def add(self, rows: Rows) -> None:
-        """Add all trials of one generation."""
-        best = rows.best(self.sign)
-        best = best if len(best.ids) else rows.at(slice(0, 1))
+        """Add trials of one generation: all of them, or those that ended since the last call."""
+        best = _best_or_first(rows, self.sign)
         kept = {"all": rows, "values": rows._replace(units=rows.units[:0]), "best": best}[self.keep]
-        self.add_kept(kept, best, len(rows.ids))
+        place = len(self._rows)
+        if self.keep == "best":
+            place = self._places.setdefault(int(rows.generation[0]), place)
+        if place == len(self._rows):
+            self._rows.append(kept)
+        else:
+            self._rows[place] = _best_or_first(_joined([self._rows[place], kept]), self.sign)
+        self._count(best, len(rows.ids))
 
     def add_kept(self, kept: Rows, contenders: Rows, evaluations: int) -> None:
         """Add trials that were reduced to what `keep` asks for.
@@ -67,8 +74,11 @@ class Record:
             contenders: rows with units, the best trial among them.
             evaluations: how many trials they were chosen from.
         """
-        self.evaluations += evaluations
         self._rows.append(kept)
+        self._count(contenders, evaluations)
+
+    def _count(self, contenders: Rows, evaluations: int) -> None:
+        self.evaluations += evaluations
         both = contenders if self.leader is None else _joined([self.leader, contenders])
         self.leader = both.best(self.sign)
         if len(self.leader.ids) and self.leader.horizon[0] == 1.0:
@@ -77,6 +87,12 @@ class Record:
     def rows(self) -> Rows:
         """Everything that was kept."""
         return _joined(self._rows)
+
+
+def _best_or_first(rows: Rows, sign: float) -> Rows:
+    """The best row, or the first where none succeeded."""
+    best = rows.best(sign)
+    return best if len(best.ids) else rows.at(slice(0, 1))
 
 
 def evaluations_of(rows: Rows) -> Evaluations:

@@ -124,6 +124,23 @@ def test_workers_beyond_the_batch_with_failures_constraints_replicates_and_notes
     assert result.value == min(x for x in xs if 0.2 <= x <= 0.7)
 
 
+@pytest.mark.parametrize("workers", [1, 8])
+def test_the_best_of_each_generation_is_kept_however_many_workers(workers: int) -> None:
+    def fit(params: dict[str, Any]) -> float:
+        time.sleep(0.01 * params["x"])
+        return float("nan") if params["x"] > 0.6 else params["x"]
+
+    values: dict[int, list[float]] = {}
+    every = jhpo.minimize(jhpo.host(fit, workers=1), SPACE, jhpo.RandomSearch(4), budget=46)
+    for generation, value in zip(every.history.generation.tolist(), every.history.value.tolist()):
+        values.setdefault(generation, []).append(value)
+    result = jhpo.minimize(jhpo.host(fit, workers=workers), SPACE, jhpo.RandomSearch(4), budget=46, keep="best")
+    kept = dict(zip(result.history.generation.tolist(), result.history.value.tolist()))
+    assert len(result.history.value) == len(kept) == 12 and result.value == every.value
+    for generation, found in values.items():
+        np.testing.assert_equal(kept[generation], np.fmin.reduce(found))
+
+
 def test_a_worker_of_its_own_for_each_batch_gives_the_search_of_one_worker() -> None:
     found = [jhpo.minimize(jhpo.host(Busy(0.0), workers=n), SPACE, jhpo.PSO(4), budget=24).history for n in (1, 4)]
     np.testing.assert_array_equal(found[0].value, found[1].value)
