@@ -3,7 +3,8 @@
 May import everything.
 """
 
-from jhpo.cli.signals import held, ignore_signals, leave
+from jhpo.background import interrupted_with
+from jhpo.cli.signals import INTERRUPTED, held, ignore_signals, leave
 
 
 def main() -> None:
@@ -13,6 +14,11 @@ def main() -> None:
             from jhpo.cli.commands import main as run
         run()
     except KeyboardInterrupt:
+        interrupted_with(INTERRUPTED)
         leave()
+    except SystemExit as stop:
+        if stop.code == INTERRUPTED:
+            interrupted_with(INTERRUPTED)
+        raise
     finally:
         ignore_signals()

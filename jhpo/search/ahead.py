@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Callable
 from typing import Any
 
+from jhpo.background import Background, process_ends
 from jhpo.errors import JhpoError
 from jhpo.kernels.internals import settings
 from jhpo.search import turns
@@ -22,12 +22,12 @@ class Ahead:
     def __init__(self, precision: Callable[[], contextlib.AbstractContextManager[Any]]) -> None:
         self._precision = precision
         self._made: dict[Any, Any] = {}
-        self._thread: threading.Thread | None = None
+        self._running: Background | None = None
         self._compiling: Any = None
 
     def compile(self, *arguments: Any) -> None:
         """Begin to compile the program of a turn for arguments of these shapes, unless a thread is busy."""
-        if self._thread is not None and self._thread.is_alive():
+        if self._running is not None and not self._running.over:
             return
         key = turns.structure(arguments)
         if key in self._made:
@@ -38,30 +38,23 @@ class Ahead:
             with self._precision():
                 if settings() == here:  # contexts such as `jax.default_matmul_precision` are those of one thread
                     with contextlib.suppress(JhpoError):  # whoever needs the program raises it again
-                        made = turns.turn_program.compile_unless(_process_ends, *arguments)
+                        made = turns.turn_program.compile_unless(process_ends, *arguments)
                         if made is not None:
                             self._made[key] = made
 
         self._compiling = key
-        # not a daemon: the interpreter must not exit while XLA compiles, which cannot be ended
-        self._thread = threading.Thread(target=compile_it, name="jhpo-compile-ahead")
-        self._thread.start()
+        self._running = Background("jhpo-compile-ahead", compile_it)
 
     def program(self, arguments: tuple[Any, ...]) -> Any:
         """The program compiled for such arguments, or the jitted function that compiles when it has to."""
-        if self._thread is None:
+        if self._running is None:
             return turns.turn_program
         key = turns.structure(arguments)
         if key == self._compiling:
-            self._thread.join()  # faster than compiling the same program again
+            self._running.wait()  # faster than compiling the same program again
         return self._made.get(key, turns.turn_program)
 
     def wait(self) -> None:
         """Until what is being compiled is done."""
-        if self._thread is not None:
-            self._thread.join()
-
-
-def _process_ends() -> bool:
-    """Whether the main thread is over, and the interpreter waits for the others."""
-    return not threading.main_thread().is_alive()
+        if self._running is not None:
+            self._running.wait()
