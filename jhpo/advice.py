@@ -138,24 +138,24 @@ _MEANINGS: tuple[tuple[str, str, str], ...] = (
 
 
 def answer(name: str, there: Iterable[str]) -> str:
-    """What is meant by an argument that a function does not have, as a part of an error; "" if nobody knows.
+    """What is meant by an argument that a function does not have, as the end of an error; "" if nobody knows.
 
     >>> answer("n_trials", ["objective", "budget"]), answer("buget", ["objective", "budget"])
-    ('; did you mean budget?', '; did you mean budget?')
+    ('did you mean budget?', 'did you mean budget?')
     >>> answer("n_trials", ["population"])
-    '; evaluations are counted by minimize(..., budget=...), study.optimize(..., budget=...)'
+    'evaluations are counted by minimize(..., budget=...), study.optimize(..., budget=...)'
     """
     own = {_bare(each): each for each in there}
-    found = [(meant.split(), otherwise) for others, meant, otherwise in _MEANINGS if name.lower() in others.split()]
-    for meant, _ in found:
-        for each in meant:
+    known = [(ours.split(), sentence) for others, ours, sentence in _MEANINGS if name.lower() in others.split()]
+    for ours, _ in known:
+        for each in ours:
             if _bare(each.partition("=")[0]) in own:
-                return f"; did you mean {each}?"
-    for _, otherwise in found:
-        if otherwise:
-            return f"; {otherwise}"
+                return f"did you mean {each}?"
+    for _, sentence in known:
+        if sentence:
+            return sentence
     close = difflib.get_close_matches(_bare(name), own, 1, 0.7)
-    return f"; did you mean {own[close[0]]}?" if close else ""
+    return f"did you mean {own[close[0]]}?" if close else ""
 
 
 def meant(name: str, there: Iterable[str]) -> str:
@@ -223,5 +223,5 @@ def _explained(text: str, target: Callable[..., Any], args: tuple[Any, ...]) -> 
     unknown = re.match(r".* got an unexpected keyword argument '(\w+)'", text)
     if unknown is None:
         return text
-    # later versions of Python name an argument of their own after it
-    return unknown[0] + answer(unknown[1], inspect.signature(target).parameters)
+    advice = answer(unknown[1], inspect.signature(target).parameters)
+    return unknown[0] + f"; {advice}" * bool(advice)  # later versions of Python name an argument of their own there

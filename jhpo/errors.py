@@ -139,7 +139,7 @@ def made_with(cls: Callable[..., T], name: str, options: Mapping[str, Any]) -> T
     fields = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
     for option, value in options.items():
         if option not in fields:
-            raise invalid(option, f"one of the options of {name!r}: {fields}", value, note=answer(option, fields)[2:])
+            raise invalid(option, f"one of the options of {name!r}: {fields}", value, note=answer(option, fields))
     return cls(**options)
 
 

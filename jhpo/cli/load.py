@@ -110,7 +110,8 @@ def _from_value(value: Any, name: str, module: ModuleType, path: Path) -> Target
             raise BadFile(f"{path}: {name!r} is an objective, but the file defines no 'space' to search; {how}")
         return Target(value, module.space, {}, name)
     expected = f"{path}: expected {name!r} to be a jhpo.Tuning or an objective"
-    raise BadFile(f"{expected}, got {type(value).__name__}{_offers(module)}")
+    got = f"a class: write objective = {name}()" if isinstance(value, type) else type(value).__name__ + _offers(module)
+    raise BadFile(f"{expected}, got {got}")
 
 
 def _checked(target: Target, path: Path) -> Target:

@@ -150,7 +150,8 @@ def test_strategies_are_listed_with_their_options(command):
         ),
         (["tune", "spaceless.py:task"], cli.USAGE, "write space = jhpo.Space({...}), or a jhpo.Tuning(task, space)"),
         (["tune", "spaceless.py"], cli.USAGE, "to tune 'task' or 'hosted', write tuning = jhpo.Tuning(task, space)"),
-        (["tune", "model.py:number"], cli.USAGE, "got int"),
+        (["tune", "model.py:number"], cli.USAGE, "got int; it offers 'objective', 'other', 'lost'"),
+        (["tune", "spaceless.py:Task"], cli.USAGE, "got a class: write objective = Task()"),
         (["tune", "model.py:1x"], cli.USAGE, "Python name"),
         (["tune", "model.py", "--strategy", "magic"], cli.USAGE, "expected one of"),
         (["tune", "model.py", "--strategy", "random", "--set", "colour=red"], cli.USAGE, "colour"),
@@ -184,7 +185,8 @@ def test_wrong_calls_are_one_clear_message_and_a_code(command, file, arguments, 
     (folder / "broken.py").write_text("def f(:\n")
     (folder / "nothing.py").write_text("x = 1\n")
     (folder / "spaceless.py").write_text(
-        "import jhpo\nfrom math import sin\ndef task(hp): return sin(hp['x'])\nhosted = jhpo.host(task)\n"
+        "import jhpo\nfrom math import sin\ndef task(hp): return sin(hp['x'])\n"
+        "hosted = jhpo.host(task)\nclass Task: ...\n"
     )
     (folder / "exits.py").write_text("import sys\nsys.exit(5)\n")
     if "other.db" in arguments:
