@@ -97,7 +97,7 @@ def _content(frame: pd.DataFrame, kind: str) -> bytes:
     """What a file of the table holds."""
     match kind:
         case "csv":
-            return frame.map(escaped).rename(columns=escaped).to_csv(index=False).encode()
+            return frame.map(_csv_cell).rename(columns=escaped).to_csv(index=False).encode()
         case "json":
             rows = [{k: _plain(v) for k, v in row.items()} for row in frame.to_dict("records")]
             return (json.dumps(rows, indent=1, allow_nan=False) + "\n").encode()
@@ -106,19 +106,38 @@ def _content(frame: pd.DataFrame, kind: str) -> bytes:
 
 
 def for_parquet(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame with columns whose cells are of several types, or have parts of their own, as text."""
-    objects = [c for c in frame.columns if frame[c].dtype == object]
-    mixed = [c for c in objects if frame[c].map(type).nunique() > 1 or frame[c].map(_nested).any()]
-    return frame.assign(**{c: frame[c].map(_parquet_text) for c in mixed})
+    """The frame with arrays as lists; columns whose cells are of several types, or have parts of their own, as text."""
+    listed = {c: frame[c].map(_listed) for c in frame.columns if frame[c].dtype == object}
+    mixed = {c for c, cells in listed.items() if cells.dropna().map(_kind).nunique() > 1 or cells.map(_nested).any()}
+    return frame.assign(**{c: cells.map(_parquet_text) if c in mixed else cells for c, cells in listed.items()})
+
+
+def _listed(value: Any) -> Any:
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
+def _kind(value: Any) -> Any:
+    """What a column of parquet holds one of: the type of a cell, and those of its items."""
+    return (list, frozenset(map(type, value))) if isinstance(value, list) else type(value)
 
 
 def _nested(value: Any) -> bool:
-    """Whether a cell is a note of parts, which need not be alike."""
+    """Whether a cell has parts of several items, which need not be alike."""
     return isinstance(value, dict) or (isinstance(value, list) and any(isinstance(v, (list, dict)) for v in value))
 
 
 def _parquet_text(value: Any) -> str | None:
-    return None if value is None else json.dumps(value) if _nested(value) else str(value)
+    return None if value is None else json.dumps(_plain(value)) if isinstance(value, list | dict) else str(value)
+
+
+def _csv_cell(value: Any) -> Any:
+    """A cell of a CSV file: what has parts as JSON, since NumPy's text leaves out digits and numbers.
+
+    >>> _csv_cell([0.1 + 0.2, None]), _csv_cell("=1+1"), _csv_cell(0.5)
+    ('[0.30000000000000004, null]', "'=1+1", 0.5)
+    """
+    parts = isinstance(value, list | tuple | dict) or getattr(value, "shape", None)
+    return json.dumps(_plain(value), ensure_ascii=False) if parts else escaped(value)
 
 
 def _plain(value: Any) -> Any:

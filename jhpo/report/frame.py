@@ -10,6 +10,8 @@ from jhpo.errors import MissingExtra
 from jhpo.notes import read_notes
 from jhpo.report.trials import Trials
 from jhpo.space.host_rows import columns as host_columns
+from jhpo.space.host_rows import shaped
+from jhpo.space.parameters import Parameter
 from jhpo.trial import TrialState
 
 if TYPE_CHECKING:
@@ -44,8 +46,10 @@ def to_frame(trials: Trials, curves: bool = False) -> pd.DataFrame:
         "asked": pd.to_datetime(table.asked.array, unit="s", utc=True),
         "told": pd.to_datetime(table.told.array, unit="s", utc=True),
     }
+    parameters = dict(zip(trials.space.names, trials.space.parameters))
     for name, (values, active) in host_columns(trials.space, table.unit.array).items():
-        columns[f"param_{name}"] = _cells(values, active, trials.space.parameters[trials.space.names.index(name)].shape)
+        given = {i: exact[name] for i, exact in trials.exact.items() if name in exact}
+        columns[f"param_{name}"] = _cells(values, active, parameters[name], given)
     if len(table.reports):
         columns["last_step"] = [max(table.curve_of(i), default=-1) for i in range(table.size)]
     if table.folds:
@@ -82,11 +86,11 @@ def _points(trials: Trials) -> dict[str, Any]:
     return columns
 
 
-def _cells(values: np.ndarray, active: np.ndarray, shape: tuple[int, ...]) -> list[Any]:
-    """A parameter's values, one per trial; None where it was inactive."""
-    if not shape:
-        return [v if on else None for v, on in zip(values[:, 0].tolist(), active.tolist())]
-    rows = [row.tolist() if values.dtype == object else row for row in values.reshape(-1, *shape)]
+def _cells(values: np.ndarray, active: np.ndarray, parameter: Parameter, given: dict[int, Any]) -> list[Any]:
+    """A parameter's values, one per trial, those `given` by users to the last digit; None where it was inactive."""
+    for i, exact in given.items():
+        values[i] = np.ravel(exact)
+    rows = [shaped(parameter, row) for row in values] if parameter.shape else values[:, 0].tolist()
     return [row if on else None for row, on in zip(rows, active.tolist())]
 
 

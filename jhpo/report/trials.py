@@ -35,6 +35,7 @@ class Trials(NamedTuple):
     objectives: Objectives | None = None  # None with one objective
     calls: Sequence[Call] = ()  # of `optimize` that ended
     notes: Mapping[str, Any] = {}  # of the study
+    exact: Mapping[int, Mapping[str, Any]] = {}  # real numbers as users gave them, by trial and dotted name
 
     def __repr__(self) -> str:
         """How many, and of what; a study itself can be iterated over."""

@@ -17,7 +17,7 @@ from jhpo.space.codec import batched, unit_constraint
 from jhpo.space.declared import plain, value_key
 from jhpo.space.host_rows import ABSENT, decode_rows, host_active, host_values, prune_absent
 from jhpo.space.layout import Layout
-from jhpo.space.listed import Listed, Ordinal, cell_values
+from jhpo.space.listed import Listed, cell_values
 from jhpo.space.outline import canonical
 from jhpo.space.parameters import Float, Int, Parameter
 
@@ -191,7 +191,7 @@ def default_units(space: Layout) -> np.ndarray:
     for name, parameter, where in zip(space.names, space.parameters, space.slices):
         if parameter.default is not None:
             value: Any = parameter.default
-            if parameter.shape and np.ndim(value) == 0 and not isinstance(parameter, Ordinal):
+            if parameter.shape and np.ndim(value) == 0:
                 value = np.full(parameter.shape, value)
             try:
                 unit[where] = encode_value(name, parameter, value)

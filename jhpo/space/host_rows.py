@@ -13,6 +13,7 @@ from jhpo.space.layout import Layout
 from jhpo.space.listed import Listed, cell_values
 from jhpo.space.parameters import Float, Int, Parameter
 
+_DTYPES = {"bool": np.bool_, "int": np.int64, "float": np.float64}  # of what `Listed.delivers`
 _FEW = 8  # rows that Python decodes faster than NumPy, to the same bits
 
 
@@ -40,12 +41,19 @@ def coordinate_values(parameter: Parameter, unit: np.ndarray) -> np.ndarray:
 
 
 def host_values(parameter: Parameter, unit: np.ndarray) -> Any:
-    """Host value of a parameter's unit coordinates: a scalar, or an array or nested lists if it has a shape."""
+    """Host value of a parameter's unit coordinates: a scalar, or what `shaped` makes of them."""
     values = coordinate_values(parameter, unit)
     if parameter.shape:
-        values = values.reshape(parameter.shape)
-        return values.tolist() if values.dtype == object else values
+        return shaped(parameter, values)
     return values[0] if values.dtype == object else values[0].item()
+
+
+def shaped(parameter: Parameter, values: np.ndarray) -> Any:
+    """Host values of one parameter in its shape: an array of numbers or bools, nested lists of anything else."""
+    values = values.reshape(parameter.shape)
+    if isinstance(parameter, Listed):
+        return values.tolist() if parameter.delivers is None else values.astype(_DTYPES[parameter.delivers])
+    return values
 
 
 def columns(space: Layout, units: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:

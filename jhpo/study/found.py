@@ -152,7 +152,7 @@ class Found(Opened):
         """The columns of all trials, which frames, figures and reports are made from."""
         history = self.history
         found = (self.space, history.table, self.direction, history.header, history.stops, self.objectives)
-        return Trials(*found, history.calls, self.notes)
+        return Trials(*found, history.calls, self.notes, history.exact)
 
     def pareto(self) -> list[Trial]:
         """The feasible trials that no other dominates, with distinct hyperparameters, sorted by their first value.

@@ -65,3 +65,36 @@ def test_export_writes_tables_that_no_spreadsheet_runs(command, two):
     assert code == cli.USAGE and "--csv FILE" in errors
     code, _, errors = command("export", "a.db", "--csv", "away/a.csv")
     assert code == cli.STORAGE and "cannot write" in errors
+
+
+def test_exported_arrays_keep_every_number(command, tmp_path, monkeypatch):
+    """Also those of more than a thousand numbers, of several axes, and of parameters that are not always active."""
+    import pandas as pd
+
+    from jhpo.cli.stored import for_parquet
+
+    monkeypatch.chdir(tmp_path)
+    space = jhpo.Space(
+        {
+            "kind": jhpo.Choice(["a", "b"]),
+            "rates": jhpo.Float(0.0, 1.0, shape=(1100,), when={"kind": "a"}),
+            "weights": jhpo.Float(0.0, 1.0, shape=(2, 2)),
+            "names": jhpo.Choice(["=x", None], shape=(2,)),
+            "lr": jhpo.Float(1e-5, 1e-1, log=True),
+        }
+    )
+    with jhpo.Study(space, "random", "arrays.db") as study:
+        study.enqueue({"kind": "a", "lr": 0.01})
+        study.enqueue({"kind": "b"})
+        for trial in study.ask(2):
+            study.tell(trial, 0.0)
+        params, frame = [t.params for t in study], study.to_frame()
+    assert frame["param_lr"][0] == 0.01, "as it was given"
+    assert command("export", "arrays.db", "--csv", "arrays.csv")[0] == 0
+    found = pd.read_csv("arrays.csv")
+    assert json.loads(found["param_rates"][0]) == params[0]["rates"].tolist() and pd.isna(found["param_rates"][1])
+    assert [json.loads(cell) for cell in found["param_weights"]] == [p["weights"].tolist() for p in params]
+    assert [json.loads(cell) for cell in found["param_names"]] == [p["names"] for p in params]
+    table = for_parquet(frame)
+    assert table["param_rates"].tolist() == [params[0]["rates"].tolist(), None]
+    assert json.loads(table["param_weights"][1]) == params[1]["weights"].tolist()

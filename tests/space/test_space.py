@@ -94,6 +94,25 @@ def test_bounds_hold_in_float32() -> None:
     assert hp["k"].tolist() == [0, 9, 0, 9]
 
 
+@pytest.mark.parametrize(
+    "parameter, dtype",
+    [
+        (Ordinal([1, 3, 5], shape=(2,)), np.int64),
+        (Choice([True, False], shape=(2, 1)), np.bool_),
+        (Choice([1, 2.5], shape=2), np.float64),
+        (Choice(["a", "b"], shape=(2,)), None),
+        (Choice([(1, 2), None], shape=(2,)), None),
+    ],
+)
+def test_lists_of_numbers_with_a_shape_are_arrays(parameter, dtype) -> None:
+    """`params["kernels"] == 3` of a list would be False, and `2 * params["kernels"]` twice as long."""
+    space = Space({"p": parameter})
+    value = space.decode(space.default_unit())["p"]
+    assert np.shape(value)[: len(parameter.shape)] == parameter.shape
+    assert type(value) is list if dtype is None else value.dtype == dtype
+    np.testing.assert_array_equal(space.encode({"p": value}), space.default_unit())
+
+
 def test_inactive_parameters_take_their_default_and_change_nothing() -> None:
     space = rich()
     b2, opt, warm = (space.slices[space.names.index(n)].start for n in ("b2", "opt", "warm"))
