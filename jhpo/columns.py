@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+from typing import Any
+
 import numpy as np
 from numpy.typing import DTypeLike
 
@@ -39,6 +42,15 @@ def feasible(constraint: np.ndarray) -> np.ndarray:
     missing = np.isnan(constraint)
     violated = (constraint < 0) | (missing & ~missing.all(axis=1, keepdims=True))
     return ~violated.any(axis=1)
+
+
+def violated_if_nan(constraint: Any, xp: ModuleType = np) -> Any:
+    """Constraint values as they count: NaN as -inf. A row that is NaN is one of which nothing is known.
+
+    >>> violated_if_nan(np.array([0.5, np.nan])).tolist()
+    [0.5, -inf]
+    """
+    return xp.where(xp.isnan(constraint), -xp.inf, constraint)
 
 
 def successes(complete: np.ndarray, constraint: np.ndarray | None, horizon: np.ndarray) -> np.ndarray:

@@ -164,6 +164,28 @@ def line_of(error: BaseException, libraries: Container[str]) -> str:
     return f" (line {frames[-1][1]} of {frames[-1][0]})" if frames else ""
 
 
+def in_words(error: BaseException) -> str:
+    """An exception's type and message, whatever its `str` does.
+
+    >>> in_words(ValueError("no"))
+    'ValueError: no'
+    """
+    try:
+        message = str(error)
+    except Exception as inner:  # noqa: BLE001 the exception is someone else's
+        message = f"(its text cannot be made: {type(inner).__name__})"
+    return f"{type(error).__name__}: {message}"
+
+
+def encodable(text: str) -> str:
+    r"""The text with what UTF-8 cannot hold escaped: single surrogates, as in names of files that are not UTF-8.
+
+    >>> print(encodable("caf\u00e9 \udcff"))
+    café \udcff
+    """
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 NOT_ASYNC = ", no coroutine (call it in a plain function: asyncio.run(...))"
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from jhpo.errors import invalid
+from jhpo.errors import encodable, invalid
 
 MOST_BYTES = 2**16  # of one note; what is larger belongs into a file, and its name into a note
 _MOST_LEVELS = 64
@@ -31,7 +31,7 @@ def noted(values: Mapping[str, Any] | None, more: Mapping[str, Any]) -> Notes:
         raise invalid("values", "notes by name, a dict or named arguments", values)
     found: Notes = {}
     for name, value in {**(values or {}), **more}.items():
-        if not isinstance(name, str) or not name:
+        if not isinstance(name, str) or not name or name != encodable(name):
             raise invalid("values", "text as the names of notes", name)
         plain = _plain(name, value, value, _MOST_LEVELS)
         try:

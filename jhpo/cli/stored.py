@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jhpo.cli.arguments import KINDS
-from jhpo.errors import InvalidArgument, MissingExtra, StorageError
+from jhpo.errors import InvalidArgument, MissingExtra, StorageError, encodable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -113,7 +113,7 @@ def for_parquet(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _listed(value: Any) -> Any:
-    return value.tolist() if hasattr(value, "tolist") else value
+    return encodable(value) if isinstance(value, str) else value.tolist() if hasattr(value, "tolist") else value
 
 
 def _kind(value: Any) -> Any:
@@ -163,4 +163,6 @@ def escaped(value: Any) -> Any:
     >>> escaped("=1+1"), escaped("-x"), escaped("adam"), escaped(-1.0)
     ("'=1+1", "'-x", 'adam', -1.0)
     """
-    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+    if not isinstance(value, str):
+        return value
+    return encodable(f"'{value}" if value.startswith(("=", "+", "-", "@", "\t", "\r")) else value)

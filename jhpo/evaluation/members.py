@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from jax.typing import DTypeLike
 
+from jhpo.columns import violated_if_nan
 from jhpo.devices import over_devices
 from jhpo.errors import InvalidArgument
 from jhpo.evaluation.batching import all_members
@@ -220,7 +221,7 @@ def summarised(
     mean, variance = _moments(value, replicates)
     if replicates > 1:
         grad, measured = (None if x is None else x.reshape(n, replicates, -1).mean(axis=1) for x in (grad, measured))
-    constraint = measured
+    constraint = measured = None if measured is None else violated_if_nan(measured, jnp)
     if space.has_constraints:
         constraint = constraints_of(space, units, static.values).astype(units.dtype)
         constraint = constraint if measured is None else jnp.concatenate([constraint, measured], axis=1)

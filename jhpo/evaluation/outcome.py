@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from jhpo.columns import violated_if_nan
+from jhpo.errors import encodable
 from jhpo.objectives import RESERVED, Objectives, if_several
 
 
@@ -89,7 +91,7 @@ def _numbers(values: object) -> np.ndarray:
 
 def failure(reason: str) -> Outcome:
     """The outcome of a failed trial."""
-    return Outcome(math.nan, reason or "failed")
+    return Outcome(math.nan, encodable(reason) or "failed")
 
 
 def stopped_early(value: float) -> Outcome:
@@ -142,7 +144,7 @@ def _with_extras(outcome: Outcome, value: dict[str, Any]) -> Outcome:
     constraint = cost = None
     if "constraint" in value:
         try:
-            constraint = _numbers(value["constraint"])
+            constraint = violated_if_nan(_numbers(value["constraint"]))
         except (TypeError, ValueError):
             reason = f"constraint: expected numbers, got {value['constraint']!r}"[:300]
             return dataclasses.replace(outcome, value=math.nan, reason=reason)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jhpo.errors import JhpoError, StorageError, check_flag
+from jhpo.errors import JhpoError, StorageError, check_flag, encodable
 from jhpo.markup import cell, cut
 from jhpo.objectives import knee
 from jhpo.pytrees import HP
@@ -74,7 +74,7 @@ def write_report(
     page = render(trials, best, about, check_flag("interactive", interactive))
     target = Path(path)
     try:
-        target.write_text(page, encoding="utf-8")
+        target.write_text(encodable(page), encoding="utf-8")
     except OSError as error:
         raise StorageError(f"cannot write {target}: {error.strerror}") from error
     return target

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 
+from jhpo.columns import violated_if_nan
 from jhpo.errors import LIBRARIES, InvalidSpace, JhpoError, invalid, line_of
 from jhpo.kernels.internals import strings_refused
 from jhpo.kernels.lapack import lapack_in_turn
@@ -132,7 +133,9 @@ def constraint(space: Layout, hp: HP) -> jax.Array:
     if any(v.dtype == bool for v in values):
         expected = "functions whose numbers are >= 0 where feasible (high - low, not low <= high)"
         raise invalid("constraints", expected, "a truth value", InvalidSpace)
-    return jnp.concatenate([v.astype(dtype) for v in values]) if values else jnp.zeros((0,), dtype)
+    if not values:
+        return jnp.zeros((0,), dtype)
+    return violated_if_nan(jnp.concatenate([v.astype(dtype) for v in values]), jnp)
 
 
 def static_combinations(space: Layout) -> list[dict[str, Any]]:

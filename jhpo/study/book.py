@@ -11,7 +11,7 @@ import numpy as np
 
 from jhpo.advice import advised
 from jhpo.curves.rules import EarlyStop
-from jhpo.errors import InvalidParameters, check_integer, invalid
+from jhpo.errors import InvalidParameters, check_integer, encodable, invalid
 from jhpo.evaluation.measures import measure_constraints
 from jhpo.evaluation.outcome import Outcome, in_width, judge
 from jhpo.keys import trial_key
@@ -222,6 +222,8 @@ class Book(Found):
                 raise invalid(name, "a list, an entry for each result", given)
         if len(params) != len(values) or not len(params):
             raise invalid("values", f"as many as there are points ({len(params)}), at least one", len(values))
+        if not isinstance(source, str) or source != encodable(source):
+            raise invalid("source", "text", source)
         return self.absorb_outcomes(params, [judge(v, self.objectives) for v in values], source)
 
     def absorb_outcomes(

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from jhpo.errors import TrialConflict, check_flag, check_integer, invalid
+from jhpo.errors import TrialConflict, check_flag, check_integer, in_words, invalid
 from jhpo.evaluation.outcome import Outcome, failure, judge, stopped_early
 from jhpo.objectives import Objectives
 from jhpo.strategies.base import Evaluation
@@ -70,7 +70,7 @@ def collect(
             raise invalid("trial", f"an id below {table.size}", trial_id)
         stopped = isinstance(one, Trial) and one.reporting is not None and one.reporting.stopped
         if error is not None:
-            outcome = failure(error if isinstance(error, str) else f"{type(error).__name__}: {error}")
+            outcome = failure(error if isinstance(error, str) else in_words(error))
         elif pruned or stopped:
             outcome = stopped_early(table.reports.last(trial_id))
         else:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
-from jhpo.errors import InvalidArgument
+from jhpo.errors import InvalidArgument, in_words
 from jhpo.evaluation.executors.limits import overrun, repeated
 from jhpo.evaluation.executors.tasks import DONE, Call, Task, answered, call, with_reports
 from jhpo.evaluation.outcome import Outcome, failure
@@ -196,7 +196,7 @@ def _serve(pipe: Connection, reference: tuple[Any, ...], how: Call) -> None:
     try:
         fn = _resolve(reference)
     except BaseException as error:  # noqa: BLE001 the parent turns it into a clear error
-        pipe.send(f"{type(error).__name__}: {error}")
+        pipe.send(in_words(error))
         return
     pipe.send("")
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 from jhpo.curves.reports import Reports
-from jhpo.errors import JhpoError, TrialPruned, invalid, line_of
+from jhpo.errors import JhpoError, TrialPruned, in_words, invalid, line_of
 from jhpo.evaluation.outcome import Outcome, failure, judge, stopped_early
 from jhpo.lookups import names_there
 from jhpo.objectives import Objectives
@@ -167,11 +167,18 @@ def call(fn: Callable[..., Any], how: Call, params: HP, seed: int, trial: Trial 
     except SystemExit as error:
         return failure(f"the objective called sys.exit({error.code!r})")
     except MemoryError as error:
-        return failure(f"out of memory: {error}")
+        return failure(f"out of memory: {in_words(error).partition(': ')[2]}")
     except BaseException as error:  # noqa: BLE001 one bad member must not end the study
-        # of an error in `trial.report` it is the caller's line
+        return _failed(error)
+
+
+def _failed(error: BaseException) -> Outcome:
+    """A failure with an exception's message and the line that raised it; of one in `trial.report` the caller's."""
+    try:
         where = line_of(error, ("jhpo",)) + names_there(error, ("jhpo",))
-        return failure(f"{type(error).__name__}: {error}{where}"[:_LONGEST_REASON])
+    except Exception:  # noqa: BLE001 frames and keys are someone else's, and without an outcome the search would wait
+        where = ""
+    return failure(f"{in_words(error)}{where}"[:_LONGEST_REASON])
 
 
 def with_reports(trial: Trial, ask: Callable[..., Any]) -> Trial:

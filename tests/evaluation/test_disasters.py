@@ -1,0 +1,53 @@
+"""What a host function does that no one would think of: errors without text, text that is not UTF-8."""
+
+from __future__ import annotations
+
+import pytest
+
+import jhpo
+from jhpo import InvalidArgument
+
+pytestmark = pytest.mark.quick
+
+SPACE = jhpo.Space({"part": jhpo.Int(0, 3)})
+
+
+class NoText(Exception):
+    def __str__(self):
+        raise RuntimeError("no text")
+
+
+def odd(params):
+    """The errors that ended a search, or the thread of a worker, which the search then waited for."""
+    if params["part"] == 1:
+        raise NoText
+    if params["part"] == 2:
+        raise FileNotFoundError(2, "No such file", "\udcff.csv")  # the name of a file that is not UTF-8
+    return 0.5 if params["part"] else "\ud800"
+
+
+@pytest.mark.parametrize(("kind", "workers"), [("thread", 1), ("thread", 2), ("process", 1)])
+def test_every_error_is_a_reason_that_can_be_stored(kind, workers, tmp_path):
+    with jhpo.Study(SPACE, "grid", tmp_path / "odd.db") as study:
+        study.optimize(jhpo.host(odd, workers=workers, kind=kind), budget=4)
+    with jhpo.Study.load(tmp_path / "odd.db") as study:
+        reasons = {t.params["part"]: t.reason for t in study}
+        assert reasons[3] == "" and "\\ud800" in reasons[0]
+        assert reasons[1].startswith("NoText: (its text cannot be made: RuntimeError) (line ")
+        assert "No such file: '\\udcff.csv'" in reasons[2]
+
+
+def test_text_that_is_not_utf8_is_told_noted_and_shown(tmp_path):
+    pytest.importorskip("plotly")
+    name = "\udcff.csv"
+    study = jhpo.Study(SPACE, "random", tmp_path / "names.db")
+    first, second, third = study.ask(3)
+    study.tell(first, error=f"no {name}")
+    study.tell(second, error=NoText())
+    study.tell(third, 1.0)
+    study.note(file=name, trial=third)
+    assert study[0].reason == "no \\udcff.csv" and study[2].notes == {"file": name}
+    assert "\\udcff" in study.report(tmp_path / "names.html").read_text(encoding="utf-8")
+    for wrong in (lambda: study.note({name: 1}), lambda: study.absorb([{"part": 1}], [1.0], source=name)):
+        with pytest.raises(InvalidArgument, match="expected text"):
+            wrong()
