@@ -71,6 +71,8 @@ def _plain(name: str, value: Any, part: Any, levels: int) -> Any:
             raise invalid(name, f"{_PLAIN}", f"a dict with the key {wrong[0]!r}")
         return {key: _plain(name, value, each, levels - 1) for key, each in part.items()}
     if isinstance(part, (np.generic, np.ndarray)) or hasattr(part, "__array__"):
+        if np.ma.is_masked(part):  # the values below the mask are none
+            raise invalid(name, _PLAIN, "a masked array")
         array = np.asarray(part)
         # NumPy has no kind for bfloat16 and similar dtypes
         numbers = array.dtype.kind in "biuf" or array.dtype.name.startswith(("bfloat", "float"))

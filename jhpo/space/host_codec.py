@@ -80,6 +80,8 @@ def _takes_none(space: Layout, name: str) -> bool:
 
 def encode_value(name: str, parameter: Parameter, value: object) -> np.ndarray:
     """Unit coordinates ``float64[size]`` of a host value."""
+    if np.ma.is_masked(value):  # NumPy would give the values below the mask
+        raise invalid(name, "a value", "masked ones", InvalidParameters)
     if isinstance(parameter, (Float, Int)):
         try:
             given = np.asarray(value)

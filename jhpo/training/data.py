@@ -103,6 +103,8 @@ def _are_rows(given: Sequence[Any], rows: int | None) -> bool:
 
 
 def _array(name: str, what: str, given: Any) -> Any:
+    if np.ma.is_masked(given):  # NumPy would give the values below the mask
+        raise invalid(name, "finite numbers", "masked values in the data")
     try:
         return given if isinstance(given, jax.Array) else np.asarray(given)
     except ValueError as error:  # lists of unlike lengths

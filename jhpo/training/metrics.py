@@ -220,6 +220,9 @@ def measure(name: str, outputs: ArrayLike, targets: ArrayLike) -> float:
     if name not in _NAMED:
         raise invalid("metric", f"one of {list(NAMES)}", name)
     found, function = _NAMED[name]
+    for argument, given in (("outputs", outputs), ("targets", targets)):
+        if np.ma.is_masked(given):
+            raise invalid(argument, "an array without masked values", "masked ones")
     outputs, targets = np.asarray(outputs), np.asarray(targets)
     if not len(targets) or len(outputs) != len(targets):
         raise invalid("outputs, targets", "arrays of one length >= 1", (outputs.shape, targets.shape))

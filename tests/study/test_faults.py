@@ -82,6 +82,22 @@ class Tensor:
         return 0.5
 
 
+def test_values_below_a_mask_are_none() -> None:
+    masked, study = (
+        np.ma.array([0.25, 0.75], mask=[True, False]),
+        Study(Space({"v": Float(0.0, 1.0, shape=2)}), "random"),
+    )
+    for wrong in (
+        lambda: study.enqueue({"v": masked}),
+        lambda: study.note(v=masked),
+        lambda: jhpo.metrics.measure("mse", masked, np.zeros(2)),
+    ):
+        with pytest.raises(InvalidArgument, match="masked"):
+            wrong()
+    assert not len(study) and not study.notes
+    study.enqueue({"v": np.ma.array([0.25, 0.75])})
+
+
 def test_numbers_in_disguise() -> None:
     assert judge(np.ma.array(0.5)).value == judge(decimal.Decimal("0.5")).value == judge(Tensor()).value == 0.5
     assert "got np.True_" in judge(np.True_).reason or "got True" in judge(np.True_).reason
