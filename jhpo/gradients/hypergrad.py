@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,7 +9,7 @@ import jax
 
 from jhpo.advice import advised
 from jhpo.devices import default_devices, free_memory
-from jhpo.errors import check_flag, check_integer, check_number
+from jhpo.errors import check_flag, check_integer, check_number, warn_caller
 from jhpo.gradients.attempt import Call, asked, automatic
 from jhpo.gradients.checks import check_facts, checked_hp, checked_options, chosen_leaves, held_integers
 from jhpo.gradients.facts import known
@@ -130,5 +129,5 @@ def hypergrad(
         found = automatic(call, spec) if method == "auto" else asked(call, spec)
     if method != "auto":
         for note in found.diagnostics.notes:
-            warnings.warn(f"hypergrad: {note}", stacklevel=3)
+            warn_caller(f"hypergrad: {note}")
     return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -10,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jhpo.errors import StorageError
+from jhpo.errors import StorageError, warn_caller
 from jhpo.kernels.internals import float_precision
 from jhpo.objectives import Sign
 from jhpo.search.driver import Driver, Place, as_dtype
@@ -155,11 +154,10 @@ class Follower:
         units = np.array(self.units)
         if not np.array_equal(units[there], logged):
             if not self._warned:
-                warnings.warn(
+                warn_caller(
                     f"the rebuilt search asks for other points in generation {closing.generation} than the log holds "
                     "(another version of jhpo or of JAX, or another processor?): the search goes on from the stored "
-                    "results, but not bit for bit as before",
-                    stacklevel=2,
+                    "results, but not bit for bit as before"
                 )
                 self._warned = True
             units[there] = logged

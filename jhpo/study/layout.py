@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 from jhpo.devices import Devices, default_devices
+from jhpo.errors import warn_caller
 from jhpo.evaluation.evaluators import Evaluator
 from jhpo.evaluation.population import Population
 from jhpo.evaluation.spread import RayPopulation
@@ -43,9 +43,8 @@ def stored_layout(study: Book, chunk: int | str | None, devices: Devices | None)
         if devices is None and len(there) >= stored["devices"]:
             devices = there[: stored["devices"]]
         elif devices is None:
-            warnings.warn(
+            warn_caller(
                 f"the study began on {stored['devices']} devices and goes on with {len(there)}: "
-                "results can differ in the last digits",
-                stacklevel=2,
+                "results can differ in the last digits"
             )
     return {"chunk": chunk, "devices": devices}

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Collection
 
 import numpy as np
 
+from jhpo.errors import warn_caller
 from jhpo.search.cuts import Cut
 from jhpo.search.meter import Callback, Meter
 from jhpo.search.stopping import StopRules
@@ -76,10 +76,9 @@ class Watch(Meter):
             self._waiting_since = now
         if not self._said and now - self._waiting_since > _PATIENT_SECONDS:
             self._said = True
-            warnings.warn(
+            warn_caller(
                 f"waiting for {self._study.ledger.others()} trials that other workers hold; "
-                "study.requeue() gives back those that nobody will tell any more",
-                stacklevel=4,
+                "study.requeue() gives back those that nobody will tell any more"
             )
         time.sleep(POLL_SECONDS)
         self._study.refresh()
