@@ -2,13 +2,15 @@
 
     python benchmarks/first_answer.py --peer-python PYTHON         # a Python with Optuna, scikit-learn and torch
     python benchmarks/first_answer.py one svc --cache FOLDER       # one study of ours, with what compiled and when
+    python benchmarks/first_answer.py one forest --objectives 3 --constraints 1     # ours, with more to model
     python benchmarks/first_answer.py thousands                    # ask and tell of 4,000 trials one by one
 
 A study of 30 evaluations through ask and tell, defaults, of a scikit-learn model with 3 to 5 hyperparameters of mixed
 kinds, in a process of its own. ``cold``: the compilation cache is empty. ``warm``: a study on a space of other bounds
 has filled it, so the space itself was never seen. The optimiser's time is that of its import, its asks and its tells;
 its processor time is all that the process takes less what the objective takes in its own thread, so compilations in the
-background count. The data and scikit-learn are loaded before. One thread for every library of linear algebra.
+background count. The data and scikit-learn are loaded before. One thread for every library of linear algebra. Further
+objectives are hyperparameters, to be small; constraints are errors below a half, a quarter, ...
 """
 
 from __future__ import annotations
@@ -84,7 +86,17 @@ def objective_of(name: str) -> Callable[[Params], float]:
     return objective
 
 
-def jhpo_study(space: dict[str, tuple[Any, ...]], seed: int, cache: str | None) -> Callable[[Any], None]:
+def results_of(error: float, params: Params, objectives: int, constraints: int) -> Any:
+    """What a trial of so many objectives and measured constraints is told."""
+    sizes = [float(value) for value in params.values() if not isinstance(value, str)]
+    names = ["value"] if objectives == 1 else [f"value{k}" for k in range(objectives)]
+    found: dict[str, Any] = dict(zip(names, [error, *sizes]))
+    return {**found, "constraint": [0.5 / 2**k - error for k in range(constraints)]} if constraints else found
+
+
+def jhpo_study(
+    space: dict[str, tuple[Any, ...]], seed: int, cache: str | None, objectives: int = 1, constraints: int = 0
+) -> Callable[[Any], None]:
     """What does one trial of ours."""
     import jhpo
 
@@ -98,11 +110,13 @@ def jhpo_study(space: dict[str, tuple[Any, ...]], seed: int, cache: str | None) 
         "choice": lambda *values: jhpo.Choice(list(values)),
     }
     parameters: dict[str, Any] = {key: made[kind](*bounds) for key, (kind, *bounds) in space.items()}
-    study = jhpo.Study(jhpo.Space(parameters), jhpo.BayesOpt(), seed=seed)
+    several = {f"value{k}": "minimize" for k in range(objectives)} if objectives > 1 else None
+    strategy = jhpo.BayesOpt(constraints=constraints)
+    study = jhpo.Study(jhpo.Space(parameters), strategy, seed=seed, directions=several)
 
     def trial(evaluate: Callable[[Params], float]) -> None:
         (asked,) = study.ask()
-        study.tell(asked, evaluate(asked.params))
+        study.tell(asked, results_of(evaluate(asked.params), asked.params, objectives, constraints))
 
     return trial
 
@@ -135,13 +149,18 @@ def processor_seconds() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def one(method: str, name: str, seed: int, trials: int, cache: str | None) -> dict[str, Any]:
+def one(
+    method: str, name: str, seed: int, trials: int, cache: str | None, objectives: int = 1, constraints: int = 0
+) -> dict[str, Any]:
     """One study in this process."""
     objective = objective_of(name)
     begun, used = time.perf_counter(), processor_seconds()
     phases: dict[str, float] = {}
-    trial = (jhpo_study if method == "jhpo" else optuna_study)(space_of(name, seed), seed, cache)
-    if method == "jhpo":
+    space = space_of(name, seed)
+    if method == "optuna":
+        trial = optuna_study(space, seed, cache)
+    else:
+        trial = jhpo_study(space, seed, cache, objectives, constraints)
         import jax
 
         def note(event: str, seconds: float, **_: Any) -> None:
@@ -242,6 +261,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--cache", help="compilation cache of part one; none by default")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--trials", type=int, help="30, of part thousands 4,000")
+    parser.add_argument("--objectives", type=int, default=1, help="of part one with jhpo")
+    parser.add_argument("--constraints", type=int, default=0, help="measured ones, of part one with jhpo")
     options = parser.parse_args(arguments)
     problems = options.problems or list(SPACES)
     if unknown := set(problems) - SPACES.keys():
@@ -250,7 +271,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         thousands(options.trials or 4_000)
     elif options.part == "one":
         for name in problems:
-            print(json.dumps(one(options.method, name, options.seed, options.trials or 30, options.cache)))
+            more = (options.objectives, options.constraints)
+            print(json.dumps(one(options.method, name, options.seed, options.trials or 30, options.cache, *more)))
     else:
         beside(options.peer_python, problems, options.seed, options.trials or 30)
 

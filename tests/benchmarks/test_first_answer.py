@@ -18,6 +18,14 @@ def test_each_seed_has_a_space_of_its_own(name: str) -> None:
             assert kind == whole[0] and (kind == "choice" or whole[1] == low < high <= whole[2]), (key, low, high, more)
 
 
+@pytest.mark.quick
+def test_trials_of_several_objectives_and_constraints_are_told_them_all() -> None:
+    params = {"depth": 3, "kind": "gini", "share": 0.5}
+    assert first_answer.results_of(0.2, params, 1, 0) == {"value": 0.2}
+    found = first_answer.results_of(0.2, params, 3, 2)
+    assert found == {"value0": 0.2, "value1": 3.0, "value2": 0.5, "constraint": [0.3, 0.04999999999999999]}
+
+
 def test_the_objective_counts_for_itself() -> None:
     """Three trials of the peer's design, which need neither its model nor torch."""
     pytest.importorskip("optuna")
