@@ -326,6 +326,7 @@ def test_equal_results_are_flat_ground() -> None:
 
 @pytest.mark.quick
 def test_bad_input_is_refused_before_anything_compiles(count_compilations) -> None:
+    key = jax.random.key(0)
     with count_compilations() as seen:
         for options, message in (
             ({"picks": "thompson"}, "picks: expected 'greedy' with several objectives, got 'thompson'"),
@@ -341,7 +342,7 @@ def test_bad_input_is_refused_before_anything_compiles(count_compilations) -> No
             with pytest.raises(InvalidArgument, match=message):
                 jhpo.minimize(trade, MIXED, strategy, budget=8)
             with pytest.raises(InvalidArgument, match=message):
-                jhpo.run(strategy, lambda hp: hp["lr"], MIXED, 2, jax.random.key(0))
+                jhpo.run(strategy, lambda hp: hp["lr"], MIXED, 2, key)
         for reference in (3.0, "ab", (1.0, float("nan"))):
             with pytest.raises(InvalidArgument, match="reference: expected a tuple of finite numbers"):
                 jhpo.BayesOpt(reference=reference)
