@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jhpo.kernels.order import precedes
 from jhpo.kernels.shapes import Array, Float, Key
 
 # Largest number of objectives for which the volume is computed exactly.
@@ -166,8 +167,7 @@ def _strips(points: jax.Array, reference: jax.Array) -> tuple[jax.Array, jax.Arr
         top = jnp.concatenate([reference[1:], jax.lax.cummin(points[:, 1])])
         return jnp.concatenate([least, points[:, 0]]), right, top
     x, y = points[:, 0], points[:, 1]
-    row = np.arange(n)
-    beyond = (x[None, :] > x[:, None]) | ((x[None, :] == x[:, None]) & (row[None, :] > row[:, None]))
+    beyond = precedes(x).T
     right = jnp.min(jnp.where(beyond, x[None, :], reference[0]), axis=1)
     top = jnp.min(jnp.where(beyond, reference[1], y[None, :]), axis=1)
     begin = jnp.min(x, keepdims=True, initial=np.inf)

@@ -50,6 +50,19 @@ def inverse(order: jax.Array) -> jax.Array:
     return jnp.zeros_like(order).at[order].set(jnp.arange(order.shape[0], dtype=order.dtype), unique_indices=True)
 
 
+def precedes(values: jax.Array) -> jax.Array:
+    """``bool[..., n, n]``: for rows i and j of ``[..., n]``, whether j comes before i in a stable sort.
+
+    >>> import jax.numpy as jnp
+    >>> precedes(jnp.array([2.0, 1.0, 2.0])).tolist()
+    [[False, True, False], [False, False, False], [True, True, False]]
+    """
+    n = values.shape[-1]
+    mine, other = values[..., :, None], values[..., None, :]
+    earlier = np.tri(n, k=-1, dtype=bool).reshape((1,) * (values.ndim - 1) + (n, n))
+    return (other < mine) | ((other == mine) & earlier)
+
+
 def repeated(values: jax.Array, counted: jax.Array) -> jax.Array:
     """``bool[n]``: whether a row that counts has the values, ``[n, m]``, of another one before it.
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jhpo.kernels import staircase
-from jhpo.kernels.order import inverse, lexsort
+from jhpo.kernels.order import inverse, lexsort, precedes
 from jhpo.kernels.shapes import Array, Bool, Float, Int
 from jhpo.kernels.staircase import peel
 
@@ -191,12 +191,10 @@ def _crowding_by_pairs(values: jax.Array, rank: jax.Array) -> jax.Array:
     """`crowding` of a few points, whose neighbours are found by comparing all pairs."""
     n, m = values.shape
     mine, other = values.T[:, :, None], values.T[:, None, :]  # [m, n, 1], [m, 1, n]
-    row = np.arange(n)
-    earlier = np.broadcast_to(row[None, :] < row[:, None], (m, n, n)).copy()
+    below = precedes(values.T)
     if m == 2:  # along a front the second value decreases as the first increases, also where points are equal
-        earlier[1] = earlier[1].T
+        below = jnp.stack([below[0], ~precedes(-values[:, 1])])
     group = ((rank[:, None] == rank[None, :]) & ~np.eye(n, dtype=bool))[None]
-    below = (other < mine) | ((other == mine) & earlier)
     low = jnp.max(jnp.where(group & below, other, -jnp.inf), axis=2)
     high = jnp.min(jnp.where(group & ~below, other, jnp.inf), axis=2)
     first, last = low == -jnp.inf, high == jnp.inf

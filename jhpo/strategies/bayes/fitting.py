@@ -12,7 +12,7 @@ from jhpo.kernels import counter_random, gp, gp_fit, gp_slopes
 from jhpo.kernels.covariance import Points
 from jhpo.kernels.loops import side_by_side
 from jhpo.strategies.bayes import front as fronts
-from jhpo.strategies.bayes.history import FAILED, OBSERVED, PENDING, History
+from jhpo.strategies.bayes.history import OBSERVED, PENDING, History, told_rows
 from jhpo.strategies.bayes.model import Model, Surrogate, feasible_rows, imagine, slopes, targets
 from jhpo.strategies.bayes.randomness import Randomness
 
@@ -66,7 +66,7 @@ def _single(
 ) -> tuple[Model, jax.Array]:
     """`build` for one objective, before pending rows are imagined."""
     y, variance, steep = targets(history, surrogate.warp)
-    told = _told(history)
+    told = told_rows(history)
     measured = _constraints(history)
     constraints: gp.Posterior | None
     if history.grad.shape[1]:
@@ -101,7 +101,7 @@ def _several(
     """`_single` with an independent process for every objective; the front is not completed."""
     assert history.values is not None
     m = history.values.shape[1]
-    told = _told(history)
+    told = told_rows(history)
     y, variance, reference = fronts.targets(history, surrogate.warp, surrogate.reference, surrogate.ends)
     every = _joined(Targets(y, variance, jnp.broadcast_to(told, y.shape)), _constraints(history))
     shorter = surrogate.shorter
@@ -222,11 +222,6 @@ def _constraints(history: History) -> Targets:
     size = jnp.sqrt(jnp.mean(slack**2, axis=0) / jnp.maximum(jnp.mean(known, axis=0, dtype=slack.dtype), 1e-30))
     slack = slack / jnp.where(size > 0, size, 1.0)[None, :]
     return Targets(slack.T, jnp.zeros_like(slack.T), known.T)
-
-
-def _told(history: History) -> jax.Array:
-    """bool[N]: the rows with a result."""
-    return (history.status == OBSERVED) | (history.status == FAILED)
 
 
 def _fit_rows(stream: jax.Array, data: gp.Data, rows: int) -> gp.Data:

@@ -16,8 +16,9 @@ import numpy as np
 
 from jhpo.kernels import acquisition, pareto, warp
 from jhpo.kernels.hypervolume import Boxes, Lines, open_boxes, open_lines
+from jhpo.kernels.order import precedes
 from jhpo.kernels.sobol import sobol
-from jhpo.strategies.bayes.history import FAILED, OBSERVED, History
+from jhpo.strategies.bayes.history import OBSERVED, History, told_rows
 
 # Points of the front that the improvement is computed with: the others are close to these.
 _MOST = 96
@@ -119,13 +120,9 @@ def natural_reference(
 
 def _median(values: jax.Array, counted: jax.Array) -> jax.Array:
     """float[m]: the higher median of a few rows float[N, m], found without a sort of all; 0 if none counts."""
-    row = np.arange(values.shape[0])
-    before = (values[None] < values[:, None]) | (
-        (values[None] == values[:, None]) & (row[None, :] < row[:, None])[..., None]
-    )
-    place = jnp.sum(before & counted[None, :, None], axis=1, dtype=jnp.int32)
-    middle = counted[:, None] & (place == jnp.sum(counted, dtype=jnp.int32) // 2)
-    return jnp.sum(jnp.where(middle, values, 0.0), axis=0)
+    place = jnp.sum(precedes(values.T) & counted[None, None, :], axis=2, dtype=jnp.int32)
+    middle = counted[None, :] & (place == jnp.sum(counted, dtype=jnp.int32) // 2)
+    return jnp.sum(jnp.where(middle, values.T, 0.0), axis=1)
 
 
 def modest(reference: jax.Array, means: jax.Array) -> jax.Array:
@@ -158,7 +155,7 @@ def targets(
     """
     assert history.values is not None
     seen = history.status == OBSERVED
-    told = seen | (history.status == FAILED)
+    told = told_rows(history)
     tame = jax.vmap(warp.tame, (1, None))
     z, slope = tame(history.values, seen)
     reference, best = natural_reference(z.T, seen & history.feasible, history.order, far)

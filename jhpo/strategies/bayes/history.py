@@ -232,7 +232,7 @@ def flatness(history: History) -> jax.Array:
     dtype = history.value.dtype
     observed = history.status == OBSERVED
     seen = observed & history.feasible
-    every = jnp.sum(observed | (history.status == FAILED), dtype=dtype)
+    every = jnp.sum(told_rows(history), dtype=dtype)
     if history.values is not None:
         copies = repeated(history.values, seen)
         alone = (seen == observed).all() & (jnp.sum(seen & ~copies, dtype=jnp.int32) <= 1)
@@ -242,6 +242,11 @@ def flatness(history: History) -> jax.Array:
     tied = seen & (history.value - best <= 8 * float(jnp.finfo(dtype).eps) * jnp.abs(best))
     others = jnp.sum(tied, dtype=dtype) - 1.0
     return jnp.where((tied == observed).all(), 1.0, 3.0 * others / jnp.maximum(every, 1.0))
+
+
+def told_rows(history: History) -> jax.Array:
+    """bool[N]: the rows with a result, a failure or not."""
+    return (history.status == OBSERVED) | (history.status == FAILED)
 
 
 def ranked(history: History) -> History:

@@ -16,7 +16,7 @@ from jhpo.kernels.covariance import Points, Profile
 from jhpo.kernels.gp_slopes import Slopes
 from jhpo.strategies.bayes.front import Front, extended
 from jhpo.strategies.bayes.ground import Ground
-from jhpo.strategies.bayes.history import EMPTY, FAILED, OBSERVED, PENDING, History
+from jhpo.strategies.bayes.history import EMPTY, OBSERVED, PENDING, History, told_rows
 
 # Values and derivatives together make at most so many rows.
 SLOPE_ROWS = 512
@@ -67,7 +67,7 @@ def targets(history: History, kind: str) -> tuple[jax.Array, jax.Array, jax.Arra
     Failed rows get the worst target. The ranks of "half_rank" have no derivative; it is then that of the scaling only.
     """
     seen = history.status == OBSERVED
-    told = seen | (history.status == FAILED)
+    told = told_rows(history)
     y, slope = warp.tame(history.value, seen)
     if kind == "half_rank":
         y = warp.half_rank(y, seen)
