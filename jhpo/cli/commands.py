@@ -1,4 +1,4 @@
-"""The command line: `jhpo tune`, `show`, `strategies`, `repair`; `stored`, `serve`, `start` have the other commands."""
+"""The command line: `jhpo tune`, `show`, `strategies`, `repair`; `stored` and `start` have the other commands."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jhpo.cli import serve, start, stored
+from jhpo.cli import start, stored
 from jhpo.cli.arguments import KINDS, command_again, directions_of, measured, name_shell, strategy_options
 from jhpo.cli.signals import INTERRUPTED, farewell, held, ignore_signals, leave, signals
 from jhpo.errors import ChangedSpace, InvalidArgument, JhpoError, StorageError, check_integer
@@ -242,7 +242,7 @@ def repair(storage: Annotated[str, typer.Argument(metavar="STUDY.db", help="a da
     typer.echo(repair_file(storage))
 
 
-for command in (stored.report, stored.compare, stored.export, serve.serve, start.init):
+for command in (stored.report, stored.compare, stored.export, stored.serve, start.init):
     app.command()(command)
 
 

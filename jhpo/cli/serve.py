@@ -1,20 +1,16 @@
-"""`jhpo serve`: the pages of stored studies on a local address, updated while searches run."""
+"""The server of `jhpo serve`: pages of stored studies on a local address, updated while searches run."""
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import ipaddress
 import socket
-import webbrowser
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
-import typer
-
-from jhpo.errors import InvalidArgument, JhpoError, check_integer
+from jhpo.errors import InvalidArgument, JhpoError
 from jhpo.version import __version__
 
 if TYPE_CHECKING:
@@ -29,26 +25,6 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
-
-
-def serve(
-    storage: Annotated[str, typer.Argument(metavar="STUDY.db", help="file, folder with studies, or database URL")],
-    port: Annotated[int, typer.Option(help="of the address; 0 for any that is free")] = 8080,
-    host: Annotated[str, typer.Option(help="who else can look: this machine alone by default")] = "127.0.0.1",
-    browser: Annotated[bool, typer.Option("--open", help="open the page in a browser")] = False,
-) -> None:
-    """Show the page of a study, or of all in a folder, and keep it up to date while they run."""
-    from jhpo.cli.shelf import Shelf
-
-    check_integer("--port", port, 0, 65535)
-    with contextlib.closing(Shelf(storage)) as shelf, contextlib.closing(Server(shelf, host, port)) as server:
-        typer.echo(f"{shelf.title} is shown at {server.address} (Ctrl-C ends it; nothing is written)")
-        if not server.private:
-            typer.echo(f"everyone who reaches {host} can read it: there is no password")
-        if browser:
-            webbrowser.open(server.address)
-        with contextlib.suppress(KeyboardInterrupt):
-            server.serve_forever()
 
 
 class Server(ThreadingHTTPServer):

@@ -1,4 +1,4 @@
-"""The commands about stored studies: `report`, `compare`, `export`."""
+"""The commands about stored studies: `report`, `compare`, `serve`, `export`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jhpo.cli.arguments import KINDS
-from jhpo.errors import InvalidArgument, MissingExtra, StorageError, encodable
+from jhpo.errors import InvalidArgument, MissingExtra, StorageError, check_integer, encodable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,6 +63,30 @@ def compare(
             except OSError as error:
                 raise StorageError(f"cannot write {out}: {error.strerror}") from error
             console.print(f"figure written to {out}", highlight=False, markup=False)
+
+
+def serve(
+    storage: Annotated[str, typer.Argument(metavar="STUDY.db", help="file, folder with studies, or database URL")],
+    port: Annotated[int, typer.Option(help="of the address; 0 for any that is free")] = 8080,
+    host: Annotated[str, typer.Option(help="who else can look: this machine alone by default")] = "127.0.0.1",
+    browser: Annotated[bool, typer.Option("--open", help="open the page in a browser")] = False,
+) -> None:
+    """Show the page of a study, or of all in a folder, and keep it up to date while they run."""
+    import contextlib
+    import webbrowser
+
+    from jhpo.cli.serve import Server
+    from jhpo.cli.shelf import Shelf
+
+    check_integer("--port", port, 0, 65535)
+    with contextlib.closing(Shelf(storage)) as shelf, contextlib.closing(Server(shelf, host, port)) as server:
+        typer.echo(f"{shelf.title} is shown at {server.address} (Ctrl-C ends it; nothing is written)")
+        if not server.private:
+            typer.echo(f"everyone who reaches {host} can read it: there is no password")
+        if browser:
+            webbrowser.open(server.address)
+        with contextlib.suppress(KeyboardInterrupt):
+            server.serve_forever()
 
 
 def export(
