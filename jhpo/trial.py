@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from jhpo.attributes import Advising, advice_on
 from jhpo.columns import Column, best_first, successes
 from jhpo.curves.reports import REPORTS_ONLY, Reports
 from jhpo.curves.table import CurveTable, Report
@@ -32,7 +33,7 @@ class TrialState(enum.IntEnum):
 
 
 @dataclass(frozen=True, repr=False)
-class Trial:
+class Trial(Advising):
     """One evaluation of the objective, a copy made when it was asked for or looked up.
 
     `params` are host values: strings and numbers in the space's tree, inactive parameters absent. While it is being
@@ -145,6 +146,14 @@ class Trial:
     def __getstate__(self) -> dict[str, object]:
         """A copy elsewhere is a record."""
         return self.__dict__ | {"reporting": None}
+
+
+class Asked(list[Trial], Advising):
+    """The trials that `Study.ask` gives; what is looked for in it as in a trial is answered by how to get one."""
+
+    def _meant(self, name: str) -> str:
+        known = hasattr(Trial, name) or name in Trial.__dataclass_fields__ or advice_on(Trial, name)
+        return "it is a list of trials: `for trial in study.ask(n)`, `[trial] = study.ask(1)`" if known else ""
 
 
 class TrialTable:

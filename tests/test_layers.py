@@ -12,7 +12,7 @@ pytestmark = pytest.mark.quick
 ROOT = Path(__file__).parents[1]
 # lowest first: a package imports only its own floor's modules of the same package and what stands on floors below
 FLOORS: list[tuple[str, ...]] = [
-    ("jhpo.advice", "jhpo.background"),
+    ("jhpo.advice", "jhpo.attributes", "jhpo.background"),
     ("jhpo.errors", "jhpo.interrupts", "jhpo.version", "jhpo.pytrees", "jhpo.switches", "jhpo.markup", "jhpo.packing"),
     ("jhpo.structure", "jhpo.forks", "jhpo.lookups"),
     ("jhpo.lifetimes",),

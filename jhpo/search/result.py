@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from jhpo.attributes import Advising
 from jhpo.columns import best_first, successes
 from jhpo.errors import JhpoError, check_integer, invalid
 from jhpo.evaluation.ensemble import Ensemble, ensemble_of
@@ -45,7 +46,7 @@ class Origin(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class Result:
+class Result(Advising):
     """What a search found.
 
     Attributes:

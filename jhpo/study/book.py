@@ -23,7 +23,7 @@ from jhpo.study.events import Append, Results
 from jhpo.study.found import Found, Handed
 from jhpo.study.referee import Referee
 from jhpo.study.results import collect, keep_names, pack_results, with_curves, with_names
-from jhpo.trial import Trial
+from jhpo.trial import Asked, Trial
 
 M = TypeVar("M", Trial, Handed)
 _SAMPLES = 64  # random candidates for what is missing of a partly given point
@@ -54,9 +54,9 @@ class Book(Found):
         check_integer("n", n)
         referee = Referee(self._ledger, rule_of(self.strategy, early_stop, self.objectives))
         if budget is None:
-            return self.take(n, lambda: n, referee)
+            return Asked(self.take(n, lambda: n, referee))
         check_integer("budget", budget)
-        return self.take(n, lambda: budget - self.evaluations - self._ledger.held(), referee)
+        return Asked(self.take(n, lambda: budget - self.evaluations - self._ledger.held(), referee))
 
     def take(
         self,

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jhpo.attributes import Advising
 from jhpo.errors import JhpoError, check_integer
 from jhpo.evaluation.ensemble import Ensemble, ensemble_of
 from jhpo.evaluation.evaluators import Objective
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 BEST = 20  # rows of a page's table of the best trials
 
 
-class Study(Book):
+class Study(Book, Advising):
     """A search whose results are stored, and which can be resumed.
 
     Every acknowledged result is in the storage before the call returns. The strategy's state is rebuilt from the
