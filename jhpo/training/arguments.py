@@ -69,6 +69,8 @@ def _positional(function: Callable[..., Any] | None) -> list[inspect.Parameter]:
 def batch_sizes(batch_size: int | OfHP | str | None, most: int | None, n: int) -> tuple[int | OfHP, int]:
     """The checked batch size, an integer or a function, and the largest one."""
     if callable(batch_size):
+        if most is None:
+            raise invalid("max_batch_size", f"the largest batch size beside batch_size(hp), in [1, {n}]", most)
         return batch_size, check_integer("max_batch_size", most, high=n)
     if most is not None:
         raise invalid("max_batch_size", "None unless batch_size is a function of the hyperparameters", most)

@@ -101,7 +101,9 @@ def test_small_data_need_no_batch_size() -> None:
 
 BAD = {
     "batch_size: expected an integer, a function of the hyperparameters, 'auto' or None": {"batch_size": "all"},
-    r"max_batch_size: expected an integer in \[1, 40\], got None": {"batch_size": lambda hp: hp["b"]},
+    r"max_batch_size: expected the largest batch size beside batch_size\(hp\), in \[1, 40\], got None": {
+        "batch_size": lambda hp: hp["b"]
+    },
     "max_batch_size: expected an integer .* 40": {"batch_size": lambda hp: hp["b"], "max_batch_size": 41},
     "max_batch_size: expected None": {"batch_size": 8, "max_batch_size": 8},
     "epochs: expected None beside steps": {"batch_size": 8, "epochs": 3},
