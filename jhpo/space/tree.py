@@ -54,11 +54,13 @@ def as_parameter(value: object, listed: bool = False) -> str:
       listed: it is an entry of a list.
 
     >>> as_parameter(0.1, listed=True)
-    'values to choose from are jhpo.Choice([...])'
+    'values to choose from are jhpo.Choice([...]), a range is jhpo.Float(low, high) or jhpo.Int(low, high)'
     """
     if hasattr(value, "rvs"):  # a distribution of SciPy, as RandomizedSearchCV takes them
         return "loguniform(a, b) is jhpo.Float(a, b, log=True), randint(a, b) is jhpo.Int(a, b - 1)"
-    return "values to choose from are jhpo.Choice([...])" if listed else ""
+    if not listed:
+        return ""
+    return "values to choose from are jhpo.Choice([...]), a range is jhpo.Float(low, high) or jhpo.Int(low, high)"
 
 
 def _path_name(path: tuple[Any, ...]) -> str:

@@ -68,7 +68,7 @@ class objective_errors:
 _HOST = "; a function that is not written in JAX goes through jhpo.host"
 _STRING = (
     '; a choice is its index here: jhpo.switch(hp["name"], {...}) takes what belongs to it, hp["name"] == 0 compares '
-    "the index, and with static=True in the space it is the string itself"
+    f"the index, and with static=True in the space it is the string itself{_HOST}"
 )
 _OF_SIZES = "concrete values of integer type", "Slice entries must be static", "must have static start/stop/step"
 _SIZE = (
@@ -80,7 +80,7 @@ _ENTRY = re.compile(r"^'dict' object has no attribute '(\w+)'")
 _HASHED = re.compile(r"unhashable type: '\w*Tracer'")
 _LOOK_UP = (
     "; a hyperparameter that is traced cannot be looked up in a dictionary or a list, nor be a length: take "
-    "jhpo.switch(hp[...], {...}) for a choice, and static=True in the space for a length or a depth"
+    f"jhpo.switch(hp[...], {{...}}) for a choice, and static=True in the space for a length or a depth{_HOST}"
 )
 
 
