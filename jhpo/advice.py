@@ -134,6 +134,7 @@ _MEANINGS: tuple[tuple[str, str, str], ...] = (
     ("values categories options sequence", "choices value", ""),
     ("step", "step", "a Float has no steps: Int(..., step=...), or a list of values"),
     ("state", "error", ""),
+    ("static", "static", "a Python number in the objective is jhpo.Ordinal(range(2, 9), static=True)"),
 )
 
 

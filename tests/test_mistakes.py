@@ -285,6 +285,7 @@ FOREIGN: list[tuple[Callable[[], Any], str, str, str]] = [
     (lambda: jhpo.Choice, "Choice.__init__", "chioces", "did you mean choices?"),
     (lambda: partial(jhpo.Ordinal, [1]), "Ordinal.__init__", "names", ""),
     (lambda: partial(jhpo.Float, 0, 1), "Float.__init__", "step", "a Float has no steps"),
+    (lambda: partial(jhpo.Int, 2, 8), "Int.__init__", "static", "a Python number in the objective is jhpo.Ordinal("),
 ]
 
 
