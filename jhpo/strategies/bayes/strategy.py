@@ -50,8 +50,8 @@ class BayesOpt(BayesOptions, Strategy):
 
     Args:
       batch: points of an `ask`, at most 512.
-      initial: points of the initial design. 0 is the default: one more than there are coordinates, at most 8 (4 with
-        gradients), but at least one batch.
+      initial: points of the initial design. 0 is the default: one more than there are coordinates, at most 5 (4 with
+        gradients, 8 with several objectives or measured constraints), but at least one batch.
       kernel: "matern52", "matern32", "matern12" or "rbf".
       warp: "half_rank" replaces the values worse than the median by normal scores (with gradients: compresses them by
         a smooth logarithm; with several objectives: those beyond the reference point), "none" only standardises.

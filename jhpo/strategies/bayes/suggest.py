@@ -27,8 +27,11 @@ from jhpo.strategies.bayes.randomness import Randomness, randomness
 
 # The model is conditioned on at most so many rows, and its parameters are fitted to at most so many.
 MODEL_ROWS, FIT_ROWS = 1024, 256
-# With gradients: rows of values in the model, and points of the design.
-SLOPE_MODEL_ROWS, _SLOPE_INITIAL = 256, 4
+# Rows of values in the model with gradients.
+SLOPE_MODEL_ROWS = 256
+# Most points of a design: with gradients, of one value, and of several or with measured constraints. A model of five
+# values asks for better points than a design has, and is no worse later.
+_SLOPE_INITIAL, _INITIAL, _SEVERAL_INITIAL = 4, 5, 8
 # Beyond these the search keeps to a trust region, unless an option says otherwise.
 _REGION_DIM, _REGION_ROWS = 20, 1000
 # Share of space-filling points while the model predicts nothing, and while its predictions are worse than the mean.
@@ -62,7 +65,8 @@ def initial(options: BayesOptions, ground: Ground) -> jax.Array:
 
 
 def _designed(options: BayesOptions, count: Any, low: Callable[..., Any], high: Callable[..., Any]) -> Any:
-    most = _SLOPE_INITIAL if options.gradients else 8
+    several = options.objectives > 1 or options.constraints > 0
+    most = _SLOPE_INITIAL if options.gradients else _SEVERAL_INITIAL if several else _INITIAL
     return options.initial or high(low(count + 1, most), options.batch)
 
 
