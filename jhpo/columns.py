@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
@@ -70,3 +71,45 @@ def successes(complete: np.ndarray, constraint: np.ndarray | None, horizon: np.n
 def best_first(ids: np.ndarray, value: np.ndarray) -> np.ndarray:
     """``ids`` sorted by value, lowest first; equal values in their order."""
     return ids[np.argsort(value[ids], kind="stable")]
+
+
+def why_nothing(
+    value: np.ndarray,
+    pruned: np.ndarray | None,
+    evaluations: int,
+    wanted: str = "",
+    reasons: Mapping[str, int] | None = None,
+    example: object = None,
+) -> str:
+    """Why none of some evaluations is a success, and what to look at.
+
+    Args:
+        value: ``float[n]`` of those that are known, NaN where one failed.
+        pruned: ``bool[n]``, whether they were stopped early; None where none was.
+        evaluations: how many there were.
+        wanted: what there is not therefore, "best" or "front".
+        reasons: of failures, and how often each, where they are known.
+        example: hyperparameters of one that failed.
+
+    >>> why_nothing(np.array([np.nan, np.nan]), None, 2, "best", {"KeyError: 'x'": 2})
+    "all 2 evaluations failed, so there is no best; 2 times: KeyError: 'x'"
+    >>> why_nothing(np.array([0.5, np.nan]), None, 2)
+    'none of 2 evaluations succeeded: some failed, some violate a constraint'
+    """
+    failed = ~np.isfinite(value)
+    stopped = np.zeros_like(failed) if pruned is None else ~failed & pruned
+    kinds = {"failed": failed, "were stopped early": stopped, "violate a constraint": ~failed & ~stopped}
+    found = [words for words, which in kinds.items() if which.any()]
+    if len(found) > 1:
+        text = f"none of {evaluations} evaluations succeeded: {', '.join(f'some {words}' for words in found)}"
+    elif stopped.any():
+        text = f"all {evaluations} evaluations were stopped early"
+    elif not failed.all():
+        text = f"none of {evaluations} evaluations meets the constraints"
+    else:
+        text = f"all {evaluations} evaluations failed" if reasons else f"all {evaluations} values are NaN or infinite"
+    text += f", so there is no {wanted}" if wanted else ""
+    if reasons:
+        most = max(reasons, key=lambda reason: reasons[reason])
+        return f"{text}; {reasons[most]} time{'s' * (reasons[most] > 1)}: {most}"
+    return f"{text}; call the objective with {example} to see where" if failed.any() and example is not None else text

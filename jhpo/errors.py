@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import dataclasses
 import inspect
 import math
@@ -11,7 +12,7 @@ import re
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from typing import Any, TypeVar
 
 from jhpo.advice import answer
@@ -67,6 +68,10 @@ class UnusableGradient(JhpoError, ArithmeticError):
     """A hypergradient is not finite; the message says why and what to do instead."""
 
 
+class NothingFound(UserWarning):
+    """A search ended without a single success; the message says why."""
+
+
 class MissingExtra(JhpoError, ImportError):
     """An optional dependency is not installed; the message gives the command that installs it."""
 
@@ -99,13 +104,21 @@ _LONGEST = 300
 _COLOUR = re.compile("\x1b\\[[0-9;]*m")
 
 
-def warn_caller(message: str) -> None:
+def warn_caller(message: str, category: type[Warning] = UserWarning) -> None:
     """A warning about the line that called jhpo, however deep inside of it this is."""
     frame, level = sys._getframe(1), 2
     # contextlib: a decorator of jhpo's
     while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] in ("jhpo", "contextlib"):
         frame, level = frame.f_back, level + 1
-    warnings.warn(message, stacklevel=level)
+    warnings.warn(message, category, stacklevel=level)
+
+
+@contextlib.contextmanager
+def nothing_is_said() -> Iterator[None]:
+    """A search within does not warn that it has found nothing: the caller says so by other means."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NothingFound)
+        yield
 
 
 def read_call(argument: str, text: str, example: str) -> tuple[str, dict[str, Any]]:

@@ -15,7 +15,7 @@ import typer
 from jhpo.cli import start, stored
 from jhpo.cli.arguments import KINDS, command_again, directions_of, measured, name_shell, strategy_options
 from jhpo.cli.signals import INTERRUPTED, farewell, held, ignore_signals, leave, signals
-from jhpo.errors import ChangedSpace, InvalidArgument, JhpoError, StorageError, check_integer
+from jhpo.errors import ChangedSpace, InvalidArgument, JhpoError, StorageError, check_integer, nothing_is_said
 from jhpo.interrupts import interruptible
 from jhpo.version import __version__
 
@@ -148,7 +148,7 @@ def tune(
             folds=found.options.get("folds", 1) if folds is None else folds,
             fold_by_fold=found.options.get("fold_by_fold", False) if fold_by_fold is None else fold_by_fold,
         )  # fmt: skip
-        with contextlib.closing(study):
+        with contextlib.closing(study), nothing_is_said():
             if len(study):
                 console.print(f"continuing after {study.evaluations} evaluations", highlight=False)
             try:

@@ -86,10 +86,18 @@ def print_results(console: Console, study: Study, summary: Summary | None = None
         console.print(f"[bold]{title}[/bold]", highlight=False)
         console.print(table)
     else:
-        console.print("[bold]no successful trial yet[/bold]")
+        _print_nothing(console, study)
     _print_curves(console, study, top)
     print_failures(console, study)
     _print_summary(console, summary)
+
+
+def _print_nothing(console: Console, study: Study) -> None:
+    """That there is no success, and why where it is not for failures alone, which are printed by themselves."""
+    table = study.history.table
+    only = len(table.in_state(TrialState.FAILED)) == study.evaluations
+    why = "" if only else escape(f": {study.trials.why_nothing()}")
+    console.print(f"[bold]no successful trial yet[/bold]{why}", highlight=False)
 
 
 def _print_curves(console: Console, study: Study, top: Sequence[Trial]) -> None:
@@ -135,7 +143,7 @@ def _print_front(console: Console, study: Study, k: int) -> None:
     points, objectives = study.pareto(), study.objectives
     assert objectives is not None
     if not points:
-        console.print("[bold]no successful trial yet[/bold]")
+        _print_nothing(console, study)
         return
     middle = study.knee()
     size = study.hypervolume()

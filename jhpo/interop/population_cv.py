@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jhpo.advice import advised
-from jhpo.errors import InvalidArgument, MissingExtra, invalid
+from jhpo.errors import InvalidArgument, MissingExtra, invalid, nothing_is_said
 from jhpo.evaluation.ensemble import Ensemble, ensemble_of
 from jhpo.evaluation.population import Population
 from jhpo.interop.search_cv import ClonesSpace, as_space
@@ -156,7 +156,8 @@ class PopulationSearchCV(ClonesSpace, BaseEstimator):
         strategy = swarm_for(self.budget) if self.strategy is None else self.strategy
         self._space = as_space(self.space)
         self.study_ = Study(self._space, strategy, seed=seed, direction=direction, folds=self.n_splits_)
-        self.study_.optimize(folded, self.budget)
+        with nothing_is_said():  # but by the error that there is no best
+            self.study_.optimize(folded, self.budget)
         self._keep_results(1.0 if direction == "maximize" else -1.0)
         if self.refit:
             trials = self.study_.top(self.ensemble)

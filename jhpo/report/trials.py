@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from jhpo.columns import why_nothing
 from jhpo.objectives import Objectives, front
 from jhpo.space.space import Space
 from jhpo.trial import TrialState, TrialTable
@@ -60,6 +62,23 @@ class Trials(NamedTuple):
         """``int64[k]``: ids of the feasible trials that no other dominates, sorted by their first value."""
         ids = self.table.successes()
         return np.asarray(ids[front(self.minimised(ids))])
+
+    def why_nothing(self, wanted: str = "", reasons: bool = True) -> str:
+        """Why none of the finished trials is a success, see `jhpo.columns.why_nothing`.
+
+        Args:
+            wanted: what there is not therefore.
+            reasons: whether failures are told by the most frequent reason, rather than by an example.
+        """
+        table = self.table
+        done = np.flatnonzero(table.done())
+        failed, pruned = (table.state.array[done] == s for s in (TrialState.FAILED, TrialState.PRUNED))
+        value, tally, example = np.where(failed, np.nan, table.value.array[done]), None, None
+        if failed.any() and reasons:
+            tally = Counter(table.reason.get(i, "?") for i in done[failed].tolist())
+        elif failed.any():
+            example = self.space.decode(table.unit.array[done[failed][0]])
+        return why_nothing(value, pruned, len(done), wanted, tally, example)
 
     def minimised(self, ids: np.ndarray) -> np.ndarray:
         """``float64[k, m]``: values of the trials `ids`, with the signs of minimisation."""

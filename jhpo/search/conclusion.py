@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from jhpo.errors import warn_caller
+from jhpo.columns import why_nothing
+from jhpo.errors import NothingFound, warn_caller
 from jhpo.evaluation.lineage import Lineage
 from jhpo.evaluation.repeating import Repeater
 from jhpo.evaluation.stopping import StoppingPopulation
@@ -56,8 +56,11 @@ def result_of(
     """
     found = len(leader.ids) > 0 and objectives is None
     if not len(leader.ids):
-        wanted = "best" if objectives is None else "front"
-        warn_caller(_nothing(history, summary.evaluations, space, getattr(origin.evaluator, "reasons", {}), wanted))
+        failed = np.flatnonzero(~np.isfinite(history.value))
+        example = None if history.units is None or not len(failed) else space.decode(history.units[failed[0]])
+        wanted, reasons = "best" if objectives is None else "front", getattr(origin.evaluator, "reasons", {})
+        seen = (history.value, history.pruned, summary.evaluations)
+        warn_caller(why_nothing(*seen, wanted, reasons, example), NothingFound)
     evaluator = origin.evaluator
     trainable, folds = getattr(evaluator, "trainable", None), ""
     if work is not None and isinstance(trainable, FoldByFold):
@@ -84,22 +87,3 @@ def result_of(
         folds=folds,
         notes={number: read_notes(found) for number, found in getattr(origin.evaluator, "notes", {}).items()},
     )
-
-
-def _nothing(history: Evaluations, evaluations: int, space: Space, reasons: Mapping[str, int], wanted: str) -> str:
-    """Why a search has no best or no front, and what to look at.
-
-    Args:
-        history: the evaluations that were kept.
-        evaluations: how many there were.
-        space: where they were.
-        reasons: of failures, and how often each, where they are known.
-        wanted: best or front.
-    """
-    if np.isfinite(history.value).any():
-        return f"none of {evaluations} evaluations meets the constraints, so there is no {wanted}"
-    if reasons:
-        most = max(reasons, key=lambda reason: reasons[reason])
-        return f"all {evaluations} evaluations failed, so there is no {wanted}; {reasons[most]} times: {most}"
-    advice = "" if history.units is None else f"; call the objective with {space.decode(history.units[0])} to see where"
-    return f"all {evaluations} values are NaN or infinite, so there is no {wanted}{advice}"

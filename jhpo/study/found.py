@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -131,9 +130,7 @@ class Found(Opened):
 
     def _nothing(self) -> str:
         """Why there is no best trial: what failed most often, where trials failed."""
-        reasons = Counter(trial.reason for trial in self.failures)
-        most = "".join(f"; {count} failed: {reason}" for reason, count in reasons.most_common(1))
-        return f"no successful trial yet ({self.evaluations} finished){most}"
+        return f"no successful trial yet: {self.trials.why_nothing() if self.evaluations else 'none is finished'}"
 
     @advised
     def top(self, k: int = 5) -> list[Trial]:

@@ -10,7 +10,7 @@ import numpy as np
 from jhpo.advice import advised
 from jhpo.curves.rules import EarlyStop
 from jhpo.devices import Devices, check_clock
-from jhpo.errors import SpaceExhausted, check_integer, invalid
+from jhpo.errors import NothingFound, SpaceExhausted, check_integer, invalid, warn_caller
 from jhpo.evaluation.evaluators import Evaluator, Objective, in_use, make_evaluator
 from jhpo.evaluation.executors import HostObjective
 from jhpo.evaluation.executors.host import check_reports
@@ -114,6 +114,7 @@ def optimize(
     paused = continued is not None and (isinstance(continued, Thaws) or continued.paused)
     stopped = watch.first_check(paused=paused)
     if stopped is not None:
+        _warn_of_nothing(study, objective)
         return watch.summary(stopped)
     try:
         if not isinstance(objective, HostObjective):
@@ -136,7 +137,16 @@ def optimize(
     except KeyboardInterrupt:
         _finish(study, watch, "interrupted", stored)
         raise
-    return _finish(study, watch, stopped, stored)
+    summary = _finish(study, watch, stopped, stored)
+    _warn_of_nothing(study, objective)
+    return summary
+
+
+def _warn_of_nothing(study: Book, objective: Objective) -> None:
+    """Warn where trials have finished, and none of them is a success."""
+    if study.evaluations and not len(study.history.table.successes()):
+        wanted = "best" if study.objectives is None else "front"
+        warn_caller(study.trials.why_nothing(wanted, isinstance(objective, HostObjective)), NothingFound)
 
 
 def _evaluator(

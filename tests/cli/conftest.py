@@ -26,6 +26,9 @@ JAX_FILE = """
     def lost(hp):
         return hp["x"] * jnp.nan
 
+    def beyond(hp):
+        return {"value": hp["x"], "constraint": -1.0}
+
     number = 3
 """
 

@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import textwrap
+import warnings
 
 import numpy as np
 import pytest
@@ -98,6 +99,10 @@ def test_names_and_failures(command, file):
     assert code == 0 and "stopped: evaluations" in out
     code, out, _ = command("tune", f"{file}:lost", "--budget", 4, "--strategy", "random")
     assert code == cli.FAILED and "no successful trial" in out, "a script must notice"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # it is printed
+        code, out, _ = command("tune", f"{file}:beyond", "--budget", 4, "--strategy", "random")
+    assert code == cli.FAILED and "yet: none of 4 evaluations meets the constraints" in out
 
 
 SCORED_FILE = """
@@ -142,7 +147,7 @@ def test_strategies_are_listed_with_their_options(command):
         (["tune", "broken.py"], cli.USAGE, "is not Python"),
         (["tune", "nothing.py"], cli.USAGE, "offers nothing to tune"),
         (["tune", "exits.py"], cli.USAGE, "sys.exit"),
-        (["tune", "model.py:absent"], cli.USAGE, "has no 'absent'; it offers 'objective', 'other', 'lost'"),
+        (["tune", "model.py:absent"], cli.USAGE, "has no 'absent'; it offers 'objective', 'other', 'lost', 'beyond'"),
         (
             ["tune", "spaceless.py:f"],
             cli.USAGE,
@@ -150,7 +155,7 @@ def test_strategies_are_listed_with_their_options(command):
         ),
         (["tune", "spaceless.py:task"], cli.USAGE, "write space = jhpo.Space({...}), or a jhpo.Tuning(task, space)"),
         (["tune", "spaceless.py"], cli.USAGE, "to tune 'task' or 'hosted', write tuning = jhpo.Tuning(task, space)"),
-        (["tune", "model.py:number"], cli.USAGE, "got int; it offers 'objective', 'other', 'lost'"),
+        (["tune", "model.py:number"], cli.USAGE, "got int; it offers 'objective', 'other', 'lost', 'beyond'"),
         (["tune", "spaceless.py:Task"], cli.USAGE, "got a class: write objective = Task()"),
         (["tune", "model.py:1x"], cli.USAGE, "Python name"),
         (["tune", "model.py", "--strategy", "magic"], cli.USAGE, "expected one of"),
