@@ -25,6 +25,7 @@ def dropout(x: jax.Array, rate: Number, key: jax.Array | None, deterministic: bo
         return x
     key = check_key(key)
     keep = 1 - jnp.asarray(rate, x.dtype)
-    kept = jax.random.uniform(key, x.shape, jnp.promote_types(x.dtype, jnp.float32)) < keep
+    wide = jnp.dtype(jnp.float32) if keep.dtype.itemsize < 4 else keep.dtype  # probabilities finer than float16's
+    kept = jax.random.uniform(key, x.shape, wide) < keep.astype(wide)
     # with a rate of 1 nothing is kept; the divisor 1 keeps the gradient finite
     return jnp.where(kept, x / jnp.where(keep > 0, keep, jnp.ones_like(keep)), jnp.zeros((), x.dtype))

@@ -36,22 +36,28 @@ class MaskedMLP(Adapted):
         return [hp[w] if isinstance(w, str) else w for w in self.widths]
 
     def init(self, hp: HP, key: jax.Array, x: jax.Array) -> tuple[Params, Extra]:
-        """He initialisation for the unmasked inputs; a weight depends on key and position, not on the padding."""
+        """He initialisation for the unmasked inputs; a weight depends on key and position, not on the padding.
+
+        Parameters have JAX's default float, as those of equinox modules: float64 if that is enabled.
+        """
+        dtype = jnp.result_type(float)
         live = [x.shape[-1], *self._live(hp)]
         sizes = [x.shape[-1], *self.largest, self.outputs]
         params = []
         for layer, (inputs, units) in enumerate(itertools.pairwise(sizes)):
-            weights = mask_units(_weights(jax.random.fold_in(key, layer), inputs, units), live[layer], axis=0)
+            weights = _weights(jax.random.fold_in(key, layer), inputs, units).astype(dtype)
+            weights = mask_units(weights, live[layer], axis=0)
             if layer < len(self.widths):
                 weights = mask_units(weights, live[layer + 1])  # norms of parameters see the smaller network
-            scale = jnp.sqrt(2.0 / jnp.asarray(live[layer], jnp.float32))
-            params.append({"w": weights * scale, "b": jnp.zeros((units,))})
+            scale = jnp.sqrt(2.0 / jnp.asarray(live[layer], dtype))
+            params.append({"w": weights * scale, "b": jnp.zeros((units,), dtype)})
         return params, {}
 
     def apply(
         self, hp: HP, params: Params, extra: Extra, x: jax.Array, key: jax.Array, train: bool
     ) -> tuple[jax.Array, Extra]:
-        """``float[batch, outputs]``."""
+        """``float[batch, outputs]``, in the parameters' dtype whatever that of the inputs."""
+        x = x.astype(params[0]["w"].dtype)
         for layer, width in zip(params[:-1], self._live(hp)):
             x = mask_units(self.activation(x @ layer["w"] + layer["b"][None]), width)
         return x @ params[-1]["w"] + params[-1]["b"][None], extra

@@ -179,3 +179,16 @@ def test_without_live_sizes_they_are_flaxs_own() -> None:
     for mine, flax in ((jhpo.linen.Dense(4), nn.Dense(4)), (jhpo.linen.LayerNorm(), nn.LayerNorm())):
         a, b = (layer.init_with_output(jax.random.key(0), x) for layer in (mine, flax))
         jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "int64"])
+def test_masked_mlp_trains_in_the_default_float_whatever_the_data(dtype, x64) -> None:
+    """Types are strict in tests, so that mixtures are errors."""
+    x = np.random.default_rng(0).normal(size=(24, 3)).astype(dtype)
+    data = (x, np.arange(24) % 2)
+    model = jhpo.masked_mlp(["width", 4], [4, 4], outputs=2)
+    task = jhpo.supervised(model, lambda hp: optax.sgd(hp["lr"]), train=data, valid=data, steps=2)
+    space = jhpo.Space({"lr": jhpo.Float(0.01, 0.1), "width": jhpo.Int(2, 4)})
+    result = jhpo.minimize(task, space, jhpo.RandomSearch(2), budget=2)
+    assert np.isfinite(result.value)
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(result.top(1)[0].state.params)} == {"float64"}

@@ -93,6 +93,12 @@ def test_dropout_keeps_the_mean_and_the_share() -> None:
     assert (jhpo.dropout(jnp.ones(4), 0.9, None, deterministic=True) == 1).all()
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float16", "bfloat16"])
+def test_dropout_in_other_types(dtype, x64) -> None:
+    out = jhpo.dropout(jnp.ones(20_000, dtype), jnp.float32(0.3), KEY)
+    assert out.dtype == dtype and abs(float((out == 0).mean(dtype=float)) - 0.3) < 0.02
+
+
 @pytest.mark.parametrize("kind", ["linen", "nnx"])
 def test_flax_dropout_of_a_traced_rate_names_ours(kind) -> None:
     class Net(nn.Module):
