@@ -52,10 +52,9 @@ class EquinoxModel:
             made = self.source(hp, key=key) if self.takes == "hp, key" else self.source(key=key)
         module, state = made if isinstance(made, tuple) else (made, None)
         if not isinstance(module, eqx.Module) or not (state is None or isinstance(state, eqx.nn.State)):
-            raise InvalidArgument(
-                f"model: expected an equinox module, or a pair (module, state) of equinox.nn.make_with_state, "
-                f"got {made!r}"
-            )
+            others = "an nnx module is returned by a function of hp and rngs, a flax linen module by one of hp"
+            expected = f"an equinox module, or a pair (module, state) of equinox.nn.make_with_state ({others})"
+            raise invalid("model", f"a function of key that returns {expected}", made)
         if state is None and _has_state(module):
             raise InvalidArgument(
                 "model: expected a pair (module, state) for a module with BatchNorm or another stateful layer, got the "

@@ -17,6 +17,7 @@ from jhpo.pytrees import Params as Params
 from jhpo.structure import structured
 from jhpo.training.equinox import EquinoxModel, Same
 from jhpo.training.live import batch_mask
+from jhpo.training.makers import KEYS, maker, parameters_of
 from jhpo.training.pairs import pair_model
 from jhpo.training.trainable import HP
 
@@ -227,22 +228,23 @@ def as_model(model: AnyModel) -> Model:
         raise invalid("model", "a linen module, not its class", model, note=f"write {model.__name__}(...)")
     if not callable(model):
         raise invalid("model", expected, model)
-    # the metaclass of nnx modules hides the signature of the constructor
-    made: Any = model
-    signature = inspect.signature(functools.partial(made.__init__, None) if isinstance(model, type) else model)
-    parameters = signature.parameters.values()
-    others = [p for p in parameters if p.name != "rngs" and p.default is p.empty and p.kind is not p.VAR_KEYWORD]
-    if any(p.name == "rngs" for p in parameters):
-        if len(others) > 1:
-            raise invalid("model", "a function of rngs, or of hp and rngs", str(signature))
-        return NnxModel(model, bool(others))
-    if equinox is not None and all(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters):
+    parameters = parameters_of(model)
+    signature = f"({', '.join(map(str, parameters))})"
+    kinds = {p.kind for p in parameters}
+    others = [p for p in parameters if p.default is p.empty and p.kind is not p.VAR_KEYWORD]
+    if equinox is not None and kinds and kinds <= {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}:
         return EquinoxModel(model, "key")  # what make_with_state returns hides the signature of its class
-    if any(p.name == "key" for p in parameters):
-        others = [p for p in others if p.name != "key" and p.kind is not p.VAR_POSITIONAL]
+    for kind, names in (("rngs", ("rngs",)), ("key", KEYS)):
+        random = next((p for p in parameters if p.name in names), None)
+        if random is None:
+            continue
+        others = [p for p in others if p is not random and p.kind is not p.VAR_POSITIONAL]
         if len(others) > 1:
-            raise invalid("model", "a function of key, or of hp and key", str(signature))
-        return EquinoxModel(model, "hp, key" if others else "key")
+            raise invalid("model", f"a function of {kind}, or of hp and {kind}", signature)
+        source = maker(model, random, others, kind)
+        if kind == "rngs":
+            return NnxModel(source, bool(others))
+        return EquinoxModel(source, "hp, key" if others else "key")
     if len(others) != 1:
-        raise invalid("model", expected, str(signature))
-    return LinenModel(model, True)
+        raise invalid("model", expected, signature)
+    return LinenModel(maker(model, None, others), True)

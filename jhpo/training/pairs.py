@@ -14,6 +14,7 @@ from jhpo.errors import invalid
 from jhpo.pytrees import Params
 from jhpo.structure import structured
 from jhpo.training.arguments import signature_of
+from jhpo.training.makers import KEYS
 from jhpo.training.trainable import HP
 
 _INIT = ("hp",)  # what the functions may take by name
@@ -57,7 +58,11 @@ def pair_model(init: Callable[..., Any], apply: Callable[..., Any]) -> FunctionM
         if signature is None:
             continue
         least = 1 if name == "init" else 2
+        second = [p.name for p in signature.parameters.values() if p.kind is not p.KEYWORD_ONLY][1:2]
+        swapped = second and second[0] in (KEYS if name == "init" else ("params", "variables"))
         try:
+            if swapped:
+                raise TypeError
             signature.bind(*range(max(_positions(function, named), least)), **_named(function, named))
         except TypeError:
             more = " and ".join((", ".join(named[:-1]), named[-1])) if len(named) > 1 else named[0]
