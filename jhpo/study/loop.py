@@ -213,9 +213,10 @@ def _on_thaws(study: Book, thaws: Thaws, watch: Watch) -> str:
         with study.ledger.turns:
             study.refresh()
             stopped = thaws.stopped
-            if stopped is not None:
+            # what was enqueued does not count towards the effort of the members
+            waited = evaluate_waiting(study, queue, (lambda: None) if stopped is None else watch.left)
+            if stopped is not None and not waited:
                 return stopped
-            waited = evaluate_waiting(study, queue, lambda: None)
             before = study.history.opened
             trained = not waited and thaws.train()
         if not (waited or trained) and study.history.opened == before:

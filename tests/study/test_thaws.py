@@ -129,3 +129,17 @@ def score() -> Descent:
 def test_bad_input_says_what_to_change(call, message: str) -> None:
     with pytest.raises(InvalidArgument, match=message):
         call()
+
+
+def test_points_enqueued_after_the_effort_is_spent_are_evaluated_within_the_budget(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    study = Study(SPACE, THAW, path)
+    assert study.optimize(DESCENT, 16).stopped.startswith("effort")
+    done = study.evaluations
+    numbers = [study.enqueue({"lr": lr, "bad": 0.0}) for lr in (0.2, 0.4, 0.6)]
+    study.close()
+    study = Study(SPACE, THAW, path, resume=True)
+    assert study.optimize(DESCENT, done + 2).stopped.startswith(("effort", "evaluations"))
+    assert [study[number].status.name for number in numbers] == ["COMPLETE", "COMPLETE", "WAITING"]
+    study.optimize(DESCENT, done + 3)
+    assert study[numbers[2]].status.name == "COMPLETE" and study.evaluations == done + 3
