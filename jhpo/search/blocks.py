@@ -125,6 +125,7 @@ class Blocks:
             made, leaders, lowest = jax.tree.map(lambda x: np.asarray(x)[:done], out)
         seen = leaders if made is None else made
         if seen.units is not None:
+            driver.check_rows(seen.units)
             evaluator.warn(seen.units.reshape(-1, evaluator.space.dim), seen.result.value.reshape(-1))
         return Block(Place(state, place.generation + done, place.growths), told, made, leaders, lowest)
 

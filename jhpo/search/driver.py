@@ -225,12 +225,18 @@ class Driver:
           InvalidArgument: the strategy asks for points of another space, or outside the unit cube.
         """
         rows = np.asarray(asked)
-        if rows.shape[1] != self._columns or not (rows.min(initial=0.0) >= 0 and rows.max(initial=0.0) <= 1):
-            expected = (
-                f"points of the unit cube from {type(self.strategy).__name__}.ask, float[n, {self._dim}] in [0, 1]"
-            )
-            raise invalid("strategy", expected, rows)
+        self.check_rows(rows, self._columns)
         return rows[:, : self._dim]
+
+    def check_rows(self, rows: np.ndarray, columns: int | None = None) -> None:
+        """Raises `InvalidArgument` unless rows, ``float[..., columns]``, are points of the unit cube."""
+        columns = self._dim if columns is None else columns
+        if rows.shape[-1] != columns or not (rows.min(initial=0.0) >= 0 and rows.max(initial=0.0) <= 1):
+            inside = ((rows >= 0) & (rows <= 1)).all(-1)
+            one = rows[~inside][0] if rows.shape[-1] == columns else rows
+            name = type(self.strategy).__name__
+            expected = f"points of the unit cube from {name}.ask, float[n, {self._dim}] in [0, 1]"
+            raise invalid("strategy", expected, one, note="jnp.clip(units, 0.0, 1.0) takes the nearest ones")
 
     def _make_room(self) -> None:
         while self.strategy.full(self.state):

@@ -6,7 +6,7 @@ import functools
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from jhpo.errors import UnknownStrategy, invalid, made_with, read_call
+from jhpo.errors import UnknownStrategy, check_integer, invalid, made_with, read_call
 
 if TYPE_CHECKING:  # listing the names does not import JAX
     from collections.abc import Mapping
@@ -104,6 +104,21 @@ def _check_whole(argument: str, given: Strategy) -> None:
         raise invalid(argument, f"one with {', '.join(required)}", type(given).__name__, note=f"it lacks {missing}")
     if any(leaf is given for leaf in jax.tree.leaves(given)):
         raise invalid(argument, "an instance of a class with the decorator @jhpo.strategy", type(given).__name__)
+    if not given.phased:
+        name = f"{type(given).__name__}.population"
+        check_integer(name, given.population)
+        if _follows_leaves(given):
+            raise invalid(argument, f"{name} from a jhpo.static_field, which determines the program", "a coefficient")
+
+
+def _follows_leaves(given: Strategy) -> bool:
+    """Whether the population depends on fields that are traced."""
+    import jax
+
+    try:
+        return bool(jax.tree.map(lambda _: 0.5, given).population != given.population)
+    except (AttributeError, LookupError, TypeError, ValueError):  # as one that takes the length of a field does
+        return True
 
 
 def read_inner(argument: str, given: Any, *, optional: bool = False) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar, dataclass_transform
 
@@ -11,10 +12,11 @@ import jax
 import jax.numpy as jnp
 
 from jhpo.advice import advised
-from jhpo.errors import LIBRARIES, InvalidArgument, JhpoError, check_flag, check_number, invalid, line_of
+from jhpo.errors import LIBRARIES, InvalidArgument, JhpoError, check_flag, check_number, line_of
 from jhpo.kernels.internals import is_traced
-from jhpo.markup import brief
+from jhpo.keys import check_key
 from jhpo.serialize import known_to_flax
+from jhpo.strategies.exchanged import check_asked, check_result, check_state
 from jhpo.structure import declared
 from jhpo.switches import without_switches
 
@@ -75,21 +77,32 @@ def checked(method: Callable[..., Any]) -> Callable[..., Any]:
     jhpo.errors.InvalidArgument: strategy: expected float[4, d] and a state from Four.ask, got float32[3, 2]
     """
     plain = without_switches(method)
+    name = method.__name__
+    names = list(inspect.signature(method).parameters)[1:]
 
     @functools.wraps(method)
     def wrapper(self: Any, *args: Any, **kwargs: Any) -> Any:
+        what = f"{type(self).__name__}.{name}"
+        given = dict(zip(names, args, strict=False)) | kwargs
+        whole = set(names) <= set(given)
+        if name in ("tell", "absorb") and whole:
+            check_result(*(given[each] for each in names[1:3]))
+        if name in ("init", "ask") and whole:
+            check_key(given[names[1]], "key")
         try:
             out = plain(self, *args, **kwargs)
         except (JhpoError, jax.errors.JaxRuntimeError, MemoryError):
             raise
         except Exception as error:
-            what = f"{type(self).__name__}.{method.__name__}"
             text = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:500]
             place = line_of(error, (*LIBRARIES, "jhpo"))
             raise InvalidArgument(f"strategy: expected a {what} that JAX can trace, got {text}{place}") from error
-        if getattr(type(self), "ask", None) is wrapper:  # not what a subclass makes something else of
-            _check_asked(self, out)
-        if method.__name__ == "init":
+        if getattr(type(self), name, None) is wrapper:  # not what a subclass makes something else of
+            if name == "ask":
+                check_asked(self, out)
+            if name in ("ask", "tell"):
+                check_state(what, given[names[0]], out[1] if name == "ask" else out)
+        if name == "init":
             known_to_flax()  # what the state holds, a space for example
         return unshared(out)
 
@@ -116,14 +129,3 @@ def unshared(tree: Any) -> Any:
     for place in again:
         leaves[place] = jnp.array(leaves[place])
     return jax.tree.unflatten(structure, leaves) if again else tree
-
-
-def _check_asked(strategy: Any, out: Any) -> None:
-    rows = None if getattr(strategy, "phased", False) else strategy.population
-    wanted = f"float[{rows or 'n'}, d] and a state from {type(strategy).__name__}.ask"
-    if not isinstance(out, (tuple, list)) or len(out) != 2:
-        raise invalid("strategy", f"{wanted}, a tuple of two", type(out).__name__)
-    units = out[0]
-    form = hasattr(units, "dtype") and jnp.issubdtype(units.dtype, jnp.floating) and len(units.shape) == 2
-    if not form or rows not in (None, units.shape[0]):
-        raise InvalidArgument(f"strategy: expected {wanted}, got {brief(units)}")

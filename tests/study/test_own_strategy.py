@@ -105,6 +105,25 @@ def test_points_of_another_space_are_too(how):
             jhpo.run(study.strategy, objective, SPACE, 2, jax.random.key(0))
 
 
+@pytest.mark.parametrize("how", [lambda u, state: (u + 1.0, state), lambda u, state: (u * np.nan, state)])
+def test_points_outside_the_cube_are_refused_however_they_are_evaluated(tmp_path, how):
+    """Of generations in one program they were clipped, unnoticed, or damaged the log."""
+    strategy, on_host = Asks(how=how), jhpo.host(lambda params: 0.0)
+    study = jhpo.Study(SPACE, strategy, tmp_path / "a.db")
+    message = r"points of the unit cube from Asks.ask, .* got array.*; jnp.clip\(units, 0.0, 1"
+    for use in (
+        lambda: jhpo.minimize(objective, SPACE, strategy, budget=32),
+        lambda: jhpo.minimize(objective, SPACE, strategy, budget=32, keep="best"),
+        lambda: jhpo.minimize(on_host, SPACE, strategy, budget=32),
+        lambda: study.optimize(objective, budget=32),
+    ):
+        with pytest.raises(InvalidArgument, match=message):
+            use()
+    study.close()
+    with jhpo.Study.load(tmp_path / "a.db", strategy=strategy) as study:
+        assert len(study) == 0
+
+
 @jhpo.strategy
 class Decorated(Undecorated):
     """Without fields of its own."""
