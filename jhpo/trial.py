@@ -6,12 +6,12 @@ import enum
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
 
-from jhpo.attributes import Advising, advice_on
+from jhpo.attributes import Advising
 from jhpo.columns import Column, best_first, successes
 from jhpo.curves.reports import REPORTS_ONLY, Reports
 from jhpo.curves.table import CurveTable, Report
@@ -19,7 +19,7 @@ from jhpo.errors import JhpoError
 from jhpo.markup import named, table
 from jhpo.notes import Notes, noted, read_notes
 from jhpo.objectives import NO_VALUES, Values
-from jhpo.pytrees import HP
+from jhpo.pytrees import HP, same
 
 
 class TrialState(enum.IntEnum):
@@ -32,7 +32,7 @@ class TrialState(enum.IntEnum):
     PRUNED = 4  # stopped early: its value is the last that was reported, and never the best
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Trial(Advising):
     """One evaluation of the objective, a copy made when it was asked for or looked up.
 
@@ -70,6 +70,14 @@ class Trial(Advising):
         said = {name: text for name, text in (("folds", self.folds), ("reason", self.reason)) if text}
         more = {**found, **said, "params": self.params}
         return f"Trial({self.id}, {self.status.name}, {', '.join(f'{name}={value!r}' for name, value in more.items())})"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Trial):
+            return NotImplemented
+        return all(same(getattr(self, f.name), getattr(other, f.name)) for f in fields(self) if f.compare)
+
+    def __hash__(self) -> int:
+        return hash((self.id, self.seed))
 
     def _repr_html_(self) -> str:
         names = [f"value {n}" for n in self.values.names or range(len(self.values))]
@@ -146,14 +154,6 @@ class Trial(Advising):
     def __getstate__(self) -> dict[str, object]:
         """A copy elsewhere is a record."""
         return self.__dict__ | {"reporting": None}
-
-
-class Asked(list[Trial], Advising):
-    """The trials that `Study.ask` gives; what is looked for in it as in a trial is answered by how to get one."""
-
-    def _meant(self, name: str) -> str:
-        known = hasattr(Trial, name) or name in Trial.__dataclass_fields__ or advice_on(Trial, name)
-        return "it is a list of trials: `for trial in study.ask(n)`, `[trial] = study.ask(1)`" if known else ""
 
 
 class TrialTable:

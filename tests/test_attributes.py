@@ -9,7 +9,7 @@ import pytest
 
 import jhpo
 from jhpo.attributes import ANSWERS, Advising, advice_on
-from jhpo.trial import Asked
+from jhpo.study.asked import Asked
 
 SPACE = jhpo.Space({"x": jhpo.Float(0.0, 1.0)})
 

@@ -29,7 +29,7 @@ class Hypergradient(NamedTuple):
     meta=["method", "why", "levels", "window", "seeds", "names", "size", "steps"]
     + ["state_bytes", "memory_expected", "memory_measured", "memory_limit", "notes"],
 )
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Diagnostics:
     """How a hypergradient was computed; prints as a few lines. A pytree that a jitted function may return.
 

@@ -45,7 +45,7 @@ class Origin(NamedTuple):
     root: jax.Array
 
 
-@dataclasses.dataclass(frozen=True, repr=False)
+@dataclasses.dataclass(frozen=True, repr=False, eq=False)
 class Result(Advising):
     """What a search found.
 

@@ -19,11 +19,12 @@ from jhpo.notes import noted
 from jhpo.pytrees import HP
 from jhpo.strategies.early_stop import rule_of
 from jhpo.study import events
+from jhpo.study.asked import Asked
 from jhpo.study.events import Append, Results
 from jhpo.study.found import Found, Handed
 from jhpo.study.referee import Referee
 from jhpo.study.results import collect, keep_names, pack_results, with_curves, with_names
-from jhpo.trial import Asked, Trial
+from jhpo.trial import Trial
 
 M = TypeVar("M", Trial, Handed)
 _SAMPLES = 64  # random candidates for what is missing of a partly given point
