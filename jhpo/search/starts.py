@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sized
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -14,6 +14,7 @@ from jhpo.errors import invalid
 from jhpo.kernels.cells import SAME
 from jhpo.keys import strategy_key
 from jhpo.search.driver import Driver
+from jhpo.space.points import each, read_point, read_points
 from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation, Floats, State, Strategy
 from jhpo.strategies.blind import learns
@@ -42,21 +43,23 @@ def read_starts(space: Space, start: Any, most: int | None = None) -> Starts | N
 
     Args:
       space: of the points.
-      start: a list of points, or a single point as a dict; each with all values or some.
+      start: a list of points, a table, or a single point as a dict; each with all values or some, see `read_points`.
       most: largest number of points.
 
     Raises:
       InvalidArgument: not a sequence, or too many points.
       InvalidParameters: an unknown name, or a value outside its parameter.
     """
-    points = [start] if isinstance(start, dict) else start
+    one = read_point(space, start)
+    points = [one] if isinstance(one, dict) else start
     if points is None or (isinstance(points, (list, tuple)) and not points):
         return None
-    if not isinstance(points, Sequence) or isinstance(points, str):
+    if not isinstance(points, Sized) or isinstance(points, str) or not hasattr(points, "__iter__"):
         raise invalid("start", "a list of points, each a dict of some or all values", start)
+    points = read_points(space, points)
     if most is not None and len(points) > most:
         raise invalid("start", f"at most as many points as the budget allows ({most})", len(points))
-    return Starts(np.stack([space.encode_some(p) for p in points]), [space.exact(p) for p in points])
+    return Starts(np.stack(each("start", points, space.encode_some)), [space.exact(p) for p in points])
 
 
 def proposals(driver: Driver, n: int, number: int = 0) -> np.ndarray:

@@ -70,10 +70,11 @@ def flatten_host(space: Layout, params: HP) -> dict[str, Any]:
             raise invalid(prefix or "params", f"one of the parameters {sorted(names)}", node, InvalidParameters)
 
     walk("", params)
-    return {k: v for k, v in out.items() if v is not None or _takes_none(space, k)}
+    return {k: v for k, v in out.items() if v is not None or takes_none(space, k)}
 
 
-def _takes_none(space: Layout, name: str) -> bool:
+def takes_none(space: Layout, name: str) -> bool:
+    """Whether None is one of the values of this parameter."""
     parameter = space.parameters[space.names.index(name)]
     return isinstance(parameter, Listed) and any(c is None for c in parameter.choices)
 

@@ -17,6 +17,7 @@ from jhpo.evaluation.outcome import Outcome, in_width, judge
 from jhpo.keys import trial_key
 from jhpo.notes import noted
 from jhpo.pytrees import HP
+from jhpo.space.points import each, read_point, read_points, there
 from jhpo.strategies.early_stop import rule_of
 from jhpo.study import events
 from jhpo.study.asked import Asked
@@ -171,12 +172,13 @@ class Book(Found):
         """Put hyperparameters of your own in the queue; the next `ask` hands them out. Returns the trial's id.
 
         Args:
-            params: all values, or some of them (``{"lr": 0.1}``): the strategy chooses the others, now. A value that
-                matters only under a condition brings its parents with it.
+            params: all values, some of them (``{"lr": 0.1}``), or a trial: the strategy chooses the others, now. A
+                value that matters only under a condition brings its parents with it.
 
         Raises:
             InvalidParameters: `params` is outside the space, or no feasible completion was found.
         """
+        params = read_point(self.space, params)
         given, exact = self.space.encode_some(params), self.space.exact(params)
         try:
             unit = self.space.encode(params)
@@ -207,7 +209,8 @@ class Book(Found):
         """Add finished results from elsewhere (a warm start); the strategy learns from them.
 
         Args:
-            params: hyperparameters, one dict for each result.
+            params: hyperparameters, one dict for each result; or trials, a whole study, or a table of pandas or polars
+                with a column for each parameter (``study.to_frame()`` of another study has them as ``param_lr``).
             values: their values, each as for `tell`.
             source: where they come from; stored in the log.
 
@@ -221,11 +224,12 @@ class Book(Found):
         for name, given in (("params", params), ("values", values)):
             if not isinstance(given, Sized) or isinstance(given, (str, Mapping)) or getattr(given, "ndim", None) == 0:
                 raise invalid(name, "a list, an entry for each result", given)
-        if len(params) != len(values) or not len(params):
-            raise invalid("values", f"as many as there are points ({len(params)}), at least one", len(values))
+        if len(params) != len(values):
+            raise invalid("values", f"as many as there are points ({len(params)})", len(values))
         if not isinstance(source, str) or source != encodable(source):
             raise invalid("source", "text", source)
-        return self.absorb_outcomes(params, [judge(v, self.objectives) for v in values], source)
+        points = [there(self.space, point) for point in read_points(self.space, params)]
+        return self.absorb_outcomes(points, [judge(v, self.objectives) for v in values], source) if points else []
 
     def absorb_outcomes(
         self,
@@ -235,7 +239,7 @@ class Book(Found):
         curves: Sequence[Mapping[int, float]] | None = None,
     ) -> list[int]:
         """`absorb` for results that were judged, with their learning curves: values by step."""
-        units = np.stack([self.space.encode(p) for p in params])
+        units = np.stack(each("params", list(params), self.space.encode))
         with self._ledger.transaction() as append:
             first = self.history.table.size
             results = self._results(append, outcomes, units)
