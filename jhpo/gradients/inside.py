@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import jax
+import jax.numpy as jnp
+
 from jhpo.gradients.attempt import Call, Fit, levels_open, report, too_large, with_norms
 from jhpo.gradients.estimators import estimate_program
 from jhpo.gradients.plan import Choice, Findings, choose, expected_bytes
 from jhpo.gradients.report import Hypergradient, in_units
 from jhpo.gradients.spec import Spec
 from jhpo.gradients.trust import unused
+from jhpo.pytrees import HP
 from jhpo.training.tracing import objective_errors
 from jhpo.training.values import without
 
@@ -28,7 +32,16 @@ def inside(call: Call, spec: Spec) -> Hypergradient:
     with objective_errors():
         out = estimate_program(call.trainable, call.hp, call.key, fit.spec)
     found = report(call, fit, Findings(), out, tuple(unused(call.facts)))
-    return Hypergradient(out.value, without(out.grad), found)
+    return Hypergradient(out.value, without(_failed_with(out.value, out.grad, spec)), found)
+
+
+def _failed_with(value: jax.Array, grad: HP, spec: Spec) -> HP:
+    """The gradient, NaN where the value is not finite: of a constant NaN it is 0, which would pass for a minimum."""
+    leaves, structure = jax.tree.flatten(grad)
+    chosen = (True,) * len(leaves) if spec.wrt is None else spec.wrt
+    good = jnp.isfinite(value)
+    marked = [jnp.where(good, g, jnp.nan).astype(g.dtype) if c else g for g, c in zip(leaves, chosen, strict=True)]
+    return jax.tree.unflatten(structure, marked)
 
 
 def _fitted(call: Call, choice: Choice) -> Fit:

@@ -124,6 +124,23 @@ def test_a_training_that_fails_gives_numbers_and_no_error():
     assert chaotic.method == "forward" and not bool(chaotic.trusted) and "chaotic" in str(chaotic)
 
 
+@pytest.mark.parametrize("method", ["forward", "reverse"])
+def test_a_value_that_is_replaced_by_nan_has_no_gradient_of_zero(method):
+    """Of a constant the derivative is 0: an outer loop took it for a step that succeeded."""
+
+    def guarded(hp):
+        return jnp.where(hp["lr"] > 0.5, jnp.nan, hp["lr"] ** 2 + hp["wd"])
+
+    @jax.jit
+    def run(lr):
+        return jhpo.hypergrad(guarded, {"lr": lr, "wd": 0.1, "n": 3}, KEY, method, wrt=["lr"]).grad
+
+    assert np.isnan(run(0.6)["lr"]) and run(0.6)["wd"] == 0.0 and run(0.6)["n"] == 0
+    np.testing.assert_allclose(run(0.4)["lr"], 0.8, rtol=1e-6)
+    many = jax.vmap(run)(jnp.array([0.6, 0.4]))["lr"]
+    np.testing.assert_array_equal(np.isnan(many), [True, False])
+
+
 def test_a_program_of_ones_own_is_traced_once(count_compilations):
     run = jax.jit(lambda lr: jhpo.hypergrad(Descent(steps=6), {"lr": lr}, KEY).grad)
     run(0.1)
