@@ -113,14 +113,20 @@ def _run(strategy: Strategy, space: Space, seed: int, mode: int = FINE) -> tuple
     return _program(strategy, space, jax.random.key(seed), np.int32(mode))
 
 
+def _assert_inside(units: np.ndarray, where: str = "") -> None:
+    low, high = np.min(units), np.max(units)  # NaN if there is one
+    assert low >= 0 and high <= 1, f"points{where}: expected all in [0, 1], got {low:.3g} to {high:.3g}; see jnp.clip"
+
+
 def check_points(strategy: Strategy, spaces: tuple[Space, ...] = (PLAIN, MIXED)) -> None:
     """Points have the right shape and dtype and lie in the unit cube, in every space."""
     for space in spaces:
         _, out = _run(strategy, space, 0)
-        assert out.units.shape == (GENERATIONS, strategy.population, space.dim), out.units.shape
-        assert out.units.dtype == default_dtype(), out.units.dtype
+        wanted = (GENERATIONS, strategy.population, space.dim)
+        assert out.units.shape == wanted, f"points: expected shape {wanted}, got {out.units.shape}"
+        assert out.units.dtype == default_dtype(), f"points: expected {default_dtype()}, got {out.units.dtype}"
         units = np.asarray(out.units)
-        assert np.isfinite(units).all() and (units >= 0).all() and (units <= 1).all()
+        _assert_inside(units)
         for row in units.reshape(-1, space.dim)[:: max(1, units[..., 0].size // 8)]:
             space.encode(space.decode(row), fill=row)
 
@@ -129,9 +135,10 @@ def check_state(strategy: Strategy) -> None:
     """The state has explicit dtypes and no weak types."""
     state = jax.eval_shape(lambda: strategy.prepare(64).init(PLAIN, jax.random.key(0)))
     for path, leaf in jax.tree_util.tree_leaves_with_path(state):
-        assert not leaf.weak_type, f"weak type at {jax.tree_util.keystr(path)}"
+        place = jax.tree_util.keystr(path)
+        assert not leaf.weak_type, f"weak type at {place} of the state: a Python number; write jnp.full((), x, dtype)"
         if jnp.issubdtype(leaf.dtype, jnp.floating):
-            assert leaf.dtype == default_dtype(), f"{leaf.dtype} at {jax.tree_util.keystr(path)}"
+            assert leaf.dtype == default_dtype(), f"state{place}: expected {default_dtype()}, got {leaf.dtype}"
 
 
 def check_seeds(strategy: Strategy) -> None:
@@ -139,7 +146,7 @@ def check_seeds(strategy: Strategy) -> None:
     first, again, other = (np.asarray(_run(strategy, PLAIN, s)[1].units) for s in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
     if strategy.max_evaluations(PLAIN) is None:
-        assert (first != other).any()
+        assert (first != other).any(), "different keys gave equal searches"
 
 
 def check_vmap(strategy: Strategy) -> None:
@@ -167,7 +174,7 @@ def check_failures(strategy: Strategy) -> None:
     for mode in (SOME_NAN, SOME_INF, ALL_FAILED_ONCE, CONSTANT):
         _, out = _run(strategy, PLAIN, 5, mode)
         units = np.asarray(out.units)
-        assert np.isfinite(units).all() and (units >= 0).all() and (units <= 1).all(), f"mode {mode}"
+        _assert_inside(units, f" where results are of mode {mode}")
         _, mixed = _run(strategy, MIXED, 5, mode)
         assert np.isfinite(np.asarray(mixed.units)).all(), f"mode {mode}, mixed space"
 
@@ -214,7 +221,7 @@ def check_constraints(strategy: Strategy) -> None:
     """The search finds feasible points in a mixed space with constraints."""
     _, out = _run(strategy, MIXED, 9)
     feasible = (np.asarray(out.constraint) >= 0).all(axis=-1)
-    assert feasible.any()
+    assert feasible.any(), "no point met the constraints"
 
 
 def check_several(strategy: Strategy) -> None:
@@ -233,7 +240,7 @@ def check_several(strategy: Strategy) -> None:
     keys = jax.vmap(jax.random.key)(jnp.arange(3, dtype=jnp.uint32))
     _, out = _vmapped(two, PLAIN, keys, np.int32(SOME_NAN))
     units = np.asarray(out.units)
-    assert np.isfinite(units).all() and (units >= 0).all() and (units <= 1).all()
+    _assert_inside(units, " of two objectives")
     if getattr(two, "objectives", 1) == 1:  # it does not look at the values
         return
 

@@ -34,6 +34,8 @@ def decode_host(space: Layout, unit: np.ndarray, exact: Mapping[str, Any]) -> HP
     """Host values of one row ``float[d]``; values in ``exact`` take precedence."""
     if unit.shape != (space.dim,):
         raise invalid("unit", f"an array of shape ({space.dim},)", unit.shape, InvalidParameters)
+    if np.isnan(unit).any():
+        raise invalid("unit", "numbers in [0, 1]", unit, InvalidParameters)
     if not exact:
         return decode_rows(space, unit[None])[0]
     on = host_active(space, unit)

@@ -93,7 +93,8 @@ class Chain(Strategy):
         if type(self.search).segments is not Strategy.segments:
             raise invalid("search", "a strategy of one phase (chain the polish instead)", type(self.search).__name__)
         if not self.polish.steady and type(self.polish).absorb is Strategy.absorb:
-            raise invalid("polish", "a strategy that learns from given points", type(self.polish).__name__)
+            note = "one that overrides `absorb` does, or one with steady = True"
+            raise invalid("polish", "a strategy that learns from given points", type(self.polish).__name__, note=note)
 
     # -- on the host ----------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import jax
 
-from jhpo.errors import ChangedSpace, InvalidSpace, StorageError, check_integer, invalid
+from jhpo.errors import ChangedSpace, InvalidArgument, InvalidSpace, StorageError, check_integer, invalid
 from jhpo.keys import SEEDS
 from jhpo.objectives import DIRECTIONS, Objectives
 from jhpo.space.given import check_space
@@ -157,7 +157,9 @@ def check_same(stored: Begin, wanted: Begin, space: Space) -> None:
 def _check_strategy(stored: dict[str, Any], given: dict[str, Any]) -> None:
     changes = spec_diff(stored, given)
     if changes:
-        raise invalid("strategy", "that of the stored study", "; ".join(changes))
+        text = "; ".join(change.removeprefix("strategy: ") for change in changes)
+        other = "to go on with another, begin a study with these results: new.absorb(old, [t.value for t in old])"
+        raise InvalidArgument(f"strategy: expected that of the stored study, got another ({text}); {other}")
 
 
 def _stored_space(stored: Begin, given: Space | None) -> Space:

@@ -108,3 +108,14 @@ def test_errors_say_which_point():
 def test_the_columns_of_a_studys_own_frame(old):
     """A parameter named as one of the frame's other columns is not taken from there."""
     assert [point["value"] for point in read_points(SPACE, old.to_frame())] == [t.params["value"] for t in old]
+
+
+def test_rows_that_are_not_whole_are_no_points():
+    """They were NaN, or an index outside a list, for what is not a number."""
+    with pytest.raises(InvalidParameters, match=r"unit: expected numbers in \[0, 1\], got array"):
+        SPACE.decode(SPACE.encode_some({"lr": 0.1}))
+
+
+def test_keys_that_have_no_order():
+    with pytest.raises(jhpo.InvalidSpace, match="space: expected dicts whose keys are all of one type, as text is"):
+        jhpo.Space({3: jhpo.Float(0.0, 1.0), "z": jhpo.Float(0.0, 1.0)})

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import jhpo
+from jhpo import testing
 from jhpo.errors import InvalidArgument
 
 SPACE = jhpo.Space({"x": jhpo.Float(0.0, 1.0), "n": jhpo.Int(1, 9)})
@@ -133,3 +134,42 @@ def test_a_population_is_a_static_integer(strategy, message):
     ):
         with pytest.raises(InvalidArgument, match=message):
             use()
+
+
+def test_failed_checks_say_what_was_found():
+    with pytest.raises(AssertionError, match="different keys gave equal searches"):
+        testing.check_seeds(Fixed(4))
+    with pytest.raises(AssertionError, match=r"points: expected all in \[0, 1\], got 2 to 2; see jnp.clip"):
+        testing.check_points(Fixed(4, at=2.0))
+    with pytest.raises(AssertionError, match=r"points: expected all in \[0, 1\], got nan"):
+        testing.check_points(Fixed(4, at=np.nan))
+    with pytest.raises(AssertionError, match=r"weak type at .* of the state: a Python number"):
+        testing.check_state(Fixed(4, weak=True))
+
+
+@jhpo.strategy
+class Fixed(Walk):
+    """Asks for one point."""
+
+    at: Any = jhpo.static_field(default=0.5)
+    weak: bool = jhpo.static_field(default=False)
+
+    def init(self, space, key):
+        return {"x": jnp.full((4, space.dim), self.at), "n": 0.5 if self.weak else jnp.zeros(())}
+
+
+def test_a_polish_has_to_absorb():
+    with pytest.raises(InvalidArgument, match="learns from given points, got 'Walk'; one that overrides `absorb` does"):
+        jhpo.Chain(jhpo.PSO(4), Walk(4))
+
+
+def test_another_strategy_begins_another_study(tmp_path):
+    with jhpo.Study(SPACE, "random", tmp_path / "a.db") as study:
+        study.optimize(jhpo.host(lambda p: p["x"]), budget=2)
+    message = r"got another \(was random, now bayes\); to go on with another, begin a study .*absorb\(old"
+    with pytest.raises(InvalidArgument, match=message):
+        jhpo.Study.load(tmp_path / "a.db", strategy="bayes")
+    with pytest.raises(InvalidArgument, match=message):
+        jhpo.Study(SPACE, "bayes", tmp_path / "a.db", resume=True)
+    old, new = jhpo.Study.load(tmp_path / "a.db", read_only=True), jhpo.Study(SPACE, "bayes")
+    assert len(new.absorb(old, [t.value for t in old])) == 2
