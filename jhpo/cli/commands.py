@@ -114,19 +114,18 @@ def tune(
 
             from jhpo.cli.console import print_results
             from jhpo.cli.live import progress
-            from jhpo.cli.load import load_target
+            from jhpo.cli.load import load_target, named_strategy
             from jhpo.compilation import use_compilation_cache
             from jhpo.curves.rules import check_early_stop
             from jhpo.storage import without_password
-            from jhpo.strategies import make_strategy
             from jhpo.study.study import Study
 
         use_compilation_cache()
         found = load_target(target)
         directions = directions_of(found, direction)
         chosen: Any = strategy or found.options.get("strategy") or ("pso" if directions is None else "nsga2")
-        if option and isinstance(chosen, str):
-            chosen = make_strategy(chosen, strategy_options(option))
+        if isinstance(chosen, str):
+            chosen = named_strategy(found, chosen, strategy_options(option or []))
         elif option:
             raise InvalidArgument(
                 "--set: expected --strategy beside it (the file brings a strategy that is made already)"

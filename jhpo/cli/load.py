@@ -9,9 +9,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from jhpo.errors import LIBRARIES, InvalidArgument, JhpoError, line_of
+from jhpo.errors import LIBRARIES, InvalidArgument, JhpoError, UnknownStrategy, line_of, made_with, read_call
 from jhpo.evaluation.evaluators import Objective
 from jhpo.space.space import Space
+from jhpo.strategies import as_strategy, make_strategy
+from jhpo.strategies.base import Strategy
 
 
 class Target(NamedTuple):
@@ -21,6 +23,7 @@ class Target(NamedTuple):
     space: Space
     options: dict[str, Any]  # defaults set by the file: "direction", "metric", "replicates", ...
     name: str
+    strategies: dict[str, type[Strategy]] = {}  # classes of strategies that the file defines, by name
 
 
 class BadFile(InvalidArgument):
@@ -39,12 +42,12 @@ def load_target(text: str) -> Target:
     module = import_file(path)
     if not name and not hasattr(module, "tuning"):
         if hasattr(module, "space") and hasattr(module, "objective"):
-            return _checked(Target(module.objective, module.space, {}, "objective"), path)
+            return _checked(Target(module.objective, module.space, {}, "objective"), path, module)
         raise BadFile(f"{path} offers nothing to tune: expected 'tuning', or 'space' and 'objective'{_offers(module)}")
     name = name or "tuning"
     if not hasattr(module, name):
         raise BadFile(f"{path} has no {name!r}{_offers(module)}")
-    return _checked(_from_value(getattr(module, name), name, module, path), path)
+    return _checked(_from_value(getattr(module, name), name, module, path), path, module)
 
 
 def _split(text: str) -> tuple[Path, str]:
@@ -114,12 +117,30 @@ def _from_value(value: Any, name: str, module: ModuleType, path: Path) -> Target
     raise BadFile(f"{expected}, got {got}")
 
 
-def _checked(target: Target, path: Path) -> Target:
+def _checked(target: Target, path: Path, module: ModuleType) -> Target:
     if not isinstance(target.space, Space):
         raise BadFile(f"{path}: expected 'space' to be a jhpo.Space, got {type(target.space).__name__}")
     if not _objective(target.objective):
         raise BadFile(f"{path}: {target.name!r} has no objective that can be evaluated")
-    return target
+    kinds = {name: kind for name, kind in vars(module).items() if isinstance(kind, type) and issubclass(kind, Strategy)}
+    return target._replace(strategies={n: kind for n, kind in kinds.items() if not kind.__module__.startswith("jhpo.")})
+
+
+def named_strategy(found: Target, text: str, options: dict[str, Any]) -> Strategy | str:
+    """The strategy that ``--strategy`` names: one of the file's classes, ``Mine(population=8)``, or one of jhpo's.
+
+    Raises:
+        UnknownStrategy: neither has one of this name.
+        InvalidArgument: an unknown option, or an invalid value.
+    """
+    if text.partition("(")[0].strip() in found.strategies:
+        name, own = read_call("strategy", text, "pso(population=16)")
+        return made_with(found.strategies[name], name, own | options)
+    try:
+        return make_strategy(text, options) if options else as_strategy(text)
+    except UnknownStrategy as error:
+        more = f"; the file has {sorted(found.strategies)}" if found.strategies else ""
+        raise UnknownStrategy(f"{error}{more}") from error
 
 
 def _offers(module: ModuleType) -> str:

@@ -64,6 +64,44 @@ def test_folds_from_the_file_and_from_the_command(command, tmp_path):
     assert re.search(r"stopped early, half of them after [123](\.5)? of 3 folds", out), out
 
 
+MINE = """
+    import jax, jhpo
+    from jhpo import PSO
+
+    @jhpo.strategy
+    class Mine(jhpo.Strategy):
+        population: int = jhpo.static_field(default=4)
+        shift: float = 0.0
+
+        def init(self, space, key):
+            return space
+
+        def ask(self, state, key):
+            return 0.5 * state.sample_unit(key, self.population) + self.shift, state
+
+        def tell(self, state, units, result):
+            return state
+
+    space = jhpo.Space({"x": jhpo.Float(0.0, 1.0)})
+    objective = lambda hp: hp["x"]
+"""
+
+
+def test_strategies_of_the_file_by_name(command, tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(textwrap.dedent(MINE))
+    for options in (("--strategy", "Mine", "--set", "shift=0.5"), ("--strategy", "Mine(shift=0.5)")):
+        name = f"{len(options)}.db"
+        assert command("tune", path, *options, "--storage", name, "--budget", 8)[0] == 0
+        assert command("tune", path, *options, "--storage", name, "--budget", 12, "--resume")[0] == 0
+        with jhpo.Study.load(name, read_only=True) as study:
+            assert len(study) == 12 and all(trial.params["x"] >= 0.5 for trial in study)
+    code, _, errors = command("tune", path, "--strategy", "Mine", "--set", "shit=0.5")
+    assert code == cli.USAGE and "shit: expected one of the options of 'Mine': ['population', 'shift']" in errors
+    code, _, errors = command("tune", path, "--strategy", "mime", "--budget", 4)
+    assert code == cli.USAGE and "'successive-halving'], got 'mime'; the file has ['Mine']" in errors
+
+
 def test_store_resume_and_show(command, file):
     arguments = ("tune", file, "--strategy", "greedy", "--set", "population=16", "--seed", 3, "--storage", "s.db")
     assert command(*arguments, "--budget", 40)[0] == 0
