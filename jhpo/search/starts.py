@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sized
+from collections.abc import Collection, Iterator
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -54,7 +54,7 @@ def read_starts(space: Space, start: Any, most: int | None = None) -> Starts | N
     points = [one] if isinstance(one, dict) else start
     if points is None or (isinstance(points, (list, tuple)) and not points):
         return None
-    if not isinstance(points, Sized) or isinstance(points, str) or not hasattr(points, "__iter__"):
+    if not isinstance(points, Collection) or isinstance(points, str):
         raise invalid("start", "a list of points, each a dict of some or all values", start)
     points = read_points(space, points)
     if most is not None and len(points) > most:

@@ -32,9 +32,11 @@ def read_tree(tree: HP) -> Leaves:
     """
     try:
         pairs, treedef = jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda x: isinstance(x, Parameter))
-    except (TypeError, ValueError) as error:  # pytrees sort the keys of dicts
-        text = str(error).split("\n")[0]
-        raise InvalidSpace(f"space: expected dicts whose keys are all of one type, as text is, got {text}") from error
+    except (TypeError, ValueError) as unsorted:  # pytrees sort the keys of dicts
+        text = str(unsorted).split("\n")[0]
+        raise InvalidSpace(
+            f"space: expected dicts whose keys are all of one type, as text is, got {text}"
+        ) from unsorted
     if not pairs:
         raise invalid("space", "at least one parameter", tree, InvalidSpace)
     names = tuple(_path_name(path) for path, _ in pairs)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +10,7 @@ import numpy as np
 
 from jhpo.errors import InvalidArgument, invalid
 from jhpo.markup import brief
+from jhpo.pytrees import Structure
 from jhpo.strategies.results import Evaluation
 
 # dimensions of the fields of an `Evaluation`, the first of which are the points
@@ -70,7 +71,8 @@ def check_state(what: str, before: Any, after: Any) -> None:
 it was given, got another ['x']: float32[4] instead of float32[3]
     """
     wanted = f"a state from {what} with the %s of the one that it was given"
-    if jax.tree.structure(before) != jax.tree.structure(after):
+    was_made, made = (cast(Structure, jax.tree.structure(state)) for state in (before, after))
+    if was_made != made:
         raise invalid("strategy", wanted % "structure", type(after).__name__)
     for (path, was), now in zip(jax.tree_util.tree_leaves_with_path(before), jax.tree.leaves(after), strict=True):
         if _form(was) != _form(now):
@@ -79,5 +81,5 @@ it was given, got another ['x']: float32[4] instead of float32[3]
 
 
 def _form(leaf: Any) -> str:
-    dtype = jax.dtypes.canonicalize_dtype(leaf.dtype if hasattr(leaf, "dtype") else np.result_type(leaf), True)
-    return f"{dtype.name}{list(np.shape(leaf))}"
+    dtype: Any = jax.dtypes.canonicalize_dtype(leaf.dtype if hasattr(leaf, "dtype") else np.result_type(leaf), True)
+    return f"{dtype}{list(np.shape(leaf))}"
