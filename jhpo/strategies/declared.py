@@ -28,6 +28,7 @@ def static_field(default: Any = dataclasses.MISSING) -> Any:
     return dataclasses.field(default=default, metadata={"static": True})
 
 
+_ARGUMENTS = {"init": 2, "ask": 2, "tell": 3, "absorb": 3}  # beside self, of methods whose arguments are checked
 # Methods to which JAX's debugging flags do not apply, as infinity in a state means "no value yet".
 _PROGRAMS = frozenset(("init", "ask", "tell", "absorb", "expect", "withdraw", "advance", "grow"))
 
@@ -48,7 +49,7 @@ def strategy(cls: T) -> T:
     cls.__post_init__ = checked_kinds  # type: ignore[attr-defined]
     made: Any = advised(dataclasses.dataclass(frozen=True)(cls))
     for name in _PROGRAMS & vars(made).keys():
-        setattr(made, name, checked(vars(made)[name]))
+        setattr(made, name, checked(vars(made)[name], name))
     fields = dataclasses.fields(made)
     data = [f.name for f in fields if not f.metadata.get("static")]
     meta = [f.name for f in fields if f.metadata.get("static")]
@@ -65,29 +66,28 @@ def _check_kinds(strategy: Any) -> None:
             check_flag(field.name, value)
 
 
-def checked(method: Callable[..., Any]) -> Callable[..., Any]:
+def checked(method: Callable[..., Any], name: str) -> Callable[..., Any]:
     """A method of a strategy whose exceptions say that they are the strategy's; of `ask` the points are checked.
 
     >>> class Four:
     ...     population = 4
-    ...     ask = checked(lambda self, state, key: (jnp.zeros((3, 2)), state))
-    >>> Four().ask(None, None)
+    ...     ask = checked(lambda self, state, key: (jnp.zeros((3, 2)), state), "ask")
+    >>> Four().ask(None, jax.random.key(0))
     Traceback (most recent call last):
     ...
     jhpo.errors.InvalidArgument: strategy: expected float[4, d] and a state from Four.ask, got float32[3, 2]
     """
     plain = without_switches(method)
-    name = method.__name__
     names = list(inspect.signature(method).parameters)[1:]
 
     @functools.wraps(method)
     def wrapper(self: Any, *args: Any, **kwargs: Any) -> Any:
         what = f"{type(self).__name__}.{name}"
         given = dict(zip(names, args, strict=False)) | kwargs
-        whole = set(names) <= set(given)
-        if name in ("tell", "absorb") and whole:
-            check_result(*(given[each] for each in names[1:3]))
-        if name in ("init", "ask") and whole:
+        usual = len(names) == _ARGUMENTS.get(name) and given.keys() == set(names)
+        if name in ("tell", "absorb") and usual:
+            check_result(*(given[each] for each in names[1:]))
+        if name in ("init", "ask") and usual:
             check_key(given[names[1]], "key")
         try:
             out = plain(self, *args, **kwargs)
@@ -100,7 +100,7 @@ def checked(method: Callable[..., Any]) -> Callable[..., Any]:
         if getattr(type(self), name, None) is wrapper:  # not what a subclass makes something else of
             if name == "ask":
                 check_asked(self, out)
-            if name in ("ask", "tell"):
+            if name in ("ask", "tell") and usual:
                 check_state(what, given[names[0]], out[1] if name == "ask" else out)
         if name == "init":
             known_to_flax()  # what the state holds, a space for example

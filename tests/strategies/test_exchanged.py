@@ -173,3 +173,22 @@ def test_another_strategy_begins_another_study(tmp_path):
         jhpo.Study(SPACE, "bayes", tmp_path / "a.db", resume=True)
     old, new = jhpo.Study.load(tmp_path / "a.db", read_only=True), jhpo.Study(SPACE, "bayes")
     assert len(new.absorb(old, [t.value for t in old])) == 2
+
+
+@jhpo.strategy
+class Loose(Walk):
+    """Its methods take other arguments, and are not all defined by `def`."""
+
+    def init(self, *args):
+        return super().init(*args)
+
+    def ask(self, state, key, sharper=False):
+        return super().ask(state, key)
+
+    tell = lambda self, *args: Walk.tell(self, *args)  # noqa: E731
+    absorb = tell
+
+
+def test_methods_may_be_written_otherwise():
+    assert jhpo.minimize(bowl, SPACE, Loose(4), budget=8).value >= 0.0
+    assert jhpo.run(Loose(4), bowl, SPACE, 2, jax.random.key(0))[1].value.shape == (2, 4)
