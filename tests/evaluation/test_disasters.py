@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import pytest
 
 import jhpo
@@ -51,3 +58,39 @@ def test_text_that_is_not_utf8_is_told_noted_and_shown(tmp_path):
     for wrong in (lambda: study.note({name: 1}), lambda: study.absorb([{"part": 1}], [1.0], source=name)):
         with pytest.raises(InvalidArgument, match="expected text"):
             wrong()
+
+
+def with_children(params):
+    """A pool in a worker, as data loaders and joblib have it: "daemonic processes are not allowed to have children"."""
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        return pool.apply(abs, [-params["part"]])
+
+
+def waits_for_a_child(params):
+    code = f"import os, time; open({os.environ['CHILD_PID']!r}, 'w').write(str(os.getpid())); time.sleep(60)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    return 0.0
+
+
+def alive(pid):
+    """Whether a process runs; one that has ended and that nobody has waited for does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+def test_a_worker_may_start_processes_which_end_with_it(tmp_path, monkeypatch):
+    study = jhpo.Study(SPACE, "grid")
+    study.optimize(jhpo.host(with_children, kind="process"), budget=1)
+    assert not study.failures, study.failures[0].reason
+    path = tmp_path / "child"
+    monkeypatch.setenv("CHILD_PID", str(path))
+    late = jhpo.Study(SPACE, "grid")
+    late.optimize(jhpo.host(waits_for_a_child, kind="process", timeout=4.0), budget=1)
+    assert late.failures[0].reason.startswith("timeout: ")
+    deadline = time.monotonic() + 10.0
+    while alive(path.read_text()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not alive(path.read_text())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import os
@@ -29,6 +30,28 @@ def resident_bytes(pid: int | None) -> int | None:
         return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE
     except (OSError, IndexError):
         return None
+
+
+def descendants(pid: int | None) -> list[int]:
+    """Processes that a process has started, and theirs; not those with a session of their own, nor without a /proc.
+
+    >>> descendants(None)
+    []
+    """
+    children: dict[int, list[int]] = {}
+    sessions: dict[int, int] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError, IndexError, ValueError):
+            # pid (name) state parent group session ...; the name may hold brackets and spaces
+            parent, _, session = map(int, path.read_text(errors="replace").rpartition(")")[2].split()[1:4])
+            children.setdefault(parent, []).append(int(path.parent.name))
+            sessions[int(path.parent.name)] = session
+    if pid is None or pid not in sessions:
+        return []
+    found = [pid]
+    for one in found:
+        found += [child for child in children.get(one, []) if sessions[child] == sessions[pid]]
+    return found[1:]
 
 
 def overrun(pipe: Connection, pid: int | None, deadline: float, memory: int | None) -> str:

@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import math
 import multiprocessing
+import os
 import queue
 import signal
 import sys
@@ -16,7 +17,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from jhpo.errors import InvalidArgument, in_words
-from jhpo.evaluation.executors.limits import overrun, repeated
+from jhpo.evaluation.executors.limits import descendants, overrun, repeated
 from jhpo.evaluation.executors.tasks import DONE, Call, Task, answered, call, with_reports
 from jhpo.evaluation.outcome import Outcome, failure
 from jhpo.pytrees import HP
@@ -102,7 +103,7 @@ class _Worker:
     """One child process and the pipe to it."""
 
     def __init__(self, reference: tuple[Any, ...], how: Call) -> None:
-        self._memory = how.memory
+        self._memory, self._busy = how.memory, False
         # spawn, not fork: JAX has threads, and a fork would copy their locks
         context = multiprocessing.get_context("spawn")
         self._pipe, child = context.Pipe()
@@ -125,6 +126,7 @@ class _Worker:
     def evaluate(self, task: Task, timeout: float | None) -> tuple[Outcome, bool]:
         """The outcome, and whether the process is still usable."""
         deadline = math.inf if timeout is None else time.monotonic() + timeout
+        self._busy = True
         try:
             self._pipe.send((task.params, task.seed, task.trial))
             while True:
@@ -134,6 +136,7 @@ class _Worker:
                     return failure(f"{why} (its process was killed)"), False
                 method, content = self._pipe.recv()
                 if method == DONE:
+                    self._busy = False
                     return content, True
                 self._pipe.send(answered(task, method, content))
         except (EOFError, OSError):
@@ -151,11 +154,15 @@ class _Worker:
         return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
     def kill(self) -> None:
-        """End the process at once."""
+        """End the process at once, and what an evaluation that it has not ended has started."""
+        started = descendants(self._process.pid) if self._busy and self._process.is_alive() else []
         with contextlib.suppress(ValueError, OSError):
             self._process.kill()
             self._process.join(5.0)
             self._pipe.close()
+        for pid in started:
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
 
 
 def _reference(fn: Callable[..., Any]) -> tuple[Any, ...]:
@@ -193,6 +200,8 @@ def _resolve(reference: tuple[Any, ...]) -> Callable[..., Any]:
 def _serve(pipe: Connection, reference: tuple[Any, ...], how: Call) -> None:
     """The child's loop: until the parent closes the pipe, or dies."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    # the parent ends its workers as daemons; here the word would forbid processes: a data loader's, a pool, joblib's
+    multiprocessing.current_process().daemon = False
     try:
         fn = _resolve(reference)
     except BaseException as error:  # noqa: BLE001 the parent turns it into a clear error
