@@ -197,3 +197,19 @@ def test_completion_is_for_the_shell_that_was_named(words, place, tmp_path):
     )
     assert ended.returncode == 0, ended.stderr
     assert "_JHPO_COMPLETE" in (tmp_path / place).read_text()
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_text_that_the_terminal_cannot_show_is_escaped(tmp_path, encoding):
+    """A traceback of `show`, and of `tune` after its search, in a locale that is not UTF-8."""
+    label, path = "naïve \u03b1 \udcff", tmp_path / "grün.db"
+    with jhpo.Study(jhpo.Space({"how": jhpo.Choice([label.replace("\udcff", ""), "b"])}), "grid", path) as study:
+        study.note(file=label)
+        for trial in study.ask(2):
+            study.tell(trial, 0.0 if trial.params["how"] != "b" else 1.0)
+    environment = {**os.environ, "PYTHONIOENCODING": encoding, "COLUMNS": "160"}
+    show = [sys.executable, "-m", "jhpo", "show", path]
+    done = subprocess.run(show, capture_output=True, timeout=120, env=environment)
+    assert done.returncode == 0 and not done.stderr, done.stderr.decode(errors="replace")[-2000:]
+    told = done.stdout.decode(encoding)
+    assert label.encode(encoding, "backslashreplace").decode(encoding) in told
