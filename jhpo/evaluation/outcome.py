@@ -74,6 +74,8 @@ def judge(value: object, objectives: Objectives | None = None) -> Outcome:
 
 def _as_array(value: Any) -> np.ndarray:
     """A NumPy array; also of a number that NumPy does not know, as a decimal or a tensor that has a gradient."""
+    if hasattr(value, "detach"):  # PyTorch warns where such a tensor becomes a number
+        value = value.detach()
     try:
         array = np.asarray(value)
     except Exception:  # noqa: BLE001 the conversion of an unknown object may raise anything, as may the next

@@ -82,6 +82,16 @@ class Tensor:
         return 0.5
 
 
+class Tracked(Tensor):
+    """A tensor with a gradient, which PyTorch warns to take for a number."""
+
+    def detach(self) -> Tensor:
+        return Tensor()
+
+    def __float__(self) -> float:
+        raise AssertionError("taken for a number")
+
+
 def test_values_below_a_mask_are_none() -> None:
     masked, study = (
         np.ma.array([0.25, 0.75], mask=[True, False]),
@@ -100,6 +110,7 @@ def test_values_below_a_mask_are_none() -> None:
 
 def test_numbers_in_disguise() -> None:
     assert judge(np.ma.array(0.5)).value == judge(decimal.Decimal("0.5")).value == judge(Tensor()).value == 0.5
+    assert judge(Tracked()).value == 0.5
     assert "got np.True_" in judge(np.True_).reason or "got True" in judge(np.True_).reason
     assert judge({"value": 1.0, "constraint": np.ma.array([1.0, 2.0], mask=[False, True])}).constraint[0] == 1.0
     assert judge({"value": 1.0, "constraint": np.ma.array([1.0, 2.0], mask=[False, True])}).constraint[1] == -np.inf
