@@ -38,6 +38,8 @@ def check_result(units: Any, result: Any) -> None:
         found = getattr(result, name)
         if found is None and name != "value":
             continue
+        if name == "variance" and result.values is not None:
+            dimensions = 2  # of each objective
         shape = getattr(found, "shape", None)
         if shape is None or len(shape) != dimensions or shape[0] != rows:
             wanted = f"({rows},)" if dimensions == 1 else f"({rows}, ...), of {dimensions} dimensions"
