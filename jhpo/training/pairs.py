@@ -57,18 +57,27 @@ def pair_model(init: Callable[..., Any], apply: Callable[..., Any]) -> FunctionM
         signature = signature_of(function)
         if signature is None:
             continue
-        least = 1 if name == "init" else 2
-        second = [p.name for p in signature.parameters.values() if p.kind is not p.KEYWORD_ONLY][1:2]
-        swapped = second and second[0] in (KEYS if name == "init" else ("params", "variables"))
-        try:
-            if swapped:
-                raise TypeError
-            signature.bind(*range(max(_positions(function, named), least)), **_named(function, named))
-        except TypeError:
+        places = range(max(_positions(function, named), 1 if name == "init" else 2))
+        if _swapped(name, signature) or not _binds(signature, places, _named(function, named)):
             more = " and ".join((", ".join(named[:-1]), named[-1])) if len(named) > 1 else named[0]
             expected = f"a pair of functions (init, apply) with {name}({first}, x), which may also take {more} by name"
-            raise invalid("model", expected, f"{name}{signature}") from None
+            raise invalid("model", expected, f"{name}{signature}")
     return FunctionModel(init, apply)
+
+
+def _swapped(name: str, signature: inspect.Signature) -> bool:
+    """Whether the second argument has the name of the first: ``init(x, key)``, ``apply(x, params)``."""
+    second = [p.name for p in signature.parameters.values() if p.kind is not p.KEYWORD_ONLY][1:2]
+    return bool(second) and second[0] in (KEYS if name == "init" else ("params", "variables"))
+
+
+def _binds(signature: inspect.Signature, places: range, named: dict[str, Any]) -> bool:
+    """Whether a function can be called with so many positional and these named arguments."""
+    try:
+        signature.bind(*places, **named)
+    except TypeError:
+        return False
+    return True
 
 
 def _positions(function: Callable[..., Any], named: tuple[str, ...]) -> int:
