@@ -93,10 +93,8 @@ def print_results(console: Console, study: Study, summary: Summary | None = None
 
 
 def _print_nothing(console: Console, study: Study) -> None:
-    """That there is no success, and why where it is not for failures alone, which are printed by themselves."""
-    table = study.history.table
-    only = len(table.in_state(TrialState.FAILED)) == study.evaluations
-    why = "" if only else escape(f": {study.trials.why_nothing()}")
+    """That there is no success, and why; failures are printed by themselves."""
+    why = escape(study.trials.why_beside_failures())
     console.print(f"[bold]no successful trial yet[/bold]{why}", highlight=False)
 
 

@@ -20,7 +20,7 @@ _LATE = 0.8  # of the trials: an improvement after it is a late one
 def sentences(trials: Trials) -> list[str]:
     """The study in words, most important first."""
     if not len(trials.table.successes()):
-        return _nothing(trials) + failed(trials)
+        return [f"No trial has succeeded yet{trials.why_beside_failures()}."] + failed(trials)
     if trials.objectives is not None:
         return [*_front(trials), *failed(trials), *time_spent(trials)]
     return [
@@ -32,13 +32,6 @@ def sentences(trials: Trials) -> list[str]:
         *failed(trials),
         *time_spent(trials),
     ]
-
-
-def _nothing(trials: Trials) -> list[str]:
-    """That there is no success, and why where it is not for failures alone."""
-    others = trials.table.done().sum() - len(trials.table.in_state(TrialState.FAILED))
-    why = f": {trials.why_nothing()}" if others else ""
-    return [f"No trial has succeeded yet{why}."]
 
 
 def _best(trials: Trials) -> str:

@@ -80,6 +80,11 @@ class Trials(NamedTuple):
             example = self.space.decode(table.unit.array[done[failed][0]])
         return why_nothing(value, pruned, len(done), wanted, tally, example)
 
+    def why_beside_failures(self) -> str:
+        """`why_nothing` after a colon, where it is not for failures alone, which are told by themselves; else ""."""
+        others = self.table.done().sum() - len(self.table.in_state(TrialState.FAILED))
+        return f": {self.why_nothing()}" if others else ""
+
     def minimised(self, ids: np.ndarray) -> np.ndarray:
         """``float64[k, m]``: values of the trials `ids`, with the signs of minimisation."""
         if self.objectives is None or "values" not in self.table.extra:
