@@ -14,7 +14,7 @@ from jhpo.strategies import REGISTRY
 from tests.test_docs import users_settings
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / n for n in ("README.md", "CONTRIBUTING.md", "benchmarks/RESULTS.md")] + sorted(
+PAGES = [ROOT / n for n in ("README.md", "CONTRIBUTING.md", "benchmarks/RESULTS.md", "benchmarks/HISTORY.md")] + sorted(
     ROOT.glob("docs/**/*.md")
 )
 NOTEBOOKS = sorted(ROOT.glob("docs/notebooks/*.ipynb"))
@@ -51,7 +51,7 @@ def test_every_link_leads_somewhere(path: Path) -> None:
 
 def test_every_page_is_in_the_navigation() -> None:
     listed = set(re.findall(r": ([\w/]+\.(?:md|ipynb))$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE))
-    made = {"index.md", "results.md", "contributing.md", "changelog.md"}
+    made = {"index.md", "results.md", "history.md", "contributing.md", "changelog.md"}
     docs = {str(p.relative_to(ROOT / "docs")) for p in [*PAGES, *NOTEBOOKS] if (ROOT / "docs") in p.parents}
     assert listed - made == docs and made <= listed
 
