@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 from typing import Any, NamedTuple
 
@@ -69,7 +70,6 @@ class Driver:
         self.state: State = None
         self.generation = 0  # number of generations asked for
         self.growths = 0  # how often the buffers have grown in this phase
-        self._opens: bool | None = None  # whether a smaller program asks for the first generation; None: not known yet
         self._boundaries = set(itertools.accumulate(strategy.segments(_FOREVER)[:-1]))
         self.ahead = Ahead(self.precision)
 
@@ -81,6 +81,11 @@ class Driver:
             stack.enter_context(float_precision(True))
             stack.enter_context(beside_the_models())
         return stack
+
+    @functools.cached_property
+    def _opens(self) -> bool:
+        """Whether a smaller program asks for the first generations."""
+        return self.strategy.opening(self.blank_state()) is not self.strategy
 
     @property
     def whole(self) -> bool:
@@ -145,38 +150,46 @@ class Driver:
                 self.state = turns.blank_state(self.strategy, self.space, self.root)
             elif self.generation in self._boundaries:
                 return self._cross(np.asarray(units), result)
-            else:
-                self._make_room()
-            told = np.zeros((len(result.value), self._dim)) if units is None else units
-            opening = self.strategy.opening(self.state)
-            if self._opens is None:
-                blank = self.state if first else self.blank_state()
-                self._opens = self.strategy.opening(blank) is not self.strategy
-            results, keys = self._told(told, result), (self._begin, self._key())
-            # what an opening has started the whole program need not start
-            rest = (*results, None if self._opens else np.bool_(first), *keys)
-            if opening is self.strategy:
-                arguments = (self.strategy, self.space, self.state, *rest)
-            else:
-                self.ahead.compile(self.strategy, self.space, self.state, *rest)
-                arguments = (opening, self.space, self.state, *results, np.bool_(first), *keys)
-            asked, self.state = self.ahead.program(arguments)(*arguments)
-            self.generation += 1
-            if self.strategy.nearly_full(self.state):
-                self.ahead.compile(self.strategy, self.space, jax.eval_shape(self.strategy.grow, self.state), *rest)
-            return self._rows(asked)
+            self._make_room()
+            return self._turned(units, result, first)
+
+    def _turned(self, units: np.ndarray | None, result: Evaluation, first: bool, learn: bool = True) -> np.ndarray:
+        """`turn` by the program that the state needs; without `learn` nothing is told."""
+        told, opening = np.bool_(learn) if self._opens else None, self.strategy.opening(self.state)
+        rows = np.zeros((len(result.value), self._dim)) if units is None else units
+        results, keys = self._told(rows, result), (self._begin, self._key())
+        # what an opening has started the whole program need not start
+        rest = (*results, None if self._opens else np.bool_(first), told, *keys)
+        if opening is self.strategy:
+            arguments = (self.strategy, self.space, self.state, *rest)
+        else:
+            self.ahead.compile(self.strategy, self.space, self.state, *rest)
+            arguments = (opening, self.space, self.state, *results, np.bool_(first), told, *keys)
+        asked, self.state = self.ahead.program(arguments)(*arguments)
+        self.generation += 1
+        if self.strategy.nearly_full(self.state):
+            self.ahead.compile(self.strategy, self.space, jax.eval_shape(self.strategy.grow, self.state), *rest)
+        return self._rows(asked)
 
     def tell(self, units: np.ndarray, result: Evaluation) -> None:
         """Tell results without asking for more (the end of a phase, or a study that is told first)."""
         with self.precision():
             self._ensure()
-            self._tell(units, result)
+            self.state = turns.tell_program(self.strategy, self.state, *self._told(units, result))
 
-    def ask(self) -> np.ndarray:
-        """Ask without telling."""
+    def ask(self, like: Evaluation) -> np.ndarray:
+        """Ask without telling. ``like`` is of the structure of results: one program may serve both."""
+        check_process()
         with self.precision():
             self._ensure()
-            return self._ask()
+            if self.generation in self._boundaries:
+                self.state, self.growths = turns.advance_program(self.strategy, self.state), 0
+            self._make_room()
+            if self._opens:
+                return self._turned(None, like, False, learn=False)
+            asked, self.state = turns.ask_program(self.strategy, self.state, self._key())
+            self.generation += 1
+            return self._rows(asked)
 
     def absorb(self, units: np.ndarray, result: Evaluation) -> None:
         """Tell results the strategy did not ask for: earlier trials, enqueued points, late results."""
@@ -242,18 +255,6 @@ class Driver:
         while self.strategy.full(self.state):
             self.state = self.strategy.grow(self.state)
             self.growths += 1
-
-    def _tell(self, units: np.ndarray, result: Evaluation) -> None:
-        self.state = turns.tell_program(self.strategy, self.state, *self._told(units, result))
-
-    def _ask(self) -> np.ndarray:
-        check_process()
-        if self.generation in self._boundaries:
-            self.state, self.growths = turns.advance_program(self.strategy, self.state), 0
-        self._make_room()
-        asked, self.state = turns.ask_program(self.strategy, self.state, self._key())
-        self.generation += 1
-        return self._rows(asked)
 
     def _cross(self, units: np.ndarray, result: Evaluation) -> np.ndarray:
         """Enter the next phase: tell, advance and ask in one program."""

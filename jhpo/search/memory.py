@@ -82,7 +82,7 @@ class MemorySearch:
     def _begin(self, starts: Starts) -> str | None:
         """Evaluate the starting points at full horizon; the strategy learns from them if it starts at that horizon."""
         driver = self.driver
-        units = starts.units if starts.whole else starts.completed(proposals(driver, len(starts.units)))
+        units = starts.units if starts.whole else starts.completed(proposals(driver, self._blank, len(starts.units)))
         request, ids = driver.started(), np.arange(len(units), dtype=np.uint32)
         measured = self.evaluator.evaluate(units, ids, request._replace(horizon=1.0))
         self.record.add(rows_of(units, measured, ids, 0, -1, 1.0))
@@ -137,7 +137,7 @@ class MemorySearch:
         if self._told is not None:
             units = driver.turn(*self._told)
         else:
-            units = driver.turn(None, self._blank) if driver.state is None else driver.ask()
+            units = driver.turn(None, self._blank) if driver.state is None else driver.ask(self._blank)
         ids = driver.evaluation_ids(self._begun + np.arange(len(units)))
         return units, ids[: self._room], driver.request
 

@@ -62,7 +62,7 @@ def read_starts(space: Space, start: Any, most: int | None = None) -> Starts | N
     return Starts(np.stack(each("start", points, space.encode_some)), [space.exact(p) for p in points])
 
 
-def proposals(driver: Driver, n: int, number: int = 0) -> np.ndarray:
+def proposals(driver: Driver, like: Evaluation, n: int, number: int = 0) -> np.ndarray:
     """``float[n, d]``: points that the strategy might ask for next, other ones than it will; the driver stays as it is.
 
     The proposals of a generational strategy are one generation, repeated if `n` is larger. A strategy that draws its
@@ -70,20 +70,23 @@ def proposals(driver: Driver, n: int, number: int = 0) -> np.ndarray:
 
     Args:
       driver: of the strategy.
+      like: results of a generation, of which the structure matters, see `Driver.ask`.
       n: how many.
       number: of the proposals, for others.
     """
     place = driver.place
     driver.place = place._replace(generation=_APART + number)
-    rows = [driver.ask()]
+    rows = [driver.ask(like)]
     while driver.strategy.steady and sum(map(len, rows)) < n:
-        rows.append(driver.ask())
+        rows.append(driver.ask(like))
     driver.place = place
     found = np.concatenate(rows)
     return found[np.arange(n) % len(found)]
 
 
-def completions(driver: Driver, given: np.ndarray, pending: np.ndarray, samples: np.ndarray, number: int) -> np.ndarray:
+def completions(
+    driver: Driver, like: Evaluation, given: np.ndarray, pending: np.ndarray, samples: np.ndarray, number: int
+) -> np.ndarray:
     """``float[m, d]``: points with the given coordinates, the first ones best; the driver stays as it is.
 
     What is missing comes from proposals of a steady strategy, mixtures of the generation that comes next, and random
@@ -91,6 +94,7 @@ def completions(driver: Driver, given: np.ndarray, pending: np.ndarray, samples:
 
     Args:
       driver: of the strategy.
+      like: as in `proposals`.
       given: ``float[d]``, NaN where nothing is.
       pending: ``float[n, d]``, points of the generation that is open.
       samples: ``float[k, d]``, random points.
@@ -99,11 +103,11 @@ def completions(driver: Driver, given: np.ndarray, pending: np.ndarray, samples:
     rows, found = samples, np.isnan(given)
     if learns(driver.strategy):
         place = driver.place
-        asked = driver.ask()
+        asked = driver.ask(like)
         driver.place = place
         pending = np.concatenate([pending, asked])
         mixed = asked[(samples * len(asked)).astype(np.int64) % len(asked), np.arange(len(given))]
-        own = proposals(driver, 1, number) if driver.strategy.steady else asked[:0]
+        own = proposals(driver, like, 1, number) if driver.strategy.steady else asked[:0]
         rows = np.concatenate([own, mixed, samples])
     repeats = [(np.abs(row[found] - pending[:, found]) < SAME).all(axis=1).any() for row in rows]
     return np.where(found, rows[np.argsort(repeats, kind="stable")], given)

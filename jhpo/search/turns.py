@@ -25,21 +25,25 @@ def turn(
     units: jax.Array,
     result: Evaluation,
     first: jax.Array | None,
+    told: jax.Array | None,
     begin: jax.Array,
     key: jax.Array,
 ) -> tuple[jax.Array, Any]:
     """Start or learn, then ask: one program for a whole study (and one more for every size a buffer grows to).
 
     Args:
-        first: bool[], start; None in a program that never does. begin: the key of the start. key: of this generation;
-            keys or words, see `key_of_words`.
+        first: bool[], start; None in a program that never does.
+        told: bool[], False to ask without learning; None in a program that learns whenever it does not start.
+        begin: the key of the start. key: of this generation; keys or words, see `key_of_words`.
     """
 
     def start() -> Any:
         return strategy.init(space, key_of_words(begin))
 
     def learn() -> Any:
-        return strategy.tell(state, units, result)
+        if told is None:
+            return strategy.tell(state, units, result)
+        return jax.lax.cond(told, lambda: strategy.tell(state, units, result), lambda: state)
 
     @apart  # compiled to the same instructions in every program
     def ask(fresh: bool) -> tuple[jax.Array, Any]:

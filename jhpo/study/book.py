@@ -196,7 +196,7 @@ class Book(Found):
         """`given` with coordinates that the strategy chooses in place of NaN, other ones for each trial."""
         number = self.history.table.size
         samples = np.asarray(self.space.sample_unit(trial_key(self.root, number), _SAMPLES))
-        points = self._ledger.follower().completions(given, samples, number)
+        points = self._ledger.follower().completions(given, samples, number, self.history.table)
         if not self.space.has_constraints:
             return points[0]
         feasible = np.flatnonzero((np.asarray(self.space.unit_constraint(jnp.asarray(points))) >= 0).all(axis=-1))

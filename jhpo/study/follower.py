@@ -105,10 +105,10 @@ class Follower:
         while self.generation < history.opened:
             self._turn(closings.popleft(), history.table)
 
-    def completions(self, given: np.ndarray, samples: np.ndarray, number: int) -> np.ndarray:
+    def completions(self, given: np.ndarray, samples: np.ndarray, number: int, table: TrialTable) -> np.ndarray:
         """``float[m, d]``: a partly given point completed, the best first; nothing changes. See `completions`."""
         with float_precision(self._x64):
-            return completions(self.driver, given, self.units, samples, number)
+            return completions(self.driver, self._blank(table), given, self.units, samples, number)
 
     def open(self, history: Fold) -> np.ndarray:
         """Close the open generation, and ask for the next: ``float[n, d]``."""
@@ -138,8 +138,8 @@ class Follower:
                 horizon = self.driver.started().horizon
                 absorbed |= self._expect(closing.expected[table.horizon.array[closing.expected] == horizon], table)
             if closing.generation < 0:
-                result = self._evaluation(np.full(self.strategy.population, -1, np.int64), table)
-                self.units = self.driver.ask() if absorbed else self.driver.turn(None, result)
+                blank = self._blank(table)
+                self.units = self.driver.ask(blank) if absorbed else self.driver.turn(None, blank)
                 return
             units = self._told_units(closing, table)
             told = np.where(closing.told, closing.members, -1)
@@ -181,6 +181,10 @@ class Follower:
             part = ids[start : start + rows]
             padded[: len(part)] = part
             yield padded, np.where((padded >= 0)[:, None], table.unit.array[padded], 0.5), padded >= 0
+
+    def _blank(self, table: TrialTable) -> Evaluation:
+        """A generation of which nothing is known."""
+        return self._evaluation(np.full(self.strategy.population, -1, np.int64), table)
 
     def _evaluation(self, ids: np.ndarray, table: TrialTable, step: Any = 0) -> Evaluation:
         """Results of trials, NaN where the id is -1; its structure is the same in every generation of a phase.

@@ -92,6 +92,6 @@ def test_turn_equals_tell_and_ask() -> None:
     fused, apart = (Driver(RandomSearch(3), SPACE, jax.random.key(2)) for _ in range(2))
     result = Evaluation(np.ones(3, np.float32))
     units = fused.turn(None, result)
-    np.testing.assert_array_equal(units, apart.ask())
+    np.testing.assert_array_equal(units, apart.ask(result))
     apart.tell(units, result)
-    np.testing.assert_array_equal(fused.turn(units, result), apart.ask())
+    np.testing.assert_array_equal(fused.turn(units, result), apart.ask(result))
