@@ -159,12 +159,12 @@ class Driver:
         rows = np.zeros((len(result.value), self._dim)) if units is None else units
         results, keys = self._told(rows, result), (self._begin, self._key())
         # what an opening has started the whole program need not start
-        rest = (*results, None if self._opens else np.bool_(first), told, *keys)
+        rest = (*results, None if self._opens else np.bool_(first), *keys, told)
         if opening is self.strategy:
             arguments = (self.strategy, self.space, self.state, *rest)
         else:
             self.ahead.compile(self.strategy, self.space, self.state, *rest)
-            arguments = (opening, self.space, self.state, *results, np.bool_(first), told, *keys)
+            arguments = (opening, self.space, self.state, *results, np.bool_(first), *keys, told)
         asked, self.state = self.ahead.program(arguments)(*arguments)
         self.generation += 1
         if self.strategy.nearly_full(self.state):

@@ -25,16 +25,16 @@ def turn(
     units: jax.Array,
     result: Evaluation,
     first: jax.Array | None,
-    told: jax.Array | None,
     begin: jax.Array,
     key: jax.Array,
+    told: jax.Array | None = None,
 ) -> tuple[jax.Array, Any]:
     """Start or learn, then ask: one program for a whole study (and one more for every size a buffer grows to).
 
     Args:
-        first: bool[], start; None in a program that never does.
+        first: bool[], start; None in a program that never does. begin: the key of the start. key: of this generation;
+            keys or words, see `key_of_words`.
         told: bool[], False to ask without learning; None in a program that learns whenever it does not start.
-        begin: the key of the start. key: of this generation; keys or words, see `key_of_words`.
     """
 
     def start() -> Any:
