@@ -31,8 +31,14 @@ def takes_third(function: Callable[..., Any], name: str) -> bool:
     >>> takes_third(optax.losses.huber_loss, "hp"), takes_third(lambda outputs, targets, hp=None: 0.0, "hp")
     (False, True)
     """
-    third = _positional(function)[2:3]
+    third = [p for p in _positional(function) if name == "live" or p.name != "live"][2:3]  # a loss has live by its name
     return bool(third) and (third[0].default is inspect.Parameter.empty or third[0].name == name)
+
+
+def takes_named(function: Callable[..., Any], name: str) -> bool:
+    """Whether a function has an argument of this name."""
+    signature = signature_of(function)
+    return signature is not None and name in signature.parameters
 
 
 def takes_rate(function: Callable[..., Any]) -> bool:

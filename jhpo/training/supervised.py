@@ -85,7 +85,10 @@ def supervised(
         ``obj_fn`` and ``grad_fn`` of the batch.
       loss: "classification" (softmax cross-entropy of labels 0, 1, ..., metrics "loss" and "error"), "regression"
         (squared error), or a function ``loss(outputs, targets)`` or ``loss(outputs, targets, hp)`` that returns a
-        scalar or a value per example.
+        scalar or a value per example. A scalar of the validation data is computed from all its rows at once. An
+        argument called ``live`` is given which rows count, ``bool[n]`` (with ``ignore``, like the targets): a loss that
+        compares rows with one another needs it where ``batch_size`` is a function, folds differ in size, or rows
+        are ignored.
       train: inputs ``[n, ...]`` and targets ``[n, ...]``; float64 arrays become JAX's default float. Several inputs are
         a tree of arrays with one row for each example, ``({"image": x, "age": a}, y)`` or ``((tokens, mask), y)``: the
         model gets the tree, of the rows of a batch, as its argument. Several targets likewise, with a loss function of

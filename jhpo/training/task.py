@@ -16,6 +16,7 @@ from jhpo.errors import invalid
 from jhpo.kernels.mixed import mixed_value_and_grad
 from jhpo.markup import brief
 from jhpo.structure import structured
+from jhpo.training.arguments import takes_named
 from jhpo.training.data import Arrays, Data, count, rows_at
 from jhpo.training.folds import FoldRows
 from jhpo.training.live import batch_of
@@ -25,7 +26,7 @@ from jhpo.training.optimisers import evaluation_params, update
 from jhpo.training.rows import Rows
 from jhpo.training.targets import Labels, check_by_row, fit_labels, live_rows, mean_of_live
 from jhpo.training.trainable import HP, State
-from jhpo.training.validation import Averages, in_blocks
+from jhpo.training.validation import Averages, in_blocks, scalars_of
 
 if TYPE_CHECKING:
     import optax
@@ -120,19 +121,26 @@ class Supervised(Rows):
         def outputs_of(x: Arrays) -> jax.Array:
             return self.model.apply(hp, params, state.extra, x, state.key, False)[0]
 
-        def means(outputs: jax.Array, targets: tuple[jax.Array, jax.Array | None]) -> Averages:
+        def means(outputs: Any, targets: tuple[Any, jax.Array | None], of_all: bool = False) -> Averages:
             y, live = self._fit(outputs, *targets)
-            each = {"loss": self._call_loss(hp, outputs, y)}
-            each |= {f"metrics: {name}": m.function(outputs, y) for name, m in measures.items() if not m.whole}
-            if rows is not None:
-                for name, values in each.items():
-                    check_by_row(name, values, "folds differ in size")
-            found = {name: mean_of_live(name, values, outputs, live) for name, values in each.items()}
-            return {name.removeprefix("metrics: "): mean for name, mean in found.items()}
+            each = values(outputs, y, live)
+            return {
+                name.removeprefix("metrics: "): mean_of_live(name, found, outputs, live)
+                for name, found in each.items() if (name in joint) is of_all
+            }  # fmt: skip
 
+        def values(outputs: Any, y: Any, live: jax.Array | None) -> dict[str, Any]:
+            each = {f"metrics: {name}": m.function(outputs, y) for name, m in measures.items() if not m.whole}
+            for name, found in each.items():
+                self._check_scalar(name, found, live, rows)
+            return {"loss": self._call_loss(hp, outputs, y, live, rows)} | each
+
+        data = (valid[0], (valid[1], rows))
+        joint = scalars_of(outputs_of, lambda o, y: values(o, *self._fit(o, *y)), data, self.eval_batch)
         wholes = {name: m for name, m in measures.items() if m.whole}
-        found, outputs = in_blocks(outputs_of, means, (valid[0], (valid[1], rows)), self.eval_batch, keep=bool(wholes))
-        if outputs is not None:
+        averages, outputs = in_blocks(outputs_of, means, data, self.eval_batch, keep=bool(wholes or joint))
+        found = averages | ({k: mean for k, (mean, _) in means(outputs, data[1], True).items()} if joint else {})
+        if wholes:
             targets, live = self._fit(outputs, valid[1], rows)
             found |= {name: of_whole(name, m, outputs, targets, live) for name, m in wholes.items()}
         return found
@@ -213,8 +221,21 @@ class Supervised(Rows):
             return self.eval_params(state.opt_state, state.params)
         return evaluation_params(state.opt_state, state.params)
 
-    def _call_loss(self, hp: HP, outputs: jax.Array, targets: jax.Array) -> Any:
-        return self.loss(outputs, targets, hp) if self.loss_takes_hp else self.loss(outputs, targets)
+    def _call_loss(self, hp: HP, outputs: Any, targets: Any, live: jax.Array | None, rows: jax.Array | None) -> Any:
+        """The loss; ``live`` and ``rows`` mask what counts, the labels and the rows, None for all."""
+        given = (outputs, targets, hp) if self.loss_takes_hp else (outputs, targets)
+        if takes_named(self.loss, "live"):
+            every = jnp.ones(count(outputs), bool) if live is None else live
+            return self.loss(*given, live=every)
+        values = self.loss(*given)
+        self._check_scalar("loss", values, live, rows)
+        return values
+
+    def _check_scalar(self, name: str, values: Any, live: jax.Array | None, rows: jax.Array | None) -> None:
+        """Refuses a scalar of a function that does not know which rows count."""
+        if live is not None:
+            sizes = "batch_size is a hyperparameter" if callable(self.batch_size) else "folds differ in size"
+            check_by_row(name, values, "ignore= leaves rows out" if rows is None else sizes)
 
     def _fit(
         self, outputs: jax.Array, targets: jax.Array, rows: jax.Array | None = None
@@ -245,10 +266,7 @@ class Supervised(Rows):
         with batch_of(rows):
             outputs, extra = self.model.apply(hp, params, extra, data[0], key, train)
         targets, live = self._fit(outputs, data[1], rows)
-        values = jnp.asarray(self._call_loss(hp, outputs, targets))
-        if rows is not None:
-            why = "batch_size is a hyperparameter" if callable(self.batch_size) else "folds differ in size"
-            check_by_row("loss", values, why)
+        values = jnp.asarray(self._call_loss(hp, outputs, targets, live, rows))
         value, _ = mean_of_live("loss", values, outputs, live)
         if self.penalty is not None:
             value = value + self.penalty(_like(hp, params), params).astype(value.dtype)

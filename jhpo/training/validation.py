@@ -61,3 +61,32 @@ def in_blocks(
         total = jax.tree.map(jnp.add, total, rest)
         outputs = jax.tree.map(lambda *parts: jnp.concatenate(parts), outputs, others)
     return {name: value / count for name, (value, count) in total.items()}, outputs
+
+
+def scalars_of(
+    outputs_of: Callable[[Arrays], Any],
+    values: Callable[[Any, Targets], dict[str, Any]],
+    data: tuple[Arrays, Targets],
+    block: int,
+) -> set[str]:
+    """The names of values that are no means over rows: scalars, of which those of blocks do not add up.
+
+    Args:
+      outputs_of, data, block: as of `in_blocks`.
+      values: of outputs and targets of a block, by name, a scalar or a value for each row.
+
+    Returns:
+      The names of the scalars (a root, a likelihood of ranks); none where all rows are one block.
+
+    >>> root = lambda outputs, targets: {"root": jnp.sqrt(jnp.mean((outputs - targets) ** 2)), "rows": outputs}
+    >>> scalars_of(jnp.exp, root, (jnp.arange(5.0), jnp.arange(5.0)), 2)
+    {'root'}
+    """
+    found: set[str] = set()
+
+    def note(part: tuple[Arrays, Targets]) -> None:
+        found.update(name for name, value in values(outputs_of(part[0]), part[1]).items() if not jnp.ndim(value))
+
+    if count(data) > block:
+        jax.eval_shape(note, rows_at(data, slice(block)))
+    return found
