@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence, Sized
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import jax.numpy as jnp
@@ -13,13 +13,14 @@ from jhpo.advice import advised
 from jhpo.curves.rules import EarlyStop
 from jhpo.errors import InvalidParameters, check_integer, encodable, invalid
 from jhpo.evaluation.measures import measure_constraints
-from jhpo.evaluation.outcome import Outcome, in_width, judge
+from jhpo.evaluation.outcome import Outcome, in_width
 from jhpo.keys import trial_key
 from jhpo.notes import noted
 from jhpo.pytrees import HP
 from jhpo.space.points import each, read_point, read_points, there
 from jhpo.strategies.early_stop import rule_of
 from jhpo.study import events
+from jhpo.study.absorbed import given_results
 from jhpo.study.asked import Asked
 from jhpo.study.events import Append, Results
 from jhpo.study.found import Found, Handed
@@ -205,13 +206,14 @@ class Book(Found):
         return points[feasible[0]]
 
     @advised
-    def absorb(self, params: Sequence[HP], values: Sequence[Any], source: str = "given") -> list[int]:
+    def absorb(self, params: Sequence[HP], values: Sequence[Any] | None = None, source: str = "given") -> list[int]:
         """Add finished results from elsewhere (a warm start); the strategy learns from them.
 
         Args:
             params: hyperparameters, one dict for each result; or trials, a whole study, or a table of pandas or polars
                 with a column for each parameter (``study.to_frame()`` of another study has them as ``param_lr``).
-            values: their values, each as for `tell`.
+            values: their values, each as for `tell`; None for those of trials or of a study, with failures and
+                measured constraints, of the trials that were finished and trained to the end.
             source: where they come from; stored in the log.
 
         Returns:
@@ -219,17 +221,13 @@ class Book(Found):
 
         Raises:
             InvalidParameters: a point outside the space.
-            InvalidArgument: not as many values as points, or no lists of them.
+            InvalidArgument: not as many values as points, no lists of them, or no values of points that bring none.
         """
-        for name, given in (("params", params), ("values", values)):
-            if not isinstance(given, Sized) or isinstance(given, (str, Mapping)) or getattr(given, "ndim", None) == 0:
-                raise invalid(name, "a list, an entry for each result", given)
-        if len(params) != len(values):
-            raise invalid("values", f"as many as there are points ({len(params)})", len(values))
         if not isinstance(source, str) or source != encodable(source):
             raise invalid("source", "text", source)
+        params, outcomes = given_results(params, values, self.directions, self.objectives)
         points = [there(self.space, point) for point in read_points(self.space, params)]
-        return self.absorb_outcomes(points, [judge(v, self.objectives) for v in values], source) if points else []
+        return self.absorb_outcomes(points, outcomes, source) if points else []
 
     def absorb_outcomes(
         self,

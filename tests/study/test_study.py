@@ -141,6 +141,64 @@ def test_foreign_results_count_as_trials():
         study.absorb([{"x": 7.0, "y": 0.0, "k": "a"}], [1.0])
 
 
+@pytest.mark.parametrize("as_list", [False, True])
+def test_a_study_brings_its_results_along(as_list):
+    def limited(params):
+        return {"value": params["x"] ** 2, "constraint": [params["x"] - 0.3]}
+
+    old = jhpo.Study(SPACE, jhpo.RandomSearch(4))
+    old.optimize(jhpo.host(on_host if as_list else limited), budget=6)
+    old.tell(old.ask(1)[0], error="diverged")
+    old.ask(1)  # is running
+    new = jhpo.Study(SPACE, jhpo.RandomSearch(4))
+    assert new.absorb(list(old) if as_list else old) == list(range(7))
+    assert [t.params for t in new] == [t.params for t in old][:7]
+    assert new.best.value == old.best.value and new.best.params == old.best.params
+    assert [t.reason for t in new.failures] == ["diverged"]
+    assert new.failures[0].id == 6
+    assert new.absorb([]) == []
+    found = jhpo.minimize(objective, SPACE, jhpo.RandomSearch(4), budget=4)
+    assert new[new.absorb(found.top(2))[0]].value == found.value
+
+
+def test_members_that_were_paused_are_not_absorbed_as_if_they_had_ended():
+    class Descent:
+        steps = 9
+
+        def init(self, hp, key):
+            return jnp.float32(1.0)
+
+        def step(self, hp, state, t):
+            return state + 1.0 + hp["x"]  # the sooner it is measured, the better
+
+        def evaluate(self, hp, state):
+            return state
+
+    old = jhpo.Study(jhpo.Space({"x": jhpo.Float(0.0, 1.0)}), jhpo.SuccessiveHalving(9, min_steps=1))
+    old.optimize(Descent(), budget=9)
+    new = jhpo.Study(old.space, "random")
+    assert len(new.absorb(old)) == sum(t.horizon == 1.0 for t in old) == 1
+    assert new.best.value == old.best.value > min(t.value for t in old)
+
+
+def test_results_of_other_objectives_are_not_absorbed():
+    old = jhpo.Study(SPACE, jhpo.RandomSearch(4), direction="maximize")
+    old.optimize(jhpo.host(on_host), budget=2)
+    with pytest.raises(
+        InvalidArgument, match="params: expected a study of the same directions, minimize, got 'maximize'"
+    ):
+        jhpo.Study(SPACE, "random").absorb(old)
+    two = jhpo.Study(SPACE, "random", directions=["minimize", "minimize"])
+    with pytest.raises(InvalidArgument, match="params: expected trials with 2 values"):
+        two.absorb(list(old))
+    with pytest.raises(InvalidArgument, match="values: expected a value for each point"):
+        two.absorb([t.params for t in old])
+    two.optimize(jhpo.host(lambda params: (params["x"], params["y"])), budget=3)
+    again = jhpo.Study(SPACE, "random", directions=["minimize", "minimize"])
+    again.absorb(two)
+    assert [list(t.values) for t in again] == [list(t.values) for t in two]
+
+
 def test_a_generational_strategy_gives_its_generation_and_closes_early_only_when_asked_again():
     study = jhpo.Study(SPACE, GREEDY)
     first = study.ask(100)

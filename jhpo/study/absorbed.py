@@ -1,0 +1,82 @@
+"""Results that trials bring along, when another study absorbs them."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence, Sized
+from typing import Any
+
+import numpy as np
+
+from jhpo.errors import invalid
+from jhpo.evaluation.outcome import Outcome, failure, judge, stopped_early
+from jhpo.objectives import Objectives
+from jhpo.trial import TrialState
+
+
+def given_results(
+    points: Any, values: Any, directions: Sequence[str], objectives: Objectives | None
+) -> tuple[Any, list[Outcome]]:
+    """Points and their results; without values those that trials, or a study, bring along.
+
+    Of these the ones that wait or run are left out, and those that were paused before the end of their training, as
+    their values are of another length of it. Failures and measured constraints are kept.
+
+    Args:
+        points, values: as of `jhpo.Study.absorb`.
+        directions: of the study that absorbs them. objectives: likewise.
+
+    Raises:
+        InvalidArgument: not as many values as points, no lists of them, or no values of points that bring none.
+    """
+    for name, given in (("params", points), ("values", () if values is None else values)):
+        if not isinstance(given, Sized) or isinstance(given, (str, Mapping)) or getattr(given, "ndim", None) == 0:
+            raise invalid(name, "a list, an entry for each result", given)
+    if values is None:
+        return _own_results(points, directions, objectives)
+    if len(points) != len(values):
+        raise invalid("values", f"as many as there are points ({len(points)})", len(values))
+    return points, [judge(value, objectives) for value in values]
+
+
+def _own_results(
+    given: Any, directions: Sequence[str], objectives: Objectives | None
+) -> tuple[list[Any], list[Outcome]]:
+    theirs = getattr(given, "directions", None)
+    if theirs is not None and tuple(theirs) != tuple(directions):
+        raise invalid("params", f"a study of the same directions, {', '.join(directions)}", ", ".join(theirs))
+    found = list(given)
+    if not all(hasattr(trial, "params") and hasattr(trial, "value") for trial in found):
+        raise invalid("values", "a value for each point (trials, or a whole study, bring their own)", None)
+    some = [t for t in found if _status(t) >= TrialState.COMPLETE and getattr(t, "horizon", 1.0) == 1.0]
+    for trial in some:
+        if _status(trial) == TrialState.COMPLETE and max(len(trial.values), 1) != len(directions):
+            raise invalid("params", f"trials with {len(directions)} values", f"{len(trial.values)} in {trial!r}")
+    outcomes = [_outcome(trial, objectives) for trial in some]
+    return some, outcomes if theirs is None else _with_limits(given, some, outcomes)
+
+
+def _status(trial: Any) -> TrialState:
+    """Those of ``result.top`` are complete, and have no status."""
+    return getattr(trial, "status", TrialState.COMPLETE)
+
+
+def _outcome(trial: Any, objectives: Objectives | None) -> Outcome:
+    if _status(trial) == TrialState.COMPLETE:
+        return judge(trial.value if objectives is None else list(trial.values), objectives)
+    if trial.status == TrialState.FAILED:
+        return failure(trial.reason)
+    return stopped_early(trial.value if objectives is None else math.nan)
+
+
+def _with_limits(study: Any, trials: Sequence[Any], outcomes: list[Outcome]) -> list[Outcome]:
+    """With the constraints that the study's objective measured, beside those of its space."""
+    column, own = study.history.table.extra.get("constraint"), study.space.num_constraints
+    if not study.history.table.measured(own):
+        return outcomes
+    rows = np.asarray(column.array[[t.id for t in trials], own:], np.float64)
+    return [
+        one if one.reason or np.isnan(row).all() else dataclasses.replace(one, constraint=row)
+        for one, row in zip(outcomes, rows)
+    ]
