@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Sequence
 from typing import Any
 
@@ -106,10 +107,27 @@ def _array(name: str, what: str, given: Any) -> Any:
     if np.ma.is_masked(given):  # NumPy would give the values below the mask
         raise invalid(name, "finite numbers", "masked values in the data")
     try:
-        return given if isinstance(given, jax.Array) else np.asarray(given)
+        array: Any = given if isinstance(given, jax.Array) else np.asarray(given)
     except ValueError as error:  # lists of unlike lengths
         note = "several arrays with a row for each example go into a dict or a tuple"
         raise invalid(name, f"{what} in arrays", f"a {type(given).__name__}: {error}", note=note) from error
+    return _of_objects(name, given, array) if array.dtype == object else array
+
+
+def _of_objects(name: str, given: Any, array: np.ndarray) -> np.ndarray:
+    """The numbers in an array of objects, as tables give them where columns have several types or may lack values."""
+    others = [x for x in array.flat if not isinstance(x, (numbers.Real, np.bool_))]
+    if not others:
+        return np.asarray(array.tolist())
+    if all(x is None or type(x).__name__ in ("NAType", "NaTType") for x in others):
+        raise invalid(name, "finite numbers", "missing values in the data")
+    columns = getattr(given, "columns", None)
+    if columns is not None and array.ndim == 2:
+        is_other = [any(not isinstance(x, (numbers.Real, np.bool_)) for x in column) for column in array.T]
+        found = [str(column) for column, bad in zip(columns, is_other) if bad]
+        advice = "a column of names becomes one of numbers by pandas.get_dummies, or by its cat.codes"
+        raise invalid(name, "columns of numbers", found, note=advice)
+    return array
 
 
 def _check_numbers(name: str, array: Any) -> None:

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pandas
 import pytest
 from sklearn.metrics import log_loss
 
@@ -150,3 +151,18 @@ def test_wrong_targets_compile_nothing(count_compilations) -> None:
     with count_compilations() as seen, pytest.raises(InvalidArgument):
         jhpo.Population(trainable, SPACE).evaluate(np.full((2, 1), 0.5), np.arange(2), KEY)
     assert seen.total == 0
+
+
+def test_tables_of_several_types_are_numbers_and_others_are_named() -> None:
+    table = pandas.DataFrame(X, columns=list("abcd")).assign(flag=X[:, 0] > 0, count=Y)
+    for given in (table, table.convert_dtypes(), table.astype(object)):
+        found = task(pandas.Series(Y, dtype="Int64"), x=given)
+        np.testing.assert_array_equal(found.train[0], table.to_numpy(np.float32))
+        np.testing.assert_array_equal(found.train[1], Y)
+    words = r"train: expected columns of numbers, got \['grade', 'x'\]; .*get_dummies"
+    with pytest.raises(InvalidArgument, match=words):
+        task(Y, x=table.assign(grade=np.where(Y > 0, "low", "high"), x="q"))
+    with pytest.raises(InvalidArgument, match="train: expected finite numbers, got 'missing values"):
+        task(Y, x=table.convert_dtypes().mask(np.eye(60, 6) * (np.arange(60) == 3)[:, None] > 0))
+    with pytest.raises(InvalidArgument, match="names become numbers"):
+        task(pandas.Series(np.where(Y > 0, "low", "high")))
