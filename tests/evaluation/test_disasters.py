@@ -6,8 +6,10 @@ import multiprocessing
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -94,3 +96,28 @@ def test_a_worker_may_start_processes_which_end_with_it(tmp_path, monkeypatch):
     while alive(path.read_text()) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not alive(path.read_text())
+
+
+def first(params: dict[str, Any]) -> float:
+    return float(params["x"])
+
+
+def test_a_value_that_no_process_can_be_sent_ends_the_search_with_its_name() -> None:
+    space = jhpo.Space({"x": jhpo.Float(0.0, 1.0), "lock": jhpo.Choice([threading.Lock(), None])})
+    with pytest.raises(InvalidArgument, match="values that a process can be sent"):
+        jhpo.minimize(jhpo.host(first, kind="process"), space, "random", budget=8)
+
+
+def test_an_error_of_a_pool_reaches_who_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    pool = jhpo.host(first, kind="process").pool()
+    try:
+        monkeypatch.setattr("jhpo.evaluation.executors.processes.overrun", broken)
+        with pytest.raises(RuntimeError, match="new thread"):
+            pool.submit({"x": 0.1}, 0).result()
+        monkeypatch.undo()
+        assert pool.submit({"x": 0.1}, 0).result().value == 0.1  # another process has taken its place
+    finally:
+        pool.close()

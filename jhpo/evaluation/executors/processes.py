@@ -16,7 +16,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
-from jhpo.errors import InvalidArgument, in_words
+from jhpo.errors import InvalidArgument, in_words, invalid
 from jhpo.evaluation.executors.limits import descendants, overrun, repeated
 from jhpo.evaluation.executors.tasks import DONE, Call, Task, answered, call, with_reports
 from jhpo.evaluation.outcome import Outcome, failure
@@ -63,8 +63,10 @@ class ProcessPool:
 
             try:
                 task.finish(repeated(once(), once, self._how.retries, self._closed.is_set))
-            except (InvalidArgument, OSError) as error:
+            except Exception as error:  # noqa: BLE001 whoever waits would wait for ever
                 task.finish(None, error)
+                if worker is not None:
+                    self._forget(worker)
                 worker = None
         if worker is not None:
             self._forget(worker)
@@ -128,7 +130,7 @@ class _Worker:
         deadline = math.inf if timeout is None else time.monotonic() + timeout
         self._busy = True
         try:
-            self._pipe.send((task.params, task.seed, task.trial))
+            self._send(task)
             while True:
                 why = overrun(self._pipe, self._process.pid, deadline, self._memory)
                 if why:
@@ -141,6 +143,15 @@ class _Worker:
                 self._pipe.send(answered(task, method, content))
         except (EOFError, OSError):
             return failure(f"the worker process ended with {self._end()} (out of memory, or a crash)"), False
+
+    def _send(self, task: Task) -> None:
+        try:
+            self._pipe.send((task.params, task.seed, task.trial))
+        except OSError:
+            raise  # the process has ended
+        except Exception as error:  # pickling may raise anything
+            note = f"{in_words(error)}; names can be sent, by which the function finds what a choice stands for"
+            raise invalid("space", "values that a process can be sent", task.params, note=note) from error
 
     def _end(self) -> str:
         """How the process ended."""
