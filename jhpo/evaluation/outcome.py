@@ -148,14 +148,32 @@ def _with_extras(outcome: Outcome, value: dict[str, Any]) -> Outcome:
         try:
             constraint = violated_if_nan(_numbers(value["constraint"]))
         except (TypeError, ValueError):
-            reason = f"constraint: expected numbers, got {value['constraint']!r}"[:300]
-            return dataclasses.replace(outcome, value=math.nan, reason=reason)
+            return _failed(outcome, f"constraint: expected numbers, got {value['constraint']!r}"[:300])
     if "cost" in value:
         judged = judge(value["cost"])
         if judged.reason:
-            return dataclasses.replace(outcome, value=math.nan, reason=f"cost: {judged.reason}")
+            return _failed(outcome, f"cost: {judged.reason}")
         cost = judged.value
     return dataclasses.replace(outcome, constraint=constraint, cost=cost)
+
+
+def _failed(outcome: Outcome, reason: str) -> Outcome:
+    """The outcome as a failure: none of its values counts."""
+    values = None if outcome.values is None else np.full_like(outcome.values, np.nan)
+    return dataclasses.replace(outcome, value=math.nan, reason=reason, constraint=None, values=values)
+
+
+def mean_constraint(outcomes: Sequence[Outcome]) -> np.ndarray | None:
+    """The constraints ``float[c]`` of a point, the mean of its replicates: NaN if one has none, None if all do.
+
+    >>> mean_constraint([judge({"value": 1.0, "constraint": c}) for c in (0.5, -1.5)]).tolist()
+    [-0.5]
+    """
+    found = [one.constraint for one in outcomes]
+    there = next((c for c in found if c is not None), None)
+    if there is None:
+        return None
+    return np.mean([np.full_like(there, np.nan) if c is None else c for c in found], axis=0)
 
 
 def in_width(outcomes: Sequence[Outcome], width: int | None) -> tuple[list[Outcome], int | None]:
@@ -173,6 +191,6 @@ def in_width(outcomes: Sequence[Outcome], width: int | None) -> tuple[list[Outco
             width = len(one.constraint) if width is None else width
             if len(one.constraint) != width:
                 reason = f"constraint: expected {width} as in the first result that had any, got {len(one.constraint)}"
-                one = dataclasses.replace(one, value=math.nan, reason=one.reason or reason, constraint=None)
+                one = _failed(one, one.reason or reason)
         told.append(one)
     return told, width

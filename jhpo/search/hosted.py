@@ -14,6 +14,7 @@ import numpy as np
 from jhpo.evaluation.evaluators import Objective
 from jhpo.evaluation.executors.generations import HostEvaluator, Runs
 from jhpo.evaluation.measures import measure_constraints
+from jhpo.evaluation.outcome import mean_constraint
 from jhpo.search.generations import Told, minimised_result
 from jhpo.search.memory import MemorySearch, rows_of
 from jhpo.search.options import Options
@@ -159,7 +160,7 @@ class HostSearch(MemorySearch):
     def _lowest(self, runs: Runs, feasible: bool) -> float:
         """The value of a member to be minimised; NaN if it failed or violates a constraint."""
         outcomes = [task.result() for task in runs]
-        limits = outcomes[0].constraint
+        limits = mean_constraint(outcomes)
         if outcomes[0].pruned or not feasible or not (limits is None or (limits >= 0).all()):
             return float("nan")
         return self.sign * sum(outcome.value for outcome in outcomes) / len(outcomes)

@@ -63,3 +63,33 @@ def test_another_number_of_constraints_is_a_failed_trial(space: jhpo.Space) -> N
     (trial,) = study.ask(1)
     study.tell(trial, {"value": 0.5, "constraint": [1.0, 1.0, 1.0]})
     assert study.failures[-1].reason == reason.replace("got 2", "got 3")
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("wrong", [{"constraint": "low"}, {"cost": "low"}])
+def test_several_values_beside_what_is_no_number_are_a_failure(wrong: dict[str, Any]) -> None:
+    def fit(params: dict[str, Any]) -> dict[str, Any]:
+        return {"value": (params["x"], 1 - params["x"]), **(wrong if params["x"] > 0.5 else {"constraint": 1.0})}
+
+    result = jhpo.minimize(jhpo.host(fit), PLAIN, jhpo.RandomSearch(8), budget=16, directions=["minimize", "minimize"])
+    good = result.history.units[:, 0] <= 0.5
+    assert 0 < good.sum() < 16 and np.array_equal(np.isfinite(result.history.value), good)
+    assert all(point.params["x"] <= 0.5 for point in result.pareto())
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("workers", [1, 3])
+def test_constraints_of_replicates_are_their_mean(workers: int) -> None:
+    seen: dict[float, list[float]] = {}
+
+    def fit(params: dict[str, Any], seed: int) -> dict[str, Any]:
+        limit = float(np.random.default_rng(seed).normal())
+        seen.setdefault(params["x"], []).append(limit)
+        return {"value": params["x"], "constraint": limit}
+
+    result = jhpo.minimize(jhpo.host(fit, workers=workers), PLAIN, jhpo.RandomSearch(1), budget=12, replicates=2)
+    tried = result.history.units[:, 0].tolist()
+    means = [np.mean(seen[x]) for x in tried]
+    np.testing.assert_allclose(result.history.constraint[:, 0], means)
+    best = min(x for x, mean in zip(tried, means) if mean >= 0)
+    assert result.best["x"] == best

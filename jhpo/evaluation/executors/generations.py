@@ -15,7 +15,7 @@ from jhpo.evaluation.executors.reported import Reported
 from jhpo.evaluation.executors.tasks import Pool, Roles, Task
 from jhpo.evaluation.measures import measure_constraints, trial_seeds
 from jhpo.evaluation.members import Described
-from jhpo.evaluation.outcome import Outcome, in_width
+from jhpo.evaluation.outcome import Outcome, in_width, mean_constraint
 from jhpo.objectives import Objectives
 from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation, Request
@@ -96,7 +96,7 @@ class HostEvaluator:
 
     def _measured(self, units: np.ndarray, outcomes: list[list[Outcome]]) -> Evaluation:
         """The outcomes of rows as one result, in the mean of the replicates."""
-        own = [each[0].constraint for each in outcomes]
+        own = [mean_constraint(each) for each in outcomes]
         values = np.moveaxis(np.asarray([[self._value(o) for o in own] for own in outcomes]), 1, 0)
         constraint = measure_constraints(self._space, np.asarray(units, np.float64))
         if any(c is not None for c in own):
