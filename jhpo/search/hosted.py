@@ -149,7 +149,8 @@ class HostSearch(MemorySearch):
 
     def _wait(self) -> list[tuple[_Handed, int]]:
         """Members that have ended since the last call; none after a while without any."""
-        return list(dict.fromkeys(self._drained()))
+        # two replicates that end at once are each heard as the last one
+        return [(handed, row) for handed, row in dict.fromkeys(self._drained()) if not handed.ended[row]]
 
     def _drained(self) -> Iterator[tuple[_Handed, int]]:
         with contextlib.suppress(queue.Empty):

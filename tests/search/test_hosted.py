@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import jhpo
+from jhpo.search.hosted import HostSearch
 from jhpo.search.stopping import Progress
 
 
@@ -147,3 +148,18 @@ def test_a_worker_of_its_own_for_each_batch_gives_the_search_of_one_worker() -> 
     study = jhpo.Study(SPACE, jhpo.PSO(4))
     study.optimize(jhpo.host(Busy(0.0)), budget=24)
     assert [trial.value for trial in study] == found[0].value.tolist()
+
+
+def test_replicates_that_end_at_once_are_recorded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both threads may see all replicates done, and the second may say so after the first was heard."""
+    hear = HostSearch._hear
+
+    def twice(self: HostSearch, handed: Any, row: int, task: Any) -> None:
+        hear(self, handed, row, task)
+        if all(one.done() for one in handed.runs[row]):
+            threading.Timer(0.02, hear, (self, handed, row, task)).start()
+
+    monkeypatch.setattr(HostSearch, "_hear", twice)
+
+    result = jhpo.minimize(jhpo.host(slowly(0.05), workers=4), SPACE, jhpo.RandomSearch(1), budget=8, replicates=2)
+    assert sorted(result.history.ids.tolist()) == list(range(8))
