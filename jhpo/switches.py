@@ -18,6 +18,7 @@ import numpy as np
 P = ParamSpec("P")
 Out = TypeVar("Out")
 config: Any = jax.config  # its stubs lack the flags
+_NO_MESH = jax.sharding.AbstractMesh((), ())
 
 
 def _any_on() -> bool:
@@ -37,6 +38,35 @@ def switches_off() -> contextlib.AbstractContextManager[Any]:
     for switch in (jax.disable_jit, jax.debug_nans, jax.debug_infs):
         stack.enter_context(switch(False))
     return stack
+
+
+def own_program() -> contextlib.AbstractContextManager[Any]:
+    """A context for programs of the host, which have a mesh of their own: without the flags and the caller's mesh.
+
+    `jax.shard_map` refuses another mesh than that of `jax.set_mesh`.
+
+    >>> mesh = jax.make_mesh((1,), ("data",))
+    >>> with jax.set_mesh(mesh), own_program():
+    ...     jax.sharding.get_abstract_mesh().empty
+    True
+    """
+    if jax.sharding.get_abstract_mesh().empty:
+        return switches_off()
+    stack = contextlib.ExitStack()
+    stack.enter_context(switches_off())
+    stack.enter_context(jax.sharding.use_abstract_mesh(_NO_MESH))
+    return stack
+
+
+def in_own_program(f: Callable[P, Out]) -> Callable[P, Out]:
+    """``f`` in a context of `own_program`."""
+
+    @functools.wraps(f)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> Out:
+        with own_program():
+            return f(*args, **kwargs)
+
+    return wrapper
 
 
 def without_switches(f: Callable[P, Out]) -> Callable[P, Out]:

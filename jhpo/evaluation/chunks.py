@@ -21,7 +21,7 @@ from jhpo.errors import OutOfMemory, check_integer, invalid
 from jhpo.forks import check_process
 from jhpo.lifetimes import Executable
 from jhpo.pytrees import Tree
-from jhpo.switches import without_switches
+from jhpo.switches import in_own_program
 
 logger = logging.getLogger("jhpo.population")
 
@@ -155,7 +155,7 @@ class Chunks:
         if self.size is None or (wanted > self.size and not self.notices):
             self.size = wanted
 
-    @without_switches
+    @in_own_program
     def run(self, program: Program, units: np.ndarray, ids: np.ndarray) -> Tree:
         """The program's results for all rows, as NumPy arrays.
 
@@ -204,7 +204,7 @@ class Chunks:
         compiled = self.compiled(program, first, check=True)
         arguments = itertools.chain([first], placed)
 
-        @without_switches
+        @in_own_program
         def finished(arguments: tuple[Any, ...]) -> Tree:
             return jax.block_until_ready(compiled(*arguments))
 
@@ -219,7 +219,7 @@ class Chunks:
                     jax.block_until_ready(outputs[-1 - IN_FLIGHT])
         return jax.tree.map(lambda *xs: np.concatenate([fetched(x) for x in xs])[: len(units)], *outputs)
 
-    @without_switches
+    @in_own_program
     def compiled(self, program: Program, arguments: tuple[Any, ...], check: bool = False) -> Executable:
         """The program compiled for arguments of these shapes; `check` makes sure that it fits into memory."""
         name = (program.name, *((a.shape, a.dtype) for a in arguments if hasattr(a, "shape")))

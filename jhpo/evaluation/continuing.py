@@ -21,7 +21,7 @@ from jhpo.evaluation.population import Population
 from jhpo.evaluation.widths import planned_for, slices, slices_of_widths
 from jhpo.lifetimes import Executable
 from jhpo.strategies.base import Evaluation, Rung
-from jhpo.switches import without_switches
+from jhpo.switches import in_own_program
 from jhpo.training.tracing import objective_errors
 from jhpo.training.trainable import State
 from jhpo.training.values import release
@@ -216,7 +216,7 @@ class Continuing:
         else:
             parts = slices_of_widths(everyone, widths[rows])
 
-        @without_switches
+        @in_own_program
         def run(part: tuple[np.ndarray, int]) -> tuple[State, Evaluation]:
             members, width = part
             padded = rows[members[np.minimum(np.arange(width), len(members) - 1)]]

@@ -9,7 +9,7 @@ import numpy as np
 from jhpo.keys import fold_words, trial_keys, words_of
 from jhpo.lifetimes import Programs
 from jhpo.space.space import Space
-from jhpo.switches import without_switches
+from jhpo.switches import in_own_program
 
 _FEW = 8
 _seed_program = jax.jit(lambda root, ids: jax.random.key_data(trial_keys(root, ids)))
@@ -19,7 +19,7 @@ _replicate_program = jax.jit(
 _constraint_program = Programs(lambda space, units: space.unit_constraint(units))
 
 
-@without_switches
+@in_own_program
 def measure_constraints(space: Space, units: np.ndarray) -> np.ndarray | None:
     """Values ``float64[n, c]`` of the space's constraints, None if it has none."""
     if not space.has_constraints:
@@ -29,7 +29,7 @@ def measure_constraints(space: Space, units: np.ndarray) -> np.ndarray | None:
     return np.asarray(values, np.float64)[: len(units)]
 
 
-@without_switches
+@in_own_program
 def trial_seeds(root: jax.Array, ids: np.ndarray, replicate: int | None = None) -> np.ndarray:
     """``uint64[n]``: the key data of ``fold_in(root, id)``, with the replicate folded in too, as one integer each."""
     if not len(ids):

@@ -29,7 +29,7 @@ from jhpo.lifetimes import Executable
 from jhpo.space.given import check_space
 from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation, Request
-from jhpo.switches import switches_off, warn_of_switches, without_switches
+from jhpo.switches import in_own_program, own_program, warn_of_switches
 from jhpo.training.crossvalidation import in_folds
 from jhpo.training.objective import Objective, as_trainable, check_arguments
 from jhpo.training.tracing import objective_errors
@@ -165,7 +165,7 @@ class Population:
         """Warns once about JAX's debugging flags, for members ``float[n, d]`` and their values ``float[n]``."""
         self._warned = self._warned or warn_of_switches(value, lambda i: self.space.decode(units[i]))
 
-    @without_switches
+    @in_own_program
     def states(
         self,
         units: ArrayLike,
@@ -202,7 +202,7 @@ class Population:
                 warn_of_others(known[rows], found)
         return out
 
-    @without_switches
+    @in_own_program
     def stacked_states(
         self, units: ArrayLike, ids: ArrayLike, root: jax.Array, values: ArrayLike | None = None
     ) -> State:
@@ -249,7 +249,7 @@ class Population:
         def state(unit: jax.Array) -> State:
             return self.trainable.init(self.space.from_unit(unit, static.values), jax.random.key(0))
 
-        with objective_errors(), switches_off():
+        with objective_errors(), own_program():
             shapes = jax.eval_shape(state, unit)
         return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(shapes))
 

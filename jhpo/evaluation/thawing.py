@@ -21,7 +21,7 @@ from jhpo.keys import is_key, trial_keys, zero_keys
 from jhpo.lifetimes import Programs, Remembered
 from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation, Floats, Ids
-from jhpo.switches import without_switches
+from jhpo.switches import in_own_program
 from jhpo.training.tracing import objective_errors
 from jhpo.training.trainable import State, Trainable, Wanted, evaluate_state, train_until
 from jhpo.training.values import release
@@ -179,7 +179,7 @@ class Thawing:
         self.places += len(units) * self._interval * self.population.replicates
         return result
 
-    @without_switches
+    @in_own_program
     def _run(self, rows: Rows) -> Evaluation:
         population = self.population
         trainable, space = population.on_one_device(), population.space
@@ -231,7 +231,7 @@ class Thawing:
                 self.train(row, np.where(target > part, number, -1), np.full(self._batch, part))
         self.steps, self.places = steps, places  # they were counted the first time
 
-    @without_switches
+    @in_own_program
     def states(self, members: np.ndarray) -> list[State]:
         """Trained states of members, of replicate 0."""
         out: list[State] = []

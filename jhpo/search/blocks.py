@@ -19,7 +19,7 @@ from jhpo.search.driver import Driver, Place
 from jhpo.search.generations import Made, Told, alone_program, block_program
 from jhpo.search.keep import Keep
 from jhpo.strategies.base import Evaluation, Request, Strategy
-from jhpo.switches import switches_off
+from jhpo.switches import own_program
 from jhpo.training.tracing import objective_errors
 
 BLOCK_SECONDS = 0.25  # longest block, so that progress, Ctrl-C and time limits stay prompt
@@ -147,7 +147,7 @@ class Blocks:
         for start in range(0, len(units), n):
             take = np.clip(np.arange(n) - member + start, 0, len(units) - 1)
             arguments = (population.on_devices(), population.space, np.asarray(units[take], dtype), ids[take])
-            with switches_off(), objective_errors():
+            with own_program(), objective_errors():
                 result = alone_program(
                     *arguments, self.driver.root,
                     request=request, replicates=population.replicates, metric=population.metric,

@@ -22,7 +22,7 @@ from jhpo.search.ahead import Ahead
 from jhpo.space.space import Space
 from jhpo.storage.snapshot import Snapshot
 from jhpo.strategies.base import Evaluation, Request, State, Strategy, warn_of_unlearnt
-from jhpo.switches import switches_off
+from jhpo.switches import own_program
 
 # More generations than any study has; phases are laid out over this many.
 _FOREVER = 2**31
@@ -76,7 +76,7 @@ class Driver:
     def precision(self) -> contextlib.AbstractContextManager[Any]:
         """The context in which the strategy's programs run."""
         stack = contextlib.ExitStack()
-        stack.enter_context(switches_off())
+        stack.enter_context(own_program())
         if self.strategy.host_float64:
             stack.enter_context(float_precision(True))
             stack.enter_context(beside_the_models())

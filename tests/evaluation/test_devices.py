@@ -84,11 +84,30 @@ print("equal")
 """
 
 
-@pytest.mark.slow
-def test_eight_devices_give_what_one_gives() -> None:
+MESH = """
+import jax
+import jhpo
+
+space, strategy = jhpo.Space({"x": jhpo.Float(0.0, 1.0)}), jhpo.RandomSearch(8)
+bowl = lambda hp: (hp["x"] - 0.5) ** 2
+found = []  # alone comes last: programs that are there already see no mesh
+for kind in (jax.sharding.AxisType.Auto, jax.sharding.AxisType.Explicit):
+    with jax.set_mesh(jax.make_mesh((8,), ("data",), axis_types=(kind,))):
+        study = jhpo.Study(space, strategy, seed=1)
+        study.optimize(bowl, budget=16)
+        found += [study.best.value, jhpo.minimize(bowl, space, strategy, budget=16, seed=1).value]
+assert set(found) == {jhpo.minimize(bowl, space, strategy, budget=16, seed=1).value}
+print("equal")
+"""
+
+
+@pytest.mark.parametrize(
+    "program", [pytest.param(PROGRAM, marks=pytest.mark.slow, id="one"), pytest.param(MESH, id="mesh")]
+)
+def test_eight_devices_give_what_one_gives_under_a_mesh_of_the_callers_too(program: str) -> None:
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
     env = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
-    done = subprocess.run([sys.executable, "-c", PROGRAM], env=env, capture_output=True, text=True, timeout=600)
+    done = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.strip() == "equal"
 
