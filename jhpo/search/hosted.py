@@ -89,6 +89,9 @@ class HostSearch(MemorySearch):
                 stopped = self.meter.report_time(self.driver.generation - 1)
         there = np.flatnonzero(handed.ended).tolist()
         self._handed.clear()
+        if not there:  # a rule held before any of them had ended
+            self._tell(units, [], None)
+            return stopped
         measured = self._host.finished(handed.units[there], [handed.runs[row] for row in there])
         if stopped is None:
             return self._learn(units, ids, measured, request)
@@ -149,8 +152,8 @@ class HostSearch(MemorySearch):
 
     def _wait(self) -> list[tuple[_Handed, int]]:
         """Members that have ended since the last call; none after a while without any."""
-        # two replicates that end at once are each heard as the last one
-        return [(handed, row) for handed, row in dict.fromkeys(self._drained()) if not handed.ended[row]]
+        # the threads of two replicates may both have seen that a member has ended, and the second may say so later
+        return [pair for pair in dict.fromkeys(self._drained()) if not pair[0].ended[pair[1]]]
 
     def _drained(self) -> Iterator[tuple[_Handed, int]]:
         with contextlib.suppress(queue.Empty):

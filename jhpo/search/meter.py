@@ -107,6 +107,7 @@ class Meter:
         self.rules, self.sign = rules, sign
         self.bests, self.steps = list(bests), 0
         self.evaluations = self._before = evaluations
+        self._best = self.bests[-1] if self.bests else np.nan  # the last that was reported, see `Progress`
         self._listener = as_listener(callback)
         self._begun, self._compiled = time.perf_counter(), compile_seconds()
 
@@ -180,7 +181,7 @@ class Meter:
         """
         seconds, spent = self.seconds, compile_seconds() - self._compiled
         for each in progress:
-            self.evaluations = each.evaluations
+            self.evaluations, self._best = each.evaluations, each.best
             if whole:
                 self.bests.append(each.best)
             if self._listener is not None:
@@ -191,16 +192,14 @@ class Meter:
 
     def report_start(self, generation: int, paused: bool = False) -> str | None:
         """Check the rules before anything runs: a resumed study may have nothing left to do, unless members wait."""
-        best = self.bests[-1] if self.bests else np.nan
-        return self._rules(paused).check(Progress(self.evaluations, generation, 0.0, best, self.bests))
+        return self._rules(paused).check(Progress(self.evaluations, generation, 0.0, self._best, self.bests))
 
     def _rules(self, paused: bool) -> StopRules:
         return dataclasses.replace(self.rules, evaluations=None) if paused else self.rules
 
     def report_time(self, generation: int) -> str | None:
         """Check the rules while no result arrives, for those that look at the time."""
-        best = self.bests[-1] if self.bests else np.nan
-        return self.rules.check(Progress(self.evaluations, generation, self.seconds, best, self.bests))
+        return self.rules.check(Progress(self.evaluations, generation, self.seconds, self._best, self.bests))
 
     def summary(self, stopped: str) -> Summary:
         """The `Summary` of the call."""

@@ -150,16 +150,56 @@ def test_a_worker_of_its_own_for_each_batch_gives_the_search_of_one_worker() -> 
     assert [trial.value for trial in study] == found[0].value.tolist()
 
 
-def test_replicates_that_end_at_once_are_recorded_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both threads may see all replicates done, and the second may say so after the first was heard."""
-    hear = HostSearch._hear
+@pytest.mark.parametrize("keep", ["all", "values", "best"])
+def test_a_rule_may_hold_before_anything_of_a_generation_has_ended(keep: Any) -> None:
+    begun = threading.Event()
+    calls: list[float] = []
 
-    def twice(self: HostSearch, handed: Any, row: int, task: Any) -> None:
-        hear(self, handed, row, task)
-        if all(one.done() for one in handed.runs[row]):
-            threading.Timer(0.02, hear, (self, handed, row, task)).start()
+    def fit(params: dict[str, Any]) -> float:
+        calls.append(params["x"])
+        if len(calls) > 2:
+            begun.set()
+            time.sleep(1.0)
+        return float(params["x"])
+
+    late = jhpo.host(fit, workers=2)
+
+    def ends(_: Progress) -> str | None:
+        return "a call of the second" if begun.is_set() else None
+
+    result = jhpo.minimize(late, SPACE, jhpo.RandomSearch(2), budget=8, stop=ends, keep=keep)
+    assert result.stopped == "a call of the second" and result.value == min(calls[:2])
+    assert len(result.history.value) == (1 if keep == "best" else 2)
+
+
+def test_a_member_whose_end_is_heard_of_twice_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def twice(self: Any, handed: Any, row: int, _: Any) -> None:
+        if all(task.done() for task in handed.runs[row]):
+            self._ended.put((handed, row))
+            threading.Timer(0.05, self._ended.put, [(handed, row)]).start()  # as another replicate's thread may
 
     monkeypatch.setattr(HostSearch, "_hear", twice)
+    for strategy in (jhpo.BayesOpt(initial=32), jhpo.RandomSearch(4)):  # asked one by one, and by generations
+        result = jhpo.minimize(jhpo.host(slowly(0.1), workers=3), SPACE, strategy, budget=12, replicates=2)
+        assert result.history.number.tolist() == list(range(12))
+        assert len(set(result.history.ids.tolist())) == 12
 
-    result = jhpo.minimize(jhpo.host(slowly(0.05), workers=4), SPACE, jhpo.RandomSearch(1), budget=8, replicates=2)
-    assert sorted(result.history.ids.tolist()) == list(range(8))
+
+def test_own_rules_know_the_best_while_nothing_comes() -> None:
+    seen: list[tuple[int, float]] = []
+
+    def rule(progress: Progress) -> str | None:
+        seen.append((progress.evaluations, progress.best))
+        return None
+
+    uneven = iter([0.05, 0.6, 0.05, 0.6])
+    lock = threading.Lock()
+
+    def unevenly(params: dict[str, Any]) -> float:
+        with lock:
+            seconds = next(uneven)
+        time.sleep(seconds)
+        return 0.5
+
+    jhpo.minimize(jhpo.host(unevenly, workers=2), SPACE, jhpo.RandomSearch(2), budget=4, stop=rule)
+    assert all(best == 0.5 for done, best in seen if done), seen  # not NaN, as if nothing had been found
