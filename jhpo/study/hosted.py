@@ -7,6 +7,8 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 
+import numpy as np
+
 from jhpo.errors import SpaceExhausted, invalid
 from jhpo.evaluation.executors import HostObjective
 from jhpo.evaluation.executors.generations import check_request
@@ -15,6 +17,7 @@ from jhpo.search.stopping import StopRules
 from jhpo.strategies.blind import learns
 from jhpo.study.batch import give_back
 from jhpo.study.book import Book
+from jhpo.study.fold import Fold
 from jhpo.study.found import Handed
 from jhpo.study.referee import Referee
 from jhpo.study.watch import POLL_SECONDS, Watch
@@ -42,9 +45,8 @@ def on_host(study: Book, objective: HostObjective, watch: Watch, referee: Refere
             hands.fill()
             if not hands.held:  # other workers hold the rest, or did when it was looked for
                 stopped = watch.wait()
-            elif hands.tell():
-                history = study.history
-                stopped = watch.check(not hands.held and history.handed == len(history.members))
+            elif told := hands.tell():
+                stopped = watch.check(_ended(study.history, told))
             else:
                 stopped = watch.check_time()
             if stopped is not None:
@@ -54,6 +56,15 @@ def on_host(study: Book, objective: HostObjective, watch: Watch, referee: Refere
         if hands.held:
             # interrupted trials return to the queue; a resumed study begins with them
             give_back(study, hands.held)
+
+
+def _ended(history: Fold, told: Sequence[int]) -> bool:
+    """Whether a generation ended with trials that were told: none of it runs, waits or is still to be handed out."""
+    generation = history.table.generation.array
+    left = {-1, *generation[np.asarray([*history.running, *history.waiting], np.int64)].tolist()}
+    if history.handed < len(history.members):
+        left.add(history.opened - 1)
+    return not left.issuperset(generation[np.asarray(told, np.int64)].tolist())
 
 
 def unnoticed(study: Book, watch: Watch) -> bool:
@@ -147,17 +158,18 @@ class _Hands:
             with contextlib.suppress(RuntimeError):  # another thread was first
                 self._bell.release()
 
-    def tell(self) -> bool:
-        """Store the results that have come; False if none came for a while."""
+    def tell(self) -> list[int]:
+        """Store the results that have come; the trials that were told, none if none came for a while."""
         ahead = self._ahead.count
         self._enough = max(min((self._pool.workers + ahead) // 2, len(self._tasks)), 1) if ahead else 1
         if len(self._ended) < self._enough:
             self._bell.acquire(timeout=_AHEAD_SECONDS if ahead else POLL_SECONDS)
         done = [self._ended.popleft() for _ in range(len(self._ended))]
         if not done:
-            return False
+            return []
         self._study.tell_outcomes([self._tasks[task] for task in done], [task.result() for task in done])
-        for task in done:  # stored by now; else they would go back to the queue
-            del self.held[self._tasks.pop(task).id]
+        told = [self._tasks.pop(task).id for task in done]
+        for trial_id in told:  # stored by now; else they would go back to the queue
+            del self.held[trial_id]
         self._ahead.ended(done)
-        return True
+        return told

@@ -226,3 +226,16 @@ def test_who_learns():
     quiet = {jhpo.RandomSearch, jhpo.SobolSearch, jhpo.GridSearch}
     assert all(not learns(cls()) for cls in quiet)
     assert all(learns(s) for s in (jhpo.PSO(), jhpo.BayesOpt(), jhpo.ASHA(), Learner(4)))
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_patience_counts_generations_however_many_workers(workers):
+    """With several workers there is always one that runs; it was taken for a generation that never ends."""
+
+    def flat(params):
+        time.sleep(0.01 + 0.01 * params["x"])
+        return 1.0
+
+    study = jhpo.Study(SPACE, jhpo.BayesOpt(initial=32), seed=1)
+    summary = study.optimize(jhpo.host(flat, workers=workers), budget=24, patience=4)
+    assert summary.stopped.startswith("patience") and 5 <= study.evaluations <= 5 + 2 * workers
