@@ -94,6 +94,8 @@ def run(
     strategy = values_only(strategy or ("bayes" if objectives is None else "nsga2"))
     caller = _Caller(objective, objectives, fixed=space is not None or storage is not None)
 
+    calls: list[Finished] = []  # of earlier studies, the first trials of this one
+
     def begin(space: Space) -> Study:
         named = {"direction": direction} if directions is None else {"directions": directions}
         return Study(space, strategy, storage, seed, resume=resume, **named)
@@ -101,14 +103,16 @@ def run(
     if space is not None:
         study = begin(space)
     elif storage is not None and _holds_study(storage, resume):
-        study = Study.load(storage, strategy=strategy)
+        with Study.load(storage, strategy=strategy) as stored:
+            space = stored.space
+        study = begin(space)  # which compares the other arguments with the stored ones
     else:
-        first = caller.first_calls(min(trace, budget), seed, workers, timeout)
-        study = begin(traced_space([call.asked for call in first]))
-        replay(study, first)
+        calls = caller.first_calls(min(trace, budget), seed, workers, timeout)
+        study = begin(traced_space([call.asked for call in calls]))
+        replay(study, calls)
     begun = time.monotonic()
     while True:
-        caller.follow(study)
+        caller.follow(study, calls)
         left = None if seconds is None else max(seconds - (time.monotonic() - begun), 1e-3)
         made, listener = host(caller.call, workers, timeout=timeout), caller.listener(callback)
         try:
@@ -171,8 +175,8 @@ class _Caller:
         self._objective, self._objectives, self._fixed = objective, objectives, fixed
         self._known: dict[str, Distribution] = {}
         self._space: Space | None = None  # None during the first calls
-        self._asked: dict[int, Asked] = {}  # by the trial's id
-        self._returned: dict[int, Any] = {}
+        self._heard: dict[int, tuple[Asked, Any]] = {}  # what a trial asked for and returned, by its id
+        self._past: Sequence[Finished] = ()  # the study's first trials, which were called before it began
         self._error: Exception | None = None
 
     def first_calls(self, count: int, seed: int, workers: int, timeout: float | None) -> list[Finished]:
@@ -189,23 +193,23 @@ class _Caller:
             pool.close()
         if self._error is not None:
             raise self._error
-        if not any(asked.values for asked in self._asked.values()):
+        if not any(asked.values for asked, _ in self._heard.values()):
             got = next((o.reason for o in outcomes if o.reason), "none")
             raise no_suggestions(got)
-        return [Finished(self._asked[k], outcomes[k], reports[k], read_notes(notes[k])) for k in sorted(self._asked)]
+        return [Finished(self._heard[k][0], outcomes[k], reports[k], read_notes(notes[k])) for k in sorted(self._heard)]
 
-    def follow(self, study: Study) -> None:
-        """Begin to call for the trials of a study."""
-        self._space, self._error = study.space, None
+    def follow(self, study: Study, past: Sequence[Finished]) -> None:
+        """Begin to call for the trials of a study, the first of which are calls that have ended."""
+        # a new dict: a call that ran out of time may still go on, and is none of this study
+        self._space, self._error, self._heard, self._past = study.space, None, {}, past
 
     def call(self, params: HP, trial: Trial) -> Any:
         """Call the objective for a trial."""
         point: Mapping[str, Any] = {} if self._space is None else self._space.flat(params)
-        fixed = self._fixed and self._space is not None
-        suggesting, whole = SuggestingTrial(trial, point, self._known, fixed), False
+        fixed, heard = self._fixed and self._space is not None, self._heard
+        suggesting, value, whole = SuggestingTrial(trial, point, self._known, fixed), None, False
         try:
-            value = suggesting.measured(self._objective(suggesting))
-            self._returned[trial.id], whole = value, True
+            value, whole = suggesting.measured(self._objective(suggesting)), True
             return value
         except optuna.TrialPruned as error:
             raise TrialPruned(str(error)) from error
@@ -213,7 +217,7 @@ class _Caller:
             self._error = error
             raise
         finally:
-            self._asked[trial.id] = suggesting.asked._replace(whole=whole)
+            heard[trial.id] = suggesting.asked._replace(whole=whole), value
             if suggesting.surprised and self._space is not None:
                 self._error = self._error or _SpaceChanged()
 
@@ -231,20 +235,19 @@ class _Caller:
 
     def finished(self, study: Study) -> list[Finished]:
         """The finished trials of a study as calls."""
-        calls = []
-        for trial in study:
-            if trial.status in (TrialState.WAITING, TrialState.RUNNING) or trial.id not in self._asked:
+        calls = list(self._past)
+        for trial in (study[number] for number in range(len(calls), len(study))):
+            if trial.status in (TrialState.WAITING, TrialState.RUNNING) or trial.id not in self._heard:
                 continue
+            asked, value = self._heard[trial.id]
             if trial.status is TrialState.COMPLETE:
-                outcome = judge(self._returned[trial.id], self._objectives)
+                outcome = judge(value, self._objectives)
             elif trial.status is TrialState.PRUNED:
                 outcome = stopped_early(trial.value)
             else:
                 outcome = failure(trial.reason)
             reports = [Report(*point) for point in trial.curve.items()]
-            calls.append(Finished(self._asked[trial.id], outcome, reports, trial.notes))
-        for values in (self._asked, self._returned):
-            values.clear()
+            calls.append(Finished(asked, outcome, reports, trial.notes))
         return calls
 
 

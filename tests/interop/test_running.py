@@ -43,6 +43,19 @@ def test_a_space_that_grows_begins_anew_with_every_result():
     assert {"units0", "units1", "units2", "b2", "momentum", "eps"} <= set(study.space.names)
 
 
+def test_a_space_that_grows_twice_keeps_every_call():
+    called = []
+
+    def objective(trial):
+        called.append(trial.suggest_float("x", -1.0, 1.0))
+        more = [trial.suggest_float(name, 0.0, 1.0) for name, at in (("y", 8), ("z", 16)) if len(called) > at]
+        return called[-1] ** 2 + sum(more)
+
+    study = run(objective, 24, RANDOM, trace=4)
+    assert study.space.names == ("x", "y", "z") and len(called) == len(study) == 24
+    assert [study[i].params["x"] for i in range(24)] == called
+
+
 def test_none_is_a_choice():
     def objective(trial):
         kind = trial.suggest_categorical("kind", ["a", None, True])
@@ -110,7 +123,10 @@ def test_stored_studies_resume_and_refuse_another_space(tmp_path):
     assert_same(study, alone)
     calls += [0] * 60
     with pytest.raises(InvalidSpace, match=r"suggest\('late'\): expected a parameter of this point of the space"):
-        run(objective, 24, jhpo.PSO(4), storage=path, resume=True)
+        run(objective, 24, jhpo.PSO(4), seed=2, storage=path, resume=True)
+    for name, other in (("seed", 3), ("direction", "maximize")):
+        with pytest.raises(InvalidArgument, match=f"{name}: expected that of the stored study"):
+            run(objective, 24, jhpo.PSO(4), storage=path, resume=True, **{"seed": 2, name: other})
     with pytest.raises(InvalidSpace, match="late"):
         run(objective, 24, RANDOM, space=jhpo.Space({"x": jhpo.Float(-1.0, 1.0)}))
 
