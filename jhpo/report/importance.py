@@ -9,7 +9,9 @@ import numpy as np
 from jhpo.errors import JhpoError, check_number
 from jhpo.objectives import check_single
 from jhpo.report.trials import Trials
+from jhpo.space.cells import index_of
 from jhpo.space.host_rows import active_rows
+from jhpo.space.parameters import Parameter
 
 # Number of grid cells on which densities of a continuous coordinate are compared.
 _GRID = 64
@@ -88,21 +90,21 @@ def _shares(trials: Trials, units: np.ndarray, value: np.ndarray, quantile: floa
         return np.zeros(len(space.names))
     active = active_rows(space, units)
     divergences = np.zeros(space.dim)
-    for parameter, where in zip(active, space.slices):
+    for on, parameter, where in zip(active, space.parameters, space.slices):
         for d in range(where.start, where.stop):
-            if (parameter & good).sum() >= 2:
-                cells = int(space.cells[d])
-                top, every = (_density(units[rows, d], cells) for rows in (parameter & good, parameter))
+            if (on & good).sum() >= 2:
+                top, every = (_density(units[rows, d], parameter) for rows in (on & good, on))
                 divergences[d] = (every * (top / every - 1.0) ** 2).sum()
     shares = np.array([divergences[s].sum() for s in space.slices])
     total = shares.sum()
     return np.asarray(shares / total if total > 0 else shares)
 
 
-def _density(unit: np.ndarray, cells: int) -> np.ndarray:
+def _density(unit: np.ndarray, parameter: Parameter) -> np.ndarray:
     """``float64[grid]``, positive with sum 1: counts if there are few cells, otherwise a Gaussian kernel estimate."""
+    cells = parameter.cells
     if 0 < cells <= _GRID:
-        counts = np.bincount(np.minimum((unit * cells).astype(int), cells - 1), minlength=cells) + 1.0 / cells
+        counts = np.bincount(index_of(parameter, unit, np), minlength=cells) + 1.0 / cells
         return counts / counts.sum()
     # Scott's rule, but not narrower than the grid
     width = max(1.06 * unit.std() * len(unit) ** -0.2, 1.0 / _GRID)

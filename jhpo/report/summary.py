@@ -9,6 +9,7 @@ from jhpo.objectives import knee
 from jhpo.report.importance import FEWEST, importance_with_errors
 from jhpo.report.spent import where_time_went
 from jhpo.report.trials import Trials, best_so_far, measured
+from jhpo.space.cells import index_of
 from jhpo.space.host_rows import active_rows
 from jhpo.space.parameters import Float, Int
 from jhpo.trial import TrialState
@@ -110,10 +111,11 @@ def edges(trials: Trials) -> list[str]:
         if not isinstance(parameter, Float | Int) or parameter.shape or on.sum() < 5:
             continue
         place = units[on, where.start]
-        for near, bound, word in (
-            (place < _EDGE, parameter.low, "lower"),
-            (place > 1 - _EDGE, parameter.high, "upper"),
-        ):
+        below, above = place < _EDGE, place > 1 - _EDGE
+        if parameter.cells > 2:  # of few values, the first and the last are wider than that
+            index = index_of(parameter, place, np)
+            below, above = below | (index == 0), above | (index == parameter.cells - 1)
+        for near, bound, word in ((below, parameter.low, "lower"), (above, parameter.high, "upper")):
             if near.mean() > 0.5:
                 out.append(
                     f"The best values of {name} lie at its {word} bound, {bound:g}: widen the range, if it can be."

@@ -19,6 +19,7 @@ from jhpo.kernels.internals import float_precision
 from jhpo.report.figures.light import thinned
 from jhpo.report.importance import FEWEST
 from jhpo.report.trials import Trials
+from jhpo.space.cells import centre_of
 from jhpo.space.host_rows import active_rows
 from jhpo.space.listed import Listed, Ordinal
 from jhpo.space.space import Space
@@ -101,7 +102,8 @@ def _through(space: Space, best: np.ndarray, coordinate: int) -> np.ndarray:
     cells = int(space.cells[coordinate])
     places = np.linspace(0.0, 1.0, PLACES)
     if 0 < cells <= PLACES:
-        places = (np.minimum(np.arange(PLACES), cells - 1) + 0.5) / cells
+        parameter = next(p for p, at in zip(space.parameters, space.slices) if at.start <= coordinate < at.stop)
+        places = centre_of(parameter, np.minimum(np.arange(PLACES), cells - 1), np.float64, np)
     rows = np.repeat(best[None], PLACES, axis=0)
     rows[:, coordinate] = places
     return rows

@@ -94,12 +94,11 @@ class Trials(NamedTuple):
 
 
 def best_so_far(trials: Trials) -> np.ndarray:
-    """``float64[trials]``: the best value up to each trial, of the longest trainings only; NaN before the first."""
-    table = trials.table
-    whole = table.horizon.array == table.horizon.array.max(initial=0.0)
-    whole &= table.state.array != TrialState.PRUNED
-    value = trials.sign * np.where(whole, table.value.array, np.nan)
-    best = np.minimum.accumulate(np.where(np.isnan(value), np.inf, value))
+    """``float64[trials]``: the best value up to each trial, of those that may be the best; NaN before the first."""
+    table, good = trials.table, trials.table.successes()
+    best = np.full(table.size, np.inf)
+    best[good] = trials.sign * table.value.array[good]
+    best = np.minimum.accumulate(best)
     return trials.sign * np.where(np.isinf(best), np.nan, best)
 
 

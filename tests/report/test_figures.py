@@ -88,6 +88,23 @@ def test_history_has_bands_over_repetitions():
         figures.history(runs, quantiles=(0.9, 0.5, 0.1))
 
 
+def test_the_best_so_far_is_one_that_may_be_the_best():
+    study = jhpo.Study(jhpo.Space({"x": jhpo.Float(-1.0, 1.0)}), "random")
+    for trial in study.ask(12):
+        study.tell(trial, {"value": trial.params["x"], "constraint": [trial.params["x"]]})
+    best = figures.history(study).data["best"]
+    assert best[-1] == study.best.value > 0.0 and f"{study.best.value:.6g}" in figures.history(study).words
+    assert best[-1] == np.nanmin(best) and study.trials.table.value.array.min() < 0.0
+
+
+def test_names_with_brackets_and_arrays_keep_their_order():
+    space = jhpo.Space({"v": jhpo.Float(0.0, 1.0, shape=(2,)), "w[0]": jhpo.Float(0.0, 1.0), "w[1]": jhpo.Int(1, 3)})
+    study = absorbed(space, lambda hp: hp["w[0]"], 12)
+    frame = figures.slices(study, params=["w[1]", "v", "w[0]"]).to_frame()
+    assert frame["parameter"].unique().tolist() == ["w[1]", "v[0]", "v[1]", "w[0]"]
+    assert len(figures.contour(study).panels) == 3
+
+
 def test_contours_are_empty_where_no_trial_is_near(study):
     drawing = figures.contour(study, params=["lr", "width"])
     heat, dots = drawing.panels[0].marks
@@ -236,6 +253,12 @@ def test_the_model_is_sure_where_trials_are():
     assert far > 3 * near and np.isfinite(frame["log_improvement"]).all()
     assert kind[kind["at"] == "a"]["mean"].max() < kind[kind["at"] == "b"]["mean"].min()
     assert len(drawing.to_plotly().data) == len([m for p in drawing.panels for m in p.marks]) + 1  # a band is two lines
+
+
+def test_a_model_shows_every_value_of_a_logarithmic_integer():
+    space = jhpo.Space({"width": jhpo.Int(1, 6, log=True)})
+    frame = figures.model(absorbed(space, lambda hp: hp["width"], 20)).to_frame()
+    assert frame["at"].unique().tolist() == list("123456")
 
 
 def test_a_model_needs_some_trials():

@@ -24,6 +24,16 @@ def study() -> jhpo.Study:
     return absorbed(SPACE, value, 200)
 
 
+def test_values_of_a_logarithmic_integer_are_told_apart():
+    """What a parameter matters depends on its values, not on how wide they are."""
+    logarithmic, listed = (jhpo.Space({"n": kind, "idle": jhpo.Float(0.0, 1.0)})
+                           for kind in (jhpo.Int(1, 4, log=True), jhpo.Ordinal([1, 2, 3, 4])))  # fmt: skip
+    study = absorbed(logarithmic, lambda hp: float(hp["n"] != 3) + 0.1 * hp["idle"], 200)
+    other = jhpo.Study(listed, "random")
+    other.absorb(study, [trial.value for trial in study])
+    assert study.importance() == pytest.approx(other.importance()) and study.importance()["n"] > 0.8
+
+
 @pytest.fixture(scope="module")
 def peer(study):
     """The same trials in Optuna."""

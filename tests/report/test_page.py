@@ -95,6 +95,10 @@ def test_the_summary_says_what_to_try_next():
     space = jhpo.Space({"x": jhpo.Float(0.0, 1.0), "idle": jhpo.Float(0.0, 1.0)})
     words = " ".join(sentences(absorbed(space, lambda hp: -hp["x"], 100).trials))
     assert "best values of x lie at its upper bound, 1" in words and "idle lie" not in words
+    depths = jhpo.Space({"depth": jhpo.Int(1, 6), "wide": jhpo.Int(1, 6)})
+    words = " ".join(sentences(absorbed(depths, lambda hp: -hp["depth"] + (hp["wide"] - 3) ** 2, 100).trials))
+    assert "best values of depth lie at its upper bound, 6" in words and "wide lie" not in words
+    words = " ".join(sentences(absorbed(space, lambda hp: -hp["x"], 100).trials))
     assert "x (" in words and "evaluate the best few again" in words
     assert "No trial has succeeded" in sentences(jhpo.Study(space).trials)[0]
     failing = absorbed(space, lambda hp: hp["x"] if hp["idle"] < 0.5 else float("nan"), 40)

@@ -50,17 +50,14 @@ def coordinates(space: Space, units: np.ndarray, names: Sequence[str] | None, mo
             raise invalid("params", f"names among {list(space.names)}", name)
     found = columns(space, units)
     out: list[Coordinate] = []
-    for name, parameter, where in zip(space.names, space.parameters, space.slices):
-        if names is not None and name not in names:
-            continue
-        value, active = found[name]
+    for name in dict.fromkeys(space.names if names is None else names):
+        at = space.names.index(name)
+        parameter, where, (value, active) = space.parameters[at], space.slices[at], found[name]
         for k in range(parameter.size):
             label = name if not parameter.shape else f"{name}[{k}]"
             place = np.where(active, _place(parameter, units[:, where][:, k]), np.nan)
             texts = np.asarray([short(v) if on else "" for v, on in zip(value[:, k].tolist(), active)], object)
             out.append(Coordinate(label, axis_of(parameter, label), place, texts))
-    if names is not None:
-        out.sort(key=lambda c: list(names).index(c.name.partition("[")[0]))
     return out[:most]
 
 

@@ -50,8 +50,7 @@ def model(studies: Any, *, params: Sequence[str] | None = None, most: int = 3) -
         pairs = []
         for c in coordinates(trials.space, units, params or leading(trials), most):
             k = names.index(c.name)
-            line = next(x for x in coordinates(trials.space, found.units[k], [c.name.partition("[")[0]], 99)
-                        if x.name == c.name)  # fmt: skip
+            line = coordinates(trials.space, found.units[k], None, k + 1)[k]
             pairs.append(_panels(found, k, c, line, axis, name))
             count = len(line.place)
             parts.append({
