@@ -83,6 +83,15 @@ def _table(parameter: Parameter, dtype: DTypeLike) -> np.ndarray:
     return np.array(cell_values(parameter), kind)
 
 
+def _nearest(value: jax.Array, table: np.ndarray, dtype: DTypeLike) -> jax.Array:
+    """Places ``int32[...]`` in a table of the numbers nearest to ``[...]``; an equal one, though float32 has others."""
+    each, listed = value[..., None], table.reshape((1,) * value.ndim + (-1,))
+    distance = jnp.abs(each.astype(dtype) - jnp.asarray(listed, dtype))
+    if table.dtype == np.int32 and jnp.issubdtype(value.dtype, jnp.integer):
+        distance = jnp.where(each.astype(jnp.int32) == listed, jnp.asarray(-1, dtype), distance)
+    return jnp.argmin(distance, axis=-1).astype(jnp.int32)
+
+
 def encode_traced(space: Layout, hp: HP) -> jax.Array:
     """``float[..., d]`` of hyperparameters, the inverse of `decode_traced`; leaves may have leading dimensions."""
     leaves = space.treedef.flatten_up_to(hp)
@@ -98,11 +107,12 @@ def encode_traced(space: Layout, hp: HP) -> jax.Array:
             unit = parameter.unit(leaf.astype(dtype))
         else:
             if isinstance(parameter, Int):
-                index = (leaf - np.int32(parameter.low)) // np.int32(parameter.step)
+                # the distance from the lowest value may exceed an int32
+                inside = jnp.clip(leaf.astype(jnp.int32), np.int32(parameter.low), np.int32(parameter.high))
+                above = inside.astype(jnp.uint32) - np.uint32(parameter.low % 2**32)
+                index = (above // np.uint32(parameter.step)).astype(jnp.int32)
             elif parameter.delivers is not None:
-                table = jnp.asarray(_table(parameter, dtype), dtype)
-                distance = jnp.abs(leaf.astype(dtype)[..., None] - table.reshape((1,) * leaf.ndim + (-1,)))
-                index = jnp.argmin(distance, axis=-1)
+                index = _nearest(leaf, _table(parameter, dtype), dtype)
             else:
                 index = leaf
             unit = centre_of(parameter, index, dtype)

@@ -24,8 +24,8 @@ class Uncached:
 
 
 def plain(value: Any) -> Any:
-    """The value with NumPy scalars replaced by Python values, inside tuples, lists and dicts too."""
-    if isinstance(value, np.generic):
+    """The value with scalars of NumPy and JAX replaced by Python values, inside tuples, lists and dicts too."""
+    if isinstance(value, np.generic) or (getattr(value, "ndim", None) == 0 and hasattr(value, "item")):
         return value.item()
     if type(value) in (tuple, list):
         return type(value)(plain(v) for v in value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import numbers
 from collections.abc import Mapping
 from typing import Any
@@ -14,12 +15,13 @@ from jhpo.errors import InvalidParameters, InvalidSpace, invalid
 from jhpo.pytrees import HP
 from jhpo.space.cells import centre_of, index_of
 from jhpo.space.codec import batched, unit_constraint
-from jhpo.space.declared import plain, value_key
-from jhpo.space.host_rows import ABSENT, decode_rows, host_active, host_values, prune_absent
+from jhpo.space.declared import Named, plain, value_key
+from jhpo.space.host_rows import absent, decode_rows, host_active, host_values, prune_absent
 from jhpo.space.layout import Layout
 from jhpo.space.listed import Listed, cell_values
 from jhpo.space.outline import canonical
 from jhpo.space.parameters import Float, Int, Parameter
+from jhpo.space.tree import path_name
 
 
 def exact_values(space: Layout, params: HP) -> dict[str, Any]:
@@ -46,30 +48,31 @@ def decode_host(space: Layout, unit: np.ndarray, exact: Mapping[str, Any]) -> HP
         return np.asarray(exact[name], np.float64) if parameter.shape else float(exact[name])
 
     named = zip(space.names, space.parameters, space.slices, on)
-    leaves = [value(name, p, where) if state else ABSENT for name, p, where, state in named]
+    leaves = [value(n, p, where) if state else absent(space, i) for i, (n, p, where, state) in enumerate(named)]
     return prune_absent(jax.tree_util.tree_unflatten(space.treedef, leaves))
 
 
 def flatten_host(space: Layout, params: HP) -> dict[str, Any]:
-    """Values by dotted name, from a tree or from a flat mapping of dotted names."""
+    """Values by dotted name, from a tree of any kind or from a flat mapping of dotted names."""
     if isinstance(params, dict) and params and all(k in space.names for k in params):
         return dict(params)
-    names = set(space.names)
+    names, bare = set(space.names), jax.tree_util.treedef_is_leaf(space.treedef)
     out: dict[str, Any] = {}
 
     def walk(prefix: str, node: HP) -> None:
-        if prefix in names or (not prefix and names == {"value"}):
+        if prefix in names or bare:
             out[prefix or "value"] = node
-        elif isinstance(node, dict):
-            for key, child in node.items():
-                walk(f"{prefix}.{key}" if prefix else str(key), child)
-        elif hasattr(node, "_asdict"):
-            walk(prefix, node._asdict())
-        elif isinstance(node, (list, tuple)):
-            for i, child in enumerate(node):
-                walk(f"{prefix}.{i}" if prefix else str(i), child)
+            return
+        children: list[tuple[Any, Any]]
+        if isinstance(node, dict):
+            children = list(node.items())
         else:
+            parts = jax.tree_util.tree_flatten_with_path(node, is_leaf=lambda x: x is not node)[0]
+            children = [(path_name(path), child) for path, child in parts if path]
+        if not children and not isinstance(node, (dict, list, tuple)):
             raise invalid(prefix or "params", f"one of the parameters {sorted(names)}", node, InvalidParameters)
+        for key, child in children:
+            walk(f"{prefix}.{key}" if prefix else str(key), child)
 
     walk("", params)
     return {k: v for k, v in out.items() if v is not None or takes_none(space, k)}
@@ -119,12 +122,30 @@ def encode_value(name: str, parameter: Parameter, value: object) -> np.ndarray:
             both = isinstance(v, numbers.Number) and isinstance(item, numbers.Number)
             if both and not isinstance(v, bool) and not isinstance(item, bool) and v == item:
                 return i
-            if isinstance(v, (tuple, list)) and isinstance(item, (tuple, list)) and list(v) == list(item):
+            if (
+                isinstance(v, (tuple, list, dict))
+                and isinstance(item, (tuple, list, dict))
+                and _lists(v) == _lists(item)
+            ):
                 return i
+            if isinstance(v, Named) and isinstance(item, Named) and v.name == item.name:
+                return i
+        # 0.3 and 3 * 0.1, or 0.1 in float32
+        near = [i for i, v in enumerate(values) if isinstance(v, float) and isinstance(item, float)
+                and math.isclose(v, item, rel_tol=2.0**-23)]  # fmt: skip
+        if len(near) == 1:
+            return near[0]
         raise invalid(name, f"one of {values}", item, InvalidParameters)
 
     items = [value] if not parameter.shape else _ravel_items(name, parameter, value)
     return (np.array([find(i) for i in items], np.float64) + 0.5) / parameter.cells
+
+
+def _lists(value: Any) -> Any:
+    """The value with lists in place of tuples, as JSON has them."""
+    if isinstance(value, dict):
+        return {k: _lists(v) for k, v in value.items()}
+    return [_lists(v) for v in value] if isinstance(value, (tuple, list)) else value
 
 
 def _ravel_items(name: str, parameter: Parameter, value: Any) -> list[Any]:
@@ -158,22 +179,22 @@ def encode_host(space: Layout, params: HP, fill: np.ndarray | None) -> np.ndarra
 def encode_some(space: Layout, params: HP) -> np.ndarray:
     """Unit point ``float64[d]`` of some host values, NaN where nothing is given.
 
-    Parents of a conditional value that are not given take the first value under which its condition holds.
+    Parents of conditional values that are not given take the first value under which all their conditions hold.
     """
     given = flatten_host(space, params)
     unit = encode_host(space, params, np.full(space.dim, np.nan))
-    pending = [space.names.index(name) for name in given]
-    while pending:
-        at = pending.pop()
+    counts = {space.names.index(name) for name in given}
+    for at in space.order[::-1]:
+        counts |= {parent for parent, _ in space.conditions[at]} if at in counts else set()
+    for at in (i for i in space.order if i in counts):
         for parent, table in space.conditions[at]:
-            where = space.slices[parent]
-            if np.isnan(unit[where]).any():
-                cell = np.asarray([int(np.flatnonzero(table)[0])])
-                unit[where] = centre_of(space.parameters[parent], cell, np.float64, np)
-                pending.append(parent)
-            elif not table[int(index_of(space.parameters[parent], unit[where], np)[0])]:
+            if not table[int(index_of(space.parameters[parent], unit[space.slices[parent]], np)[0])]:
                 name = space.names[at]
                 raise invalid(name, "no value while its condition does not hold", given.get(name), InvalidParameters)
+        if np.isnan(unit[space.slices[at]]).any() and space.names[at] not in given:
+            tables = [t for child in counts for parent, t in space.conditions[child] if parent == at]
+            cell = np.argmax(np.all(tables, axis=0))  # 0 where none suits all, which is said of one of them
+            unit[space.slices[at]] = centre_of(space.parameters[at], np.asarray([cell]), np.float64, np)
     return unit
 
 

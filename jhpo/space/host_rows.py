@@ -81,6 +81,11 @@ def host_active(space: Layout, unit: np.ndarray) -> list[bool]:
 ABSENT = object()
 
 
+def absent(space: Layout, index: int) -> Any:
+    """What stands for an inactive parameter until `prune_absent`; None in trees of other classes, which it leaves."""
+    return ABSENT if space.plainly[index] else None
+
+
 def prune_absent(tree: HP) -> HP:
     """The tree without absent leaves: removed from dicts, None in lists and tuples."""
     if isinstance(tree, dict):
@@ -101,7 +106,8 @@ def decode_rows(space: Layout, units: np.ndarray) -> list[HP]:
         columns.append(column)
     if conditional:
         on = active_rows(space, units)
-        columns = [[v if there else ABSENT for v, there in zip(c, rows.tolist())] for c, rows in zip(columns, on)]
+        gaps = [absent(space, i) for i in range(len(columns))]
+        columns = [[v if there else g for v, there in zip(c, rows.tolist())] for c, g, rows in zip(columns, gaps, on)]
     trees = [jax.tree_util.tree_unflatten(space.treedef, leaves) for leaves in zip(*columns)]
     return [prune_absent(tree) for tree in trees] if prune else trees
 

@@ -30,6 +30,7 @@ class Layout(Uncached):
     names: tuple[str, ...]  # dotted, in the order of the tree's leaves
     parameters: tuple[Parameter, ...]
     treedef: Structure
+    plainly: tuple[bool, ...]  # of each parameter, see `tree.Leaves`
     conditions: tuple[tuple[Condition, ...], ...]  # of each parameter
     order: tuple[int, ...]  # indices of parameters, parents before children
     dim: int  # coordinates of a unit row

@@ -45,7 +45,7 @@ class Parameter(Uncached):
     def _finish(self) -> None:
         for name, check in (("shape", shape_of), ("when", conditions_of), ("prior", prior_of)):
             object.__setattr__(self, name, check(getattr(self, name)))
-        default = self.default.tolist() if isinstance(self.default, np.ndarray) else plain(self.default)
+        default = self.default.tolist() if hasattr(self.default, "tolist") else plain(self.default)
         object.__setattr__(self, "default", default)
 
     @property
@@ -72,7 +72,8 @@ class Parameter(Uncached):
         out: dict[str, Any] = {"type": type(self).__name__}
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if value is not None and value != () and value is not False:
+            # a default of False or () is one
+            if value is not None and (field.name == "default" or (value != () and value is not False)):
                 out[field.name] = to_plain(value)
         return out
 
@@ -140,8 +141,9 @@ class Float(Parameter):
 
     def unresolved(self) -> InvalidArgument | None:
         low, high = self.low, self.high
-        if max(abs(low), abs(high)) > HUGE:
-            return invalid("high", f"numbers that float32 can hold, up to {HUGE:.3g}", (low, high), InvalidSpace)
+        if max(abs(low), abs(high), high - low) > HUGE:
+            expected = f"numbers and a width that float32 can hold, up to {HUGE:.3g}"
+            return invalid("high", expected, (low, high), InvalidSpace)
         if self.scale in ("log", "logit") and low < TINY:
             return invalid("low", f"at least {TINY:.3g}, the smallest normal float32", low, InvalidSpace)
         step = float(np.spacing(np.float32(max(abs(low), abs(high)))))

@@ -57,7 +57,7 @@ class Space(Layout):
     """
 
     def __init__(self, tree: HP, constraints: Sequence[Constraint] = ()) -> None:
-        self.names, self.parameters, self.treedef = read_tree(tree)
+        self.names, self.parameters, self.treedef, self.plainly = read_tree(tree)
         self.constraints = checked_constraints(constraints)
         self.conditions = resolve_conditions(self.names, self.parameters)
         self.order = condition_order(self.names, self.conditions)

@@ -53,6 +53,15 @@ def space_to_json(space: Layout) -> str:
     return json.dumps(data, sort_keys=True)
 
 
+def earlier_json(text: str) -> str:
+    """The text of `space_to_json` as version 0.1.0 wrote it, which left out defaults of False and of ()."""
+    data = json.loads(text)
+    for parameter in data["parameters"]:
+        if parameter.get("default") is False or parameter.get("default") == {"tuple": []}:
+            del parameter["default"]
+    return json.dumps(data, sort_keys=True)
+
+
 def tree_from_json(text: str, constraints: int, named: bool) -> Tree:
     """The tree of parameters of a stored space, see `Space.from_json`.
 

@@ -22,6 +22,7 @@ class Leaves(NamedTuple):
     names: tuple[str, ...]  # dotted
     parameters: tuple[Parameter, ...]
     treedef: Structure
+    plainly: tuple[bool, ...]  # whether dicts, lists and tuples alone lead to it, which can lack what is inactive
 
 
 def read_tree(tree: HP) -> Leaves:
@@ -39,7 +40,7 @@ def read_tree(tree: HP) -> Leaves:
         ) from unsorted
     if not pairs:
         raise invalid("space", "at least one parameter", tree, InvalidSpace)
-    names = tuple(_path_name(path) for path, _ in pairs)
+    names = tuple(path_name(path) for path, _ in pairs)
     for name, (path, leaf) in zip(names, pairs):
         if not isinstance(leaf, Parameter):
             note = as_parameter(leaf, listed=bool(path) and isinstance(path[-1], jax.tree_util.SequenceKey))
@@ -49,7 +50,7 @@ def read_tree(tree: HP) -> Leaves:
             raise InvalidSpace(f"{name}: {error}")
     if len(set(names)) < len(names):
         raise invalid("space", "distinct dotted names", names, InvalidSpace)
-    return Leaves(names, tuple(leaf for _, leaf in pairs), treedef)
+    return Leaves(names, tuple(leaf for _, leaf in pairs), treedef, tuple(_plainly(tree, path) for path, _ in pairs))
 
 
 def as_parameter(value: object, listed: bool = False) -> str:
@@ -69,7 +70,15 @@ def as_parameter(value: object, listed: bool = False) -> str:
     return "values to choose from are jhpo.Choice([...]), a range is jhpo.Float(low, high) or jhpo.Int(low, high)"
 
 
-def _path_name(path: tuple[Any, ...]) -> str:
+def _plainly(node: Any, path: tuple[Any, ...]) -> bool:
+    for entry in path:
+        if not isinstance(node, (dict, list, tuple)) or hasattr(node, "_fields"):
+            return False
+        node = node[entry.key if isinstance(node, dict) else entry.idx]
+    return True
+
+
+def path_name(path: tuple[Any, ...]) -> str:
     """Dotted name of a pytree path."""
     parts = []
     for entry in path:
@@ -101,10 +110,11 @@ def resolve_conditions(names: tuple[str, ...], parameters: tuple[Parameter, ...]
                 raise invalid(name, "a condition on a single discrete parameter", parent_name, InvalidSpace)
             keys = [value_key(v) for v in cell_values(parent)]
             wanted = [keys[v.index] if isinstance(v, Named) and v.index is not None else value_key(v) for v in allowed]
-            unknown = [v for v, k in zip(allowed, wanted) if k not in keys]
+            known, chosen = set(keys), set(wanted)  # an integer may have a million values
+            unknown = [v for v, k in zip(allowed, wanted) if k not in known]
             if unknown or not allowed:
                 raise invalid(f"{name}.when", f"values that {names[at]!r} can take", unknown or allowed, InvalidSpace)
-            mine.append((at, tuple(k in wanted for k in keys)))
+            mine.append((at, tuple(k in chosen for k in keys)))
         out.append(tuple(mine))
     return tuple(out)
 

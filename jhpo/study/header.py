@@ -17,6 +17,7 @@ from jhpo.keys import SEEDS
 from jhpo.objectives import DIRECTIONS, Objectives
 from jhpo.space.given import check_space
 from jhpo.space.space import Space
+from jhpo.space.stored import earlier_json
 from jhpo.storage.codec import Entry
 from jhpo.storage.spec import StrategyElsewhere, make_from_spec, readable_strategy, spec_diff, strategy_spec
 from jhpo.strategies import as_strategy, for_objectives
@@ -139,7 +140,7 @@ def check_same(stored: Begin, wanted: Begin, space: Space) -> None:
         ChangedSpace: the space differs; the message lists how.
         InvalidArgument: something else differs.
     """
-    if stored.space != wanted.space:
+    if stored.space not in (wanted.space, earlier_json(wanted.space)):
         try:
             differences = _stored_space(stored, space).diff(space)
         except InvalidSpace as error:

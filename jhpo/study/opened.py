@@ -83,7 +83,8 @@ class Opened:
         log, entries = opened_by_first(lambda: _opened(storage, begin, resume), shared)
         try:
             stored = header.read_begin(entries[0])
-            header.restore(stored, None, strategy, True)
+            # equal texts are whole, also those of trees that JSON cannot give back
+            header.restore(stored, space if stored.space == begin.space else None, strategy, True)
             header.check_same(stored, begin, space)
             self._open(log, entries, space, strategy, lease, max_retry)
             self.warn_of_precision()
