@@ -7,6 +7,7 @@ value, learning curve and notes.
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 import re
@@ -94,9 +95,12 @@ class TensorBoard(Logger):
 
     def __init__(self, writer: Any, study: Study | None = None) -> None:
         super().__init__(study)
-        if not hasattr(writer, "add_scalar"):
+        if not hasattr(writer, "add_scalar") or not hasattr(writer, "add_hparams"):
             raise invalid("writer", "a SummaryWriter of tensorboardX or PyTorch", writer)
         self._writer = writer
+        self._run_named = "name"  # as tensorboardX calls the argument
+        if "run_name" in inspect.signature(writer.add_hparams).parameters:  # of PyTorch
+            self._run_named = "run_name"
 
     def progress(self, values: dict[str, float], step: int) -> None:
         for name, value in values.items():
@@ -108,7 +112,7 @@ class TensorBoard(Logger):
         for step, value in trial.curve.items():
             self._writer.add_scalar(f"curve/{trial.id}", value, step)
         plain = {n: v if isinstance(v, (bool, int, float, str)) else str(v) for n, v in parameters.items()}
-        self._writer.add_hparams(plain, values, name=f"trial-{trial.id}")
+        self._writer.add_hparams(plain, values, **{self._run_named: f"trial-{trial.id}"})
         for name, value in trial.notes.items():
             self._writer.add_text(f"note/{name}", _text(value), trial.id)
 

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from jhpo.errors import InvalidParameters, SpaceExhausted, invalid
-from jhpo.interop.distributions import OUTSIDE, directions_of, equal, fit, optuna, parameter_of, value_of
+from jhpo.interop.distributions import OUTSIDE, constraint_of, directions_of, equal, fit, optuna, parameter_of, value_of
 from jhpo.interop.scalars import PLAIN
 from jhpo.interop.values_only import values_only
 from jhpo.objectives import read_directions
@@ -184,7 +184,10 @@ class JhpoSampler(optuna.samplers.BaseSampler):
                 return
             inner = self.inner
             told = values if state == optuna.trial.TrialState.COMPLETE else None
-            value = None if told is None else told[0] if len(told) == 1 else tuple(told)
+            value: Any = None if told is None else told[0] if len(told) == 1 else tuple(told)
+            constraint = constraint_of(trial)
+            if value is not None and constraint:
+                value = {"value": value, "constraint": constraint}
             if all(equal(trial.params[n], asked.used.get(n)) for n in asked.values if n in trial.params):
                 if value is None:
                     inner.tell(asked.trial, error=state.name.lower())

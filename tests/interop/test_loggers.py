@@ -94,6 +94,26 @@ def test_tensorboard(tmp_path):
     assert sum(1 for path in tmp_path.iterdir() if path.is_dir() and "trial-" in path.name) == 6
 
 
+def test_the_writer_of_pytorch_has_another_name_for_a_run():
+    class Writer:
+        def __init__(self):
+            self.rows = []
+
+        def add_scalar(self, tag, value, global_step=None):
+            pass
+
+        def add_text(self, tag, text, global_step=None):
+            pass
+
+        def add_hparams(self, hparam_dict, metric_dict, hparam_domain_discrete=None, run_name=None, global_step=None):
+            assert hparam_domain_discrete is None
+            self.rows.append(run_name)
+
+    study, writer = made(), Writer()
+    study.optimize(jhpo.host(on_host), 6, callback=loggers.TensorBoard(writer, study))
+    assert writer.rows == [f"trial-{number}" for number in range(6)]
+
+
 @pytest.mark.slow
 def test_weights_and_biases(tmp_path, monkeypatch):
     wandb = pytest.importorskip("wandb")

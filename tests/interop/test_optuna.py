@@ -184,6 +184,22 @@ def test_several_objectives_as_a_sampler():
         study.optimize(lambda t: (t.suggest_float("x", 0.0, 1.0), 0.0), n_trials=1)
 
 
+@pytest.mark.skipif(not hasattr(optuna.Trial, "set_constraint"), reason="an older Optuna")
+def test_a_sampler_learns_the_constraints_of_its_own_trials():
+    def objective(trial):
+        x = trial.suggest_float("x", 0.0, 1.0)
+        trial.set_constraint("half", x - 0.5)
+        return -x
+
+    study = optuna.create_study(sampler=JhpoSampler(jhpo.RandomSearch(4), seed=0))
+    study.enqueue_trial({"x": 0.75})
+    study.optimize(objective, n_trials=12)
+    inner = study.sampler.inner
+    found = inner.history.table.extra["constraint"].array[:, 0]
+    assert found.tolist() == [0.5 - t.params["x"] for t in inner] and len(inner) == 12
+    assert max(t.params["x"] for t in study.trials) > 0.5 >= inner.best.params["x"]
+
+
 def test_several_objectives_and_constraints_there_and_back() -> None:
     source = optuna.create_study(directions=["minimize", "maximize"], sampler=optuna.samplers.RandomSampler(seed=0))
     source.optimize(lambda t: (t.suggest_float("x", -1.0, 1.0) ** 2, t.params["x"]), n_trials=6)

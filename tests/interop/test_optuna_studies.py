@@ -8,7 +8,7 @@ import jhpo
 from jhpo.errors import InvalidArgument
 
 optuna = pytest.importorskip("optuna")
-from jhpo.interop.optuna import distribution_of, from_optuna, parameter_of, run, to_optuna  # noqa: E402
+from jhpo.interop.optuna import JhpoSampler, distribution_of, from_optuna, parameter_of, run, to_optuna  # noqa: E402
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -184,6 +184,21 @@ def breaks_at_first(trial):
     if trial.number == 1:
         raise RuntimeError("before y")
     return n + trial.suggest_float("y", 0.0, 1.0)
+
+
+def test_values_of_a_grid_may_be_written_with_fewer_digits():
+    """Optuna takes 0.3 for 3 * 0.1."""
+
+    def objective(trial):
+        return abs(trial.suggest_float("x", 0.0, 1.0, step=0.1) - 0.3) + trial.suggest_float("y", 0.0, 1.0)
+
+    source = optuna.create_study(sampler=JhpoSampler(jhpo.RandomSearch(4)))
+    source.optimize(objective, n_trials=2)
+    source.enqueue_trial({"x": 0.3, "y": 0.0})
+    (waiting,) = from_optuna(source, strategy="random").ask(1)
+    assert waiting.params == {"x": 3 * 0.1, "y": 0.0}
+    source.optimize(objective, n_trials=2)
+    assert source.sampler.inner.best.value == 0.0 and len(source.sampler.inner) == 4
 
 
 def test_a_trial_that_broke_off_says_nothing_about_conditions():
