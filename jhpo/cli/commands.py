@@ -62,7 +62,7 @@ def tune(
         str | None,
         typer.Option(
             help="a name from `jhpo strategies`",
-            show_default="pso; nsga2 for several objectives",
+            show_default="by the budget: bayes, pso",
             autocompletion=_strategy_names,
         ),
     ] = None,
@@ -114,7 +114,7 @@ def tune(
 
             from jhpo.cli.console import print_results
             from jhpo.cli.live import progress
-            from jhpo.cli.load import load_target, named_strategy
+            from jhpo.cli.load import chosen_strategy, load_target
             from jhpo.compilation import use_compilation_cache
             from jhpo.curves.rules import check_early_stop
             from jhpo.storage import without_password
@@ -123,15 +123,11 @@ def tune(
         use_compilation_cache()
         found = load_target(target)
         directions = directions_of(found, direction)
-        chosen: Any = strategy or found.options.get("strategy") or ("pso" if directions is None else "nsga2")
-        if isinstance(chosen, str):
-            chosen = named_strategy(found, chosen, strategy_options(option or []))
-        elif option:
-            raise InvalidArgument(
-                "--set: expected --strategy beside it (the file brings a strategy that is made already)"
-            )
-        rule = check_early_stop(found.options.get("early_stop") if early_stop is None else early_stop)
         total = budget if budget is not None else found.options.get("budget", 1024)
+        stored = resume and storage is not None and ("://" in storage or Path(storage).exists())
+        options = strategy_options(option or [])
+        chosen = chosen_strategy(found, strategy, options, total, several=directions is not None, stored=stored)
+        rule = check_early_stop(found.options.get("early_stop") if early_stop is None else early_stop)
         if resume and storage is None:
             raise InvalidArgument("--resume: expected --storage beside it, the study to continue")
         console = Console()

@@ -11,9 +11,11 @@ from typing import Any, NamedTuple
 
 from jhpo.errors import LIBRARIES, InvalidArgument, JhpoError, UnknownStrategy, line_of, made_with, read_call
 from jhpo.evaluation.evaluators import Objective
+from jhpo.evaluation.executors import HostObjective
 from jhpo.space.space import Space
 from jhpo.strategies import as_strategy, make_strategy
 from jhpo.strategies.base import Strategy
+from jhpo.strategies.usual import AT_ONCE, usual
 
 
 class Target(NamedTuple):
@@ -141,6 +143,30 @@ def named_strategy(found: Target, text: str, options: dict[str, Any]) -> Strateg
     except UnknownStrategy as error:
         more = f"; the file has {sorted(found.strategies)}" if found.strategies else ""
         raise UnknownStrategy(f"{error}{more}") from error
+
+
+def chosen_strategy(
+    found: Target, text: str | None, options: dict[str, Any], budget: int, *, several: bool, stored: bool
+) -> Strategy | str | None:
+    """The strategy of a search: that of the command line, of the file, the stored one (None), or the usual one.
+
+    Args:
+        found: what the file has. text: of ``--strategy``. options: of ``--set``. budget: evaluations of the study.
+        several: whether there are several objectives. stored: whether a stored study is continued.
+
+    Raises:
+        UnknownStrategy, InvalidArgument: see `named_strategy`; options of no strategy.
+    """
+    chosen = text or found.options.get("strategy")
+    if isinstance(chosen, str):
+        return named_strategy(found, chosen, options)
+    if options:
+        brings = "" if chosen is None else " (the file brings a strategy that is made already)"
+        raise InvalidArgument(f"--set: expected --strategy beside it, whose options these are{brings}")
+    if chosen is not None or stored:
+        return chosen
+    at_once = 1 if isinstance(found.objective, HostObjective) else AT_ONCE
+    return usual(found.space, budget, several=several, at_once=at_once)
 
 
 def _offers(module: ModuleType) -> str:

@@ -18,7 +18,7 @@ from jhpo.interop.search_cv import ClonesSpace, as_space
 from jhpo.space.parameters import Parameter
 from jhpo.space.space import Space
 from jhpo.strategies.base import Strategy
-from jhpo.strategies.pso import swarm_for
+from jhpo.strategies.usual import usual
 from jhpo.study.study import Study
 from jhpo.training.folds import given_folds
 from jhpo.training.metrics import NAMES, direction_of, measure
@@ -62,8 +62,8 @@ class PopulationSearchCV(ClonesSpace, BaseEstimator):
             of tokens casts them back), for classification `y` are labels 0, 1, ..., whatever the classes are called.
             Define it at the top level of a module if the search is to be pickled.
         space: a `jhpo.Space`, or a dict of parameters, in which a list is a choice.
-        strategy: an instance or a registered name, also one that needs gradients or pauses members; a particle swarm
-            by default.
+        strategy: an instance or a registered name, also one that needs gradients or pauses members; by default as in
+            `jhpo.minimize`.
         kind: "classification" or "regression".
         budget: number of candidates.
         cv: as in ``GridSearchCV``: number of folds (5), a splitter, or pairs of index arrays.
@@ -153,8 +153,8 @@ class PopulationSearchCV(ClonesSpace, BaseEstimator):
         folded = dataclasses.replace(task, splits=given_folds(splits, len(X)))
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         direction = direction_of(task) or "minimize"
-        strategy = swarm_for(self.budget) if self.strategy is None else self.strategy
         self._space = as_space(self.space)
+        strategy = usual(self._space, self.budget) if self.strategy is None else self.strategy
         self.study_ = Study(self._space, strategy, seed=seed, direction=direction, folds=self.n_splits_)
         with nothing_is_said():  # but by the error that there is no best
             self.study_.optimize(folded, self.budget)

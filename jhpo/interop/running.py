@@ -26,6 +26,7 @@ from jhpo.search.meter import Callback, Update, as_listener
 from jhpo.space.space import Space
 from jhpo.storage import open_log
 from jhpo.strategies.base import Strategy
+from jhpo.strategies.usual import FEW
 from jhpo.study.study import Study
 from jhpo.trial import Trial, TrialState
 
@@ -63,7 +64,8 @@ def run(
         objective: an Optuna objective. ``optuna.TrialPruned`` ends a trial early; any other exception makes it a
             failure with its reason, and the search goes on.
         budget: number of trials, the first calls included.
-        strategy: an instance or a registered name; by default `BayesOpt`, or `NSGA2` for several objectives.
+        strategy: an instance or a registered name; by default the stored one, or `BayesOpt`, or `NSGA2` for
+            several objectives and more than 200 trials.
         space: the space, if it is to be given rather than read; no call is then random.
         trace: number of first calls.
         direction, directions, seed, storage, resume: as for `jhpo.Study`. A stored study that is resumed has its space.
@@ -91,7 +93,9 @@ def run(
     check_integer("budget", budget)
     check_integer("trace", trace)
     early_stop, objectives = check_early_stop(early_stop), read_directions(directions, direction)
-    strategy = values_only(strategy or ("bayes" if objectives is None else "nsga2"))
+    if strategy is None and not resume:
+        strategy = "bayes" if objectives is None or budget <= FEW else "nsga2"
+    strategy = None if strategy is None else values_only(strategy)
     caller = _Caller(objective, objectives, fixed=space is not None or storage is not None)
 
     calls: list[Finished] = []  # of earlier studies, the first trials of this one

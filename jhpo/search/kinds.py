@@ -5,7 +5,6 @@ from __future__ import annotations
 from jhpo.evaluation.evaluators import Objective
 from jhpo.evaluation.executors import HostObjective
 from jhpo.interrupts import interruptible
-from jhpo.objectives import Objectives
 from jhpo.search.hosted import HostSearch
 from jhpo.search.memory import MemorySearch
 from jhpo.search.options import Options
@@ -15,6 +14,7 @@ from jhpo.space.given import check_space
 from jhpo.space.space import Space
 from jhpo.strategies import as_strategy, for_objectives
 from jhpo.strategies.base import Strategy
+from jhpo.strategies.usual import AT_ONCE, usual
 from jhpo.training.metrics import check_direction, check_directions
 
 
@@ -30,7 +30,10 @@ def search(
     """
     check_space(space)
     objectives = options.objectives
-    strategy = _usual(options.budget, objectives) if strategy is None else as_strategy(strategy)
+    at_once = 1 if isinstance(objective, HostObjective) else AT_ONCE
+    if strategy is None:
+        strategy = usual(space, options.budget, several=objectives is not None, at_once=at_once)
+    strategy = as_strategy(strategy)
     if objectives is None:
         check_direction(objective, options.metric, direction)
     else:
@@ -49,14 +52,3 @@ def search(
     if isinstance(objective, HostObjective):
         return HostSearch(objective, space, strategy, sign, options).run(starts)
     return MemorySearch(objective, space, strategy, sign, options).run(starts)
-
-
-def _usual(budget: int, objectives: Objectives | None) -> Strategy:
-    """The default strategy."""
-    if objectives is None:
-        from jhpo.strategies.pso import swarm_for
-
-        return swarm_for(budget)
-    from jhpo.strategies.nsga2 import NSGA2
-
-    return NSGA2() if budget >= 512 else NSGA2(max(budget // 16 * 2, 8))

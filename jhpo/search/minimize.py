@@ -54,8 +54,8 @@ def minimize(
     Args:
       objective: a trainable, a function ``objective(hp)`` or ``objective(hp, key)``, or a `jhpo.host` objective.
       space: the space to search.
-      strategy: a strategy or its name, perhaps with options: ``"pso(population=16)"``. `PSO()` by default, a smaller
-        swarm below 500 evaluations.
+      strategy: a strategy or its name, perhaps with options: ``"pso(population=16)"``. By default `BayesOpt` up to 200
+        evaluations, in batches of up to eight where they run side by side; a small swarm below 500, then `PSO()`.
       budget: number of evaluations, never exceeded.
       key: root key ``key[]``; None to derive it from ``seed``.
       seed: an integer in [0, 2^32).
@@ -79,7 +79,8 @@ def minimize(
         the best trial of each generation, so that memory does not grow with the number of evaluations.
       directions: for several objectives: ``["minimize", "maximize"]`` if the objective returns a tuple or a dict of as
         many values, or ``{"error": "minimize", "params": "minimize"}`` if it returns a dict with these and possibly
-        other values. The strategy has to support several objectives (`NSGA2` by default); see `Result.pareto`.
+        other values. The strategy has to support several objectives (by default `BayesOpt` up to 200
+        evaluations, then `NSGA2`); see `Result.pareto`.
       early_stop: a rule that stops trials early by their intermediate values, such as `jhpo.MedianStopping()`: for a
         trainable, whose survivors are compacted into smaller programs and trained on, or a `jhpo.host` function that
         reports, ``fn(params, trial)``. Trials that are stopped count towards the budget, are never the best

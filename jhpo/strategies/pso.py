@@ -33,7 +33,6 @@ from jhpo.strategies.swarm_starts import SPREAD, restarted, started
 from jhpo.strategies.swarms import PRESETS, check_stability, one_of, places
 
 RESTARTS = ("grow", "same", "none")
-SMALL_BUDGET = 500  # evaluations; below, forty particles hardly move
 _LOOKED_AT = 4  # particles checked first for a collapse
 
 
@@ -285,16 +284,3 @@ class PSO(Strategy):
         """``bool[]``: whether the first particles are so close that the swarm may have collapsed."""
         few = state.swarm.position[: min(self._particles, _LOOKED_AT)]
         return (jnp.abs(few - few[:1]) <= SPREAD).all() & self._begun(state)
-
-
-def swarm_for(evaluations: int | None) -> PSO:
-    """The default strategy of a search: `PSO`, or a small swarm for a small budget.
-
-    A swarm has to move about twenty times; ``docs/strategies/pso.md`` has the measurements.
-
-    >>> swarm_for(5000).population, swarm_for(200).population, swarm_for(200).variant
-    (40, 10, 'gbest')
-    """
-    if evaluations is None or evaluations >= SMALL_BUDGET:
-        return PSO()
-    return PSO(10, variant="gbest")

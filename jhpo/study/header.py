@@ -23,6 +23,7 @@ from jhpo.storage.spec import StrategyElsewhere, make_from_spec, readable_strate
 from jhpo.strategies import as_strategy, for_objectives
 from jhpo.strategies.base import Strategy
 from jhpo.strategies.early_stop import check_fold_by_fold
+from jhpo.strategies.usual import usual
 from jhpo.study.bodies import read_event
 from jhpo.study.events import Begin
 from jhpo.training.crossvalidation import check_folds
@@ -33,7 +34,7 @@ SEVERAL = "several"  # stored direction of a study of several objectives, which 
 
 def check_arguments(
     space: object,
-    strategy: Strategy | str,
+    strategy: Strategy | str | None,
     seed: object,
     direction: object,
     replicates: object,
@@ -41,13 +42,13 @@ def check_arguments(
     objectives: Objectives | None = None,
     fold_by_fold: bool = False,
 ) -> Strategy:
-    """The strategy as an instance.
+    """The strategy as an instance, `usual` if None.
 
     Raises:
         InvalidArgument: an invalid argument of `jhpo.Study`.
     """
     check_space(space)
-    strategy = as_strategy(strategy)
+    strategy = usual(space, several=objectives is not None) if strategy is None else as_strategy(strategy)
     check_integer("seed", seed, 0, SEEDS - 1)
     check_integer("replicates", replicates)
     check_folds(folds, fold_by_fold)

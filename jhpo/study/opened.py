@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Sequence
 from typing import Self
@@ -17,6 +18,8 @@ from jhpo.space.space import Space
 from jhpo.storage import Entry, EventLog, MemoryLog, open_log
 from jhpo.storage.codec import pack
 from jhpo.storage.shared import opened_by_first
+from jhpo.storage.spec import make_from_spec
+from jhpo.strategies import for_objectives
 from jhpo.strategies.base import Strategy
 from jhpo.study import header
 from jhpo.study.bodies import body_of
@@ -57,7 +60,7 @@ class Opened:
     def __init__(
         self,
         space: Space,
-        strategy: Strategy | str = "random",
+        strategy: Strategy | str | None = None,
         storage: str | os.PathLike[str] | None = None,
         seed: int = 0,
         direction: str = "minimize",
@@ -74,6 +77,7 @@ class Opened:
         for name, flag in (("resume", resume), ("shared", shared)):
             check_flag(name, flag)
         objectives = read_directions(directions, direction)
+        stored_one = strategy is None  # unless the study is new
         strategy = header.check_arguments(space, strategy, seed, direction, replicates, folds, objectives, fold_by_fold)
         begin = header.make(space, strategy, seed, direction, replicates, folds, objectives, fold_by_fold)
         # raises whatever an invalid study raises before a file is created
@@ -85,6 +89,9 @@ class Opened:
             stored = header.read_begin(entries[0])
             # equal texts are whole, also those of trees that JSON cannot give back
             header.restore(stored, space if stored.space == begin.space else None, strategy, True)
+            if stored_one and stored.strategy != begin.strategy:
+                strategy = for_objectives(make_from_spec(stored.strategy), objectives)
+                begin = dataclasses.replace(begin, strategy=stored.strategy)
             header.check_same(stored, begin, space)
             self._open(log, entries, space, strategy, lease, max_retry)
             self.warn_of_precision()

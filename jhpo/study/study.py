@@ -48,7 +48,7 @@ class Study(Book, Advising):
 
     Args:
         space: what is searched.
-        strategy: an instance or a registered name.
+        strategy: an instance or a registered name; by default the stored one, or `BayesOpt()` if the study is new.
         storage: path of a SQLite file or a database URL; None keeps the study in memory.
         seed: root of every random stream, in [0, 2^32); trial i has the key ``fold_in(key(seed), i)``.
         direction: "minimize" or "maximize".

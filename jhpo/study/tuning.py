@@ -30,7 +30,7 @@ class Tuning:
     Args:
       objective: a trainable, a function ``objective(hp)`` or ``objective(hp, key)``, or a `jhpo.host` function.
       space: where to search.
-      strategy: an instance or a registered name; particle swarms if None. The command line's ``--strategy`` wins.
+      strategy: an instance or a registered name; as in `jhpo.minimize` if None. The command line's ``--strategy`` wins.
       budget: evaluations, 1,024 if None; ``--budget`` wins.
       direction: "minimize" or "maximize"; that of the metric if None, and "minimize" where none is known.
         ``--direction`` wins.
@@ -41,7 +41,7 @@ class Tuning:
       target: stop at a value this good.
       early_stop: a rule that stops trials early, see `jhpo.minimize`; ``--early-stop`` wins.
       directions: of several objectives, see `jhpo.minimize`; ``--direction minimize,maximize`` wins. The default
-        strategy is then `jhpo.NSGA2`.
+        strategy is then `jhpo.BayesOpt` or `jhpo.NSGA2`.
 
     Raises:
       InvalidArgument: an invalid argument.

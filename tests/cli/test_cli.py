@@ -296,5 +296,5 @@ def test_the_help_names_every_figure():
 
 def test_the_help_says_what_holds_by_default(command):
     out = " ".join(command("tune", "--help")[1].split())
-    for default in ("pso; nsga2 for several objectives", "1024", "minimize", "that of the file, or 1", "0"):
+    for default in ("by the budget: bayes, pso", "1024", "minimize", "that of the file, or 1", "0"):
         assert re.search(rf"default:\s+\(?{re.escape(default)}\)?\]", out.replace(" │ │ ", " ")), default
