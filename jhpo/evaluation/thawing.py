@@ -157,7 +157,8 @@ class Thawing:
 
     def parts_of(self, horizon: np.ndarray) -> np.ndarray:
         """Parts, ``int64[n]``, of members that were trained for fractions of the training, ``float[n]``."""
-        return np.rint(horizon * self.length / self._interval + 0.49).astype(np.int64)
+        steps = np.rint(horizon * self.length).astype(np.int64)
+        return -(-steps // self._interval)  # the last part may be as short as one step
 
     def train(self, units: np.ndarray, members: np.ndarray, parts: np.ndarray) -> Evaluation:
         """Train members on by one part.

@@ -84,7 +84,9 @@ def exponential_decay(
         passed = count - jnp.maximum(transition_begin, 0)
         share = passed / jnp.where(steps > 0, steps, jnp.ones_like(steps))
         share = jnp.floor(share) if staircase else share
-        value = jnp.where(passed <= 0, init_value, init_value * jnp.power(_not_zero(rate), share))
+        # not a power of a negative share: where that is infinite, its gradient is NaN though it is not taken
+        power = jnp.power(_not_zero(rate), jnp.maximum(share, 0))
+        value = jnp.where(passed <= 0, init_value, init_value * power)
         if end_value is not None:
             value = jnp.where(rate < 1, jnp.maximum(value, end_value), jnp.minimum(value, end_value))
         return jnp.where((steps > 0) & (rate != 0), value, init_value)

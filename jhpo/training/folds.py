@@ -46,13 +46,16 @@ def k_folds(
       ordered: keep the order of the data instead: the folds of scikit-learn's `KFold` and `StratifiedKFold`.
 
     Raises:
-      InvalidArgument: more folds than rows, or than the rows of a class.
+      InvalidArgument: more folds than rows, or than the rows of a class; labels of another number.
 
     >>> parts = k_folds(5, 2, ordered=True)
     >>> parts.valid.tolist(), parts.valid_count.tolist()
     ([[0, 1, 2], [3, 4, 4]], [3, 2])
     """
+    check_integer("rows", rows)
     check_integer("folds", folds, low=2)
+    if labels is not None and np.shape(labels) != (rows,):
+        raise invalid("labels", f"an array of shape ({rows},), a label for each row", np.shape(labels))
     if folds > rows:
         raise invalid("folds", f"at most {rows}, the number of rows", folds)
     order = np.arange(rows)

@@ -38,7 +38,7 @@ def _scores(outputs: Array, targets: Array) -> tuple[Array, Array]:
     if not jnp.issubdtype(targets.dtype, jnp.integer) and targets.dtype != bool:
         raise invalid("targets", "integer labels for this metric", str(targets.dtype))
     xp = _xp(outputs)
-    if outputs.shape in (targets.shape, (*targets.shape, 1)) and outputs.shape[-1:] != (2,):
+    if outputs.shape in (targets.shape, (*targets.shape, 1)) and (outputs.ndim < 2 or outputs.shape[-1] != 2):
         single = outputs.reshape(-1)
         return xp.stack([xp.zeros_like(single), single], axis=1), targets.reshape(-1)
     targets = fit_labels(outputs, targets, Labels(None, None))
@@ -66,7 +66,7 @@ def _counts(outputs: Array, targets: Array, live: Array | None) -> tuple[Array, 
         scores, labels = _scores(outputs, targets)
         live = _live(labels, live)
         predicted, classes, bad = xp.argmax(scores, axis=1), scores.shape[1], _broken(scores, live)
-    every = xp.arange(classes, dtype=labels.dtype if labels.dtype != bool else np.int32)[None, :]
+    every = xp.arange(classes, dtype=np.int32)[None, :]  # not of a narrow integer, in which classes wrap
     has = (labels.astype(every.dtype)[:, None] == every) & live[:, None]
     says = (predicted.astype(every.dtype)[:, None] == every) & live[:, None]
     dtype = _float(outputs if jnp.issubdtype(outputs.dtype, jnp.floating) else np.zeros(1))

@@ -48,6 +48,17 @@ def test_a_larger_budget_and_the_queue() -> None:
     assert (horizons == 1.0).sum() >= 79 // 2 // 2 - 4
 
 
+def test_parts_of_a_training_are_found_from_its_share_whatever_the_last_one_takes() -> None:
+    for length in (3, 7, 401, 405, 1_000):
+        trainable = Descent(0.9)
+        trainable.steps = length
+        for interval in {1, 2, 5, 200, length - 1, length}:
+            pool = Thawing(Population(trainable, SPACE), None, 2, interval, jax.random.key(0))
+            parts = np.arange(1, -(-length // interval) + 1)
+            shares = (pool.stops(parts - 1) / length).astype(np.float32)
+            np.testing.assert_array_equal(pool.parts_of(shares), parts)
+
+
 def test_states_wait_in_the_memory_of_the_host_where_they_do_not_fit(result) -> None:
     """Three members in and out of a frame of two, keys in their states, with the same bits on the device."""
     pools = []

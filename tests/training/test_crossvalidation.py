@@ -297,3 +297,11 @@ def test_convolutions_are_trained_in_folds() -> None:
     space = jhpo.Space({"lr": jhpo.Float(1e-3, 1.0, log=True)})
     result = jhpo.minimize(task, space, jhpo.RandomSearch(2), budget=2, folds=3)
     assert np.isfinite(result.history.value).all()
+
+
+def test_arguments_of_k_folds_are_named() -> None:
+    with pytest.raises(jhpo.InvalidArgument, match="rows: expected"):
+        jhpo.k_folds(4.0, 2)  # type: ignore[arg-type]
+    for labels in (np.zeros(5, int), np.zeros(3, int), np.zeros((4, 1), int)):
+        with pytest.raises(jhpo.InvalidArgument, match=r"labels: expected an array of shape \(4,\)"):
+            jhpo.k_folds(4, 2, labels=labels)

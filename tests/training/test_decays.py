@@ -111,6 +111,18 @@ def test_peak_and_warm_up_have_finite_gradients():
     assert np.all(np.isfinite(grad)) and abs(grad[0] - slope / 0.02) < 1e-3 * abs(grad[0])
 
 
+@pytest.mark.parametrize("passed", [-1000, -3, 0, 2])
+def test_a_decay_that_has_not_begun_has_a_gradient(passed):
+    """The power of a negative share overflows, and its gradient was NaN though the power was not taken."""
+
+    def rate(peak, decay):
+        return schedules.exponential_decay(peak, 1, decay, transition_begin=1000)(1000 + passed)
+
+    grad = jax.grad(rate, (0, 1))(jnp.float32(0.5), jnp.float32(0.1))
+    share = max(passed, 0)
+    np.testing.assert_allclose(grad, (0.1**share, 0.5 * share * 0.1 ** max(share - 1, 0)), rtol=1e-5)
+
+
 def test_bad_arguments_are_named():
     with pytest.raises(jhpo.InvalidArgument, match="decay_steps: expected a number above 0, got 0"):
         schedules.cosine_decay_schedule(1.0, 0)

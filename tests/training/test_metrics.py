@@ -314,3 +314,13 @@ def test_host_functions_and_directions() -> None:
     assert "a pair (outputs, targets) for 'f1'" in study.trials.table.reason[0]
     study.optimize(jhpo.host(lambda params: (np.full(3, 0.5), np.ones(3, int)), metric="f1"), budget=2)
     assert "labels [n], or numbers [n, classes]" in study.trials.table.reason[1]
+
+
+def test_two_scores_are_two_rows_of_one_output() -> None:
+    assert measure("auc", np.array([0.1, 0.9]), np.array([0, 1])) == 1.0
+
+
+def test_predictions_beyond_narrow_labels_are_wrong() -> None:
+    """300 was 44 in uint8."""
+    labels = np.array([44, 44, 1], np.uint8)
+    assert measure("f1_macro", np.array([300, 300, 1]), labels) < 0.51
