@@ -91,7 +91,7 @@ class PopulationSearchCV(ClonesSpace, BaseEstimator):
     >>> def task(x, y):
     ...     model = jhpo.masked_mlp([8], [8], outputs=3)
     ...     return jhpo.supervised(model, lambda hp: optax.adam(hp["lr"]), train=(x, y), batch_size=None, steps=60)
-    >>> space = jhpo.Space({"lr": jhpo.Float(1e-3, 1.0, log=True)})
+    >>> space = jhpo.Space({"lr": jhpo.Float(1e-3, 0.1, log=True)})
     >>> search = PopulationSearchCV(task, space, budget=16, cv=3, random_state=0)
     >>> bool(search.fit(*load_iris(return_X_y=True)).score(*load_iris(return_X_y=True)) > 0.9)
     True
