@@ -33,7 +33,7 @@ SEVERAL = "several"  # stored direction of a study of several objectives, which 
 
 
 def check_arguments(
-    space: object,
+    space: Space,
     strategy: Strategy | str | None,
     seed: object,
     direction: object,
