@@ -241,8 +241,9 @@ def sums(g: Gaussian, x: jax.Array, weights: jax.Array, adapted: np.ndarray) -> 
     y = jnp.where(jnp.asarray(adapted)[None, :], (x - g.mean[None, :]) / (g.sigma * g.scale)[None, :], 0.0)
     y = jnp.where((weights != 0)[:, None], y, 0.0)
     plus, minus = jnp.maximum(weights, 0.0), jnp.minimum(weights, 0.0)
-    norm = jnp.maximum((_apply(g.inverse, y) ** 2).sum(axis=1), float(np.finfo(x.dtype).tiny))
-    signed = jnp.where(weights < 0, weights * n / norm, plus)  # (46)
+    norm = (_apply(g.inverse, y) ** 2).sum(axis=1)
+    # a member at the mean says nothing
+    signed = jnp.where(weights < 0, weights * n / jnp.where(norm > 0, norm, jnp.inf), plus)  # (46)
     if g.cov.ndim == 1:
         outer = jnp.matmul(signed, y**2, precision=_HIGH)
     else:

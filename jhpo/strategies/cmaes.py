@@ -18,7 +18,7 @@ from jhpo.space.cells import edge_of
 from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation, Strategy, default_dtype, feasible_value, static_field, strategy
 from jhpo.strategies.cmaes_members import Members, learned
-from jhpo.strategies.cmaes_runs import CMAESState, another_run, converged, first_table
+from jhpo.strategies.cmaes_runs import CMAESState, another_run, converged, first_table, widened
 
 RESTARTS = ("none", "ipop", "bipop")
 COVARIANCES = ("auto", "full", "diagonal")
@@ -121,6 +121,7 @@ class CMAES(Strategy):
             factor=count(1),
             leader=jnp.full((2,), infinite),
             recent=jnp.full((10 + -(-30 * d // n),), infinite),
+            first_value=infinite,
             done=jnp.asarray(False),
             first_sigma=sigma,
             doublings=count(0),
@@ -248,9 +249,10 @@ class CMAES(Strategy):
         mirrored = g.mean - 2.0 * jnp.round(g.mean / 2.0)
         g = g._replace(mean=jnp.where(self._clips(state), jnp.clip(g.mean, 0.0, 1.0), mirrored))
         # a step size beyond the width of the cube has no effect
-        g = g._replace(
-            sigma=jnp.minimum(g.sigma, 1.0 / jnp.sqrt(jnp.max(jnp.where(adapted, cma.variances(g), 0.0)) + 1e-30))
-        )
+        size = jnp.sqrt(jnp.max(jnp.where(adapted, cma.variances(g), 0.0)) + 1e-30)
+        g = g._replace(sigma=jnp.minimum(g.sigma, 1.0 / size))
+        if self.restarts == "none":
+            g = widened(g, g.sigma * size)
         discrete = (space.cells > 0) & adapted
         size = (state.factor * self.population).astype(dtype)  # members of a generation of this run
         if discrete.any():
@@ -267,6 +269,7 @@ class CMAES(Strategy):
             gauss=g,
             table=categories,
             recent=recent,
+            first_value=jnp.where(jnp.isinf(state.first_value), state.leader[1], state.first_value),
             told=jnp.zeros_like(state.told),
             leader=jnp.full_like(state.leader, jnp.inf),
         )

@@ -28,6 +28,7 @@ class CMAESState(NamedTuple):
     factor: jax.Array  # int32[], asks per generation of this run
     leader: jax.Array  # float[2], violation and value of the generation's best member so far
     recent: jax.Array  # float[h], best values of the last h generations of this run, a ring buffer
+    first_value: jax.Array  # float[], the best value of this run's first generation, +inf before
     done: jax.Array  # bool[], this run has converged: the next ask starts another one
     first_sigma: jax.Array  # float[], initial step size of this run
     doublings: jax.Array  # int32[], of the population by the large runs
@@ -46,20 +47,32 @@ def converged(state: CMAESState, size: jax.Array) -> jax.Array:
     continuous = jnp.asarray(space.cells == 0)
     tiny = 1e-12 * state.first_sigma + 4.0 * eps * jnp.abs(g.mean)
     no_step = jnp.where(continuous, cma.deviations(g) < tiny, True).all() & bool((space.cells == 0).any())
-    # the best values of the last 10 + 30 d / l generations differ by rounding only
+    # the best values of the last 10 + 30 d / l generations differ by rounding only, or by 1e-12, in units of the values
+    # with which the run began if these are smaller than 1
     held = state.recent.shape[0]
     window = (10 + jnp.ceil(30.0 * space.dim / size)).astype(jnp.int32)
     age = (g.generation - jnp.arange(held, dtype=jnp.int32)) % held
     recent = age < window
     highest = jnp.max(jnp.where(recent, state.recent, -jnp.inf))
     lowest = jnp.min(jnp.where(recent, state.recent, jnp.inf))
-    level = 1e-12 + 4.0 * eps * jnp.abs(jnp.where(jnp.isinf(lowest), 0.0, lowest))
+    level = 4.0 * eps * jnp.abs(jnp.where(jnp.isinf(lowest), 0.0, lowest))
+    level = level + 1e-12 * jnp.minimum(jnp.abs(state.first_value), 1.0)
     no_gain = (g.generation >= window) & (highest - lowest <= level)
     root = g.root if g.root.ndim == 1 else jnp.diagonal(g.root)
     stretched = jnp.max(cma.variances(g)) * eps > jnp.min(root) ** 2
     too_long = g.generation.astype(dtype) > 100.0 + 50.0 * (space.dim + 3.0) ** 2 / jnp.sqrt(size)
     broken = ~(jnp.isfinite(g.sigma) & jnp.isfinite(g.mean).all() & jnp.isfinite(root).all())
     return no_step | no_gain | stretched | too_long | broken | (state.spent[2] >= state.limit)
+
+
+def widened(g: cma.Gaussian, spread: jax.Array) -> cma.Gaussian:
+    """The distribution, or a small round one at the same mean where its spread has vanished, if no run follows.
+
+    On the way to zero nothing would move any more, and then all would be NaN.
+    """
+    eps = float(np.finfo(g.mean.dtype).eps)
+    small = cma.gaussian(g.mean, jnp.asarray(eps**0.5), g.cov.ndim == 1)._replace(generation=g.generation)
+    return jax.tree.map(lambda new, old: jnp.where(spread > eps**2, old, new), small, g)
 
 
 def another_run(
@@ -95,6 +108,7 @@ def another_run(
         table=first_table(state.space, dtype),
         factor=factor.astype(jnp.int32),
         recent=jnp.full_like(state.recent, jnp.inf),
+        first_value=jnp.full_like(state.first_value, jnp.inf),
         done=jnp.zeros_like(state.done),
         first_sigma=sigma,
         doublings=doublings,

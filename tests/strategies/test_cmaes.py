@@ -70,6 +70,32 @@ def test_restarts_escape_local_minima(restarts: str) -> None:
         assert (spent[:, 1] > 0).all() and (spent[:, 1] <= 2 * spent[:, 0]).all()
 
 
+def asked(strategy: jhpo.CMAES, objective, space: jhpo.Space, generations: int) -> np.ndarray:
+    """All points of a search of unit points, [generations, n, d]."""
+
+    def one(state, key: jax.Array):
+        units, state = strategy.ask(state, key)
+        return strategy.tell(state, units, Evaluation(jax.vmap(objective)(units))), units
+
+    state = strategy.init(space, jax.random.key(0))
+    keys = jax.random.split(jax.random.key(1), generations)
+    return np.asarray(jax.jit(lambda state: jax.lax.scan(one, state, keys)[1])(state))
+
+
+@pytest.mark.parametrize("kind", [{"x": jhpo.Float(0.0, 1.0, shape=(2,))}, {"k": jhpo.Int(0, 100, shape=(2,))}])
+def test_without_restarts_a_converged_search_goes_on(kind: dict) -> None:
+    units = asked(jhpo.CMAES(12, restarts="none"), lambda u: ((u - 0.3) ** 2).sum(), jhpo.Space(kind), 1200)
+    assert np.isfinite(units).all()
+    assert np.abs(units[-100:] - 0.3).min(axis=(0, 1)).max() < 0.01
+
+
+def test_tiny_values_end_no_run_early() -> None:
+    space = jhpo.Space({"x": jhpo.Float(0.0, 1.0, shape=(3,))})
+    objective = lambda u: (jnp.array([1.0, 10.0, 100.0]) * (u - 0.3) ** 2).sum()  # noqa: E731
+    usual, tiny = (asked(jhpo.CMAES(8), lambda u, f=f: f * objective(u), space, 60) for f in (1.0, 2.0**-60))
+    np.testing.assert_array_equal(usual, tiny)
+
+
 def test_margin_reaches_the_optimum_of_integers() -> None:
     """SphereInt (Hamano et al. 2022): without the margin integers freeze in a wrong cell."""
     space = jhpo.Space(
