@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jhpo.gradients.dependence import derivative
+from jhpo.gradients.dependence import derivative, has_forward_mode
 from jhpo.gradients.estimators import estimate
 from jhpo.gradients.spec import HP, Spec
 from jhpo.kernels import trees
@@ -74,7 +74,8 @@ def value_and_unit_grad(
         return _trained(run, to_hp(inner)), jnp.zeros_like(unit)
     _warn_of_flat_evaluations(run, to_hp(inner))
     if method == "auto":
-        method = "forward" if run.steps and continuous.size <= 2 else "reverse"
+        few = run.steps and continuous.size <= 2
+        method = "forward" if few and has_forward_mode(lambda x: _trained(run, to_hp(x)), inner) else "reverse"
     if method == "forward":
         forward = differentiable(run, forward=True)
         value, grad = forward_value_and_grad(lambda x: _trained(forward, to_hp(x)), inner)[:2]

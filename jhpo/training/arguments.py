@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Callable
 from typing import Any
 
 import jax
 
 from jhpo.errors import check_integer, check_number, invalid
+from jhpo.training.lengths import whole_steps
 from jhpo.training.trainable import HP
 
 OfHP = Callable[[HP], jax.Array]  # a number as a function of the hyperparameters
@@ -102,7 +102,7 @@ def lengths(
         check_number("epochs", epochs, 0.0)
     if callable(steps) or callable(epochs) or (epochs is not None and per_epoch is None):
         return steps, check_integer("max_steps", most)
-    known = math.ceil(epochs * (per_epoch or 0)) if epochs is not None else steps or 0
+    known = whole_steps(epochs * (per_epoch or 0)) if epochs is not None else steps or 0
     if most is not None and most != known:
         raise invalid("max_steps", "None unless the number of steps depends on the hyperparameters", most)
     return steps, known

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from jhpo.kernels import trees
 from jhpo.kernels.singular import defined_at_zeros
-from jhpo.training.trainable import HP, ImplicitTrainable, State, Trainable, evaluate_state, horizon_steps
+from jhpo.training.trainable import HP, ImplicitTrainable, State, Trainable, evaluate_state, horizon_steps, limit_of
 from jhpo.training.values import Delegate
 
 P = ParamSpec("P")
@@ -81,13 +81,12 @@ def relaxed(function: Callable[P, Out]) -> Callable[P, Out]:
 
 def bind(trainable: Trainable, key: jax.Array, horizon: float = 1.0, metric: str | None = None) -> Training:
     """The trainable's functions for one key and horizon, as the kernels take them."""
-    limit = trainable.steps if callable(trainable.steps) else None
 
     def step(hp: HP, state: State, t: jax.Array) -> State:
         new = trainable.step(hp, state, t)
-        if limit is None:
+        if not callable(trainable.steps):
             return new
-        go_on = t < jnp.ceil(jnp.asarray(limit(hp), jnp.float32) * horizon).astype(jnp.int32)
+        go_on = t < limit_of(trainable, hp, horizon)
         return jax.tree.map(lambda a, b: jnp.where(go_on, a, b), new, state)
 
     def evaluate(hp: HP, state: State) -> jax.Array:

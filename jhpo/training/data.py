@@ -136,3 +136,9 @@ def _check_numbers(name: str, array: Any) -> None:
         raise invalid(name, "arrays of numbers", str(array.dtype), note=advice)
     if jnp.issubdtype(array.dtype, jnp.floating) and not is_traced(array) and not np.isfinite(array).all():
         raise invalid(name, "finite numbers", "NaN or infinity in the data")
+    if isinstance(array, np.ndarray) and array.dtype.kind in "iu":
+        held = jax.dtypes.canonicalize_dtype(array.dtype)
+        limits = np.iinfo(held)
+        if array.size and held != array.dtype and not (limits.min <= array.min() and array.max() <= limits.max):
+            advice = "scale them, convert them to floats, or enable jax_enable_x64"
+            raise invalid(name, f"integers that fit into {held}", f"{array.dtype} up to {array.max()}", note=advice)

@@ -13,6 +13,7 @@ from jhpo.kernels.shuffle import batch_rows
 from jhpo.structure import Structured
 from jhpo.training.data import Data, count, rows_at
 from jhpo.training.folds import FoldRows, counted, smallest, task_folds
+from jhpo.training.lengths import traced_steps
 from jhpo.training.metrics import Metric, check_whole
 from jhpo.training.targets import Labels
 from jhpo.training.trainable import HP
@@ -48,7 +49,7 @@ class Rows(Structured):
     def _steps_of_epochs(self, hp: HP) -> jax.Array:
         epochs = self.epochs(hp) if callable(self.epochs) else self.epochs
         per_epoch = (jnp.asarray(self._rows, jnp.int32) // self._batch_size(hp)).astype(jnp.float32)
-        return jnp.ceil(jnp.asarray(epochs).astype(jnp.float32) * per_epoch)
+        return traced_steps(jnp.asarray(epochs).astype(jnp.float32) * per_epoch)
 
     def _batch_size(self, hp: HP) -> jax.Array:
         """Batch size of a member, ``int32[]``."""
@@ -105,7 +106,8 @@ class Rows(Structured):
         found = task_folds(self.train, self.labels, self.task, self.splits, folds, self.order, self.ordered)
         most, rows = smallest(found), count(self.train)
         asked = min(self.max_batch_size, found.train.shape[-1]) if self.usual_batch else self.max_batch_size
-        if asked > most and self.batch_size != rows:
+        whole = self.usual_batch and asked == found.train.shape[-1]  # whose rows that do not count are masked
+        if asked > most and self.batch_size != rows and not whole:
             raise invalid("batch_size", f"at most {most}, the training rows of the smallest fold", self.max_batch_size)
         chosen = {name: Metric(*fields) for name, fields in self.metrics}
         for k in range(folds):

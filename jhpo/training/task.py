@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,6 +18,7 @@ from jhpo.structure import structured
 from jhpo.training.arguments import takes_named
 from jhpo.training.data import Arrays, Data, count, rows_at
 from jhpo.training.folds import FoldRows
+from jhpo.training.lengths import whole_steps
 from jhpo.training.live import batch_of
 from jhpo.training.metrics import Metric, as_tuples, check_whole, named, named_direction, of_whole
 from jhpo.training.networks import Extra, Model, Params
@@ -173,7 +173,7 @@ class Supervised(Rows):
             size = longest = min(self.max_batch_size, rows)
         most = self.max_steps
         if self.epochs is not None and not callable(self.epochs) and not callable(size):
-            most = math.ceil(self.epochs * (rows // size))
+            most = whole_steps(self.epochs * (rows // size))
         return dataclasses.replace(
             self, splits=None, fold=part, batch_size=size, max_batch_size=longest, max_steps=most
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -16,6 +15,7 @@ from jhpo.kernels.convolutions import batchable
 from jhpo.objectives import Objectives, if_several
 from jhpo.pytrees import HP as HP
 from jhpo.pytrees import State as State
+from jhpo.training.lengths import traced_steps, whole_steps
 
 
 @runtime_checkable
@@ -96,8 +96,13 @@ def horizon_steps(trainable: Trainable, horizon: float = 1.0) -> int:
       InvalidArgument: the horizon lies outside (0, 1].
     """
     check_number("horizon", horizon, 0.0, 1.0, open_low=True)
-    # 0.07 * 100 = 7.000000000000001 should be 7 steps
-    return math.ceil(max_steps(trainable) * horizon * (1.0 - 1e-12))
+    return whole_steps(max_steps(trainable) * horizon)
+
+
+def limit_of(trainable: Trainable, hp: HP, horizon: float = 1.0) -> jax.Array:
+    """The number of steps of a member whose ``steps`` is a function, ``int32[]``."""
+    assert callable(trainable.steps)
+    return traced_steps(jnp.asarray(trainable.steps(hp), jnp.float32) * horizon)
 
 
 def _step(trainable: Trainable, hp: HP, horizon: float = 1.0) -> Callable[[State, jax.Array], State]:
@@ -105,7 +110,7 @@ def _step(trainable: Trainable, hp: HP, horizon: float = 1.0) -> Callable[[State
     one = batchable(functools.partial(trainable.step, hp))
     if not callable(trainable.steps):
         return one
-    limit = jnp.ceil(jnp.asarray(trainable.steps(hp), jnp.float32) * horizon).astype(jnp.int32)
+    limit = limit_of(trainable, hp, horizon)
 
     def step(state: State, t: jax.Array) -> State:
         return jax.tree.map(lambda a, b: jnp.where(t < limit, a, b), one(state, t), state)

@@ -314,3 +314,31 @@ def test_a_space_without_continuous_parameters_is_refused() -> None:
 def test_a_host_objective_is_refused() -> None:
     with pytest.raises(InvalidArgument, match="without gradients"):
         jhpo.minimize(jhpo.host(lambda params: params["x"]), BOX, HyperGradient(2), budget=10)
+
+
+def test_a_training_with_a_reverse_rule_alone_is_not_asked_for_tangents() -> None:
+    """Forward mode, which one or two coordinates get, knows nothing of `jax.custom_vjp`."""
+
+    @jax.custom_vjp
+    def square(x: jax.Array) -> jax.Array:
+        return x**2
+
+    square.defvjp(lambda x: (x**2, x), lambda x, g: (2 * x * g,))
+
+    class Decay:
+        steps = 5
+
+        def init(self, hp, key):
+            return jnp.float32(1.0)
+
+        def step(self, hp, w, t):
+            return w - hp["lr"] * square(w)
+
+        def evaluate(self, hp, w):
+            return w**2
+
+    space = jhpo.Space({"lr": jhpo.Float(0.01, 0.5)})
+    value, grad = value_and_unit_grad(Decay(), space, jnp.array([0.5]), jax.random.key(0))
+    other = value_and_unit_grad(Decay(), space, jnp.array([0.5]), jax.random.key(0), method="reverse")
+    np.testing.assert_array_equal(np.append(value, grad), np.append(*other))
+    assert jnp.isfinite(grad).all() and grad[0] < 0

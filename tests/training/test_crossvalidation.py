@@ -305,3 +305,21 @@ def test_arguments_of_k_folds_are_named() -> None:
     for labels in (np.zeros(5, int), np.zeros(3, int), np.zeros((4, 1), int)):
         with pytest.raises(jhpo.InvalidArgument, match=r"labels: expected an array of shape \(4,\)"):
             jhpo.k_folds(4, 2, labels=labels)
+
+
+@pytest.mark.parametrize(("rows", "folds"), [(70, 4), (79, 5), (127, 2)])
+def test_the_usual_batch_fits_folds_that_differ_by_a_row(rows: int, folds: int) -> None:
+    """The largest fold has 53, 64 or 64 rows, the smallest one less: all rows of a fold that count are its batch."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(rows, 3)).astype(np.float32)
+    task = jhpo.supervised(
+        jhpo.masked_mlp([4], [4], outputs=1),
+        lambda hp: optax.sgd(hp["lr"]),
+        train=(x, x[:, 0]),
+        steps=2,
+        loss="regression",
+    )
+    space = jhpo.Space({"lr": jhpo.Float(1e-3, 0.1, log=True)})
+    value = jhpo.minimize(task, space, "random(population=2)", budget=2, folds=folds).value
+    whole = dataclasses.replace(task, batch_size=rows, max_batch_size=rows, usual_batch=False)
+    assert value == pytest.approx(jhpo.minimize(whole, space, "random(population=2)", budget=2, folds=folds).value)
