@@ -75,11 +75,13 @@ def proposals(driver: Driver, like: Evaluation, n: int, number: int = 0) -> np.n
       number: of the proposals, for others.
     """
     place = driver.place
-    driver.place = place._replace(generation=_APART + number)
-    rows = [driver.ask(like)]
-    while driver.strategy.steady and sum(map(len, rows)) < n:
-        rows.append(driver.ask(like))
-    driver.place = place
+    try:
+        driver.place = place._replace(generation=_APART + number)
+        rows = [driver.ask(like)]
+        while driver.strategy.steady and sum(map(len, rows)) < n:
+            rows.append(driver.ask(like))
+    finally:
+        driver.place = place
     found = np.concatenate(rows)
     return found[np.arange(n) % len(found)]
 
@@ -103,8 +105,10 @@ def completions(
     rows, found = samples, np.isnan(given)
     if learns(driver.strategy):
         place = driver.place
-        asked = driver.ask(like)
-        driver.place = place
+        try:
+            asked = driver.ask(like)
+        finally:
+            driver.place = place
         pending = np.concatenate([pending, asked])
         mixed = asked[(samples * len(asked)).astype(np.int64) % len(asked), np.arange(len(given))]
         own = proposals(driver, like, 1, number) if driver.strategy.steady else asked[:0]

@@ -124,14 +124,12 @@ def _plan(study: Book, left: Callable[[], int | None]) -> Plan | None:
     with ledger.lock:
         study.refresh()
         follower = ledger.follower()
-        before = follower.mark()
         room = left()
         if room is not None and room < 1:
             return None
-        rows = ledger.next_rows(_ALL if room is None else room, False)
-        plan = Plan(ledger.log.seq, rows, follower.request, follower.mark())
-        follower.restore(before)
-        return plan
+        with follower.aside():
+            rows = ledger.next_rows(_ALL if room is None else room, False)
+            return Plan(ledger.log.seq, rows, follower.request, follower.mark())
 
 
 def _same(a: NextRows, b: NextRows) -> bool:

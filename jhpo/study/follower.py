@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import jax
@@ -54,6 +55,7 @@ class Follower:
         self._learns = learns(strategy)
         self._expects = type(strategy).expect is not Strategy.expect
         self._warned = False
+        self._before = self.mark()  # of the generation that is opened
 
     @property
     def generation(self) -> int:
@@ -97,13 +99,29 @@ class Follower:
         """Back to a `mark`."""
         self.driver.place, self.units = mark
 
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Context after which the strategy is where it was before, whatever ends it."""
+        mark = self.mark()
+        try:
+            yield
+        finally:
+            self.restore(mark)
+
+    def step_back(self, opened: int) -> None:
+        """Take back a generation that was asked for and never stored: `opened` ones are in the log."""
+        if self.generation > opened:
+            self.restore(self._before)
+
     def catch_up(self, history: Fold) -> None:
         """Bring the strategy to the open generation of the log."""
         closings = history.closings
-        while closings and closings[0].generation + 1 < self.generation:
-            closings.popleft()
-        while self.generation < history.opened:
-            self._turn(closings.popleft(), history.table)
+        while True:
+            while closings and closings[0].generation + 1 < self.generation:
+                closings.popleft()
+            if self.generation >= history.opened:
+                return
+            self._turn(closings[0], history.table)  # stays until its turn has ended
 
     def completions(self, given: np.ndarray, samples: np.ndarray, number: int, table: TrialTable) -> np.ndarray:
         """``float[m, d]``: a partly given point completed, the best first; nothing changes. See `completions`."""
@@ -113,6 +131,7 @@ class Follower:
     def open(self, history: Fold) -> np.ndarray:
         """Close the open generation, and ask for the next: ``float[n, d]``."""
         self.catch_up(history)
+        self._before = self.mark()
         self._turn(history.closing(), history.table)
         return self.units
 
@@ -127,6 +146,15 @@ class Follower:
         return Told(units, as_dtype(result, dtype))
 
     def _turn(self, closing: Closing, table: TrialTable) -> None:
+        """Tell and ask, all of it or nothing: Ctrl-C comes while the points are awaited, too."""
+        mark = self.mark()
+        try:
+            self._told_and_asked(closing, table)
+        except BaseException:
+            self.restore(mark)
+            raise
+
+    def _told_and_asked(self, closing: Closing, table: TrialTable) -> None:
         with float_precision(self._x64):
             absorbed = False
             # a strategy that does not look at values stays as it is

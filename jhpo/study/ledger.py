@@ -49,8 +49,7 @@ class Ledger:
         self.worker = worker_name()
         self.left_behind: dict[int, int] = {}  # trial to attempt: this process gave them up and could not say so
         self._taken: dict[int, int] = {}  # likewise, of the transaction that is open
-        self._stale = False
-        self._restored = False
+        self._stale = self._restored = False
         self._measured = False  # whether the strategy knows how many constraints are measured
         self._training: dict[str, Any] = {}  # what a strategy that pauses members was told of the training
         self._snapshot_time, self._snapshot_generation = time.monotonic(), 0
@@ -89,6 +88,7 @@ class Ledger:
                 # a server may have stored the transaction and been unable to say so: nobody works on these trials
                 self._hands.drop(self._taken)
                 self.left_behind.update(self._taken)
+                self._follower.step_back(self.history.opened)
                 if appended and self.log.persistent:
                     # nothing was stored: the strategy steps back, and the log is folded again
                     self._follower.restore(mark)
@@ -133,8 +133,8 @@ class Ledger:
     def _tell_measured(self) -> None:
         """Tell the strategy how many constraints are measured, once, if that is stored."""
         if (stored := self.history.layouts.get("measured")) is not None and not self._measured:
-            self._measured = True
             self._follower.measures(int(stored["constraints"]))
+            self._measured = True
 
     @property
     def driver(self) -> Driver:

@@ -111,14 +111,12 @@ class Rungs:
                     raise SpaceExhausted(exhausted(follower.strategy.max_evaluations(follower.space) or 0))
                 if size < 1:
                     return None
-            before = follower.mark()
-            units = follower.open(history)
-            parents = follower.driver.live_parents() if rung.start else np.empty(0, np.int64)
+            with follower.aside():
+                units, after = follower.open(history), follower.mark()
+                parents = follower.driver.live_parents() if rung.start else np.empty(0, np.int64)
             ids = sources = history.members[parents] if rung.start else history.table.size + np.arange(size)
             if rung.start and follower.strategy.evolves:
                 ids = history.members[: len(parents)].copy()
-            after = follower.mark()
-            follower.restore(before)
             return _Plan(
                 ledger.log.seq, generation, rung, ids, parents, sources, units[: len(ids)], len(units), after
             )  # fmt: skip

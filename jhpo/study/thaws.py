@@ -117,13 +117,11 @@ class Thaws:
             if follower.strategy is not self.strategy:
                 members = cast(Any, follower.strategy).capacity
                 raise invalid("budget", f"the {members} members of another process that began meanwhile", self._budget)
-            generation, before = history.opened, follower.mark()
-            units = follower.open(history)
-            members, parts = follower.driver.thawed()
+            with follower.aside():
+                units, after = follower.open(history), follower.mark()
+                members, parts = follower.driver.thawed()
             members = np.where(members < self._room(history), members, -1)
-            after = follower.mark()
-            follower.restore(before)
-            return _Plan(ledger.log.seq, generation, units, members, parts, after)
+            return _Plan(ledger.log.seq, history.opened, units, members, parts, after)
 
     def _restore(self) -> None:
         """Train the members that may go on once more."""

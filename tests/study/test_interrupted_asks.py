@@ -1,0 +1,98 @@
+"""A Ctrl-C while the strategy is asked leaves the open study as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+import jhpo
+from jhpo.search.driver import Driver
+
+SPACE = jhpo.Space({"x": jhpo.Float(0.0, 1.0), "y": jhpo.Float(0.0, 1.0)})
+
+
+class Task:
+    """A training of four steps."""
+
+    steps = 4
+
+    def init(self, hp: Any, key: jax.Array) -> jax.Array:
+        return hp["x"]
+
+    def step(self, hp: Any, w: jax.Array, t: jax.Array) -> jax.Array:
+        return 0.5 * w
+
+    def evaluate(self, hp: Any, w: jax.Array) -> jax.Array:
+        return w + hp["y"]
+
+
+def one_by_one(study: jhpo.Study) -> None:
+    for trial in study.ask(4):
+        study.tell(trial, trial.params["x"] ** 2 + trial.params["y"])
+
+
+def optimized(objective: Any) -> Callable[[jhpo.Study], None]:
+    return lambda study: study.optimize(objective, budget=len(study) + 4)
+
+
+PSO = jhpo.PSO(4)
+KINDS: dict[str, tuple[Any, Callable[[jhpo.Study], object]]] = {
+    "ask": (PSO, one_by_one),
+    "single": (jhpo.RandomSearch(1), one_by_one),
+    "batch": (PSO, optimized(Task())),
+    "host": (PSO, optimized(jhpo.host(lambda hp: hp["x"] + hp["y"]))),
+    "rungs": (jhpo.SuccessiveHalving(4, eta=2, min_steps=1), optimized(Task())),
+    "enqueue": (PSO, lambda study: (study.enqueue({"x": 0.5}), one_by_one(study))),
+}
+
+
+@pytest.mark.parametrize("storage", ["memory", "file"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_study_goes_on_as_if_nobody_had_interrupted(
+    kind: str, storage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    strategy, further = KINDS[kind]
+    found = []
+    for name in ("interrupted", "whole"):
+        path = None if storage == "memory" else tmp_path / f"{name}.db"
+        with jhpo.Study(SPACE, strategy, path) as study:
+            further(study)
+            if name == "interrupted":
+                with monkeypatch.context() as patch:
+                    patch.setattr(Driver, "_rows", interrupt)
+                    with pytest.raises(KeyboardInterrupt):
+                        further(study)
+            further(study)
+            further(study)
+            found.append([(t.params, t.value) for t in study if t.value is not None][-4:])
+    assert found[0] == found[1]
+
+
+def interrupt(*_: object) -> np.ndarray:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("storage", ["memory", "file"])
+def test_the_next_generation_is_forgotten_if_it_was_not_stored(
+    storage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+    for name in ("interrupted", "whole"):
+        path = None if storage == "memory" else tmp_path / f"{name}.db"
+        with jhpo.Study(SPACE, PSO, path) as study:
+            one_by_one(study)
+            if name == "interrupted":
+                with monkeypatch.context() as patch:
+                    patch.setattr("jhpo.study.events.Ask", interrupt)
+                    with pytest.raises(KeyboardInterrupt):
+                        study.ask(4)
+                study.absorb([{"x": 0.1, "y": 0.1}], [0.11])
+            else:
+                study.absorb([{"x": 0.1, "y": 0.1}], [0.11])
+            found.append([t.params for t in study.ask(4)])
+    assert found[0] == found[1]
