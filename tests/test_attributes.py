@@ -28,6 +28,7 @@ def study():
         ("best_params", ".best.params"),
         ("trials_dataframe", ".to_frame()"),
         ("enqueue_trial", ".enqueue("),
+        ("user_attrs", ".note({...}, trial=trial)"),
         ("optimise", ".optimize"),
         ("stratgy", ".strategy"),
     ],
@@ -42,6 +43,8 @@ def test_results_and_trials_name_theirs_too(study):
     for name in ("best_params", "x", "params"):
         with pytest.raises(AttributeError, match=r"its hyperparameters are \.best"):
             getattr(found, name)
+    with pytest.raises(AttributeError, match=r"len\(\.history\.value\)"):
+        found.nfev  # type: ignore[attr-defined]  # noqa: B018
     for name, words in (("number", r"\.id"), ("config", r"\.params"), ("suggest_float", "declared in a Space")):
         with pytest.raises(AttributeError, match=words):
             getattr(study.best, name)

@@ -82,7 +82,10 @@ class MemorySearch:
     def _begin(self, starts: Starts) -> str | None:
         """Evaluate the starting points at full horizon; the strategy learns from them if it starts at that horizon."""
         driver = self.driver
-        units = starts.units if starts.whole else starts.completed(proposals(driver, self._blank, len(starts.units)))
+        units, gaps = starts.units.copy(), list(starts.gaps)
+        if gaps:
+            units[gaps] = proposals(driver, self._blank, len(gaps))
+            units = starts.completed(units)
         request, ids = driver.started(), np.arange(len(units), dtype=np.uint32)
         measured = self.evaluator.evaluate(units, ids, request._replace(horizon=1.0))
         self.record.add(rows_of(units, measured, ids, 0, -1, 1.0))

@@ -117,10 +117,11 @@ def run(
         return _run(
             strategy, trainable, space, key, given,
             generations=generations, replicates=replicates, keep=check_keep(keep), objectives=objectives,
+            gaps=() if starts is None else starts.gaps,
         )  # fmt: skip
 
 
-@programs("generations", "replicates", "keep", "objectives")
+@programs("generations", "replicates", "keep", "objectives", "gaps")
 def _run(
     strategy: Strategy,
     trainable: Trainable,
@@ -132,6 +133,7 @@ def _run(
     replicates: int,
     keep: Keep,
     objectives: Objectives | None,
+    gaps: tuple[int, ...],
 ) -> tuple[Any, Trace | tuple[Trace, ...]]:
     if strategy.pauses:
         rungs = strategy.rungs(max_steps(trainable))
@@ -155,5 +157,5 @@ def _run(
 
     return run_generations(
         strategy, trainable, space, key, given,
-        generations=generations, replicates=replicates, keep=keep, objectives=objectives,
+        generations=generations, replicates=replicates, keep=keep, objectives=objectives, gaps=gaps,
     )  # fmt: skip

@@ -30,6 +30,7 @@ def run_generations(
     replicates: int,
     keep: Keep,
     objectives: Objectives | None,
+    gaps: tuple[int, ...],
 ) -> tuple[Any, Trace | tuple[Trace, ...]]:
     """The search of `jhpo.run`.
 
@@ -43,6 +44,7 @@ def run_generations(
       replicates: trainings a member.
       keep: what the traces hold.
       objectives: several; None for one.
+      gaps: rows of `given` in which something is missing.
 
     Returns:
       The strategy's last state, and the trace of all generations, or one for each phase.
@@ -60,14 +62,14 @@ def run_generations(
         strategy = strategy.measuring(describe(trainable, space, objectives).constraints)
     segments = strategy.segments(generations)
     # buffers are sized by the points of a phase, for which this is an upper bound
-    strategy = strategy.prepare(generations * strategy.population)
+    strategy = strategy.prepare(generations * strategy.population + (0 if given is None else given.shape[0]))
     state = strategy.init(space, init_key(key))
     traces: list[Trace] = []
     asked = evaluated = 0
     if given is not None:
         evaluated = given.shape[0]
         request = strategy.request(state)
-        units = completed(strategy, state, given, key)
+        units = completed(strategy, state, given, key, gaps)
         keys = trial_keys(key, jnp.arange(evaluated, dtype=jnp.uint32))
         result = evaluate(units, keys, request._replace(horizon=1.0))
         alone = kept(keep, units, result)

@@ -33,6 +33,11 @@ class Starts(NamedTuple):
         """Whether all values are given."""
         return not np.isnan(self.units).any()
 
+    @property
+    def gaps(self) -> tuple[int, ...]:
+        """The points of which something is missing."""
+        return tuple(np.flatnonzero(np.isnan(self.units).any(axis=1)).tolist())
+
     def completed(self, rows: np.ndarray) -> np.ndarray:
         """``float[k, d]``: the points with missing coordinates taken from `rows`."""
         return np.where(np.isnan(self.units), rows, self.units)
@@ -130,16 +135,19 @@ def parts(units: Floats, result: Evaluation, n: int, xp: ModuleType = np) -> Ite
         yield padded(units, 0.5), Evaluation(**told | {"mask": xp.arange(n) < end - at})
 
 
-def completed(strategy: Strategy, state: State, given: jax.Array, key: jax.Array) -> jax.Array:
-    """``float[k, d]``, traceable: `given` with NaN replaced by coordinates of `proposals`."""
+def completed(strategy: Strategy, state: State, given: jax.Array, key: jax.Array, gaps: tuple[int, ...]) -> jax.Array:
+    """``float[k, d]``, traceable: `given` with NaN, which rows `gaps` have, replaced by coordinates of `proposals`."""
+    whole = given.astype(jnp.result_type(float))
+    if not gaps:  # a proposal for each point would be a program of minutes
+        return whole
     rows, later = strategy.ask(state, strategy_key(key, jnp.uint32(_APART)))
     more = [rows]
-    while strategy.steady and sum(x.shape[0] for x in more) < given.shape[0]:
+    while strategy.steady and sum(x.shape[0] for x in more) < len(gaps):
         rows, later = strategy.ask(later, strategy_key(key, jnp.uint32(_APART + len(more))))
         more.append(rows)
     found = jnp.concatenate(more)
-    chosen = found[np.arange(given.shape[0]) % found.shape[0]]
-    return jnp.where(jnp.isnan(given), chosen, given.astype(chosen.dtype))
+    chosen, at = found[np.arange(len(gaps)) % found.shape[0]], np.asarray(gaps)
+    return whole.at[at].set(jnp.where(jnp.isnan(whole[at]), chosen.astype(whole.dtype), whole[at]))
 
 
 def with_given(units: jax.Array, given: jax.Array, first: jax.Array) -> jax.Array:

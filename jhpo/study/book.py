@@ -25,7 +25,7 @@ from jhpo.study.asked import Asked
 from jhpo.study.events import Append, Results
 from jhpo.study.found import Found, Handed
 from jhpo.study.referee import Referee
-from jhpo.study.results import collect, keep_names, pack_results, with_curves, with_names
+from jhpo.study.results import collect, keep_names, numbers_of, pack_results, with_curves, with_names
 from jhpo.trial import Trial
 
 M = TypeVar("M", Trial, Handed)
@@ -280,15 +280,15 @@ class Book(Found):
             append(events.Note(which, found, time.time()))
 
     @advised
-    def requeue(self, ids: Sequence[int] | None = None) -> list[int]:
+    def requeue(self, ids: Sequence[Trial | int] | None = None) -> list[int]:
         """Return running trials (all, or `ids`) to the queue, whose workers are known to be gone; gives their ids."""
+        wanted = None if ids is None else numbers_of(ids)
         with self._ledger.transaction() as append:
             running = sorted(self.history.running)
-            if ids is not None:
-                unknown = sorted(set(ids) - set(running))
-                if unknown:
-                    raise invalid("ids", f"running trials ({running[:10]})", unknown)
-            chosen = running if ids is None else sorted(ids)
+            unknown = [] if wanted is None else [i for i in wanted if i not in running]
+            if unknown:
+                raise invalid("ids", f"running trials ({running[:10]})", unknown)
+            chosen = running if wanted is None else wanted
             if chosen:
                 self._ledger.give_back(append, chosen, lost=False)
             return chosen

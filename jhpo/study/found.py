@@ -90,7 +90,7 @@ class Found(Opened):
     @advised
     def key(self, trial: Trial | int) -> jax.Array:
         """The trial's random key: ``fold_in(key(seed), id)``, unless the strategy fixes its members' randomness."""
-        number = trial.id if isinstance(trial, Trial) else trial
+        number = check_integer("trial", trial.id if isinstance(trial, Trial) else trial, 0, len(self) - 1)
         return trial_key(self.root, int(self.history.table.streams(np.asarray([number]))[0]))
 
     @property

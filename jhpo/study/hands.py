@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import os
 import time
 import weakref
@@ -32,7 +33,7 @@ class Hands:
     """
 
     def __init__(self, log: EventLog, lease: float | None) -> None:
-        number = isinstance(lease, (int, float)) and not isinstance(lease, bool)
+        number = isinstance(lease, numbers.Real) and not isinstance(lease, bool)
         if lease is not None and not (number and lease > 0):
             raise invalid("lease", "seconds > 0 or None", lease)
         self._log, self._lease = log, lease

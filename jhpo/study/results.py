@@ -84,6 +84,20 @@ def collect(
     return list(told.values())
 
 
+def numbers_of(trials: object) -> list[int]:
+    """Distinct ids of trials, each a trial or its id, in their order.
+
+    Raises:
+        InvalidArgument: something else.
+
+    >>> numbers_of([2, 0, 2])
+    [0, 2]
+    """
+    if not isinstance(trials, Collection) or isinstance(trials, (str, Mapping)):
+        raise invalid("ids", "a list of trials, or of their ids", trials)
+    return sorted({check_integer("ids", one.id if isinstance(one, Trial) else one, 0) for one in trials})
+
+
 _STOPPED = "None beside pruned=True, as the last value that was reported counts (trial.report)"
 
 
@@ -108,15 +122,32 @@ def _repeats(table: TrialTable, trial_id: int, outcome: Outcome, told_by: object
         )
         if outcome.values is not None and "values" in table.extra:
             same = same and np.array_equal(table.extra["values"].array[trial_id], outcome.values, equal_nan=True)
-        if same:
+        other = "" if not same or outcome.reason else _differs(table, trial_id, outcome)
+        if same and not other:
             return True
         was = table.reason.get(trial_id) or float(table.value.array[trial_id])
-        raise TrialConflict(f"trial {trial_id} was finished before ({was}); refused: {outcome.reason or outcome.value}")
+        now = f"{outcome.reason or outcome.value}{other}"
+        raise TrialConflict(f"trial {trial_id} was finished before ({was}); refused: {now}")
     if state is TrialState.WAITING:
         raise TrialConflict(f"trial {trial_id} is in the queue: ask for it before telling its result")
     if isinstance(told_by, Trial) and told_by.attempt != int(table.attempt.array[trial_id]):
         raise TrialConflict(f"trial {trial_id} was handed to another worker since; this late result is refused")
     return False
+
+
+def _differs(table: TrialTable, trial_id: int, outcome: Outcome) -> str:
+    """What is told beside the value, and is not as it is stored; "" if all of it is."""
+    if outcome.pruned != (table.state.array[trial_id] == TrialState.PRUNED):
+        return ", stopped early" if outcome.pruned else ", not stopped early"
+    for name in ("constraint", "cost", "grad"):
+        told = getattr(outcome, name)
+        if told is None:
+            continue
+        # those of the space are the first constraints
+        stored = table.extra[name].array[trial_id] if name in table.extra else np.nan
+        if not np.array_equal(np.ravel(stored)[-np.size(told) :], np.ravel(told), equal_nan=True):
+            return f" with another {name}"
+    return ""
 
 
 def with_names(

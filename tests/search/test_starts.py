@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -156,3 +156,32 @@ def test_completions_are_feasible():
     assert all(t.params["x"] + t.params["y"] <= 0.5 for t in study.ask(3))
     with pytest.raises(InvalidParameters, match="feasible"):
         study.enqueue({"x": 0.9})
+
+
+@jhpo.strategy
+class Counted(jhpo.RandomSearch):
+    """Counts how often it is asked while a program is traced."""
+
+    asked: ClassVar[int] = 0
+    sizes: ClassVar[tuple[int, ...]] = ()
+
+    def prepare(self, evaluations: int) -> Counted:
+        Counted.sizes = (*Counted.sizes, evaluations)
+        return self
+
+    def ask(self, state: Any, key: jax.Array) -> Any:
+        Counted.asked += 1
+        return jhpo.RandomSearch.ask(self, state, key)
+
+
+def test_run_asks_for_what_is_missing_alone():
+    points = [{"x": x, "y": 0.5} for x in np.linspace(0.0, 1.0, 30).tolist()]
+    counts = []
+    for start in (None, points, [*points, {"x": 0.5}]):
+        Counted.asked = 0
+        traces: Any = jhpo.run(Counted(1), peak, BOX, 3, jax.random.key(0), start=start)[1]
+        counts.append(Counted.asked)
+        assert Counted.sizes[-1] == 3 + len(start or [])
+    assert counts[1] == counts[0] and counts[2] == counts[0] + 1
+    np.testing.assert_allclose(traces[0].units[0, :30, 0], np.linspace(0.0, 1.0, 30), atol=1e-6)
+    assert not np.isnan(traces[0].units).any()

@@ -58,6 +58,11 @@ def test_impossible_rules_are_refused_by_name(bad):
         StopRules(**bad)
 
 
+def test_numbers_of_numpy_are_numbers():
+    rules = StopRules(target=np.float32(0.5), seconds=np.float32(3), tolerance=np.int32(1))
+    assert rules.check(progress(bests=(0.5,))).startswith("target")
+
+
 def test_rules_of_ones_own_see_values_in_their_own_sign_and_stop_at_the_same_generation_in_a_block():
     space, seen = jhpo.Space({"x": jhpo.Float(0.0, 1.0)}), []
 

@@ -182,3 +182,44 @@ def test_top_gives_as_many_points_as_there_are(space, there, which) -> None:
     assert len(points) == there
     values = [t.value for t in top]
     assert values == sorted(values) and (best is None or best.id == top[0].id)
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_another_result_with_the_same_value_is_a_conflict(tmp_path, stored) -> None:
+    with jhpo.Study(LINE, "random", tmp_path / "a.db" if stored else None) as study:
+        told, stopped, plain = study.ask(3)
+        result = {"value": 1.0, "constraint": [0.5], "cost": 2.0}
+        slope = np.ones(1)
+        for _ in range(2):
+            study.tell(told, result, grad=slope)
+            study.tell(told, 1.0)  # says less, and nothing else
+        stopped.report(1, 0.5)
+        plain.report(1, 0.5)
+        for _ in range(2):
+            study.tell(stopped, pruned=True)
+            study.tell(plain, 0.5)
+        for word, again in (
+            ("another constraint", lambda: study.tell(told, result | {"constraint": [-0.5]})),
+            ("another cost", lambda: study.tell(told, result | {"cost": 3.0})),
+            ("another grad", lambda: study.tell(told, result, grad=-slope)),
+            ("another cost", lambda: study.tell(plain, {"value": 0.5, "cost": 3.0})),
+            ("not stopped early", lambda: study.tell(stopped, 0.5)),
+            (", stopped early", lambda: study.tell(plain, pruned=True)),
+        ):
+            with pytest.raises(jhpo.TrialConflict, match=word):
+                again()
+
+
+def test_ids_that_are_none() -> None:
+    study = jhpo.Study(LINE, "random")
+    trials = study.ask(3)
+    for number in (-1, 1000):
+        with pytest.raises(jhpo.InvalidArgument, match=rf"trial: expected an integer in \[0, 2\], got {number}"):
+            study.key(number)
+    for ids in (1, "01", {0: 1}):
+        with pytest.raises(jhpo.InvalidArgument, match="ids: expected a list of trials, or of their ids"):
+            study.requeue(ids)
+    with pytest.raises(jhpo.InvalidArgument, match="ids: expected running trials"):
+        study.requeue([5])
+    assert study.requeue([0, 0]) == [0] and study.requeue(trials[1:]) == [1, 2]
+    assert [trial.id for trial in study.ask(3)] == [0, 1, 2]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import numbers
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -160,7 +161,7 @@ def host(
     if kind not in KINDS:
         raise invalid("kind", f"one of {KINDS}", kind)
     if timeout is not None:
-        if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
+        if isinstance(timeout, bool) or not isinstance(timeout, numbers.Real):
             raise invalid("timeout", "seconds > 0 or None", timeout)
         check_number("timeout", timeout, 0.0, math.inf, open_low=True)
     name = getattr(fn, "__qualname__", "")
