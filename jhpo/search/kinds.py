@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import jax.numpy as jnp
+
+from jhpo.errors import JhpoError
 from jhpo.evaluation.evaluators import Objective
 from jhpo.evaluation.executors import HostObjective
 from jhpo.interrupts import interruptible
+from jhpo.kernels.internals import is_traced
 from jhpo.search.hosted import HostSearch
 from jhpo.search.memory import MemorySearch
 from jhpo.search.options import Options
@@ -28,6 +32,22 @@ def search(
         InvalidArgument: an invalid argument, before anything is compiled.
         InvalidParameters: a starting point outside the space.
     """
+    try:
+        return _search(objective, space, strategy, direction, options)
+    except TypeError as error:  # of JAX, about a tracer
+        # asked about only now: an objective may make such an error itself
+        if is_traced(jnp.zeros(())) or is_traced(options.key):
+            name = "minimize" if direction == "minimize" else "maximize"
+            raise JhpoError(
+                f"{name}: expected a call outside of jit, vmap, scan and the like, as a host drives the search; "
+                "jhpo.run(strategy, objective, space, generations, key) is a search inside of a program"
+            ) from error
+        raise
+
+
+def _search(
+    objective: Objective, space: Space, strategy: Strategy | str | None, direction: str, options: Options
+) -> Result:
     check_space(space)
     objectives = options.objectives
     at_once = 1 if isinstance(objective, HostObjective) else AT_ONCE

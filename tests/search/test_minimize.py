@@ -141,3 +141,13 @@ def test_bad_arguments(arguments: dict, message: str) -> None:
     full = {"objective": objective, "space": SPACE, "strategy": PSO(8), "budget": 8, **arguments}
     with pytest.raises(InvalidArgument, match=message):
         jhpo.minimize(**full)
+
+
+@pytest.mark.parametrize("search", [jhpo.minimize, jhpo.maximize])
+def test_a_search_of_the_host_inside_of_a_program_names_the_one_that_may_be_there(search) -> None:
+    for inside in (
+        lambda key: search(objective, SPACE, PSO(4), 8, key=key).value,
+        lambda key: search(lambda hp: hp["x"], SPACE, PSO(4), 8).value,
+    ):
+        with pytest.raises(jhpo.JhpoError, match=r"outside of jit.*jhpo\.run"):
+            jax.jit(inside)(jax.random.key(0))
