@@ -36,8 +36,13 @@ def one_by_one(study: jhpo.Study) -> None:
         study.tell(trial, trial.params["x"] ** 2 + trial.params["y"])
 
 
-def optimized(objective: Any) -> Callable[[jhpo.Study], None]:
+def optimized(objective: Any) -> Callable[[jhpo.Study], object]:
     return lambda study: study.optimize(objective, budget=len(study) + 4)
+
+
+def enqueued(study: jhpo.Study) -> None:
+    study.enqueue({"x": 0.5})
+    one_by_one(study)
 
 
 PSO = jhpo.PSO(4)
@@ -47,7 +52,7 @@ KINDS: dict[str, tuple[Any, Callable[[jhpo.Study], object]]] = {
     "batch": (PSO, optimized(Task())),
     "host": (PSO, optimized(jhpo.host(lambda hp: hp["x"] + hp["y"]))),
     "rungs": (jhpo.SuccessiveHalving(4, eta=2, min_steps=1), optimized(Task())),
-    "enqueue": (PSO, lambda study: (study.enqueue({"x": 0.5}), one_by_one(study))),
+    "enqueue": (PSO, enqueued),
 }
 
 
