@@ -87,8 +87,7 @@ def use_compilation_cache(folder: str | os.PathLike[str] | None = None) -> Path:
     configured = config.jax_compilation_cache_dir
     if folder is None and configured is not None:
         return Path(configured)
-    path = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jhpo" / "xla"
-    path = (path if folder is None else Path(folder)).absolute()
+    path = (_usual_folder() if folder is None else Path(folder)).absolute()
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -100,3 +99,10 @@ def use_compilation_cache(folder: str | os.PathLike[str] | None = None) -> Path:
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     forget_cache_choice()
     return path
+
+
+def _usual_folder() -> Path:
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jhpo" / "xla"
+    except RuntimeError as error:  # a user without a home
+        raise invalid("folder", "one where there is no home and no XDG_CACHE_HOME", None) from error

@@ -90,6 +90,15 @@ def number(value: float) -> str:
     return "-" if math.isnan(value) else f"{value:.6g}"
 
 
+def counted(count: int, noun: str) -> str:
+    """So many of something, which is regular in the plural.
+
+    >>> counted(1, "trial"), counted(2048, "evaluation")
+    ('1 trial', '2,048 evaluations')
+    """
+    return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
 def duration(seconds: float) -> str:
     """Seconds as short text.
 

@@ -5,8 +5,10 @@ May import everything.
 
 import io
 import sys
+from typing import TextIO, cast
 
 from jhpo.background import interrupted_with
+from jhpo.cli.output import Output
 from jhpo.cli.signals import INTERRUPTED, held, ignore_signals, leave
 
 
@@ -16,6 +18,8 @@ def main() -> None:
         # a locale without a letter of a choice, an error or a file name: the search is not to end for it
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    output = None if sys.stdout is None else Output(sys.stdout)  # none: it was closed
+    sys.stdout = cast(TextIO, output)
     try:
         with held():  # half of the time until a command begins
             from jhpo.cli.commands import main as run
@@ -29,3 +33,5 @@ def main() -> None:
         raise
     finally:
         ignore_signals()
+        if output is not None:
+            output.let_go()

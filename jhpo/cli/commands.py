@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
-import re
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from jhpo.cli import start, stored
 from jhpo.cli.arguments import KINDS, command_again, directions_of, measured, name_shell, strategy_options
+from jhpo.cli.output import forget_no_size, styled
 from jhpo.cli.signals import INTERRUPTED, farewell, held, ignore_signals, leave, signals
 from jhpo.errors import ChangedSpace, InvalidArgument, JhpoError, StorageError, check_integer, nothing_is_said
 from jhpo.interrupts import interruptible
+from jhpo.markup import counted
 from jhpo.version import __version__
-
-if TYPE_CHECKING:
-    from rich.text import Text
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -115,12 +112,11 @@ def tune(
             from jhpo.cli.console import print_results
             from jhpo.cli.live import progress
             from jhpo.cli.load import chosen_strategy, load_target
-            from jhpo.compilation import use_compilation_cache
             from jhpo.curves.rules import check_early_stop
             from jhpo.storage import without_password
             from jhpo.study.study import Study
 
-        use_compilation_cache()
+        _keep_programs()
         found = load_target(target)
         directions = directions_of(found, direction)
         total = budget if budget is not None else found.options.get("budget", 1024)
@@ -145,7 +141,8 @@ def tune(
         )  # fmt: skip
         with contextlib.closing(study), nothing_is_said():
             if len(study):
-                console.print(f"continuing after {study.evaluations} evaluations", highlight=False)
+                with contextlib.suppress(StorageError):  # a line less does not end a search
+                    console.print(f"continuing after {counted(study.evaluations, 'evaluation')}", highlight=False)
             try:
                 with progress(console, study, total, live) as shown:
                     summary = study.optimize(
@@ -163,13 +160,27 @@ def tune(
                 print_results(console, study)
                 console.print(farewell(study.evaluations, storage, again), highlight=False, markup=False)
                 sys.exit(INTERRUPTED)
-            print_results(console, study, summary)
+            try:
+                print_results(console, study, summary)
+            except StorageError:
+                print_results(Console(stderr=True), study, summary)  # they may be kept nowhere else
+                raise
             if storage is not None:
                 place = without_password(storage)
                 look = f"jhpo show {shlex.quote(str(place))}"
                 console.print(f"stored in {place}; look again with: {look}", highlight=False, markup=False)
             if not study.pareto():
                 raise typer.Exit(FAILED)  # so that a script stops if there are no hyperparameters
+
+
+def _keep_programs() -> None:
+    """Where no folder can hold them, programs are compiled each time."""
+    from jhpo.compilation import use_compilation_cache
+
+    try:
+        use_compilation_cache()
+    except InvalidArgument as error:
+        typer.echo(f"jhpo: compiled programs are not kept ({error}); XDG_CACHE_HOME names another place", err=True)
 
 
 @app.command()
@@ -244,9 +255,12 @@ for command in (stored.report, stored.compare, stored.export, stored.serve, star
 def main() -> None:
     """Run the command line; errors become one message and an exit code."""
     name_shell(sys.argv)
+    forget_no_size()
     try:
         with interruptible():  # without standalone mode, typer returns the code of a raised `typer.Exit`
             code = app(prog_name="jhpo", standalone_mode=False)
+            if sys.stdout is not None:
+                sys.stdout.flush()  # what a file of the user has printed
     except typer.Exit as stop:
         sys.exit(stop.exit_code)
     except (typer.Abort, KeyboardInterrupt):
@@ -270,24 +284,6 @@ def main() -> None:
 def _fail(error: Exception, code: int) -> None:
     from rich.console import Console
 
-    Console(stderr=True, soft_wrap=True).print(styled(error), highlight=False)
+    with contextlib.suppress(OSError):  # the code says it as well
+        Console(stderr=True, soft_wrap=True).print(styled(error), highlight=False)
     sys.exit(code)
-
-
-def styled(error: Exception) -> Text:
-    """A message with the fix first: the command that helps, or what was expected, then what was wrong."""
-    from rich.text import Text
-
-    text, shown = str(error), Text("jhpo: ", "bold red")
-    what, found, fix = text.rpartition(": pip install ")
-    if found:
-        return shown.append(f"pip install {fix}", "bold green").append(f"  ({what})")
-    name, found, rest = text.partition(": expected ")
-    expected, got, value = rest.rpartition(", got ")
-    if not (found and got):
-        return shown.append(text)
-    close = difflib.get_close_matches(value.strip("'"), re.findall(r"'([^']*)'", expected), 1)
-    if close and "one of" in expected:
-        shown.append(f"did you mean {close[0]}? ", "bold green")
-    shown.append(name, "bold").append(": expected ").append(expected, "bold green")
-    return shown.append(", got ").append(value, "red")

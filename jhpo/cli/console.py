@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import time
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from jhpo.errors import StorageError
 from jhpo.markup import cell, duration, number
 from jhpo.objectives import reference_point
 from jhpo.report.figures.groups import groups_of
@@ -61,7 +63,8 @@ class Bar:
         self._progress.update(self._task, completed=update.evaluations, refresh=False, **shown)
         if not self._live and time.monotonic() - self._printed > PLAIN_SECONDS:
             self._printed = time.monotonic()
-            self._console.print(line_of(update), highlight=False)
+            with contextlib.suppress(StorageError):  # a search does not end for a line of its progress
+                self._console.print(line_of(update), highlight=False)
 
 
 def print_results(console: Console, study: Study, summary: Summary | None = None, k: int = 5) -> None:

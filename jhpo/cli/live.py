@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 
 from rich.console import Console, RenderableType
@@ -11,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jhpo.cli.console import Bar
+from jhpo.errors import StorageError
 from jhpo.markup import duration, number
 from jhpo.report.figures.running import reasons
 from jhpo.report.figures.spark import ASCII, BLOCKS, histogram, spark
@@ -33,7 +35,8 @@ def progress(console: Console, study: Study, budget: int | None, live: bool) -> 
     if live and console.is_terminal:
         return View(console, study, budget)
     if live:
-        console.print("--live: stdout is no terminal, so progress comes in lines", highlight=False)
+        with contextlib.suppress(StorageError):
+            console.print("--live: stdout is no terminal, so progress comes in lines", highlight=False)
     return Bar(console, budget, study.evaluations)
 
 

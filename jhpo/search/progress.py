@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from html import escape
@@ -79,7 +80,8 @@ class ProgressBar:
             return
         self._shown = now
         if self._display is None:
-            print(line_of(update), flush=True)
+            with contextlib.suppress(OSError):  # a full disk, a lost terminal: a search does not end for such a line
+                print(line_of(update), flush=True)
         elif self._handle is None:
             self._handle = self._display(_Shown(update, self._bests), display_id=True)
         else:
