@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
+from jhpo.markup import counted
+
 
 class Column:
     """A growable NumPy array with amortised constant-time appends."""
@@ -100,14 +102,16 @@ def why_nothing(
     stopped = np.zeros_like(failed) if pruned is None else ~failed & pruned
     kinds = {"failed": failed, "were stopped early": stopped, "violate a constraint": ~failed & ~stopped}
     found = [words for words, which in kinds.items() if which.any()]
+    every = "the only evaluation" if evaluations == 1 else f"all {evaluations} evaluations"
+    values = "the only value is" if evaluations == 1 else f"all {evaluations} values are"
     if len(found) > 1:
         text = f"none of {evaluations} evaluations succeeded: {', '.join(f'some {words}' for words in found)}"
     elif stopped.any():
-        text = f"all {evaluations} evaluations were stopped early"
+        text = f"{every} {'was' if evaluations == 1 else 'were'} stopped early"
     elif not failed.all():
-        text = f"none of {evaluations} evaluations meets the constraints"
+        text = f"none of {counted(evaluations, 'evaluation')} meets the constraints"
     else:
-        text = f"all {evaluations} evaluations failed" if reasons else f"all {evaluations} values are NaN or infinite"
+        text = f"{every} failed" if reasons else f"{values} NaN or infinite"
     text += f", so there is no {wanted}" if wanted else ""
     if reasons:
         most = max(reasons, key=lambda reason: reasons[reason])

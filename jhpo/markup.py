@@ -96,7 +96,7 @@ def counted(count: int, noun: str) -> str:
     >>> counted(1, "trial"), counted(2048, "evaluation")
     ('1 trial', '2,048 evaluations')
     """
-    return f"{count:,} {noun}{'s' * (count != 1)}"
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def duration(seconds: float) -> str:

@@ -16,7 +16,6 @@ from jhpo.cli.output import forget_no_size, styled
 from jhpo.cli.signals import INTERRUPTED, farewell, held, ignore_signals, leave, signals
 from jhpo.errors import ChangedSpace, InvalidArgument, JhpoError, StorageError, check_integer, nothing_is_said
 from jhpo.interrupts import interruptible
-from jhpo.markup import counted
 from jhpo.version import __version__
 
 app = typer.Typer(
@@ -113,6 +112,7 @@ def tune(
             from jhpo.cli.live import progress
             from jhpo.cli.load import chosen_strategy, load_target
             from jhpo.curves.rules import check_early_stop
+            from jhpo.markup import counted
             from jhpo.storage import without_password
             from jhpo.study.study import Study
 

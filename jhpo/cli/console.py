@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from jhpo.errors import StorageError
-from jhpo.markup import cell, duration, number
+from jhpo.markup import cell, counted, duration, number
 from jhpo.objectives import reference_point
 from jhpo.report.figures.groups import groups_of
 from jhpo.report.figures.running import reasons
@@ -156,7 +156,7 @@ def _print_front(console: Console, study: Study, k: int) -> None:
     ways = ", ".join(f"{d} {name}" for d, name in zip(objectives.directions, objectives.labels))
     table, count = _best_table(study, shown, console.width)
     of = "" if count == len(points) else f", {count} of them shown"
-    console.print(f"[bold]front: {len(points)} trials{of}[/bold] ({ways})", highlight=False)
+    console.print(f"[bold]front: {counted(len(points), 'trial')}{of}[/bold] ({ways})", highlight=False)
     console.print(table)
     values = ", ".join(f"{name} {number(v)}" for name, v in zip(objectives.labels, middle.values))
     console.print(
@@ -169,7 +169,7 @@ def _print_summary(console: Console, summary: Summary | None) -> None:
         running = max(summary.seconds - summary.compile_seconds, 0.0)
         rate = f" ({per_second(summary.evaluations / running)} models/s)" if summary.evaluations and running > 0 else ""
         console.print(
-            f"{summary.evaluations} evaluations in {duration(summary.seconds)}: compiling "
+            f"{counted(summary.evaluations, 'evaluation')} in {duration(summary.seconds)}: compiling "
             f"{duration(summary.compile_seconds)}, running {duration(running)}{rate}\nstopped: {summary.stopped}",
             highlight=False,
         )
@@ -234,7 +234,7 @@ def _of_one(study: Study) -> list[str]:
 
 
 def _of_several(study: Study, reference: np.ndarray) -> list[str]:
-    return [f"{len(study.trials.front()):,} trials", number(study.hypervolume(reference.tolist()).value)]
+    return [counted(len(study.trials.front()), "trial"), number(study.hypervolume(reference.tolist()).value)]
 
 
 def print_failures(console: Console, study: Study) -> None:
@@ -252,9 +252,10 @@ def print_study(console: Console, study: Study, storage: str, k: int) -> None:
     header, table = study.history.header, study.history.table
     counts = ", ".join(f"{len(table.in_state(s))} {s.name.lower()}" for s in TrialState if len(table.in_state(s)))
     made = time.strftime("%Y-%m-%d %H:%M", time.localtime(header["created"]))
+    trials, generations = counted(len(study), "trial"), counted(study.history.opened, "generation")
     console.print(
         f"{without_password(storage)}: {', '.join(study.directions)}, strategy {described(header['strategy'])}, "
-        f"seed {study.seed}, made {made}\n{len(study)} trials: {counts or 'none'}; {study.history.opened} generations",
+        f"seed {study.seed}, made {made}\n{trials}: {counts or 'none'}; {generations}",
         highlight=False, markup=False,
     )  # fmt: skip
     for name, value in study.notes.items():

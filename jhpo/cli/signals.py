@@ -25,8 +25,10 @@ def farewell(evaluations: int | None, storage: str | None, again: str) -> str:
     """
     if storage is None:
         return "stopped. Nothing was stored: give --storage study.db next time to be able to resume"
-    kept = "every finished generation is" if evaluations is None else f"{evaluations} evaluations are"
-    return f"stopped; {kept} stored. Continue with:\n  {again}"
+    from jhpo.markup import counted
+
+    kept = "every finished generation" if evaluations is None else counted(evaluations, "evaluation")
+    return f"stopped; {kept} {'is' if evaluations in (None, 1) else 'are'} stored. Continue with:\n  {again}"
 
 
 @contextlib.contextmanager

@@ -96,6 +96,7 @@ def export(
     parquet: Annotated[Path | None, typer.Option(help="needs pyarrow")] = None,
 ) -> None:
     """Write all trials of a study as a table: --csv, --json or --parquet FILE; - is the standard output."""
+    from jhpo.markup import counted
     from jhpo.study.study import Study
 
     targets = {name: path for name, path in (("csv", csv), ("json", as_json), ("parquet", parquet)) if path is not None}
@@ -114,7 +115,7 @@ def export(
                 raise MissingExtra("--parquet needs pyarrow: pip install pyarrow") from error
             except OSError as error:
                 raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
-            typer.echo(f"{len(frame)} trials written to {path}")
+            typer.echo(f"{counted(len(frame), 'trial')} written to {path}")
 
 
 def _content(frame: pd.DataFrame, kind: str) -> bytes:

@@ -29,6 +29,7 @@ from jhpo.interop.distributions import parameter_of as parameter_of
 from jhpo.interop.running import run as run
 from jhpo.interop.sampler import JhpoSampler as JhpoSampler
 from jhpo.interop.scalars import plain_choice, point_of, scalars
+from jhpo.markup import counted
 from jhpo.notes import Notes, noted
 from jhpo.objectives import Objectives
 from jhpo.pytrees import HP
@@ -177,8 +178,8 @@ def _outcome(trial: optuna.trial.FrozenTrial, objectives: Objectives | None) -> 
 def _warn_of_losses(trials: Sequence[optuna.trial.FrozenTrial], taken: int, unkept: set[str]) -> None:
     running = sum(t.state == _State.RUNNING for t in trials)
     bare = len(trials) - taken - running
-    lost = [f"{running} running trials (import again when they have ended)"] * bool(running)
-    lost += [f"{bare} trials without parameters"] * bool(bare)
+    lost = [f"{counted(running, 'running trial')} (import again when ended)"] * bool(running)
+    lost += [f"{counted(bare, 'trial')} without parameters"] * bool(bare)
     lost += [f"the user attributes {sorted(unkept)}, which are not plain values"] * bool(unkept)
     if lost:
         warnings.warn(f"from_optuna leaves out {'; '.join(lost)}", stacklevel=3)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from jhpo.errors import JhpoError
+from jhpo.markup import counted
 from jhpo.objectives import knee
 from jhpo.report.importance import FEWEST, importance_with_errors
 from jhpo.report.spent import where_time_went
@@ -77,7 +78,7 @@ def _progress(trials: Trials) -> list[str]:
     found = f"It was found at trial {last + 1:,} of {len(best):,}"
     if share > _LATE:
         return [f"{found}, so the search was still improving: a larger budget may find more."]
-    return [f"{found}; the {len(best) - last - 1:,} trials since then found nothing better."]
+    return [f"{found}; the {counted(len(best) - last - 1, 'trial')} since then found nothing better."]
 
 
 def mattered(trials: Trials) -> list[str]:

@@ -8,7 +8,7 @@ import time
 from html import escape
 from typing import Any, NamedTuple
 
-from jhpo.markup import duration, number
+from jhpo.markup import counted, duration, number
 from jhpo.report.figures.spark import points
 from jhpo.search.meter import Update
 
@@ -51,8 +51,10 @@ def line_of(update: Update) -> str:
     >>> line_of(Update(50, 50, 0.1, 5, 7.0, 2.0, budget=100))
     '50 of 100 evaluations, best 0.1, 10 models/s, eta 5.0 s'
     """
-    of, pace = "" if update.budget is None else f" of {update.budget}", pace_of(update)
-    return f"{update.evaluations}{of} evaluations, best {number(update.best)}, {pace.rate} models/s, eta {pace.eta}"
+    pace, done = pace_of(update), counted(update.evaluations, "evaluation")
+    if update.budget is not None:
+        done = f"{update.evaluations} of {update.budget} evaluations"
+    return f"{done}, best {number(update.best)}, {pace.rate} models/s, eta {pace.eta}"
 
 
 class ProgressBar:

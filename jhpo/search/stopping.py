@@ -13,6 +13,7 @@ import numpy as np
 
 from jhpo.advice import advised
 from jhpo.errors import check_integer, check_number, invalid
+from jhpo.markup import counted
 from jhpo.objectives import Objectives, check_single
 
 DEFAULT_PATIENCE = 20  # generations for `tolerance` if `patience` is not given
@@ -114,8 +115,8 @@ class StopRules:
         if improved:
             return None
         if tolerance > 0:
-            return f"tolerance: improved by at most {tolerance:.6g} in {window} generations"
-        return f"patience: no improvement in {window} generations"
+            return f"tolerance: improved by at most {tolerance:.6g} in {counted(window, 'generation')}"
+        return f"patience: no improvement in {counted(window, 'generation')}"
 
 
 def own_rules(stop: StopRule | Sequence[StopRule] | None) -> tuple[StopRule, ...]:
@@ -148,6 +149,8 @@ def exhausted(limit: int) -> str:
     >>> exhausted(9)
     'all 9 points of the search have been handed out'
     """
+    if limit == 1:
+        return "the only point of the search has been handed out"
     return f"all {limit} points of the search have been handed out"
 
 

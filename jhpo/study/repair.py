@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jhpo.errors import StorageError
+from jhpo.markup import counted
 from jhpo.storage import storage_url
 from jhpo.storage.codec import Entry, digest, unpack
 from jhpo.storage.database import sqlite_path
@@ -54,7 +55,7 @@ def repair(storage: str | os.PathLike[str]) -> str:
         raise StorageError(f"{path} is beyond repair: the description of the study is gone")
     prefix, history = _whole_prefix(entries)
     if len(prefix) == salvage.expected:
-        return f"{path} is whole: {len(prefix)} log rows, nothing to repair"
+        return f"{path} is whole: {counted(len(prefix), 'log row')}, nothing to repair"
     fresh = path.with_name(path.name + ".repairing")
     for leftover in (fresh, Path(f"{fresh}-wal"), Path(f"{fresh}-shm")):
         leftover.unlink(missing_ok=True)
@@ -64,7 +65,8 @@ def repair(storage: str | os.PathLike[str]) -> str:
             for entry in prefix:
                 log.append(entry.kind, entry.body)
             saved, lost = _rest(history, entries[len(prefix) :], log)
-            text = f"kept {len(prefix)} log rows and {saved} later results; {lost} trials were lost"
+            text = f"kept {counted(len(prefix), 'log row')} and {counted(saved, 'later result')}; "
+            text += f"{counted(lost, 'trial')} {'was' if lost == 1 else 'were'} lost"
             _append(log, Repair(text))
     finally:
         log.close()

@@ -14,7 +14,7 @@ from jhpo.evaluation.ensemble import Ensemble, ensemble_of
 from jhpo.evaluation.evaluators import Objective
 from jhpo.evaluation.lineage import lineage_of, schedule_of
 from jhpo.interrupts import interruptible
-from jhpo.markup import table
+from jhpo.markup import counted, table
 from jhpo.pytrees import State
 from jhpo.report.hypervolume import Hypervolume, hypervolume
 from jhpo.report.importance import importance
@@ -208,8 +208,8 @@ class Study(Book, Advising):
 
     @property
     def _title(self) -> str:
-        about = self.about()
-        return f"{about.name}: {about.strategy}, {', '.join(self.directions)}, {self.evaluations} trials finished"
+        about, finished = self.about(), counted(self.evaluations, "trial")
+        return f"{about.name}: {about.strategy}, {', '.join(self.directions)}, {finished} finished"
 
     def _repr_html_(self) -> str:
         head = ["trial", *self.trials.labels, *self.space.names]

@@ -8,6 +8,7 @@ from collections.abc import Collection
 import numpy as np
 
 from jhpo.errors import warn_caller
+from jhpo.markup import counted
 from jhpo.search.cuts import Cut
 from jhpo.search.meter import Callback, Meter
 from jhpo.search.stopping import StopRules
@@ -77,8 +78,8 @@ class Watch(Meter):
         if not self._said and now - self._waiting_since > _PATIENT_SECONDS:
             self._said = True
             warn_caller(
-                f"waiting for {self._study.ledger.others()} trials that other workers hold; "
-                "study.requeue() gives back those that nobody will tell any more"
+                f"waiting for {counted(self._study.ledger.others(), 'trial')} that other workers hold; "
+                "study.requeue() gives back what nobody will tell any more"
             )
         time.sleep(POLL_SECONDS)
         self._study.refresh()

@@ -8,6 +8,7 @@ import sys
 import types
 from typing import TextIO, cast
 
+import numpy as np
 import pytest
 
 import jhpo
@@ -16,7 +17,10 @@ import jhpo.cli.console
 import jhpo.compilation
 import jhpo.search.progress
 from jhpo.cli.output import Output
+from jhpo.cli.signals import farewell
+from jhpo.columns import why_nothing
 from jhpo.compilation import use_compilation_cache
+from jhpo.search.stopping import exhausted
 
 FULL = "/dev/full"
 SENTENCE = "cannot write to the standard output: No space left on device"
@@ -96,3 +100,16 @@ def test_a_user_without_a_home_has_no_cache(monkeypatch):
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     with pytest.raises(jhpo.InvalidArgument, match="folder: expected one where there is no home"):
         use_compilation_cache()
+
+
+def test_one_of_something_is_no_plural(command, tmp_path):
+    with jhpo.Study(jhpo.Space({"x": jhpo.Float(0.0, 1.0)}), "random", tmp_path / "one.db") as study:
+        study.tell(study.ask(1)[0], 0.5)
+        assert repr(study).endswith(" 1 trial finished>")
+    code, out, _ = command("show", "one.db")
+    assert code == 0 and "\n1 trial: 1 complete; 1 generation\n" in out
+    assert command("export", "one.db", "--csv", "one.csv")[1] == "1 trial written to one.csv\n"
+    assert farewell(1, "one.db", "again").startswith("stopped; 1 evaluation is stored.")
+    assert farewell(2, "one.db", "again").startswith("stopped; 2 evaluations are stored.")
+    assert exhausted(1) == "the only point of the search has been handed out"
+    assert why_nothing(np.array([np.nan]), None, 1) == "the only value is NaN or infinite"

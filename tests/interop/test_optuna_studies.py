@@ -75,7 +75,7 @@ def test_trials_that_wait_run_or_have_nothing():
     with pytest.warns(UserWarning) as warned:
         mine = from_optuna(source, strategy="random")
     text = str(warned[0].message)
-    assert "2 running trials" in text and "1 trials without parameters" in text and "['model']" in text
+    assert "2 running trials" in text and "1 trial without parameters" in text and "['model']" in text
     (queued,) = mine.ask(1)
     assert queued.notes == {"by": "hand"} and mine.notes == {}
     assert len(mine) == 3 and queued.params["x"] == 0.125 and 0.0 <= queued.params["y"] <= 1.0

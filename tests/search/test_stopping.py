@@ -43,7 +43,7 @@ def test_failures_do_not_reach_a_target_and_first_success_is_an_improvement():
     nan = math.nan
     assert StopRules(target=0.5).check(progress(bests=(nan,))) is None
     assert StopRules(patience=1).check(progress(bests=(nan, 3.0))) is None
-    assert StopRules(patience=1).check(progress(bests=(nan, nan))) == "patience: no improvement in 1 generations"
+    assert StopRules(patience=1).check(progress(bests=(nan, nan))) == "patience: no improvement in 1 generation"
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from jhpo.errors import InvalidArgument, JhpoError
+from jhpo.markup import counted
 from jhpo.objectives import reference_point
 from jhpo.report.figures.axes import value_axis
 from jhpo.report.figures.drawing import Drawing
@@ -35,7 +36,8 @@ def pareto(studies: Studies) -> Drawing:
     fronts = [_values(trials) for _, trials in runs]
     parts = [_rows(name, trials, *each) for (name, trials), each in zip(runs, fronts)]
     words = "; ".join(
-        f"{len(best)} trials{f' of {n}' if n else ''} on the front" for (n, _), (_, _, best) in zip(runs, fronts)
+        f"{counted(len(best), 'trial')}{f' of {n}' if n else ''} on the front"
+        for (n, _), (_, _, best) in zip(runs, fronts)
     )
     data = stacked(parts)
     if len(labels) > 3:

@@ -8,7 +8,7 @@ from collections import Counter
 import numpy as np
 
 from jhpo.errors import JhpoError
-from jhpo.markup import cut
+from jhpo.markup import counted, cut
 from jhpo.report.figures.drawing import Drawing
 from jhpo.report.figures.groups import Studies, runs_of
 from jhpo.report.figures.marks import Axis, Bars, Line, Panel, Spans, stacked
@@ -85,7 +85,7 @@ def failures(studies: Studies) -> Drawing:
     if not panels:
         raise JhpoError("failures: no trial failed")
     data = stacked(parts)
-    return Drawing("Failures", tuple(panels), f"{data['trials'].sum()} trials failed.", data)
+    return Drawing("Failures", tuple(panels), f"{counted(data['trials'].sum(), 'trial')} failed.", data)
 
 
 def reasons(trials: Trials) -> dict[str, int]:
