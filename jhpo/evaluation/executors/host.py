@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import numbers
 import os
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -128,7 +130,7 @@ def host(
     goes on.
 
     Args:
-        fn: the objective; for processes a function at the top level of a module.
+        fn: the objective; for processes a function at the top level of a module, in a file (not in a notebook).
         workers: number of evaluations that run at once.
         kind: "thread", "process" (to run pure Python code in parallel, and to survive calls that hang or crash
             the interpreter), or "ray": actors on the machines of a Ray cluster (extra ``ray``). Evaluations of an actor
@@ -167,6 +169,9 @@ def host(
     name = getattr(fn, "__qualname__", "")
     if kind == "process" and ("<lambda>" in name or "<locals>" in name):
         raise invalid("fn", "a function at the top level of a module (processes import it by name)", name)
+    if kind == "process" and _typed_in(fn):
+        wanted = "one of a module: processes cannot import what was typed in (a notebook, an interpreter, python -c)"
+        raise invalid("fn", wanted, fn, note="put it into a file and import it from there")
     if resources is not None:
         if kind != "ray":
             raise invalid("resources", "None but with kind='ray'", resources)
@@ -183,6 +188,18 @@ def host(
     options = tuple((resources or {}).items())
     made = HostObjective(fn, workers, kind, timeout, roles, resources=options, memory=memory, retries=retries)
     return made if metric is None else made.with_metric(metric)
+
+
+def _typed_in(fn: Callable[..., Any]) -> bool:
+    """Whether a new process looks for the function in a program that has no file, and ends with a traceback."""
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    program = sys.modules["__main__"]
+    path = getattr(program, "__file__", None)
+    if getattr(program, "__spec__", None) is not None:  # python -m
+        return False
+    # of a program that was piped into Python, "<stdin>", each process would read the file first
+    return getattr(fn, "__module__", "") == "__main__" if path is None else not os.path.isfile(path)
 
 
 def check_reports(objective: HostObjective, asker: str) -> None:

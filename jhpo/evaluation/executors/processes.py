@@ -213,18 +213,18 @@ def _serve(pipe: Connection, reference: tuple[Any, ...], how: Call) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     # the parent ends its workers as daemons; here the word would forbid processes: a data loader's, a pool, joblib's
     multiprocessing.current_process().daemon = False
-    try:
-        fn = _resolve(reference)
-    except BaseException as error:  # noqa: BLE001 the parent turns it into a clear error
-        pipe.send(in_words(error))
-        return
-    pipe.send("")
 
     def ask(method: str, *content: Any) -> Any:
         pipe.send((method, content))
         return pipe.recv()
 
-    with contextlib.suppress(EOFError, BrokenPipeError, OSError):
+    with contextlib.suppress(EOFError, OSError):  # the parent has ended, perhaps before the function was there
+        try:
+            fn = _resolve(reference)
+        except BaseException as error:  # noqa: BLE001 the parent turns it into a clear error
+            pipe.send(in_words(error))
+            return
+        pipe.send("")
         while True:
             params, seed, trial = pipe.recv()
             if trial is not None:
