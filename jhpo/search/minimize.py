@@ -96,6 +96,8 @@ def minimize(
     when a rule holds does not count. A strategy that asks for fewer points than there are workers, as `BayesOpt` does,
     is asked whenever one is free, if it can be: what it asks for then depends on the order in which results come.
 
+    After Ctrl-C there is no result: ``jhpo.Study(space, storage="study.db").optimize(...)`` keeps what has finished.
+
     Returns:
       A `Result`.
 
