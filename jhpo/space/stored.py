@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from jhpo.errors import InvalidSpace, invalid
+from jhpo.errors import InvalidSpace, invalid, shown
 from jhpo.pytrees import Tree
 from jhpo.space.declared import from_plain, stable_name, to_plain, value_key
 from jhpo.space.layout import Layout
@@ -92,10 +92,20 @@ def differences(before: Layout, after: Layout) -> list[str]:
     for name in (n for n in mine if n in theirs and mine[n] != theirs[n]):
         fields = sorted(set(mine[name]) | set(theirs[name]))
         changes = [f for f in fields if mine[name].get(f) != theirs[name].get(f)]
-        out += [f"{name}: {f} was {mine[name].get(f)}, now {theirs[name].get(f)}" for f in changes]
+        out += [f"{name}: {f} was {_written(f, mine[name])}, now {_written(f, theirs[name])}" for f in changes]
     if len(before.constraints) != len(after.constraints):
         out.append(f"constraints: were {len(before.constraints)}, now {len(after.constraints)}")
     return out
+
+
+def _written(field: str, data: dict[str, Any]) -> str:
+    """A field of a stored parameter as its declaration has it."""
+    if field == "type" or field not in data:
+        return str(data.get(field, "not given"))
+    value = from_plain(data[field], named=True)
+    if field == "when":
+        value = {parent: allowed[0] if len(allowed) == 1 else list(allowed) for parent, allowed in value}
+    return shown(list(value) if field == "choices" else value)
 
 
 def _when(space: Layout, row: int) -> Json:

@@ -126,7 +126,9 @@ def spec_diff(stored: dict[str, Any], given: dict[str, Any]) -> list[str]:
         return [f"strategy: was {stored['strategy']}, now {given['strategy']}"]
     # options that an earlier version did not have were what they are by default
     was, now = _defaults(stored["strategy"]) | stored["options"], given["options"]
-    return [f"{k}: was {was.get(k)}, now {now.get(k)}" for k in sorted(set(was) | set(now)) if was.get(k) != now.get(k)]
+    changes = [k for k in sorted(set(was) | set(now)) if was.get(k) != now.get(k)]
+    was, now = ({k: _told(v) if isinstance(v, dict) else v for k, v in options.items()} for options in (was, now))
+    return [f"{k}: was {was.get(k)}, now {now.get(k)}" for k in changes]
 
 
 def described(spec: Spec) -> str:

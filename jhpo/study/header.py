@@ -29,6 +29,7 @@ from jhpo.study.events import Begin
 from jhpo.training.crossvalidation import check_folds
 from jhpo.version import __version__
 
+_GO_ON = "to go on with another, begin a study in another file and give it these results: new.absorb(old)"
 SEVERAL = "several"  # stored direction of a study of several objectives, which earlier versions refuse
 
 
@@ -149,6 +150,7 @@ def check_same(stored: Begin, wanted: Begin, space: Space) -> None:
         raise ChangedSpace(
             "the stored study searches another space:\n  "
             + "\n  ".join(differences or ["the constraints were other functions, or the tree was nested otherwise"])
+            + f"\n{_GO_ON}"
         )
     _check_strategy(stored.strategy, wanted.strategy)
     for name in ("seed", "direction", "directions", "names", "replicates", "folds", "fold_by_fold"):
@@ -160,8 +162,7 @@ def _check_strategy(stored: dict[str, Any], given: dict[str, Any]) -> None:
     changes = spec_diff(stored, given)
     if changes:
         text = "; ".join(change.removeprefix("strategy: ") for change in changes)
-        other = "to go on with another, begin a study with these results: new.absorb(old, [t.value for t in old])"
-        raise InvalidArgument(f"strategy: expected that of the stored study, got another ({text}); {other}")
+        raise InvalidArgument(f"strategy: expected that of the stored study, got another ({text}); {_GO_ON}")
 
 
 def _stored_space(stored: Begin, given: Space | None) -> Space:

@@ -75,5 +75,8 @@ def test_differences_between_strategies_are_named():
     a, b = strategy_spec(jhpo.RandomSearch(8)), strategy_spec(jhpo.RandomSearch(9))
     assert spec_diff(a, b) == ["population: was 8, now 9"]
     assert spec_diff(a, strategy_spec(jhpo.SobolSearch(8))) == ["strategy: was random, now sobol"]
+    proposers = (jhpo.RandomSearch(4), jhpo.PSO(8))
+    nested = [strategy_spec(jhpo.SuccessiveHalving(8, eta=2, min_steps=5, proposer=p)) for p in proposers]
+    assert spec_diff(*nested) == ["proposer: was random(population=4), now pso(population=8)"]
     with pytest.raises(StorageError, match="not one of jhpo's"):
         make_from_spec({"strategy": "os:system", "options": {"command": "true"}})

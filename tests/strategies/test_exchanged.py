@@ -166,7 +166,7 @@ def test_a_polish_has_to_absorb():
 def test_another_strategy_begins_another_study(tmp_path):
     with jhpo.Study(SPACE, "random", tmp_path / "a.db") as study:
         study.optimize(jhpo.host(lambda p: p["x"]), budget=2)
-    message = r"got another \(was random, now bayes\); to go on with another, begin a study .*absorb\(old"
+    message = r"got another \(was random, now bayes\); to go on with another, begin a study .*new.absorb\(old"
     with pytest.raises(InvalidArgument, match=message):
         jhpo.Study.load(tmp_path / "a.db", strategy="bayes")
     with pytest.raises(InvalidArgument, match=message):
