@@ -208,12 +208,12 @@ def print_comparison(console: Console, studies: Mapping[str, Study]) -> None:
     groups_of(dict(studies))  # refuses studies with different directions
     reference = None
     if several:
-        fronts = [s.trials.minimised(s.trials.front()) for s in studies.values()]
+        points = np.concatenate([s.trials.minimised(s.trials.front()) for s in studies.values()])
         signs = next(iter(studies.values())).signs
-        reference = np.asarray(signs) * reference_point(np.concatenate(fronts))
+        reference = np.asarray(signs) * reference_point(points) if len(points) else None
     for name, study in studies.items():
         table, calls = study.history.table, study.trials.calls
-        found = _of_several(study, reference) if reference is not None else _of_one(study)
+        found = _of_several(study, reference) if several else _of_one(study)
         head = [name, described(study.history.header["strategy"]), str(study.seed), f"{table.size:,}"]
         seconds = f"{sum(c.seconds for c in calls):.4g}" if calls else "-"
         columns.append([*head, f"{len(table.in_state(TrialState.FAILED)):,}", *found, seconds])
@@ -233,8 +233,10 @@ def _of_one(study: Study) -> list[str]:
     return [number(float(value[0])), number(float(np.median(value))), str(ids[0])]
 
 
-def _of_several(study: Study, reference: np.ndarray) -> list[str]:
-    return [counted(len(study.trials.front()), "trial"), number(study.hypervolume(reference.tolist()).value)]
+def _of_several(study: Study, reference: np.ndarray | None) -> list[str]:
+    """The size of the front, and its volume up to a point that all studies share; none if all are without success."""
+    volume = "-" if reference is None else number(study.hypervolume(reference.tolist()).value)
+    return [counted(len(study.trials.front()), "trial"), volume]
 
 
 def print_failures(console: Console, study: Study) -> None:

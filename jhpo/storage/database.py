@@ -109,4 +109,7 @@ def make_engine(url: sa.URL, path: pathlib.Path | None, read_only: bool, immutab
 def short(error: Exception) -> str:
     """The database's own message, without SQLAlchemy's statement and link."""
     original = getattr(error, "orig", None)
-    return str(original if original is not None else error).splitlines()[0]
+    text = str(original if original is not None else error).splitlines()[0]
+    if "readonly database" in text:  # also where the file may be written, but no write-ahead log be made beside it
+        text = f"the file or its folder may only be read ({text}); jhpo.Study.load(..., read_only=True) writes nothing"
+    return text

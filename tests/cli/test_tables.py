@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 import jhpo
 import jhpo.cli.commands as cli
@@ -36,6 +38,17 @@ def test_compare_lays_studies_side_by_side(command, two):
     assert code == 0 and "another space" in out
     code, _, errors = command("compare", "a.db")
     assert code == cli.USAGE and "two studies" in errors
+
+
+@pytest.mark.parametrize(("second", "volumes"), [(math.nan, ["-", "-"]), (1.0, ["0", "0.01"])])
+def test_compare_studies_of_several_objectives_without_a_success(command, second, volumes):
+    space = jhpo.Space({"x": jhpo.Float(0.0, 1.0)})
+    for name, value in (("a.db", math.nan), ("b.db", second)):
+        with jhpo.Study(space, "random", name, directions=["minimize", "maximize"]) as study:
+            study.tell(study.ask(1)[0], [value, 1.0])
+    code, out, _ = command("compare", "a.db", "b.db")
+    (line,) = [line.split() for line in out.splitlines() if "hypervolume" in line]
+    assert code == 0 and [line[3], line[5]] == volumes
 
 
 def test_export_writes_tables_that_no_spreadsheet_runs(command, two):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jhpo.errors import InvalidArgument, StorageError
-from jhpo.storage import open_log, storage_url
+from jhpo.storage import open_log, sql, storage_url
 from jhpo.storage.codec import pack, unpack
 
 pytestmark = pytest.mark.quick
@@ -157,6 +157,16 @@ def test_read_only_logs_do_not_write(tmp_path):
     with pytest.raises(StorageError, match="read-only"), log.write():
         log.append("tell", {})
     log.close()
+
+
+def test_a_log_that_may_only_be_read_says_how(tmp_path, monkeypatch):
+    """The database's own words, "attempt to write a readonly database", were all of it."""
+    path, real = filled(tmp_path / "a.db"), sql.make_engine
+    # as in a folder that may only be read; the rights of a folder do not hold for root
+    monkeypatch.setattr(sql, "make_engine", lambda url, path, *_: real(url, path, True))
+    with pytest.raises(StorageError, match=r"may only be read \(attempt .* read_only=True\) writes nothing"):
+        with open_log(path, create=False).write() as log:
+            log.append("tell", {})
 
 
 @pytest.mark.parametrize(
