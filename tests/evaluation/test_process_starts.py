@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import signal
 import subprocess
 import sys
 import textwrap
 
 import pytest
-
-from jhpo.evaluation.executors import processes
-from jhpo.evaluation.executors.tasks import Call, roles_of
 
 TYPED = """
 import functools, jhpo, os.path
@@ -36,15 +32,6 @@ def test_what_was_typed_in_is_refused_before_a_process_starts(arguments, typed, 
     done = subprocess.run([sys.executable, *arguments], input=typed, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [REFUSED] * refused
-
-
-@pytest.mark.parametrize("reference", [("object", abs), ("file", "/nowhere/gone.py", "gone", "f")])
-def test_a_worker_whose_program_was_killed_meanwhile_is_silent(monkeypatch, reference):
-    """It ended in a BrokenPipeError."""
-    monkeypatch.setattr(processes.signal, "signal", lambda number, handler: None)
-    parent, child = multiprocessing.Pipe()
-    parent.close()
-    processes._serve(child, reference, Call(roles_of(abs), None, None, 0, None))
 
 
 @pytest.mark.slow

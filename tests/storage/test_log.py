@@ -165,7 +165,8 @@ def test_a_log_that_may_only_be_read_says_how(tmp_path, monkeypatch):
     # as in a folder that may only be read; the rights of a folder do not hold for root
     monkeypatch.setattr(sql, "make_engine", lambda url, path, *_: real(url, path, True))
     with pytest.raises(StorageError, match=r"may only be read \(attempt .* read_only=True\) writes nothing"):
-        with open_log(path, create=False).write() as log:
+        log = open_log(path, create=False)
+        with log.write():
             log.append("tell", {})
 
 
