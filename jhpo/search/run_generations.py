@@ -12,7 +12,7 @@ from jhpo.keys import init_key, strategy_keys, trial_keys
 from jhpo.objectives import Objectives
 from jhpo.search.generations import minimised_result
 from jhpo.search.keep import Keep
-from jhpo.search.starts import completed, parts
+from jhpo.search.starts import absorbed, completed
 from jhpo.search.trace import Trace, kept
 from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation, Request, State, Strategy
@@ -74,8 +74,8 @@ def run_generations(
         result = evaluate(units, keys, request._replace(horizon=1.0))
         alone = kept(keep, units, result)
         traces.append(jax.tree.map(lambda x: x[None], alone))
-        for rows, told in parts(units, minimised(result), strategy.population, jnp) if request.horizon == 1.0 else ():
-            state = strategy.absorb(state, rows, told)
+        if request.horizon == 1.0:
+            state = absorbed(strategy, state, units, minimised(result))
     for number, length in enumerate(segments):
         state = strategy.advance(state) if number else state
         if length < 1:

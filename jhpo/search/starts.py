@@ -12,11 +12,11 @@ import numpy as np
 
 from jhpo.errors import invalid
 from jhpo.kernels.cells import SAME
-from jhpo.keys import strategy_key
+from jhpo.keys import strategy_keys
 from jhpo.search.driver import Driver
 from jhpo.space.points import each, read_point, read_points
 from jhpo.space.space import Space
-from jhpo.strategies.base import Evaluation, Floats, State, Strategy
+from jhpo.strategies.base import Evaluation, State, Strategy
 from jhpo.strategies.blind import learns
 
 _APART = 2**31  # no search has so many generations: what is proposed for given points has keys of its own
@@ -122,17 +122,30 @@ def completions(
     return np.where(found, rows[np.argsort(repeats, kind="stable")], given)
 
 
-def parts(units: Floats, result: Evaluation, n: int, xp: ModuleType = np) -> Iterator[tuple[Any, Evaluation]]:
+def parts(units: np.ndarray, result: Evaluation, n: int) -> Iterator[tuple[np.ndarray, Evaluation]]:
     """Splits results into blocks of `n` rows for `Strategy.absorb`; the last block is padded."""
-    for at in range(0, len(units), n):
-        end = min(at + n, len(units))
-        missing = at + n - end
+    units, result = _blocks(units, result, n, np)
+    for k in range(len(units)):
+        yield units[k], jax.tree.map(lambda x, k=k: x[k], result)
 
-        def padded(x: Any, blank: float, at: int = at, end: int = end, missing: int = missing) -> Any:
-            return xp.pad(x[at:end], [(0, missing)] + [(0, 0)] * (x.ndim - 1), constant_values=blank)
 
-        told = {f: None if x is None else padded(xp.asarray(x), xp.nan) for f, x in result._asdict().items()}
-        yield padded(units, 0.5), Evaluation(**told | {"mask": xp.arange(n) < end - at})
+def absorbed(strategy: Strategy, state: State, units: jax.Array, result: Evaluation) -> State:
+    """The state after results that it did not ask for, traceable; however many, they are one step in the program."""
+    blocks = _blocks(units, result, strategy.population, jnp)
+    return jax.lax.scan(lambda state, block: (strategy.absorb(state, *block), None), state, blocks)[0]
+
+
+def _blocks(units: Any, result: Evaluation, n: int, xp: ModuleType) -> tuple[Any, Evaluation]:
+    """Results in blocks of `n` rows, ``[m, n, ...]``; the mask of the last block is False where it is padded."""
+    count = len(units)
+    m = -(-count // n)
+
+    def blocked(x: Any, blank: float | bool = np.nan) -> Any:
+        rows = xp.pad(x, [(0, m * n - count)] + [(0, 0)] * (x.ndim - 1), constant_values=blank)
+        return rows.reshape(m, n, *x.shape[1:])
+
+    told = {f: None if x is None else blocked(xp.asarray(x)) for f, x in result._asdict().items()}
+    return blocked(units, 0.5), Evaluation(**told | {"mask": blocked(xp.ones(count, bool), False)})
 
 
 def completed(strategy: Strategy, state: State, given: jax.Array, key: jax.Array, gaps: tuple[int, ...]) -> jax.Array:
@@ -140,11 +153,17 @@ def completed(strategy: Strategy, state: State, given: jax.Array, key: jax.Array
     whole = given.astype(jnp.result_type(float))
     if not gaps:  # a proposal for each point would be a program of minutes
         return whole
-    rows, later = strategy.ask(state, strategy_key(key, jnp.uint32(_APART)))
+    keys = strategy_keys(key, jnp.uint32(_APART) + jnp.arange(len(gaps), dtype=jnp.uint32))
+    rows, later = strategy.ask(state, keys[0])
     more = [rows]
-    while strategy.steady and sum(x.shape[0] for x in more) < len(gaps):
-        rows, later = strategy.ask(later, strategy_key(key, jnp.uint32(_APART + len(more))))
-        more.append(rows)
+    asks = -(-len(gaps) // rows.shape[0])
+    if strategy.steady and asks > 1:  # one more ask in the program, not one for each point
+
+        def ask(state: State, own: jax.Array) -> tuple[State, jax.Array]:
+            rows, state = strategy.ask(state, own)
+            return state, rows
+
+        more.append(jax.lax.scan(ask, later, keys[1:asks])[1].reshape(-1, rows.shape[1]))
     found = jnp.concatenate(more)
     chosen, at = found[np.arange(len(gaps)) % found.shape[0]], np.asarray(gaps)
     return whole.at[at].set(jnp.where(jnp.isnan(whole[at]), chosen.astype(whole.dtype), whole[at]))

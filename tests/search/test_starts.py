@@ -185,3 +185,14 @@ def test_run_asks_for_what_is_missing_alone():
     assert counts[1] == counts[0] and counts[2] == counts[0] + 1
     np.testing.assert_allclose(traces[0].units[0, :30, 0], np.linspace(0.0, 1.0, 30), atol=1e-6)
     assert not np.isnan(traces[0].units).any()
+
+
+@pytest.mark.parametrize("strategy", [jhpo.PSO(3), jhpo.BayesOpt()], ids=lambda s: type(s).__name__)
+def test_the_program_of_run_does_not_grow_with_the_points(strategy: jhpo.Strategy) -> None:
+    """It would compile for minutes."""
+    sizes = []
+    for n in (6, 120):
+        start = [{"x": x} | ({"y": 0.5} if k < n // 2 else {}) for k, x in enumerate(np.linspace(0.0, 1.0, n).tolist())]
+        run = lambda key, start=start: jhpo.run(strategy, peak, BOX, 2, key, start=start)  # noqa: E731
+        sizes.append(str(jax.make_jaxpr(run)(jax.random.key(0))).count(" = "))
+    assert sizes[1] < 1.5 * sizes[0]  # restarts and buffers grow
