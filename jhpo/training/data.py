@@ -62,6 +62,7 @@ def checked_data(name: str, pair: object) -> Data:
         raise invalid(name, "inputs and targets of one length >= 1", shapes)
     for what, leaf in leaves.items():
         _check_numbers(name if len(leaves) == 2 else f"{name}: {what}", leaf)
+        _check_integers(f"{name}: {what}", leaf)
     return inputs, targets
 
 
@@ -136,6 +137,10 @@ def _check_numbers(name: str, array: Any) -> None:
         raise invalid(name, "arrays of numbers", str(array.dtype), note=advice)
     if jnp.issubdtype(array.dtype, jnp.floating) and not is_traced(array) and not np.isfinite(array).all():
         raise invalid(name, "finite numbers", "NaN or infinity in the data")
+
+
+def _check_integers(name: str, array: Any) -> None:
+    """Raises where JAX would make other numbers of them."""
     if isinstance(array, np.ndarray) and array.dtype.kind in "iu":
         held = jax.dtypes.canonicalize_dtype(array.dtype)
         limits = np.iinfo(held)

@@ -63,5 +63,5 @@ def test_integers_that_would_wrap_are_refused() -> None:
         loss="regression",
     )  # fmt: skip
     make(y)
-    with pytest.raises(jhpo.InvalidArgument, match="integers that fit into int32"):
+    with pytest.raises(jhpo.InvalidArgument, match="train: targets: expected integers that fit into int32"):
         make(y * 10**12)
