@@ -27,7 +27,7 @@ import surrogates
 from jax.sharding import PartitionSpec
 
 import jhpo
-from jhpo.devices import AXIS, member_mesh
+from jhpo.programs.devices import AXIS, member_mesh
 from jhpo.search.driver import Driver
 from jhpo.strategies.base import Evaluation
 

@@ -15,22 +15,20 @@ if importlib.util.find_spec("jhpo.kernels") is None:
         "(the folder kernels/ is a part of the package, which only an installation puts into its place)"
     )
 
-from jhpo import forks as _forks  # noqa: F401
-from jhpo.advice import meant as _meant
-from jhpo.interrupts import interruptible as _interruptible
+from jhpo.process import forks as _forks  # noqa: F401
+from jhpo.process.interrupts import interruptible as _interruptible
 from jhpo.strategies import REGISTRY as _REGISTRY
 from jhpo.version import __version__ as __version__
+from jhpo.words.advice import meant as _meant
 
 if TYPE_CHECKING:  # for type checkers and editors
     from jhpo import sklearn as sklearn
-    from jhpo.compilation import use_compilation_cache as use_compilation_cache
     from jhpo.curves import EarlyStop as EarlyStop
     from jhpo.curves import ForecastStopping as ForecastStopping
     from jhpo.curves import HalvingStopping as HalvingStopping
     from jhpo.curves import MedianStopping as MedianStopping
     from jhpo.curves import PatienceStopping as PatienceStopping
     from jhpo.curves import RacingStopping as RacingStopping
-    from jhpo.devices import RayActors as RayActors
     from jhpo.errors import ChangedSpace as ChangedSpace
     from jhpo.errors import InvalidArgument as InvalidArgument
     from jhpo.errors import InvalidParameters as InvalidParameters
@@ -51,6 +49,8 @@ if TYPE_CHECKING:  # for type checkers and editors
     from jhpo.gradients import OnlineTuning as OnlineTuning
     from jhpo.gradients import hypergrad as hypergrad
     from jhpo.gradients import online_tune as online_tune
+    from jhpo.programs.compilation import use_compilation_cache as use_compilation_cache
+    from jhpo.programs.devices import RayActors as RayActors
     from jhpo.report import figures as figures
     from jhpo.search.minimize import maximize as maximize
     from jhpo.search.minimize import minimize as minimize
@@ -121,7 +121,7 @@ if TYPE_CHECKING:  # for type checkers and editors
     from jhpo.trial import Trial as Trial
 
 _MODULES: dict[str, tuple[str, ...]] = {
-    "jhpo.compilation": ("use_compilation_cache",),
+    "jhpo.programs.compilation": ("use_compilation_cache",),
     "jhpo.space": ("Space", "Float", "Int", "Choice", "Ordinal"),
     "jhpo.errors": (
         "JhpoError",
@@ -138,7 +138,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
         "UnusableGradient",
         "MissingExtra",
     ),
-    "jhpo.devices": ("RayActors",),
+    "jhpo.programs.devices": ("RayActors",),
     "jhpo.curves": (
         "EarlyStop",
         "MedianStopping",

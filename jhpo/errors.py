@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Callable, Container, Iterator, Mapping
 from typing import Any, TypeVar
 
-from jhpo.advice import answer
+from jhpo.words.advice import answer
 
 T = TypeVar("T")
 

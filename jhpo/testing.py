@@ -14,10 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jhpo.keys import init_key, is_key, key_of_data, strategy_key
-from jhpo.packing import pack_arrays, unpack_arrays
-from jhpo.pytrees import State
 from jhpo.space.space import Choice, Float, Int, Ordinal, Space
 from jhpo.strategies.base import Evaluation, Strategy, default_dtype
+from jhpo.values.packing import pack_arrays, unpack_arrays
+from jhpo.values.pytrees import State
 
 PLAIN = Space({"x": Float(-3.0, 5.0), "y": Float(-1.0, 1.0), "z": Float(1e-3, 1e1, log=True)})
 MIXED = Space(

@@ -11,15 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from jhpo.attributes import Advising
-from jhpo.columns import Column, best_first, successes
 from jhpo.curves.reports import REPORTS_ONLY, Reports
 from jhpo.curves.table import CurveTable, Report
 from jhpo.errors import JhpoError
-from jhpo.markup import named, table
-from jhpo.notes import Notes, noted, read_notes
 from jhpo.objectives import NO_VALUES, Values
-from jhpo.pytrees import HP, same
+from jhpo.values.columns import Column, best_first, successes
+from jhpo.values.notes import Notes, noted, read_notes
+from jhpo.values.pytrees import HP, same
+from jhpo.words.attributes import Advising
+from jhpo.words.markup import named, table
 
 
 class TrialState(enum.IntEnum):

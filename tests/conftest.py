@@ -117,7 +117,7 @@ def counting() -> Iterator[Compilations]:
 @pytest.fixture(scope="session", autouse=True)
 def known_options() -> None:
     """What the compiler is asked once a process counts for no test."""
-    from jhpo.compilation import cpu_options
+    from jhpo.programs.compilation import cpu_options
 
     cpu_options(quickly=True)
     cpu_options()

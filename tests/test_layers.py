@@ -12,18 +12,15 @@ pytestmark = pytest.mark.quick
 ROOT = Path(__file__).parents[1]
 # lowest first: a package imports only its own floor's modules of the same package and what stands on floors below
 FLOORS: list[tuple[str, ...]] = [
-    ("jhpo.advice", "jhpo.attributes", "jhpo.background"),
-    ("jhpo.errors", "jhpo.interrupts", "jhpo.version", "jhpo.pytrees", "jhpo.switches", "jhpo.markup", "jhpo.packing"),
-    ("jhpo.structure", "jhpo.forks", "jhpo.lookups"),
-    ("jhpo.lifetimes",),
+    ("jhpo.words", "jhpo.version"),
+    ("jhpo.errors",),
+    ("jhpo.values",),
+    ("jhpo.process",),
     ("jhpo.kernels",),
-    ("jhpo.keys", "jhpo.objectives", "jhpo.devices", "jhpo.notes", "jhpo.columns"),
+    ("jhpo.keys", "jhpo.objectives", "jhpo.programs"),
     ("jhpo.curves",),
     ("jhpo.trial",),
-    ("jhpo.kept",),
-    ("jhpo.compilation",),
     ("jhpo.space",),
-    ("jhpo.serialize",),
     ("jhpo.training", "jhpo.strategies", "jhpo.report"),
     ("jhpo.gradients", "jhpo.storage", "jhpo.testing"),
     ("jhpo.evaluation",),

@@ -7,9 +7,9 @@ import io
 import sys
 from typing import TextIO, cast
 
-from jhpo.background import interrupted_with
 from jhpo.cli.output import Output
 from jhpo.cli.signals import INTERRUPTED, held, ignore_signals, leave
+from jhpo.process.background import interrupted_with
 
 
 def main() -> None:

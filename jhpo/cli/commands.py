@@ -15,7 +15,7 @@ from jhpo.cli.arguments import KINDS, command_again, directions_of, measured, na
 from jhpo.cli.output import forget_no_size, styled
 from jhpo.cli.signals import INTERRUPTED, farewell, held, ignore_signals, leave, signals
 from jhpo.errors import ChangedSpace, InvalidArgument, JhpoError, StorageError, check_integer, nothing_is_said
-from jhpo.interrupts import interruptible
+from jhpo.process.interrupts import interruptible
 from jhpo.version import __version__
 
 app = typer.Typer(
@@ -112,9 +112,9 @@ def tune(
             from jhpo.cli.live import progress
             from jhpo.cli.load import chosen_strategy, load_target
             from jhpo.curves.rules import check_early_stop
-            from jhpo.markup import counted
             from jhpo.storage import without_password
             from jhpo.study.study import Study
+            from jhpo.words.markup import counted
 
         _keep_programs()
         found = load_target(target)
@@ -175,7 +175,7 @@ def tune(
 
 def _keep_programs() -> None:
     """Where no folder can hold them, programs are compiled each time."""
-    from jhpo.compilation import use_compilation_cache
+    from jhpo.programs.compilation import use_compilation_cache
 
     try:
         use_compilation_cache()

@@ -15,7 +15,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from jhpo.errors import StorageError
-from jhpo.markup import cell, counted, duration, number
 from jhpo.objectives import reference_point
 from jhpo.report.figures.groups import groups_of
 from jhpo.report.figures.running import reasons
@@ -26,6 +25,7 @@ from jhpo.storage import without_password
 from jhpo.storage.spec import described
 from jhpo.study.study import Study
 from jhpo.trial import Trial, TrialState
+from jhpo.words.markup import cell, counted, duration, number
 
 _POINTS = 6  # of a learning curve shown
 _COMPARED = ("best", "median", "best found at trial")

@@ -13,7 +13,6 @@ from rich.text import Text
 
 from jhpo.cli.console import Bar
 from jhpo.errors import StorageError
-from jhpo.markup import duration, number
 from jhpo.report.figures.running import reasons
 from jhpo.report.figures.spark import ASCII, BLOCKS, histogram, spark
 from jhpo.report.spent import compiled_meanwhile, where_time_went
@@ -24,6 +23,7 @@ from jhpo.search.progress import pace_of
 from jhpo.storage.spec import described
 from jhpo.study.study import Study
 from jhpo.trial import TrialState
+from jhpo.words.markup import duration, number
 
 _SECONDS = 0.25  # between two looks at the study
 _FEWEST = 20  # trials whose distribution is shown

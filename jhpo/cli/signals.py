@@ -25,7 +25,7 @@ def farewell(evaluations: int | None, storage: str | None, again: str) -> str:
     """
     if storage is None:
         return "stopped. Nothing was stored: give --storage study.db next time to be able to resume"
-    from jhpo.markup import counted
+    from jhpo.words.markup import counted
 
     kept = "every finished generation" if evaluations is None else counted(evaluations, "evaluation")
     return f"stopped; {kept} {'is' if evaluations in (None, 1) else 'are'} stored. Continue with:\n  {again}"

@@ -96,8 +96,8 @@ def export(
     parquet: Annotated[Path | None, typer.Option(help="needs pyarrow")] = None,
 ) -> None:
     """Write all trials of a study as a table: --csv, --json or --parquet FILE; - is the standard output."""
-    from jhpo.markup import counted
     from jhpo.study.study import Study
+    from jhpo.words.markup import counted
 
     targets = {name: path for name, path in (("csv", csv), ("json", as_json), ("parquet", parquet)) if path is not None}
     if not targets:

@@ -9,10 +9,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from jhpo.advice import advised
 from jhpo.curves.early_stop import EarlyStop
 from jhpo.curves.table import Curve
 from jhpo.errors import check_integer, check_number
+from jhpo.words.advice import advised
 
 # What is known of all trials together counts as so many degrees of freedom, if at least so many of them are known.
 _WEIGHT, _FEWEST = 4, 3

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from jhpo.curves.table import Report
 from jhpo.errors import check_integer, invalid
-from jhpo.notes import Notes
+from jhpo.values.notes import Notes
 
 REPORTS_ONLY = (
     "it is a record of a trial: report from the second argument of a jhpo.host objective, fn(params, trial), or on a "

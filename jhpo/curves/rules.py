@@ -10,12 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jhpo.advice import advised
 from jhpo.curves.early_stop import EarlyStop as EarlyStop
 from jhpo.curves.racing import RacingStopping as RacingStopping
 from jhpo.curves.table import Curve
 from jhpo.errors import check_integer, check_number, invalid, made_with, read_call
 from jhpo.kernels.forecast import Gain, forecast, shapes
+from jhpo.words.advice import advised
 
 _forecast = jax.jit(forecast)
 

@@ -7,9 +7,9 @@ from typing import Any, TypeVar
 
 import jax
 
-from jhpo.devices import default_devices
 from jhpo.kernels.columns import by_columns
 from jhpo.kernels.lapack import lapack_in_turn
+from jhpo.programs.devices import default_devices
 
 F = TypeVar("F", bound=Callable[..., Any])
 

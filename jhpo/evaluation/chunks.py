@@ -15,13 +15,13 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from jhpo.compilation import options_on
-from jhpo.devices import fetched, least_memory
 from jhpo.errors import OutOfMemory, check_integer, invalid
-from jhpo.forks import check_process
-from jhpo.lifetimes import Executable
-from jhpo.pytrees import Tree
-from jhpo.switches import in_own_program
+from jhpo.process.forks import check_process
+from jhpo.process.lifetimes import Executable
+from jhpo.process.switches import in_own_program
+from jhpo.programs.compilation import options_on
+from jhpo.programs.devices import fetched, least_memory
+from jhpo.values.pytrees import Tree
 
 logger = logging.getLogger("jhpo.population")
 

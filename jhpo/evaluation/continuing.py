@@ -11,7 +11,6 @@ import jax
 import numpy as np
 from numpy.typing import ArrayLike
 
-from jhpo.devices import fetched, least_memory, readable
 from jhpo.errors import check_integer, invalid
 from jhpo.evaluation.chunks import Program, joined
 from jhpo.evaluation.members import StaticValues
@@ -19,9 +18,10 @@ from jhpo.evaluation.offload import taken_on_host, to_host
 from jhpo.evaluation.paused import begin_program, check_continuable, continue_program, take_program
 from jhpo.evaluation.population import Population
 from jhpo.evaluation.widths import planned_for, slices, slices_of_widths
-from jhpo.lifetimes import Executable
+from jhpo.process.lifetimes import Executable
+from jhpo.process.switches import in_own_program
+from jhpo.programs.devices import fetched, least_memory, readable
 from jhpo.strategies.base import Evaluation, Rung
-from jhpo.switches import in_own_program
 from jhpo.training.tracing import objective_errors
 from jhpo.training.trainable import State
 from jhpo.training.values import release

@@ -7,12 +7,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jhpo.devices import default_devices
 from jhpo.evaluation.members import evaluate_units
 from jhpo.evaluation.population import Population
 from jhpo.kernels.programs import numbers_computed
 from jhpo.keys import trial_keys
-from jhpo.lifetimes import Remembered
+from jhpo.process.lifetimes import Remembered
+from jhpo.programs.devices import default_devices
 from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation, Request
 from jhpo.training.objective import Objective

@@ -18,16 +18,16 @@ from jhpo.errors import ChangedSpace, InvalidArgument, StorageError, check_integ
 from jhpo.evaluation.members import NO_STATIC, StaticValues
 from jhpo.kernels.ensemble import greedy_counts
 from jhpo.kernels.lapack import lapack_in_turn
-from jhpo.lifetimes import programs
-from jhpo.markup import brief
+from jhpo.process.lifetimes import programs
 from jhpo.space.space import Space
-from jhpo.structure import Structured, structured
 from jhpo.training.checkpoint import load_states, save_states
 from jhpo.training.crossvalidation import CrossValidated, in_folds
 from jhpo.training.data import as_arrays
 from jhpo.training.objective import as_trainable
 from jhpo.training.trainable import HP, State
 from jhpo.training.values import pack, release
+from jhpo.values.structure import Structured, structured
+from jhpo.words.markup import brief
 
 _FACTS = "ensemble.json"
 

@@ -13,13 +13,13 @@ from jax.typing import ArrayLike
 
 from jhpo.curves.rules import EarlyStop
 from jhpo.curves.table import CurveTable
-from jhpo.devices import Devices, RayActors
 from jhpo.errors import InvalidArgument, check_integer, invalid
 from jhpo.evaluation.members import Described
 from jhpo.evaluation.population import Population
 from jhpo.evaluation.spread import RayPopulation
 from jhpo.evaluation.stopping import StoppingPopulation
 from jhpo.objectives import Objectives
+from jhpo.programs.devices import Devices, RayActors
 from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation, Request, Strategy
 from jhpo.training.crossvalidation import in_folds

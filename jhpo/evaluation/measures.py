@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jhpo.keys import fold_words, trial_keys, words_of
-from jhpo.lifetimes import Programs
+from jhpo.process.lifetimes import Programs
+from jhpo.process.switches import in_own_program
 from jhpo.space.space import Space
-from jhpo.switches import in_own_program
 
 _FEW = 8
 _seed_program = jax.jit(lambda root, ids: jax.random.key_data(trial_keys(root, ids)))

@@ -9,14 +9,12 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from jax.typing import DTypeLike
 
-from jhpo.columns import violated_if_nan
-from jhpo.devices import over_devices
 from jhpo.errors import InvalidArgument
 from jhpo.evaluation.batching import all_members
 from jhpo.keys import trial_keys
-from jhpo.lifetimes import programs
-from jhpo.markup import brief
 from jhpo.objectives import Objectives
+from jhpo.process.lifetimes import programs
+from jhpo.programs.devices import over_devices
 from jhpo.space.codec import constraints_of, decode_traced
 from jhpo.space.declared import value_key
 from jhpo.space.space import Space
@@ -32,6 +30,8 @@ from jhpo.training.trainable import (
     train_and_evaluate,
     train_state,
 )
+from jhpo.values.columns import violated_if_nan
+from jhpo.words.markup import brief
 
 NOTHING_MORE = Request()  # only values, at full horizon
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from jhpo.columns import violated_if_nan
 from jhpo.errors import encodable
 from jhpo.objectives import RESERVED, Objectives, if_several
+from jhpo.values.columns import violated_if_nan
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
-from jhpo.advice import advised
-from jhpo.devices import AXIS, check_float64, member_mesh, moved, own_device, placing
 from jhpo.errors import check_integer, invalid
 from jhpo.evaluation.chunks import IDLE, LAUNCH_BOUND, Chunks, Program, joined, logger
 from jhpo.evaluation.members import (
@@ -25,16 +23,18 @@ from jhpo.evaluation.members import (
 )
 from jhpo.evaluation.retraining import Members, trained_again, warn_of_others
 from jhpo.keys import check_key
-from jhpo.lifetimes import Executable
+from jhpo.process.lifetimes import Executable
+from jhpo.process.switches import in_own_program, own_program, warn_of_switches
+from jhpo.programs.devices import AXIS, check_float64, member_mesh, moved, own_device, placing
 from jhpo.space.given import check_space
 from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation, Request
-from jhpo.switches import in_own_program, own_program, warn_of_switches
 from jhpo.training.crossvalidation import in_folds
 from jhpo.training.objective import Objective, as_trainable, check_arguments
 from jhpo.training.tracing import objective_errors
 from jhpo.training.trainable import State, Trainable, Wanted
 from jhpo.training.values import release
+from jhpo.words.advice import advised
 
 
 @advised

@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from jhpo.devices import own_device
 from jhpo.errors import warn_caller
 from jhpo.evaluation.chunks import Chunks, Program
 from jhpo.evaluation.members import StaticValues, state_program
-from jhpo.lifetimes import Executable
+from jhpo.process.lifetimes import Executable
+from jhpo.programs.devices import own_device
 from jhpo.space.space import Space
 from jhpo.training.tracing import objective_errors
 from jhpo.training.trainable import State, Trainable, Wanted

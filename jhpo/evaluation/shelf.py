@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jhpo.devices import least_memory
 from jhpo.evaluation.paused import rows_of
 from jhpo.evaluation.population import Population
 from jhpo.keys import is_key, key_of_data, zero_keys
+from jhpo.programs.devices import least_memory
 from jhpo.training.trainable import State
 
 logger = logging.getLogger("jhpo.population")

@@ -11,15 +11,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from jhpo.devices import RayActors
 from jhpo.errors import invalid
 from jhpo.evaluation.chunks import joined
 from jhpo.evaluation.executors.clusters import Crew, check_resources, connected, sent, start
 from jhpo.evaluation.members import NOTHING_MORE, Described
 from jhpo.evaluation.population import Population
+from jhpo.process.switches import config
+from jhpo.programs.devices import RayActors
 from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation, Request
-from jhpo.switches import config
 from jhpo.training.trainable import State, Trainable
 from jhpo.version import __version__
 

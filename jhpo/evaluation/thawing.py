@@ -9,8 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from jhpo.compilation import options_on
-from jhpo.devices import default_devices
 from jhpo.errors import invalid
 from jhpo.evaluation.batching import all_members
 from jhpo.evaluation.members import NO_STATIC, read_values, summarised
@@ -18,10 +16,12 @@ from jhpo.evaluation.paused import begin_units, check_continuable, rows_of, take
 from jhpo.evaluation.population import Population
 from jhpo.evaluation.shelf import Shelf
 from jhpo.keys import is_key, trial_keys, zero_keys
-from jhpo.lifetimes import Programs, Remembered
+from jhpo.process.lifetimes import Programs, Remembered
+from jhpo.process.switches import in_own_program
+from jhpo.programs.compilation import options_on
+from jhpo.programs.devices import default_devices
 from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation, Floats, Ids
-from jhpo.switches import in_own_program
 from jhpo.training.tracing import objective_errors
 from jhpo.training.trainable import State, Trainable, Wanted, evaluate_state, train_until
 from jhpo.training.values import release

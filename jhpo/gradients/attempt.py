@@ -21,7 +21,7 @@ from jhpo.gradients.report import Diagnostics, Hypergradient, in_units, number
 from jhpo.gradients.spec import HP, Estimate, Spec
 from jhpo.gradients.trust import check_result, doubts, no_derivative, solve_doubts
 from jhpo.kernels.lyapunov import TRUSTED
-from jhpo.lifetimes import Executable
+from jhpo.process.lifetimes import Executable
 from jhpo.training.tracing import objective_errors
 from jhpo.training.trainable import Trainable
 from jhpo.training.values import without

@@ -16,10 +16,10 @@ from jhpo.gradients.spec import HP, Spec
 from jhpo.kernels import trees
 from jhpo.kernels.internals import is_literal
 from jhpo.kernels.unroll import gradient_bytes, unroll
-from jhpo.structure import weakly
 from jhpo.training.binding import Partly, Training, bind, has_implicit, relaxed, state_bytes
 from jhpo.training.tracing import objective_errors
 from jhpo.training.trainable import State, Trainable
+from jhpo.values.structure import weakly
 
 
 class Facts(NamedTuple):

@@ -7,8 +7,6 @@ from typing import Any
 
 import jax
 
-from jhpo.advice import advised
-from jhpo.devices import default_devices, free_memory
 from jhpo.errors import check_flag, check_integer, check_number, warn_caller
 from jhpo.gradients.attempt import Call, asked, automatic
 from jhpo.gradients.checks import check_facts, checked_hp, checked_options, chosen_leaves, held_integers
@@ -18,10 +16,12 @@ from jhpo.gradients.report import Hypergradient
 from jhpo.gradients.spec import HP, Spec
 from jhpo.kernels.internals import is_traced
 from jhpo.keys import typed_key
-from jhpo.switches import without_switches
+from jhpo.process.switches import without_switches
+from jhpo.programs.devices import default_devices, free_memory
 from jhpo.training.objective import as_trainable
 from jhpo.training.trainable import Trainable
 from jhpo.training.values import Releasing
+from jhpo.words.advice import advised
 
 
 @without_switches

@@ -11,9 +11,9 @@ from jhpo.gradients.plan import Choice, Findings, choose, expected_bytes
 from jhpo.gradients.report import Hypergradient, in_units
 from jhpo.gradients.spec import Spec
 from jhpo.gradients.trust import unused
-from jhpo.pytrees import HP
 from jhpo.training.tracing import objective_errors
 from jhpo.training.values import without
+from jhpo.values.pytrees import HP
 
 
 def inside(call: Call, spec: Spec) -> Hypergradient:

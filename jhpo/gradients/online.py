@@ -10,21 +10,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jhpo.advice import advised
 from jhpo.errors import InvalidArgument, check_integer, check_number, invalid
 from jhpo.gradients.checks import checked_hp
 from jhpo.gradients.dependence import names_of
 from jhpo.kernels import trees
 from jhpo.kernels.online import online
 from jhpo.keys import typed_key
-from jhpo.lifetimes import programs
+from jhpo.process.lifetimes import programs
+from jhpo.process.switches import without_switches
 from jhpo.space.space import Space
-from jhpo.switches import without_switches
 from jhpo.training.binding import bind, differentiable, relaxed
 from jhpo.training.objective import as_trainable
 from jhpo.training.tracing import objective_errors
 from jhpo.training.trainable import HP, State, Trainable
 from jhpo.training.values import Releasing, hold, is_integer, is_number, release
+from jhpo.words.advice import advised
 
 if TYPE_CHECKING:
     import optax

@@ -12,7 +12,7 @@ import numpy as np
 from jhpo.gradients.spec import HP
 from jhpo.kernels.internals import is_traced
 from jhpo.kernels.lyapunov import TRUSTED, USABLE
-from jhpo.structure import declared
+from jhpo.values.structure import declared
 
 
 class Hypergradient(NamedTuple):

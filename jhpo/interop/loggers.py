@@ -17,10 +17,10 @@ import numpy as np
 
 from jhpo.errors import MissingExtra, invalid
 from jhpo.interop.scalars import scalars
-from jhpo.markup import cut
 from jhpo.search.meter import Update
 from jhpo.study.study import Study
 from jhpo.trial import Trial
+from jhpo.words.markup import cut
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

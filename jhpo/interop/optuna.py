@@ -29,15 +29,15 @@ from jhpo.interop.distributions import parameter_of as parameter_of
 from jhpo.interop.running import run as run
 from jhpo.interop.sampler import JhpoSampler as JhpoSampler
 from jhpo.interop.scalars import plain_choice, point_of, scalars
-from jhpo.markup import counted
-from jhpo.notes import Notes, noted
 from jhpo.objectives import Objectives
-from jhpo.pytrees import HP
 from jhpo.space.space import Space
 from jhpo.strategies.base import Strategy
 from jhpo.study import events
 from jhpo.study.study import Study
 from jhpo.trial import Trial, TrialState
+from jhpo.values.notes import Notes, noted
+from jhpo.values.pytrees import HP
+from jhpo.words.markup import counted
 
 T = TypeVar("T")
 _State = optuna.trial.TrialState

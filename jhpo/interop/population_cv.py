@@ -10,7 +10,6 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from jhpo.advice import advised
 from jhpo.errors import InvalidArgument, MissingExtra, invalid, nothing_is_said
 from jhpo.evaluation.ensemble import Ensemble, ensemble_of
 from jhpo.evaluation.population import Population
@@ -23,6 +22,7 @@ from jhpo.study.study import Study
 from jhpo.training.folds import given_folds
 from jhpo.training.metrics import NAMES, direction_of, measure
 from jhpo.training.supervised import Supervised
+from jhpo.words.advice import advised
 
 try:
     from sklearn.base import BaseEstimator, _fit_context

@@ -19,9 +19,7 @@ from jhpo.interop.define_by_run import Asked, no_suggestions, traced_space
 from jhpo.interop.distributions import Distribution, optuna
 from jhpo.interop.suggesting import SuggestingTrial
 from jhpo.interop.values_only import values_only
-from jhpo.notes import Notes, read_notes
 from jhpo.objectives import Directions, Objectives, read_directions
-from jhpo.pytrees import HP
 from jhpo.search.meter import Callback, Update, as_listener
 from jhpo.space.space import Space
 from jhpo.storage import open_log
@@ -29,6 +27,8 @@ from jhpo.strategies.base import Strategy
 from jhpo.strategies.usual import FEW
 from jhpo.study.study import Study
 from jhpo.trial import Trial, TrialState
+from jhpo.values.notes import Notes, read_notes
+from jhpo.values.pytrees import HP
 
 
 def run(

@@ -15,13 +15,13 @@ from jhpo.interop.distributions import OUTSIDE, constraint_of, directions_of, eq
 from jhpo.interop.scalars import PLAIN
 from jhpo.interop.values_only import values_only
 from jhpo.objectives import read_directions
-from jhpo.pytrees import HP
 from jhpo.space.listed import Listed
 from jhpo.space.space import Space
 from jhpo.strategies import for_objectives
 from jhpo.strategies.base import Strategy
 from jhpo.study.study import Study
 from jhpo.trial import Trial
+from jhpo.values.pytrees import HP
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution as Distribution

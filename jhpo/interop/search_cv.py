@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from jhpo.advice import advised
 from jhpo.errors import InvalidSpace, MissingExtra, SpaceExhausted, invalid
 from jhpo.interop.values_only import values_only
 from jhpo.space.listed import Choice
@@ -19,6 +18,7 @@ from jhpo.space.tree import as_parameter
 from jhpo.strategies.base import Strategy
 from jhpo.study.study import Study
 from jhpo.trial import Trial
+from jhpo.words.advice import advised
 
 try:
     from sklearn.model_selection._search import BaseSearchCV

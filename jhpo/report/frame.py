@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jhpo.errors import MissingExtra
-from jhpo.notes import read_notes
 from jhpo.report.trials import Trials
 from jhpo.space.host_rows import columns as host_columns
 from jhpo.space.host_rows import shaped
 from jhpo.space.parameters import Parameter
 from jhpo.trial import TrialState
+from jhpo.values.notes import read_notes
 
 if TYPE_CHECKING:
     import pandas as pd

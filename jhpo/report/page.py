@@ -16,9 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jhpo.errors import JhpoError, StorageError, check_flag, encodable
-from jhpo.markup import cell, cut
 from jhpo.objectives import knee
-from jhpo.pytrees import HP
 from jhpo.report import figures, html
 from jhpo.report.figures.drawing import Drawing
 from jhpo.report.figures.light import light
@@ -29,7 +27,9 @@ from jhpo.report.summary import sentences
 from jhpo.report.trials import Trials
 from jhpo.space import described
 from jhpo.trial import Trial, TrialState
+from jhpo.values.pytrees import HP
 from jhpo.version import __version__
+from jhpo.words.markup import cell, cut
 
 _MOST_FRONT = 200  # rows of the table of a front
 _SINGLE = (

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from jhpo.errors import JhpoError
-from jhpo.markup import counted
 from jhpo.objectives import knee
 from jhpo.report.importance import FEWEST, importance_with_errors
 from jhpo.report.spent import where_time_went
@@ -14,6 +13,7 @@ from jhpo.space.cells import index_of
 from jhpo.space.host_rows import active_rows
 from jhpo.space.parameters import Float, Int
 from jhpo.trial import TrialState
+from jhpo.words.markup import counted
 
 _EDGE = 0.05  # share of a scale that counts as its end
 _LATE = 0.8  # of the trials: an improvement after it is a late one

@@ -10,12 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jhpo.compilation import cpu_options
 from jhpo.errors import JhpoError
 from jhpo.kernels import gp, gp_fit, warp
 from jhpo.kernels.acquisition import log_expected_improvement
 from jhpo.kernels.covariance import Points
 from jhpo.kernels.internals import float_precision
+from jhpo.programs.compilation import cpu_options
 from jhpo.report.figures.light import thinned
 from jhpo.report.importance import FEWEST
 from jhpo.report.trials import Trials

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jhpo.columns import why_nothing
 from jhpo.objectives import Objectives, front
 from jhpo.space.space import Space
 from jhpo.trial import TrialState, TrialTable
+from jhpo.values.columns import why_nothing
 
 
 class Call(NamedTuple):
@@ -64,7 +64,7 @@ class Trials(NamedTuple):
         return np.asarray(ids[front(self.minimised(ids))])
 
     def why_nothing(self, wanted: str = "", reasons: bool = True) -> str:
-        """Why none of the finished trials is a success, see `jhpo.columns.why_nothing`.
+        """Why none of the finished trials is a success, see `jhpo.values.columns.why_nothing`.
 
         Args:
             wanted: what there is not therefore.

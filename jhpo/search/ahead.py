@@ -6,9 +6,9 @@ import contextlib
 from collections.abc import Callable
 from typing import Any
 
-from jhpo.background import Background, process_ends
 from jhpo.errors import JhpoError
 from jhpo.kernels.internals import settings
+from jhpo.process.background import Background, process_ends
 from jhpo.search import turns
 
 

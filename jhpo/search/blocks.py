@@ -15,11 +15,11 @@ from jhpo.evaluation.cost import is_cheap
 from jhpo.evaluation.evaluators import Evaluator, blank_result
 from jhpo.evaluation.population import Population
 from jhpo.objectives import Sign
+from jhpo.process.switches import own_program
 from jhpo.search.driver import Driver, Place
 from jhpo.search.generations import Made, Told, alone_program, block_program
 from jhpo.search.keep import Keep
 from jhpo.strategies.base import Evaluation, Request, Strategy
-from jhpo.switches import own_program
 from jhpo.training.tracing import objective_errors
 
 BLOCK_SECONDS = 0.25  # longest block, so that progress, Ctrl-C and time limits stay prompt

@@ -6,12 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from jhpo.columns import why_nothing
 from jhpo.errors import NothingFound, warn_caller
 from jhpo.evaluation.lineage import Lineage
 from jhpo.evaluation.repeating import Repeater
 from jhpo.evaluation.stopping import StoppingPopulation
-from jhpo.notes import read_notes
 from jhpo.objectives import Objectives
 from jhpo.search.evaluations import Curves, Evaluations
 from jhpo.search.keep import Keep
@@ -20,6 +18,8 @@ from jhpo.search.record import Rows, evaluations_of
 from jhpo.search.result import Origin, Result
 from jhpo.space.space import Space
 from jhpo.training.crossvalidation import FoldByFold
+from jhpo.values.columns import why_nothing
+from jhpo.values.notes import read_notes
 
 
 def result_of(

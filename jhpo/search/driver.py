@@ -12,17 +12,17 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import DTypeLike
 
-from jhpo.devices import beside_the_models, check_float64, default_devices
 from jhpo.errors import StorageError, invalid
-from jhpo.forks import check_process
 from jhpo.kernels.internals import float_precision
 from jhpo.keys import strategy_words, words_of
+from jhpo.process.forks import check_process
+from jhpo.process.switches import own_program
+from jhpo.programs.devices import beside_the_models, check_float64, default_devices
 from jhpo.search import turns
 from jhpo.search.ahead import Ahead
 from jhpo.space.space import Space
 from jhpo.storage.snapshot import Snapshot
 from jhpo.strategies.base import Evaluation, Request, State, Strategy, warn_of_unlearnt
-from jhpo.switches import own_program
 
 # More generations than any study has; phases are laid out over this many.
 _FOREVER = 2**31

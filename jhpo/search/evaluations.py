@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jhpo.markup import brief, cut, named, table
 from jhpo.objectives import NO_VALUES, Values
-from jhpo.pytrees import HP, State
+from jhpo.values.pytrees import HP, State
+from jhpo.words.markup import brief, cut, named, table
 
 
 class Evaluations(NamedTuple):

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from jhpo.errors import JhpoError
 from jhpo.evaluation.evaluators import Objective
 from jhpo.evaluation.executors import HostObjective
-from jhpo.interrupts import interruptible
 from jhpo.kernels.internals import is_traced
+from jhpo.process.interrupts import interruptible
 from jhpo.search.hosted import HostSearch
 from jhpo.search.memory import MemorySearch
 from jhpo.search.options import Options

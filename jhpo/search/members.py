@@ -8,12 +8,12 @@ import jax
 import numpy as np
 from numpy.typing import DTypeLike
 
-from jhpo.columns import Column, successes
 from jhpo.evaluation.lineage import Lineage
 from jhpo.search.evaluations import Curves, Evaluations
 from jhpo.search.keep import Keep
 from jhpo.search.record import Rows
 from jhpo.strategies.base import Evaluation
+from jhpo.values.columns import Column, successes
 
 
 class Members:

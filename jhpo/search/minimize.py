@@ -7,11 +7,10 @@ from typing import Any
 
 import jax
 
-from jhpo.advice import advised
 from jhpo.curves.rules import EarlyStop
-from jhpo.devices import Devices
 from jhpo.evaluation.evaluators import Objective
 from jhpo.objectives import Directions
+from jhpo.programs.devices import Devices
 from jhpo.search.keep import Keep
 from jhpo.search.kinds import search
 from jhpo.search.meter import Callback
@@ -20,6 +19,7 @@ from jhpo.search.result import Result
 from jhpo.search.stopping import StopRule
 from jhpo.space.space import Space
 from jhpo.strategies.base import Strategy
+from jhpo.words.advice import advised
 
 
 @advised

@@ -9,11 +9,11 @@ from typing import Any, TypedDict
 import jax
 
 from jhpo.curves.rules import EarlyStop
-from jhpo.devices import Devices, check_clock
 from jhpo.errors import check_integer, invalid
 from jhpo.evaluation.evaluators import Evaluator, Objective, make_evaluator
 from jhpo.keys import check_key, root_key
 from jhpo.objectives import Directions, Objectives, read_directions
+from jhpo.programs.devices import Devices, check_clock
 from jhpo.search.keep import Keep, check_keep
 from jhpo.search.meter import Callback
 from jhpo.search.stopping import StopRule, StopRules, check_rules, own_rules

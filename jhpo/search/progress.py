@@ -8,9 +8,9 @@ import time
 from html import escape
 from typing import Any, NamedTuple
 
-from jhpo.markup import counted, duration, number
 from jhpo.report.figures.spark import points
 from jhpo.search.meter import Update
+from jhpo.words.markup import counted, duration, number
 
 PLAIN_SECONDS = 5.0  # between two lines without a terminal
 _NOTEBOOK_SECONDS = 0.25  # between two displays

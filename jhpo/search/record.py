@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jhpo.columns import successes
 from jhpo.search.evaluations import Curves, Evaluations
 from jhpo.search.keep import Keep
 from jhpo.strategies.base import Evaluation, Stages
+from jhpo.values.columns import successes
 
 
 class Rows(NamedTuple):

@@ -10,8 +10,6 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jhpo.attributes import Advising
-from jhpo.columns import best_first, successes
 from jhpo.errors import JhpoError, check_integer, invalid
 from jhpo.evaluation.ensemble import Ensemble, ensemble_of
 from jhpo.evaluation.evaluators import Evaluator
@@ -21,19 +19,21 @@ from jhpo.evaluation.repeating import Repeater
 from jhpo.evaluation.spread import RayPopulation
 from jhpo.evaluation.stopping import StoppingPopulation
 from jhpo.evaluation.thawing import Thawed
-from jhpo.interrupts import interruptible
-from jhpo.markup import named, table
 from jhpo.objectives import Objectives, Values, check_single, front, knee
-from jhpo.pytrees import HP
+from jhpo.process.interrupts import interruptible
 from jhpo.search.driver import Driver
 from jhpo.search.evaluations import Curves, Evaluations, Top
 from jhpo.search.keep import Keep
-from jhpo.serialize import serializable
 from jhpo.space.distinct import first_distinct
+from jhpo.space.serialize import serializable
 from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation
 from jhpo.training.objective import Objective
 from jhpo.training.replay import Schedule
+from jhpo.values.columns import best_first, successes
+from jhpo.values.pytrees import HP
+from jhpo.words.attributes import Advising
+from jhpo.words.markup import named, table
 
 
 class Origin(NamedTuple):

@@ -7,13 +7,13 @@ from typing import Any
 
 import jax
 
-from jhpo.advice import advised
 from jhpo.errors import check_integer, invalid
 from jhpo.evaluation.paused import check_continuable
 from jhpo.kernels.internals import is_traced
 from jhpo.keys import check_key
-from jhpo.lifetimes import programs
 from jhpo.objectives import Directions, Objectives, read_directions
+from jhpo.process.lifetimes import programs
+from jhpo.process.switches import switches_off, warn_inside_a_program
 from jhpo.search.keep import Keep, check_keep
 from jhpo.search.run_evolving import run_evolving
 from jhpo.search.run_generations import run_generations
@@ -26,11 +26,11 @@ from jhpo.space.space import Space
 from jhpo.strategies import as_strategy, for_objectives
 from jhpo.strategies.base import Strategy
 from jhpo.strategies.early_stop import check_fold_by_fold
-from jhpo.switches import switches_off, warn_inside_a_program
 from jhpo.training.crossvalidation import in_folds
 from jhpo.training.metrics import check_direction, check_directions
 from jhpo.training.objective import as_trainable, check_arguments
 from jhpo.training.trainable import Trainable, max_steps
+from jhpo.words.advice import advised
 
 
 @advised

@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jhpo.advice import advised
 from jhpo.errors import check_integer, check_number, invalid
-from jhpo.markup import counted
 from jhpo.objectives import Objectives, check_single
+from jhpo.words.advice import advised
+from jhpo.words.markup import counted
 
 DEFAULT_PATIENCE = 20  # generations for `tolerance` if `patience` is not given
 

@@ -8,14 +8,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from jhpo.compilation import options_on
-from jhpo.devices import default_devices
-from jhpo.kept import kept
 from jhpo.kernels.loops import apart
 from jhpo.keys import init_key, is_key, key_of_words, zero_keys
-from jhpo.lifetimes import Programs, Remembered
-from jhpo.pytrees import State, Tree
+from jhpo.process.lifetimes import Programs, Remembered
+from jhpo.programs.compilation import options_on
+from jhpo.programs.devices import default_devices
+from jhpo.programs.kept import kept
 from jhpo.strategies.base import Evaluation, Strategy
+from jhpo.values.pytrees import State, Tree
 
 
 def turn(

@@ -12,13 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 
-from jhpo.columns import violated_if_nan
 from jhpo.errors import LIBRARIES, InvalidSpace, JhpoError, invalid, line_of
 from jhpo.kernels.internals import strings_refused
 from jhpo.kernels.lapack import lapack_in_turn
 from jhpo.keys import check_key
-from jhpo.lookups import names_there
-from jhpo.pytrees import HP
 from jhpo.space.categories import remember
 from jhpo.space.cells import centre_of
 from jhpo.space.declared import value_key
@@ -26,6 +23,9 @@ from jhpo.space.layout import Layout
 from jhpo.space.listed import Choice, Ordinal, cell_values
 from jhpo.space.outline import canonical, cell_index, draw
 from jhpo.space.parameters import Float, Int, Parameter
+from jhpo.values.columns import violated_if_nan
+from jhpo.values.pytrees import HP
+from jhpo.words.lookups import names_there
 
 Out = TypeVar("Out")
 # Rounds in which infeasible random rows are redrawn.

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from jhpo.markup import cell
 from jhpo.space.layout import Layout
 from jhpo.space.listed import Listed
 from jhpo.space.parameters import Float, Int, Parameter
+from jhpo.words.markup import cell
 
 HEAD = ("parameter", "kind", "values", "scale", "only when")
 

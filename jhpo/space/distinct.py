@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from jhpo.lifetimes import Programs
+from jhpo.process.lifetimes import Programs
 from jhpo.space.space import Space
 
 _BLOCK = 1024  # rows per call: one shape, one program

@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from jhpo.errors import InvalidParameters, InvalidSpace, invalid
-from jhpo.pytrees import HP
 from jhpo.space.cells import centre_of, index_of
 from jhpo.space.codec import batched, unit_constraint
 from jhpo.space.declared import Named, plain, value_key
@@ -22,6 +21,7 @@ from jhpo.space.listed import Listed, cell_values
 from jhpo.space.outline import canonical
 from jhpo.space.parameters import Float, Int, Parameter
 from jhpo.space.tree import path_name
+from jhpo.values.pytrees import HP
 
 
 def exact_values(space: Layout, params: HP) -> dict[str, Any]:

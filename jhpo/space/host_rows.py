@@ -7,11 +7,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from jhpo.pytrees import HP
 from jhpo.space.cells import index_of
 from jhpo.space.layout import Layout
 from jhpo.space.listed import Listed, cell_values
 from jhpo.space.parameters import Float, Int, Parameter
+from jhpo.values.pytrees import HP
 
 _DTYPES = {"bool": np.bool_, "int": np.int64, "float": np.float64}  # of what `Listed.delivers`
 _FEW = 8  # rows that Python decodes faster than NumPy, to the same bits

@@ -7,10 +7,10 @@ from collections.abc import Callable
 import numpy as np
 from jax.typing import ArrayLike
 
-from jhpo.pytrees import HP, Structure
 from jhpo.space.declared import Uncached
 from jhpo.space.outline import Outline
 from jhpo.space.parameters import Parameter
+from jhpo.values.pytrees import HP, Structure
 
 Constraint = Callable[[HP], ArrayLike]  # feasible where every number is >= 0
 # (index of the parent parameter, boolean table of its allowed cells)

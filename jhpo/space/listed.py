@@ -10,10 +10,10 @@ from typing import Any, ClassVar, Never
 
 import numpy as np
 
-from jhpo.advice import advised
 from jhpo.errors import InvalidArgument, InvalidSpace, check_flag, invalid
 from jhpo.space.declared import leaves_of, plain, value_key
 from jhpo.space.parameters import HUGE, Int, Parameter
+from jhpo.words.advice import advised
 
 
 @dataclasses.dataclass(frozen=True, eq=False, init=False)

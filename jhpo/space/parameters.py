@@ -15,11 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 
-from jhpo.advice import advised
 from jhpo.errors import InvalidArgument, InvalidSpace, check_flag, invalid
 from jhpo.kernels.numerics import held
 from jhpo.space.declared import Uncached, conditions_of, finite, plain, prior_of, shape_of, to_plain, value_key
 from jhpo.space.log_table import log_table
+from jhpo.words.advice import advised
 
 # A float32 unit coordinate has 2^24 steps: enough for up to this number of equally likely values.
 MAX_CELLS = 2**20

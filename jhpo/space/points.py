@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from jhpo.errors import InvalidParameters
-from jhpo.pytrees import HP
 from jhpo.space.host_codec import takes_none
 from jhpo.space.layout import Layout
+from jhpo.values.pytrees import HP
 
 T = TypeVar("T")
 

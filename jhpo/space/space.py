@@ -14,8 +14,6 @@ import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 
 from jhpo.errors import InvalidSpace, check_integer, invalid
-from jhpo.markup import table
-from jhpo.pytrees import HP as HP
 from jhpo.space import codec, described, finite, stored
 from jhpo.space import host_codec as host
 from jhpo.space import outline as rows
@@ -29,7 +27,9 @@ from jhpo.space.parameters import Float as Float
 from jhpo.space.parameters import Int as Int
 from jhpo.space.parameters import Parameter as Parameter
 from jhpo.space.tree import checked_constraints, condition_order, read_tree, resolve_conditions
-from jhpo.structure import Held
+from jhpo.values.pytrees import HP as HP
+from jhpo.values.structure import Held
+from jhpo.words.markup import table
 
 
 @jax.tree_util.register_pytree_node_class

@@ -8,11 +8,11 @@ from typing import Any
 import jax
 
 from jhpo.errors import InvalidSpace, invalid, shown
-from jhpo.pytrees import Tree
 from jhpo.space.declared import from_plain, stable_name, to_plain, value_key
 from jhpo.space.layout import Layout
 from jhpo.space.listed import Choice, Ordinal, cell_values
 from jhpo.space.parameters import Float, Int, Parameter
+from jhpo.values.pytrees import Tree
 
 Json = Any  # a result of `json.loads`
 VERSION = 1

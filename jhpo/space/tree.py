@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 import jax
 
 from jhpo.errors import InvalidSpace, invalid
-from jhpo.pytrees import HP, Structure
 from jhpo.space.declared import Named, value_key
 from jhpo.space.layout import Condition, Constraint
 from jhpo.space.listed import cell_values
 from jhpo.space.parameters import Float, Parameter
+from jhpo.values.pytrees import HP, Structure
 
 
 class Leaves(NamedTuple):

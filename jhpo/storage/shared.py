@@ -7,8 +7,8 @@ from typing import Any
 
 import jax
 
-from jhpo.devices import from_first
 from jhpo.errors import StorageError
+from jhpo.programs.devices import from_first
 from jhpo.storage.codec import Entry, pack, unpack
 from jhpo.storage.log import EventLog
 from jhpo.storage.memory import MemoryLog

@@ -9,8 +9,8 @@ import numpy as np
 
 from jhpo.errors import StorageError
 from jhpo.keys import is_key, key_of_data
-from jhpo.packing import pack_arrays, unpack_arrays
-from jhpo.pytrees import State
+from jhpo.values.packing import pack_arrays, unpack_arrays
+from jhpo.values.pytrees import State
 
 
 class Snapshot(NamedTuple):

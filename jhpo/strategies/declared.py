@@ -11,14 +11,14 @@ from typing import Any, TypeVar, dataclass_transform
 import jax
 import jax.numpy as jnp
 
-from jhpo.advice import advised
 from jhpo.errors import LIBRARIES, InvalidArgument, JhpoError, check_flag, check_number, line_of
 from jhpo.kernels.internals import is_traced
 from jhpo.keys import check_key
-from jhpo.serialize import known_to_flax
+from jhpo.process.switches import without_switches
+from jhpo.space.serialize import known_to_flax
 from jhpo.strategies.exchanged import check_asked, check_result, check_state
-from jhpo.structure import declared
-from jhpo.switches import without_switches
+from jhpo.values.structure import declared
+from jhpo.words.advice import advised
 
 T = TypeVar("T", bound=type)
 

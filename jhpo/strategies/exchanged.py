@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jhpo.errors import InvalidArgument, invalid
-from jhpo.markup import brief
-from jhpo.pytrees import Structure
 from jhpo.strategies.results import Evaluation
+from jhpo.values.pytrees import Structure
+from jhpo.words.markup import brief
 
 # dimensions of the fields of an `Evaluation`, the first of which are the points
 _DIMENSIONS = {"value": 1, "grad": 2, "cost": 1, "constraint": 2, "variance": 1, "mask": 1, "values": 2}

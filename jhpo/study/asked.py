@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from jhpo.attributes import Advising, advice_on
 from jhpo.trial import Trial
+from jhpo.words.attributes import Advising, advice_on
 
 
 class Asked(list[Trial], Advising):

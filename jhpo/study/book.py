@@ -9,14 +9,11 @@ from typing import Any, TypeVar
 import jax.numpy as jnp
 import numpy as np
 
-from jhpo.advice import advised
 from jhpo.curves.rules import EarlyStop
 from jhpo.errors import InvalidParameters, check_integer, encodable, invalid
 from jhpo.evaluation.measures import measure_constraints
 from jhpo.evaluation.outcome import Outcome, in_width
 from jhpo.keys import trial_key
-from jhpo.notes import noted
-from jhpo.pytrees import HP
 from jhpo.space.points import each, read_point, read_points, there
 from jhpo.strategies.early_stop import rule_of
 from jhpo.study import events
@@ -27,6 +24,9 @@ from jhpo.study.found import Found, Handed
 from jhpo.study.referee import Referee
 from jhpo.study.results import collect, keep_names, numbers_of, pack_results, with_curves, with_names
 from jhpo.trial import Trial
+from jhpo.values.notes import noted
+from jhpo.values.pytrees import HP
+from jhpo.words.advice import advised
 
 M = TypeVar("M", Trial, Handed)
 _SAMPLES = 64  # random candidates for what is missing of a partly given point

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from jhpo.columns import successes
 from jhpo.curves import table as curves
 from jhpo.study.events import Results
 from jhpo.trial import TrialState, TrialTable
+from jhpo.values.columns import successes
 
 
 def unit_rows(units: object, dim: int) -> np.ndarray:

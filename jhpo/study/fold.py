@@ -10,7 +10,6 @@ import numpy as np
 
 from jhpo.curves import table as curves
 from jhpo.errors import StorageError
-from jhpo.notes import Notes, read_notes
 from jhpo.report.trials import Call
 from jhpo.storage.codec import Entry
 from jhpo.study import events
@@ -19,6 +18,7 @@ from jhpo.study.closing import Closing
 from jhpo.study.columns import extremes, reach, record, unit_rows
 from jhpo.study.events import KINDS, Event, Results
 from jhpo.trial import TrialState, TrialTable
+from jhpo.values.notes import Notes, read_notes
 
 _MAX_ROWS = 2**24  # no generation is larger; a damaged number must not allocate memory
 _COMPLETE = int(TrialState.COMPLETE)

@@ -8,18 +8,18 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jhpo.advice import advised
 from jhpo.errors import JhpoError, check_integer
 from jhpo.evaluation.measures import seeds_of
 from jhpo.keys import trial_key
-from jhpo.notes import read_notes
 from jhpo.objectives import check_single, knee
-from jhpo.pytrees import HP
 from jhpo.report.trials import Trials
 from jhpo.space.distinct import first_distinct
 from jhpo.study.opened import Opened
 from jhpo.study.referee import Referee
 from jhpo.trial import Trial, TrialState
+from jhpo.values.notes import read_notes
+from jhpo.values.pytrees import HP
+from jhpo.words.advice import advised
 
 _BLOCK = 64
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from jhpo.devices import Devices, default_devices
 from jhpo.errors import warn_caller
 from jhpo.evaluation.evaluators import Evaluator
 from jhpo.evaluation.population import Population
 from jhpo.evaluation.spread import RayPopulation
 from jhpo.evaluation.stopping import StoppingPopulation
+from jhpo.programs.devices import Devices, default_devices
 from jhpo.study import events
 from jhpo.study.book import Book
 from jhpo.study.events import Append

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from jhpo.errors import StorageError, check_integer, invalid
-from jhpo.interrupts import interruptible
+from jhpo.process.interrupts import interruptible
 from jhpo.search.driver import Driver
 from jhpo.storage import Entry, EventLog
 from jhpo.storage.worker import worker_name

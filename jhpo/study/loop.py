@@ -7,14 +7,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jhpo.advice import advised
 from jhpo.curves.rules import EarlyStop
-from jhpo.devices import Devices, check_clock
 from jhpo.errors import NothingFound, SpaceExhausted, check_integer, invalid, warn_caller
 from jhpo.evaluation.evaluators import Evaluator, Objective, in_use, make_evaluator
 from jhpo.evaluation.executors import HostObjective
 from jhpo.evaluation.executors.host import check_reports
-from jhpo.interrupts import interruptible
+from jhpo.process.interrupts import interruptible
+from jhpo.programs.devices import Devices, check_clock
 from jhpo.report.spent import compiled_meanwhile
 from jhpo.search.compiling import compile_spans
 from jhpo.search.evaluator import SearchEvaluator
@@ -36,6 +35,7 @@ from jhpo.study.rungs import Rungs
 from jhpo.study.thaws import Thaws
 from jhpo.study.watch import Watch
 from jhpo.training.metrics import check_direction, check_directions
+from jhpo.words.advice import advised
 
 
 @interruptible()

@@ -9,11 +9,10 @@ from typing import Self
 
 import numpy as np
 
-from jhpo.advice import advised
 from jhpo.errors import StorageError, check_flag, warn_caller
-from jhpo.interrupts import interruptible
 from jhpo.keys import root_key, words_of
 from jhpo.objectives import Directions, Objectives, Sign, read_directions
+from jhpo.process.interrupts import interruptible
 from jhpo.space.space import Space
 from jhpo.storage import Entry, EventLog, MemoryLog, open_log
 from jhpo.storage.codec import pack
@@ -27,6 +26,7 @@ from jhpo.study.events import Begin
 from jhpo.study.fold import Fold
 from jhpo.study.follower import Follower
 from jhpo.study.ledger import Ledger
+from jhpo.words.advice import advised
 
 
 def _read(log: EventLog) -> tuple[EventLog, list[Entry]]:

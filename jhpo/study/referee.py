@@ -9,9 +9,9 @@ from jhpo.curves.reports import Reports
 from jhpo.curves.rules import EarlyStop
 from jhpo.curves.table import Report
 from jhpo.errors import JhpoError, TrialConflict
-from jhpo.notes import Notes
 from jhpo.study import events
 from jhpo.study.ledger import Ledger
+from jhpo.values.notes import Notes
 
 
 class Referee:

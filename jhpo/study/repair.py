@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jhpo.errors import StorageError
-from jhpo.markup import counted
 from jhpo.storage import storage_url
 from jhpo.storage.codec import Entry, digest, unpack
 from jhpo.storage.database import sqlite_path
@@ -21,6 +20,7 @@ from jhpo.study.events import Ask, Attach, Batch, Begin, Enqueue, Event, Note, R
 from jhpo.study.fold import Fold
 from jhpo.study.header import read_begin, restore
 from jhpo.trial import TrialState
+from jhpo.words.markup import counted
 
 LOST = "lost: its row in the storage was damaged"
 # Largest gap of unreadable rows after which further rows are searched.

@@ -8,17 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jhpo.attributes import Advising
 from jhpo.errors import JhpoError, check_integer
 from jhpo.evaluation.ensemble import Ensemble, ensemble_of
 from jhpo.evaluation.evaluators import Objective
 from jhpo.evaluation.lineage import lineage_of, schedule_of
-from jhpo.interrupts import interruptible
-from jhpo.markup import counted, table
-from jhpo.pytrees import State
+from jhpo.process.interrupts import interruptible
 from jhpo.report.hypervolume import Hypervolume, hypervolume
 from jhpo.report.importance import importance
-from jhpo.serialize import serializable
+from jhpo.space.serialize import serializable
 from jhpo.storage.spec import described
 from jhpo.study.book import Book
 from jhpo.study.loop import optimize
@@ -27,6 +24,9 @@ from jhpo.training.crossvalidation import in_folds
 from jhpo.training.objective import as_trainable
 from jhpo.training.replay import Schedule
 from jhpo.trial import Trial
+from jhpo.values.pytrees import State
+from jhpo.words.attributes import Advising
+from jhpo.words.markup import counted, table
 
 if TYPE_CHECKING:
     import pandas as pd

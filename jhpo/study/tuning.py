@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from typing import Unpack
 
-from jhpo.advice import advised
 from jhpo.curves.rules import EarlyStop, check_early_stop
 from jhpo.errors import check_integer, check_number, invalid
 from jhpo.evaluation.evaluators import Objective
@@ -20,6 +19,7 @@ from jhpo.strategies import as_strategy
 from jhpo.strategies.base import Strategy
 from jhpo.training.crossvalidation import check_folds
 from jhpo.training.metrics import direction_of
+from jhpo.words.advice import advised
 
 
 @advised

@@ -8,11 +8,11 @@ from collections.abc import Collection
 import numpy as np
 
 from jhpo.errors import warn_caller
-from jhpo.markup import counted
 from jhpo.search.cuts import Cut
 from jhpo.search.meter import Callback, Meter
 from jhpo.search.stopping import StopRules
 from jhpo.study.book import Book
+from jhpo.words.markup import counted
 
 POLL_SECONDS = 0.05
 _PATIENT_SECONDS = 60.0  # of waiting for other workers before a warning

@@ -12,9 +12,9 @@ import jax.numpy as jnp
 from jhpo.errors import invalid
 from jhpo.kernels.trees import Number
 from jhpo.keys import check_key
-from jhpo.structure import structured
 from jhpo.training.networks import Adapted, AnyModel, Extra, Model, Params, as_model
 from jhpo.training.trainable import HP
+from jhpo.values.structure import structured
 
 
 @functools.partial(structured, data=["model"], meta=["change"])

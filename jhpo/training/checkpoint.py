@@ -12,9 +12,9 @@ import numpy as np
 
 from jhpo.errors import MissingExtra, StorageError, invalid
 from jhpo.keys import is_key, key_of_data
-from jhpo.packing import pack_arrays, unpack_arrays
-from jhpo.pytrees import State
 from jhpo.training.values import hold, is_integer, is_number, pack, release
+from jhpo.values.packing import pack_arrays, unpack_arrays
+from jhpo.values.pytrees import State
 
 FORMATS = ("orbax", "msgpack")
 _FILE, _FOLDER = "states.msgpack", "states"  # inside of the checkpoint's folder

@@ -10,13 +10,13 @@ import jax
 import jax.numpy as jnp
 
 from jhpo.errors import InvalidArgument, check_flag, check_integer, invalid
-from jhpo.pytrees import Params, Tree
-from jhpo.structure import Structured, structured
 from jhpo.training.foreign import Opaque, Wrapped
 from jhpo.training.metrics import direction_of
 from jhpo.training.objective import Objective, as_trainable
 from jhpo.training.trainable import HP, State, Trainable, max_steps, train
 from jhpo.training.values import Carried
+from jhpo.values.pytrees import Params, Tree
+from jhpo.values.structure import Structured, structured
 
 
 class Foldable(Protocol):

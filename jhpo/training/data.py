@@ -12,7 +12,7 @@ import numpy as np
 
 from jhpo.errors import InvalidArgument, invalid
 from jhpo.kernels.internals import is_traced
-from jhpo.markup import brief
+from jhpo.words.markup import brief
 
 Arrays = Any  # an array [n, ...], or a tree of such: a dict, a tuple, a dataclass that is a pytree
 Data = tuple[Arrays, Arrays]

@@ -11,11 +11,11 @@ from typing import Any
 import jax
 
 from jhpo.errors import InvalidArgument, invalid
-from jhpo.pytrees import Params, State, Tree
-from jhpo.structure import structured
 from jhpo.training.data import count
 from jhpo.training.live import batch_mask
 from jhpo.training.trainable import HP
+from jhpo.values.pytrees import Params, State, Tree
+from jhpo.values.structure import structured
 
 _SWITCHES = ("train", "training", "is_training", "deterministic", "inference")
 

@@ -10,8 +10,8 @@ import jax
 import numpy as np
 
 from jhpo.errors import invalid
-from jhpo.structure import Form, structured
 from jhpo.training.values import Delegate, pack, release
+from jhpo.values.structure import Form, structured
 
 
 @functools.partial(structured, meta=["value"])

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from jhpo.errors import invalid
-from jhpo.pytrees import State
+from jhpo.values.pytrees import State
 
 Live = jax.Array | int | None  # live units, an integer or a traced int32[]; None for all
 

@@ -13,10 +13,10 @@ import jax.numpy as jnp
 
 from jhpo.errors import check_integer, invalid
 from jhpo.kernels.counter_random import invert, scramble, seeds, unit
-from jhpo.structure import structured
 from jhpo.training.live import mask_units as mask_units
 from jhpo.training.networks import Adapted, Extra, Params
 from jhpo.training.trainable import HP
+from jhpo.values.structure import structured
 
 # The counter of a weight is input * _MOST_UNITS + unit.
 _MOST_UNITS = 2**16

@@ -148,7 +148,7 @@ def _one(where: str, given: object, task: str | None) -> Metric:
 
 
 def as_tuples(chosen: Mapping[str, Metric]) -> dict[str, tuple[Any, ...]]:
-    """The fields of each metric as a plain tuple, in which `jhpo.structure` can refer to functions weakly."""
+    """The fields of each metric as a plain tuple, in which `jhpo.values.structure` can refer to functions weakly."""
     return {name: (m.function, m.whole, m.higher, m.task) for name, m in chosen.items()}
 
 

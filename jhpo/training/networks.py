@@ -13,13 +13,13 @@ import jax
 import jax.numpy as jnp
 
 from jhpo.errors import invalid
-from jhpo.pytrees import Params as Params
-from jhpo.structure import structured
 from jhpo.training.equinox import EquinoxModel, Same
 from jhpo.training.live import batch_mask
 from jhpo.training.makers import KEYS, maker, parameters_of
 from jhpo.training.pairs import pair_model
 from jhpo.training.trainable import HP
+from jhpo.values.pytrees import Params as Params
+from jhpo.values.structure import structured
 
 _TRAIN_FLAGS = ("train", "training", "is_training")
 _EVAL_FLAGS = ("deterministic", "use_running_average", "inference")

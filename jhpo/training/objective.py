@@ -11,11 +11,11 @@ import jax.numpy as jnp
 
 from jhpo.errors import NOT_ASYNC, InvalidArgument, invalid, is_async
 from jhpo.space.space import Space
-from jhpo.structure import Structured, structured
 from jhpo.training.arguments import check_place_of_hp, signature_of
 from jhpo.training.foreign import Bound, Constant, Foreign, Opaque, Wrapped, is_pytree
 from jhpo.training.tracing import ONE_DICT, objective_errors
 from jhpo.training.trainable import HP, Trainable, check_steps, train_and_evaluate
+from jhpo.values.structure import Structured, structured
 
 
 @functools.partial(structured, data=["function"], meta=["key_argument"])

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from jhpo.errors import check_integer, check_number, is_concrete
 from jhpo.kernels.trees import Number
-from jhpo.pytrees import Params
+from jhpo.values.pytrees import Params
 
 if TYPE_CHECKING:
     import optax

@@ -11,11 +11,11 @@ from typing import Any
 import jax
 
 from jhpo.errors import invalid
-from jhpo.pytrees import Params
-from jhpo.structure import structured
 from jhpo.training.arguments import signature_of
 from jhpo.training.makers import KEYS
 from jhpo.training.trainable import HP
+from jhpo.values.pytrees import Params
+from jhpo.values.structure import structured
 
 _INIT = ("hp",)  # what the functions may take by name
 _APPLY = ("hp", "key", "train")

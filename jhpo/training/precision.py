@@ -11,9 +11,9 @@ import jax
 
 from jhpo.errors import invalid
 from jhpo.kernels.narrow import bf16_products
-from jhpo.structure import structured
 from jhpo.training.networks import Adapted, Extra, Model, Params
 from jhpo.training.trainable import HP
+from jhpo.values.structure import structured
 
 
 @functools.partial(structured, data=["model"])

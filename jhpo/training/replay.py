@@ -12,12 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jhpo.errors import check_integer, invalid
-from jhpo.pytrees import HP, State
 from jhpo.space.space import Space
-from jhpo.structure import Structured, structured
 from jhpo.training.objective import Objective, as_trainable
 from jhpo.training.trainable import Trainable, max_steps, train
 from jhpo.training.values import Delegate
+from jhpo.values.pytrees import HP, State
+from jhpo.values.structure import Structured, structured
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

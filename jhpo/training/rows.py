@@ -10,13 +10,13 @@ import jax.numpy as jnp
 
 from jhpo.errors import invalid
 from jhpo.kernels.shuffle import batch_rows
-from jhpo.structure import Structured
 from jhpo.training.data import Data, count, rows_at
 from jhpo.training.folds import FoldRows, counted, smallest, task_folds
 from jhpo.training.lengths import traced_steps
 from jhpo.training.metrics import Metric, check_whole
 from jhpo.training.targets import Labels
 from jhpo.training.trainable import HP
+from jhpo.values.structure import Structured
 
 
 class Rows(Structured):

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import jax
 import jax.numpy as jnp
 
-from jhpo.advice import advised
 from jhpo.errors import check_flag, check_integer, invalid
-from jhpo.serialize import known_to_flax
+from jhpo.space.serialize import known_to_flax
 from jhpo.training.arguments import batch_sizes, check_place_of_hp, lengths, takes_rate, takes_third
 from jhpo.training.data import Data, check_alike, checked_data, count, is_single
 from jhpo.training.folds import given_folds
@@ -23,6 +22,7 @@ from jhpo.training.targets import Labels, check_labels
 from jhpo.training.task import Supervised as Supervised
 from jhpo.training.task import SupervisedState as SupervisedState
 from jhpo.training.trainable import HP
+from jhpo.words.advice import advised
 
 if TYPE_CHECKING:
     import optax

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jhpo.errors import InvalidArgument, invalid
-from jhpo.pytrees import Params
 from jhpo.space.categories import choices_of
 from jhpo.training.optimisers import Chosen
+from jhpo.values.pytrees import Params
 
 if TYPE_CHECKING:
     import optax

@@ -13,8 +13,6 @@ import numpy as np
 
 from jhpo.errors import invalid
 from jhpo.kernels.mixed import mixed_value_and_grad
-from jhpo.markup import brief
-from jhpo.structure import structured
 from jhpo.training.arguments import takes_named
 from jhpo.training.data import Arrays, Data, count, rows_at
 from jhpo.training.folds import FoldRows
@@ -27,6 +25,8 @@ from jhpo.training.rows import Rows
 from jhpo.training.targets import Labels, check_by_row, fit_labels, live_rows, mean_of_live
 from jhpo.training.trainable import HP, State
 from jhpo.training.validation import Averages, in_blocks, scalars_of
+from jhpo.values.structure import structured
+from jhpo.words.markup import brief
 
 if TYPE_CHECKING:
     import optax

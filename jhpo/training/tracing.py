@@ -10,7 +10,7 @@ import jax
 
 from jhpo.errors import LIBRARIES, InvalidArgument, JhpoError, line_of
 from jhpo.kernels.internals import strings_refused
-from jhpo.lookups import names_there
+from jhpo.words.lookups import names_there
 
 ONE_DICT = '; the first argument is the dict of all of them: hp["name"]'
 

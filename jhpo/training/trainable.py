@@ -13,9 +13,9 @@ import numpy as np
 from jhpo.errors import InvalidArgument, check_number, invalid
 from jhpo.kernels.convolutions import batchable
 from jhpo.objectives import Objectives, if_several
-from jhpo.pytrees import HP as HP
-from jhpo.pytrees import State as State
 from jhpo.training.lengths import traced_steps, whole_steps
+from jhpo.values.pytrees import HP as HP
+from jhpo.values.pytrees import State as State
 
 
 @runtime_checkable

@@ -11,8 +11,8 @@ import jax
 import numpy as np
 
 from jhpo.errors import invalid
-from jhpo.pytrees import HP, State
-from jhpo.structure import Structured, structured
+from jhpo.values.pytrees import HP, State
+from jhpo.values.structure import Structured, structured
 
 _TAKE_HP = ("init", "step", "evaluate", "train_loss")
 

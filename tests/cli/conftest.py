@@ -9,7 +9,7 @@ import pytest
 
 import jhpo
 import jhpo.cli.commands as cli
-import jhpo.compilation
+import jhpo.programs.compilation
 
 JAX_FILE = """
     import jax.numpy as jnp
@@ -43,7 +43,7 @@ def file(tmp_path):
 @pytest.fixture
 def command(monkeypatch, capsys, tmp_path):
     """Run a command in this process: ``(exit code, output, errors)``."""
-    monkeypatch.setattr(jhpo.compilation, "use_compilation_cache", lambda: None)
+    monkeypatch.setattr(jhpo.programs.compilation, "use_compilation_cache", lambda: None)
     monkeypatch.setenv("COLUMNS", "160")
     monkeypatch.chdir(tmp_path)
 

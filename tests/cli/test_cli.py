@@ -13,7 +13,7 @@ import pytest
 
 import jhpo
 import jhpo.cli.commands as cli
-import jhpo.compilation
+import jhpo.programs.compilation
 from jhpo.cli.arguments import KINDS
 
 

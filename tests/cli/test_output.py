@@ -14,13 +14,13 @@ import pytest
 import jhpo
 import jhpo.cli.commands as cli
 import jhpo.cli.console
-import jhpo.compilation
+import jhpo.programs.compilation
 import jhpo.search.progress
 from jhpo.cli.output import Output
 from jhpo.cli.signals import farewell
-from jhpo.columns import why_nothing
-from jhpo.compilation import use_compilation_cache
+from jhpo.programs.compilation import use_compilation_cache
 from jhpo.search.stopping import exhausted
+from jhpo.values.columns import why_nothing
 
 FULL = "/dev/full"
 SENTENCE = "cannot write to the standard output: No space left on device"
@@ -83,8 +83,10 @@ def test_a_bar_of_the_library_does_not_end_a_search(monkeypatch):
 
 def test_a_search_goes_on_without_a_cache(command, file, monkeypatch):
     """Where no folder can be made, as with a home that cannot be written, no search began."""
-    monkeypatch.setattr(jhpo.compilation, "use_compilation_cache", lambda: use_compilation_cache(file / "cache"))
-    monkeypatch.setattr(jhpo.compilation, "keep_from_now_on", lambda: None)
+    monkeypatch.setattr(
+        jhpo.programs.compilation, "use_compilation_cache", lambda: use_compilation_cache(file / "cache")
+    )
+    monkeypatch.setattr(jhpo.programs.compilation, "keep_from_now_on", lambda: None)
     code, out, errors = command("tune", file, "--strategy", "random", "--budget", 4)
     assert code == 0 and "stopped: evaluations: 4 of 4 done" in out
     assert errors.startswith("jhpo: compiled programs are not kept (folder: expected one that can be made (Not a ")
@@ -94,9 +96,9 @@ def test_a_user_without_a_home_has_no_cache(monkeypatch):
     def homeless():
         raise RuntimeError("Could not determine home directory.")
 
-    monkeypatch.setattr(jhpo.compilation.Path, "home", homeless)
-    monkeypatch.setattr(jhpo.compilation, "config", types.SimpleNamespace(jax_compilation_cache_dir=None))
-    monkeypatch.setattr(jhpo.compilation, "keep_from_now_on", lambda: None)
+    monkeypatch.setattr(jhpo.programs.compilation.Path, "home", homeless)
+    monkeypatch.setattr(jhpo.programs.compilation, "config", types.SimpleNamespace(jax_compilation_cache_dir=None))
+    monkeypatch.setattr(jhpo.programs.compilation, "keep_from_now_on", lambda: None)
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     with pytest.raises(jhpo.InvalidArgument, match="folder: expected one where there is no home"):
         use_compilation_cache()

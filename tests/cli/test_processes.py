@@ -14,7 +14,7 @@ import pytest
 
 import jhpo
 import jhpo.cli.commands as cli
-import jhpo.compilation
+import jhpo.programs.compilation
 from jhpo.cli.signals import held
 
 HOST_FILE = """

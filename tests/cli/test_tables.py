@@ -12,7 +12,7 @@ import pytest
 
 import jhpo
 import jhpo.cli.commands as cli
-import jhpo.compilation
+import jhpo.programs.compilation
 from jhpo.cli.stored import escaped
 
 

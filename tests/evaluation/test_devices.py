@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 import jhpo
-from jhpo import devices
+from jhpo.process.switches import config
+from jhpo.programs import devices
 from jhpo.search.driver import Driver
-from jhpo.switches import config
 
 SPACE = jhpo.Space({"lr": jhpo.Float(1e-3, 1.0, log=True)})
 
@@ -24,7 +24,7 @@ PROGRAM = """
 import contextlib
 import jax, jax.numpy as jnp, numpy as np, optax
 import jhpo
-from jhpo.devices import member_mesh
+from jhpo.programs.devices import member_mesh
 from jhpo.keys import trial_keys
 from jhpo.evaluation.members import evaluate_units
 from jhpo.training.objective import as_trainable

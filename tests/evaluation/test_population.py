@@ -10,8 +10,8 @@ import pytest
 
 import jhpo
 from jhpo import Choice, Float, InvalidArgument, OutOfMemory, Population, Space
-from jhpo.devices import free_memory, member_mesh
 from jhpo.evaluation.chunks import LARGEST, SMALLEST, Chunks, is_out_of_memory, preferred_chunk
+from jhpo.programs.devices import free_memory, member_mesh
 
 KEY = jax.random.key(0)
 SPACE = Space({"x": Float(-1.0, 1.0), "y": Float(-1.0, 1.0)})

@@ -14,10 +14,10 @@ import pytest
 from jax.ad_checkpoint import checkpoint_name
 from jax.extend import core
 
-from jhpo import forks
 from jhpo.kernels import internals
 from jhpo.kernels.programs import equations, replaced
 from jhpo.kernels.singular import FORWARD_RULES, REVERSE_RULES
+from jhpo.process import forks
 
 pytestmark = pytest.mark.quick
 ROOT = Path(__file__).parents[2]
@@ -239,7 +239,7 @@ def test_comparing_a_tracer_with_a_string_is_refused_in_a_context_and_this_threa
 
 
 def test_settings_are_those_of_the_thread() -> None:
-    """Otherwise a program kept for one precision is used in another (`jhpo.kept`)."""
+    """Otherwise a program kept for one precision is used in another (`jhpo.programs.kept`)."""
     before = internals.settings()
     with jax.enable_x64(True), jax.default_matmul_precision("highest"):
         changed = {name for name, value in internals.settings().items() if value != before[name]}

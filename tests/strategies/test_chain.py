@@ -220,14 +220,14 @@ def test_bad_chains_are_refused(make, words) -> None:
 
 def test_tune_with_a_chain_and_resume(tmp_path, monkeypatch, capsys) -> None:
     import jhpo.cli.commands as cli
-    import jhpo.compilation
+    import jhpo.programs.compilation
 
     text = (
         'import jhpo\nspace = jhpo.Space({"x": jhpo.Float(-1.0, 1.0)})\nobjective = lambda hp: (hp["x"] - 0.25) ** 2\n'
     )
     (tmp_path / "model.py").write_text(text)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(jhpo.compilation, "use_compilation_cache", lambda: None)
+    monkeypatch.setattr(jhpo.programs.compilation, "use_compilation_cache", lambda: None)
     for budget, more in ((20, []), (60, ["--resume"])):
         options = ["--set", "search=sobol(population=8)", "--set", "evaluations=16", "--set", "polish=hypergradient"]
         argv = ["jhpo", "tune", "model.py", "--strategy", "chain", *options, "--budget", str(budget)]

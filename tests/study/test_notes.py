@@ -17,9 +17,9 @@ import pytest
 
 import jhpo
 from jhpo import InvalidArgument, JhpoError, StorageError, Study, TrialConflict
-from jhpo.notes import MOST_BYTES
 from jhpo.storage import open_log
 from jhpo.study.repair import repair
+from jhpo.values.notes import MOST_BYTES
 
 SPACE = jhpo.Space({"x": jhpo.Float(0.0, 1.0)})
 PLAIN = {"git:commit": "5f3a", "none": None, "yes": True, "n": 2**80, "r": 0.1, "text": "ä\ud800", "parts": [1, [{}]]}

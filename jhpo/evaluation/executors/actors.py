@@ -25,8 +25,8 @@ from jhpo.evaluation.executors.clusters import (
 from jhpo.evaluation.executors.processes import ProcessPool
 from jhpo.evaluation.executors.tasks import DONE, Call, Task, answered, call, with_reports
 from jhpo.evaluation.outcome import Outcome, failure
-from jhpo.pytrees import HP
 from jhpo.trial import Trial
+from jhpo.values.pytrees import HP
 from jhpo.version import __version__
 
 _POLL_SECONDS = 1.0

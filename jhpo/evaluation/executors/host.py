@@ -11,7 +11,6 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from jhpo.advice import advised
 from jhpo.curves.rules import EarlyStop
 from jhpo.errors import NOT_ASYNC, InvalidArgument, check_integer, check_number, invalid, is_async
 from jhpo.evaluation.executors.clusters import check_resources, import_ray
@@ -23,6 +22,7 @@ from jhpo.objectives import Objectives
 from jhpo.space.space import Space
 from jhpo.training.metrics import NAMES
 from jhpo.training.objective import check_second_argument
+from jhpo.words.advice import advised
 
 KINDS = ("thread", "process", "ray")
 

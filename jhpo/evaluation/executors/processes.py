@@ -20,8 +20,8 @@ from jhpo.errors import InvalidArgument, in_words, invalid
 from jhpo.evaluation.executors.limits import descendants, overrun, repeated
 from jhpo.evaluation.executors.tasks import DONE, Call, Task, answered, call, with_reports
 from jhpo.evaluation.outcome import Outcome, failure
-from jhpo.pytrees import HP
 from jhpo.trial import Trial
+from jhpo.values.pytrees import HP
 
 # Limit for the import of a user's module (JAX, a data set), which does not count as evaluation time.
 _START_SECONDS = 300.0

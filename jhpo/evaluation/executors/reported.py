@@ -11,10 +11,10 @@ from jhpo.curves.reports import Reports
 from jhpo.curves.rules import EarlyStop
 from jhpo.curves.table import CurveTable, Report
 from jhpo.errors import TrialConflict
-from jhpo.notes import Notes
-from jhpo.pytrees import HP
 from jhpo.strategies.base import Stages
 from jhpo.trial import Trial, TrialState
+from jhpo.values.notes import Notes
+from jhpo.values.pytrees import HP
 
 
 class Reported:

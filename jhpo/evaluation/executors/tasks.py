@@ -13,11 +13,11 @@ from typing import Any, NamedTuple, Protocol
 from jhpo.curves.reports import Reports
 from jhpo.errors import JhpoError, TrialPruned, in_words, invalid, line_of
 from jhpo.evaluation.outcome import Outcome, failure, judge, stopped_early
-from jhpo.lookups import names_there
 from jhpo.objectives import Objectives
-from jhpo.pytrees import HP
 from jhpo.training.metrics import measure
 from jhpo.trial import Trial
+from jhpo.values.pytrees import HP
+from jhpo.words.lookups import names_there
 
 _LONGEST_REASON = 2000
 DONE = "done"  # what a worker elsewhere sends with its outcome; other messages name a method of `Reports`

@@ -12,8 +12,8 @@ from typing import Any
 from jhpo.evaluation.executors.limits import repeated
 from jhpo.evaluation.executors.tasks import Call, Task, call
 from jhpo.evaluation.outcome import Outcome, failure
-from jhpo.pytrees import HP
 from jhpo.trial import Trial
+from jhpo.values.pytrees import HP
 
 
 class ThreadPool:

@@ -9,13 +9,13 @@ from typing import NamedTuple
 import numpy as np
 
 from jhpo.errors import invalid
-from jhpo.markup import cell
 from jhpo.report.figures.marks import Axis
 from jhpo.space.cells import index_of
 from jhpo.space.host_rows import columns, coordinate_values
 from jhpo.space.listed import Listed
 from jhpo.space.parameters import Float, Int, Parameter
 from jhpo.space.space import Space
+from jhpo.words.markup import cell
 
 _MOST_TICKS = 6
 _SPAN = 50.0  # largest over smallest value from which on a logarithmic axis shows more

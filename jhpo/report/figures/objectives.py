@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from jhpo.errors import InvalidArgument, JhpoError
-from jhpo.markup import counted
 from jhpo.objectives import reference_point
 from jhpo.report.figures.axes import value_axis
 from jhpo.report.figures.drawing import Drawing
@@ -17,6 +16,7 @@ from jhpo.report.figures.groups import Studies, groups_of, runs_of
 from jhpo.report.figures.marks import Axis, Line, Mark, Panel, Parallel, Points, stacked
 from jhpo.report.hypervolume import over_trials
 from jhpo.report.trials import Trials
+from jhpo.words.markup import counted
 
 
 def pareto(studies: Studies) -> Drawing:

@@ -8,13 +8,13 @@ from collections import Counter
 import numpy as np
 
 from jhpo.errors import JhpoError
-from jhpo.markup import counted, cut
 from jhpo.report.figures.drawing import Drawing
 from jhpo.report.figures.groups import Studies, runs_of
 from jhpo.report.figures.marks import Axis, Bars, Line, Panel, Spans, stacked
 from jhpo.report.spent import where_time_went
 from jhpo.report.trials import Trials
 from jhpo.trial import TrialState
+from jhpo.words.markup import counted, cut
 
 _SLOTS = {
     TrialState.COMPLETE: 0,

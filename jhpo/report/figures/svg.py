@@ -9,7 +9,6 @@ from html import escape
 
 import numpy as np
 
-from jhpo.markup import cut
 from jhpo.report.figures.axes import ticks
 from jhpo.report.figures.light import light
 from jhpo.report.figures.marks import (
@@ -27,6 +26,7 @@ from jhpo.report.figures.marks import (
 )
 from jhpo.report.figures.palette import SERIES
 from jhpo.report.figures.svg_marks import MARKS, Scale, levels, path, route
+from jhpo.words.markup import cut
 
 WIDTH, HEIGHT = 390, 285
 NARROW = 5  # parallel axes in half of a page

@@ -19,9 +19,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jhpo.pytrees import Structure, Tree
-from jhpo.structure import held, hold, weakly
-from jhpo.switches import config
+from jhpo.process.switches import config
+from jhpo.values.pytrees import Structure, Tree
+from jhpo.values.structure import held, hold, weakly
 
 _GONE = object()
 Trace = Callable[[list[Any]], tuple[list[Any], Structure]]  # leaves of arguments to leaves and structure of results
@@ -108,8 +108,8 @@ class Programs:
       static: names of its static arguments, hashable.
       most: largest number of programs kept.
       options: compiler options, as a function of the structure, shapes and dtypes of the arguments.
-      through: what a trace goes through, see `jhpo.kept`: a function of the trace, the function's name, and the
-        structure and leaves of the arguments, that returns what the trace returns.
+      through: what a trace goes through, see `jhpo.programs.kept`: a function of the trace, the function's name, and
+        the structure and leaves of the arguments, that returns what the trace returns.
 
     >>> double = Programs(lambda x: 2 * x)
     >>> float(double(3.0))

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 import jhpo
-from jhpo import kept
-from jhpo.lifetimes import Programs
+from jhpo.process.lifetimes import Programs
+from jhpo.programs import kept
 
 pytestmark = pytest.mark.quick
 X = np.arange(3, dtype=np.float32)
@@ -192,7 +192,7 @@ def test_a_damaged_file_is_made_anew(
 
 def test_a_folder_that_cannot_be_used_costs_a_trace(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder.write_text("a file")
-    with caplog.at_level(logging.WARNING, "jhpo.kept"):
+    with caplog.at_level(logging.WARNING, "jhpo.programs.kept"):
         assert traced() and traced()
     assert "cannot be" in caplog.text and folder.read_text() == "a file"
 

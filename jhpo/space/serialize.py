@@ -9,8 +9,8 @@ from typing import Any
 import jax
 
 from jhpo.keys import is_key
-from jhpo.pytrees import State
 from jhpo.space.space import Space
+from jhpo.values.pytrees import State
 
 
 def serializable(states: State) -> State:

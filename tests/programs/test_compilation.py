@@ -11,7 +11,7 @@ import textwrap
 import pytest
 
 import jhpo
-from jhpo import compilation
+from jhpo.programs import compilation
 
 PROGRAM = """
     import jax, jax.numpy as jnp, pathlib, sys
@@ -89,6 +89,6 @@ study = jhpo.Study.load("sqlite:///{tmp_path}/s.db")
 study.ask(1)  # reads it
 """
     loaded = loaded_by(program)
-    assert "jhpo.packing" in loaded and "flax" not in loaded
+    assert "jhpo.values.packing" in loaded and "flax" not in loaded
     (count,) = sqlite3.connect(tmp_path / "s.db").execute("select count(*) from jhpo_snapshot").fetchone()
     assert count > 0

@@ -11,9 +11,9 @@ import jax
 import numpy as np
 
 from jhpo.errors import invalid
-from jhpo.kept import keep_from_now_on
 from jhpo.kernels.internals import forget_cache_choice
-from jhpo.switches import config
+from jhpo.process.switches import config
+from jhpo.programs.kept import keep_from_now_on
 
 # half of the time of compiling for speed
 QUICKLY: dict[str, bool | int | str] = {

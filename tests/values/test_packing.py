@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import serialization
 
-from jhpo.packing import pack_arrays, unpack_arrays
+from jhpo.values.packing import pack_arrays, unpack_arrays
 
 TREE = {
     "leaves": {

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from jhpo.markup import counted
+from jhpo.words.markup import counted
 
 
 class Column:

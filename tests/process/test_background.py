@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="a Ctrl-C ends a proc
 
 BEGIN = """
     import atexit, signal, sys, threading, time
-    from jhpo.background import Background, interrupted_with
+    from jhpo.process.background import Background, interrupted_with
 
     atexit.register(print, "at exit")
 

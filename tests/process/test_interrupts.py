@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import pytest
 
 import jhpo
-from jhpo.interrupts import interruptible
+from jhpo.process.interrupts import interruptible
 from jhpo.search.meter import Update
 
 SPACE = jhpo.Space({"x": jhpo.Float(0.0, 1.0)})

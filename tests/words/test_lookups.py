@@ -13,7 +13,7 @@ from flax import linen
 
 import jhpo
 from jhpo.errors import LIBRARIES
-from jhpo.lookups import names_there
+from jhpo.words.lookups import names_there
 
 SPACE = jhpo.Space({
     "lr": jhpo.Float(0.1, 1.0), "net": {"width": jhpo.Int(1, 4)}, "b2": jhpo.Float(0.0, 1.0, when={"net.width": 4})

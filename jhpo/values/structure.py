@@ -1,7 +1,8 @@
 """Static Python objects in the structure of pytrees, compared by content, or by identity and then held weakly.
 
 JAX keeps the structure of the arguments of a program as long as the program. Inside `weakly`, structure refers to the
-user's functions and objects weakly, so that `jhpo.lifetimes.Programs` can release programs when those are collected.
+user's functions and objects weakly, so that `jhpo.process.lifetimes.Programs` can release programs when those are
+collected.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any, TypeVar
 
 import jax
 
-from jhpo.pytrees import Structure, Tree
+from jhpo.values.pytrees import Structure, Tree
 
 T = TypeVar("T", bound=type)
 _GONE = object()

@@ -30,14 +30,14 @@ import jax.numpy as jnp
 import jaxlib
 import numpy as np
 
-from jhpo.devices import default_devices
 from jhpo.kernels import internals
-from jhpo.lifetimes import Through, Trace
-from jhpo.pytrees import Structure, Tree
-from jhpo.switches import config
+from jhpo.process.lifetimes import Through, Trace
+from jhpo.process.switches import config
+from jhpo.programs.devices import default_devices
+from jhpo.values.pytrees import Structure, Tree
 from jhpo.version import IMPORTED, __version__
 
-logger = logging.getLogger("jhpo.kept")
+logger = logging.getLogger("jhpo.programs.kept")
 MOST_FILES = 64  # files, the last used ones; one is about 100 KB
 _PLAIN = (type(None), bool, int, float, str)
 _on = False
@@ -50,7 +50,7 @@ def keep_from_now_on() -> None:
 
 
 def kept(like: Callable[..., Tree]) -> Through:
-    """What the traces of a function go through, see `jhpo.lifetimes.Programs`.
+    """What the traces of a function go through, see `jhpo.process.lifetimes.Programs`.
 
     Args:
       like: a function of the program's arguments that returns a tree with the structure of its results. What is kept of

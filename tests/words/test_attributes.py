@@ -8,8 +8,8 @@ import re
 import pytest
 
 import jhpo
-from jhpo.attributes import ANSWERS, Advising, advice_on
 from jhpo.study.asked import Asked
+from jhpo.words.attributes import ANSWERS, Advising, advice_on
 
 SPACE = jhpo.Space({"x": jhpo.Float(0.0, 1.0)})
 

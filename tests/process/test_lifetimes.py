@@ -12,7 +12,7 @@ import optax
 import pytest
 
 import jhpo
-from jhpo.lifetimes import Programs
+from jhpo.process.lifetimes import Programs
 
 SPACE = jhpo.Space({"x": jhpo.Float(0.0, 1.0)})
 FEW = jhpo.RandomSearch(4)

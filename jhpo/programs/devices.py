@@ -16,7 +16,7 @@ from jax.typing import ArrayLike
 
 from jhpo.errors import InvalidArgument, check_integer, invalid
 from jhpo.kernels.internals import float_precision
-from jhpo.switches import config
+from jhpo.process.switches import config
 
 AXIS = "members"
 # JAX platforms that are known to support float64, even if slowly; others are probed.

@@ -1,0 +1,1 @@
+"""Plain data: pytrees and their structure, columns, notes, arrays as bytes."""

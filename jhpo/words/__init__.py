@@ -1,0 +1,1 @@
+"""What jhpo says: names that were meant, values as texts, small tables for notebooks."""
