@@ -8,7 +8,6 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
-import threading
 
 import jax
 import jax.numpy as jnp
@@ -187,12 +186,6 @@ def test_columns_of_padding_change_no_study() -> None:
             state = strategy.tell(state, units, Evaluation(value=jnp.asarray(result.value)))
 
 
-def finish_compiling() -> None:
-    for thread in threading.enumerate():
-        if thread.name == "jhpo-compile-ahead":
-            thread.join()
-
-
 def test_one_compilation_a_bucket(count_compilations) -> None:
     jax.clear_caches()
     space = jhpo.Space({"x": jhpo.Float(0.0, 1.0)})
@@ -203,7 +196,7 @@ def test_one_compilation_a_bucket(count_compilations) -> None:
             units = driver.turn(units, result)
             result = Evaluation(value=bowl(units))
             values.append(result.value.min())
-        finish_compiling()
+        seen.finish()
     turns = [name for name in seen.names if name == "jit(turn)"]
     assert len(turns) == 3, seen.names  # the design, 64 rows, and 128 rows ahead of time
     assert driver.state.history.value.shape == (64,) and int(driver.state.used) == 50
