@@ -20,6 +20,8 @@ from jhpo.version import __version__
 
 app = typer.Typer(
     no_args_is_help=True,
+    rich_markup_mode=None,  # boxes around the help cost twice the time that it takes
+    context_settings={"max_content_width": 100},
     pretty_exceptions_enable=False,
 )
 
@@ -242,7 +244,7 @@ def strategies() -> None:
 
 @app.command()
 def repair(storage: Annotated[str, typer.Argument(metavar="STUDY.db", help="a damaged study")]) -> None:
-    """Keep what is whole of a damaged study; the damaged file stays beside it."""
+    """Keep what is whole of a damaged study. The damaged file stays beside it."""
     from jhpo.study.repair import repair as repair_file
 
     typer.echo(repair_file(storage))

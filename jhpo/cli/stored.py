@@ -26,7 +26,7 @@ def report(
         bool, typer.Option("--interactive", help="include plotly: figures to zoom into, two megabytes more")
     ] = False,
 ) -> None:
-    """Write one HTML page about a study: words, tables, figures; it needs no network."""
+    """Write one HTML page about a study. It has words, tables and figures, and needs no network."""
     from jhpo.study.study import Study
 
     with Study.load(storage, read_only=True) as study:
@@ -71,7 +71,7 @@ def serve(
     host: Annotated[str, typer.Option(help="who else can look: this machine alone by default")] = "127.0.0.1",
     browser: Annotated[bool, typer.Option("--open", help="open the page in a browser")] = False,
 ) -> None:
-    """Show the page of a study, or of all in a folder, and keep it up to date while they run."""
+    """Show the page of a study, or of all in a folder. It is kept up to date while they run."""
     import contextlib
     import webbrowser
 
@@ -95,7 +95,7 @@ def export(
     as_json: Annotated[Path | None, typer.Option("--json", help="a list of objects, one a trial")] = None,
     parquet: Annotated[Path | None, typer.Option(help="needs pyarrow")] = None,
 ) -> None:
-    """Write all trials of a study as a table: --csv, --json or --parquet FILE; - is the standard output."""
+    """Write all trials of a study as a table. FILE may be -, the standard output."""
     from jhpo.study.study import Study
     from jhpo.words.markup import counted
 
