@@ -34,7 +34,13 @@ class FoldRows(NamedTuple):
 
 
 def k_folds(
-    rows: int, folds: int, *, labels: ArrayLike | None = None, seed: int | jax.Array = 0, ordered: bool = False
+    rows: int,
+    folds: int,
+    *,
+    labels: ArrayLike | None = None,
+    seed: int | jax.Array = 0,
+    ordered: bool = False,
+    ignore: int | None = None,
 ) -> FoldRows:
     """The rows of each fold of a k-fold cross-validation, for a trainable of your own (see docs/crossvalidation.md).
 
@@ -44,6 +50,7 @@ def k_folds(
       labels: ``int[rows]``; the share of each class is then the same in all folds, up to one row.
       seed: of the random order in which rows are dealt out, an integer or a ``key[]``.
       ordered: keep the order of the data instead: the folds of scikit-learn's `KFold` and `StratifiedKFold`.
+      ignore: label of rows that do not count, which are no class that each fold has to have.
 
     Raises:
       InvalidArgument: more folds than rows, or than the rows of a class; labels of another number.
@@ -67,7 +74,7 @@ def k_folds(
     if labels is None:
         owner[order] = np.repeat(np.arange(folds), [len(part) for part in np.array_split(order, folds)])
     else:
-        owner[order] = _stratified(np.asarray(labels)[order], folds)
+        owner[order] = _stratified(np.asarray(labels)[order], folds, ignore)
     return _stacked([(np.flatnonzero(owner != k), np.flatnonzero(owner == k)) for k in range(folds)])
 
 
@@ -77,11 +84,12 @@ def _dealt(key: jax.Array, rows: int) -> jax.Array:
     return permuted(key, jnp.arange(rows, dtype=jnp.int32), rows)
 
 
-def _stratified(labels: np.ndarray, folds: int) -> np.ndarray:
+def _stratified(labels: np.ndarray, folds: int, ignore: int | None) -> np.ndarray:
     """The fold of each row, ``int[n]``: rows of a class go to the folds in turn, as in scikit-learn's splitter."""
     values, first, inverse, counts = np.unique(labels, return_index=True, return_inverse=True, return_counts=True)
-    if counts.min() < folds:
-        few = int(counts.argmin())
+    enough = counts >= folds if ignore is None else (counts >= folds) | (values == ignore)
+    if not enough.all():
+        few = int(np.where(enough, len(labels), counts).argmin())
         raise InvalidArgument(
             f"folds: expected at most {counts[few]}, the rows of class {values[few]}, which would be missing in a "
             f"fold, got {folds}"
@@ -192,7 +200,7 @@ def task_folds(
         by_row = classes and targets.size == len(targets)
         found = k_folds(
             count(train), folds, seed=jax.random.wrap_key_data(order), ordered=ordered,
-            labels=targets.reshape(-1) if by_row else None,
+            labels=targets.reshape(-1) if by_row else None, ignore=labels.ignore,
         )  # fmt: skip
     if classes:
         labels_in_folds(found, targets, labels.ignore)

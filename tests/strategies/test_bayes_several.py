@@ -356,3 +356,13 @@ def test_another_number_of_measured_constraints_is_refused() -> None:
     result = Evaluation(value=jnp.zeros(1), values=jnp.zeros((1, 2)), constraint=jnp.ones((1, 2)))
     with pytest.raises(InvalidArgument, match=r"constraints: expected 2, the number of constraints .* got 1"):
         jax.eval_shape(lambda: small.tell(small.init(space, jax.random.key(0)), jnp.zeros((1, 1)), result))
+
+
+@pytest.mark.quick
+def test_a_reference_point_is_any_vector_of_numbers() -> None:
+    for given in (np.array([1.0, 2.0]), jnp.array([1.0, 2.0]), [np.float32(1.0), 2], (1.0, 2.0)):
+        strategy = jhpo.BayesOpt(objectives=2, reference=given)  # type: ignore[arg-type]
+        assert strategy.reference == (1.0, 2.0) and hash(strategy) == hash(dataclasses.replace(strategy))
+    for bad in (np.ones((2, 1)), (1.0, "2"), (1.0, np.nan), 1.0):
+        with pytest.raises(InvalidArgument, match="reference: expected a tuple of finite numbers"):
+            jhpo.BayesOpt(objectives=2, reference=bad)  # type: ignore[arg-type]

@@ -323,3 +323,21 @@ def test_the_usual_batch_fits_folds_that_differ_by_a_row(rows: int, folds: int) 
     value = jhpo.minimize(task, space, "random(population=2)", budget=2, folds=folds).value
     whole = dataclasses.replace(task, batch_size=rows, max_batch_size=rows, usual_batch=False)
     assert value == pytest.approx(jhpo.minimize(whole, space, "random(population=2)", budget=2, folds=folds).value)
+
+
+def test_rows_to_ignore_are_no_class_of_the_folds() -> None:
+    """One row that does not count cannot be in each fold; those of a class have to be."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(60, 3)).astype(np.float32), np.arange(60) % 3
+    y[5] = -1
+    assert jhpo.k_folds(60, 3, labels=y, ignore=-1).valid.shape == (3, 20)
+    with pytest.raises(jhpo.InvalidArgument, match="the rows of class -1"):
+        jhpo.k_folds(60, 3, labels=y)
+    task = jhpo.supervised(
+        jhpo.masked_mlp([4], [4], outputs=3), lambda hp: optax.sgd(hp["lr"]), train=(x, y), ignore=-1, steps=2
+    )
+    space = jhpo.Space({"lr": jhpo.Float(1e-3, 0.1, log=True)})
+    assert np.isfinite(jhpo.minimize(task, space, "random(population=2)", budget=2, folds=3).value)
+    y[y == 2] = np.where(np.arange((y == 2).sum()) < 2, 2, 1)
+    with pytest.raises(jhpo.InvalidArgument, match="at most 2, the rows of class 2"):
+        jhpo.k_folds(60, 3, labels=y, ignore=-1)

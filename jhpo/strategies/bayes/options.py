@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from math import isfinite
+from numbers import Real
 from typing import Any, ClassVar
+
+import jax
+import numpy as np
 
 from jhpo.errors import check_integer, invalid
 from jhpo.kernels.covariance import JETS, PROFILES
@@ -71,7 +75,9 @@ class BayesOptions:
 
     def _check_reference(self) -> None:
         given: Any = self.reference
-        fits = isinstance(given, (tuple, list)) and all(isinstance(v, (int, float)) and isfinite(v) for v in given)
+        if isinstance(given, (np.ndarray, jax.Array)) and given.ndim == 1:
+            given = given.tolist()
+        fits = isinstance(given, (tuple, list)) and all(isinstance(v, Real) and isfinite(v) for v in given)
         if not fits:
             raise invalid("reference", "a tuple of finite numbers, one for each objective", given)
         object.__setattr__(self, "reference", tuple(float(v) for v in given))  # a list would not be hashable
