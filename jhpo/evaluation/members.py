@@ -21,15 +21,7 @@ from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation, Request
 from jhpo.training.crossvalidation import CrossValidated
 from jhpo.training.tracing import objective_errors
-from jhpo.training.trainable import (
-    Metrics,
-    State,
-    Trainable,
-    Wanted,
-    evaluate_state,
-    train_and_evaluate,
-    train_state,
-)
+from jhpo.training.trainable import Metrics, State, Trainable, Wanted, evaluate_state, train_and_evaluate, train_state
 from jhpo.values.columns import violated_if_nan
 from jhpo.words.markup import brief
 
