@@ -32,9 +32,15 @@ Out = TypeVar("Out")
 REJECTION_ROUNDS = 64
 
 
-def batched(row: Callable[[jax.Array], Out], x: ArrayLike) -> Out:
-    """Applies a function of one row ``[d]`` to ``[..., d]``; output leaves keep the leading dimensions."""
+def batched(row: Callable[[jax.Array], Out], x: ArrayLike, dim: int | None = None) -> Out:
+    """Applies a function of one row ``[d]`` to ``[..., d]``; output leaves keep the leading dimensions.
+
+    Raises:
+      InvalidArgument: d is not ``dim``.
+    """
     array = jnp.asarray(x)
+    if dim is not None and array.shape[-1:] != (dim,):
+        raise invalid("unit", f"rows of {dim}, the coordinates of the space", f"the shape {array.shape}")
     for _ in range(array.ndim - 1):
         row = jax.vmap(row)
     return row(array)
@@ -48,7 +54,7 @@ def decode_traced(space: Layout, unit: jax.Array, static: dict[str, Any], inside
 
     ``inside``: the rows are known to lie in the unit cube.
     """
-    traced = iter(batched(lambda u: _traced_leaves(space, u, inside), unit))
+    traced = iter(batched(lambda u: _traced_leaves(space, u, inside), unit, space.dim))
     leaves = [static[n] if p.static else next(traced) for n, p in zip(space.names, space.parameters)]
     for parameter, leaf in zip(space.parameters, leaves):
         if isinstance(parameter, (Choice, Ordinal)) and not parameter.static:
@@ -179,7 +185,7 @@ def constraints_of(space: Layout, units: ArrayLike, static: dict[str, Any] | Non
     def row(unit: jax.Array) -> jax.Array:
         return unit_constraint(space, unit) if static is None else constraint(space, decode_traced(space, unit, static))
 
-    return batched(lapack_in_turn(row), units)
+    return batched(lapack_in_turn(row), units, space.dim)
 
 
 def sample(space: Layout, key: jax.Array, n: int, dtype: DTypeLike) -> jax.Array:

@@ -151,24 +151,24 @@ class Space(Layout):
 
     def index(self, unit: jax.Array) -> jax.Array:
         """Cells ``int32[..., d]`` of rows ``float[..., d]``; 0 where continuous."""
-        return codec.batched(lambda u: rows.cell_index(self.outline, u), unit)
+        return codec.batched(lambda u: rows.cell_index(self.outline, u), unit, self.dim)
 
     def from_index(self, index: jax.Array, dtype: DTypeLike | None = None) -> jax.Array:
         """Centres ``float[..., d]`` of cells ``int32[..., d]``; 0.5 where continuous."""
         dtype = jnp.result_type(float) if dtype is None else dtype
-        return codec.batched(lambda i: rows.cell_centre(self.outline, i, dtype), index)
+        return codec.batched(lambda i: rows.cell_centre(self.outline, i, dtype), index, self.dim)
 
     def snap(self, unit: jax.Array) -> jax.Array:
         """Rows ``float[..., d]`` with discrete coordinates at cell centres, continuous ones clipped to [0, 1]."""
-        return codec.batched(lambda u: rows.snap(self.outline, u), unit)
+        return codec.batched(lambda u: rows.snap(self.outline, u), unit, self.dim)
 
     def active(self, unit: jax.Array) -> jax.Array:
         """``bool[..., d]``: whether the coordinate is active, that is, whether its conditions hold."""
-        return codec.batched(lambda u: rows.active(self.outline, u), unit)
+        return codec.batched(lambda u: rows.active(self.outline, u), unit, self.dim)
 
     def canonical(self, unit: jax.Array) -> jax.Array:
         """Snapped rows with inactive coordinates at their default: equal hyperparameters have equal rows."""
-        return codec.batched(lambda u: rows.canonical(self.outline, u), unit)
+        return codec.batched(lambda u: rows.canonical(self.outline, u), unit, self.dim)
 
     def from_unit(self, unit: jax.Array, static: dict[str, Any] | None = None) -> HP:
         """Hyperparameters of unit rows ``float[..., d]``, a tree whose leaves keep the leading dimensions.
@@ -180,7 +180,7 @@ class Space(Layout):
           static: values of the static parameters by dotted name.
 
         Raises:
-          InvalidSpace: the space has static parameters and ``static`` lacks one.
+          InvalidSpace, InvalidArgument: ``static`` lacks a static parameter; rows of another width.
         """
         static = static or {}
         lacking = [n for n, p in zip(self.names, self.parameters) if p.static and n not in static]

@@ -294,3 +294,11 @@ def test_pickles_are_the_same_after_a_search() -> None:
     before = joblib.hash((space, space.parameters))
     jhpo.minimize(lambda hp: hp["x"], space, "random(population=4)", budget=8)
     assert joblib.hash((space, space.parameters)) == before
+
+
+@pytest.mark.parametrize("name", ["from_unit", "snap", "active", "canonical", "index", "unit_constraint", "from_index"])
+@pytest.mark.parametrize("shape", [(2, 1), (3,), ()])
+def test_rows_of_another_width_are_refused(name: str, shape: tuple[int, ...]) -> None:
+    space = jhpo.Space({"x": jhpo.Float(0.0, 1.0), "n": jhpo.Int(1, 4)}, [lambda hp: hp["x"] - 0.1])
+    with pytest.raises(jhpo.InvalidArgument, match="unit: expected rows of 2, the coordinates of the space, got"):
+        getattr(space, name)(np.zeros(shape, np.int32 if name == "from_index" else np.float32))
