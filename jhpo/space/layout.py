@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Hashable
 
 import numpy as np
 from jax.typing import ArrayLike
@@ -41,3 +42,8 @@ class Layout(Uncached):
     default: np.ndarray  # float64[d], the unit row of the declared defaults
     constraints: tuple[Constraint, ...]
     outline: Outline  # the tables above as arrays, for traced code
+
+    @functools.cached_property
+    def _content(self) -> tuple[Hashable, ...]:
+        """Spaces are equal if these are; functions are known by identity, so pickles do not hold it."""
+        return self.names, tuple(p.key for p in self.parameters), self.treedef, self.constraints

@@ -64,7 +64,6 @@ class Space(Layout):
         self._layout()
         choices = (c for p in self.parameters if isinstance(p, Listed) for c in p.choices)
         self._has_functions = bool(self.constraints) or any(callable(c) for c in choices)
-        self._key = (self.names, tuple(p.key for p in self.parameters), self.treedef, self.constraints)
 
     def _layout(self) -> None:
         """Sets the coordinates of each parameter in the unit row, and the per-coordinate tables."""
@@ -85,7 +84,7 @@ class Space(Layout):
         self.default.setflags(write=False)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Space) and self._key == other._key
+        return isinstance(other, Space) and self._content == other._content
 
     def __hash__(self) -> int:
         return hash((self.names, self.fingerprint(), self.constraints))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import collections
 import math
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -302,3 +304,17 @@ def test_rows_of_another_width_are_refused(name: str, shape: tuple[int, ...]) ->
     space = jhpo.Space({"x": jhpo.Float(0.0, 1.0), "n": jhpo.Int(1, 4)}, [lambda hp: hp["x"] - 0.1])
     with pytest.raises(jhpo.InvalidArgument, match="unit: expected rows of 2, the coordinates of the space, got"):
         getattr(space, name)(np.zeros(shape, np.int32 if name == "from_index" else np.float32))
+
+
+def test_a_pickled_space_is_equal_in_another_process(tmp_path) -> None:
+    """A function among the choices has another address there."""
+    declared = (
+        "import jhpo, math\nS = jhpo.Space({'f': jhpo.Choice([math.sin, math.cos]), 'x': jhpo.Float(0.0, 1.0)})\n"
+    )
+    (tmp_path / "declared.py").write_text(declared)
+    kept = "import declared, pickle; assert declared.S == declared.S; pickle.dump(declared.S, open('s.pkl', 'wb'))"
+    # what comes first moves the addresses
+    read = "import json, decimal, declared, pickle; print(pickle.load(open('s.pkl', 'rb')) == declared.S)"
+    for code in (kept, read):
+        out = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "True"
