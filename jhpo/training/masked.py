@@ -18,7 +18,7 @@ from jhpo.training.networks import Adapted, Extra, Params
 from jhpo.training.trainable import HP
 from jhpo.values.structure import structured
 
-# The counter of a weight is input * _MOST_UNITS + unit.
+# The counter of a weight is input * _MOST_UNITS + unit; blocks of more inputs or units have seeds of their own.
 _MOST_UNITS = 2**16
 
 
@@ -65,8 +65,15 @@ class MaskedMLP(Adapted):
 
 def _weights(key: jax.Array, inputs: int, units: int) -> jax.Array:
     """``float32[inputs, units]`` standard normal numbers; those of a smaller layer are its top left corner."""
+    heights, breadths = ([min(_MOST_UNITS, n - at) for at in range(0, n, _MOST_UNITS)] for n in (inputs, units))
+    own = iter(seeds(key, len(heights) * len(breadths)))
+    words = [[_words(next(own), n, m) for m in breadths] for n in heights]
+    return invert(unit(words[0][0] if len(heights) == len(breadths) == 1 else jnp.block(words)))
+
+
+def _words(seed: jax.Array, inputs: int, units: int) -> jax.Array:
     rows, columns = (jax.lax.broadcasted_iota(jnp.uint32, (inputs, units), axis) for axis in (0, 1))
-    return invert(unit(scramble(rows * jnp.uint32(_MOST_UNITS) + columns, seeds(key, 1)[0])))
+    return scramble(rows * jnp.uint32(_MOST_UNITS) + columns, seed)
 
 
 def masked_mlp(

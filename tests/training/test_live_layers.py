@@ -13,6 +13,7 @@ from flax import linen as nn
 from flax import nnx
 
 import jhpo
+from jhpo.training.masked import _weights
 from tests.selection import slow_except
 
 X = np.random.default_rng(0).normal(size=(12, 5, 3)).astype(np.float32)
@@ -192,3 +193,12 @@ def test_masked_mlp_trains_in_the_default_float_whatever_the_data(dtype, x64) ->
     result = jhpo.minimize(task, space, jhpo.RandomSearch(2), budget=2)
     assert np.isfinite(result.value)
     assert {leaf.dtype.name for leaf in jax.tree.leaves(result.top(1)[0].state.params)} == {"float64"}
+
+
+@pytest.mark.parametrize(("inputs", "units"), [(2**16 + 100, 2), (2, 2**16 + 100)])
+def test_weights_of_very_wide_layers_do_not_repeat(inputs: int, units: int) -> None:
+    w = np.asarray(_weights(jax.random.key(0), inputs, units))
+    long = w if inputs > units else w.T
+    assert np.abs(long[:100] - long[2**16 :]).min() > 0.0 and abs(w.std() - 1.0) < 0.02
+    small = _weights(jax.random.key(0), min(inputs, 2**16), min(units, 2**16))
+    np.testing.assert_array_equal(w[: 2**16, : 2**16], small)
