@@ -83,9 +83,9 @@ def use_compilation_cache(folder: str | os.PathLike[str] | None = None) -> Path:
     """
     if folder is not None and not isinstance(folder, (str, os.PathLike)):
         raise invalid("folder", "a path, or None", folder)
-    keep_from_now_on()
     configured = config.jax_compilation_cache_dir
     if folder is None and configured is not None:
+        keep_from_now_on()
         return Path(configured)
     path = (_usual_folder() if folder is None else Path(folder)).absolute()
     try:
@@ -94,6 +94,7 @@ def use_compilation_cache(folder: str | os.PathLike[str] | None = None) -> Path:
         raise invalid("folder", f"one that can be made ({error.strerror})", str(path)) from error
     if not os.access(path, os.W_OK):
         raise invalid("folder", "one that can be written", str(path))
+    keep_from_now_on()
     jax.config.update("jax_compilation_cache_dir", str(path))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

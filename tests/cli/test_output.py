@@ -86,7 +86,6 @@ def test_a_search_goes_on_without_a_cache(command, file, monkeypatch):
     monkeypatch.setattr(
         jhpo.programs.compilation, "use_compilation_cache", lambda: use_compilation_cache(file / "cache")
     )
-    monkeypatch.setattr(jhpo.programs.compilation, "keep_from_now_on", lambda: None)
     code, out, errors = command("tune", file, "--strategy", "random", "--budget", 4)
     assert code == 0 and "stopped: evaluations: 4 of 4 done" in out
     assert errors.startswith("jhpo: compiled programs are not kept (folder: expected one that can be made (Not a ")
@@ -98,7 +97,6 @@ def test_a_user_without_a_home_has_no_cache(monkeypatch):
 
     monkeypatch.setattr(jhpo.programs.compilation.Path, "home", homeless)
     monkeypatch.setattr(jhpo.programs.compilation, "config", types.SimpleNamespace(jax_compilation_cache_dir=None))
-    monkeypatch.setattr(jhpo.programs.compilation, "keep_from_now_on", lambda: None)
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     with pytest.raises(jhpo.InvalidArgument, match="folder: expected one where there is no home"):
         use_compilation_cache()
