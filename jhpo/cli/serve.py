@@ -5,9 +5,10 @@ from __future__ import annotations
 import errno
 import ipaddress
 import socket
+import sys
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
 from jhpo.errors import InvalidArgument, JhpoError
@@ -57,6 +58,11 @@ class Server(ThreadingHTTPServer):
                     f"--port: expected a free port (0 finds one), got {port}, which is taken"
                 ) from error
             raise InvalidArgument(f"--host: expected an address of this machine, got {host!r}") from error
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A browser that leaves before its answer is no error of ours; others are printed."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
 
     @property
     def address(self) -> str:

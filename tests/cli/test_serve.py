@@ -6,7 +6,9 @@ import contextlib
 import hashlib
 import http.client
 import re
+import socket
 import sqlite3
+import struct
 import threading
 from pathlib import Path
 
@@ -35,10 +37,10 @@ class Client:
     """Asks a server: ``ask(path, Host=...) -> (status, headers, text)``."""
 
     def __init__(self, server: Server) -> None:
-        self.address, (self._host, self._port) = server.address, server.server_address[:2]
+        self.address, self.place = server.address, (str(server.server_address[0]), server.server_address[1])
 
     def __call__(self, path: str, method: str = "GET", **headers: str) -> tuple[int, dict[str, str], str]:
-        connection = http.client.HTTPConnection(str(self._host), self._port, timeout=60)
+        connection = http.client.HTTPConnection(*self.place, timeout=60)
         connection.request(method, path, headers=headers)
         answer = connection.getresponse()
         return answer.status, dict(answer.getheaders()), answer.read().decode()
@@ -111,6 +113,20 @@ def test_requests_by_another_name_or_for_other_things_are_refused(tmp_path):
         status, headers, text = ask("/", "HEAD")
         assert status == 200 and int(headers["Content-Length"]) > 10_000 and text == ""
         assert "Python" not in headers["Server"]
+
+
+@pytest.mark.parametrize(
+    "sent", [b"", b"GET", b"GET / HTTP/1.1\r\n\r\n", b"GET /state HTTP/1.1\r\nHost: localhost\r\n\r\n"]
+)
+def test_who_leaves_before_the_answer_leaves_no_traceback(tmp_path, capfd, sent):
+    told(tmp_path / "s.db").close()
+    with served(tmp_path / "s.db") as ask:
+        for _ in range(4):
+            with socket.create_connection(ask.place) as peer:
+                peer.sendall(sent)
+                peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset, not an end
+        assert ask("/")[0] == 200
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_wrong_calls_are_one_sentence(tmp_path):
