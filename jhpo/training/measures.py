@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jhpo.errors import InvalidArgument, invalid
-from jhpo.training.targets import Labels, fit_labels, fit_values
+from jhpo.training.targets import Labels, fit_labels, fit_values, wide
 
 Array = Any  # a jax.Array inside a program, a NumPy array on the host
 
@@ -208,7 +208,7 @@ def absolute_error(outputs: Array, targets: Array) -> Array:
 
 def squared_error(outputs: Array, targets: Array) -> Array:
     """``float[...]``: squared differences; outputs ``[n, 1]`` fit targets ``[n]``."""
-    outputs, targets = fit_values(outputs, targets)
+    outputs, targets = fit_values(wide(outputs), targets)
     return (outputs - targets) ** 2
 
 

@@ -18,7 +18,7 @@ from jhpo.training.measures import squared_error as squared_error
 from jhpo.training.metrics import Wanted, as_tuples, check_whole, named
 from jhpo.training.networks import AnyModel, Params, as_model
 from jhpo.training.precision import with_precision
-from jhpo.training.targets import Labels, check_labels
+from jhpo.training.targets import Labels, check_labels, wide
 from jhpo.training.task import Supervised as Supervised
 from jhpo.training.task import SupervisedState as SupervisedState
 from jhpo.training.trainable import HP
@@ -32,6 +32,7 @@ Pair = tuple[Any, Any]  # inputs [n, ...] and targets [n, ...], array-likes or t
 
 def cross_entropy(outputs: jax.Array, targets: jax.Array) -> jax.Array:
     """Softmax cross-entropy ``float[...]`` of logits ``float[..., classes]`` and labels ``int[...]``."""
+    outputs = wide(outputs)
     # select the label's logit: the gradient of a gather would be a scatter, which is slow
     classes = jax.lax.broadcasted_iota(targets.dtype, outputs.shape, outputs.ndim - 1)
     chosen = jnp.where(classes == targets[..., None], outputs, jnp.zeros((), outputs.dtype)).sum(axis=-1)

@@ -11,7 +11,7 @@ import textwrap
 import pytest
 
 import jhpo
-from jhpo.programs import compilation, kept
+from jhpo.programs import compilation
 
 PROGRAM = """
     import jax, jax.numpy as jnp, pathlib, sys
@@ -46,11 +46,13 @@ def test_options_of_other_compilers_are_left_out(monkeypatch):
     assert compilation.cpu_options(quickly=True) == here
 
 
-def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+def test_a_folder_that_cannot_be_made_is_named(tmp_path, monkeypatch):
+    begun = []
+    monkeypatch.setattr(compilation, "keep_from_now_on", lambda: begun.append(True))
     (tmp_path / "file").touch()
     with pytest.raises(jhpo.InvalidArgument, match="folder: expected one that can be made"):
         jhpo.use_compilation_cache(tmp_path / "file" / "inside")
-    assert not kept._on  # nothing is kept where a folder was asked for that is not there
+    assert not begun  # nothing is kept where a folder was asked for that is not there
 
 
 # packages and modules that take a tenth or more of the time that `jhpo.Study` takes to import without them

@@ -13,7 +13,6 @@ from flax import linen as nn
 from flax import nnx
 
 import jhpo
-from jhpo.training.masked import _weights
 from tests.selection import slow_except
 
 X = np.random.default_rng(0).normal(size=(12, 5, 3)).astype(np.float32)
@@ -195,10 +194,11 @@ def test_masked_mlp_trains_in_the_default_float_whatever_the_data(dtype, x64) ->
     assert {leaf.dtype.name for leaf in jax.tree.leaves(result.top(1)[0].state.params)} == {"float64"}
 
 
-@pytest.mark.parametrize(("inputs", "units"), [(2**16 + 100, 2), (2, 2**16 + 100)])
-def test_weights_of_very_wide_layers_do_not_repeat(inputs: int, units: int) -> None:
-    w = np.asarray(_weights(jax.random.key(0), inputs, units))
-    long = w if inputs > units else w.T
-    assert np.abs(long[:100] - long[2**16 :]).min() > 0.0 and abs(w.std() - 1.0) < 0.02
-    small = _weights(jax.random.key(0), min(inputs, 2**16), min(units, 2**16))
-    np.testing.assert_array_equal(w[: 2**16, : 2**16], small)
+def test_weights_of_very_wide_layers_do_not_repeat() -> None:
+    many, key = 2**16 + 100, jax.random.key(0)
+    first = jhpo.masked_mlp([2], [2], 1).init({}, key, jnp.ones((1, many)))[0][0]["w"]
+    last = jhpo.masked_mlp([2], [2], many).init({}, key, jnp.ones((1, 3)))[0][1]["w"].T
+    for weights in (np.asarray(first), np.asarray(last)):
+        assert weights.shape == (many, 2) and np.abs(weights[:100] - weights[2**16 :]).min() > 0.0
+    small = jhpo.masked_mlp([2], [2], 2**16).init({}, key, jnp.ones((1, 3)))[0][1]["w"].T
+    np.testing.assert_array_equal(last[: 2**16], small)
