@@ -90,13 +90,13 @@ def _read(trainable: Trainable, hp: HP, key: jax.Array, spec: Spec) -> Facts:
     assert spec.wrt is not None
     part = Partly(trainable, hp, spec.wrt)
     run = bind(part, key, spec.horizon, spec.metric)
-    # all that is asked of a step is read from one trace of it
-    run = run._replace(step=jax.jit(run.step, inline=True), evaluate=jax.jit(run.evaluate, inline=True))
-    init = jax.jit(part.init, inline=True)
+    # all that is asked of a function is read from one trace of it
+    init, step, evaluate = (jax.jit(f, inline=True) for f in (part.init, run.step, run.evaluate))
+    run = run._replace(init=lambda hp: init(hp, key), step=step, evaluate=evaluate)
     start = part.start
 
     def whole(hp: HP, key: jax.Array = key) -> jax.Array:
-        return run.evaluate(hp, unroll(run.step, hp, init(hp, key), run.steps))
+        return evaluate(hp, unroll(step, hp, init(hp, key), run.steps))
 
     impl = jax.random.key_impl(key)
     of_both = lambda hp, data: whole(hp, jax.random.wrap_key_data(data, impl=impl))  # noqa: E731

@@ -58,26 +58,25 @@ def own_program() -> contextlib.AbstractContextManager[Any]:
     return stack
 
 
-def in_own_program(f: Callable[P, Out]) -> Callable[P, Out]:
-    """``f`` in a context of `own_program`."""
+def within(context: Callable[[], contextlib.AbstractContextManager[Any]], f: Callable[P, Out]) -> Callable[P, Out]:
+    """``f``, each call of which is in a context of its own."""
 
     @functools.wraps(f)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> Out:
-        with own_program():
+        with context():
             return f(*args, **kwargs)
 
     return wrapper
+
+
+def in_own_program(f: Callable[P, Out]) -> Callable[P, Out]:
+    """``f`` in a context of `own_program`."""
+    return within(own_program, f)
 
 
 def without_switches(f: Callable[P, Out]) -> Callable[P, Out]:
     """``f`` in a context of `switches_off`."""
-
-    @functools.wraps(f)
-    def wrapper(*args: P.args, **kwargs: P.kwargs) -> Out:
-        with switches_off():
-            return f(*args, **kwargs)
-
-    return wrapper
+    return within(switches_off, f)
 
 
 def warn_of_switches(values: np.ndarray, describe: Callable[[int], Any]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection, Iterator
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -67,6 +68,16 @@ def read_starts(space: Space, start: Any, most: int | None = None) -> Starts | N
     return Starts(np.stack(each("start", points, space.encode_some)), [space.exact(p) for p in points])
 
 
+@contextlib.contextmanager
+def _aside(driver: Driver) -> Iterator[None]:
+    """Context after which the strategy is where it was before, whatever ends it."""
+    place = driver.place
+    try:
+        yield
+    finally:
+        driver.place = place
+
+
 def proposals(driver: Driver, like: Evaluation, n: int, number: int = 0) -> np.ndarray:
     """``float[n, d]``: points that the strategy might ask for next, other ones than it will; the driver stays as it is.
 
@@ -79,14 +90,11 @@ def proposals(driver: Driver, like: Evaluation, n: int, number: int = 0) -> np.n
       n: how many.
       number: of the proposals, for others.
     """
-    place = driver.place
-    try:
-        driver.place = place._replace(generation=_APART + number)
+    with _aside(driver):
+        driver.place = driver.place._replace(generation=_APART + number)
         rows = [driver.ask(like)]
         while driver.strategy.steady and sum(map(len, rows)) < n:
             rows.append(driver.ask(like))
-    finally:
-        driver.place = place
     found = np.concatenate(rows)
     return found[np.arange(n) % len(found)]
 
@@ -109,11 +117,8 @@ def completions(
     """
     rows, found = samples, np.isnan(given)
     if learns(driver.strategy):
-        place = driver.place
-        try:
+        with _aside(driver):
             asked = driver.ask(like)
-        finally:
-            driver.place = place
         pending = np.concatenate([pending, asked])
         mixed = asked[(samples * len(asked)).astype(np.int64) % len(asked), np.arange(len(given))]
         own = proposals(driver, like, 1, number) if driver.strategy.steady else asked[:0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple, ParamSpec, TypeGuard, TypeVar
 
@@ -11,6 +10,7 @@ import jax.numpy as jnp
 
 from jhpo.kernels import trees
 from jhpo.kernels.singular import defined_at_zeros
+from jhpo.process.switches import within
 from jhpo.training.trainable import HP, ImplicitTrainable, State, Trainable, evaluate_state, horizon_steps, limit_of
 from jhpo.training.values import Delegate
 
@@ -70,13 +70,7 @@ class Partly(Delegate):
 
 def relaxed(function: Callable[P, Out]) -> Callable[P, Out]:
     """The function under JAX's standard dtype promotion: derivatives of optax code mix integer counters with floats."""
-
-    @functools.wraps(function)
-    def wrapped(*args: P.args, **kwargs: P.kwargs) -> Out:
-        with jax.numpy_dtype_promotion("standard"):
-            return function(*args, **kwargs)
-
-    return wrapped
+    return within(lambda: jax.numpy_dtype_promotion("standard"), function)
 
 
 def bind(trainable: Trainable, key: jax.Array, horizon: float = 1.0, metric: str | None = None) -> Training:

@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 import pytest
 
 import jhpo
-from jhpo.search.driver import Driver
 
 SPACE = jhpo.Space({"x": jhpo.Float(0.0, 1.0), "y": jhpo.Float(0.0, 1.0)})
 
@@ -56,6 +54,18 @@ KINDS: dict[str, tuple[Any, Callable[[jhpo.Study], object]]] = {
 }
 
 
+def interrupted(monkeypatch: pytest.MonkeyPatch, where: str, call: Callable[[], object]) -> None:
+    """A call in which Ctrl-C comes where something of jhpo is called."""
+
+    def interrupt(*_: object) -> object:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(where, interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            call()
+
+
 @pytest.mark.parametrize("storage", ["memory", "file"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_study_goes_on_as_if_nobody_had_interrupted(
@@ -68,18 +78,11 @@ def test_the_study_goes_on_as_if_nobody_had_interrupted(
         with jhpo.Study(SPACE, strategy, path) as study:
             further(study)
             if name == "interrupted":
-                with monkeypatch.context() as patch:
-                    patch.setattr(Driver, "_rows", interrupt)
-                    with pytest.raises(KeyboardInterrupt):
-                        further(study)
+                interrupted(monkeypatch, "jhpo.search.driver.Driver._rows", lambda: further(study))
             further(study)
             further(study)
             found.append([(t.params, t.value) for t in study if t.value is not None][-4:])
     assert found[0] == found[1]
-
-
-def interrupt(*_: object) -> np.ndarray:
-    raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("storage", ["memory", "file"])
@@ -92,12 +95,7 @@ def test_the_next_generation_is_forgotten_if_it_was_not_stored(
         with jhpo.Study(SPACE, PSO, path) as study:
             one_by_one(study)
             if name == "interrupted":
-                with monkeypatch.context() as patch:
-                    patch.setattr("jhpo.study.events.Ask", interrupt)
-                    with pytest.raises(KeyboardInterrupt):
-                        study.ask(4)
-                study.absorb([{"x": 0.1, "y": 0.1}], [0.11])
-            else:
-                study.absorb([{"x": 0.1, "y": 0.1}], [0.11])
+                interrupted(monkeypatch, "jhpo.study.events.Ask", lambda: study.ask(4))
+            study.absorb([{"x": 0.1, "y": 0.1}], [0.11])
             found.append([t.params for t in study.ask(4)])
     assert found[0] == found[1]
