@@ -231,8 +231,9 @@ def _scalar(name: str, value: object) -> jax.Array:
         hint = if_several(array.shape) if name == "objective" else ""
         raise InvalidArgument(f"{name}: expected a real scalar, got {array.dtype}{list(array.shape)}{hint}")
     # a weak type or an integer would change the dtypes of everything downstream; 16-bit values are too coarse
-    wide = jnp.issubdtype(array.dtype, jnp.floating) and array.dtype.itemsize > 4
-    return jax.lax.convert_element_type(array, array.dtype if wide else jnp.float32)
+    # (those of 64 bits exist with x64 only, and float32 would round an integer beyond 2^24)
+    wide = array.dtype.itemsize > 4
+    return jax.lax.convert_element_type(array, jnp.float64 if wide else jnp.float32)
 
 
 def evaluate_state(trainable: Trainable, hp: HP, state: State, metric: Wanted = None) -> Metrics:
