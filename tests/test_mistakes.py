@@ -268,6 +268,7 @@ FOREIGN: list[tuple[Callable[[], Any], str, str, str]] = [
     (lambda: partial(jhpo.maximize, bowl, SPACE), "maximize", "sampler", "did you mean strategy?"),
     (lambda: partial(jhpo.run, "pso", bowl, SPACE, 3), "run", "random_state", "did you mean key?"),
     (lambda: partial(jhpo.Study, SPACE), "Study.__init__", "load_if_exists", "did you mean resume?"),
+    (lambda: partial(jhpo.Study, SPACE), "Study.__init__", "early_stop", "what stops trials early is minimize("),
     (lambda: jhpo.Study.load, "Study.load", "study_name", "did you mean storage?"),
     (lambda: partial(study().optimize, bowl), "Study.optimize", "timeout", "did you mean seconds?"),
     (lambda: study().ask, "Study.ask", "n_points", "did you mean n?"),

@@ -145,9 +145,15 @@ def answer(name: str, there: Iterable[str]) -> str:
     ('did you mean budget?', 'did you mean budget?')
     >>> answer("n_trials", ["population"])
     'evaluations are counted by minimize(..., budget=...), study.optimize(..., budget=...)'
+    >>> answer("early_stop", ["space", "storage"])
+    'what stops trials early is minimize(..., early_stop=...), study.optimize(..., early_stop=...)'
     """
     own = {_bare(each): each for each in there}
-    known = [(ours.split(), sentence) for others, ours, sentence in _MEANINGS if name.lower() in others.split()]
+    known = [  # jhpo's own names too: early_stop is an argument of optimize, and was given to Study
+        (ours.split(), sentence)
+        for others, ours, sentence in _MEANINGS
+        if name.lower() in f"{others} {ours}".split()
+    ]
     for ours, _ in known:
         for each in ours:
             if _bare(each.partition("=")[0]) in own:
