@@ -273,6 +273,8 @@ FOREIGN: list[tuple[Callable[[], Any], str, str, str]] = [
     (lambda: partial(study().optimize, bowl), "Study.optimize", "timeout", "did you mean seconds?"),
     (lambda: study().ask, "Study.ask", "n_points", "did you mean n?"),
     (lambda: partial(study().tell, 0, 1.0), "Study.tell", "state", "did you mean error?"),
+    (lambda: partial(study().tell, 0, 1.0), "Study.tell", "constraint", "a limit on hyperparameters is Space("),
+    (lambda: partial(study().absorb, [], []), "Study.absorb", "constraints", "a limit on hyperparameters is Space("),
     (lambda: study().enqueue, "Study.enqueue", "param", "did you mean params?"),
     (lambda: partial(jhpo.Tuning, bowl, SPACE), "Tuning.__init__", "max_evals", "did you mean budget?"),
     (lambda: jhpo.Tuning(bowl, SPACE).run, "minimize", "max_evals", "did you mean budget?"),

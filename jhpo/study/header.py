@@ -150,7 +150,7 @@ def check_same(stored: Begin, wanted: Begin, space: Space) -> None:
         raise ChangedSpace(
             "the stored study searches another space:\n  "
             + "\n  ".join(differences or ["the constraints were other functions, or the tree was nested otherwise"])
-            + f"\n{_GO_ON}"
+            + f"\n{_GO_ON}, or new.absorb([trial for trial in old if ...]) of those that lie in the new space"
         )
     _check_strategy(stored.strategy, wanted.strategy)
     for name in ("seed", "direction", "directions", "names", "replicates", "folds", "fold_by_fold"):

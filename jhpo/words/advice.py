@@ -134,6 +134,12 @@ _MEANINGS: tuple[tuple[str, str, str], ...] = (
     ("values categories options sequence", "choices value", ""),
     ("step", "step", "a Float has no steps: Int(..., step=...), or a list of values"),
     ("state", "error", ""),
+    (
+        "constraint constraints constraint_values constraints_func outcome_constraints",
+        "constraints",
+        "a limit on hyperparameters is Space(..., constraints=[...]), a measured one a part of the value: "
+        "{'value': ..., 'constraint': [...]}",
+    ),
     ("static", "static", "a Python number in the objective is jhpo.Ordinal(range(2, 9), static=True)"),
 )
 
@@ -150,9 +156,7 @@ def answer(name: str, there: Iterable[str]) -> str:
     """
     own = {_bare(each): each for each in there}
     known = [  # jhpo's own names too: early_stop is an argument of optimize, and was given to Study
-        (ours.split(), sentence)
-        for others, ours, sentence in _MEANINGS
-        if name.lower() in f"{others} {ours}".split()
+        (ours.split(), sentence) for others, ours, sentence in _MEANINGS if name.lower() in f"{others} {ours}".split()
     ]
     for ours, _ in known:
         for each in ours:
