@@ -15,6 +15,7 @@ import numpy as np
 
 from jhpo.keys import init_key, is_key, key_of_data, strategy_key
 from jhpo.space.space import Choice, Float, Int, Ordinal, Space
+from jhpo.strategies import as_strategy
 from jhpo.strategies.base import Evaluation, Strategy, default_dtype
 from jhpo.values.packing import pack_arrays, unpack_arrays
 from jhpo.values.pytrees import State
@@ -277,8 +278,10 @@ def check_strategy(strategy: Strategy, *, learns: bool = True, skip: tuple[str, 
       skip: names of `CHECKS` that do not apply.
 
     Raises:
+      InvalidArgument: it is no whole strategy, as `jhpo.minimize` would say.
       AssertionError: a check failed; its docstring says what it asserts.
     """
+    strategy = as_strategy(strategy)
     for name, check in CHECKS.items():
         if name not in skip and (learns or name != "learning"):
             check(strategy)
