@@ -285,6 +285,7 @@ FOREIGN: list[tuple[Callable[[], Any], str, str, str]] = [
     (lambda: partial(jhpo.sklearn.SearchCV, None, {}), "SearchCV.__init__", "n_iter", "did you mean budget?"),
     (lambda: partial(jhpo.host, bowl), "host", "n_jobs", "did you mean workers?"),
     (lambda: partial(jhpo.hypergrad, Descent(), {}, None), "hypergrad", "max_t", ""),
+    (lambda: jhpo.supervised, "supervised", "task", "did you mean loss?"),
     (lambda: jhpo.Choice, "Choice.__init__", "chioces", "did you mean choices?"),
     (lambda: partial(jhpo.Ordinal, [1]), "Ordinal.__init__", "names", ""),
     (lambda: partial(jhpo.Float, 0, 1), "Float.__init__", "step", "a Float has no steps"),

@@ -39,7 +39,9 @@ def check_labels(named: dict[str, Any], ignore: int | None) -> Labels:
     for name, labels in named.items():
         if not jnp.issubdtype(labels.dtype, jnp.integer) and labels.dtype != bool:
             hint = "" if labels.ndim == 1 else " (one-hot rows become labels by argmax)"
-            raise invalid(f"{name}: labels", f"integers 0, 1, ... for classification{hint}", str(labels.dtype))
+            note = "for targets that are numbers: loss='regression'"
+            expected = f"integers 0, 1, ... for classification{hint}"
+            raise invalid(f"{name}: labels", expected, str(labels.dtype), note=note)
         if is_traced(labels):
             largest = None
             continue

@@ -134,6 +134,7 @@ _MEANINGS: tuple[tuple[str, str, str], ...] = (
     ("values categories options sequence", "choices value", ""),
     ("step", "step", "a Float has no steps: Int(..., step=...), or a list of values"),
     ("state", "error", ""),
+    ("task loss_fn loss_function criterion", "loss", ""),
     (
         "constraint constraints constraint_values constraints_func outcome_constraints",
         "constraints",

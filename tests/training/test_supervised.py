@@ -222,7 +222,10 @@ def test_float64_where_it_is_switched_on(x64) -> None:
         ({"valid": (X[:0], Y[:0])}, "valid: expected inputs and targets of one length >= 1"),
         ({"train": (np.where(X > 2, np.nan, X), Y)}, "train: expected finite numbers"),
         ({"train": (np.ma.array(X, mask=X > 2), Y)}, "train: expected finite numbers, got 'masked"),
-        ({"train": (X, Y.astype(np.float32))}, "labels: expected integers"),
+        (
+            {"train": (X, Y.astype(np.float32))},
+            "labels: expected integers.*; for targets that are numbers: loss='regression'",
+        ),
         ({"train": (np.array(["a", "b"]), Y[:2])}, "train: expected arrays of numbers.*np.unique"),
         ({"train": ({"a": X, "b": X}, Y)}, "valid: expected inputs like those of train, {'a': .*, got float"),
         ({"train": ({"a": X, "b": X[:5]}, Y)}, r"train: .* one length >= 1, got {\"inputs\['a'\]\": \("),
