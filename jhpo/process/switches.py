@@ -18,7 +18,6 @@ import numpy as np
 P = ParamSpec("P")
 Out = TypeVar("Out")
 config: Any = jax.config  # its stubs lack the flags
-_NO_MESH = jax.sharding.AbstractMesh((), ())
 
 
 def _any_on() -> bool:
@@ -54,7 +53,7 @@ def own_program() -> contextlib.AbstractContextManager[Any]:
         return switches_off()
     stack = contextlib.ExitStack()
     stack.enter_context(switches_off())
-    stack.enter_context(jax.sharding.use_abstract_mesh(_NO_MESH))
+    stack.enter_context(jax.set_mesh(None))
     return stack
 
 
