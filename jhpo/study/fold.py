@@ -228,11 +228,11 @@ class Fold:
         self.finished += len(ids)
         if self.running or self.waiting:
             finished = set(ids.tolist())
-            self.running -= finished
-            if self.waiting:
-                self.waiting = [i for i in self.waiting if i not in finished]
+            if early := finished - self.running:  # otherwise none waits: a long queue is not copied for each result
+                self.waiting = [i for i in self.waiting if i not in early]
             for trial_id in finished:
                 self.table.worker.pop(trial_id, None)
+            self.running -= finished
         self._others.append(ids)
 
     def _compare(self, ids: np.ndarray) -> None:
