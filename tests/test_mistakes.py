@@ -19,7 +19,7 @@ import jhpo
 from jhpo.cli.load import load_target
 from jhpo.errors import JhpoError
 from jhpo.interop.loggers import TensorBoard, WandB
-from jhpo.interop.optuna import from_optuna
+from jhpo.interop.optuna import JhpoSampler, from_optuna, run
 
 SPACE = jhpo.Space({"lr": jhpo.Float(1e-4, 1.0, log=True), "n": jhpo.Int(1, 4)})
 LR = jhpo.Float(0.1, 1.0)
@@ -283,6 +283,9 @@ FOREIGN: list[tuple[Callable[[], Any], str, str, str]] = [
     (lambda: jhpo.BayesOpt, "BayesOpt.__init__", "n_initial_points", "did you mean initial?"),
     (lambda: jhpo.ASHA, "ASHA.__init__", "reduction_factor", "did you mean eta?"),
     (lambda: partial(jhpo.sklearn.SearchCV, None, {}), "SearchCV.__init__", "n_iter", "did you mean budget?"),
+    (lambda: partial(run, bowl), "run", "n_trials", "did you mean budget?"),
+    (lambda: partial(from_optuna, None), "from_optuna", "sampler", "did you mean strategy?"),
+    (lambda: partial(JhpoSampler, "pso"), "JhpoSampler.__init__", "random_state", "did you mean seed?"),
     (lambda: partial(jhpo.host, bowl), "host", "n_jobs", "did you mean workers?"),
     (lambda: partial(jhpo.hypergrad, Descent(), {}, None), "hypergrad", "max_t", ""),
     (lambda: jhpo.supervised, "supervised", "task", "did you mean loss?"),

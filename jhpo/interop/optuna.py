@@ -37,6 +37,7 @@ from jhpo.study.study import Study
 from jhpo.trial import Trial, TrialState
 from jhpo.values.notes import Notes, noted
 from jhpo.values.pytrees import HP
+from jhpo.words.advice import advised
 from jhpo.words.markup import counted
 
 T = TypeVar("T")
@@ -64,6 +65,7 @@ def space_of(trials: Iterable[optuna.trial.FrozenTrial]) -> Space:
     return traced_space([Asked(t.distributions, t.params, t.state == _State.COMPLETE) for t in trials])
 
 
+@advised
 def from_optuna(
     study: optuna.Study,
     space: Space | None = None,
@@ -185,6 +187,7 @@ def _warn_of_losses(trials: Sequence[optuna.trial.FrozenTrial], taken: int, unke
         warnings.warn(f"from_optuna leaves out {'; '.join(lost)}", stacklevel=3)
 
 
+@advised
 def to_optuna(
     study: Study, storage: str | optuna.storages.BaseStorage | None = None, name: str | None = None
 ) -> optuna.Study:

@@ -29,8 +29,10 @@ from jhpo.study.study import Study
 from jhpo.trial import Trial, TrialState
 from jhpo.values.notes import Notes, read_notes
 from jhpo.values.pytrees import HP
+from jhpo.words.advice import advised
 
 
+@advised
 def run(
     objective: Callable[[Any], Any],
     budget: int,

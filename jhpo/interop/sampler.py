@@ -22,6 +22,7 @@ from jhpo.strategies.base import Strategy
 from jhpo.study.study import Study
 from jhpo.trial import Trial
 from jhpo.values.pytrees import HP
+from jhpo.words.advice import advised
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution as Distribution
@@ -39,6 +40,7 @@ class _Asked(NamedTuple):
     used: dict[str, Any]  # by name, as returned to Optuna
 
 
+@advised
 class JhpoSampler(optuna.samplers.BaseSampler):
     """A jhpo strategy as an Optuna sampler.
 

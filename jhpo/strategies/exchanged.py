@@ -43,7 +43,9 @@ def check_result(units: Any, result: Any) -> None:
         shape = getattr(found, "shape", None)
         if shape is None or len(shape) != dimensions or shape[0] != rows:
             wanted = f"({rows},)" if dimensions == 1 else f"({rows}, ...), of {dimensions} dimensions"
-            raise InvalidArgument(f"result.{name}: expected an array of shape {wanted}, got {brief(found)}")
+            several = name == "value" and shape is not None and len(shape) == 2 and shape[0] == rows and shape[1] > 1
+            meant = "; several objectives are Evaluation(values[:, 0], values=values)" * several
+            raise InvalidArgument(f"result.{name}: expected an array of shape {wanted}, got {brief(found)}{meant}")
 
 
 def check_asked(strategy: Any, out: Any) -> None:

@@ -18,6 +18,7 @@ _ELSEWHERE = {
     "createstudy": "Study",
     "fmin": "minimize",
     "integer": "Int",
+    "loadstudy": "Study.load",
     "loguniform": "Float(low, high, log=True)",
     "randint": "Int",
     "real": "Float",

@@ -215,6 +215,7 @@ def test_wrong_calls_name_what_was_expected(study):
         (lambda: figures.importances(study, method="shap"), "method: expected one of"),
         (lambda: figures.pareto(study), "pareto: expected studies of several objectives"),
         (lambda: study.plot("pie"), "kind: expected one of"),
+        (lambda: study.plot("param_importances"), "got 'param_importances'; did you mean 'importance'"),
         (lambda: figures.slices(study, most=0), "most: expected an integer >= 1"),
     ):
         with pytest.raises(InvalidArgument, match=words):

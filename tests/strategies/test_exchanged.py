@@ -43,6 +43,10 @@ class Walk(jhpo.Strategy):
 @pytest.mark.parametrize(
     ("result", "message"),
     [
+        (
+            jhpo.Evaluation(jnp.zeros((4, 2))),
+            r"got float32\[4, 2\]; several objectives are Evaluation\(values\[:, 0\], ",
+        ),
         (jhpo.Evaluation(jnp.zeros((4, 1))), r"result.value: expected an array of shape \(4,\), got float32\[4, 1\]"),
         (jhpo.Evaluation(jnp.zeros(3)), r"result.value: .* got float32\[3\]"),
         (jhpo.Evaluation(1.0), r"result.value: .* got 1.0"),

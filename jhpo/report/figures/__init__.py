@@ -59,5 +59,8 @@ def figure_of(studies: Studies, kind: str, argument: str = "kind") -> Callable[.
     several = groups_of(studies)[0].trials.objectives is not None
     kinds = (SEVERAL if several else SINGLE) | ANY
     if kind not in kinds:
-        raise invalid(argument, f"one of {sorted(kinds)}{' for several objectives' if several else ''}", kind)
+        wanted = f"one of {sorted(kinds)}{' for several objectives' if several else ''}"
+        # "optimization_history", "param_importances" and "parallel_coordinate" of Optuna have ours within them
+        within = [each for each in kinds if isinstance(kind, str) and each in kind]
+        raise invalid(argument, wanted, kind, note=f"did you mean {within[0]!r}?" if within else "")
     return kinds[kind]
