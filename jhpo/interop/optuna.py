@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from jhpo.errors import InvalidArgument, InvalidParameters, invalid
+from jhpo.errors import InvalidArgument, InvalidParameters, invalid, warn_caller
 from jhpo.evaluation.outcome import Outcome, failure, judge, stopped_early
 from jhpo.interop.define_by_run import Asked, traced_space
 from jhpo.interop.distributions import (
@@ -184,7 +184,7 @@ def _warn_of_losses(trials: Sequence[optuna.trial.FrozenTrial], taken: int, unke
     lost += [f"{counted(bare, 'trial')} without parameters"] * bool(bare)
     lost += [f"the user attributes {sorted(unkept)}, which are not plain values"] * bool(unkept)
     if lost:
-        warnings.warn(f"from_optuna leaves out {'; '.join(lost)}", stacklevel=3)
+        warn_caller(f"from_optuna leaves out {'; '.join(lost)}")
 
 
 @advised

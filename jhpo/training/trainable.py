@@ -230,10 +230,11 @@ def _scalar(name: str, value: object) -> jax.Array:
     if array.shape != () or not real:
         hint = if_several(array.shape) if name == "objective" else ""
         raise InvalidArgument(f"{name}: expected a real scalar, got {array.dtype}{list(array.shape)}{hint}")
-    # a weak type or an integer would change the dtypes of everything downstream; 16-bit values are too coarse
-    # (those of 64 bits exist with x64 only, and float32 would round an integer beyond 2^24)
-    wide = array.dtype.itemsize > 4
-    return jax.lax.convert_element_type(array, jnp.float64 if wide else jnp.float32)
+    # a weak type or an integer would change the dtypes of everything downstream; 16-bit values are too coarse, and with
+    # x64 an integer has all its digits
+    whole = jnp.issubdtype(array.dtype, jnp.integer)
+    wide = jnp.result_type(float) if whole else array.dtype if array.dtype.itemsize > 4 else jnp.float32
+    return jax.lax.convert_element_type(array, wide)
 
 
 def evaluate_state(trainable: Trainable, hp: HP, state: State, metric: Wanted = None) -> Metrics:

@@ -88,15 +88,25 @@ MESH = """
 import jax
 import jhpo
 
-space, strategy = jhpo.Space({"x": jhpo.Float(0.0, 1.0)}), jhpo.RandomSearch(8)
+space = jhpo.Space({"x": jhpo.Float(0.0, 1.0)})
+strategies = jhpo.RandomSearch(8), jhpo.CMAES(8), jhpo.BayesOpt(batch=8)
 bowl = lambda hp: (hp["x"] - 0.5) ** 2
-found = []  # alone comes last: programs that are there already see no mesh
+found = [[] for _ in strategies]  # alone comes last: programs that are there already see no mesh
 for kind in (jax.sharding.AxisType.Auto, jax.sharding.AxisType.Explicit):
     with jax.set_mesh(jax.make_mesh((8,), ("data",), axis_types=(kind,))):
-        study = jhpo.Study(space, strategy, seed=1)
-        study.optimize(bowl, budget=16)
-        found += [study.best.value, jhpo.minimize(bowl, space, strategy, budget=16, seed=1).value]
-assert set(found) == {jhpo.minimize(bowl, space, strategy, budget=16, seed=1).value}
+        for strategy, values in zip(strategies, found):
+            study = jhpo.Study(space, strategy, seed=1)
+            study.optimize(bowl, budget=24)
+            values += [study.best.value, jhpo.minimize(bowl, space, strategy, budget=24, seed=1).value]
+        centre = jax.numpy.zeros(8)  # of the caller's mesh
+for strategy, values in zip(strategies, found):
+    assert set(values) == {jhpo.minimize(bowl, space, strategy, budget=24, seed=1).value}, values
+try:
+    jhpo.minimize(lambda hp: ((hp["x"] - centre) ** 2).sum(), space, budget=8)
+except jhpo.InvalidArgument as error:
+    assert "made under jax.set_mesh" in str(error), error
+else:
+    raise AssertionError("an array of explicit axes in an objective")
 print("equal")
 """
 

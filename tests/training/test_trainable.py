@@ -214,8 +214,9 @@ def test_what_a_wrapper_hands_on_counts() -> None:
     assert whole.steps == alone.steps and type(whole) is type(alone)
 
 
-def test_integers_of_64_bits_keep_their_digits():
+def test_integers_keep_their_digits_with_x64():
     with jax.enable_x64(True):
         found = read_metrics({"value": jnp.int64(2**40 + 1), "constraint": jnp.asarray([2**40 + 3])}, None, None)
         assert found.value == 2**40 + 1
+        assert read_metrics(jnp.int32(2**24 + 1), None, None).value == 2**24 + 1
         assert found.constraint is not None and found.constraint[0] == 2**40 + 3
