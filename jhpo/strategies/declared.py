@@ -109,6 +109,7 @@ def checked(method: Callable[..., Any], name: str) -> Callable[..., Any]:
     return wrapper
 
 
+@without_switches
 def unshared(tree: Any) -> Any:
     """The tree in which no array stands twice, so that a program can be given its memory (``donate_argnums``).
 

@@ -179,3 +179,11 @@ def test_a_hyperparameter_where_the_key_goes_is_refused(wrap) -> None:
 def test_the_dictionary_taken_for_a_number_is_explained(objective) -> None:
     with pytest.raises(jhpo.InvalidArgument, match=r'the dict of all of them: hp\["name"\]'):
         jhpo.minimize(objective, SPACE, jhpo.RandomSearch(4), budget=4)
+
+
+def test_a_strategy_begins_with_infinities_that_are_copied() -> None:
+    """Copies are a program of their own, and one that is there already is checked by JAX."""
+    jnp.array(jnp.full((4,), jnp.inf))
+    with jax.debug_infs(True):
+        state = jhpo.PSO(4).init(SPACE, jax.random.key(0))
+    assert np.isinf(state.value).all()
