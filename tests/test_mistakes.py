@@ -183,6 +183,10 @@ OTHERS: dict[str, tuple[Callable[[], object], str]] = {
         lambda: jhpo.Population(SPACE, lambda hp: hp["lr"]),  # type: ignore[arg-type]
         r"space: expected a jhpo\.Space, got <function .*>; it comes after the objective$",
     ),
+    "the order of minimize in run": (
+        lambda: jhpo.run(lambda hp: hp["lr"], SPACE, jhpo.PSO(8), 3, jax.random.key(0)),  # type: ignore[arg-type]
+        r"strategy: expected the first of run\(strategy, objective, space, generations, key\), got <function .*>$",
+    ),
     "the class of a strategy": (
         lambda: asked_with(jhpo.PSO),
         r"strategy: expected an instance .*, got <class .*>; write PSO\(\)$",

@@ -18,6 +18,7 @@ import numpy as np
 P = ParamSpec("P")
 Out = TypeVar("Out")
 config: Any = jax.config  # its stubs lack the flags
+_NO_MESH = jax.sharding.AbstractMesh((), ())
 
 
 def _any_on() -> bool:
@@ -53,7 +54,10 @@ def own_program() -> contextlib.AbstractContextManager[Any]:
         return switches_off()
     stack = contextlib.ExitStack()
     stack.enter_context(switches_off())
-    stack.enter_context(jax.set_mesh(None))
+    try:
+        stack.enter_context(jax.set_mesh(None))
+    except ValueError:  # within a trace, such as that of an objective: its mesh is an abstract one
+        stack.enter_context(jax.sharding.use_abstract_mesh(_NO_MESH))
     return stack
 
 

@@ -86,6 +86,8 @@ def run(
     >>> trace.value.shape, bool(trace.value.min() < 1e-4)
     ((20, 16), True)
     """
+    if isinstance(objective, Space):  # the order of minimize
+        raise invalid("strategy", "the first of run(strategy, objective, space, generations, key)", strategy)
     check_integer("generations", generations)
     check_integer("replicates", replicates)
     check_space(space)

@@ -53,6 +53,8 @@ class objective_errors:
             hint = "; the hyperparameters are the first argument, a random key the second: objective(hp, key)"
         if any(words in str(error) for words in _OF_SIZES):
             hint = _SIZE
+        if "Reverse-mode differentiation does not work for" in str(error):
+            hint = _FORWARD
         if not hint and ("Explicit" in str(error) or type(error).__name__ == "ShardingTypeError"):
             hint = _MESH
         if not hint and "Tracer" in str(error):  # what others say who were given one: scikit-learn, pandas, NumPy, ...
@@ -78,6 +80,7 @@ _SIZE = (
     "and jhpo.masked_mlp have the largest size, of which live= units count"
 )
 _METHOD = re.compile(r"\b(init|step|evaluate)\(\) (takes|missing|got)")
+_FORWARD = "; method='forward' differentiates through such loops, in time that grows with the hyperparameters"
 _MESH = (
     "; arrays that were made under jax.set_mesh with explicit axes belong to its mesh, and members to another; "
     "give an objective its data as NumPy arrays (numpy.asarray)"

@@ -131,6 +131,20 @@ def test_training_that_becomes_nan_says_when():
         jhpo.hypergrad(Breaks(), {"lr": 0.3}, KEY, method="reverse", check=False)
 
 
+def test_a_loop_of_unknown_length_has_gradients_in_forward_mode():
+    class Halving(Descent):
+        def evaluate(self, hp, state):
+            return jax.lax.while_loop(lambda w: w > 1.0, lambda w: w / 2, 8.0 * hp["lr"]) + super().evaluate(hp, state)
+
+    hp = {"lr": jnp.float32(0.3)}
+    added = (
+        jhpo.hypergrad(Halving(), hp, KEY, method="forward").grad["lr"] - jhpo.hypergrad(Descent(), hp, KEY).grad["lr"]
+    )
+    np.testing.assert_allclose(added, 8.0 / 4, rtol=1e-5)
+    with pytest.raises(jhpo.InvalidArgument, match="method='forward' differentiates through such loops"):
+        jhpo.hypergrad(Halving(), hp, KEY, method="reverse")
+
+
 def test_implicit_names_what_does_not_move_the_optimum():
     hp = {"log_l2": 0.5, "rate": 0.03}
     with pytest.raises(jhpo.InvalidArgument, match=r"got \['rate'\], which act only through the optimiser"):
