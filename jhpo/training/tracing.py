@@ -38,7 +38,7 @@ class objective_errors:
             hint = _remedy(error)
         if isinstance(error, jax.errors.TracerIntegerConversionError) or _HASHED.search(str(error)):
             hint = _LOOK_UP
-        for words, advice in _OF_OPTIMISERS.items():
+        for words, advice in _SAID.items():
             if words in str(error):
                 hint = advice
         if isinstance(error, TypeError) and re.search("'dict'(?!>)", str(error)):
@@ -53,8 +53,6 @@ class objective_errors:
             hint = "; the hyperparameters are the first argument, a random key the second: objective(hp, key)"
         if any(words in str(error) for words in _OF_SIZES):
             hint = _SIZE
-        if "Reverse-mode differentiation does not work for" in str(error):
-            hint = _FORWARD
         if not hint and ("Explicit" in str(error) or type(error).__name__ == "ShardingTypeError"):
             hint = _MESH
         if not hint and "Tracer" in str(error):  # what others say who were given one: scikit-learn, pandas, NumPy, ...
@@ -80,7 +78,6 @@ _SIZE = (
     "and jhpo.masked_mlp have the largest size, of which live= units count"
 )
 _METHOD = re.compile(r"\b(init|step|evaluate)\(\) (takes|missing|got)")
-_FORWARD = "; method='forward' differentiates through such loops, in time that grows with the hyperparameters"
 _MESH = (
     "; arrays that were made under jax.set_mesh with explicit axes belong to its mesh, and members to another; "
     "give an objective its data as NumPy arrays (numpy.asarray)"
@@ -93,8 +90,11 @@ _LOOK_UP = (
 )
 
 
-# advice for optax optimisers that cannot be used directly, by their error messages
-_OF_OPTIMISERS = {
+# advice by what JAX and optax say of code that cannot be used directly
+_SAID = {
+    "Reverse-mode differentiation does not work for": (
+        "; method='forward' differentiates through such loops, in time that grows with the hyperparameters"
+    ),
     "has no attribute 'fast'": (
         "; optax.lookahead wants pairs of parameters: jhpo.optimisers.lookahead takes those of a model"
     ),

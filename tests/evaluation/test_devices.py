@@ -99,8 +99,10 @@ for kind in (jax.sharding.AxisType.Auto, jax.sharding.AxisType.Explicit):
             study.optimize(bowl, budget=24)
             values += [study.best.value, jhpo.minimize(bowl, space, strategy, budget=24, seed=1).value]
         centre = jax.numpy.zeros(8)  # of the caller's mesh
+        lowest = jax.vmap(lambda x: x + jhpo.minimize(bowl, space, strategies[0], budget=24, seed=1).value)(centre)
 for strategy, values in zip(strategies, found):
     assert set(values) == {jhpo.minimize(bowl, space, strategy, budget=24, seed=1).value}, values
+assert (lowest == jax.numpy.float32(found[0][0])).all(), lowest
 try:
     jhpo.minimize(lambda hp: ((hp["x"] - centre) ** 2).sum(), space, budget=8)
 except jhpo.InvalidArgument as error:

@@ -12,7 +12,6 @@ import pytest
 import jhpo
 from jhpo import testing
 from jhpo.errors import InvalidArgument
-from jhpo.testing import check_strategy
 
 SPACE = jhpo.Space({"x": jhpo.Float(0.0, 1.0), "n": jhpo.Int(1, 9)})
 
@@ -136,7 +135,7 @@ def test_a_population_is_a_static_integer(strategy, message):
         lambda: jhpo.minimize(bowl, SPACE, strategy, budget=8),
         lambda: jhpo.run(strategy, bowl, SPACE, 2, jax.random.key(0)),
         lambda: jhpo.Study(SPACE, strategy),
-        lambda: check_strategy(strategy),
+        lambda: testing.check_strategy(strategy),
     ):
         with pytest.raises(InvalidArgument, match=message):
             use()
