@@ -11,13 +11,14 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from jhpo.errors import check_integer, invalid
+from jhpo.kernels import threefry
 from jhpo.kernels.internals import is_traced
 
 SEEDS = 2**32  # seeds are in [0, SEEDS)
 # Trial ids count up from 0; the strategy uses two ids that no trial reaches.
 _STRATEGY = 0xFFFFFFFF
 _INIT = 0xFFFFFFFE
-_IMPL, _WORD = "threefry2x32", 0xFFFFFFFF
+_WORD = 0xFFFFFFFF
 
 
 def root_key(seed: int) -> jax.Array:
@@ -45,11 +46,6 @@ def is_key(leaf: object) -> bool:
     (True, False, False)
     """
     return hasattr(leaf, "dtype") and bool(jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key))
-
-
-def _usual(key: jax.Array) -> bool:
-    """Whether it is a typed key of JAX's usual generator."""
-    return is_key(key) and str(jax.random.key_impl(key)) == _IMPL
 
 
 def check_key(key: object, name: str = "key") -> jax.Array:
@@ -87,7 +83,7 @@ def trial_key(root: jax.Array, trial_id: jax.Array | int) -> jax.Array:
 
 def trial_keys(root: jax.Array, trial_ids: jax.Array) -> jax.Array:
     """Keys ``key[n]`` of trials with ids ``uint32[n]``."""
-    return jax.vmap(lambda i: jax.random.fold_in(root, i))(jnp.asarray(trial_ids, jnp.uint32))
+    return jax.vmap(lambda i: threefry.fold_in(root, i))(jnp.asarray(trial_ids, jnp.uint32))
 
 
 def strategy_key(root: jax.Array, generation: jax.Array | int) -> jax.Array:
@@ -102,9 +98,9 @@ def strategy_keys(root: jax.Array, generations: jax.Array) -> jax.Array:
     >>> bool(strategy_keys(root, jnp.arange(3, dtype=jnp.uint32))[2] == strategy_key(root, 2))
     True
     """
-    fold = functools.partial(jax.random.fold_in, _fold_in(root, _STRATEGY))
+    fold = functools.partial(threefry.fold_in, _fold_in(root, _STRATEGY))
     # other generators than JAX's usual one need not give the same under vmap
-    return jax.vmap(fold)(generations) if _usual(root) else jax.lax.map(fold, generations)
+    return jax.vmap(fold)(generations) if threefry.usual(root) else jax.lax.map(fold, generations)
 
 
 def init_key(root: jax.Array) -> jax.Array:
@@ -134,7 +130,7 @@ def strategy_words(root: jax.Array, generation: int | None, words: tuple[int, in
 
 def key_of_words(words: jax.Array) -> jax.Array:
     """The key that `strategy_words` stands for; a key stays what it is."""
-    return jax.random.wrap_key_data(words, impl=_IMPL) if words.dtype == jnp.uint32 else words
+    return jax.random.wrap_key_data(words, impl=threefry.IMPL) if words.dtype == jnp.uint32 else words
 
 
 def folded_words(root: jax.Array, *data: Any) -> tuple[Any, Any] | None:
@@ -154,7 +150,7 @@ def folded_words(root: jax.Array, *data: Any) -> tuple[Any, Any] | None:
 
 def words_of(root: jax.Array) -> tuple[int, int] | None:
     """The words of a key, for `fold_words`; None where it is traced, or its generator not JAX's usual one."""
-    if is_traced(root) or not _usual(root):
+    if is_traced(root) or not threefry.usual(root):
         return None
     known = jax.random.key_data(root)
     if is_traced(known):  # while a program is traced, all becomes a part of it
@@ -166,7 +162,7 @@ def words_of(root: jax.Array) -> tuple[int, int] | None:
 def fold_words(words: tuple[Any, Any], *data: Any) -> tuple[Any, Any]:
     """`folded_words` of a key whose words are known: asking JAX for them takes longer than all the rest."""
     for number in data:
-        words = _threefry(words, number)
+        words = threefry.rounds(words, (0, number), lambda word: word & _WORD)
     return words
 
 
@@ -177,21 +173,8 @@ def _fold_in(key: jax.Array, *data: Any) -> jax.Array:
         if words is not None:
             return key_of_words(jax.device_put(np.array(words, np.uint32)))
     for number in data:
-        key = jax.random.fold_in(key, jnp.asarray(number, jnp.uint32))
+        key = threefry.fold_in(key, jnp.asarray(number, jnp.uint32))
     return key
-
-
-def _threefry(key: tuple[Any, Any], number: Any) -> tuple[Any, Any]:
-    """Threefry-2x32 in 20 rounds of the counter (0, number): Salmon et al. (2011), "Parallel random numbers"."""
-    schedule = (*key, key[0] ^ key[1] ^ 0x1BD11BDA)
-    x, y = key[0], (number + key[1]) & _WORD
-    for i in range(5):
-        for by in ((13, 15, 26, 6), (17, 29, 16, 24))[i % 2]:
-            x = (x + y) & _WORD
-            y = (((y << by) & _WORD) | (y >> (32 - by))) ^ x
-        x = (x + schedule[(i + 1) % 3]) & _WORD
-        y = (y + schedule[(i + 2) % 3] + i + 1) & _WORD
-    return x, y
 
 
 def key_of_data(data: ArrayLike, like: jax.Array | jax.ShapeDtypeStruct) -> jax.Array:

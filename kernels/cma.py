@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jhpo.kernels import counter_random
+from jhpo.kernels import counter_random, threefry
 from jhpo.kernels.libraries import by_library, finite_factor
 from jhpo.kernels.loops import apart
 
@@ -197,7 +197,7 @@ def sample_inside(g: Gaussian, key: jax.Array, n: int, rounds: jax.Array) -> jax
         return ((x < 0.0) | (x > 1.0)).any(axis=1)
 
     def again(c: _Drawing) -> _Drawing:
-        fresh = sample(g, jax.random.fold_in(key, c.turn), n)
+        fresh = sample(g, threefry.fold_in(key, c.turn), n)
         # the k-th fresh row that is inside replaces the k-th row that is outside
         good = ~outside(fresh)
         nth = jnp.cumsum(good, dtype=jnp.int32) - 1

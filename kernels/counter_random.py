@@ -19,6 +19,7 @@ import numpy as np
 from jax import lax
 from jax.typing import DTypeLike
 
+from jhpo.kernels import threefry
 from jhpo.kernels.shapes import Array, Float, Int, Key, UInt
 
 _WEYL = np.uint32(0x9E3779B9)  # 2**32 / golden ratio, odd: a bijection that spreads small counters
@@ -35,7 +36,7 @@ def seeds(key: Key[Array, ""], streams: int) -> UInt[Array, "streams 2"]:
     >>> seeds(jax.random.key(0), 3).shape
     (3, 2)
     """
-    return jax.random.bits(key, (streams, 2), jnp.uint32)
+    return threefry.bits(key, (streams, 2))
 
 
 def more_seeds(key: Key[Array, ""], streams: int) -> UInt[Array, "streams 2"]:

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jhpo.kernels import threefry
 from jhpo.kernels.order import precedes
 from jhpo.kernels.shapes import Array, Float, Key
 
@@ -112,7 +113,7 @@ def sampled_hypervolume(
     block = 1024
 
     def hits(number: jax.Array) -> jax.Array:
-        draw = jax.random.uniform(jax.random.fold_in(key, number), (block, points.shape[1]), points.dtype)
+        draw = jax.random.uniform(threefry.fold_in(key, number), (block, points.shape[1]), points.dtype)
         at = low[None, :] + draw * side[None, :]
         beaten = jnp.zeros((block, points.shape[0]), bool)
         over = ~beaten

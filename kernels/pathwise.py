@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jhpo.kernels import gp
+from jhpo.kernels import gp, threefry
 from jhpo.kernels.covariance import PROFILES, Points, Profile, cross
 
 # Degrees of freedom of the multivariate t that is the spectral density of each profile; None for a normal.
@@ -82,7 +82,7 @@ def draw(
     dtype = posterior.y.dtype
     p = posterior.parameters
     embedded = embed(posterior.points, p.weights, choices)
-    frequency_key, chi_key, phase_key, weight_key, noise_key = jax.random.split(key, 5)
+    frequency_key, chi_key, phase_key, weight_key, noise_key = threefry.split(key, 5)
     frequencies = jax.random.normal(frequency_key, (features, embedded.shape[1]), dtype)
     freedom = _FREEDOM[kernel]
     if freedom is not None:

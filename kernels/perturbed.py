@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import DTypeLike
 
-from jhpo.kernels import trees
+from jhpo.kernels import threefry, trees
 from jhpo.kernels.shapes import Array, Float, Key
 from jhpo.kernels.unroll import Step, unroll
 
@@ -142,7 +142,7 @@ def perturbed_gradient(
         return (current, total, estimate), None
 
     zero = jnp.zeros((pairs,), flat.dtype), jnp.zeros((pairs, flat.shape[0]), flat.dtype)
-    (_, total, estimate), _ = lax.scan(turn, (start, *zero), (jax.random.split(key, windows), weights))
+    (_, total, estimate), _ = lax.scan(turn, (start, *zero), (threefry.split(key, windows), weights))
     good = jnp.isfinite(total) & jnp.all(jnp.isfinite(estimate), axis=1)
     count = jnp.sum(good).astype(flat.dtype)
     value = jnp.sum(jnp.where(good, total, 0)) / count

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jhpo.kernels import counter_random, shuffle
+from jhpo.kernels import counter_random, shuffle, threefry
 from jhpo.kernels.bounds import BOUNDS, REBOUND, Box, box, inside
 from jhpo.kernels.exemplars import REFRESH, choose_exemplars
 from jhpo.kernels.loops import abreast, apart, width
@@ -293,7 +293,7 @@ def inertia_at(rule: Rule, c: Coefficients, generation: ArrayLike, draw: Draw) -
 
 def _pairs(merit: jax.Array, key: jax.Array, active: jax.Array | int, n: int) -> tuple[jax.Array, jax.Array]:
     """Losers and winners, int32[n] each, of n random pairs among the active rows; all rows differ."""
-    drawn = shuffle.permuted(jax.random.fold_in(key, WHO), jnp.arange(2 * n, dtype=jnp.int32), active)
+    drawn = shuffle.permuted(threefry.fold_in(key, WHO), jnp.arange(2 * n, dtype=jnp.int32), active)
     a, b = drawn[:n], drawn[n:]
     wins = merit[a] < merit[b]
     return jnp.where(wins, b, a), jnp.where(wins, a, b)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
-from jhpo.kernels import counter_random
+from jhpo.kernels import counter_random, threefry
 
 SCHEDULES = ("constant", "linear", "random")
 GENERATORS = ("counter", "threefry")
@@ -88,7 +88,7 @@ class Draw(NamedTuple):
         if self.key is None:
             seed = self.words[stream] if part == 0 else self.words[stream] ^ np.uint32(0x632BE59B * part % 2**32)
             return counter_random.uniform(seed, shape, dtype)
-        return jax.random.uniform(jax.random.fold_in(jax.random.fold_in(self.key, stream), part), shape, dtype)
+        return jax.random.uniform(threefry.fold_in(threefry.fold_in(self.key, stream), part), shape, dtype)
 
     def pair(self, shape: tuple[int, ...], dtype: DTypeLike) -> tuple[jax.Array, jax.Array]:
         if self.key is None:
@@ -98,4 +98,4 @@ class Draw(NamedTuple):
     def normal(self, stream: int, shape: tuple[int, ...], dtype: DTypeLike) -> jax.Array:
         if self.key is None:
             return counter_random.normal(self.words[stream], shape, dtype)
-        return jax.random.normal(jax.random.fold_in(self.key, stream), shape, dtype)
+        return jax.random.normal(threefry.fold_in(self.key, stream), shape, dtype)

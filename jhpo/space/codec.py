@@ -13,6 +13,7 @@ import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 
 from jhpo.errors import LIBRARIES, InvalidSpace, JhpoError, invalid, line_of
+from jhpo.kernels import threefry
 from jhpo.kernels.internals import strings_refused
 from jhpo.kernels.lapack import lapack_in_turn
 from jhpo.keys import check_key
@@ -199,7 +200,7 @@ def sample(space: Layout, key: jax.Array, n: int, dtype: DTypeLike) -> jax.Array
 
     def again(carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         units, i = carry
-        other = draw(space.outline, jax.random.fold_in(key, i), n, dtype)
+        other = draw(space.outline, threefry.fold_in(key, i), n, dtype)
         return jnp.where(bad(units)[:, None], other, units), i + jnp.uint32(1)
 
     unfinished = lambda c: bad(c[0]).any() & (c[1] <= REJECTION_ROUNDS)  # noqa: E731

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
+from jhpo.kernels import threefry
 from jhpo.kernels.numerics import held
 from jhpo.space.cells import Array, LogCells, log_centre, log_index
 
@@ -158,5 +159,5 @@ def _uniform(key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike) -> jax.Ar
     """``dtype[shape]`` in [0, 1): in float32 multiples of 2^-24, where `jax.random.uniform` has multiples of 2^-23."""
     if jnp.dtype(dtype).itemsize > 4:
         return jax.random.uniform(key, shape, dtype)
-    bits = jax.random.bits(key, shape, jnp.uint32) >> jnp.uint32(8)
+    bits = threefry.bits(key, shape) >> jnp.uint32(8)
     return bits.astype(dtype) * jnp.asarray(2.0**-24, dtype)

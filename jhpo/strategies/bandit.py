@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jhpo.kernels import gp, gp_fit
+from jhpo.kernels import gp, gp_fit, threefry
 from jhpo.kernels.covariance import Points
 from jhpo.kernels.order import lexsort
 from jhpo.space.space import Space
@@ -105,7 +105,7 @@ def chosen(
     def lowest(posterior: gp.Posterior, row: jax.Array) -> jax.Array:
         """The best of a member's own candidates, ``float[d]``: of common ones many would take the same."""
         own = units[row]
-        candidates = jax.random.uniform(jax.random.fold_in(key, row), (_CANDIDATES, len(columns)), dtype)
+        candidates = jax.random.uniform(threefry.fold_in(key, row), (_CANDIDATES, len(columns)), dtype)
         rows = jnp.broadcast_to(own, (_CANDIDATES, own.shape[0])).at[:, columns].set(candidates)
         found, variance = jax.vmap(lambda q: gp.predict(posterior, Points(q), None))(points(rows, now))
         bound = found - width * jnp.sqrt(variance)

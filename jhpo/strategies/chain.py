@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jhpo.errors import check_integer, check_number, invalid
+from jhpo.kernels import threefry
 from jhpo.kernels.trees import Number
 from jhpo.space.space import Space
 from jhpo.strategies import read_inner
@@ -175,7 +176,7 @@ class Chain(Strategy):
 
     def init(self, space: Space, key: jax.Array) -> SearchState:
         dtype, k = default_dtype(), self.polish.population
-        k_search, k_polish, k_elite = jax.random.split(key, 3)
+        k_search, k_polish, k_elite = threefry.split(key, 3)
         infinite = jnp.full((k,), jnp.asarray(jnp.inf, dtype))
         inner = self.search.init(space, k_search)
         return SearchState(space, inner, space.sample_unit(k_elite, k, dtype), infinite, infinite, k_polish)

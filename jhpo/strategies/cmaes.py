@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jhpo.errors import check_integer, check_number, invalid
-from jhpo.kernels import cma
+from jhpo.kernels import cma, threefry
 from jhpo.kernels.cma_discrete import margin, spread_categories
 from jhpo.kernels.loops import seldom
 from jhpo.kernels.ranks import ranks
@@ -134,7 +134,7 @@ class CMAES(Strategy):
         )
 
     def ask(self, state: CMAESState, key: jax.Array) -> tuple[jax.Array, CMAESState]:
-        k_restart, k_normal, k_category = jax.random.split(key, 3)
+        k_restart, k_normal, k_category = threefry.split(key, 3)
         if self.restarts != "none":
             bipop, sigma = self.restarts == "bipop", jnp.asarray(self.sigma, state.value.dtype)
             another = functools.partial(another_run, bipop=bipop, asks=self._asks, population=self.population)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jhpo.kernels import cma
+from jhpo.kernels import cma, threefry
 from jhpo.space.space import Space
 
 
@@ -90,7 +90,7 @@ def another_run(
       asks: of the largest generation.
       population: points of an ask.
     """
-    k_mean, k_size, k_sigma = jax.random.split(key, 3)
+    k_mean, k_size, k_sigma = threefry.split(key, 3)
     dtype = state.gauss.mean.dtype
     large = state.spent[0] + jnp.where(state.small, 0, state.spent[2])
     little = state.spent[1] + jnp.where(state.small, state.spent[2], 0)

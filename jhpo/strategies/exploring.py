@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from jhpo.kernels import threefry
 from jhpo.kernels.order import inverse
 from jhpo.space.space import Space
 
@@ -79,7 +80,7 @@ def perturbed(
     >>> bool((jnp.abs(near - units)[:, 1] < 0.25).all()), sorted(set(space.index(near)[:, 0].tolist()))
     (True, [0, 2])
     """
-    k_step, k_which, k_fresh = jax.random.split(key, 3)
+    k_step, k_which, k_fresh = threefry.split(key, 3)
     dtype = units.dtype
     normal = jax.random.normal(k_step, units.shape, dtype)
     moved = _reflected(units + jnp.asarray(scale, dtype) * normal)

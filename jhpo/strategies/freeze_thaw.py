@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jhpo.errors import check_integer, check_number, invalid
+from jhpo.kernels import threefry
 from jhpo.kernels.acquisition import log_expected_improvement
 from jhpo.kernels.numerics import exact_products
 from jhpo.space.space import Space
@@ -170,7 +171,7 @@ class FreezeThaw(Strategy):
     @exact_products
     def ask(self, state: FreezeThawState, key: jax.Array) -> tuple[jax.Array, FreezeThawState]:
         n, dtype = self.batch, state.units.dtype
-        k_random, k_near, k_wish, k_ask = jax.random.split(key, 4)
+        k_random, k_near, k_wish, k_ask = threefry.split(key, 4)
         many = n if self.proposer is not None else max(self.candidates, n)
         random = state.space.canonical(state.space.sample_unit(k_random, many, dtype))
 

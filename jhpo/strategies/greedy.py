@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jhpo.errors import check_integer, check_number
+from jhpo.kernels import threefry
 from jhpo.kernels.sobol import MAX_DIM, sobol
 from jhpo.space.space import Space
 from jhpo.strategies.base import (
@@ -82,7 +83,7 @@ class Greedy(Strategy):
         dtype, n = default_dtype(), self.population
         return GreedyState(
             space=space,
-            seed=jax.random.bits(key, (space.dim,), jnp.uint32),
+            seed=threefry.bits(key, (space.dim,)),
             centre=jnp.asarray(space.default_unit(), dtype),
             value=jnp.asarray(jnp.inf, dtype),
             violation=jnp.asarray(jnp.inf, dtype),
@@ -95,20 +96,16 @@ class Greedy(Strategy):
     def ask(self, state: GreedyState, key: jax.Array) -> tuple[jax.Array, GreedyState]:
         space, n, d = state.space, self.population, state.space.dim
         dtype = state.centre.dtype
-        k_explore, k_random, k_pair, k_jump = jax.random.split(key, 4)
+        k_explore, k_random, k_pair, k_jump = threefry.split(key, 4)
         # every fourth member moves two coordinates, for valleys that are not aligned with an axis
         paired = (np.arange(n) % 4 == 3) & (d > 1)
         place = np.cumsum(~paired) - 1
         move = ((state.cursor + jnp.asarray(place, jnp.uint32)) % np.uint32(2 * d)).astype(jnp.int32)
         lap = jnp.asarray(place // (2 * d))  # a generation longer than the cycle repeats it with shorter steps
         length = state.step[move] * (jnp.asarray(self.contract, dtype) ** lap.astype(dtype))
-        moved = jax.vmap(lambda m, s, k: _moved(space, state.centre, m, s, k))(
-            move, length, jax.random.split(k_jump, n)
-        )
+        moved = jax.vmap(lambda m, s, k: _moved(space, state.centre, m, s, k))(move, length, threefry.split(k_jump, n))
         other = jax.random.randint(k_pair, (n,), 0, 2 * d, jnp.int32)
-        both = jax.vmap(lambda u, m, k: _moved(space, u, m, state.step[m], k))(
-            moved, other, jax.random.split(k_pair, n)
-        )
+        both = jax.vmap(lambda u, m, k: _moved(space, u, m, state.step[m], k))(moved, other, threefry.split(k_pair, n))
         units = jnp.where(paired[:, None], both, moved)
         start = jnp.isinf(state.value) & jnp.isinf(state.violation)
         even = sobol(state.generation * np.uint32(n), n, d, state.seed, dtype) if d <= MAX_DIM else None

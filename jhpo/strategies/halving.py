@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jhpo.errors import check_integer, invalid
+from jhpo.kernels import threefry
 from jhpo.space.space import Space
 from jhpo.strategies import read_inner
 from jhpo.strategies.base import (
@@ -176,7 +177,7 @@ class SuccessiveHalving(Strategy):
         at = state.turn % jnp.int32(len(plan.size))
 
         def begin(state: HalvingState) -> tuple[jax.Array, HalvingState]:
-            k_random, k_proposer = jax.random.split(key)
+            k_random, k_proposer = threefry.split(key)
             units, proposer = state.space.sample_unit(k_random, n, state.units.dtype), state.proposer
             if self.proposer is not None:
                 chosen, proposer = self.proposer.ask(proposer, k_proposer)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jhpo.kernels import counter_random as counter
-from jhpo.kernels import niching, pareto
+from jhpo.kernels import niching, pareto, threefry
 from jhpo.kernels.order import lexsort
 from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation, static_field, strategy
@@ -64,7 +64,7 @@ class NSGA3(NSGA2):
     def init(self, space: Space, key: jax.Array) -> NSGA3State:  # type: ignore[override]
         first, m = super().init(space, key), self.objectives
         infinite = jnp.full((m, m), jnp.inf, first.rows.dtype)
-        seed = jax.random.bits(key, (2,), jnp.uint32)
+        seed = threefry.bits(key, (2,))
         return NSGA3State(*first, infinite[0], infinite, seed, jnp.zeros((), jnp.uint32))
 
     def tell(self, state: NSGA3State, units: jax.Array, result: Evaluation) -> NSGA3State:  # type: ignore[override]

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jhpo.errors import check_integer, check_number, invalid, is_concrete
+from jhpo.kernels import threefry
 from jhpo.kernels.cells import distinct
 from jhpo.space.space import Space
 from jhpo.strategies import bandit
@@ -189,8 +190,8 @@ class PopulationBasedTraining(Strategy):
             return units, jnp.full((self.population,), -1, jnp.int32)
 
         def go_on(state: PBTState) -> tuple[jax.Array, jax.Array]:
-            k_exploit, k_explore = jax.random.split(key)
-            k_model = jax.random.fold_in(k_explore, jnp.uint32(1))
+            k_exploit, k_explore = threefry.split(key)
+            k_model = threefry.fold_in(k_explore, jnp.uint32(1))
             parent, giver, explores = self._exchange(k_exploit, state, state.turn % generations)
             units, given = state.units[jnp.maximum(parent, 0)], state.units[giver]
             fixed = jnp.asarray(state.space.static_mask)[None, :]

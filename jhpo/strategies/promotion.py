@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jhpo.errors import invalid
+from jhpo.kernels import threefry
 from jhpo.kernels.order import inverse, lexsort
 from jhpo.space.space import Space
 from jhpo.strategies.base import (
@@ -193,7 +194,7 @@ class Promotion(Strategy):
 
     def _new(self, state: PromotionState, key: jax.Array, count: jax.Array) -> tuple[jax.Array, Queue | None]:
         """Points of which ``count`` members take the first ones, ``float[n, d]``, and what then waits."""
-        k_random, k_ask = jax.random.split(key)
+        k_random, k_ask = threefry.split(key)
         random = state.space.sample_unit(k_random, self.batch, state.units.dtype)
         if state.queue is None:
             return random, None

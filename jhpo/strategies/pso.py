@@ -11,7 +11,7 @@ from jax import lax
 from jax.typing import DTypeLike
 
 from jhpo.errors import check_integer, check_number, invalid
-from jhpo.kernels import swarm
+from jhpo.kernels import swarm, threefry
 from jhpo.kernels.loops import seldom
 from jhpo.kernels.rows import Rows, take, window
 from jhpo.kernels.topology import TOPOLOGIES
@@ -163,7 +163,7 @@ class PSO(Strategy):
 
     def init(self, space: Space, key: jax.Array) -> PSOState:
         dtype, n, m, first = default_dtype(), self.population, self._rows, self._particles
-        k_place, k_swarm = jax.random.split(key)
+        k_place, k_swarm = threefry.split(key)
         noisy_rows, asked = (m, n) if self.noisy else (0, 0)
         start = places(space, k_place, first, dtype, even=True)
         created = swarm.create(self.rule, k_swarm, start, 0.0, 1.0, rows=m, front=self.fronted)

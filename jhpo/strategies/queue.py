@@ -8,6 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jhpo.kernels import threefry
 from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation, Strategy
 
@@ -75,7 +76,7 @@ def asked_anew(
       told: what is known of them.
       pending: ``bool[C]``, those that are being evaluated, if any can be.
     """
-    k_init, k_ask = jax.random.split(key)
+    k_init, k_ask = threefry.split(key)
     state = proposer.absorb(proposer.init(space, k_init), units, told)
     if pending is not None:
         state = proposer.expect(state, units, pending)

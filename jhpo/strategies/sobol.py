@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jhpo.errors import check_integer, invalid
+from jhpo.kernels import threefry
 from jhpo.kernels.sobol import MAX_DIM, sobol
 from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation, Strategy, default_dtype, static_field, strategy
@@ -52,7 +53,7 @@ class SobolSearch(Strategy):
     def init(self, space: Space, key: jax.Array) -> SobolState:
         if space.dim > MAX_DIM:
             raise invalid("space", f"at most {MAX_DIM} coordinates for a Sobol sequence", space.dim)
-        return SobolState(space, jax.random.bits(key, (space.dim,), jnp.uint32), jnp.zeros((), jnp.uint32))
+        return SobolState(space, threefry.bits(key, (space.dim,)), jnp.zeros((), jnp.uint32))
 
     def ask(self, state: SobolState, key: jax.Array) -> tuple[jax.Array, SobolState]:
         n, space = self.population, state.space

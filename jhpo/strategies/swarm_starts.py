@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from jhpo.kernels import counter_random, swarm
+from jhpo.kernels import counter_random, swarm, threefry
 from jhpo.space.space import Space
 from jhpo.strategies.swarm_memory import PSOState, best_of
 from jhpo.strategies.swarms import places
@@ -36,7 +36,7 @@ def started(
         generation.
     """
     x, velocity = moved
-    k_place, k_velocity = jax.random.split(jax.random.fold_in(key, _PLACES))
+    k_place, k_velocity = threefry.split(threefry.fold_in(key, _PLACES))
     place = places(space, k_place, x.shape[0], x.dtype, even=False)
     begin = swarm.launch(rule, counter_random.seeds(k_velocity, 1)[0], place, 0.0, 1.0)
     begin = jnp.where(fresh, begin, 0)
@@ -57,7 +57,7 @@ def restarted(state: PSOState, sure: jax.Array, key: jax.Array) -> PSOState:
     )
     unit, value = best_of(state)
     other = state._replace(
-        swarm=swarm.forgotten(state.swarm, jax.random.fold_in(key, _RESTART)),
+        swarm=swarm.forgotten(state.swarm, threefry.fold_in(key, _RESTART)),
         value=jnp.full_like(state.value, jnp.inf),
         violation=jnp.full_like(state.violation, jnp.inf),
         far_value=jnp.full_like(state.far_value, jnp.inf),

@@ -10,7 +10,7 @@ import numpy as np
 from jax import lax
 
 from jhpo.errors import invalid, is_concrete
-from jhpo.kernels import counter_random
+from jhpo.kernels import counter_random, threefry
 from jhpo.kernels.sobol import MAX_DIM, sobol
 from jhpo.kernels.stability import swarm_radius
 from jhpo.kernels.swarm import Rule
@@ -96,7 +96,7 @@ def places(space: Space, key: jax.Array, m: int, dtype: jnp.dtype, even: bool) -
     if space.has_constraints or any(getattr(p, "prior", None) is not None for p in space.parameters):
         return space.sample_unit(key, m, dtype)
     if even and space.dim <= MAX_DIM:
-        return sobol(jnp.zeros((), jnp.uint32), m, space.dim, jax.random.bits(key, (space.dim,), jnp.uint32), dtype)
+        return sobol(jnp.zeros((), jnp.uint32), m, space.dim, threefry.bits(key, (space.dim,)), dtype)
     return counter_random.uniform(counter_random.seeds(key, 1)[0], (m, space.dim), dtype)
 
 

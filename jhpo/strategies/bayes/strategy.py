@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jhpo.errors import invalid
-from jhpo.kernels import gp_fit, gp_slopes
+from jhpo.kernels import gp_fit, gp_slopes, threefry
 from jhpo.kernels.loops import in_turn
 from jhpo.kernels.numerics import exact_products
 from jhpo.objectives import Objectives, check_count
@@ -175,7 +175,7 @@ class BayesOpt(BayesOptions, Strategy):
             history=past.blank(rows, d, c, dtype, self._slopes(ground), self.objectives),
             used=zero,
             asked=zero,
-            seed=jax.random.bits(key, (d,), jnp.uint32),
+            seed=threefry.bits(key, (d,)),
             theta=jnp.broadcast_to(prior.mean, (self.objectives + c, len(prior.mean))),
             fitted=zero,
             region=past.first_region(dtype),

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jhpo.kernels import pathwise
+from jhpo.kernels import pathwise, threefry
 from jhpo.kernels.cells import distinct
 from jhpo.strategies.bayes import candidates as pools
 from jhpo.strategies.bayes.history import History
@@ -44,7 +44,7 @@ def batch(
     ground = search.ground
     dtype = model.incumbent.dtype
     drawn = pools.draws(search, random.search, pools.number_of_candidates(search, model), dtype)
-    pool_key, path_key = jax.random.split(random.key)
+    pool_key, path_key = threefry.split(random.key)
     candidates = pools.pool(search, model, drawn, pool_key, box)
     points = ground.points_of(candidates)
     noise = jnp.broadcast_to(model.posterior.parameters.noise, model.posterior.mask.shape)

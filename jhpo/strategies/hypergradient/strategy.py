@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jhpo.errors import check_integer, check_number, invalid
+from jhpo.kernels import threefry
 from jhpo.kernels.cells import distinct
 from jhpo.kernels.sobol import MAX_DIM, sobol
 from jhpo.kernels.trees import Number
@@ -136,7 +137,7 @@ class HyperGradient(Strategy):
         none = jnp.zeros((m,), jnp.int32)
         return HyperGradientState(
             space=space,
-            scramble=jax.random.bits(key, (d,), jnp.uint32),
+            scramble=threefry.bits(key, (d,)),
             drawn=jnp.zeros((), jnp.uint32),
             streams=jnp.asarray(m, jnp.uint32),
             rows=jnp.arange(self.population, dtype=jnp.int32),
