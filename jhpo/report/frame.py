@@ -57,7 +57,8 @@ def to_frame(trials: Trials, curves: bool = False) -> pd.DataFrame:
     columns |= {f"value_at_{step}": column.array.copy() for step, column in sorted(table.curve.items())}
     notes = {i: read_notes(found) for i, found in table.notes.items()}
     for name in dict.fromkeys(name for i in sorted(notes) for name in notes[i]):
-        columns[f"note_{name}"] = pd.Series([notes.get(i, {}).get(name) for i in range(table.size)], dtype=object)
+        noted = [notes.get(i, {}).get(name) for i in range(table.size)]
+        columns[f"note_{name}"] = pd.Series(noted, dtype=None if _numbers(noted) else object)
     for name, column in table.extra.items():
         if name == "values":
             continue
@@ -92,6 +93,16 @@ def _cells(values: np.ndarray, active: np.ndarray, parameter: Parameter, given: 
         values[i] = np.ravel(exact)
     rows = [shaped(parameter, row) for row in values] if parameter.shape else values[:, 0].tolist()
     return [row if on else None for row, on in zip(rows, active.tolist())]
+
+
+def _numbers(noted: list[Any]) -> bool:
+    """True of numbers alone, of which float64, with NaN for those that are missing, changes none."""
+    exact = 2**53
+    return all(
+        isinstance(note, float) or (isinstance(note, int) and not isinstance(note, bool) and abs(note) <= exact)
+        for note in noted
+        if note is not None
+    )
 
 
 def _values(trials: Trials) -> dict[str, np.ndarray]:

@@ -175,6 +175,23 @@ def test_frames_pages_and_notebooks_show_them(tmp_path: Path) -> None:
     assert "note_double" not in Study(SPACE, "random").to_frame()
 
 
+def test_notes_that_are_numbers_are_columns_of_numbers() -> None:
+    study = Study(SPACE, "random")
+    for k in range(3):
+        (trial,) = study.ask()
+        trial.note({"std": 0.5 * k, "rows": k, "big": 2**60 + k, "last": k == 2, "mixed": k or "none"})
+        if k:
+            trial.note(epochs=k)
+        study.tell(trial, float(k))
+    frame = study.to_frame()
+    assert {n: str(frame[f"note_{n}"].dtype) for n in ("std", "rows", "epochs")} == {
+        "std": "float64", "rows": "int64", "epochs": "float64",
+    }  # fmt: skip
+    assert frame["note_epochs"].mean() == 1.5 and np.isnan(frame["note_epochs"][0])
+    assert frame["note_big"].tolist() == [2**60, 2**60 + 1, 2**60 + 2]  # float64 would round them
+    assert all(frame[f"note_{n}"].dtype == object for n in ("last", "mixed"))
+
+
 def test_repair_keeps_notes_behind_the_damage(path) -> None:
     with Study(SPACE, "random", path) as study:
         for k in range(4):
