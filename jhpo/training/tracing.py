@@ -93,7 +93,8 @@ _LOOK_UP = (
 # advice by what JAX and optax say of code that cannot be used directly
 _SAID = {
     "Reverse-mode differentiation does not work for": (
-        "; method='forward' differentiates through such loops, in time that grows with the hyperparameters"
+        "; jhpo.hypergrad(..., method='forward') differentiates through such loops, in time that grows with the "
+        "hyperparameters; strategies that follow gradients need loops of a fixed length, such as jax.lax.scan"
     ),
     "has no attribute 'fast'": (
         "; optax.lookahead wants pairs of parameters: jhpo.optimisers.lookahead takes those of a model"
