@@ -19,14 +19,15 @@ ANSWERS: dict[str, tuple[tuple[str, str], ...]] = {
             "the value of the best is .value",
         ),
         (
-            "trials results df dataframe trials_dataframe to_frame to_dataframe get_dataframe evaluations all_trials "
-            "x_iters cv_results_",
+            "trials results df dataframe trials_dataframe to_frame to_dataframe get_dataframe to_pandas to_csv "
+            "evaluations all_trials x_iters cv_results_",
             ".history has every evaluation as arrays; a Study has .trials and .to_frame()",
         ),
         ("best_trials pareto_front front", "trials that nothing beats are .pareto(), one in between is .knee()"),
         ("nfev n_trials n_evals nit", "the number of evaluations is len(.history.value)"),
         ("message success status reason", "why the search ended is .stopped"),
-        ("plot figure report save", "a Study has figures and pages: study.plot(), study.report()"),
+        ("plot figure report", "a Study has figures and pages: study.plot(), study.report()"),
+        ("save dump to_json", "a Study is a file, jhpo.save_states keeps trained states; a Result can be pickled"),
     ),
     "Study": (
         (
@@ -39,7 +40,8 @@ ANSWERS: dict[str, tuple[tuple[str, str], ...]] = {
             "the best ones are .top(n), of several objectives .pareto() those that nothing beats",
         ),
         (
-            "trials_dataframe df dataframe to_dataframe get_dataframe results result get_trials all_trials cv_results_",
+            "trials_dataframe df dataframe to_dataframe get_dataframe to_pandas to_csv results result get_trials "
+            "all_trials cv_results_",
             "its trials are .trials, as arrays .history, as a frame .to_frame()",
         ),
         ("n_trials num_trials", "the number of its trials is len(study)"),

@@ -45,6 +45,10 @@ def test_results_and_trials_name_theirs_too(study):
             getattr(found, name)
     with pytest.raises(AttributeError, match=r"len\(\.history\.value\)"):
         found.nfev  # type: ignore[attr-defined]  # noqa: B018
+    with pytest.raises(AttributeError, match=r"a Study has \.trials and \.to_frame\(\)"):
+        found.to_pandas  # type: ignore[attr-defined]  # noqa: B018
+    with pytest.raises(AttributeError, match=r"a Study is a file, jhpo\.save_states keeps trained states"):
+        found.save  # type: ignore[attr-defined]  # noqa: B018
     for name, words in (("number", r"\.id"), ("config", r"\.params"), ("suggest_float", "declared in a Space")):
         with pytest.raises(AttributeError, match=words):
             getattr(study.best, name)
