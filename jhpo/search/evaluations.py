@@ -26,6 +26,9 @@ class Evaluations(NamedTuple):
     values: np.ndarray | None = None  # float[m, k] with k > 1 objectives, of which `value` is the first
     pruned: np.ndarray | None = None  # bool[m], stopped early, at their last value; None where none could be
 
+    def __repr__(self) -> str:
+        return brief(self)
+
     @property
     def whole(self) -> np.ndarray:
         """``bool[m]``: trials that succeeded and were not stopped early."""
@@ -38,6 +41,9 @@ class Curves(NamedTuple):
 
     steps: np.ndarray  # int64[r], of training, ascending
     value: np.ndarray  # float[m, r], in the user's own sign; NaN where a member has none
+
+    def __repr__(self) -> str:
+        return brief(self)
 
     def of(self, row: int) -> dict[int, float]:
         """The values of one member by the step at which they were measured."""

@@ -238,11 +238,11 @@ class Result(Advising):
             for row, number, value, state, each in zip(rows, numbers, values, trained, several)
         ]  # fmt: skip
 
-    def schedule(self, trial: int | None = None) -> Schedule:
+    def schedule(self, trial: Top | int | None = None) -> Schedule:
         """The hyperparameters with which a member of an evolving population was trained, those of its ancestors first.
 
         Args:
-          trial: its number, as `top` gives it; the best by default.
+          trial: one that `top` gives, or its number; the best by default.
 
         Raises:
           InvalidArgument: no such trial.
@@ -266,9 +266,9 @@ class Result(Advising):
             if not len(self._leader.number):
                 raise JhpoError("there is no best member: every trial failed or violated a constraint")
             trial = int(self._leader.number[0])
+        number = trial.id if isinstance(trial, Top) else trial
         count = max(len(source) for source in self._lineage.sources.values())
-        trial = check_integer("trial", trial, 0, count - 1)
-        return schedule_of(self.space, self._lineage, trial)
+        return schedule_of(self.space, self._lineage, check_integer("trial", number, 0, count - 1))
 
     @interruptible()
     def _states(self, of: Evaluations, rows: np.ndarray) -> list[Any]:

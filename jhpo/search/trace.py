@@ -9,6 +9,7 @@ import jax
 from jhpo.errors import invalid
 from jhpo.search.keep import Keep
 from jhpo.strategies.base import Evaluation, lowest_feasible
+from jhpo.words.markup import brief
 
 
 class Trace(NamedTuple):
@@ -25,6 +26,9 @@ class Trace(NamedTuple):
     values: jax.Array | None = None  # float[generations, n, m], of several objectives, of which `value` is the first
     ids: jax.Array | None = None  # uint32[generations, n], trials, where members were paused and continued
     parents: jax.Array | None = None  # int32[generations, n], rows whose training each one goes on with, if they evolve
+
+    def __repr__(self) -> str:
+        return brief(self)
 
     def lowest(self) -> tuple[jax.Array | None, jax.Array]:
         """The feasible point of the lowest value, ``float[d]``, and that value, ``float[]``; traceable.

@@ -20,7 +20,7 @@ from jhpo.values.pytrees import HP, State
 from jhpo.values.structure import Structured, structured
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, repr=False, eq=False)
 class Schedule:
     """Hyperparameters that change during a training, from `Result.schedule`.
 
@@ -37,6 +37,9 @@ class Schedule:
     units: np.ndarray
     members: np.ndarray
     origin: int
+
+    def __repr__(self) -> str:
+        return f"Schedule({len(self.steps)} parts of {self.steps[-1]} steps, {self.space!r}, origin={self.origin})"
 
     @property
     def params(self) -> list[Any]:

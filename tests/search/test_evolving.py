@@ -78,6 +78,14 @@ def test_failed_members_are_replaced_at_the_next_exchange(result) -> None:
         assert not failed[schedule.members[1]]
 
 
+def test_what_a_search_leaves_prints_without_its_arrays(result) -> None:
+    assert repr(result.history).startswith(f"Evaluations(units={result.history.units.dtype}[12, 2], value=float")
+    assert repr(result.curves).startswith("Curves(steps=int64[4], value=float")
+    schedule = result.schedule()
+    assert repr(schedule) == f"Schedule(4 parts of 8 steps, {schedule.space!r}, origin={schedule.origin})"
+    assert repr(jhpo.Trace(None, jnp.zeros((3, 2), jnp.float32))).startswith("Trace(units=None, value=float32[3, 2], ")
+
+
 def test_an_ancestry_trained_again_gives_the_value(result) -> None:
     keys = trial_keys(jax.random.key(3), jnp.arange(12, dtype=jnp.uint32))
     again = jax.jit(lambda task, key: train_and_evaluate(task, {}, key).value)
@@ -98,6 +106,8 @@ def test_trained_states_are_those_that_were_measured(result) -> None:
         warnings.simplefilter("error", UserWarning)
         top = result.top(3)
     assert len(top) == 3
+    for trial in top:  # one that `top` gave, or its number
+        np.testing.assert_array_equal(result.schedule(trial).units, result.schedule(trial.id).units)
     for each in top:
         assert float(jnp.sum(each.state["w"] ** 2)) == pytest.approx(each.value, rel=1e-5)
 
