@@ -19,7 +19,7 @@ from jhpo.gradients.plan import CONVERGED, LEVELS, Choice, Findings, choose, exp
 from jhpo.gradients.probe import probe_program
 from jhpo.gradients.report import Diagnostics, Hypergradient, in_units, number
 from jhpo.gradients.spec import HP, Estimate, Spec
-from jhpo.gradients.trust import check_result, doubts, no_derivative, solve_doubts
+from jhpo.gradients.trust import check_result, doubts, no_derivative, no_value, solve_doubts
 from jhpo.kernels.lyapunov import TRUSTED
 from jhpo.process.lifetimes import Executable
 from jhpo.training.tracing import objective_errors
@@ -129,10 +129,7 @@ def probed(call: Call, spec: Spec) -> Findings:
     failed = np.flatnonzero(~np.isfinite(growth) & (growth > 0))
     if not np.isfinite(found.value):
         when = f" from about step {failed[0] + 1} on" if failed.size else ""
-        raise UnusableGradient(
-            f"training: expected a finite value, got {float(found.value)}: the state is not finite{when}; try a "
-            "smaller learning rate, clipped gradients, or a shorter horizon"
-        )
+        raise UnusableGradient(no_value(found.value, bool(found.sound), when))
     if failed.size and spec.method == "auto":
         raise UnusableGradient(no_derivative(f"from step {failed[0] + 1} on"))
     return Findings(

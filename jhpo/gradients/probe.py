@@ -21,6 +21,7 @@ class Probe(NamedTuple):
     value: jax.Array  # float[]
     exponent: jax.Array  # float[], Lambda
     growth: jax.Array  # float[T]
+    sound: jax.Array  # bool[], whether the trained state is finite
 
 
 @relaxed
@@ -39,7 +40,8 @@ def probe(trainable: Trainable, hp: HP, key: jax.Array, spec: Spec) -> Probe:
 
     _, tangent, state = jax.jvp(start, (floats,), (direction,), has_aux=True)
     out = tangent_growth(run.step, hp, direction, state, tangent, run.steps)
-    return Probe(run.evaluate(hp, out.state), out.exponent, out.growth)
+    sound = [jnp.isfinite(x).all() for x in trees.split_floats(out.state)[0]]
+    return Probe(run.evaluate(hp, out.state), out.exponent, out.growth, jnp.all(jnp.asarray(sound, bool)))
 
 
 @programs("spec")

@@ -17,10 +17,7 @@ from jhpo.kernels.lyapunov import TRUSTED
 def check_result(hp: HP, facts: Facts, spec: Spec, found: Findings, out: Estimate) -> None:
     """Raises UnusableGradient if the value or the gradient is not finite; it says why, and what to do."""
     if not np.isfinite(out.value):
-        raise UnusableGradient(
-            f"training: expected a finite value, got {float(out.value)}; try a smaller learning rate, clipped "
-            "gradients, or a shorter horizon"
-        )
+        raise UnusableGradient(no_value(out.value))
     bad = [n for n, g in zip(names_of(hp), jax.tree.leaves(out.grad)) if not np.isfinite(np.asarray(g)).all()]
     if not bad:
         return
@@ -56,6 +53,20 @@ def unused(facts: Facts) -> list[str]:
     """The note on hyperparameters without an effect."""
     names = [n for n, used in zip(facts.names, facts.used) if not used]
     return [f"{names} do not reach the result: their gradient is zero"] if names else []
+
+
+def no_value(value: jax.Array, sound: bool = False, when: str | None = None) -> str:
+    """The message about a value that is not finite; ``when`` the state ceased to be, if that was measured."""
+    if sound:
+        return (
+            f"evaluate: expected a finite value, got {float(value)}, of a state that is finite: its data hold NaN, or "
+            "it divides by zero or takes the logarithm of it"
+        )
+    state = "" if when is None else f": the state is not finite{when}"
+    return (
+        f"training: expected a finite value, got {float(value)}{state}; try a smaller learning rate, clipped "
+        "gradients, or a shorter horizon, and look for NaN in the data"
+    )
 
 
 def no_derivative(where: str) -> str:

@@ -131,6 +131,17 @@ def test_training_that_becomes_nan_says_when():
         jhpo.hypergrad(Breaks(), {"lr": 0.3}, KEY, method="reverse", check=False)
 
 
+def test_an_evaluation_that_is_nan_is_not_blamed_on_the_training():
+    class Holes(Descent):
+        def evaluate(self, hp, state):
+            return super().evaluate(hp, state) + jnp.mean(jnp.array([1.0, jnp.nan]))
+
+    with pytest.raises(jhpo.UnusableGradient, match="evaluate: expected a finite value, got nan, of a state that is f"):
+        jhpo.hypergrad(Holes(), {"lr": 0.3}, KEY)
+    with pytest.raises(jhpo.UnusableGradient, match=r"training: .* and look for NaN in the data"):
+        jhpo.hypergrad(Holes(), {"lr": 0.3}, KEY, method="reverse", check=False)
+
+
 def test_a_loop_of_unknown_length_has_gradients_in_forward_mode():
     class Halving(Descent):
         def evaluate(self, hp, state):
