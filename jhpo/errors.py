@@ -177,6 +177,17 @@ def line_of(error: BaseException, libraries: Container[str]) -> str:
     return f" (line {frames[-1][1]} of {frames[-1][0]})" if frames else ""
 
 
+def of_meshes(error: BaseException) -> str:
+    """Advice, as text that follows an error, if `jax.shard_map` is what JAX complains of; otherwise "".
+
+    It tells values that differ between devices from those that do not, and a loop that begins with a constant, as those
+    of every search do, mixes them.
+    """
+    if re.search("manual ax(is|es)", str(error)) is None:
+        return ""
+    return "; a search, like most loops, goes into jax.shard_map(..., check_vma=False)"
+
+
 def in_words(error: BaseException) -> str:
     """An exception's type and message, whatever its `str` does.
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from jhpo.errors import check_integer, invalid
+from jhpo.errors import InvalidArgument, check_integer, in_words, invalid, of_meshes
 from jhpo.evaluation.paused import check_continuable
 from jhpo.kernels.internals import is_traced
 from jhpo.keys import check_key
@@ -78,7 +78,7 @@ def run(
 
     Raises:
       InvalidArgument: generations or replicates below 1, a space with static parameters, an objective that does
-        not return a scalar.
+        not return a scalar; a `jax.shard_map` around it without ``check_vma=False``.
 
     >>> import jax, jhpo
     >>> space = jhpo.Space({"x": jhpo.Float(-1.0, 1.0)})
@@ -115,12 +115,18 @@ def run(
         strategy = strategy.lasting(check_continuable(trainable))
     if is_traced(key):
         warn_inside_a_program("run")
-    with switches_off():
-        return _run(
-            strategy, trainable, space, key, given,
-            generations=generations, replicates=replicates, keep=check_keep(keep), objectives=objectives,
-            gaps=() if starts is None else starts.gaps,
-        )  # fmt: skip
+    try:
+        with switches_off():
+            return _run(
+                strategy, trainable, space, key, given,
+                generations=generations, replicates=replicates, keep=check_keep(keep), objectives=objectives,
+                gaps=() if starts is None else starts.gaps,
+            )  # fmt: skip
+    except TypeError as error:
+        if advice := of_meshes(error):  # of the loop over generations; others say so themselves
+            text = in_words(error).splitlines()[0]
+            raise InvalidArgument(f"run: expected a search that JAX can trace, got {text}{advice}") from error
+        raise
 
 
 @programs("generations", "replicates", "keep", "objectives", "gaps")

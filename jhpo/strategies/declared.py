@@ -11,7 +11,7 @@ from typing import Any, TypeVar, dataclass_transform
 import jax
 import jax.numpy as jnp
 
-from jhpo.errors import LIBRARIES, InvalidArgument, JhpoError, check_flag, check_number, line_of
+from jhpo.errors import LIBRARIES, InvalidArgument, JhpoError, check_flag, check_number, line_of, of_meshes
 from jhpo.kernels.internals import is_traced
 from jhpo.keys import check_key
 from jhpo.process.switches import without_switches
@@ -96,7 +96,9 @@ def checked(method: Callable[..., Any], name: str) -> Callable[..., Any]:
         except Exception as error:
             text = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:500]
             place = line_of(error, (*LIBRARIES, "jhpo"))
-            raise InvalidArgument(f"strategy: expected a {what} that JAX can trace, got {text}{place}") from error
+            raise InvalidArgument(
+                f"strategy: expected a {what} that JAX can trace, got {text}{place}{of_meshes(error)}"
+            ) from error
         if getattr(type(self), name, None) is wrapper:  # not what a subclass makes something else of
             if name == "ask":
                 check_asked(self, out)

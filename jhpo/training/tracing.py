@@ -8,7 +8,7 @@ from types import TracebackType
 
 import jax
 
-from jhpo.errors import LIBRARIES, InvalidArgument, JhpoError, line_of
+from jhpo.errors import LIBRARIES, InvalidArgument, JhpoError, line_of, of_meshes
 from jhpo.kernels.internals import strings_refused
 from jhpo.words.lookups import names_there
 
@@ -61,6 +61,7 @@ class objective_errors:
         if "carry input and carry output" in lines[0]:  # of the user's loop, or of the training itself
             lines[0] = f"{lines[0]} {' '.join(line for line in lines[1:] if line and not line.startswith('Revise'))}"
             hint = "; a training's step returns a state with the structure, shapes and dtypes of its argument"
+        hint = of_meshes(error) or hint
         text = lines[0][:500] + line_of(error, LIBRARIES) + names_there(error, LIBRARIES)
         raise InvalidArgument(
             f"objective: expected a function that JAX can trace, got {type(error).__name__}: {text}{hint}"

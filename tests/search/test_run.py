@@ -139,3 +139,19 @@ def test_what_is_kept() -> None:
     np.testing.assert_allclose(best.value[:, 0], whole.value.min(axis=1), rtol=1e-5, atol=1e-7)
     with pytest.raises(InvalidArgument, match="keep: expected one of 'all', 'values', 'best'"):
         jhpo.run(PSO(12), objective, SPACE, 9, jax.random.key(1), keep="some")
+
+
+def test_a_shard_map_that_tracks_what_varies_is_answered_by_its_flag() -> None:
+    mesh = jax.sharding.Mesh(jax.devices()[:1], ("searches",))
+    keys = jax.random.split(jax.random.key(0), 2)
+    rows = jax.sharding.PartitionSpec("searches")
+
+    def lowest(strategy: jhpo.Strategy, **options):
+        one = lambda key: jhpo.run(strategy, objective, SPACE, 3, key)[1].value.min()  # noqa: E731
+        return jax.jit(jax.shard_map(jax.vmap(one), mesh=mesh, in_specs=rows, out_specs=rows, **options))(keys)
+
+    for strategy, named in ((PSO(4), r"strategy: expected a PSO\.ask"), (jhpo.Greedy(), "run: expected a search")):
+        with pytest.raises(InvalidArgument, match=rf"^{named}.*; .*jax\.shard_map\(\.\.\., check_vma=False\)"):
+            lowest(strategy)
+        assert lowest(strategy, check_vma=False).shape == (2,)
+    assert lowest(RandomSearch(4)).shape == (2,)  # has no loop that begins with a constant
