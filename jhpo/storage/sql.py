@@ -118,6 +118,7 @@ class SqlLog:
                 yield
         finally:
             connection.execution_options(jhpo_write=False)
+            self.connection.rollback()  # of a transaction that a Ctrl-C left half begun; otherwise there is none
 
     def _begin_exclusive(self) -> sa.RootTransaction:
         transaction = self.connection.begin()
@@ -134,8 +135,7 @@ class SqlLog:
         try:
             return begin()
         except DBAPIError as error:
-            if self.connection.in_transaction():
-                self.connection.rollback()
+            self.connection.rollback()
             if not error.connection_invalidated:
                 raise
             return begin()
@@ -272,9 +272,9 @@ class SqlLog:
         """A consistent view of the database: that of the current transaction, or of a new one."""
         inside = self.connection.in_transaction()
         with self._explained("read"):
-            if not inside and self.engine.dialect.name == "postgresql":
-                self._anew(lambda: self.connection.exec_driver_sql(_ONE_VIEW))
             try:
+                if not inside and self.engine.dialect.name == "postgresql":
+                    self._anew(lambda: self.connection.exec_driver_sql(_ONE_VIEW))
                 yield
             finally:
                 if not inside:
@@ -285,8 +285,6 @@ class SqlLog:
         try:
             yield
         except SQLAlchemyError as error:
-            if self.connection.in_transaction():
-                self.connection.rollback()
             gone = isinstance(error, DBAPIError) and error.connection_invalidated
             advice = "; the next call connects again" if gone else ""
             shut = "it was closed; jhpo.Study.load opens it again" if self.connection.closed else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import signal
 import threading
 import time
 
@@ -64,6 +65,20 @@ def test_a_connection_lost_in_the_middle_of_a_transaction(server, moment):
         assert study.evaluations == 2
     with jhpo.Study.load(url) as again:
         assert [again[i].value for i in range(2)] == [1.0, 2.0] and len(again) == 2
+
+
+def test_a_ctrl_c_that_waits_for_another_writer_ends_as_one(server):
+    psycopg = pytest.importorskip("psycopg")
+    url = server.database()
+    with jhpo.Study(SPACE, jhpo.RandomSearch(4), url, seed=1) as study, psycopg.connect(url) as writer:
+        study.ask()
+        writer.execute("SELECT * FROM jhpo_meta FOR UPDATE")
+        timer = threading.Timer(0.3, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT))
+        timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            study.ask()
+        writer.rollback()
+        assert [trial.id for trial in study.ask()] == [1]
 
 
 def test_readers_see_one_state_while_another_writes(server):
