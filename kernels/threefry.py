@@ -21,7 +21,6 @@ from jax.typing import ArrayLike
 
 from jhpo.kernels.internals import is_traced
 from jhpo.kernels.loops import apart
-from jhpo.kernels.shapes import Array, Key, UInt
 
 IMPL = "threefry2x32"
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
@@ -51,8 +50,8 @@ def usual(key: jax.Array) -> bool:
     return typed and str(jax.random.key_impl(key)) == IMPL
 
 
-def fold_in(key: Key[Array, ""], data: ArrayLike) -> Key[Array, ""]:
-    """`jax.random.fold_in`.
+def fold_in(key: jax.Array, data: ArrayLike) -> jax.Array:
+    """`jax.random.fold_in` of a key, typed or not.
 
     >>> bool(fold_in(jax.random.key(0), 7) == jax.random.fold_in(jax.random.key(0), 7))
     True
@@ -63,8 +62,8 @@ def fold_in(key: Key[Array, ""], data: ArrayLike) -> Key[Array, ""]:
     return jax.random.wrap_key_data(_pairs(None, jax.random.key_data(key), number), impl=IMPL)
 
 
-def split(key: Key[Array, ""], num: int = 2) -> Key[Array, "num"]:
-    """`jax.random.split`.
+def split(key: jax.Array, num: int = 2) -> jax.Array:
+    """`jax.random.split`: ``key[num]``.
 
     >>> bool((split(jax.random.key(0), 3) == jax.random.split(jax.random.key(0), 3)).all())
     True
@@ -75,8 +74,8 @@ def split(key: Key[Array, ""], num: int = 2) -> Key[Array, "num"]:
     return jax.random.wrap_key_data(_pairs(None, jax.random.key_data(key), counter), impl=IMPL)
 
 
-def bits(key: Key[Array, ""], shape: tuple[int, ...]) -> UInt[Array, "..."]:
-    """`jax.random.bits` of 32 bits.
+def bits(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """`jax.random.bits` of 32 bits: ``uint32[shape]``.
 
     >>> bool((bits(jax.random.key(0), (2, 3)) == jax.random.bits(jax.random.key(0), (2, 3))).all())
     True
