@@ -231,9 +231,10 @@ def check_flag(name: str, value: object, kind: type[InvalidArgument] = InvalidAr
     return value
 
 
-def check_integer(name: str, value: object, low: int = 1, high: int | None = None) -> int:
-    """``value`` as an int within ``[low, high]``; raises `InvalidArgument` otherwise."""
+def check_integer(name: str, value: object, low: int = 1, high: int | None = None, *, of: str = "") -> int:
+    """``value`` as an int within ``[low, high]``, of a unit; raises `InvalidArgument` otherwise."""
     wanted = f"an integer >= {low}" if high is None else f"an integer in [{low}, {high}]"
+    wanted += f" of {of}" if of else ""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise invalid(name, wanted, value)
     number = int(value)

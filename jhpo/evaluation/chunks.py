@@ -119,7 +119,7 @@ class Chunks:
             raise invalid("chunk", "an integer >= 1, None or 'measure'", chunk)
         self.fixed = chunk is not None and not isinstance(chunk, str)
         self.size: int | None = check_integer("chunk", chunk) if self.fixed else None
-        self.memory = None if memory is None else check_integer("memory", memory)
+        self.memory = None if memory is None else check_integer("memory", memory, of="bytes")
         self.measure = chunk == "measure"
         self.mesh, self.replicates = mesh, replicates
         self.threads = concurrent_calls(mesh)

@@ -117,7 +117,7 @@ def hypergrad(
     hp, key = checked_hp(hp), typed_key(key)
     hp, chosen = held_integers(hp, chosen_leaves(hp, wrt))
     check_flag("check", check)
-    limit = free_memory(default_devices()[0]) if memory is None else check_integer("memory", memory)
+    limit = free_memory(default_devices()[0]) if memory is None else check_integer("memory", memory, of="bytes")
     spec = Spec(method=method, horizon=horizon, metric=metric, wrt=chosen, **options)
     check_number("horizon", horizon, 0.0, 1.0, open_low=True)
     facts, experience = known(trainable, hp, key, spec)

@@ -204,9 +204,9 @@ class Int(Parameter):
     """An integer ``low, low + step, ...`` up to ``high``; inside jit an int32.
 
     Args:
-      low, high: inclusive bounds, ``low < high``.
+      low, high: inclusive bounds, ``low < high``; at most 2**20 values.
       step: distance between values (linear scale only); has to divide ``high - low``.
-      log: logarithmic cells; needs ``low >= 1``.
+      log: logarithmic cells; needs ``low >= 1``, and float32 to tell the largest values apart.
       shape, when, default, prior: as for `Float`.
 
     Raises:
@@ -259,9 +259,13 @@ class Int(Parameter):
     def unresolved(self) -> InvalidArgument | None:
         values = (self.low, self.high)
         if not self.log and self.cells > MAX_CELLS:
-            expected = f"at most {MAX_CELLS} values, which float32 tells apart (a larger step, log=True, or a Float)"
+            other = "log=True, " if self.step == 1 <= self.low and self._resolved_by_log() else ""
+            expected = f"at most {MAX_CELLS} values, which float32 tells apart (a larger step, {other}or a Float)"
             return invalid("low, high", expected, values, InvalidSpace)
-        if self.log and (self.cells > 2**24 or log_table(self.low, self.high).narrowest < 1):
+        if self.log and not self._resolved_by_log():
             expected = "values that float32 tells apart on the log scale (a smaller high, or a Float)"
             return invalid("low, high", expected, values, InvalidSpace)
         return None
+
+    def _resolved_by_log(self) -> bool:
+        return self.cells <= 2**24 and log_table(self.low, self.high).narrowest >= 1

@@ -272,7 +272,7 @@ def test_what_fails_is_repeated():
     ("options", "message"),
     [
         ({"memory": 2**30}, "memory: expected None but with kind='process'"),
-        ({"memory": 0, "kind": "process"}, "memory: expected an integer >= 1"),
+        ({"memory": 0, "kind": "process"}, "memory: expected an integer >= 1 of bytes, got 0"),
         ({"retries": -1}, "retries: expected an integer >= 0"),
         ({"resources": {"num_cpus": 1}}, "resources: expected None but with kind='ray'"),
     ],

@@ -25,7 +25,7 @@ BAD = {
     "solver": ({"method": "implicit", "solver": "lu"}, "solver: expected one of"),
     "sigma": ({"method": "pes", "sigma": 0.0}, "sigma: expected"),
     "pairs": ({"method": "pes", "pairs": 1}, "pairs: expected an integer >= 2"),
-    "memory": ({"memory": 0}, "memory: expected an integer >= 1"),
+    "memory": ({"memory": "1GB"}, "memory: expected an integer >= 1 of bytes, got '1GB'"),
     "wrt": ({"wrt": ["momentum"]}, r"wrt: expected some of \['lr'\]"),
     "metric": ({"metric": "loss"}, "metric: expected None"),
     "implicit": ({"method": "implicit"}, "method: expected a trainable with train_loss"),

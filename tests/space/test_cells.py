@@ -136,3 +136,12 @@ def test_what_float32_cannot_resolve_is_refused_by_name(parameter) -> None:
 def test_what_float32_resolves_is_accepted(parameter) -> None:
     space = Space({"x": parameter})
     assert len({float(v) for v in np.asarray(space.sample_unit(jax.random.key(0), 64))[:, 0]}) > 1
+
+
+@pytest.mark.parametrize("low", [0, 1, 10**6])
+def test_log_is_advised_where_it_is_taken(low: int) -> None:
+    with pytest.raises(InvalidSpace) as refused:
+        Space({"n": Int(low, 3 * 10**6)})
+    assert ("log=True" in str(refused.value)) == (low == 10**6)
+    if low == 10**6:
+        assert Space({"n": Int(low, 3 * 10**6, log=True)}).dim == 1

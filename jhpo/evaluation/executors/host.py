@@ -180,7 +180,7 @@ def host(
     if kind == "ray":
         import_ray()
     if memory is not None:
-        check_integer("memory", memory)
+        check_integer("memory", memory, of="bytes")
         if kind != "process" or resident_bytes(os.getpid()) is None:
             raise invalid("memory", "None but with kind='process' on Linux", memory)
     if check_integer("retries", retries, 0) and roles.trial:
