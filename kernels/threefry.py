@@ -68,7 +68,7 @@ def split(key: jax.Array, num: int = 2) -> jax.Array:
     >>> bool((split(jax.random.key(0), 3) == jax.random.split(jax.random.key(0), 3)).all())
     True
     """
-    if not (_compiled(key) and jax.config.jax_threefry_partitionable):
+    if not _counted(key):
         return jax.random.split(key, num)
     counter = jnp.arange(num, dtype=jnp.uint32)
     return jax.random.wrap_key_data(_pairs(None, jax.random.key_data(key), counter), impl=IMPL)
@@ -80,7 +80,7 @@ def bits(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     >>> bool((bits(jax.random.key(0), (2, 3)) == jax.random.bits(jax.random.key(0), (2, 3))).all())
     True
     """
-    if not (_compiled(key) and jax.config.jax_threefry_partitionable):
+    if not _counted(key):
         return jax.random.bits(key, shape, jnp.uint32)
     counter = jax.lax.iota(jnp.uint32, math.prod(shape)).reshape(shape)
     return _words(None, jax.random.key_data(key), counter)
@@ -89,6 +89,12 @@ def bits(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 def _compiled(key: jax.Array) -> bool:
     """Whether the key is one of the usual generator, in a program that is being traced."""
     return is_traced(key) and usual(key)
+
+
+def _counted(key: jax.Array) -> bool:
+    """Whether it is `_compiled`, and each of several words is the hash of its own number."""
+    config: Any = jax.config
+    return bool(config.jax_threefry_partitionable) and _compiled(key)
 
 
 @apart
