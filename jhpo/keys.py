@@ -13,6 +13,7 @@ from jax.typing import ArrayLike
 from jhpo.errors import check_integer, invalid
 from jhpo.kernels import threefry
 from jhpo.kernels.internals import is_traced
+from jhpo.kernels.threefry import is_key as is_key
 
 SEEDS = 2**32  # seeds are in [0, SEEDS)
 # Trial ids count up from 0; the strategy uses two ids that no trial reaches.
@@ -37,15 +38,6 @@ def root_key(seed: int) -> jax.Array:
     """
     # what `jax.random.key` makes of a seed of 32 bits, without two programs for it
     return key_of_words(jax.device_put(np.array([0, check_integer("seed", seed, 0, SEEDS - 1)], np.uint32)))
-
-
-def is_key(leaf: object) -> bool:
-    """Whether it is a typed key, an array of them, or the abstract value of one.
-
-    >>> is_key(jax.random.key(0)), is_key(jax.random.PRNGKey(0)), is_key("key")
-    (True, False, False)
-    """
-    return hasattr(leaf, "dtype") and bool(jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key))
 
 
 def check_key(key: object, name: str = "key") -> jax.Array:

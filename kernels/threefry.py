@@ -43,11 +43,18 @@ def rounds(key: tuple[W, W], counter: tuple[W, W], wrapped: Callable[[Any], W]) 
     return x, y
 
 
+def is_key(leaf: object) -> bool:
+    """Whether it is a typed key, an array of them, or the abstract value of one.
+
+    >>> is_key(jax.random.key(0)), is_key(jax.random.PRNGKey(0)), is_key("key")
+    (True, False, False)
+    """
+    return hasattr(leaf, "dtype") and bool(jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key))
+
+
 def usual(key: jax.Array) -> bool:
     """Whether it is a typed key of JAX's usual generator."""
-    dtype = getattr(key, "dtype", None)
-    typed = dtype is not None and bool(jnp.issubdtype(dtype, jax.dtypes.prng_key))
-    return typed and str(jax.random.key_impl(key)) == IMPL
+    return is_key(key) and str(jax.random.key_impl(key)) == IMPL
 
 
 def fold_in(key: jax.Array, data: ArrayLike) -> jax.Array:
