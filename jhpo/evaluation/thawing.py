@@ -18,8 +18,7 @@ from jhpo.evaluation.shelf import Shelf
 from jhpo.keys import is_key, trial_keys, zero_keys
 from jhpo.process.lifetimes import Programs, Remembered
 from jhpo.process.switches import in_own_program
-from jhpo.programs.compilation import options_on
-from jhpo.programs.devices import default_devices
+from jhpo.programs.compilation import usual_options
 from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation, Floats, Ids
 from jhpo.training.tracing import objective_errors
@@ -112,7 +111,7 @@ def _where(take: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:
 
 
 def _options(*_: Any, **__: Any) -> dict[str, Any] | None:
-    return options_on(default_devices()[0])
+    return usual_options()
 
 
 rows_program = Programs(train_rows, ("replicates", "metric"), options=_options)

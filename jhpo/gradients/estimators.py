@@ -25,7 +25,7 @@ from jhpo.kernels.singular import defined_at_zeros, without_huge
 from jhpo.kernels.unroll import marked_unroll, unroll
 from jhpo.kernels.unroll_grad import forward_value_and_grad, reverse_value_and_grad
 from jhpo.process.lifetimes import programs
-from jhpo.training.binding import Partly, Training, bind, differentiable, has_implicit, relaxed
+from jhpo.training.binding import Partly, Training, bind, differentiable, has_implicit, relaxed, traced_once
 from jhpo.training.trainable import ImplicitTrainable, State, Trainable
 
 
@@ -54,7 +54,7 @@ def estimate(trainable: Trainable, hp: HP, key: jax.Array, spec: Spec) -> Estima
         return _averaged(trainable, hp, key, spec)
     run = bind(trainable, key, spec.horizon, spec.metric)
     if spec.method not in ("pes", "es_single"):
-        run = differentiable(run, forward=spec.method == "forward")
+        run = traced_once(differentiable(run, forward=spec.method == "forward"))
     if run.steps == 0 and spec.method in ("autodiff", "reverse", "truncated"):
         spec = spec._replace(method="reverse", levels=0, norms=False)
     if spec.method in ("reverse", "truncated"):

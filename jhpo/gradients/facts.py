@@ -16,7 +16,7 @@ from jhpo.gradients.spec import HP, Spec
 from jhpo.kernels import trees
 from jhpo.kernels.internals import is_literal
 from jhpo.kernels.unroll import gradient_bytes, unroll
-from jhpo.training.binding import Partly, Training, bind, has_implicit, relaxed, state_bytes
+from jhpo.training.binding import Partly, Training, bind, has_implicit, relaxed, state_bytes, traced_once
 from jhpo.training.tracing import objective_errors
 from jhpo.training.trainable import State, Trainable
 from jhpo.values.structure import weakly
@@ -89,14 +89,13 @@ def facts_of(trainable: Trainable, hp: HP, key: jax.Array, spec: Spec) -> Facts:
 def _read(trainable: Trainable, hp: HP, key: jax.Array, spec: Spec) -> Facts:
     assert spec.wrt is not None
     part = Partly(trainable, hp, spec.wrt)
-    run = bind(part, key, spec.horizon, spec.metric)
-    # all that is asked of a function is read from one trace of it
-    init, step, evaluate = (jax.jit(f, inline=True) for f in (part.init, run.step, run.evaluate))
-    run = run._replace(init=lambda hp: init(hp, key), step=step, evaluate=evaluate)
+    run = traced_once(bind(part, key, spec.horizon, spec.metric))
+    init = jax.jit(part.init, inline=True)
+    run = run._replace(init=lambda hp: init(hp, key))
     start = part.start
 
     def whole(hp: HP, key: jax.Array = key) -> jax.Array:
-        return evaluate(hp, unroll(step, hp, init(hp, key), run.steps))
+        return run.evaluate(hp, unroll(run.step, hp, init(hp, key), run.steps))
 
     impl = jax.random.key_impl(key)
     of_both = lambda hp, data: whole(hp, jax.random.wrap_key_data(data, impl=impl))  # noqa: E731

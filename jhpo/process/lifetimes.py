@@ -144,14 +144,14 @@ class Programs:
             self._tidy()
             return len(self._entries)
 
-    def compile(self, *args: Tree, options: dict[str, str] | None = None, **kwargs: Tree) -> Executable:
+    def compile(self, *args: Tree, options: dict[str, Any] | None = None, **kwargs: Tree) -> Executable:
         """Compile, without running it, the program for arguments of these shapes (arrays or `jax.ShapeDtypeStruct`)."""
         made = self.compile_unless(lambda: False, *args, options=options, **kwargs)
         assert made is not None
         return made
 
     def compile_unless(
-        self, dropped: Callable[[], bool], *args: Tree, options: dict[str, str] | None = None, **kwargs: Tree
+        self, dropped: Callable[[], bool], *args: Tree, options: dict[str, Any] | None = None, **kwargs: Tree
     ) -> Executable | None:
         """As `compile`, but None if ``dropped()`` is true once the program is traced: compiling cannot be ended."""
         entry, leaves = self._find(args, kwargs)

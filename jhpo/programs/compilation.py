@@ -13,6 +13,7 @@ import numpy as np
 from jhpo.errors import invalid
 from jhpo.kernels.internals import forget_cache_choice
 from jhpo.process.switches import config
+from jhpo.programs.devices import default_devices
 from jhpo.programs.kept import keep_from_now_on
 
 # half of the time of compiling for speed
@@ -38,6 +39,11 @@ def cpu_options(quickly: bool = False) -> dict[str, bool | int | str]:
 def options_on(device: jax.Device, quickly: bool = False) -> dict[str, bool | int | str] | None:
     """`cpu_options` for a program of a CPU; None for the compiler's own, on other devices."""
     return cpu_options(quickly) if device.platform == "cpu" else None
+
+
+def usual_options(quickly: bool = False) -> dict[str, bool | int | str] | None:
+    """`options_on` for a program that runs where programs run by default."""
+    return options_on(default_devices()[0], quickly)
 
 
 @functools.cache

@@ -11,8 +11,7 @@ import numpy as np
 from jhpo.kernels.loops import apart
 from jhpo.keys import init_key, is_key, key_of_words, zero_keys
 from jhpo.process.lifetimes import Programs, Remembered
-from jhpo.programs.compilation import options_on
-from jhpo.programs.devices import default_devices
+from jhpo.programs.compilation import usual_options
 from jhpo.programs.kept import kept
 from jhpo.strategies.base import Evaluation, Strategy
 from jhpo.values.pytrees import State, Tree
@@ -59,7 +58,7 @@ _MOST = 12
 
 def compiler_options(strategy: Strategy, *_: Any) -> dict[str, Any] | None:
     """Compiler options for a strategy's programs."""
-    return options_on(default_devices()[0], quickly=True) if strategy.compiled_quickly else None
+    return usual_options(quickly=True) if strategy.compiled_quickly else None
 
 
 def _programs(function: Callable[..., Any]) -> Programs:

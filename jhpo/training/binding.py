@@ -95,6 +95,12 @@ def differentiable(run: Training, forward: bool = False) -> Training:
     return Training(init, step, evaluate, run.steps)
 
 
+def traced_once(run: Training) -> Training:
+    """The functions, each traced once for arguments of one kind, whatever is asked of it and however often."""
+    init, step, evaluate = (jax.jit(f, inline=True) for f in run[:3])
+    return Training(init, step, evaluate, run.steps)
+
+
 def has_implicit(trainable: Trainable) -> TypeGuard[ImplicitTrainable]:
     """Whether the trainable supports implicit gradients."""
     return all(callable(getattr(trainable, name, None)) for name in ("train_loss", "params", "with_params"))
