@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
+from jax._src.core import trace_state_clean
 from jax.experimental.compilation_cache import compilation_cache
 from jax.experimental.xla_metadata import set_xla_metadata
 from jax.interpreters import mlir, partial_eval
@@ -50,6 +51,7 @@ __all__ = [
     "strings_refused",
     "unfused",
     "with_constants",
+    "within_a_trace",
 ]
 
 Outputs = TypeVar("Outputs")
@@ -73,6 +75,15 @@ def is_traced(x: object) -> bool:
     (False, ())
     """
     return isinstance(x, jax.core.Tracer)
+
+
+def within_a_trace() -> bool:
+    """Whether a transformation of JAX's, such as ``jit`` or ``vmap``, is being traced in this thread.
+
+    >>> within_a_trace(), jax.eval_shape(lambda: jnp.full((), within_a_trace())).dtype
+    (False, dtype('bool'))
+    """
+    return not trace_state_clean()
 
 
 def on_a_mesh(x: object) -> bool:

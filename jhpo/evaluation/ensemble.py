@@ -18,7 +18,7 @@ from jhpo.errors import ChangedSpace, InvalidArgument, StorageError, check_integ
 from jhpo.evaluation.members import NO_STATIC, StaticValues
 from jhpo.kernels.ensemble import greedy_counts
 from jhpo.kernels.lapack import lapack_in_turn
-from jhpo.process.lifetimes import programs
+from jhpo.programs.compilation import programs
 from jhpo.space.space import Space
 from jhpo.training.checkpoint import load_states, save_states
 from jhpo.training.crossvalidation import CrossValidated, in_folds

@@ -13,7 +13,7 @@ from jhpo.errors import InvalidArgument
 from jhpo.evaluation.batching import all_members
 from jhpo.keys import trial_keys
 from jhpo.objectives import Objectives
-from jhpo.process.lifetimes import programs
+from jhpo.programs.compilation import programs
 from jhpo.programs.devices import over_devices
 from jhpo.space.codec import constraints_of, decode_traced
 from jhpo.space.declared import value_key

@@ -14,7 +14,7 @@ from jhpo.errors import InvalidArgument, invalid
 from jhpo.evaluation.batching import all_members
 from jhpo.evaluation.members import PerFold, StaticValues, read_values, replicated, summarised
 from jhpo.keys import is_key, trial_keys
-from jhpo.process.lifetimes import programs
+from jhpo.programs.compilation import programs
 from jhpo.programs.devices import over_devices
 from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation

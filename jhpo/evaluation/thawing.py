@@ -16,9 +16,9 @@ from jhpo.evaluation.paused import begin_units, check_continuable, rows_of, take
 from jhpo.evaluation.population import Population
 from jhpo.evaluation.shelf import Shelf
 from jhpo.keys import is_key, trial_keys, zero_keys
-from jhpo.process.lifetimes import Programs, Remembered
+from jhpo.process.lifetimes import Remembered
 from jhpo.process.switches import in_own_program
-from jhpo.programs.compilation import usual_options
+from jhpo.programs.compilation import programs
 from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation, Floats, Ids
 from jhpo.training.tracing import objective_errors
@@ -110,11 +110,7 @@ def _where(take: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:
     return jnp.where(take.reshape(-1, *[1] * (x.ndim - 1)), x, y)
 
 
-def _options(*_: Any, **__: Any) -> dict[str, Any] | None:
-    return usual_options()
-
-
-rows_program = Programs(train_rows, ("replicates", "metric"), options=_options)
+rows_program = programs("replicates", "metric")(train_rows)
 
 
 class Thawing:

@@ -22,7 +22,6 @@ from jhpo.gradients.spec import HP, Estimate, Spec
 from jhpo.gradients.trust import check_result, doubts, no_derivative, no_value, solve_doubts
 from jhpo.kernels.lyapunov import TRUSTED
 from jhpo.process.lifetimes import Executable
-from jhpo.programs.compilation import usual_options
 from jhpo.training.tracing import objective_errors
 from jhpo.training.trainable import Trainable
 from jhpo.training.values import without
@@ -125,8 +124,7 @@ def probed(call: Call, spec: Spec) -> Findings:
     """
     with objective_errors():
         read = Spec(horizon=spec.horizon, metric=spec.metric, wrt=spec.wrt)
-        program = probe_program.compile(call.trainable, call.hp, call.key, read, options=usual_options())
-        found = program(call.trainable, call.hp, call.key)
+        found = probe_program(call.trainable, call.hp, call.key, read)
     growth = np.asarray(found.growth)
     failed = np.flatnonzero(~np.isfinite(growth) & (growth > 0))
     if not np.isfinite(found.value):
@@ -187,7 +185,7 @@ def _fitted(call: Call, choice: Choice) -> tuple[Fit, Executable]:
             tried.append((expected, f"{levels}: {in_units(expected)} expected"))
             continue
         with objective_errors():
-            program = estimate_program.compile(call.trainable, call.hp, call.key, spec, options=usual_options())
+            program = estimate_program.compile(call.trainable, call.hp, call.key, spec)
         analysis = program.memory_analysis()
         measured = None if analysis is None else int(analysis.temp_size_in_bytes)
         if measured is None or measured <= call.limit:

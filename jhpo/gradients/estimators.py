@@ -24,7 +24,7 @@ from jhpo.kernels.probes import read_leaves
 from jhpo.kernels.singular import defined_at_zeros, without_huge
 from jhpo.kernels.unroll import marked_unroll, unroll
 from jhpo.kernels.unroll_grad import forward_value_and_grad, reverse_value_and_grad
-from jhpo.process.lifetimes import programs
+from jhpo.programs.compilation import programs
 from jhpo.training.binding import Partly, Training, bind, differentiable, has_implicit, relaxed, traced_once
 from jhpo.training.trainable import ImplicitTrainable, State, Trainable
 

@@ -16,8 +16,8 @@ from jhpo.gradients.dependence import names_of
 from jhpo.kernels import trees
 from jhpo.kernels.online import online
 from jhpo.keys import typed_key
-from jhpo.process.lifetimes import programs
 from jhpo.process.switches import without_switches
+from jhpo.programs.compilation import programs
 from jhpo.space.space import Space
 from jhpo.training.binding import bind, differentiable, relaxed
 from jhpo.training.objective import as_trainable

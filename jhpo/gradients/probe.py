@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jhpo.gradients.spec import HP, Spec
 from jhpo.kernels import trees
 from jhpo.kernels.lyapunov import hyper_direction, tangent_growth
-from jhpo.process.lifetimes import programs
+from jhpo.programs.compilation import programs
 from jhpo.training.binding import Partly, bind, differentiable, relaxed
 from jhpo.training.trainable import State, Trainable
 

@@ -107,7 +107,8 @@ class Programs:
       function: the function to compile, at the top level of a module, without closure.
       static: names of its static arguments, hashable.
       most: largest number of programs kept.
-      options: compiler options, as a function of the structure, shapes and dtypes of the arguments.
+      options: compiler options, as a function of the structure, shapes and dtypes of the arguments; JAX refuses them
+        within a trace.
       through: what a trace goes through, see `jhpo.programs.kept`: a function of the trace, the function's name, and
         the structure and leaves of the arguments, that returns what the trace returns.
 
@@ -224,8 +225,3 @@ class Remembered:
     def __len__(self) -> int:
         """Number of results cached."""
         return len(self._known)
-
-
-def programs(*static: str, most: int = 64) -> Callable[[Callable[..., Any]], Programs]:
-    """Decorator: `Programs` of a function with these static arguments."""
-    return lambda function: Programs(function, static, most)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,7 +12,8 @@ import jax
 import numpy as np
 
 from jhpo.errors import invalid
-from jhpo.kernels.internals import forget_cache_choice
+from jhpo.kernels.internals import forget_cache_choice, within_a_trace
+from jhpo.process.lifetimes import Programs
 from jhpo.process.switches import config
 from jhpo.programs.devices import default_devices
 from jhpo.programs.kept import keep_from_now_on
@@ -42,8 +44,13 @@ def options_on(device: jax.Device, quickly: bool = False) -> dict[str, bool | in
 
 
 def usual_options(quickly: bool = False) -> dict[str, bool | int | str] | None:
-    """`options_on` for a program that runs where programs run by default."""
-    return options_on(default_devices()[0], quickly)
+    """`options_on` for a program that runs where programs run by default; None for a part of a larger program."""
+    return None if within_a_trace() else options_on(default_devices()[0], quickly)
+
+
+def programs(*static: str, most: int = 64) -> Callable[[Callable[..., Any]], Programs]:
+    """Decorator: `Programs` of a function with these static arguments, compiled with `usual_options`."""
+    return lambda function: Programs(function, static, most, options=lambda *_, **__: usual_options())
 
 
 @functools.cache

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jhpo.evaluation.members import evaluate_units
 from jhpo.kernels.loops import apart
 from jhpo.keys import init_key, strategy_key, trial_keys
-from jhpo.process.lifetimes import programs
+from jhpo.programs.compilation import programs
 from jhpo.search.keep import Keep
 from jhpo.search.turns import turn
 from jhpo.space.space import Space

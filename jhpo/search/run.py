@@ -12,8 +12,8 @@ from jhpo.evaluation.paused import check_continuable
 from jhpo.kernels.internals import is_traced
 from jhpo.keys import check_key
 from jhpo.objectives import Directions, Objectives, read_directions
-from jhpo.process.lifetimes import programs
 from jhpo.process.switches import switches_off, warn_inside_a_program
+from jhpo.programs.compilation import programs
 from jhpo.search.keep import Keep, check_keep
 from jhpo.search.run_evolving import run_evolving
 from jhpo.search.run_generations import run_generations

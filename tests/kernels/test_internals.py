@@ -69,6 +69,14 @@ def test_traced_values_are_told_from_numbers() -> None:
     assert seen == [True, True] and not internals.is_traced(jnp.zeros(2)) and not internals.is_traced(1.0)
 
 
+def test_a_trace_is_known_from_within() -> None:
+    """Breaks `jhpo.run` and `jhpo.hypergrad` inside `jit`: a part of a program cannot have compiler options."""
+    seen = []
+    jax.jit(lambda: seen.append(internals.within_a_trace()))()
+    jax.grad(lambda x: (seen.append(internals.within_a_trace()), x)[1])(1.0)
+    assert seen == [True, True] and not internals.within_a_trace()
+
+
 def test_programs_run_as_functions() -> None:
     """Breaks `mixed_grad`, `wide_sums` and `defined_at_zeros`: the steps of every hypergradient."""
     program = jax.make_jaxpr(lambda x, y: (x + y, jnp.float32(2) * y))(1.0, 2.0)
