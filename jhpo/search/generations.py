@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -36,16 +37,33 @@ class Made(NamedTuple):
     streams: Ids  # uint32[g, r], ids from which the evaluation keys were made
 
 
-def _evaluation(
-    trainable: Trainable, space: Space, request: Request, replicates: int, metric: Wanted
-) -> Callable[..., Any]:
-    """The function that evaluates a generation, compiled to the same instructions in every program."""
+def evaluation(
+    trainable: Trainable,
+    space: Space,
+    request: Request,
+    replicates: int,
+    metric: Wanted,
+    *,
+    inside: bool = False,
+    points: bool = True,
+) -> Callable[[Floats, Ids, jax.Array], tuple[Floats | None, Evaluation]]:
+    """The function of units, ids and the root key that evaluates a generation.
+
+    It is compiled to the same instructions in every program, and its results are computed once: those of an objective
+    without sums or loops would be computed again, with the points that they belong to, wherever they are read.
+
+    Args:
+      trainable, space, request, replicates, metric, inside: see `evaluate_units`.
+      points: return the units too, so that they are the same numbers wherever they are read; otherwise None.
+    """
 
     @apart
-    def evaluate(_: None, units: jax.Array, keys: jax.Array) -> tuple[jax.Array, Evaluation]:
-        return units, evaluate_units(trainable, space, units, keys, request, replicates, metric=metric)
+    def evaluate(_: None, units: jax.Array, ids: jax.Array, root: jax.Array) -> tuple[jax.Array | None, Evaluation]:
+        keys = trial_keys(root, ids)  # made here, or they would be made where nobody reads them
+        result = evaluate_units(trainable, space, units, keys, request, replicates, metric=metric, inside=inside)
+        return units if points else None, result
 
-    return evaluate
+    return functools.partial(evaluate, None)
 
 
 @programs("request", "replicates", "metric", most=12)
@@ -61,7 +79,7 @@ def alone_program(
     metric: Wanted,
 ) -> Evaluation:
     """One generation without the strategy."""
-    return _evaluation(trainable, space, request, replicates, metric)(None, units, trial_keys(root, ids))[1]
+    return evaluation(trainable, space, request, replicates, metric)(units, ids, root)[1]
 
 
 @programs("rows", "most", "request", "replicates", "metric", "masked", "keep", most=12)
@@ -95,7 +113,7 @@ def block_program(
         Their number, the strategy's state after them, what it is told next, and their rows (zeros beyond them).
     """
     place = jnp.arange(rows, dtype=jnp.int32)
-    evaluate = _evaluation(trainable, space, request, replicates, metric)
+    evaluate = evaluation(trainable, space, request, replicates, metric)
 
     begin = init_key(root)
 
@@ -105,7 +123,7 @@ def block_program(
         units, state = turn(strategy, bound, state, told.units, told.result, first & (done == 0), begin, key)
         ids = trial + done.astype(jnp.uint32) * rows + place.astype(jnp.uint32)
         streams = strategy.evaluation_ids(state, ids)
-        units, result = evaluate(None, units, trial_keys(root, streams))
+        units, result = evaluate(units, streams, root)
         counts = place < room - done * rows  # the budget may end within a generation
         seen = minimised_result(result, sign, counts)
         row, lowest = lowest_feasible(seen)

@@ -7,10 +7,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jhpo.evaluation.members import describe, evaluate_units
-from jhpo.keys import init_key, strategy_keys, trial_keys
+from jhpo.evaluation.members import describe
+from jhpo.keys import init_key, strategy_keys
 from jhpo.objectives import Objectives
-from jhpo.search.generations import minimised_result
+from jhpo.search.generations import evaluation, minimised_result
 from jhpo.search.keep import Keep
 from jhpo.search.starts import absorbed, completed
 from jhpo.search.trace import Trace, kept
@@ -50,8 +50,9 @@ def run_generations(
       The strategy's last state, and the trace of all generations, or one for each phase.
     """
 
-    def evaluate(units: jax.Array, keys: jax.Array, request: Request, inside: bool = False) -> Evaluation:
-        return evaluate_units(trainable, space, units, keys, request, replicates, metric=objectives, inside=inside)
+    def evaluate(units: jax.Array, ids: jax.Array, request: Request, inside: bool = False) -> Evaluation:
+        made = evaluation(trainable, space, request, replicates, objectives, inside=inside, points=False)
+        return made(units, ids, key)[1]
 
     def minimised(result: Evaluation) -> Evaluation:
         if objectives is None:
@@ -70,8 +71,7 @@ def run_generations(
         evaluated = given.shape[0]
         request = strategy.request(state)
         units = completed(strategy, state, given, key, gaps)
-        keys = trial_keys(key, jnp.arange(evaluated, dtype=jnp.uint32))
-        result = evaluate(units, keys, request._replace(horizon=1.0))
+        result = evaluate(units, jnp.arange(evaluated, dtype=jnp.uint32), request._replace(horizon=1.0))
         alone = kept(keep, units, result)
         traces.append(jax.tree.map(lambda x: x[None], alone))
         if request.horizon == 1.0:
@@ -96,8 +96,7 @@ def run_generations(
             units, state = strategy.ask(state, own)
             first = (g.astype(jnp.int32) * rows + offset).astype(jnp.uint32)
             ids = first + jnp.arange(rows, dtype=jnp.uint32)
-            keys = trial_keys(key, strategy.evaluation_ids(state, ids))
-            result = evaluate(units, keys, request, strategy.inside)
+            result = evaluate(units, strategy.evaluation_ids(state, ids), request, strategy.inside)
             state = strategy.tell(state, units, minimised(result))
             return state, kept(keep, units, result)
 
