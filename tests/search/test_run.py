@@ -53,6 +53,19 @@ def test_the_lowest_of_a_trace_is_feasible() -> None:
         both[1].lowest()
 
 
+@pytest.mark.parametrize(
+    "strategy", [jhpo.DifferentialEvolution(8), PSO(8), jhpo.CMAES(8)], ids=lambda s: type(s).__name__
+)
+def test_an_elementwise_objective_is_computed_once_in_a_generation(strategy) -> None:
+    """XLA computes again, wherever it is read, what has neither sums nor loops, and all that it was made of."""
+
+    def floors(of) -> int:
+        search = jax.jit(lambda key: jhpo.run(strategy, lambda hp: of(hp["x"]) + of(hp["y"]), SPACE, 5, key))
+        return search.lower(jax.random.key(0)).compile().as_text().count(" floor(")
+
+    assert floors(jnp.floor) - floors(lambda x: x) == 2
+
+
 def test_run_and_minimize_are_the_same_search() -> None:
     key = jax.random.key(3)
     _, trace = jhpo.run(PSO(8), noisy, SPACE, 10, key)
