@@ -40,6 +40,14 @@ def apart(f: F) -> F:
     return wrapper  # type: ignore[return-value]
 
 
+def once(x: jax.Array) -> jax.Array:
+    """``x``, which a CPU computes once, however many consumers it has.
+
+    What has neither sums nor loops XLA otherwise computes again in every consumer, with all that it is made of.
+    """
+    return apart(lambda _, x: x)(None, x)
+
+
 def width(n: int) -> int:
     """The number of rows, of n, that `abreast` joins into one."""
     return math.gcd(n, _ABREAST)

@@ -12,7 +12,7 @@ import numpy as np
 from jhpo.errors import check_integer, check_number, invalid
 from jhpo.kernels import counter_random
 from jhpo.kernels import differential as de
-from jhpo.kernels.loops import seldom
+from jhpo.kernels.loops import once, seldom
 from jhpo.kernels.ranks import ranks
 from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation, Strategy, default_dtype, feasible_value, static_field, strategy
@@ -154,7 +154,7 @@ class DifferentialEvolution(Strategy):
         mutant = self._mutants(state, target, f, seeds[4:9])
         trial = jnp.where(state.known[target][:, None], de.crossover(seeds[9:], parent, mutant, cr), parent)
         draw = counter_random.uniform(s_draw, (n,), dtype)
-        return trial, state._replace(target=target, f=f, cr=cr, draw=draw)
+        return once(trial), state._replace(target=target, f=f, cr=cr, draw=draw)
 
     def tell(self, state: DEState, units: jax.Array, result: Evaluation) -> DEState:
         value, violation = feasible_value(result)
