@@ -106,10 +106,19 @@ def make_engine(url: sa.URL, path: pathlib.Path | None, read_only: bool, immutab
     return engine
 
 
+def is_damage(error: Exception) -> bool:
+    """Whether SQLite says that its file is not whole: pages are damaged, or a table is missing."""
+    original = getattr(error, "orig", None)
+    code = getattr(original, "sqlite_errorcode", 0) & 0xFF  # the lowest byte is the kind
+    return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or "no such table" in str(original)
+
+
 def short(error: Exception) -> str:
     """The database's own message, without SQLAlchemy's statement and link."""
     original = getattr(error, "orig", None)
     text = str(original if original is not None else error).splitlines()[0]
     if "readonly database" in text:  # also where the file may be written, but no write-ahead log be made beside it
         text = f"the file or its folder may only be read ({text}); jhpo.Study.load(..., read_only=True) writes nothing"
+    if is_damage(error):
+        text = f"the file is damaged ({text}); run `jhpo repair`"
     return text

@@ -6,6 +6,7 @@ import contextlib
 import glob
 import os
 import pathlib
+import stat
 import uuid
 from collections.abc import Callable, Iterator
 
@@ -19,16 +20,25 @@ def check_file(path: pathlib.Path, create: bool) -> bool:
     """Whether the file does not exist and may be created.
 
     Raises:
-        StorageError: the file is not a database, or it does not exist and must not be created.
+        StorageError: the file is not a database, it does not exist and must not be created, or the system refuses to
+            look for it.
     """
-    if path.is_dir():
-        raise StorageError(f"storage: expected a file, got the folder {path}")
-    if not path.exists():
+    try:
+        found = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        found = None
+    except OSError as error:  # a name that is too long, a folder that may not be searched, a link to itself
+        raise StorageError(f"cannot open {path}: {error.strerror}") from error
+    if found is None:
+        if path.is_symlink():
+            raise StorageError(f"{path} is a link to {path.readlink()}, which does not exist")
         if not create:
             raise StorageError(f"there is no study at {path}")
         if not path.parent.is_dir():
             raise StorageError(f"storage: the folder {path.parent} does not exist")
         return True
+    if stat.S_ISDIR(found.st_mode):
+        raise StorageError(f"storage: expected a file, got the folder {path}")
     try:
         with path.open("rb") as file:
             head = file.read(16)
@@ -54,7 +64,7 @@ def create_file(path: pathlib.Path, fill: Callable[[pathlib.Path], None]) -> boo
     Raises:
         StorageError: the file cannot be written.
     """
-    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    draft = path.with_name(f".jhpo-{uuid.uuid4().hex}")  # no longer for a longer name
     try:
         fill(draft)
         made = _publish(draft, path)
@@ -65,7 +75,8 @@ def create_file(path: pathlib.Path, fill: Callable[[pathlib.Path], None]) -> boo
         raise StorageError(f"cannot open {path}: no file can be made there ({error.strerror})") from error
     finally:
         for end in ("", "-wal", "-shm", "-journal"):
-            pathlib.Path(f"{draft}{end}").unlink(missing_ok=True)
+            if os.path.lexists(left := f"{draft}{end}"):  # a read-only disk refuses to remove what is not there, too
+                os.unlink(left)
 
 
 def _publish(draft: pathlib.Path, path: pathlib.Path) -> bool:
@@ -121,9 +132,9 @@ def _sync_folder(folder: pathlib.Path) -> None:
 
 
 def file_identity(path: pathlib.Path) -> FileIdentity | None:
-    """Device and inode of a file, which distinguish it from another with the same name; None if there is none."""
+    """Device and inode of a file, which distinguish it from another with the same name; None if it is gone or empty."""
     try:
         found = path.stat()
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+    return (found.st_dev, found.st_ino) if found.st_size else None

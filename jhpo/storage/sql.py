@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from jhpo.errors import MissingExtra, StorageError
 from jhpo.storage import schema
 from jhpo.storage.codec import GENESIS, Entry, digest, follow, link, pack, unpack
-from jhpo.storage.database import HEAD, make_engine, make_tables, new_file, short, sqlite_path
+from jhpo.storage.database import HEAD, is_damage, make_engine, make_tables, new_file, short, sqlite_path
 from jhpo.storage.files import check_file, create_file, file_identity
 
 T = TypeVar("T")
@@ -254,11 +254,11 @@ class SqlLog:
         return self._file if self._file is not None else self.url
 
     def _check_there(self) -> None:
-        """Raises if the file was deleted, moved or replaced since it was opened."""
+        """Raises if the file was deleted, moved or replaced, or emptied, since it was opened."""
         if self._path is not None and file_identity(self._path) != self._file:
             raise StorageError(
-                f"{self.url} was deleted, moved or replaced while it was open: nothing more can be kept in it. "
-                "Put the file back, or open the study again"
+                f"{self.url} was deleted, moved or replaced, or emptied, while it was open: nothing more can be kept "
+                "in it. Put the file back, or open the study again"
             )
 
     def _reconnect_after_fork(self) -> None:
@@ -288,7 +288,8 @@ class SqlLog:
             gone = isinstance(error, DBAPIError) and error.connection_invalidated
             advice = "; the next call connects again" if gone else ""
             shut = "it was closed; jhpo.Study.load opens it again" if self.connection.closed else ""
-            why = shut or f"{short(error)}. Everything acknowledged before is safe{advice}"
+            safe = "" if is_damage(error) else f". Everything acknowledged before is safe{advice}"
+            why = shut or f"{short(error)}{safe}"
             raise StorageError(f"cannot {doing} {self.url}: {why}") from error
 
 

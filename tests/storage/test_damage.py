@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import sqlite3
 import time
 from pathlib import Path
 
@@ -68,6 +69,27 @@ def test_truncated_files_are_refused(tmp_path, stored):
                 there = np.isfinite(study.history.table.value.array)
                 good = reference.history.table.value.array[: len(study)]
                 np.testing.assert_array_equal(study.history.table.value.array[there], good[there])
+
+
+def test_a_damaged_study_that_is_open_is_not_said_to_be_safe(tmp_path):
+    path = tmp_path / "s.db"
+    with jhpo.Study(SPACE, "random", path) as study:
+        with contextlib.closing(sqlite3.connect(path)) as other, other:
+            other.execute("DROP TABLE jhpo_log")
+        with pytest.raises(StorageError, match=r"is damaged .*run `jhpo repair`$"):
+            study.ask()
+
+
+def test_what_the_system_refuses_is_told_of_the_storage(tmp_path):
+    (tmp_path / "gone.db").symlink_to("nowhere.db")
+    (tmp_path / "loop.db").symlink_to("loop.db")
+    words = {"gone.db": r"is a link to nowhere\.db", "loop.db": "cannot open .*loop", "x" * 300: "cannot open .*long"}
+    for name, match in words.items():
+        with pytest.raises(StorageError, match=match):
+            jhpo.Study(SPACE, "random", tmp_path / name)
+        with pytest.raises(StorageError, match=match):
+            jhpo.Study.load(tmp_path / name, read_only=True)
+    jhpo.Study(SPACE, "random", tmp_path / ("y" * 240)).close()  # what is beside it has short names as well
 
 
 # 15: hostile files

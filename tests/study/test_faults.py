@@ -42,7 +42,7 @@ def test_a_refused_study_leaves_no_file(tmp_path, change) -> None:
     assert os.listdir(tmp_path) == []
 
 
-@pytest.mark.parametrize("how", ["delete", "move", "replace"])
+@pytest.mark.parametrize("how", ["delete", "move", "replace", "empty"])
 def test_a_file_that_went_away_acknowledges_nothing(tmp_path, how) -> None:
     path = tmp_path / "s.db"
     study = Study(LINE, "random", storage=path)
@@ -50,6 +50,8 @@ def test_a_file_that_went_away_acknowledges_nothing(tmp_path, how) -> None:
     study.tell(trial, 0.5)
     if how == "delete":
         path.unlink()
+    elif how == "empty":
+        path.write_bytes(b"")
     else:
         path.rename(tmp_path / "moved.db")
         if how == "replace":
