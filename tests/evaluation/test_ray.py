@@ -187,6 +187,11 @@ def test_bad_input(monkeypatch):
     study = jhpo.Study(SPACE, "random")
     with pytest.raises(InvalidArgument, match="resources: expected what the cluster has room for"):
         study.optimize(jhpo.host(on_host, kind="ray", resources={"num_cpus": 64}), budget=1)
+    for resources in ({"num_gpuss": 1}, {"num_cpus": "two"}, {"num_cpus": -1}):  # waited for ever
+        with pytest.raises(InvalidArgument, match="resources: expected options of a Ray actor"):
+            study.optimize(jhpo.host(on_host, kind="ray", resources=resources), budget=1)
+    with pytest.raises(InvalidArgument, match="resources: expected options of a Ray actor"):
+        jhpo.minimize(lambda hp: hp["x"], SPACE, "random", budget=2, devices=jhpo.RayActors(1, {"num_gpuss": 1}))
     lock = __import__("threading").Lock()
     with pytest.raises(InvalidArgument, match="fn: expected one that Ray can send"):
         study.optimize(jhpo.host(lambda params: lock.locked(), kind="ray"), budget=1)

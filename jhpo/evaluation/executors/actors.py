@@ -52,8 +52,8 @@ class RayPool(ProcessPool):
         try:
             worker = self._spawn()
             self._placed.set()
-        except InvalidArgument:
-            if self._placed.is_set():
+        except Exception as error:  # noqa: BLE001 whoever waits would wait for ever
+            if isinstance(error, InvalidArgument) and self._placed.is_set():
                 return  # the cluster has room for fewer
         super()._manage(worker)  # without any place, the first evaluation says why
 

@@ -67,8 +67,16 @@ def sent(ray: Any, what: str, value: object) -> Any:
 
 
 def start(ray: Any, worker: type, resources: Resources, *arguments: Any) -> tuple[Any, Any]:
-    """A new actor of a class with a method ``version``, and the reference with which it says that it is there."""
-    handle = ray.remote(worker).options(**{"num_cpus": 1, "max_restarts": 0, **resources}).remote(*arguments)
+    """A new actor of a class with a method ``version``, and the reference with which it says that it is there.
+
+    Raises:
+        InvalidArgument: Ray has no such options, or they have other values.
+    """
+    try:
+        placed = ray.remote(worker).options(**{"num_cpus": 1, "max_restarts": 0, **resources})
+    except (TypeError, ValueError) as error:
+        raise invalid("resources", "options of a Ray actor", dict(resources), note=str(error)) from error
+    handle = placed.remote(*arguments)
     return handle, handle.version.remote()
 
 
