@@ -82,3 +82,10 @@ def test_a_fresh_process_finds_every_program_for_a_space_never_seen(tmp_path: Pa
         (trial,) = study.ask()
         study.tell(trial, trial.params["x"])
         assert line == f"{trial.params['x'].hex()} {trial.params['kind']}"
+
+
+def test_no_tracer_outlives_its_trace():
+    """A closure of the strategy with its space was kept in a rule of vmap; JAX's check refused the search."""
+    with jax.check_tracer_leaks():
+        result = jhpo.minimize(lambda hp: hp["x"], jhpo.Space({"x": jhpo.Float(0.0, 1.0)}), "bayes", budget=7)
+    assert len(result.history.value) == 7

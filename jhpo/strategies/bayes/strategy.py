@@ -162,6 +162,10 @@ class BayesOpt(BayesOptions, Strategy):
     def init(self, space: Space, key: jax.Array) -> BayesState:
         return self._begin(space, self._ground_of(space), key)
 
+    def _settings(self) -> BayesOpt:
+        """The strategy without arrays, for closures that outlive a trace."""
+        return self
+
     def _begin(self, space: Space | None, ground: Ground, key: jax.Array) -> BayesState:
         if self.reference is not None and self.objectives == 1:
             raise invalid(
@@ -187,7 +191,7 @@ class BayesOpt(BayesOptions, Strategy):
         history, rows = past.reserve(state.history, self.batch)
         state = state._replace(history=history)
         # studies under vmap run one after the other: their fits and polishes differ in the number of steps
-        units, theta, fitted = in_turn(functools.partial(asking.suggest, self))(ground, state, rows, key)
+        units, theta, fitted = in_turn(functools.partial(asking.suggest, self._settings()))(ground, state, rows, key)
         size = jnp.int32(history.status.shape[0])
         state = state._replace(
             history=past.add_pending(history, rows, units, state.region.epoch, state.asked),
@@ -258,6 +262,9 @@ class GroundedBayesOpt(BayesOpt):
     def _ground(self, state: BayesState) -> Ground:
         ground: Ground = self.ground
         return ground
+
+    def _settings(self) -> BayesOpt:
+        return dataclasses.replace(self, ground=None)
 
     def opening(self, state: BayesState) -> GroundedBayesOpt:
         if self.opens or not asking.needs_no_model(self, self.ground, state):
