@@ -22,6 +22,12 @@ from jhpo.version import __version__ as __version__
 from jhpo.words.advice import meant as _meant
 
 if TYPE_CHECKING:  # for type checkers and editors
+    from jhpo import figures as figures
+    from jhpo import linen as linen
+    from jhpo import metrics as metrics
+    from jhpo import nnx as nnx
+    from jhpo import optimisers as optimisers
+    from jhpo import schedules as schedules
     from jhpo import sklearn as sklearn
     from jhpo.curves import EarlyStop as EarlyStop
     from jhpo.curves import ForecastStopping as ForecastStopping
@@ -51,7 +57,6 @@ if TYPE_CHECKING:  # for type checkers and editors
     from jhpo.gradients import online_tune as online_tune
     from jhpo.programs.compilation import use_compilation_cache as use_compilation_cache
     from jhpo.programs.devices import RayActors as RayActors
-    from jhpo.report import figures as figures
     from jhpo.search.minimize import maximize as maximize
     from jhpo.search.minimize import minimize as minimize
     from jhpo.search.progress import ProgressBar as ProgressBar
@@ -90,11 +95,6 @@ if TYPE_CHECKING:  # for type checkers and editors
     from jhpo.strategies.sobol import SobolSearch as SobolSearch
     from jhpo.study.study import Study as Study
     from jhpo.study.tuning import Tuning as Tuning
-    from jhpo.training import linen as linen
-    from jhpo.training import metrics as metrics
-    from jhpo.training import nnx as nnx
-    from jhpo.training import optimisers as optimisers
-    from jhpo.training import schedules as schedules
     from jhpo.training.augment import add_noise as add_noise
     from jhpo.training.augment import augmented as augmented
     from jhpo.training.augment import shift_images as shift_images
@@ -176,21 +176,13 @@ _MODULES: dict[str, tuple[str, ...]] = {
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 _HOME |= {cls: module for module, cls, _ in _REGISTRY.values()}
-_PUBLIC_MODULES = {
-    "figures": "jhpo.report.figures",
-    "metrics": "jhpo.training.metrics",
-    "schedules": "jhpo.training.schedules",
-    "optimisers": "jhpo.training.optimisers",
-    "linen": "jhpo.training.linen",
-    "nnx": "jhpo.training.nnx",
-    "sklearn": "jhpo.sklearn",
-}  # public as modules
+_PUBLIC_MODULES = ("figures", "metrics", "schedules", "optimisers", "linen", "nnx", "sklearn")
 
 
 if not TYPE_CHECKING:  # otherwise a type checker would accept any name
 
     def __getattr__(name: str) -> Any:
-        home = _PUBLIC_MODULES.get(name) or _HOME.get(name)
+        home = f"jhpo.{name}" if name in _PUBLIC_MODULES else _HOME.get(name)
         if home is None:
             raise AttributeError(f"module 'jhpo' has no attribute {name!r}{_meant(name, __dir__())}")
         with _interruptible():

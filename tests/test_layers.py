@@ -27,7 +27,8 @@ FLOORS: list[tuple[str, ...]] = [
     ("jhpo.search",),
     ("jhpo.study",),
     ("jhpo.interop", "jhpo.cli"),
-    ("jhpo.sklearn",),
+    # modules that are public as jhpo.NAME
+    ("jhpo.sklearn", "jhpo.figures", "jhpo.linen", "jhpo.metrics", "jhpo.nnx", "jhpo.optimisers", "jhpo.schedules"),
     ("jhpo", "jhpo.__main__"),
 ]
 

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import pkgutil
 import re
+import subprocess
+import sys
 from pathlib import Path
+from types import ModuleType
+
+import pytest
 
 import jhpo
 from tests.packaging.api import read, surface
@@ -44,3 +50,21 @@ def test_the_citation_names_this_version():
     text = (ROOT / "CITATION.cff").read_text()
     assert re.search(r"^version: (.+)$", text, re.MULTILINE).group(1) == jhpo.__version__
     assert all(f"{key}:" in text for key in ("cff-version", "message", "title", "authors", "license"))
+
+
+PUBLIC_MODULES = [name for name in dir(jhpo) if isinstance(getattr(jhpo, name), ModuleType)]
+
+
+@pytest.mark.parametrize("name", PUBLIC_MODULES)
+def test_a_module_that_is_an_attribute_can_be_imported(name: str):
+    """In a process of its own: elsewhere the attribute has been made before."""
+    code = f"import jhpo.{name} as m\nfrom jhpo import {name}\nimport jhpo\nassert m is {name} is jhpo.{name}"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_every_dotted_name_of_the_docs_is_there():
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    named = {n for p in pages for n in re.findall(r"(?<![\w/.-])jhpo(?:\.[a-zA-Z_]\w*){2,}", p.read_text())}
+    assert "jhpo.linen.Dense" in named and len(named) > 20
+    for name in sorted(named):
+        pkgutil.resolve_name(name)
