@@ -142,6 +142,15 @@ _MEANINGS: tuple[tuple[str, str, str], ...] = (
         "a limit on hyperparameters is Space(..., constraints=[...]), a measured one a part of the value: "
         "{'value': ..., 'constraint': [...]}",
     ),
+    (
+        "directions",
+        "directions",
+        "each objective's direction is said to minimize(..., directions=['maximize', ...]), run and Study",
+    ),
+    ("stop", "stop", "a rule of your own is that of minimize(..., stop=...), study.optimize(..., stop=...)"),
+    ("keep", "keep", "what is kept is said to minimize(..., keep=...) and run; a study keeps every trial"),
+    ("chunk", "chunk", "members at once are those of minimize(..., chunk=...), study.optimize(..., chunk=...)"),
+    ("fold_by_fold", "fold_by_fold", "folds are those of minimize(..., fold_by_fold=...) and Study"),
     ("static", "static", "a Python number in the objective is jhpo.Ordinal(range(2, 9), static=True)"),
 )
 

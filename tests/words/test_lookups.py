@@ -91,3 +91,11 @@ def test_what_is_found_and_what_is_not() -> None:
     assert names_there(raised(lambda: dict(many)["x"]), LIBRARIES) == ""  # nothing is called again
     assert names_there(raised(lambda: SPACE.names.index(many["x"])), (__name__.split(".")[0],)) == ""
     assert names_there(ValueError("x"), LIBRARIES) == ""
+
+
+def test_an_argument_of_another_entry_point_names_that_one():
+    from jhpo.words.advice import answer
+
+    for name, there in (("directions", "minimize"), ("keep", "run"), ("stop", "optimize"), ("chunk", "optimize")):
+        assert f"{name}=" in answer(name, ["objective"]) and there in answer(name, ["objective"])
+    assert "Study" in answer("fold_by_fold", ["objective"]) and answer("keep", ["keep"]) == "did you mean keep?"
