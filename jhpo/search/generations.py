@@ -46,7 +46,7 @@ def evaluation(
     *,
     inside: bool = False,
     points: bool = True,
-) -> Callable[[Floats, Ids, jax.Array], tuple[Floats | None, Evaluation]]:
+) -> Callable[[Floats, Ids, jax.Array], tuple[Any, Evaluation]]:
     """The function of units, ids and the root key that evaluates a generation.
 
     It is compiled to the same instructions in every program, and its results are computed once: those of an objective
@@ -58,7 +58,7 @@ def evaluation(
     """
 
     @apart
-    def evaluate(_: None, units: jax.Array, ids: jax.Array, root: jax.Array) -> tuple[jax.Array | None, Evaluation]:
+    def evaluate(_: None, units: jax.Array, ids: jax.Array, root: jax.Array) -> tuple[Any, Evaluation]:
         keys = trial_keys(root, ids)  # made here, or they would be made where nobody reads them
         result = evaluate_units(trainable, space, units, keys, request, replicates, metric=metric, inside=inside)
         return units if points else None, result

@@ -72,8 +72,13 @@ def test_traced_values_are_told_from_numbers() -> None:
 def test_a_trace_is_known_from_within() -> None:
     """Breaks `jhpo.run` and `jhpo.hypergrad` inside `jit`: a part of a program cannot have compiler options."""
     seen = []
-    jax.jit(lambda: seen.append(internals.within_a_trace()))()
-    jax.grad(lambda x: (seen.append(internals.within_a_trace()), x)[1])(1.0)
+
+    def f(x: jax.Array) -> jax.Array:
+        seen.append(internals.within_a_trace())
+        return x
+
+    jax.jit(f)(1.0)
+    jax.grad(f)(1.0)
     assert seen == [True, True] and not internals.within_a_trace()
 
 
