@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -155,6 +155,16 @@ def if_several(shape: tuple[int, ...]) -> str:
     """
     few = len(shape) == 1 and 1 < shape[0] <= 8
     return "; several objectives need directions=, one for each" if few else ""
+
+
+def if_named(names: Collection[str]) -> str:
+    """What an error says of values by name in a search for one; "" unless there are several.
+
+    >>> if_named(["b", "a"]), if_named(["a"])
+    ("several objectives need directions=, such as {'a': 'minimize', 'b': 'minimize'}", '')
+    """
+    example = {name: "minimize" for name in sorted(names)[:2]}
+    return f"several objectives need directions=, such as {example}" if len(names) > 1 else ""
 
 
 def front(values: np.ndarray) -> np.ndarray:

@@ -84,6 +84,29 @@ def test_several_values_in_a_search_for_one_name_the_argument_that_is_missing() 
         jhpo.minimize(lambda hp: hp["lr"] * X, SPACE, "random", budget=2)
 
 
+def test_values_by_name_in_a_search_for_one_name_the_argument_that_is_missing() -> None:
+    hint = r".*got {}; several objectives need directions=, such as {{'a': 'minimize', 'b': 'minimize'}}"
+
+    def named(hp: Any) -> Any:
+        return {"a": hp["lr"], "b": 1 - hp["lr"]}
+
+    with pytest.raises(jhpo.InvalidArgument, match=r"^metric: " + hint.format("None")):
+        jhpo.minimize(named, SPACE, "nsga2", budget=2)
+    with pytest.warns(UserWarning, match=hint.format(r"the keys \['a', 'b'\]")):
+        jhpo.minimize(jhpo.host(named), SPACE, "nsga2", budget=2)
+    directions = {"a": "minimize", "b": "minimize"}
+    assert len(jhpo.minimize(jhpo.host(named), SPACE, "nsga2", budget=2, directions=directions).pareto())
+    with pytest.warns(UserWarning, match=r"got the keys \['loss'\]$"):
+        jhpo.minimize(jhpo.host(lambda hp: {"loss": 1.0}), SPACE, "random", budget=2)
+
+
+def test_options_of_a_tuning_name_its_method() -> None:
+    tuning = jhpo.Tuning(bowl, SPACE, "random", budget=2)
+    for name, advice in (("direction", "it is an argument of Tuning"), ("buget", r"did you mean budget\?")):
+        with pytest.raises(TypeError, match=rf"^Tuning\.run\(\) got an unexpected .* '{name}'; {advice}$"):
+            tuning.run(**{name: 1})
+
+
 def test_keys_of_both_kinds_are_taken() -> None:
     for key in (jax.random.key(0), jax.random.PRNGKey(0)):
         assert SPACE.sample_unit(key, 2).shape == (2, 2)

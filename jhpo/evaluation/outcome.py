@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from jhpo.errors import encodable
-from jhpo.objectives import RESERVED, Objectives, if_several
+from jhpo.objectives import RESERVED, Objectives, if_named, if_several
 from jhpo.values.columns import violated_if_nan
 
 
@@ -103,7 +103,10 @@ def stopped_early(value: float) -> Outcome:
 
 def _judge_mapping(value: dict[str, Any]) -> Outcome:
     if "value" not in value:
-        return failure(f"expected a number or a dict with 'value', got the keys {sorted(map(str, value))}")
+        named = [str(name) for name in value if name not in RESERVED]
+        hint = if_named(named)
+        what = f"expected a number or a dict with 'value', got the keys {sorted(map(str, value))}"
+        return failure(f"{what}{'; ' * bool(hint)}{hint}")
     outcome = judge(value["value"]) if not isinstance(value["value"], dict) else failure("'value' is a dict")
     unknown = sorted(set(value) - set(RESERVED))
     if outcome.reason or unknown:

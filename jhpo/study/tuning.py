@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from typing import Unpack
 
 from jhpo.curves.rules import EarlyStop, check_early_stop
@@ -19,7 +20,7 @@ from jhpo.strategies import as_strategy
 from jhpo.strategies.base import Strategy
 from jhpo.training.crossvalidation import check_folds
 from jhpo.training.metrics import direction_of
-from jhpo.words.advice import advised
+from jhpo.words.advice import advised, answer
 
 
 @advised
@@ -93,7 +94,18 @@ class Tuning:
         return read_directions(self.directions)
 
     def run(self, strategy: Strategy | str | None = None, **options: Unpack[SearchOptions]) -> Result:
-        """Search in memory: `jhpo.minimize` or `jhpo.maximize`, whose options (``seed``, ``budget``, ...) these are."""
+        """Search in memory: `jhpo.minimize` or `jhpo.maximize`, whose options (``seed``, ``budget``, ...) these are.
+
+        Raises:
+            TypeError: they do not have such an option.
+        """
+        for name in options.keys() - SearchOptions.__annotations__:
+            own = name in inspect.signature(type(self)).parameters
+            advice = (
+                f"it is an argument of {type(self).__name__}" if own else answer(name, SearchOptions.__annotations__)
+            )
+            text = f"{type(self).__name__}.run() got an unexpected keyword argument {name!r}"
+            raise TypeError(f"{text}{'; ' * bool(advice)}{advice}")
         strategy = self.strategy if strategy is None else strategy
         given = SearchOptions(metric=self.metric, replicates=self.replicates, folds=self.folds, target=self.target)
         given["fold_by_fold"] = self.fold_by_fold

@@ -12,7 +12,7 @@ import numpy as np
 
 from jhpo.errors import InvalidArgument, check_number, invalid
 from jhpo.kernels.convolutions import batchable
-from jhpo.objectives import Objectives, if_several
+from jhpo.objectives import Objectives, if_named, if_several
 from jhpo.training.lengths import traced_steps, whole_steps
 from jhpo.values.pytrees import HP as HP
 from jhpo.values.pytrees import State as State
@@ -170,7 +170,8 @@ def read_metrics(result: object, metric: Wanted = None, default: str | None = No
     chosen = metric or (default if default in named else None) or (next(iter(named)) if len(named) == 1 else None)
     if chosen not in named:
         several = " (the evaluation returns several values)" if metric is None else ""
-        raise invalid("metric", f"one of {sorted(named)}{several}", metric)
+        note = if_named(named) if metric is None else ""
+        raise invalid("metric", f"one of {sorted(named)}{several}", metric, note=note)
     return Metrics(named[chosen], named, constraint)
 
 
