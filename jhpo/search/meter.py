@@ -46,7 +46,8 @@ def as_listener(callback: Callback | None) -> Callable[[Update], object] | None:
     """The callback as a function of one `Update`; ``callback(evaluations, best)`` is accepted as well, and a list.
 
     Raises:
-        InvalidArgument: not a function, or one with other arguments.
+        InvalidArgument: not a function, or one with other arguments; when it is called, that it returned True, by which
+            it meant to end the search.
 
     >>> as_listener(lambda evaluations, best: (evaluations, best))(Update(8, 8, 0.5, 1, 0.1, 0.0))
     (8, 0.5)
@@ -62,12 +63,20 @@ def as_listener(callback: Callback | None) -> Callable[[Update], object] | None:
     try:
         signature = inspect.signature(callback)
     except (TypeError, ValueError):
-        return listener  # a builtin (a queue's put, say) without a signature
+        return lambda update: _no_rule(listener(update))  # a builtin (a queue's put, say) without a signature
     if _takes(signature, 2) and not _takes(signature, 1):
-        return lambda update: listener(update.evaluations, update.best)
+        return lambda update: _no_rule(listener(update.evaluations, update.best))
     if not _takes(signature, 1):
         raise invalid("callback", "a function callback(update) or callback(evaluations, best)", str(signature))
-    return listener
+    return lambda update: _no_rule(listener(update))
+
+
+def _no_rule(returned: object) -> object:
+    """What a callback returned, unless it is True: other libraries stop by it, here it would be overheard."""
+    if isinstance(returned, (bool, np.bool_)) and returned:
+        note = "a rule that ends the search is stop=, where stop(progress) returns a sentence that says why, or None"
+        raise invalid("callback", "a function that returns nothing", returned, note=note)
+    return returned
 
 
 def _takes(signature: inspect.Signature, count: int) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import jhpo
@@ -33,6 +34,23 @@ def test_every_stop_rule_gives_its_reason():
     assert study.optimize(lambda hp: hp["x"] * 0.0 + 5.0, patience=3).stopped.startswith("patience")
     assert study.optimize(objective, seconds=1e-6).stopped.startswith("seconds")
     assert len(study.history.stops) == 4
+
+
+def test_a_callback_that_returns_true_names_the_rule_that_stops_and_loses_nothing():
+    def enough(update):
+        return update.evaluations >= 16
+
+    for callback in (enough, [lambda update: None, enough], lambda evaluations, best: np.bool_(evaluations >= 16)):
+        study = jhpo.Study(SPACE, GREEDY)
+        with pytest.raises(jhpo.InvalidArgument, match=r"^callback: .*nothing, got .*True.*; .*stop=, where stop\("):
+            study.optimize(objective, budget=32, callback=callback)
+        assert sum(not np.isnan(trial.value) for trial in study) >= 16
+        study.optimize(objective, budget=32)
+        whole = jhpo.Study(SPACE, GREEDY)
+        whole.optimize(objective, budget=32)
+        assert_same(study, whole)
+    with pytest.raises(jhpo.InvalidArgument, match="stop="):
+        jhpo.minimize(objective, SPACE, GREEDY, budget=32, callback=enough)
 
 
 def test_an_interrupted_study_says_so_and_goes_on(tmp_path):
