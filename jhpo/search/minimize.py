@@ -67,7 +67,8 @@ def minimize(
       metric: name of the value if the evaluation returns a dict. A score (accuracy, F1, ...) needs `maximize`.
       chunk: members evaluated at once; chosen from their size if None.
       devices: JAX devices to use; all local ones by default. `jhpo.RayActors` spread the members over a Ray cluster.
-      generations, seconds, target, patience, tolerance: further stop rules, see `StopRules`.
+      generations, seconds, target, patience, tolerance: further stop rules, see `StopRules`. What a
+        `jhpo.host` function still evaluates after ``seconds`` does not count.
       stop: a rule of your own, or several: ``stop(progress)`` returns None, or a sentence that says why to stop, which
         becomes ``stopped``. `progress` has ``evaluations``, ``generations``, ``seconds``, ``best`` and ``bests`` (after
         each generation); it is asked after each.

@@ -40,7 +40,7 @@ class StopRules:
     Args:
         evaluations: finished evaluations, including failed ones.
         generations: closed generations.
-        seconds: wall time.
+        seconds: wall time; what a `jhpo.host` function still evaluates then does not count.
         target: a value (to be minimised) that is good enough.
         patience: generations without an improvement of the best value by more than `tolerance`.
         tolerance: an improvement of at most this much does not count; without `patience`, over 20 generations.

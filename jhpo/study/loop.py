@@ -65,7 +65,8 @@ def optimize(
         budget: finished trials of the whole study, those of earlier calls included: a study that was stopped is
             continued by the same call. Never exceeded.
         generations, seconds, target, patience, tolerance: further stop rules, see `jhpo.StopRules`; generations
-            count over the whole study, seconds for this call.
+            count over the whole study, seconds for this call. What a `jhpo.host` function still evaluates then
+            does not count, and returns to the queue.
         stop: a rule of your own, or several, see `jhpo.minimize`.
         metric: name of the value if the evaluation returns a dict; its direction has to be the study's, where known.
             Several objectives have the names in the study's ``directions``.
