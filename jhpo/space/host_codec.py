@@ -172,7 +172,8 @@ def encode_host(space: Layout, params: HP, fill: np.ndarray | None) -> np.ndarra
         on = host_active(space, unit)
         lacking = [n for n, a, k in zip(space.names, on, known) if a and k and n not in given]
         if lacking:
-            raise invalid("params", f"values of {lacking}", sorted(given), InvalidParameters)
+            note = "a result needs all of them; points with some are for enqueue and start=, which evaluate them"
+            raise invalid("params", f"values of {lacking}", sorted(given), InvalidParameters, note=note)
     return unit
 
 

@@ -149,6 +149,8 @@ def test_foreign_results_count_as_trials():
         study.absorb([{"x": 0.1, "y": 0.0, "k": "a"}], [])
     with pytest.raises(InvalidParameters):
         study.absorb([{"x": 7.0, "y": 0.0, "k": "a"}], [1.0])
+    with pytest.raises(InvalidParameters, match=r"values of \['y'\], got \['k', 'x'\]; .*enqueue and start="):
+        study.absorb([{"x": 0.1, "y": math.nan, "k": "a"}], [1.0])
 
 
 @pytest.mark.parametrize("as_list", [False, True])
