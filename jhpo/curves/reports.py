@@ -11,7 +11,8 @@ from jhpo.values.notes import Notes
 
 REPORTS_ONLY = (
     "it is a record of a trial: report from the second argument of a jhpo.host objective, fn(params, trial), or on a "
-    "trial that study.ask has just handed out"
+    "trial that study.ask has just handed out; a copy in another process is a record: there, return the measurements "
+    'and report them where the trial was asked for, or let jhpo.host(fn, workers=..., kind="process") run fn'
 )
 
 

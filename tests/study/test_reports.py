@@ -235,7 +235,10 @@ def test_bad_input_says_what_to_change(call, message: str) -> None:
 
 
 def test_a_report_outside_of_an_evaluation(whole) -> None:
-    with pytest.raises(JhpoError, match=r"trial.report: it is a record .* fn\(params, trial\)"):
+    with pytest.raises(
+        JhpoError,
+        match=r"trial.report: it is a record .* fn\(params, trial\).*; a copy in another process .*kind=\"process\"",
+    ):
         whole.best.report(9, 0.5)
 
 
