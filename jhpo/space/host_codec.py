@@ -96,11 +96,7 @@ def encode_value(name: str, parameter: Parameter, value: object) -> np.ndarray:
             raise invalid(name, f"a number in [{parameter.low}, {parameter.high}]", value, InvalidParameters) from error
         if array.shape != parameter.shape:
             raise invalid(name, f"an array of shape {parameter.shape}", array.shape, InvalidParameters)
-        # accept bounds that were rounded to float32
-        low, high = (
-            b + s * float(np.spacing(np.float32(abs(b)))) if isinstance(parameter, Float) else b
-            for b, s in ((parameter.low, -1.0), (parameter.high, 1.0))
-        )
+        low, high = parameter.rounded if isinstance(parameter, Float) else (parameter.low, parameter.high)
         if isinstance(value, (bool, np.bool_)) or not ((array >= low) & (array <= high)).all():
             raise invalid(name, f"a number in [{parameter.low}, {parameter.high}]", value, InvalidParameters)
         if isinstance(parameter, Float):
@@ -110,8 +106,8 @@ def encode_value(name: str, parameter: Parameter, value: object) -> np.ndarray:
             wanted = f"an integer of the range {parameter.low}, {parameter.low + parameter.step}, ..."
             raise invalid(name, wanted, value, InvalidParameters)
         return np.ravel(centre_of(parameter, at.astype(np.int64), np.float64, np))
-    values = cell_values(parameter)
-    keys = {value_key(v): i for i, v in enumerate(values)}
+    assert isinstance(parameter, Listed), parameter
+    values, keys = parameter.choices, parameter.keys
 
     def find(item: object) -> int:
         item = plain(item)
@@ -135,7 +131,7 @@ def encode_value(name: str, parameter: Parameter, value: object) -> np.ndarray:
                 and math.isclose(v, item, rel_tol=2.0**-23)]  # fmt: skip
         if len(near) == 1:
             return near[0]
-        raise invalid(name, f"one of {values}", item, InvalidParameters)
+        raise invalid(name, f"one of {list(values)}", item, InvalidParameters)
 
     items = [value] if not parameter.shape else _ravel_items(name, parameter, value)
     return (np.array([find(i) for i in items], np.float64) + 0.5) / parameter.cells

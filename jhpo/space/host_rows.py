@@ -75,6 +75,8 @@ def active_rows(space: Layout, units: np.ndarray) -> list[np.ndarray]:
 
 def host_active(space: Layout, unit: np.ndarray) -> list[bool]:
     """For each parameter, whether its conditions hold."""
+    if not any(space.conditions):
+        return [True] * len(space.names)
     return [bool(rows[0]) for rows in active_rows(space, unit[None])]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import numbers
 from collections.abc import Mapping, Sequence
@@ -58,6 +59,11 @@ class Listed(Parameter):
         self._finish()
         if self.static and self.shape:
             raise invalid("shape", "() for a static parameter", self.shape, InvalidSpace)
+
+    @functools.cached_property
+    def keys(self) -> dict[Any, int]:
+        """The cell of each value by its `value_key`."""
+        return {value_key(choice): i for i, choice in enumerate(self.choices)}
 
     @property
     def cells(self) -> int:

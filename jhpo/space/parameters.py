@@ -192,6 +192,12 @@ class Float(Parameter):
         low, width, high = (np.asarray(x, dtype) for x in (self.low, self.high - self.low, self.high))
         return self.scale == "linear" and bool(low + width <= high)
 
+    @functools.cached_property
+    def rounded(self) -> tuple[float, float]:
+        """The bounds as far out as rounding to float32 moves them, which are accepted."""
+        low, high = (float(np.spacing(np.float32(abs(bound)))) for bound in (self.low, self.high))
+        return self.low - low, self.high + high
+
     def unit(self, value: ArrayLike, xp: ModuleType = jnp) -> Any:
         """Units ``float[...]`` in [0, 1] of values."""
         a, b = self.ends
