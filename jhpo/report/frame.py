@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 def to_frame(trials: Trials, curves: bool = False) -> pd.DataFrame:
     """All trials as a DataFrame, one row per trial; inactive parameters are NaN or None.
 
+    ``last_step`` (Int64) is missing where a trial never reported.
+
     Args:
         trials: of a study.
         curves: the learning curves instead, one row per intermediate value: ``id``, ``step``, ``value``, ``state``, and
@@ -51,7 +53,8 @@ def to_frame(trials: Trials, curves: bool = False) -> pd.DataFrame:
         given = {i: exact[name] for i, exact in trials.exact.items() if name in exact}
         columns[f"param_{name}"] = _cells(values, active, parameters[name], given)
     if len(table.reports):
-        columns["last_step"] = [max(table.curve_of(i), default=-1) for i in range(table.size)]
+        last = [max(table.curve_of(i), default=None) for i in range(table.size)]
+        columns["last_step"] = pd.array(last, dtype="Int64")
     if table.folds:
         columns["folds"] = [max(table.curve_of(i), default=0) for i in range(table.size)]
     columns |= {f"value_at_{step}": column.array.copy() for step, column in sorted(table.curve.items())}

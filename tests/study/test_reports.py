@@ -132,6 +132,11 @@ def test_frames_and_figures(whole) -> None:
     np.testing.assert_allclose(frame["double"], 2 * frame["value"])
     assert len(frame) == sum(len(whole[i].curve) for i in range(16)) and set(frame["state"]) == {"COMPLETE", "PRUNED"}
     assert whole.to_frame()["last_step"].tolist() == [max(whole[i].curve) for i in range(16)]
+    some = Study(SPACE, "random")
+    first, _ = some.ask(2)
+    first.report(3, 0.5)
+    last = some.to_frame()["last_step"]
+    assert last.dtype == "Int64" and last[0] == 3 and last.isna().tolist() == [False, True]
     assert len(whole.figure("curves").panels[0].marks[0].y) == 16
 
 
