@@ -188,6 +188,19 @@ def of_meshes(error: BaseException) -> str:
     return "; a search, like most loops, goes into jax.shard_map(..., check_vma=False)"
 
 
+def of_searches(error: BaseException) -> str:
+    """Advice, as text that follows an error of a search, if the axes of a mesh are what JAX complains of; otherwise "".
+
+    JAX asks each write into an array to say along which explicit axes its result lies, and only the caller knows them.
+    """
+    if type(error).__name__ != "ShardingTypeError":
+        return of_meshes(error)
+    return (
+        "; keys that are divided along explicit axes, as those of jax.make_mesh are, go into "
+        "jax.shard_map(..., check_vma=False), or onto axes that are not: jax.sharding.Mesh(devices, names)"
+    )
+
+
 def in_words(error: BaseException) -> str:
     """An exception's type and message, whatever its `str` does.
 

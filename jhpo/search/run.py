@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from jhpo.errors import InvalidArgument, check_integer, in_words, invalid, of_meshes
+from jhpo.errors import InvalidArgument, JhpoError, check_integer, in_words, invalid, of_searches
 from jhpo.evaluation.paused import check_continuable
 from jhpo.kernels.internals import is_traced
 from jhpo.keys import check_key
@@ -78,7 +78,8 @@ def run(
 
     Raises:
       InvalidArgument: generations or replicates below 1, a space with static parameters, an objective that does
-        not return a scalar; a `jax.shard_map` around it without ``check_vma=False``.
+        not return a scalar; a `jax.shard_map` around it without ``check_vma=False``,
+        keys along explicit axes of a mesh without `jax.shard_map`.
 
     >>> import jax, jhpo
     >>> space = jhpo.Space({"x": jhpo.Float(-1.0, 1.0)})
@@ -122,8 +123,8 @@ def run(
                 generations=generations, replicates=replicates, keep=check_keep(keep), objectives=objectives,
                 gaps=() if starts is None else starts.gaps,
             )  # fmt: skip
-    except TypeError as error:
-        if advice := of_meshes(error):  # of the loop over generations; others say so themselves
+    except Exception as error:
+        if not isinstance(error, JhpoError) and (advice := of_searches(error)):  # of the loop
             text = in_words(error).splitlines()[0]
             raise InvalidArgument(f"run: expected a search that JAX can trace, got {text}{advice}") from error
         raise

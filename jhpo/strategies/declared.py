@@ -11,7 +11,7 @@ from typing import Any, TypeVar, dataclass_transform
 import jax
 import jax.numpy as jnp
 
-from jhpo.errors import LIBRARIES, InvalidArgument, JhpoError, check_flag, check_number, line_of, of_meshes
+from jhpo.errors import LIBRARIES, InvalidArgument, JhpoError, check_flag, check_number, line_of, of_searches
 from jhpo.kernels.internals import is_traced
 from jhpo.keys import check_key
 from jhpo.process.switches import without_switches
@@ -97,7 +97,7 @@ def checked(method: Callable[..., Any], name: str) -> Callable[..., Any]:
             text = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:500]
             place = line_of(error, (*LIBRARIES, "jhpo"))
             raise InvalidArgument(
-                f"strategy: expected a {what} that JAX can trace, got {text}{place}{of_meshes(error)}"
+                f"strategy: expected a {what} that JAX can trace, got {text}{place}{of_searches(error)}"
             ) from error
         if getattr(type(self), name, None) is wrapper:  # not what a subclass makes something else of
             if name == "ask":

@@ -168,3 +168,17 @@ def test_a_shard_map_that_tracks_what_varies_is_answered_by_its_flag() -> None:
             lowest(strategy)
         assert lowest(strategy, check_vma=False).shape == (2,)
     assert lowest(RandomSearch(4)).shape == (2,)  # has no loop that begins with a constant
+
+
+def test_keys_along_explicit_axes_are_answered_by_shard_map() -> None:
+    mesh = jax.make_mesh((1,), ("searches",), axis_types=(jax.sharding.AxisType.Explicit,))
+    rows = jax.sharding.PartitionSpec("searches")
+    keys = jax.device_put(jax.random.split(jax.random.key(0), 2), jax.sharding.NamedSharding(mesh, rows))
+    for strategy, named in ((PSO(4), r"strategy: expected a PSO\.ask"), (jhpo.Greedy(), "run: expected a search")):
+        search = jax.vmap(lambda key: jhpo.run(strategy, objective, SPACE, 3, key)[1].value.min())  # noqa: B023
+        with pytest.raises(InvalidArgument, match=rf"^{named}.*; .*explicit.*shard_map.*jax\.sharding\.Mesh\("):
+            jax.jit(search)(keys)
+        options = {"mesh": mesh, "in_specs": rows, "out_specs": rows, "check_vma": False}
+        found = jax.jit(jax.shard_map(search, **options))(keys)
+        free = jax.sharding.NamedSharding(jax.sharding.Mesh(jax.devices()[:1], ("searches",)), rows)
+        np.testing.assert_allclose(found, jax.jit(search)(jax.device_put(keys, free)), rtol=1e-6)
