@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jhpo.errors import invalid
+from jhpo.errors import invalid, warn_caller
 from jhpo.search.compiling import compile_seconds
 from jhpo.search.stopping import Progress, StopRules
 
@@ -46,8 +46,7 @@ def as_listener(callback: Callback | None) -> Callable[[Update], object] | None:
     """The callback as a function of one `Update`; ``callback(evaluations, best)`` is accepted as well, and a list.
 
     Raises:
-        InvalidArgument: not a function, or one with other arguments; when it is called, that it returned True, by which
-            it meant to end the search.
+        InvalidArgument: not a function, or one with other arguments.
 
     >>> as_listener(lambda evaluations, best: (evaluations, best))(Update(8, 8, 0.5, 1, 0.1, 0.0))
     (8, 0.5)
@@ -72,10 +71,13 @@ def as_listener(callback: Callback | None) -> Callable[[Update], object] | None:
 
 
 def _no_rule(returned: object) -> object:
-    """What a callback returned, unless it is True: other libraries stop by it, here it would be overheard."""
+    """What a callback returned; a warning of True, which ends searches in other libraries and would be overheard here.
+
+    It is no error: what a progress bar's ``update`` returns is True at times.
+    """
     if isinstance(returned, (bool, np.bool_)) and returned:
-        note = "a rule that ends the search is stop=, where stop(progress) returns a sentence that says why, or None"
-        raise invalid("callback", "a function that returns nothing", returned, note=note)
+        rule = "stop=, where stop(progress) returns a sentence that says why, or None"
+        warn_caller(f"callback: it returned True, which does not end the search; a rule that does is {rule}")
     return returned
 
 

@@ -74,7 +74,7 @@ def minimize(
         each generation); it is asked after each.
       callback: called with an `Update` after each generation (evaluations, best, seconds, ...), or with (evaluations,
         best) if it takes two arguments; several in a list. It does not end the search, ``stop`` does: returning
-        True is an error.
+        True is a warning.
       start: points to evaluate first and to tell the strategy: dicts with all or some of the host values
         (``{"lr": 0.1}``); the strategy chooses the others. They count towards the budget.
       keep: "all" keeps every trial; "values" keeps every value, but only the best trial's hyperparameters; "best" keeps
