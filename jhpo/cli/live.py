@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
 
 from rich.console import Console, RenderableType
@@ -121,7 +122,7 @@ class View:
         trials, now = self._study.trials, time.time()
         meanwhile = compiled_meanwhile(trials.table, compile_spans(), now - update.seconds, now)
         call = Call(update.new, update.seconds, update.compile_seconds, now, meanwhile)
-        spent = where_time_went(trials._replace(calls=[call]))
+        spent = where_time_went(dataclasses.replace(trials, calls=[call]))
         total = max(sum(spent.values()), 1e-9)
         return Text(", ".join(f"{name} {seconds / total:.0%}" for name, seconds in spent.items()))
 

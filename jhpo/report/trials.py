@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 
 from jhpo.objectives import Objectives, front
 from jhpo.space.space import Space
-from jhpo.trial import TrialState, TrialTable
+from jhpo.trial import Trial, TrialState, TrialTable
 from jhpo.values.columns import why_nothing
 
 
@@ -26,21 +27,38 @@ class Call(NamedTuple):
     store_running: float | None = None  # the part of store_seconds in which some trial was running, if known
 
 
-class Trials(NamedTuple):
-    """The trials of one study as columns; `Study.trials` makes one."""
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Trials:
+    """The trials of one study as columns, and one by one as a study has them; `Study.trials` makes one."""
 
     space: Space
     table: TrialTable  # one row per trial
     direction: str  # "minimize" or "maximize"; "several" with several objectives
     header: dict[str, Any]  # the study's first event: seed, strategy, versions
     stops: list[str]  # why the calls of `optimize` ended, in the order of the log
+    made: Callable[[Sequence[int]], list[Trial]]  # of ids
     objectives: Objectives | None = None  # None with one objective
     calls: Sequence[Call] = ()  # of `optimize` that ended
-    notes: Mapping[str, Any] = {}  # of the study
-    exact: Mapping[int, Mapping[str, Any]] = {}  # real numbers as users gave them, by trial and dotted name
+    notes: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # of the study
+    # real numbers as users gave them, by trial and dotted name
+    exact: Mapping[int, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return self.table.size
+
+    def __iter__(self) -> Iterator[Trial]:
+        return (self.made([i])[0] for i in range(len(self)))
+
+    @overload
+    def __getitem__(self, at: int) -> Trial: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[Trial]: ...
+    def __getitem__(self, at: int | slice) -> Trial | list[Trial]:
+        ids = range(len(self))[at]
+        return self.made([ids])[0] if isinstance(ids, int) else self.made(ids)
 
     def __repr__(self) -> str:
-        """How many, and of what; a study itself can be iterated over."""
+        """How many, and of what."""
         return f"Trials({self.table.size} of {self.space!r}, {', '.join(self.directions)})"
 
     @property

@@ -146,10 +146,10 @@ class Found(Opened):
 
     @property
     def trials(self) -> Trials:
-        """The columns of all trials, which frames, figures and reports are made from."""
+        """All trials, one by one as the study has them, and their columns, which figures and reports are made from."""
         history = self.history
-        found = (self.space, history.table, self.direction, history.header, history.stops, self.objectives)
-        return Trials(*found, history.calls, self.notes, history.exact)
+        found = (self.space, history.table, self.direction, history.header, history.stops)
+        return Trials(*found, self._trials, self.objectives, history.calls, self.notes, history.exact)
 
     def pareto(self) -> list[Trial]:
         """The feasible trials that no other dominates, with distinct hyperparameters, sorted by their first value.

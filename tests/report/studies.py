@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 
 import jhpo
@@ -46,4 +48,4 @@ def big(count: int) -> Trials:
     table.state.array[:] = TrialState.COMPLETE
     table.asked.array[:] = np.arange(count)
     table.told.array[:] = np.arange(count) + 5.0
-    return study.trials._replace(table=table)
+    return dataclasses.replace(study.trials, table=table)

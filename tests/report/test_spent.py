@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
 
 import numpy as np
@@ -37,13 +38,13 @@ def test_compiling_counts_once_and_only_what_was_compiled_while_trials_ran_is_ev
     compiled = np.array([[-1.0, 1.0], [5.0, 7.0], [8.5, 8.75], [20.0, 30.0]])
     assert compiled_meanwhile(ran, compiled, 0.0, 10.0) == pytest.approx(1.0 + 1.0 + 0.25)
     assert compiled_meanwhile(ran, np.empty((0, 2)), 0.0, 10.0) == 0.0
-    trials = jhpo.Study(SPACE, "random").trials._replace(table=ran, calls=[Call(3, 10.0, 3.25, 10.0, 2.25)])
+    trials = dataclasses.replace(jhpo.Study(SPACE, "random").trials, table=ran, calls=[Call(3, 10.0, 3.25, 10.0, 2.25)])
     spent = where_time_went(trials)
     assert spent == pytest.approx({"compiling": 3.25, "evaluating": 7.0 - 2.25, "suggesting and storing": 2.0})
-    stored = where_time_went(trials._replace(calls=[Call(3, 10.0, 3.25, 10.0, 2.25, 1.5, 0.5)]))
+    stored = where_time_went(dataclasses.replace(trials, calls=[Call(3, 10.0, 3.25, 10.0, 2.25, 1.5, 0.5)]))
     parts = {"compiling": 3.25, "evaluating": 7.0 - 2.25 - 0.5, "storing": 1.5, "suggesting": 1.0}
     assert stored == pytest.approx(parts)
-    old = where_time_went(trials._replace(calls=[Call(3, 10.0, 3.25, 10.0)]))
+    old = where_time_went(dataclasses.replace(trials, calls=[Call(3, 10.0, 3.25, 10.0)]))
     assert old == {"compiling": 3.25, "everything else": 6.75}
 
 

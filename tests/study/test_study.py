@@ -37,6 +37,17 @@ def test_ids_are_contiguous_and_params_are_host_values():
     assert study.evaluations == 4
 
 
+def test_trials_are_a_sequence_as_a_study_is():
+    study = jhpo.Study(SPACE, "random")
+    assert len(study.trials) == 0 and list(study.trials) == []
+    study.ask(4)
+    trials = study.trials
+    assert len(trials) == 4 and [t.id for t in trials] == [0, 1, 2, 3]
+    assert trials[-1].params == study[3].params and [t.id for t in trials[1:3]] == [1, 2]
+    with pytest.raises(IndexError):
+        trials[4]
+
+
 def test_a_trials_key_follows_from_seed_and_id():
     study = jhpo.Study(SPACE, jhpo.RandomSearch(4), seed=7)
     trial = study.ask(3)[2]
