@@ -7,7 +7,27 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import ndtr, ndtri
 
+from jhpo.kernels import counter_random
 from jhpo.kernels.cma import Gaussian, deviations
+from jhpo.kernels.shapes import Array, Float, Int, UInt
+
+
+def draw_categories(seed: UInt[Array, "2"], table: Float[Array, "d k"], n: int) -> Int[Array, "n d"]:
+    """Random categories, by inversion.
+
+    Args:
+      seed: of a stream of `counter_random`.
+      table: rows that sum to 1 but for rounding; a category of probability 0 is never drawn.
+      n: number of members.
+
+    >>> table = jnp.array([[0.5, 0.0, 0.5, 0.0]])
+    >>> draw_categories(counter_random.seeds(jax.random.key(0), 1)[0], table, 8).ravel().tolist()
+    [0, 2, 0, 2, 2, 0, 2, 2]
+    """
+    edges = jax.lax.cummax(jnp.cumsum(table, axis=1), axis=1)  # sums of different lengths are rounded differently
+    edges = edges / edges[:, -1:]  # 1 at the end, which no number reaches
+    u = counter_random.uniform(seed, (n, table.shape[0]), table.dtype)
+    return (u[:, :, None] >= edges[None, :, :]).sum(axis=2, dtype=jnp.int32)
 
 
 def category_weights(chosen: jax.Array, weights: jax.Array, categories: int) -> jax.Array:

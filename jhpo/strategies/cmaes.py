@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jhpo.errors import check_integer, check_number, invalid
-from jhpo.kernels import cma, threefry
-from jhpo.kernels.cma_discrete import margin, spread_categories
+from jhpo.kernels import cma, counter_random, threefry
+from jhpo.kernels.cma_discrete import draw_categories, margin, spread_categories
 from jhpo.kernels.loops import seldom
 from jhpo.kernels.ranks import ranks
 from jhpo.space.cells import edge_of
@@ -147,9 +147,7 @@ class CMAES(Strategy):
         units = jnp.where(clip[None, :], jnp.clip(drawn, 0.0, 1.0), cma.reflected(drawn))
         asked = jnp.where(clip[None, :], units, drawn)
         if space.categorical.any():
-            logits = jnp.log(state.table)[None, :, :]
-            shape = (self.population, space.dim)
-            category = jax.random.categorical(k_category, logits, axis=-1, shape=shape).astype(jnp.int32)
+            category = draw_categories(counter_random.seeds(k_category, 1)[0], state.table, self.population)
             centres, on = space.from_index(category, units.dtype), jnp.asarray(space.categorical)[None, :]
             units, asked = jnp.where(on, centres, units), jnp.where(on, centres, asked)
         return units, state._replace(asked=asked)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from jhpo.kernels import cma, cma_discrete, libraries, ranks
+from jhpo.kernels import cma, cma_discrete, counter_random, libraries, ranks
 
 
 def spd(d: int, seed: int, condition: float = 1e3) -> np.ndarray:
@@ -242,6 +242,19 @@ def test_category_probabilities_follow_the_weights_and_never_die() -> None:
     np.testing.assert_allclose(table[1], [0.99, 0.01, 0.0, 0.0], atol=1e-4)
     same = cma_discrete.spread_categories(table, jnp.zeros_like(table), jnp.float32(0.3), least)
     np.testing.assert_allclose(same, table, atol=1e-6)
+
+
+def test_categories_are_drawn_with_their_probabilities_and_none_that_does_not_exist() -> None:
+    rows = np.zeros((4, 7), np.float32)
+    rows[0, :3], rows[1, :7], rows[2, 0], rows[3, :5] = 1 / 3, 1 / 7, 1.0, [0.1, 0.0, 0.6, 1e-3, 0.299]
+    seed, n = counter_random.seeds(jax.random.key(3), 1)[0], 50_000
+    drawn = np.asarray(cma_discrete.draw_categories(seed, jnp.asarray(rows), n))
+    assert drawn.dtype == np.int32 and drawn.shape == (n, 4)
+    share = np.stack([np.bincount(column, minlength=7) for column in drawn.T]) / n
+    assert np.all(share[rows == 0] == 0)
+    np.testing.assert_allclose(share, rows, atol=5 * np.sqrt(0.25 / n))
+    assert abs(share[3, 3] - 1e-3) < 5 * np.sqrt(1e-3 / n)
+    np.testing.assert_array_less(np.abs(np.corrcoef(drawn[:, [0, 1, 3]].T) - np.eye(3)), 0.03)
 
 
 def test_points_outside_are_drawn_again_and_the_rest_folds_back() -> None:
