@@ -304,7 +304,7 @@ FOREIGN: list[tuple[Callable[[], Any], str, str, str]] = [
     (lambda: partial(study().absorb, [], []), "Study.absorb", "constraints", "a limit on hyperparameters is Space("),
     (lambda: study().enqueue, "Study.enqueue", "param", "did you mean params?"),
     (lambda: partial(jhpo.Tuning, bowl, SPACE), "Tuning.__init__", "max_evals", "did you mean budget?"),
-    (lambda: jhpo.Tuning(bowl, SPACE).run, "minimize", "max_evals", "did you mean budget?"),
+    (lambda: jhpo.Tuning(bowl, SPACE).run, "Tuning.run", "max_evals", "did you mean budget?"),
     (lambda: jhpo.PSO, "PSO.__init__", "n_particles", "did you mean population?"),
     (lambda: jhpo.CMAES, "CMAES.__init__", "seed", "the seed is that of minimize(..., seed=...)"),
     (lambda: jhpo.BayesOpt, "BayesOpt.__init__", "n_initial_points", "did you mean initial?"),
