@@ -146,14 +146,14 @@ def sobol(
     [[0.0, 0.0], [0.5, 0.5], [0.75, 0.25], [0.25, 0.75]]
     """
     dtype = jnp.result_type(float) if dtype is None else dtype
-    index = jnp.asarray(start, jnp.uint32) + jnp.arange(n, dtype=jnp.uint32)
+    start = jnp.asarray(start, jnp.uint32)
     if n <= 2 * _BLOCK:
-        points = _plain(index, dim)
-    else:  # a point is the exclusive or of those of the upper and the lower bits of its index
-        low, blocks = index % np.uint32(_BLOCK), index // np.uint32(_BLOCK)
-        place = (blocks - blocks[0]) % np.uint32(2**_BITS // _BLOCK)  # an index beyond 2**32 starts again
-        upper = (blocks[0] + jnp.arange(n // _BLOCK + 2, dtype=jnp.uint32)) * np.uint32(_BLOCK)
-        points = _plain(upper, dim)[place] ^ _plain(jnp.arange(_BLOCK, dtype=jnp.uint32), dim)[low]
+        points = _plain(start + jnp.arange(n, dtype=jnp.uint32), dim)
+    else:  # a point is the exclusive or of those of the upper and the lower bits of its index; reads would be slower
+        upper = (start // np.uint32(_BLOCK) + jnp.arange(n // _BLOCK + 2, dtype=jnp.uint32)) * np.uint32(_BLOCK)
+        lower = jnp.arange(_BLOCK, dtype=jnp.uint32)
+        blocks = (_plain(upper, dim)[:, None, :] ^ _plain(lower, dim)[None]).reshape(-1, dim)
+        points = jax.lax.dynamic_slice_in_dim(blocks, (start % np.uint32(_BLOCK)).astype(jnp.int32), n)
     if seed is not None:
         points = _reverse_bits(_hash_owen(_reverse_bits(points), jnp.asarray(seed, jnp.uint32)[None]))
     # float32 resolves 24 bits below one
