@@ -25,7 +25,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from onnx_jax import onnx_function
 
 import jhpo
 
@@ -80,6 +79,8 @@ def _network(folder: Path) -> tuple[Callable[..., jax.Array], dict[str, dict[str
     if config["conditions"]:
         raise ValueError(f"{folder}: expected a scenario without conditions, got {config['conditions']}")
     encoding = json.loads((folder / "encoding.json").read_text())
+    from onnx_jax import onnx_function  # here, as the analytic problems do not need onnx
+
     return onnx_function(folder / "model.onnx"), encoding, config["hyperparameters"]
 
 
