@@ -74,7 +74,7 @@ def drawn_informants(ids: jax.Array, active: jax.Array | int, mean: int, seed: j
     """Informants of each particle in Clerc's standard swarms, where every particle informs ``mean`` others at random.
 
     The number of a particle's informants is then nearly Poisson distributed. So it is drawn from that distribution, up
-    to three standard deviations above the mean, and the informants uniformly: no graph has to be built. Groups of
+    to two standard deviations above the mean (99%), and the informants uniformly: no graph has to be built. Groups of
     consecutive particles have consecutive informants, which are drawn and read together.
     """
     return Informants(*_drawn_informants(mean, ids, jnp.asarray(active, jnp.int32), seed))
@@ -82,7 +82,7 @@ def drawn_informants(ids: jax.Array, active: jax.Array | int, mean: int, seed: j
 
 @apart  # in one loop with the reads, the hashes would be computed anew for every particle
 def _drawn_informants(mean: int, ids: jax.Array, active: jax.Array, seed: jax.Array) -> tuple[jax.Array, jax.Array]:
-    slots, group = mean + math.ceil(3 * math.sqrt(mean)), ids[:: _together(ids.shape[0])]
+    slots, group = mean + math.ceil(2 * math.sqrt(mean)), ids[:: _together(ids.shape[0])]
     row = jnp.arange(slots, dtype=jnp.uint32)[:, None]
     words = counter_random.scramble(group.astype(jnp.uint32)[None, :] * np.uint32(slots) + row, seed)
     terms = np.cumsum([0.0] + [math.log(mean / k) for k in range(1, slots)]) - mean
