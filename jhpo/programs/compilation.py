@@ -30,12 +30,14 @@ FOR_SPEED: dict[str, bool | int | str] = {"xla_backend_optimization_level": 2}
 
 
 def cpu_options(quickly: bool = False) -> dict[str, bool | int | str]:
-    """Compiler options for a CPU, without those that this version of the compiler refuses.
+    """Compiler options for a CPU, without those that this version of the compiler refuses or that ``XLA_FLAGS`` names.
 
     Args:
       quickly: for a program that is waited for, not for one that runs for long.
     """
-    return dict(_accepted(tuple((QUICKLY if quickly else FOR_SPEED).items())))
+    told = {flag.partition("=")[0].lstrip("-") for flag in os.environ.get("XLA_FLAGS", "").split()}
+    options = QUICKLY if quickly else FOR_SPEED
+    return dict(_accepted(tuple(option for option in options.items() if option[0] not in told)))
 
 
 def options_on(device: jax.Device, quickly: bool = False) -> dict[str, bool | int | str] | None:

@@ -40,10 +40,20 @@ def test_programs_are_kept_from_the_call_on(tmp_path, configured):
 
 
 def test_options_of_other_compilers_are_left_out(monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "")
     here = compilation.cpu_options(quickly=True)
     assert here["xla_backend_optimization_level"] == 1
     monkeypatch.setitem(compilation.QUICKLY, "xla_option_of_another_version", True)
     assert compilation.cpu_options(quickly=True) == here
+
+
+def test_what_the_user_tells_the_compiler_stands(monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "")
+    assert "xla_backend_optimization_level" in compilation.cpu_options()
+    monkeypatch.setenv("XLA_FLAGS", "--xla_dump_to=somewhere --xla_backend_optimization_level=0")
+    for quickly in (False, True):
+        assert "xla_backend_optimization_level" not in compilation.cpu_options(quickly)
+    assert "xla_disable_hlo_passes" in compilation.cpu_options(quickly=True)
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path, monkeypatch):
