@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jhpo.kernels.order import inverse, lexsort
+from jhpo.kernels.order import first_least, inverse, lexsort
 from jhpo.kernels.shapes import Array, Bool, Float, Int
 
 # The scale of the inner layer of directions, where the outer one has points on the boundary only.
@@ -89,8 +89,7 @@ def assigned(values: Float[Array, "n m"], lines: Float[Array, "h m"]) -> tuple[I
     unit = lines / jnp.sqrt(jnp.sum(lines * lines, axis=1, keepdims=True))
     along = values @ unit.T
     squares = jnp.maximum(jnp.sum(values * values, axis=1, keepdims=True) - along * along, 0.0)
-    niche = jnp.argmin(squares, axis=1).astype(jnp.int32)
-    return niche, jnp.sqrt(jnp.min(squares, axis=1))
+    return first_least(squares), jnp.sqrt(jnp.min(squares, axis=1))
 
 
 def levels(

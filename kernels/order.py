@@ -141,6 +141,7 @@ def _word(key: jax.Array, below: int | None) -> tuple[jax.Array, int]:
 
 
 def first_least(a: jax.Array) -> jax.Array:
-    """``int32[]``, `jnp.argmin` of float[m] in two passes, because XLA's argmin is not vectorised."""
-    m = a.shape[0]
-    return jnp.where(a == a.min(), jnp.arange(m, dtype=jnp.int32), m - 1).min()
+    """``int32[...]``, `jnp.argmin` of the rows float[..., m] in two passes, because XLA's argmin is not vectorised."""
+    m = a.shape[-1]
+    place = jax.lax.broadcasted_iota(jnp.int32, a.shape, a.ndim - 1)
+    return jnp.where(a == a.min(axis=-1, keepdims=True), place, m - 1).min(axis=-1)

@@ -260,3 +260,12 @@ def test_a_mutated_cell_is_another_one() -> None:
     assert (np.abs(found - cell)[:, 2] == 1).all()
     other = np.bincount(found[cell[:, 1] == 2, 1], minlength=5)
     assert other[2] == 0 and (other[[0, 1, 3, 4]] > 50).all()
+
+
+@pytest.mark.parametrize("shape", [(7,), (5, 4), (2, 3, 9)])
+def test_the_first_of_several_least_is_found(shape: tuple[int, ...]) -> None:
+    numbers = np.random.default_rng(0).integers(0, 3, shape).astype(np.float32)
+    numbers[..., -1] = np.inf
+    found = jax.jit(order.first_least)(numbers)
+    assert found.dtype == jnp.int32
+    np.testing.assert_array_equal(found, numbers.argmin(axis=-1))
