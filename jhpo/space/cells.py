@@ -2,13 +2,14 @@
 
 Cells are computed in float32 and integers, with operations on which NumPy and every device agree. A unit coordinate
 is resolved in steps of 2^-24, the spacing that float32 has everywhere in [0, 1]. Cells of equal width need one product;
-those of logarithmic integers are looked up in a `log_table`, with linear interpolation between its nodes.
+those of logarithmic integers are looked up in a `log_table`, with linear interpolation between its nodes. Where to look
+a formula says, to the next place; what stands there decides.
 """
 
 from __future__ import annotations
 
 from types import ModuleType
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -27,13 +28,17 @@ class LogCells(NamedTuple):
     nodes: Array | None  # int32[65537], see `log_table`; None if the starts cover all values
     known: Array  # int32[], number of values whose start is known
     count: Array  # int32[], number of values
+    low: Array  # float32[], the lowest value less one half
+    span: Array  # float32[], logarithm of the ratio of the outer edges
 
 
 def log_cells(parameter: Int) -> LogCells:
     """The `LogCells` of one parameter, as NumPy arrays."""
     table = log_table(parameter.low, parameter.high)
     starts = np.append(table.starts, np.int32(STEPS))
-    return LogCells(starts, table.nodes, np.int32(len(table.starts)), np.int32(parameter.cells))
+    low, high = parameter.low - 0.5, parameter.high + 0.5
+    span = np.float32(np.log(high / low))
+    return LogCells(starts, table.nodes, np.int32(len(table.starts)), np.int32(parameter.cells), np.float32(low), span)
 
 
 def _interpolated(nodes: Array, step: Array) -> Array:
@@ -45,11 +50,11 @@ def _interpolated(nodes: Array, step: Array) -> Array:
 def log_index(cells: LogCells, unit: Array, xp: ModuleType) -> Array:
     """Index of the value at unit coordinates in [0, 1]: ``float32[...]`` to ``int32[...]``."""
     step = xp.minimum(xp.floor(unit * np.float32(STEPS)), np.float32(STEPS - 1)).astype(np.int32)
-    starts = xp.asarray(cells.starts)
-    index = (_search(starts, step, "right", xp) - 1).astype(np.int32)
+    last = cells.known - np.int32(1)
+    near = xp.minimum(cells.low * xp.expm1(unit * cells.span), last.astype(np.float32))
+    index = _last_at_most(xp.asarray(cells.starts), step, near, xp)
     if cells.nodes is None:
         return index
-    last = cells.known - np.int32(1)
     above = xp.maximum(_interpolated(xp.asarray(cells.nodes), step), last)
     return xp.where(index < last, index, xp.minimum(above, cells.count - np.int32(1)))
 
@@ -62,7 +67,8 @@ def _first_step(cells: LogCells, index: Array, xp: ModuleType) -> Array:
         return exact
     nodes = xp.asarray(cells.nodes)
     wanted = index << np.int32(POINT)
-    node = xp.clip(_search(nodes, wanted, "left", xp) - 1, 0, len(nodes) - 2).astype(np.int32)
+    near = xp.log1p(index.astype(np.float32) / cells.low) / cells.span * np.float32(STEPS // NODE)
+    node = xp.clip(_last_at_most(nodes, wanted - np.int32(1), near, xp), 0, len(nodes) - 2)
     gap = xp.maximum(nodes[node + 1] - nodes[node], np.int32(1))
     step = node * np.int32(NODE) - (-(wanted - nodes[node]) * np.int32(NODE) // gap)
     step = xp.where(index > cells.count - np.int32(1), np.int32(STEPS), step)
@@ -76,10 +82,14 @@ def log_centre(cells: LogCells, index: Array, dtype: DTypeLike, xp: ModuleType) 
     return ((first + after) // np.int32(2)).astype(dtype) / dtype.type(STEPS)
 
 
-def _search(table: Array, wanted: Array, side: Literal["left", "right"], xp: ModuleType) -> Array:
-    if xp is np:
-        return np.searchsorted(table, wanted, side=side)
-    return jnp.searchsorted(table, wanted, side=side, method="scan")
+def _last_at_most(table: Array, wanted: Array, near: Array, xp: ModuleType) -> Array:
+    """Places ``int32[...]`` of the last numbers of a rising table that are at most ``wanted``.
+
+    ``near`` float32[...]: where they are, up to one place. A search would read a dozen numbers one after the other.
+    """
+    place = xp.clip(near.astype(np.int32), 0, len(table) - 2)
+    above = (table[place] > wanted).astype(np.int32)
+    return place - above + (table[place + np.int32(1)] <= wanted).astype(np.int32)
 
 
 def index_of(parameter: Parameter, unit: Array, xp: ModuleType = jnp) -> Array:

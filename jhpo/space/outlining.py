@@ -91,7 +91,7 @@ def _logs(space: Layout) -> LogColumns | None:
     def long(table: LogCells) -> LogCells:
         nodes = np.zeros(STEPS // NODE + 1, np.int32) if table.nodes is None else table.nodes
         starts = np.pad(table.starts, (0, longest - len(table.starts)), constant_values=STEPS)
-        return LogCells(starts, nodes if interpolated else None, table.known, table.count)
+        return table._replace(starts=starts, nodes=nodes if interpolated else None)
 
     stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *(long(t) for t in tables))
     return LogColumns(np.asarray([c for c, _ in where], np.int32), stacked)

@@ -13,6 +13,7 @@ from scipy import stats
 import jhpo
 from jhpo import Choice, Float, Int, InvalidSpace, Ordinal, Space
 from jhpo.space.cells import centre_of, edge_of, index_of
+from jhpo.space.log_table import STEPS, log_table
 
 INTEGERS = [
     Int(1, 1000),
@@ -52,6 +53,19 @@ def test_traced_and_host_code_decide_alike(parameter, wide) -> None:
     # a strategy in float64, an evaluation in float32 and a storage in float64 see one integer
     np.testing.assert_array_equal(index_of(parameter, units.astype(np.float64), np), index_of(parameter, units, np))
     assert [space.decode(u)["n"] for u in units[:200, None]] == host[:200].tolist()
+
+
+@pytest.mark.parametrize(("low", "high"), [(1, 2), (1, 4096), (1, 4097), (7, 10**5), (1, 10**7), (10**9, 10**9 + 3000)])
+def test_a_logarithmic_integer_is_that_of_a_search_in_its_table(low: int, high: int) -> None:
+    starts = log_table(low, high).starts
+    steps = np.concatenate(
+        [(starts[:, None] + np.arange(-1, 2)).ravel(), np.random.default_rng(0).integers(0, STEPS, 10**5)]
+    )
+    steps = np.clip(steps, 0, STEPS - 1)
+    wanted = np.searchsorted(starts, steps, side="right") - 1
+    for xp in (np, jnp):
+        found = np.asarray(index_of(Int(low, high, log=True), (steps / STEPS).astype(np.float32), xp))
+        np.testing.assert_array_equal(np.minimum(found, len(starts) - 1), wanted)
 
 
 @pytest.mark.parametrize("parameter", INTEGERS, ids=name)
