@@ -12,15 +12,19 @@ jitted program that keeps its last state and all values, the best of several cal
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from public_speed import Search, costs
 
 import jhpo
 from jhpo.strategies.base import Strategy
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from public_speed import Search, costs
 
 STRATEGIES: dict[str, Callable[[int], Strategy]] = {
     "RandomSearch": jhpo.RandomSearch,
