@@ -8,6 +8,7 @@ a formula says, to the next place; what stands there decides.
 
 from __future__ import annotations
 
+import bisect
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -103,6 +104,22 @@ def index_of(parameter: Parameter, unit: Array, xp: ModuleType = jnp) -> Array:
         return log_index(log_cells(parameter), unit, xp)
     at = xp.floor(unit * np.float32(parameter.cells))
     return xp.minimum(at, np.float32(parameter.cells - 1)).astype(np.int32)
+
+
+def index_of_one(parameter: Parameter, unit: float) -> int:
+    """`index_of` of one coordinate in Python: to the same integer, in less than a tenth of the time.
+
+    >>> index_of_one(Int(1, 4), 0.26), index_of_one(Int(1, 1000, log=True), 0.5)
+    (1, 21)
+    """
+    there = min(max(np.float32(unit), np.float32(0)), np.float32(1))
+    if not (isinstance(parameter, Int) and parameter.log):
+        return min(int(there * np.float32(parameter.cells)), parameter.cells - 1)
+    table = log_table(parameter.low, parameter.high)
+    place = bisect.bisect_right(table.starts, min(int(there * np.float32(STEPS)), STEPS - 1)) - 1
+    if table.nodes is None or place < len(table.starts) - 1:
+        return place
+    return int(index_of(parameter, there, np))
 
 
 def centre_of(parameter: Parameter, index: Array, dtype: DTypeLike, xp: ModuleType = jnp) -> Array:

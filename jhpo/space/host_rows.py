@@ -7,8 +7,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from jhpo.space.cells import index_of
-from jhpo.space.layout import Layout
+from jhpo.space.cells import index_of, index_of_one
+from jhpo.space.layout import Condition, Layout
 from jhpo.space.listed import Listed, cell_values
 from jhpo.space.parameters import Float, Int, Parameter
 from jhpo.values.pytrees import HP
@@ -65,11 +65,15 @@ def columns(space: Layout, units: np.ndarray) -> dict[str, tuple[np.ndarray, np.
 def active_rows(space: Layout, units: np.ndarray) -> list[np.ndarray]:
     """For each parameter, in which of the rows ``float[n, d]`` its conditions hold: ``bool[n]``."""
     on: dict[int, np.ndarray] = {}
+    met: dict[Condition, np.ndarray] = {}  # many parameters share one
     for i in space.order:
         on[i] = np.ones(len(units), np.bool_)
-        for p, table in space.conditions[i]:
-            index = index_of(space.parameters[p], units[:, space.slices[p].start], np)
-            on[i] &= on[p] & np.asarray(table)[index]
+        for condition in space.conditions[i]:
+            if condition not in met:
+                p, table = condition
+                index = _indices(space.parameters[p], units[:, space.slices[p].start])
+                met[condition] = on[p] & np.asarray(table)[index]
+            on[i] &= met[condition]
     return [on[i] for i in range(len(space.names))]
 
 
@@ -118,8 +122,21 @@ def _column(parameter: Parameter, units: np.ndarray) -> list[Any]:
     """The host value of a parameter in each row of its unit coordinates ``float[n, size]``."""
     if parameter.shape:
         return [host_values(parameter, row) for row in units]
-    if isinstance(parameter, Float) and parameter.scale == "linear" and len(units) <= _FEW:
+    if len(units) > _FEW:
+        values: list[Any] = coordinate_values(parameter, np.ascontiguousarray(units[:, 0])).tolist()
+        return values
+    if isinstance(parameter, Int):
+        return [i * parameter.step + parameter.low for i in _indices(parameter, units[:, 0])]
+    if isinstance(parameter, Listed):
+        return [parameter.choices[i] for i in _indices(parameter, units[:, 0])]
+    if parameter.scale == "linear":
         (a, b), low, high = parameter.ends, float(parameter.low), float(parameter.high)
         return [min(max(a + unit * (b - a), low), high) for unit in np.asarray(units[:, 0], np.float64).tolist()]
-    values: list[Any] = coordinate_values(parameter, np.ascontiguousarray(units[:, 0])).tolist()
-    return values
+    return coordinate_values(parameter, units[:, 0]).tolist()
+
+
+def _indices(parameter: Parameter, units: np.ndarray) -> Any:
+    """`index_of` of the coordinates ``float[n]``; a list if they are few."""
+    if len(units) > _FEW:
+        return index_of(parameter, units, np)
+    return [index_of_one(parameter, unit) for unit in units.tolist()]

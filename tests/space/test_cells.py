@@ -12,7 +12,7 @@ from scipy import stats
 
 import jhpo
 from jhpo import Choice, Float, Int, InvalidSpace, Ordinal, Space
-from jhpo.space.cells import centre_of, edge_of, index_of
+from jhpo.space.cells import centre_of, edge_of, index_of, index_of_one
 from jhpo.space.log_table import STEPS, log_table
 
 INTEGERS = [
@@ -52,7 +52,9 @@ def test_traced_and_host_code_decide_alike(parameter, wide) -> None:
     np.testing.assert_array_equal(traced, host)
     # a strategy in float64, an evaluation in float32 and a storage in float64 see one integer
     np.testing.assert_array_equal(index_of(parameter, units.astype(np.float64), np), index_of(parameter, units, np))
-    assert [space.decode(u)["n"] for u in units[:200, None]] == host[:200].tolist()
+    few = slice(-3000, None, 7)  # one by one; the borders of cells among them
+    assert [index_of_one(parameter, u) for u in units[few].tolist()] == index_of(parameter, units[few], np).tolist()
+    assert [space.decode(u)["n"] for u in units[few, None]] == host[few].tolist()
 
 
 @pytest.mark.parametrize(("low", "high"), [(1, 2), (1, 4096), (1, 4097), (7, 10**5), (1, 10**7), (10**9, 10**9 + 3000)])
