@@ -24,8 +24,8 @@ def measure_constraints(space: Space, units: np.ndarray) -> np.ndarray | None:
     """Values ``float64[n, c]`` of the space's constraints, None if it has none."""
     if not space.has_constraints:
         return None
-    padded = np.pad(units, [(0, _room(len(units)) - len(units)), (0, 0)], mode="edge")
-    values = _constraint_program(space, jnp.asarray(padded, jnp.result_type(float)))
+    rows = np.minimum(np.arange(_room(len(units))), len(units) - 1)
+    values = _constraint_program(space, np.asarray(units[rows], jnp.result_type(float)))
     return np.asarray(values, np.float64)[: len(units)]
 
 
