@@ -147,7 +147,7 @@ def words_of(root: jax.Array) -> tuple[int, int] | None:
     known = jax.random.key_data(root)
     if is_traced(known):  # while a program is traced, all becomes a part of it
         return None
-    high, low = np.asarray(known).tolist()
+    high, low = jax.device_get(known).tolist()  # explicitly: jax_transfer_guard may be on
     return high, low
 
 

@@ -15,6 +15,7 @@ from jhpo.curves.racing import RacingStopping as RacingStopping
 from jhpo.curves.table import Curve
 from jhpo.errors import check_integer, check_number, invalid, made_with, read_call
 from jhpo.kernels.forecast import Gain, forecast, shapes
+from jhpo.process.switches import with_transfers
 from jhpo.words.advice import advised
 
 _forecast = jax.jit(forecast)
@@ -230,6 +231,7 @@ class ForecastStopping(EarlyStop):
             return False
         return self._chance(own, ended, end) < self.chance
 
+    @with_transfers
     def _chance(self, own: Curve, ended: Sequence[Curve], end: int) -> float:
         """Probability that a curve ends below the best of those that have ended."""
         some = own.steps.index(next(step for step in own.steps if step > 0))  # a power law has no value at 0

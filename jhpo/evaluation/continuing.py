@@ -161,6 +161,7 @@ class Continuing:
             result = self.further(np.arange(len(part.units)), part.units, part.stop, widths=part.widths)
         return result
 
+    @in_own_program
     def states(self, rows: ArrayLike) -> list[State]:
         """Trained states of some members of the last generation, of replicate 0."""
         assert self._paused is not None

@@ -18,6 +18,7 @@ from jhpo.errors import ChangedSpace, InvalidArgument, StorageError, check_integ
 from jhpo.evaluation.members import NO_STATIC, StaticValues
 from jhpo.kernels.ensemble import greedy_counts
 from jhpo.kernels.lapack import lapack_in_turn
+from jhpo.process.switches import with_transfers
 from jhpo.programs.compilation import programs
 from jhpo.space.space import Space
 from jhpo.training.checkpoint import load_states, save_states
@@ -116,6 +117,7 @@ class Ensemble(Structured):
         return self.states[0]
 
     @property
+    @with_transfers
     def hp(self) -> HP:
         """The hyperparameters of all members, stacked likewise, as the trainable gets them."""
         if len(self.states) > 1:
@@ -123,10 +125,12 @@ class Ensemble(Structured):
         return jax.vmap(lambda unit: self.space.from_unit(unit, self.statics[0].values))(self.units)
 
     @property
+    @with_transfers
     def params(self) -> list[Any]:
         """The decoded hyperparameters of the members."""
         return [self.space.decode(unit) for unit in np.asarray(self.units)]
 
+    @with_transfers
     def outputs(self, x: ArrayLike) -> jax.Array:
         """What each member predicts for inputs ``[n, ...]``: ``float[k, n, ...]``, probabilities for classification.
 
@@ -134,10 +138,12 @@ class Ensemble(Structured):
         """
         return _outputs(self, as_arrays(x))
 
+    @with_transfers
     def predict(self, x: ArrayLike) -> jax.Array:
         """The weighted mean of what the members predict, ``float[n, ...]``; the mean of probabilities for classes."""
         return _predict(self, as_arrays(x))
 
+    @with_transfers
     def selected(
         self,
         data: tuple[ArrayLike, ArrayLike] | None = None,
@@ -183,6 +189,7 @@ class Ensemble(Structured):
                 states.append(jax.tree.map(lambda x, places=places: x[places], state))
         return Ensemble(self.trainable, self.space, np.asarray(self.units)[members], weights, states, self.link)
 
+    @with_transfers
     def save(self, path: str | os.PathLike[str], *, format: str | None = None) -> Path:
         """Write hyperparameters, weights and states into a folder, see `jhpo.save_states`; `load` reads them."""
         folder = Path(path).resolve()
@@ -198,6 +205,7 @@ class Ensemble(Structured):
         return folder
 
     @classmethod
+    @with_transfers
     def load(cls, path: str | os.PathLike[str], objective: Any, space: Space) -> Ensemble:
         """The ensemble in a folder that `save` wrote.
 
@@ -232,6 +240,7 @@ class Ensemble(Structured):
         return cls(trainable, space, units, weights, states)
 
 
+@with_transfers
 def ensemble_of(trainable: Any, space: Space, units: np.ndarray, states: Sequence[State]) -> Ensemble:
     """An ensemble of equal weights of members ``float[k, d]`` and their states, one by one."""
     groups = [[pack(states[row]) for row in rows] for _, rows in _groups(space, units)]

@@ -14,6 +14,7 @@ from jhpo.errors import InvalidArgument, MissingExtra, invalid, nothing_is_said
 from jhpo.evaluation.ensemble import Ensemble, ensemble_of
 from jhpo.evaluation.population import Population
 from jhpo.interop.search_cv import ClonesSpace, as_space
+from jhpo.process.switches import with_transfers
 from jhpo.space.parameters import Parameter
 from jhpo.space.space import Space
 from jhpo.strategies.base import Strategy
@@ -140,6 +141,7 @@ class PopulationSearchCV(ClonesSpace, BaseEstimator):
         return tags
 
     @_fit_context(prefer_skip_nested_validation=True)
+    @with_transfers
     def fit(self, X: Any, y: Any, groups: Any = None) -> PopulationSearchCV:
         """Search, and train the best on all rows; `groups` are for the splitter."""
         X, y = validate_data(
@@ -217,6 +219,7 @@ class PopulationSearchCV(ClonesSpace, BaseEstimator):
     def _ensemble(self, task: Supervised) -> Ensemble:
         return ensemble_of(task, self._space, self._units, self._states)
 
+    @with_transfers
     def _outputs(self, X: Any) -> np.ndarray:
         """Probabilities ``[n, classes]``, or numbers like the targets."""
         if not self.refit:

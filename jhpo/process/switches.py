@@ -1,7 +1,8 @@
-"""JAX's debugging flags ``jax_disable_jit``, ``jax_debug_nans`` and ``jax_debug_infs`` do not apply to jhpo's programs.
+"""JAX's debugging flags do not apply to jhpo's programs: those for NaN, infinity, jit and transfers.
 
 A failed member is NaN or infinite, and infinity stands for "no value yet", so the NaN and infinity checks would stop a
-healthy search; without jit a program of a second would take hours. Code that the user calls directly obeys the flags.
+healthy search; without jit a program of a second would take hours; and what a search moves between host and device it
+moves on purpose. Code that the user calls directly obeys the flags.
 """
 
 from __future__ import annotations
@@ -25,18 +26,36 @@ def _any_on() -> bool:
     return bool(config.jax_disable_jit or config.jax_debug_nans or config.jax_debug_infs)
 
 
-def switches_off() -> contextlib.AbstractContextManager[Any]:
-    """A context in which the three flags are off, in this thread only.
+def transfers_allowed() -> contextlib.AbstractContextManager[Any]:
+    """A context in which `jax.transfer_guard` neither stops nor logs anything, in this thread only.
 
-    >>> with jax.debug_nans(True), switches_off():
+    >>> with jax.transfer_guard("disallow"), transfers_allowed():
+    ...     float(jax.numpy.asarray(np.ones(2)).sum())
+    2.0
+    """
+    levels = (  # jax_transfer_guard itself can only be set
+        config.jax_transfer_guard_host_to_device,
+        config.jax_transfer_guard_device_to_host,
+        config.jax_transfer_guard_device_to_device,
+    )
+    if all(level in (None, "allow") for level in levels):
+        return contextlib.nullcontext()
+    return jax.transfer_guard("allow")
+
+
+def switches_off() -> contextlib.AbstractContextManager[Any]:
+    """A context in which the flags are off, in this thread only.
+
+    >>> with jax.debug_nans(True), jax.transfer_guard("disallow"), switches_off():
     ...     float(jax.numpy.log(-1.0))
     nan
     """
     if not _any_on():
-        return contextlib.nullcontext()
+        return transfers_allowed()
     stack = contextlib.ExitStack()
     for switch in (jax.disable_jit, jax.debug_nans, jax.debug_infs):
         stack.enter_context(switch(False))
+    stack.enter_context(transfers_allowed())
     return stack
 
 
@@ -75,6 +94,11 @@ def within(context: Callable[[], contextlib.AbstractContextManager[Any]], f: Cal
 def in_own_program(f: Callable[P, Out]) -> Callable[P, Out]:
     """``f`` in a context of `own_program`."""
     return within(own_program, f)
+
+
+def with_transfers(f: Callable[P, Out]) -> Callable[P, Out]:
+    """``f`` in a context of `transfers_allowed`: a function of the host that moves data, or may."""
+    return within(transfers_allowed, f)
 
 
 def without_switches(f: Callable[P, Out]) -> Callable[P, Out]:

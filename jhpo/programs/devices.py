@@ -16,7 +16,7 @@ from jax.typing import ArrayLike
 
 from jhpo.errors import InvalidArgument, check_integer, invalid
 from jhpo.kernels.internals import float_precision
-from jhpo.process.switches import config
+from jhpo.process.switches import config, with_transfers
 
 AXIS = "members"
 # JAX platforms that are known to support float64, even if slowly; others are probed.
@@ -143,6 +143,7 @@ def check_clock(seconds: float | None, devices: Devices | None) -> None:
         raise invalid("seconds", "None on devices of several processes, whose clocks differ", seconds)
 
 
+@with_transfers
 def fetched(x: ArrayLike) -> np.ndarray:
     """An array on the host, with the rows of the other processes that it is spread over.
 

@@ -13,6 +13,7 @@ from jhpo.errors import JhpoError, invalid
 from jhpo.kernels import hypervolume as kernel
 from jhpo.kernels.internals import float_precision
 from jhpo.objectives import front, reference_point
+from jhpo.process.switches import with_transfers
 from jhpo.report.trials import Trials
 
 _CHECKPOINTS = 64  # points of a figure
@@ -75,6 +76,7 @@ def _checked(reference: Sequence[float], count: int) -> np.ndarray:
     return at
 
 
+@with_transfers
 def volume(values: np.ndarray, reference: np.ndarray) -> tuple[float, float]:
     """Hypervolume and standard error of ``float64[n, m]`` values to be minimised."""
     counts = (values < reference).all(axis=1)
@@ -95,6 +97,7 @@ def volume(values: np.ndarray, reference: np.ndarray) -> tuple[float, float]:
     return share * float(np.prod(side)), error * float(np.prod(side))
 
 
+@with_transfers
 def over_trials(trials: Trials, reference: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Numbers of trials and the hypervolume after each; by default with the reference point of the final front.
 

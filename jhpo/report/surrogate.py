@@ -15,6 +15,7 @@ from jhpo.kernels import gp, gp_fit, warp
 from jhpo.kernels.acquisition import log_expected_improvement
 from jhpo.kernels.covariance import Points
 from jhpo.kernels.internals import float_precision
+from jhpo.process.switches import with_transfers
 from jhpo.programs.compilation import cpu_options
 from jhpo.report.figures.light import thinned
 from jhpo.report.importance import FEWEST
@@ -40,6 +41,7 @@ class Slices(NamedTuple):
     targets: np.ndarray  # float64[n], their values in the model's scale
 
 
+@with_transfers
 def slices(trials: Trials) -> Slices:
     """A process fitted as `jhpo.BayesOpt` fits its own: Matern-5/2, values worse than the median by their ranks.
 

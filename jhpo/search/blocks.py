@@ -153,7 +153,7 @@ class Blocks:
                     request=request, replicates=population.replicates, metric=population.metric,
                 )  # fmt: skip
             kept = slice(member, member + min(n, len(units) - start))
-            parts.append(jax.tree.map(lambda x, kept=kept: np.asarray(x)[kept], result))
+            parts.append(jax.tree.map(lambda x, kept=kept: x[kept], jax.device_get(result)))
         result = jax.tree.map(lambda *xs: np.concatenate(xs), *parts)
         population.warn(units, result.value)
         return result

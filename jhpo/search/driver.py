@@ -277,8 +277,7 @@ class Driver:
             ``int64[n]`` each; -1 and 0 where a row is empty.
         """
         with self.precision():
-            found = turns.thawed_program(self.strategy, self.state)
-        members, parts = (np.asarray(x, np.int64) for x in found)
+            members, parts = (np.asarray(x, np.int64) for x in turns.thawed_program(self.strategy, self.state))
         return members, np.where(members >= 0, parts, 0)
 
 

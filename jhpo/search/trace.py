@@ -7,6 +7,7 @@ from typing import NamedTuple
 import jax
 
 from jhpo.errors import invalid
+from jhpo.process.switches import with_transfers
 from jhpo.search.keep import Keep
 from jhpo.strategies.base import Evaluation, lowest_feasible
 from jhpo.words.markup import brief
@@ -30,6 +31,7 @@ class Trace(NamedTuple):
     def __repr__(self) -> str:
         return brief(self)
 
+    @with_transfers
     def lowest(self) -> tuple[jax.Array | None, jax.Array]:
         """The feasible point of the lowest value, ``float[d]``, and that value, ``float[]``; traceable.
 

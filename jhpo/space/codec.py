@@ -17,6 +17,7 @@ from jhpo.kernels import threefry
 from jhpo.kernels.internals import strings_refused
 from jhpo.kernels.lapack import lapack_in_turn
 from jhpo.keys import check_key
+from jhpo.process.switches import with_transfers
 from jhpo.space.categories import remember
 from jhpo.space.cells import centre_of
 from jhpo.space.declared import value_key
@@ -33,6 +34,7 @@ Out = TypeVar("Out")
 REJECTION_ROUNDS = 64
 
 
+@with_transfers
 def batched(row: Callable[[jax.Array], Out], x: ArrayLike, dim: int | None = None) -> Out:
     """Applies a function of one row ``[d]`` to ``[..., d]``; output leaves keep the leading dimensions.
 
@@ -50,6 +52,7 @@ def batched(row: Callable[[jax.Array], Out], x: ArrayLike, dim: int | None = Non
 # -- one traced row -------------------------------------------------------------------------------------------
 
 
+@with_transfers
 def decode_traced(space: Layout, unit: jax.Array, static: dict[str, Any], inside: bool = False) -> HP:
     """Hyperparameters of ``float[..., d]``; static parameters have the Python values in ``static``.
 
@@ -99,6 +102,7 @@ def _nearest(value: jax.Array, table: np.ndarray, dtype: DTypeLike) -> jax.Array
     return jnp.argmin(distance, axis=-1).astype(jnp.int32)
 
 
+@with_transfers
 def encode_traced(space: Layout, hp: HP) -> jax.Array:
     """``float[..., d]`` of hyperparameters, the inverse of `decode_traced`; leaves may have leading dimensions."""
     leaves = space.treedef.flatten_up_to(hp)
@@ -128,6 +132,7 @@ def encode_traced(space: Layout, hp: HP) -> jax.Array:
     return jnp.concatenate([jnp.broadcast_to(p, (*widest, p.shape[-1])) for p in parts], axis=-1)
 
 
+@with_transfers
 def constraint(space: Layout, hp: HP) -> jax.Array:
     """Constraint values ``float[c]`` of one tree of hyperparameters.
 
@@ -189,6 +194,7 @@ def constraints_of(space: Layout, units: ArrayLike, static: dict[str, Any] | Non
     return batched(lapack_in_turn(row), units, space.dim)
 
 
+@with_transfers
 def sample(space: Layout, key: jax.Array, n: int, dtype: DTypeLike) -> jax.Array:
     """``float[n, d]`` draws, uniform or from priors; infeasible rows are redrawn up to `REJECTION_ROUNDS` times."""
     first = draw(space.outline, check_key(key), n, dtype)

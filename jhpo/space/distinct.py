@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from jhpo.process.lifetimes import Programs
+from jhpo.process.switches import with_transfers
 from jhpo.space.space import Space
 
 _BLOCK = 1024  # rows per call: one shape, one program
@@ -12,6 +13,7 @@ _BLOCK = 1024  # rows per call: one shape, one program
 _canonical = Programs(lambda space, units: space.canonical(units))
 
 
+@with_transfers
 def first_distinct(space: Space, units: np.ndarray, order: np.ndarray, k: int) -> np.ndarray:
     """The first ``k`` entries of ``order`` whose rows are different points, or fewer if there are no more.
 

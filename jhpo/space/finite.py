@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jhpo.errors import InvalidSpace, invalid
+from jhpo.process.switches import with_transfers
 from jhpo.space.cells import centre_of
 from jhpo.space.codec import constraints_of
 from jhpo.space.layout import Layout
@@ -26,6 +27,7 @@ def cardinality(space: Layout) -> float:
     return float(total if total > MAX_ENUMERATED else len(points(space)))
 
 
+@with_transfers
 def points(space: Layout) -> np.ndarray:
     """See `Space.enumerate`."""
     total = math.prod(int(c) for c in space.cells)

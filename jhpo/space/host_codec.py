@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jhpo.errors import InvalidParameters, InvalidSpace, invalid
+from jhpo.process.switches import with_transfers
 from jhpo.space.cells import centre_of, index_of
 from jhpo.space.codec import batched, unit_constraint
 from jhpo.space.declared import Named, plain, value_key
@@ -195,6 +196,7 @@ def encode_some(space: Layout, params: HP) -> np.ndarray:
     return unit
 
 
+@with_transfers
 def validate_host(space: Layout, params: HP) -> None:
     """Raises `InvalidParameters` unless ``params`` is a complete and feasible point."""
     unit = encode_host(space, params, None)
@@ -225,6 +227,7 @@ def default_units(space: Layout) -> np.ndarray:
     return unit
 
 
+@with_transfers
 def static_groups(space: Layout, units: np.ndarray) -> list[tuple[dict[str, Any], np.ndarray]]:
     """Values of the static parameters and the rows that have them, one pair per group; see `Space.static_groups`."""
     named = [(n, p, w) for n, p, w in zip(space.names, space.parameters, space.slices) if p.static]

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 
 from jhpo.keys import is_key
+from jhpo.process.switches import with_transfers
 from jhpo.space.space import Space
 from jhpo.values.pytrees import State
 
@@ -45,6 +46,7 @@ def _holds_space(states: State) -> bool:
 
 
 @functools.cache
+@with_transfers
 def _register() -> None:
     from flax import serialization  # late: flax takes half a second to import
 

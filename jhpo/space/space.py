@@ -185,7 +185,7 @@ class Space(Layout):
         lacking = [n for n, p in zip(self.names, self.parameters) if p.static and n not in static]
         if lacking:
             raise invalid("static", f"values of the static parameters {lacking}", static, InvalidSpace)
-        return codec.decode_traced(self, jnp.asarray(unit), static)
+        return codec.decode_traced(self, unit, static)
 
     def to_unit(self, hp: HP) -> jax.Array:
         """Unit rows ``float[..., d]`` of traced hyperparameters (choices as indices), the inverse of `from_unit`."""
@@ -226,7 +226,7 @@ class Space(Layout):
           exact: values by dotted name that replace those of the row, from `exact`: a number that went through a
             logarithm differs in its last digits.
         """
-        return host.decode_host(self, np.asarray(unit), exact or {})
+        return host.decode_host(self, np.asarray(jax.device_get(unit)), exact or {})
 
     def decode_rows(self, units: np.ndarray) -> list[HP]:
         """Rows ``float[n, d]`` as host values, each as `decode` gives them; faster than one by one."""

@@ -99,7 +99,7 @@ def evaluate_block(study: Book, evaluator: SearchEvaluator, watch: Watch) -> Cut
         keep_layout(study, evaluator.evaluator, append)
         for event in _batches(cut, begin):
             append(event)
-        ledger.restore(Mark(cut.block.place, np.asarray(cut.block.told.units)))
+        ledger.restore(Mark(cut.block.place, jax.device_get(cut.block.told.units)))
     return cut
 
 

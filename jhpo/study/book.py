@@ -14,6 +14,7 @@ from jhpo.errors import InvalidParameters, check_integer, encodable, invalid
 from jhpo.evaluation.measures import measure_constraints
 from jhpo.evaluation.outcome import Outcome, in_width
 from jhpo.keys import trial_key
+from jhpo.process.switches import with_transfers
 from jhpo.space.points import each, read_point, read_points, there
 from jhpo.strategies.early_stop import rule_of
 from jhpo.study import events
@@ -193,6 +194,7 @@ class Book(Found):
             append(events.Enqueue(trial_id, unit[None], time.time(), [exact]))
             return trial_id
 
+    @with_transfers
     def _completed(self, given: np.ndarray) -> np.ndarray:
         """`given` with coordinates that the strategy chooses in place of NaN, other ones for each trial."""
         number = self.history.table.size

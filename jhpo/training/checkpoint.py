@@ -12,6 +12,7 @@ import numpy as np
 
 from jhpo.errors import MissingExtra, StorageError, invalid
 from jhpo.keys import is_key, key_of_data
+from jhpo.process.switches import with_transfers
 from jhpo.training.values import hold, is_integer, is_number, pack, release
 from jhpo.values.packing import pack_arrays, unpack_arrays
 from jhpo.values.pytrees import State
@@ -20,6 +21,7 @@ FORMATS = ("orbax", "msgpack")
 _FILE, _FOLDER = "states.msgpack", "states"  # inside of the checkpoint's folder
 
 
+@with_transfers
 def save_states(path: str | os.PathLike[str], states: State, *, format: str | None = None) -> Path:
     """Write a state, or any pytree of arrays, as a checkpoint; `load_states` reads it.
 
@@ -62,6 +64,7 @@ def save_states(path: str | os.PathLike[str], states: State, *, format: str | No
     return folder
 
 
+@with_transfers
 def load_states(path: str | os.PathLike[str], like: State) -> State:
     """The state in a checkpoint of `save_states`.
 

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jhpo.errors import InvalidArgument, check_flag, check_integer, invalid
+from jhpo.process.switches import with_transfers
 from jhpo.training.foreign import Opaque, Wrapped
 from jhpo.training.metrics import direction_of
 from jhpo.training.objective import Objective, as_trainable
@@ -65,11 +66,13 @@ class CrossValidated(Structured):
         return jax.vmap(lambda k: jax.random.fold_in(key, k))(jnp.arange(self.folds, dtype=jnp.uint32))
 
     @property
+    @with_transfers
     def steps(self) -> int | Callable[[HP], jax.Array]:
         """As of the trainable: folds are trained for the same number of steps."""
         return self.base.on_fold(jax.tree.map(lambda x: x[0], self.parts)).steps
 
     @property
+    @with_transfers
     def max_steps(self) -> int:
         """See `Trainable`."""
         return int(self.base.on_fold(jax.tree.map(lambda x: x[0], self.parts)).max_steps)
@@ -165,6 +168,7 @@ class FoldByFold(CrossValidated):
         return run
 
 
+@with_transfers
 def in_folds(objective: Any, folds: int, fold_by_fold: bool = False) -> Any:
     """The objective, trained and measured on ``folds`` folds of its data, side by side or one by one; itself for one.
 

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from jhpo.errors import InvalidArgument, check_integer, invalid
 from jhpo.kernels.internals import is_traced
 from jhpo.kernels.shuffle import permuted
+from jhpo.process.switches import with_transfers
 from jhpo.training.data import Data, count
 from jhpo.training.targets import Labels
 
@@ -33,6 +34,7 @@ class FoldRows(NamedTuple):
     valid_count: jax.Array | None  # int32[]
 
 
+@with_transfers
 def k_folds(
     rows: int,
     folds: int,
@@ -174,6 +176,7 @@ def labels_in_folds(folds: FoldRows, labels: np.ndarray, ignore: int | None) -> 
             )
 
 
+@with_transfers
 def task_folds(
     train: Data,
     labels: Labels,

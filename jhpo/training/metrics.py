@@ -19,6 +19,7 @@ from jax.typing import ArrayLike
 from jhpo.errors import InvalidArgument, invalid
 from jhpo.kernels.internals import is_traced
 from jhpo.objectives import Objectives
+from jhpo.process.switches import with_transfers
 from jhpo.training import measures
 from jhpo.training.arguments import check_place_of_hp, takes_third
 from jhpo.training.measures import Array
@@ -200,6 +201,7 @@ def of_whole(name: str, measure: Metric, outputs: Array, targets: Array, live: A
     return value
 
 
+@with_transfers
 def measure(name: str, outputs: ArrayLike, targets: ArrayLike) -> float:
     """The value of a metric by name, on the host; equal to scikit-learn's.
 

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jhpo.errors import check_integer, invalid
+from jhpo.process.switches import with_transfers
 from jhpo.space.space import Space
 from jhpo.training.objective import Objective, as_trainable
 from jhpo.training.trainable import Trainable, max_steps, train
@@ -71,6 +72,7 @@ class Schedule:
         return dataclasses.replace(self, steps=stops)
 
 
+@with_transfers
 def replay(trainable: Trainable | Callable[..., Any], schedule: Schedule) -> Replayed:
     """A trainable whose hyperparameters follow a schedule.
 

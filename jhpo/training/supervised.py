@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jhpo.errors import check_flag, check_integer, invalid
+from jhpo.process.switches import without_switches
 from jhpo.space.serialize import known_to_flax
 from jhpo.training.arguments import batch_sizes, check_place_of_hp, lengths, takes_rate, takes_third
 from jhpo.training.data import Data, check_alike, checked_data, count, is_single
@@ -48,6 +49,7 @@ _LOSSES: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
 _TX = "a function of the hyperparameters that returns an optax transformation"
 
 
+@without_switches
 @advised
 def supervised(
     model: AnyModel,

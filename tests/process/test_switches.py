@@ -128,7 +128,7 @@ def test_ask_tell_and_run(name: str, switch: str) -> None:
 
 def model() -> object:
     return jhpo.supervised(
-        (lambda hp, key: {"w": jnp.zeros((3, 2))}, lambda params, x: x @ params["w"]),
+        (lambda key, x: {"w": jnp.zeros((3, 2))}, lambda params, x: x @ params["w"]),
         lambda hp: optax.adam(hp["lr"]),
         "classification",
         train=(X[:16], Y[:16]),
@@ -148,6 +148,33 @@ def test_training_states_and_gradients(switch: str) -> None:
     value, gradient, _ = jhpo.hypergrad(trainable, {"lr": 0.1, "x": 0.5}, jax.random.key(0), wrt=["lr"])
     assert np.isfinite(value) and np.isfinite(gradient["lr"])
     assert np.isfinite(jhpo.online_tune(trainable, {"lr": 0.1, "x": 0.5}, jax.random.key(0), space=SPACE).value)
+
+
+def test_what_a_search_moves_is_no_concern_of_the_transfer_guard() -> None:
+    key, pso, row = jax.random.key(0), jhpo.PSO(4), np.full(2, 0.5, np.float32)
+    low = {"lr": jhpo.Float(0.1, 1.0), "x": jhpo.Float(0.0, 1.0)}
+    bounded = jhpo.Space(low, constraints=[lambda hp: hp["x"] - hp["lr"]])
+    with jax.transfer_guard("disallow"):
+        task = model()
+        found = jhpo.minimize(task, SPACE, "random(population=4)", budget=8, early_stop="forecast(min_trials=2)")
+        study = jhpo.Study(bounded, pso)
+        study.enqueue({"lr": 0.2})
+        study.optimize(lambda hp: hp["x"], budget=8)
+        bounded.validate(study.best.params)
+        paused = jhpo.minimize(Pausable(), SPACE, STRATEGIES["asha, pausing"], budget=8)
+        _, trace = jhpo.run(pso, lambda hp: hp["x"], SPACE, 2, key)
+        state = pso.init(SPACE, key)
+        units, state = pso.ask(state, key)
+        state = pso.tell(state, units, Evaluation(value=np.ones(4, np.float32)))
+        SPACE.decode(SPACE.to_unit(SPACE.from_unit(row)))
+        numbers = (
+            found.value, found.ensemble(2).selected().predict(X[:2]), study.best.value, paused.value, trace.lowest(),
+            jhpo.hypergrad(task, {"lr": 0.1, "x": 0.5}, key, wrt=["lr"]).value, SPACE.sample(key, 2),
+            bounded.sample_unit(key, 2), bounded.unit_constraint(row), jhpo.k_folds(8, 2).train,
+            jhpo.metrics.measure("auc", [0.1, 0.4, 0.35, 0.8], [0, 0, 1, 1]),
+        )  # fmt: skip
+    assert all(np.isfinite(number).all() for number in jax.tree.leaves(numbers))
+    assert len(study) == 8
 
 
 def test_what_a_switch_means_is_said_once_and_names_a_member() -> None:
