@@ -132,7 +132,7 @@ class StoppingPopulation:
         for row, number in enumerate(np.asarray(ids).tolist()):
             there = step[row] >= 0
             parts = tuple(step[row, there].tolist()), tuple(width[row, there].tolist())
-            self._trained[int(number), units[row].tobytes()] = parts
+            self._trained[_name(number, units[row])] = parts
             if self._own is not None:
                 trial = len(self._own)
                 for at, v in zip(step[row, there].tolist(), value[row, there].tolist()):
@@ -149,7 +149,7 @@ class StoppingPopulation:
     ) -> list[Any]:
         """Trained states of a few members where they ended, trained again in programs of the same widths."""
         units, ids = np.asarray(units), np.asarray(ids, np.uint32)
-        parts = [self._trained[int(number), unit.tobytes()] for number, unit in zip(ids, units)]
+        parts = [self._trained[_name(number, unit)] for number, unit in zip(ids, units)]
         out: list[Any] = [None] * len(ids)
         found = np.full(len(ids), np.nan)
         for steps in sorted({steps for steps, _ in parts}):
@@ -163,6 +163,11 @@ class StoppingPopulation:
         if values is not None:
             warn_of_others(np.asarray(values, found.dtype), found)
         return out
+
+
+def _name(number: int, unit: np.ndarray) -> tuple[int, bytes]:
+    """A member by its id and its point, which a history with starting points keeps in float64."""
+    return int(number), np.asarray(unit, np.float64).tobytes()
 
 
 def _with(x: np.ndarray, at: np.ndarray, y: np.ndarray) -> np.ndarray:

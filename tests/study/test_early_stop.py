@@ -72,6 +72,13 @@ def test_the_search_in_memory_saves_steps(whole) -> None:
     np.testing.assert_array_equal(states[0]["w"], tops[0].state["w"])
 
 
+def test_states_of_a_search_with_starting_points() -> None:
+    start = [{"lr": 0.01}]
+    result = jhpo.minimize(DESCENT, SPACE, jhpo.RandomSearch(4), budget=8, start=start, early_stop=RULE)
+    for top in result.top(3):
+        assert float(jnp.sum(top.state["w"] ** 2)) == pytest.approx(top.value, rel=1e-5)
+
+
 def test_a_stored_study_goes_on_bit_for_bit(whole, tmp_path: Path) -> None:
     with Study(SPACE, jhpo.PSO(10), tmp_path / "study.db", seed=3) as study:
         study.optimize(DESCENT, budget=24, generations=1, early_stop=RULE)
