@@ -7,13 +7,13 @@ import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import jax
 import numpy as np
 
 from jhpo.errors import InvalidParameters, SpaceExhausted, invalid
 from jhpo.interop.distributions import OUTSIDE, constraint_of, directions_of, equal, fit, optuna, parameter_of, value_of
 from jhpo.interop.scalars import PLAIN
 from jhpo.interop.values_only import values_only
+from jhpo.keys import root_key
 from jhpo.objectives import read_directions
 from jhpo.space.listed import Listed
 from jhpo.space.space import Space
@@ -148,7 +148,7 @@ class JhpoSampler(optuna.samplers.BaseSampler):
 
     def _any_point(self, space: Space, number: int) -> HP:
         """A random point, used when the strategy has no more."""
-        return space.decode(space.sample_unit(jax.random.key(_seed(self._seed, number)), 1)[0])
+        return space.decode(space.sample_unit(root_key(_seed(self._seed, number)), 1)[0])
 
     def _ask(self, inner: Study) -> Trial | None:
         finite = inner.strategy.max_evaluations(inner.space) is not None

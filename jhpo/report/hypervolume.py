@@ -12,6 +12,7 @@ import numpy as np
 from jhpo.errors import JhpoError, invalid
 from jhpo.kernels import hypervolume as kernel
 from jhpo.kernels.internals import float_precision
+from jhpo.keys import root_key
 from jhpo.objectives import front, reference_point
 from jhpo.process.switches import with_transfers
 from jhpo.report.trials import Trials
@@ -92,7 +93,7 @@ def volume(values: np.ndarray, reference: np.ndarray) -> tuple[float, float]:
         if len(side) <= kernel.EXACT:
             share, error = float(_exact(points, one)), 0.0
         else:
-            found = _sampled(points, one, jax.random.key(0))
+            found = _sampled(points, one, root_key(0))
             share, error = float(found[0]), float(found[1])
     return share * float(np.prod(side)), error * float(np.prod(side))
 

@@ -11,7 +11,7 @@ import jax
 from jhpo.curves.rules import EarlyStop
 from jhpo.errors import check_integer, invalid
 from jhpo.evaluation.evaluators import Evaluator, Objective, make_evaluator
-from jhpo.keys import check_key, root_key
+from jhpo.keys import root_key, typed_key
 from jhpo.objectives import Directions, Objectives, read_directions
 from jhpo.programs.devices import Devices, check_clock
 from jhpo.search.keep import Keep, check_keep
@@ -112,7 +112,7 @@ class Options:
 
     def root(self) -> jax.Array:
         """The root key, from `key` or from `seed`."""
-        return root_key(self.seed) if self.key is None else check_key(self.key)
+        return root_key(self.seed) if self.key is None else typed_key(self.key)
 
     def evaluator(self, objective: Objective, space: Space, sign: float, strategy: Strategy) -> Evaluator:
         """What evaluates the generations of a search, in the direction `sign`."""

@@ -10,7 +10,7 @@ import jax
 from jhpo.errors import InvalidArgument, JhpoError, check_integer, in_words, invalid, of_searches
 from jhpo.evaluation.paused import check_continuable
 from jhpo.kernels.internals import is_traced
-from jhpo.keys import check_key
+from jhpo.keys import typed_key
 from jhpo.objectives import Directions, Objectives, read_directions
 from jhpo.process.switches import switches_off, warn_inside_a_program
 from jhpo.programs.compilation import programs
@@ -92,7 +92,7 @@ def run(
     check_integer("generations", generations)
     check_integer("replicates", replicates)
     check_space(space)
-    strategy, key = as_strategy(strategy), check_key(key)
+    strategy, key = as_strategy(strategy), typed_key(key)
     if space.has_static:
         named = [n for n, p in zip(space.names, space.parameters) if p.static]
         raise invalid("space", "no static parameters inside run (use minimize or Study, which group by them)", named)

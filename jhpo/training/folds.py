@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import numbers
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from numpy.typing import ArrayLike
 from jhpo.errors import InvalidArgument, check_integer, invalid
 from jhpo.kernels.internals import is_traced
 from jhpo.kernels.shuffle import permuted
+from jhpo.keys import key_of_words, root_key
 from jhpo.process.switches import with_transfers
 from jhpo.training.data import Data, count
 from jhpo.training.targets import Labels
@@ -69,7 +71,7 @@ def k_folds(
         raise invalid("folds", f"at most {rows}, the number of rows", folds)
     order = np.arange(rows)
     if not ordered:
-        key = jax.random.key(seed) if isinstance(seed, int) else seed
+        key = root_key(seed) if isinstance(seed, numbers.Integral) else seed
         dealing = jax.random.fold_in(key, jnp.uint32(_DEALING))
         order = np.asarray(_dealt(dealing, rows))
     owner = np.empty(rows, np.int64)
@@ -202,7 +204,7 @@ def task_folds(
     else:
         by_row = classes and targets.size == len(targets)
         found = k_folds(
-            count(train), folds, seed=jax.random.wrap_key_data(order), ordered=ordered,
+            count(train), folds, seed=key_of_words(order), ordered=ordered,
             labels=targets.reshape(-1) if by_row else None, ignore=labels.ignore,
         )  # fmt: skip
     if classes:

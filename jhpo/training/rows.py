@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from jhpo.errors import invalid
 from jhpo.kernels.shuffle import batch_rows
+from jhpo.keys import key_of_words
 from jhpo.training.data import Data, count, rows_at
 from jhpo.training.folds import FoldRows, counted, smallest, task_folds
 from jhpo.training.lengths import traced_steps
@@ -84,7 +85,7 @@ class Rows(Structured):
         """The rows of a batch, and a mask ``bool[b]`` of those that count (None for all)."""
         if self.batch_size == (count(self.train) if self.fold is None else self.fold.train.shape[0]):
             return self.all_rows()
-        order = key if self.independent_batches else jax.random.wrap_key_data(self.order)
+        order = key if self.independent_batches else key_of_words(self.order)
         if callable(self.batch_size):
             size = self._batch_size(hp)
             rows = batch_rows(order, t, self._rows, size, self.max_batch_size)

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jhpo.errors import check_flag, check_integer, invalid
+from jhpo.keys import root_key
 from jhpo.process.switches import without_switches
 from jhpo.space.serialize import known_to_flax
 from jhpo.training.arguments import batch_sizes, check_place_of_hp, lengths, takes_rate, takes_third
@@ -176,7 +177,7 @@ def supervised(
     return Supervised(
         train=arrays[0],
         valid=None if valid is None else arrays[1],
-        order=jax.random.key_data(jax.random.key(check_integer("seed", seed, low=0))),
+        order=jax.random.key_data(root_key(seed)),
         model=with_precision(as_model(model), precision),
         tx=tx,
         task=task,

@@ -177,6 +177,27 @@ def test_what_a_search_moves_is_no_concern_of_the_transfer_guard() -> None:
     assert len(study) == 8
 
 
+@pytest.mark.parametrize("impl", ["rbg", "unsafe_rbg"])
+def test_the_default_generator_changes_no_search(impl: str) -> None:
+    rows = jhpo.k_folds(8, 2).train
+
+    def order() -> np.ndarray:
+        return task.batch(jax.random.key(0), jnp.uint32(1))[0]
+
+    task = model()
+    batch = order()
+    with jax.default_prng_impl(impl):
+        np.testing.assert_array_equal(order(), batch)  # of a task made before
+        task = model()
+        np.testing.assert_array_equal(order(), batch)
+        np.testing.assert_array_equal(jhpo.k_folds(8, 2).train, rows)
+        values = [
+            jhpo.minimize(lambda hp, key: jax.random.uniform(key), SPACE, jhpo.PSO(4), budget=8, key=root).value
+            for root in (jax.random.key(2), jax.random.PRNGKey(2))
+        ]
+        assert values[0] == values[1]
+
+
 def test_what_a_switch_means_is_said_once_and_names_a_member() -> None:
     with jax.debug_nans(True), pytest.warns(UserWarning, match=r"of 16 members.*call your objective.*'x': ") as said:
         result = jhpo.minimize(sometimes_failing, SPACE, jhpo.RandomSearch(16), budget=64)
