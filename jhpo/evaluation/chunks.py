@@ -18,7 +18,7 @@ from jax.sharding import Mesh
 from jhpo.errors import OutOfMemory, check_integer, invalid
 from jhpo.process.forks import check_process
 from jhpo.process.lifetimes import Executable
-from jhpo.process.switches import in_own_program
+from jhpo.process.switches import as_in_this_thread, in_own_program
 from jhpo.programs.compilation import options_on
 from jhpo.programs.devices import fetched, least_memory
 from jhpo.values.pytrees import Tree
@@ -210,7 +210,7 @@ class Chunks:
 
         if self.threads > 1 and len(takes) > 1:
             with ThreadPoolExecutor(min(self.threads, len(takes))) as pool:
-                outputs = list(pool.map(finished, arguments))
+                outputs = list(pool.map(as_in_this_thread(finished), arguments))
         else:
             outputs = []
             for each in arguments:

@@ -19,7 +19,7 @@ from jhpo.evaluation.paused import begin_program, check_continuable, continue_pr
 from jhpo.evaluation.population import Population
 from jhpo.evaluation.widths import planned_for, slices, slices_of_widths
 from jhpo.process.lifetimes import Executable
-from jhpo.process.switches import in_own_program
+from jhpo.process.switches import as_in_this_thread, in_own_program
 from jhpo.programs.devices import fetched, least_memory, readable
 from jhpo.strategies.base import Evaluation, Rung
 from jhpo.training.tracing import objective_errors
@@ -233,7 +233,7 @@ class Continuing:
 
         if self._threads > 1 and len(parts) > 1:
             with ThreadPoolExecutor(min(self._threads, len(parts))) as pool:
-                made = list(pool.map(run, parts))
+                made = list(pool.map(as_in_this_thread(run), parts))
         else:
             made = [run(part) for part in parts]
         firsts = np.cumsum([0, *(width for _, width in parts)])

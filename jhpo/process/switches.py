@@ -19,6 +19,22 @@ import numpy as np
 P = ParamSpec("P")
 Out = TypeVar("Out")
 config: Any = jax.config  # its stubs lack the flags
+# contexts of one thread that change programs, their results, or what stops them
+_OF_A_THREAD: dict[str, Callable[[Any], contextlib.AbstractContextManager[Any]]] = {
+    "jax_enable_x64": jax.enable_x64,
+    "jax_disable_jit": jax.disable_jit,
+    "jax_debug_nans": jax.debug_nans,
+    "jax_debug_infs": jax.debug_infs,
+    "jax_default_device": jax.default_device,
+    "jax_default_matmul_precision": jax.default_matmul_precision,
+    "jax_default_prng_impl": jax.default_prng_impl,
+    "jax_numpy_dtype_promotion": jax.numpy_dtype_promotion,
+    "jax_numpy_rank_promotion": jax.numpy_rank_promotion,
+    "jax_threefry_partitionable": jax.threefry_partitionable,
+    "jax_transfer_guard_host_to_device": jax.transfer_guard_host_to_device,
+    "jax_transfer_guard_device_to_host": jax.transfer_guard_device_to_host,
+    "jax_transfer_guard_device_to_device": jax.transfer_guard_device_to_device,
+}
 _NO_MESH = jax.sharding.AbstractMesh((), ())
 
 
@@ -99,6 +115,26 @@ def in_own_program(f: Callable[P, Out]) -> Callable[P, Out]:
 def with_transfers(f: Callable[P, Out]) -> Callable[P, Out]:
     """``f`` in a context of `transfers_allowed`: a function of the host that moves data, or may."""
     return within(transfers_allowed, f)
+
+
+def as_in_this_thread(f: Callable[P, Out]) -> Callable[P, Out]:
+    """``f`` for other threads, which do not know the contexts of this one, such as `jax.enable_x64`.
+
+    >>> from concurrent.futures import ThreadPoolExecutor
+    >>> with jax.enable_x64(True), ThreadPoolExecutor() as pool:
+    ...     pool.submit(as_in_this_thread(lambda: jax.numpy.ones(()).dtype)).result()
+    dtype('float64')
+    """
+    here = {name: getattr(config, name) for name in _OF_A_THREAD}
+
+    def context() -> contextlib.AbstractContextManager[Any]:
+        stack = contextlib.ExitStack()
+        for name, value in here.items():
+            if getattr(config, name) != value:
+                stack.enter_context(_OF_A_THREAD[name](value))
+        return stack
+
+    return within(context, f)
 
 
 def without_switches(f: Callable[P, Out]) -> Callable[P, Out]:

@@ -198,6 +198,24 @@ def test_the_default_generator_changes_no_search(impl: str) -> None:
         assert values[0] == values[1]
 
 
+def test_contexts_of_the_caller_hold_in_threads_of_a_search() -> None:
+    seen = set()
+
+    def fit(params: dict) -> float:
+        value = jnp.asarray(params["lr"]) + 0.0
+        seen.add((value.dtype.name, jax.config.jax_default_matmul_precision))
+        return float(value)
+
+    with jax.enable_x64(True), jax.default_matmul_precision("highest"):
+        jhpo.minimize(jhpo.host(fit, workers=2), SPACE, "random", budget=4)
+        assert seen == {("float64", "highest")}
+        # the first members train in chunks side by side, the survivors of a rung in one
+        again = jhpo.minimize(Pausable(), SPACE, jhpo.SuccessiveHalving(9), budget=9, chunk=2)
+        assert again.history.value.dtype == np.float64
+        sums = jhpo.minimize(lambda hp: hp["x"] * 1e-12 + 1.0, SPACE, "random(population=32)", budget=32, chunk=4)
+        assert sums.value > 1.0
+
+
 def test_what_a_switch_means_is_said_once_and_names_a_member() -> None:
     with jax.debug_nans(True), pytest.warns(UserWarning, match=r"of 16 members.*call your objective.*'x': ") as said:
         result = jhpo.minimize(sometimes_failing, SPACE, jhpo.RandomSearch(16), budget=64)

@@ -12,6 +12,7 @@ from typing import Any
 from jhpo.evaluation.executors.limits import repeated
 from jhpo.evaluation.executors.tasks import Call, Task, call
 from jhpo.evaluation.outcome import Outcome, failure
+from jhpo.process.switches import as_in_this_thread
 from jhpo.trial import Trial
 from jhpo.values.pytrees import HP
 
@@ -25,8 +26,9 @@ class ThreadPool:
         self._running: set[Task] = set()
         self._lock = threading.Lock()
         self._closed = threading.Event()
+        self._worker = as_in_this_thread(self._work)
         for _ in range(workers):
-            self._start(self._work)
+            self._start(self._worker)
         if timeout is not None:
             self._start(self._watch)
 
@@ -72,7 +74,7 @@ class ThreadPool:
             for task in late:
                 message = f"timeout: no result within {self._timeout:g} s (its thread cannot be killed and goes on)"
                 if task.finish(failure(message)):
-                    self._start(self._work)
+                    self._start(self._worker)
 
     def close(self) -> None:
         """Stop the threads; running evaluations are abandoned."""
