@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 
-from jhpo.kernels.internals import SUM, JaxprEqn, shape_of, unfused
+from jhpo.kernels.internals import SUM, JaxprEqn, runnable, shape_of, unfused, with_constants
 from jhpo.kernels.programs import rewritten
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -69,8 +69,26 @@ def in_turn(f: F) -> F:
 
     For functions with loops that run until convergence: in lockstep every row takes as long as the slowest, and the
     rows together do not fit into the caches. Every row gets the same bits as without vmap.
+
+    >>> branch = lambda x, w: jax.lax.cond(x > 0, in_turn(lambda y: w * y), lambda y: y, x)
+    >>> jax.vmap(branch, (0, None))(jnp.array([-1.0, 1.0]), 2.0).tolist()
+    [-1.0, 2.0]
     """
-    call = jax.custom_batching.custom_vmap(f)
+
+    @functools.wraps(f)
+    def wrapper(*args: Any) -> Any:
+        program, shape = jax.make_jaxpr(f, return_shape=True)(*args)
+        # what f closes over is an argument too: vmap of a `lax.cond` makes batches of all that its branches use
+        closed = lambda constants, *leaves: runnable(with_constants(program, constants))(*leaves)  # noqa: E731
+        out = _in_turn(closed)(program.consts, *jax.tree.leaves(args))
+        return jax.tree.unflatten(jax.tree.structure(shape), out)
+
+    return wrapper  # type: ignore[return-value]
+
+
+def _in_turn(f: Callable[..., Any]) -> Callable[..., Any]:
+    """`in_turn` of a function without closure."""
+    call: Callable[..., Any] = jax.custom_batching.custom_vmap(f)
 
     @call.def_vmap
     def batch(size: int, batched: list[Any], *args: Any) -> tuple[Any, Any]:
@@ -91,7 +109,7 @@ def in_turn(f: F) -> F:
         out = jax.lax.platform_dependent(*leaves, cpu=one_by_one, default=at_once)
         return out, jax.tree.map(lambda _: True, out)
 
-    return functools.wraps(f)(call)  # type: ignore[return-value]
+    return call
 
 
 def side_by_side(f: Callable[..., Any], rows: Any) -> Any:

@@ -62,6 +62,14 @@ def test_rows_in_turn_do_not_wait_for_the_slowest() -> None:
     assert "tensor<3xi1>" in lowered(batched, "cuda", rows, jnp.float32(1.0))
 
 
+def test_rows_in_turn_within_a_condition_that_differs_between_rows() -> None:
+    """JAX makes batches of everything then, of what the function closes over too."""
+    branch = lambda x, w: jax.lax.cond(x > 0, in_turn(lambda y: w * y), lambda y: y, x)  # noqa: E731
+    x = jnp.array([-1.0, 3.0])
+    assert jax.vmap(branch, (0, None))(x, jnp.float32(2.0)).tolist() == [-1.0, 6.0]
+    assert jax.jit(jax.vmap(branch))(x, jnp.array([5.0, 7.0])).tolist() == [-1.0, 21.0]
+
+
 def lowered(f, platform: str, *args) -> str:
     """The program for a platform, as text."""
     return jax.export.export(jax.jit(f), platforms=[platform])(*args).mlir_module()
