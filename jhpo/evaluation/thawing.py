@@ -19,6 +19,7 @@ from jhpo.keys import is_key, trial_keys, zero_keys
 from jhpo.process.lifetimes import Remembered
 from jhpo.process.switches import in_own_program
 from jhpo.programs.compilation import programs
+from jhpo.programs.devices import own_device
 from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation, Floats, Ids
 from jhpo.training.tracing import objective_errors
@@ -179,7 +180,7 @@ class Thawing:
     def _run(self, rows: Rows) -> Evaluation:
         population = self.population
         trainable, space = population.on_one_device(), population.space
-        with jax.default_device(population.mesh.devices.flat[0]), objective_errors():
+        with jax.default_device(own_device(population.mesh)), objective_errors():
             self._move(rows)
             self._frame, result = rows_program(
                 trainable, space, self._frame, rows, self._root,
@@ -231,7 +232,7 @@ class Thawing:
     def states(self, members: np.ndarray) -> list[State]:
         """Trained states of members, of replicate 0."""
         out: list[State] = []
-        with jax.default_device(self.population.mesh.devices.flat[0]):
+        with jax.default_device(own_device(self.population.mesh)):
             for member in np.asarray(members).tolist():
                 row = np.flatnonzero(self._inside == member)
                 if len(row):

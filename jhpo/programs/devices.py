@@ -167,11 +167,19 @@ def placing(mesh: Mesh, *axes: str) -> Sharding:
 
 
 def moved(x: ArrayLike, to: Sharding) -> jax.Array:
-    """An array with another sharding; arrays of other processes too, which `jax.device_put` does not move."""
+    """An array with another sharding; arrays of other processes too, which `jax.device_put` does not move.
+
+    Raises:
+      InvalidArgument: the processes of the devices give different arrays.
+    """
     if isinstance(x, jax.Array) and not x.is_fully_addressable:
         same: jax.Array = x if x.sharding == to else jax.jit(_same, out_shardings=to)(x)
         return same
-    return jax.device_put(x, to)
+    try:
+        return jax.device_put(x, to)
+    except AssertionError as error:  # JAX compares what the processes give
+        expected = "the same search in all processes (objective, space, strategy, seed, budget)"
+        raise InvalidArgument(f"devices: expected {expected}, got other numbers in one of them") from error
 
 
 def readable(x: Any, mesh: Mesh) -> Any:

@@ -66,6 +66,20 @@ each = [jhpo.minimize(task, space, halving, budget=8, folds=2, devices=d)
 np.testing.assert_allclose(*(r.history.value for r in each), rtol=1e-5)
 np.testing.assert_allclose(*(np.asarray(r.top(1)[0].state.params["w"]) for r in each), rtol=1e-4)
 
+# members that are frozen and thawed are on one device, of each process its own
+thaw = jhpo.FreezeThaw(4, interval=5, proposer=None)
+each = [jhpo.minimize(task, space, thaw, budget=12, folds=2, devices=d) for d in (everywhere, jax.local_devices()[:1])]
+np.testing.assert_allclose(*(r.history.value for r in each), rtol=1e-5)
+assert each[0].top(1)[0].state.params["w"].shape[-2:] == (5, 2)
+
+# what is not the same search in all processes is said
+try:
+    jhpo.minimize(task, space, strategy, budget=6, folds=2, seed=number, devices=everywhere)
+except jhpo.InvalidArgument as error:
+    assert "the same search in all processes" in str(error)
+else:
+    raise AssertionError("another seed in each process")
+
 # what process 0 cannot open stops them all
 try:
     jhpo.Study(space, strategy, path, seed=1, folds=2, shared=True)
