@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jhpo.errors import invalid
-from jhpo.space.space import Space
+from jhpo.space.space import Parameter, Space
 
 
 def check_space(space: object) -> None:
@@ -19,5 +19,6 @@ def check_space(space: object) -> None:
     """
     if not isinstance(space, Space):
         note = "write jhpo.Space({...})" if isinstance(space, dict) else ""
+        note = "write jhpo.Space(...)" if isinstance(space, (list, tuple, Parameter)) else note
         note = "it comes after the objective" if callable(space) and not isinstance(space, type) else note
         raise invalid("space", "a jhpo.Space", space, note=note)

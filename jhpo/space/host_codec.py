@@ -71,12 +71,21 @@ def flatten_host(space: Layout, params: HP) -> dict[str, Any]:
             parts = jax.tree_util.tree_flatten_with_path(node, is_leaf=lambda x: x is not node)[0]
             children = [(path_name(path), child) for path, child in parts if path]
         if not children and not isinstance(node, (dict, list, tuple)):
+            if node is None and prefix in empty_places(space):
+                return
             raise invalid(prefix or "params", f"one of the parameters {sorted(names)}", node, InvalidParameters)
         for key, child in children:
             walk(f"{prefix}.{key}" if prefix else str(key), child)
 
     walk("", params)
     return {k: v for k, v in out.items() if v is not None or takes_none(space, k)}
+
+
+def empty_places(space: Layout) -> set[str]:
+    """The dotted names of the places where the tree of a space has None."""
+    named = jax.tree_util.tree_unflatten(space.treedef, space.names)
+    places = jax.tree_util.tree_flatten_with_path(named, is_leaf=lambda x: x is None)[0]
+    return {path_name(path) for path, leaf in places if leaf is None}
 
 
 def takes_none(space: Layout, name: str) -> bool:

@@ -10,7 +10,7 @@ import jax
 
 from jhpo.errors import InvalidSpace, invalid
 from jhpo.space.declared import Named, value_key
-from jhpo.space.layout import Condition, Constraint
+from jhpo.space.layout import Condition, Constraint, Layout
 from jhpo.space.listed import cell_values
 from jhpo.space.parameters import Float, Parameter
 from jhpo.values.pytrees import HP, Structure
@@ -32,7 +32,8 @@ def read_tree(tree: HP) -> Leaves:
       InvalidSpace: no parameter, a leaf that is not one, one that is not complete, or two of the same name.
     """
     try:
-        pairs, treedef = jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda x: isinstance(x, Parameter))
+        ends = lambda x: isinstance(x, (Parameter, Layout))  # noqa: E731
+        pairs, treedef = jax.tree_util.tree_flatten_with_path(tree, is_leaf=ends)
     except (TypeError, ValueError) as unsorted:  # pytrees sort the keys of dicts
         text = str(unsorted).split("\n")[0]
         raise InvalidSpace(
@@ -63,6 +64,8 @@ def as_parameter(value: object, listed: bool = False) -> str:
     >>> as_parameter(0.1, listed=True)
     'values to choose from are jhpo.Choice([...]), a range is jhpo.Float(low, high) or jhpo.Int(low, high)'
     """
+    if isinstance(value, Layout):
+        return "a part of a space is a dict of its parameters, and their constraints are those of the whole"
     if hasattr(value, "rvs"):  # a distribution of SciPy, as RandomizedSearchCV takes them
         return "loguniform(a, b) is jhpo.Float(a, b, log=True), randint(a, b) is jhpo.Int(a, b - 1)"
     if not listed:

@@ -154,3 +154,22 @@ def test_integers_beyond_float32_and_distances_beyond_int32_are_exact() -> None:
 def test_a_width_that_float32_cannot_hold_is_refused() -> None:
     with pytest.raises(InvalidSpace, match="x: high: expected numbers and a width that float32 can hold"):
         jhpo.Space({"x": jhpo.Float(-3e38, 3e38)})
+
+
+@pytest.mark.parametrize("tree", [{"a": jhpo.Float(0.0, 1.0), "b": {"c": None}}, Single([jhpo.Float(0.0, 1.0), None])])
+def test_a_space_with_nothing_at_a_place_takes_what_it_decodes(tree) -> None:
+    space = jhpo.Space(tree)
+    params = space.decode(np.full(1, 0.25))
+    space.validate(params)
+    assert space.encode(params).tolist() == [0.25]
+    with pytest.raises(InvalidParameters, match="d: expected one of the parameters"):
+        jhpo.Space({"a": jhpo.Float(0.0, 1.0), "b": None}).validate({"a": 0.5, "d": None})
+
+
+def test_what_is_taken_for_a_space_or_a_part_of_one_is_said() -> None:
+    inner = jhpo.Space({"b": jhpo.Float(0.0, 1.0)})
+    with pytest.raises(InvalidSpace, match=r"a: expected a parameter .*got Space\(b: Float\); a part .* is a dict"):
+        jhpo.Space({"a": inner, "c": jhpo.Float(0.0, 1.0)})
+    for given in (jhpo.Float(0.0, 1.0), [jhpo.Float(0.0, 1.0)]):
+        with pytest.raises(jhpo.InvalidArgument, match=r"expected a jhpo.Space, .*; write jhpo.Space\(\.\.\.\)"):
+            jhpo.minimize(lambda hp: hp, given, budget=2)
