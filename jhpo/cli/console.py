@@ -25,7 +25,7 @@ from jhpo.storage import without_password
 from jhpo.storage.spec import described
 from jhpo.study.study import Study
 from jhpo.trial import Trial, TrialState
-from jhpo.words.markup import cell, counted, duration, number
+from jhpo.words.markup import cell, counted, duration, line, number
 
 _POINTS = 6  # of a learning curve shown
 _COMPARED = ("best", "median", "best found at trial")
@@ -82,7 +82,7 @@ def print_results(console: Console, study: Study, summary: Summary | None = None
         best.add_column("parameter", overflow="fold")
         best.add_column("value", overflow="fold")
         for name, value in study.space.flat(top[0].params).items():
-            best.add_row(escape(name), escape(cell(value)))
+            best.add_row(escape(line(name)), escape(cell(value)))
         console.print(best)
         table, shown = _best_table(study, top, console.width)
         title = f"top {shown}" + (f" of {len(top)} (a wider terminal shows all)" if shown < len(top) else "")
@@ -120,13 +120,14 @@ def _print_curve(console: Console, title: str, curve: Mapping[int, float]) -> No
     places = sorted({round(i) for i in np.linspace(0, len(points) - 1, _POINTS)})
     shown = ", ".join(f"{points[i][0]}: {number(points[i][1])}" for i in places)
     more = "" if len(places) == len(points) else f" ({len(places)} of its {len(points)} values)"
-    console.print(f"{title}{more}: {shown}", highlight=False, markup=False)
+    console.print(f"{line(title)}{more}: {shown}", highlight=False, markup=False)
 
 
 def print_trial(console: Console, study: Study, trial_id: int) -> None:
     """Prints everything about one trial: values, parameters, notes, times, learning curves."""
     trial, table = study[trial_id], study.history.table
-    rows = [["status", trial.status.name.lower()], *([["reason", trial.reason]] if trial.reason else [])]
+    rows = [["status", trial.status.name.lower()]]
+    rows += [["" if k else "reason", text] for k, text in enumerate(trial.reason.splitlines())]
     rows += [[name, number(value)] for name, value in zip(study.trials.labels, trial.values)]
     rows += [[name, cell(value)] for name, value in study.space.flat(trial.params).items()]
     rows += [[f"note {name}", cell(value)] for name, value in trial.notes.items()]
@@ -153,15 +154,14 @@ def _print_front(console: Console, study: Study, k: int) -> None:
     shown = [points[i] for i in places]
     if middle.id not in [t.id for t in shown]:
         shown = [t for t in points if t in shown or t.id == middle.id]
-    ways = ", ".join(f"{d} {name}" for d, name in zip(objectives.directions, objectives.labels))
+    ways = ", ".join(f"{d} {line(name)}" for d, name in zip(objectives.directions, objectives.labels))
     table, count = _best_table(study, shown, console.width)
     of = "" if count == len(points) else f", {count} of them shown"
-    console.print(f"[bold]front: {counted(len(points), 'trial')}{of}[/bold] ({ways})", highlight=False)
+    console.print(f"[bold]front: {counted(len(points), 'trial')}{of}[/bold] ({escape(ways)})", highlight=False)
     console.print(table)
-    values = ", ".join(f"{name} {number(v)}" for name, v in zip(objectives.labels, middle.values))
-    console.print(
-        f"knee: trial {middle.id} ({values})\nhypervolume {number(size.value)} up to ({reference})", highlight=False
-    )
+    values = ", ".join(f"{line(name)} {number(v)}" for name, v in zip(objectives.labels, middle.values))
+    console.print(f"knee: trial {middle.id} ({escape(values)})", highlight=False)
+    console.print(f"hypervolume {number(size.value)} up to ({reference})", highlight=False)
 
 
 def _print_summary(console: Console, summary: Summary | None) -> None:
@@ -170,8 +170,9 @@ def _print_summary(console: Console, summary: Summary | None) -> None:
         rate = f" ({per_second(summary.evaluations / running)} models/s)" if summary.evaluations and running > 0 else ""
         console.print(
             f"{counted(summary.evaluations, 'evaluation')} in {duration(summary.seconds)}: compiling "
-            f"{duration(summary.compile_seconds)}, running {duration(running)}{rate}\nstopped: {summary.stopped}",
+            f"{duration(summary.compile_seconds)}, running {duration(running)}{rate}\nstopped: {line(summary.stopped)}",
             highlight=False,
+            markup=False,
         )
 
 
@@ -194,9 +195,9 @@ def _table(columns: Sequence[Sequence[str]]) -> Table:
     """A table of columns whose first entries are headings."""
     table = Table()
     for heading, *_ in columns:
-        table.add_column(escape(heading), overflow="fold")
+        table.add_column(escape(line(heading)), overflow="fold")
     for cells in zip(*(column[1:] for column in columns)):
-        table.add_row(*map(escape, cells))
+        table.add_row(*(escape(line(text)) for text in cells))
     return table
 
 
@@ -221,7 +222,7 @@ def print_comparison(console: Console, studies: Mapping[str, Study]) -> None:
     first, *others = studies.values()
     for name, other in zip(list(studies)[1:], others):
         for change in first.space.diff(other.space):
-            console.print(f"{name} searches another space: {change}", highlight=False, markup=False)
+            console.print(f"{name} searches another space: {line(change)}", highlight=False, markup=False)
 
 
 def _of_one(study: Study) -> list[str]:
@@ -261,9 +262,9 @@ def print_study(console: Console, study: Study, storage: str, k: int) -> None:
         highlight=False, markup=False,
     )  # fmt: skip
     for name, value in study.notes.items():
-        console.print(f"{name}: {cell(value)}", highlight=False, markup=False)
+        console.print(f"{line(name)}: {cell(value)}", highlight=False, markup=False)
     print_results(console, study, k=k)
-    for line in time_spent(study.trials):
-        console.print(line, highlight=False)
+    for sentence in time_spent(study.trials):
+        console.print(sentence, highlight=False)
     if study.history.stops:
-        console.print(f"last stop: {study.history.stops[-1]}", highlight=False)
+        console.print(f"last stop: {line(study.history.stops[-1])}", highlight=False, markup=False)

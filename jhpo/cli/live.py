@@ -24,7 +24,7 @@ from jhpo.search.progress import pace_of
 from jhpo.storage.spec import described
 from jhpo.study.study import Study
 from jhpo.trial import TrialState
-from jhpo.words.markup import duration, number
+from jhpo.words.markup import duration, line, number
 
 _SECONDS = 0.25  # between two looks at the study
 _FEWEST = 20  # trials whose distribution is shown
@@ -97,10 +97,11 @@ class View:
         trials = self._study.trials
         table, room = trials.table, max(self._console.width - _LABEL - 2 * _NUMBER - 6, 8)
         if trials.objectives is None:
-            line = spark(best_so_far(trials), room, self._letters)
-            rows: list[tuple[str, RenderableType]] = [("best so far", Text(f"{number(update.best):<{_NUMBER}} {line}"))]
+            drawn = spark(best_so_far(trials), room, self._letters)
+            best = f"{number(update.best):<{_NUMBER}} {drawn}"
+            rows: list[tuple[str, RenderableType]] = [("best so far", Text(best))]
         else:
-            rows = [(f"best {trials.labels[0]}", Text(number(update.best)))]
+            rows = [(f"best {line(trials.labels[0])}", Text(number(update.best)))]
         done = table.in_state(TrialState.COMPLETE)
         last = done[-max(self._study.strategy.population, _FEWEST) :]
         places = min(max(int(3 * len(last) ** 0.5), 8), room)
@@ -114,7 +115,7 @@ class View:
         found = reasons(self._study.trials)
         if not found:
             return Text("none")
-        first, count = next(iter(found.items()))[0].splitlines()[0], sum(found.values())
+        first, count = next(iter(found)), sum(found.values())
         share = count / self._study.history.table.size
         return Text(f"{count:,} ({share:.0%}): {first}", "red")
 

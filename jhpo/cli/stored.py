@@ -183,11 +183,14 @@ def _plain(value: Any) -> Any:
 
 
 def escaped(value: Any) -> Any:
-    """Text that a spreadsheet would take for a formula, with an apostrophe before it; anything else as it is.
+    r"""Text that a spreadsheet would take for a formula, with an apostrophe before it; anything else as it is.
 
-    >>> escaped("=1+1"), escaped("-x"), escaped("adam"), escaped(-1.0)
-    ("'=1+1", "'-x", 'adam', -1.0)
+    A carriage return becomes a line break: Python before 3.13 writes it without quotes, and the row ends there.
+
+    >>> escaped("=1+1"), escaped("-x"), escaped("adam"), escaped(-1.0), escaped("a\rb")
+    ("'=1+1", "'-x", 'adam', -1.0, 'a\nb')
     """
     if not isinstance(value, str):
         return value
-    return encodable(f"'{value}" if value.startswith(("=", "+", "-", "@", "\t", "\r")) else value)
+    value = value.replace("\r\n", "\n").replace("\r", "\n")
+    return encodable(f"'{value}" if value.startswith(("=", "+", "-", "@", "\t", "\n")) else value)

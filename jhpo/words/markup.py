@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 from collections.abc import Iterable, Sequence
 from html import escape
 
@@ -42,11 +43,21 @@ def cut(text: str, most: int) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
-def cell(value: object) -> str:
-    """A value as short text: six digits of floats, functions and classes by name.
+def line(text: str) -> str:
+    r"""The text on one line, and nothing in it that a terminal would obey.
 
-    >>> cell(0.12345678), cell([1, 2.5]), cell(float), cell(float("nan")), cell(None)
-    ('0.123457', '[1, 2.5]', 'float', '-', 'None')
+    >>> print(line("first\n  second\tthird\x1b[31m"))
+    first second third\x1b[31m
+    """
+    joined = " ".join(filter(None, map(str.strip, text.replace("\t", " ").splitlines())))
+    return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda found: ascii(found[0])[1:-1], joined)
+
+
+def cell(value: object) -> str:
+    r"""A value as short text on one line: six digits of floats, functions and classes by name.
+
+    >>> cell(0.12345678), cell([1, 2.5]), cell(float), cell(float("nan")), cell(None), cell("a\nb")
+    ('0.123457', '[1, 2.5]', 'float', '-', 'None', 'a b')
     """
     if isinstance(value, np.generic | np.ndarray) or type(value).__module__.startswith("jax"):
         value = np.asarray(value).tolist()
@@ -54,7 +65,7 @@ def cell(value: object) -> str:
         return "[" + ", ".join(map(cell, value)) + "]"
     if isinstance(value, float):
         return "-" if math.isnan(value) else f"{value:.6g}"
-    return str(getattr(value, "__name__", value)) if callable(value) else str(value)
+    return line(str(getattr(value, "__name__", value) if callable(value) else value))
 
 
 def brief(value: object) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 import re
@@ -62,12 +63,13 @@ def test_export_writes_tables_that_no_spreadsheet_runs(command, two):
     rows = json.loads(Path("a.json").read_text())
     assert [row["param_opt"] for row in rows] == whole["param_opt"].tolist()
     assert [row["param_=x"] for row in rows] == whole["param_=x"].tolist(), "every digit"
-    assert [escaped(t) for t in ("+1", "-1", "@x", "\tx", "\rx", "x", 1.0)] == [
+    assert [escaped(t) for t in ("+1", "-1", "@x", "\tx", "\rx", "a\r\nb", "x", 1.0)] == [
         "'+1",
         "'-1",
         "'@x",
         "'\tx",
-        "'\rx",
+        "'\nx",
+        "a\nb",
         "x",
         1.0,
     ]
@@ -111,3 +113,34 @@ def test_exported_arrays_keep_every_number(command, tmp_path, monkeypatch):
     table = for_parquet(frame)
     assert table["param_rates"].tolist() == [params[0]["rates"].tolist(), None]
     assert json.loads(table["param_weights"][1]) == params[1]["weights"].tolist()
+
+
+def test_line_breaks_and_control_characters_of_users_break_no_line_and_move_no_cursor(command, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    choices = ["p\x1b[31mq\r\nr", "[bold]s"]
+    space = jhpo.Space({"a\nb": jhpo.Float(0.0, 1.0), "c": jhpo.Choice(choices)})
+
+    def objective(params, trial):
+        trial.note({"n\ro": "v\nw"})
+        if trial.id % 2:
+            raise ValueError("first\n\t[red]second\x1b[2Jthird")
+        return {"u\nv": params["a\nb"], "w": -params["a\nb"]}
+
+    ways = {"u\nv": "minimize", "w": "minimize"}
+    with jhpo.Study(space, "random", "odd.db", directions=ways) as study:
+        for k in range(4):
+            study.enqueue({"a\nb": 0.25, "c": choices[k // 2]})
+        study.optimize(jhpo.host(objective), 9, stop=lambda now: "[blue]it\nends" if now.evaluations == 4 else None)
+    code, out, _ = command("show", "odd.db")
+    assert code == 0 and "\x1b" not in out and "│ [bold]s" in out and "│ p\\x1b[31mq r " in out
+    assert "\n  2 x ValueError: first [red]second\\x1b[2Jthird (line " in out
+    assert "(minimize u v, minimize w)" in out and "(u v 0.25, w -0.25)" in out and "last stop: [blue]it ends\n" in out
+    code, out, _ = command("show", "odd.db", "--trial", "1")
+    rows = [[cell.strip() for cell in text.split("│")[1:3]] for text in out.splitlines() if "│" in text]
+    assert code == 0 and ["note n o", "v w"] in rows and ["a b", "0.25"] in rows and "\x1b" not in out
+    assert rows[1:2] == [["reason", "ValueError: first"]] and rows[2][1].startswith("[red]second\\x1b[2Jthird (line ")
+    assert "\x1b" not in command("compare", "odd.db", "odd.db")[1]
+    assert command("export", "odd.db", "--csv", "odd.csv")[0] == 0
+    with open("odd.csv", newline="") as file:
+        rows = list(csv.reader(file))
+    assert len({len(row) for row in rows}) == 1 and "note_n\no" in rows[0]

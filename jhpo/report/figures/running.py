@@ -14,7 +14,7 @@ from jhpo.report.figures.marks import Axis, Bars, Line, Panel, Spans, stacked
 from jhpo.report.spent import where_time_went
 from jhpo.report.trials import Trials
 from jhpo.trial import TrialState
-from jhpo.words.markup import counted, cut
+from jhpo.words.markup import counted, cut, line
 
 _SLOTS = {
     TrialState.COMPLETE: 0,
@@ -77,10 +77,10 @@ def failures(studies: Studies) -> Drawing:
         labels = [cut(reason, _LONG) for reason, _ in shown][::-1]
         bars = Bars(labels, np.asarray([float(n) for _, n in shown])[::-1], slot=5)
         failed = trials.table.state.array == TrialState.FAILED
-        line = Line(np.arange(len(failed)), np.cumsum(failed).astype(float), "failed", 5, True)
+        grown = Line(np.arange(len(failed)), np.cumsum(failed).astype(float), "failed", 5, True)
         if tally:
             panels += [Panel(Axis("trials"), Axis(), (bars,), name)]
-            panels += [Panel(Axis("trial"), Axis("failed so far"), (line,), name)]
+            panels += [Panel(Axis("trial"), Axis("failed so far"), (grown,), name)]
         parts.append({"study": [name] * len(tally), "reason": list(tally), "trials": list(tally.values())})
     if not panels:
         raise JhpoError("failures: no trial failed")
@@ -91,9 +91,10 @@ def failures(studies: Studies) -> Drawing:
 def reasons(trials: Trials) -> dict[str, int]:
     """How many trials failed for each reason, the most frequent first.
 
-    Reasons that differ only in numbers (but for those of lines) count as one, and the first of them stands for all.
+    Reasons that differ only in numbers (but for those of lines) count as one, and the first of them stands for all, on
+    one line.
     """
-    texts = [trials.table.reason.get(i, "?") for i in trials.table.in_state(TrialState.FAILED).tolist()]
+    texts = [line(trials.table.reason.get(i, "?")) for i in trials.table.in_state(TrialState.FAILED).tolist()]
     kinds = [_NUMBER.sub("0", text) for text in texts]
     first = dict(zip(reversed(kinds), reversed(texts)))
     several = {kind for kind, text in zip(kinds, texts) if text != first[kind]}
