@@ -98,10 +98,10 @@ def follow(chain: bytes, expected_seq: int, row: tuple[int, str, bytes, bytes, b
     """
     seq, kind, data, row_digest, row_chain = row
     if seq != expected_seq:
-        raise StorageError(f"log row {expected_seq} is missing (found row {seq}); run `jhpo repair`")
+        raise StorageError(f"log row {expected_seq} is missing (found row {seq}); try `jhpo repair`")
     if digest(seq, kind, data) != row_digest:
-        raise StorageError(f"log row {seq} is damaged: its digest does not match; run `jhpo repair`")
+        raise StorageError(f"log row {seq} is damaged: its digest does not match; try `jhpo repair`")
     after = link(chain, row_digest)
     if after != row_chain:
-        raise StorageError(f"log row {seq} does not follow the rows before it; run `jhpo repair`")
+        raise StorageError(f"log row {seq} does not follow the rows before it; try `jhpo repair`")
     return after

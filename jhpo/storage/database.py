@@ -120,5 +120,5 @@ def short(error: Exception) -> str:
     if "readonly database" in text:  # also where the file may be written, but no write-ahead log be made beside it
         text = f"the file or its folder may only be read ({text}); jhpo.Study.load(..., read_only=True) writes nothing"
     if is_damage(error):
-        text = f"the file is damaged ({text}); run `jhpo repair`"
+        text = f"the file is damaged ({text}); try `jhpo repair`"
     return text

@@ -98,7 +98,7 @@ class SqlLog:
         meta = self._meta()
         self.connection.rollback()
         if meta.get("application") != "jhpo" or not meta.get("format", "").isdecimal():
-            raise StorageError(f"{self.url} is not a jhpo study: its description is damaged; run `jhpo repair`")
+            raise StorageError(f"{self.url} is not a jhpo study: its description is damaged; try `jhpo repair`")
         found = int(meta["format"])
         if not schema.OLDEST <= found <= schema.FORMAT:
             raise StorageError(
@@ -175,7 +175,7 @@ class SqlLog:
         if head != f"{seq}:{chain.hex()}":
             raise StorageError(
                 f"{self.url}: the log ends at row {seq}, the recorded end is {str(head).split(':')[0]}: "
-                "rows are missing; run `jhpo repair`"
+                "rows are missing; try `jhpo repair`"
             )
         self.seq, self._chain = seq, chain
         self._read_to = (seq, chain)

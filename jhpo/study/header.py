@@ -112,7 +112,7 @@ def read_begin(entry: Entry) -> Begin:
         StorageError: the entry is of another kind, or damaged.
     """
     if entry.kind != Begin.kind or not _well_formed(entry.body):
-        raise StorageError("the storage does not begin with the description of a study; run `jhpo repair`")
+        raise StorageError("the storage does not begin with the description of a study; try `jhpo repair`")
     begin = read_event(entry)
     assert isinstance(begin, Begin)
     return begin

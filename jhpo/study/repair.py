@@ -52,7 +52,7 @@ def repair(storage: str | os.PathLike[str]) -> str:
     salvage = _read(path)
     entries = salvage.entries
     if not entries or entries[0].seq != 0 or entries[0].kind != Begin.kind:
-        raise StorageError(f"{path} is beyond repair: the description of the study is gone")
+        raise StorageError(f"{path} is beyond repair: the description of the study is gone; only a copy brings it back")
     prefix, history = _whole_prefix(entries)
     if len(prefix) == salvage.expected:
         return f"{path} is whole: {counted(len(prefix), 'log row')}, nothing to repair"
@@ -67,6 +67,8 @@ def repair(storage: str | os.PathLike[str]) -> str:
             saved, lost = _rest(history, entries[len(prefix) :], log)
             text = f"kept {counted(len(prefix), 'log row')} and {counted(saved, 'later result')}; "
             text += f"{counted(lost, 'trial')} {'was' if lost == 1 else 'were'} lost"
+            if gone := salvage.expected - entries[-1].seq - 1:  # their trials leave no trace
+                text += f", and what the last {counted(gone, 'log row')} said"
             _append(log, Repair(text))
     finally:
         log.close()

@@ -76,7 +76,7 @@ def test_a_damaged_study_that_is_open_is_not_said_to_be_safe(tmp_path):
     with jhpo.Study(SPACE, "random", path) as study:
         with contextlib.closing(sqlite3.connect(path)) as other, other:
             other.execute("DROP TABLE jhpo_log")
-        with pytest.raises(StorageError, match=r"is damaged .*run `jhpo repair`$"):
+        with pytest.raises(StorageError, match=r"is damaged .*try `jhpo repair`$"):
             study.ask()
 
 
