@@ -158,13 +158,14 @@ def if_several(shape: tuple[int, ...]) -> str:
 
 
 def if_named(names: Collection[str]) -> str:
-    """What an error says of values by name in a search for one; "" unless there are several.
+    """What an error says of values by name in a search for one; "" unless there are several that objectives may have.
 
-    >>> if_named(["b", "a"]), if_named(["a"])
+    >>> if_named(["b", "a"]), if_named(["a", "value"])
     ("several objectives need directions=, such as {'a': 'minimize', 'b': 'minimize'}", '')
     """
-    example = {name: "minimize" for name in sorted(names)[:2]}
-    return f"several objectives need directions=, such as {example}" if len(names) > 1 else ""
+    own = sorted(set(names) - set(RESERVED))
+    example = {name: "minimize" for name in own[:2]}
+    return f"several objectives need directions=, such as {example}" if len(own) > 1 else ""
 
 
 def front(values: np.ndarray) -> np.ndarray:

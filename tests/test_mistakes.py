@@ -96,6 +96,10 @@ def test_values_by_name_in_a_search_for_one_name_the_argument_that_is_missing() 
     assert len(jhpo.minimize(jhpo.host(named), SPACE, "nsga2", budget=2, directions=directions).pareto())
     with pytest.warns(UserWarning, match=r"got the keys \['loss'\]$"):
         jhpo.minimize(jhpo.host(lambda hp: {"loss": 1.0}), SPACE, "random", budget=2)
+    with pytest.raises(jhpo.InvalidArgument, match=r"one of \['cost', 'value'\] .*, got None(?!; several)"):
+        jhpo.minimize(lambda hp: {"value": hp["lr"], "cost": 1.0}, SPACE, "random", budget=2)
+    with pytest.warns(UserWarning, match=r"'value', 'constraint', 'cost', got \['f1'\]; trial\.note\(\.\.\.\) keeps"):
+        jhpo.minimize(jhpo.host(lambda hp: {"value": 1.0, "f1": 0.5}), SPACE, "random", budget=2)
 
 
 def test_keys_of_both_kinds_are_taken() -> None:

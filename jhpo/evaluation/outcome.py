@@ -103,14 +103,15 @@ def stopped_early(value: float) -> Outcome:
 
 def _judge_mapping(value: dict[str, Any]) -> Outcome:
     if "value" not in value:
-        named = [str(name) for name in value if name not in RESERVED]
-        hint = if_named(named)
+        hint = if_named([str(name) for name in value])
         what = f"expected a number or a dict with 'value', got the keys {sorted(map(str, value))}"
         return failure(f"{what}{'; ' * bool(hint)}{hint}")
     outcome = judge(value["value"]) if not isinstance(value["value"], dict) else failure("'value' is a dict")
-    unknown = sorted(set(value) - set(RESERVED))
-    if outcome.reason or unknown:
-        return outcome if outcome.reason else failure(f"expected 'value', 'constraint', 'cost', got {unknown}")
+    if outcome.reason:
+        return outcome
+    if unknown := sorted(map(str, set(value) - set(RESERVED))):
+        note = "trial.note(...) keeps what belongs to a trial beside its result"
+        return failure(f"expected 'value', 'constraint', 'cost', got {unknown}; {note}")
     return _with_extras(outcome, value)
 
 
