@@ -10,6 +10,7 @@ from typing import Any, TypeVar, dataclass_transform
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jhpo.errors import LIBRARIES, InvalidArgument, JhpoError, check_flag, check_number, line_of, of_searches
 from jhpo.kernels.internals import is_traced
@@ -83,6 +84,7 @@ def checked(method: Callable[..., Any], name: str) -> Callable[..., Any]:
     @functools.wraps(method)
     def wrapper(self: Any, *args: Any, **kwargs: Any) -> Any:
         what = f"{type(self).__name__}.{name}"
+        args, kwargs = _of_jax((args, kwargs))
         given = dict(zip(names, args, strict=False)) | kwargs
         usual = len(names) == _ARGUMENTS.get(name) and given.keys() == set(names)
         if name in ("tell", "absorb") and usual:
@@ -109,6 +111,11 @@ def checked(method: Callable[..., Any], name: str) -> Callable[..., Any]:
         return unshared(out)
 
     return wrapper
+
+
+def _of_jax(tree: Any) -> Any:
+    """The tree with JAX's arrays for NumPy's, as in ``jit``; checkpoints and host functions return those."""
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf) if isinstance(leaf, np.ndarray | np.generic) else leaf, tree)
 
 
 @without_switches

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import serialization
 
 import jhpo
 from jhpo import testing
@@ -197,3 +198,28 @@ class Loose(Walk):
 def test_methods_may_be_written_otherwise():
     assert jhpo.minimize(bowl, SPACE, Loose(4), budget=8).value >= 0.0
     assert jhpo.run(Loose(4), bowl, SPACE, 2, jax.random.key(0))[1].value.shape == (2, 4)
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    [jhpo.PSO(4), jhpo.CMAES(4), jhpo.Greedy(4), jhpo.NSGA2(4), jhpo.GridSearch(4)],
+    ids=lambda s: type(s).__name__,
+)
+def test_a_state_and_results_of_numpy_are_as_those_of_jax(strategy):
+    """As flax.serialization, pickle and functions on the host return them, outside of jit."""
+
+    def further(make):
+        state = make(strategy.init(SPACE, jax.random.key(0)))
+        for k in range(2):
+            units, state = strategy.ask(state, jax.random.key(k))
+            value = jax.vmap(bowl)(SPACE.from_unit(units))
+            state = make(strategy.tell(make(state), make(units), jhpo.Evaluation(make(value))))
+        return state
+
+    def from_bytes(tree):
+        return serialization.from_bytes(tree, serialization.to_bytes(tree))
+
+    for one, other in zip(
+        jax.tree.leaves(further(lambda tree: tree)), jax.tree.leaves(further(from_bytes)), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
