@@ -57,7 +57,8 @@ def make_from_spec(spec: Spec) -> Strategy:
     except (TypeError, KeyError) as error:
         raise StorageError("the stored strategy is damaged") from error
     if name not in REGISTRY:
-        raise StorageError(f"the study's strategy {name!r} is not one of jhpo's: give it as Study.load(..., strategy=)")
+        how = f"give it as Study.load(..., strategy=), or to jhpo tune as --strategy {str(name).rpartition(':')[2]}"
+        raise StorageError(f"the study's strategy {name!r} is not one of jhpo's: {how}")
     try:
         return strategy_class(name)(**{k: _value(v) for k, v in options.items()})
     except (TypeError, ValueError, AttributeError) as error:

@@ -96,6 +96,8 @@ def test_strategies_of_the_file_by_name(command, tmp_path):
         assert command("tune", path, *options, "--storage", name, "--budget", 12, "--resume")[0] == 0
         with jhpo.Study.load(name, read_only=True) as study:
             assert len(study) == 12 and all(trial.params["x"] >= 0.5 for trial in study)
+    code, _, errors = command("tune", path, "--storage", "2.db", "--budget", 16, "--resume")
+    assert code == cli.STORAGE and "or to jhpo tune as --strategy Mine" in errors
     code, _, errors = command("tune", path, "--strategy", "Mine", "--set", "shit=0.5")
     assert code == cli.USAGE and "shit: expected one of the options of 'Mine': ['population', 'shift']" in errors
     code, _, errors = command("tune", path, "--strategy", "mime", "--budget", 4)
