@@ -44,7 +44,8 @@ class objective_errors:
         if isinstance(error, TypeError) and re.search("'dict'(?!>)", str(error)):
             hint = ONE_DICT
         if isinstance(error, AttributeError) and not hint and (entry := _ENTRY.search(str(error))):
-            hint = f'; hyperparameters are entries of a dict: hp["{entry[1]}"]'
+            asks = entry[1].startswith(("suggest_", "report", "should_prune"))
+            hint = _OPTUNA if asks else f'; hyperparameters are entries of a dict: hp["{entry[1]}"]'
         if isinstance(error, TypeError) and _METHOD.search(str(error)):
             hint = "; the methods of a training are init(hp, key), step(hp, state, t) and evaluate(hp, state)"
         if isinstance(error, TypeError) and "compared with a string" in str(error):
@@ -69,6 +70,7 @@ class objective_errors:
 
 
 _HOST = "; a function that is not written in JAX goes through jhpo.host"
+_OPTUNA = "; hyperparameters are declared in a Space; jhpo.interop.optuna.run runs functions that suggest"
 _STRING = (
     '; a choice is its index here: jhpo.switch(hp["name"], {...}) takes what belongs to it, hp["name"] == 0 compares '
     f"the index, and with static=True in the space it is the string itself{_HOST}"

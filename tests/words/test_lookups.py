@@ -44,6 +44,10 @@ TRACED: dict[str, tuple[Any, str]] = {
     "closure": (of_a_tree, "hp has 'b2', 'lr', 'net'"),
     "pop": (lambda hp: hp.pop("rate"), "hp has 'b2', 'lr', 'net'"),
     "attribute": (lambda hp: hp.lr, 'hyperparameters are entries of a dict: hp["lr"]'),
+    "optuna": (
+        lambda trial: trial.suggest_float("lr", 0.0, 1.0),
+        "hyperparameters are declared in a Space; jhpo.interop.optuna.run runs functions that suggest",
+    ),
 }
 
 
