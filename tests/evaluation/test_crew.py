@@ -131,11 +131,12 @@ def test_errors_say_what_to_do(monkeypatch):
         crew(ray).each("refuse", [(3,)])
     assert ray.ended == ray.started  # nobody goes on for nobody
     with monkeypatch.context() as patch:
-        patch.setattr(clusters, "START_SECONDS", 0.0)
-        with pytest.raises(
-            InvalidArgument, match=r"resources: expected what the cluster has room for \({'CPU': 2.0}\)"
-        ):
+        patch.setattr(clusters, "START_SECONDS", 0.1)
+        patch.setattr(clusters, "QUIET_SECONDS", 0.01)
+        room = r"resources: expected what the cluster has room for \({'CPU': 2.0}\)"
+        with pytest.raises(InvalidArgument, match=room), pytest.warns(UserWarning, match=room) as told:
             crew(FakeRay(room=0)).each("square", [(3,)])
+        assert len(told) == 1
 
     class Older(Squares):
         def version(self) -> str:

@@ -184,9 +184,11 @@ def test_bad_input(monkeypatch):
         jhpo.host(on_host, resources={"num_gpus": 1})
     for module in ("actors", "clusters"):
         monkeypatch.setattr(f"jhpo.evaluation.executors.{module}.START_SECONDS", 3.0)
-    study = jhpo.Study(SPACE, "random")
-    with pytest.raises(InvalidArgument, match="resources: expected what the cluster has room for"):
-        study.optimize(jhpo.host(on_host, kind="ray", resources={"num_cpus": 64}), budget=1)
+        monkeypatch.setattr(f"jhpo.evaluation.executors.{module}.QUIET_SECONDS", 1.0)
+    study, room = jhpo.Study(SPACE, "random"), "resources: expected what the cluster has room for"
+    with pytest.raises(InvalidArgument, match=room), pytest.warns(UserWarning, match=f"no worker .*; {room}") as told:
+        study.optimize(jhpo.host(on_host, workers=2, kind="ray", resources={"num_cpus": 64}), budget=1)
+    assert len(told) == 1
     for resources in ({"num_gpuss": 1}, {"num_cpus": "two"}, {"num_cpus": -1}):  # waited for ever
         with pytest.raises(InvalidArgument, match="resources: expected options of a Ray actor"):
             study.optimize(jhpo.host(on_host, kind="ray", resources=resources), budget=1)

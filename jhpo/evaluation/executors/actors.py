@@ -12,6 +12,7 @@ from typing import Any
 from jhpo.errors import InvalidArgument
 from jhpo.evaluation.executors.clusters import (
     MOST_LOSSES,
+    QUIET_SECONDS,
     START_SECONDS,
     Resources,
     arrived,
@@ -21,6 +22,7 @@ from jhpo.evaluation.executors.clusters import (
     no_room,
     sent,
     start,
+    warn_of_no_room,
 )
 from jhpo.evaluation.executors.processes import ProcessPool
 from jhpo.evaluation.executors.tasks import DONE, Call, Task, answered, call, with_reports
@@ -44,6 +46,7 @@ class RayPool(ProcessPool):
     ) -> None:
         self._ray, self._resources = connected(), dict(resources)
         self._placed = threading.Event()  # some actor has its place
+        self._told = threading.Event()  # there was a warning that none has
         self._function = sent(self._ray, "fn", fn)
         super().__init__(fn, how, workers, timeout)
 
@@ -58,7 +61,16 @@ class RayPool(ProcessPool):
         super()._manage(worker)  # without any place, the first evaluation says why
 
     def _make(self) -> Any:
-        return _Actor(self._ray, self._function, self._how, self._resources, self._closed)
+        return _Actor(self._ray, self._function, self._how, self._resources, self._closed, self._wait)
+
+    def _wait(self, there: Any) -> bool:
+        """Whether an actor has its place in time; a warning if it takes long, and there is no other one."""
+        if self._ray.wait([there], timeout=min(QUIET_SECONDS, START_SECONDS))[0]:
+            return True
+        if not (self._placed.is_set() or self._told.is_set() or self._closed.is_set()):
+            self._told.set()
+            warn_of_no_room(self._ray, self._resources)
+        return bool(self._ray.wait([there], timeout=max(START_SECONDS - QUIET_SECONDS, 0.0))[0])
 
 
 class _Worker:
@@ -97,9 +109,12 @@ class _Worker:
 class _Actor:
     """One actor and the calls to it, with the methods of a worker process."""
 
-    def __init__(self, ray: Any, function: Any, how: Call, resources: Resources, closed: threading.Event) -> None:
+    def __init__(
+        self, ray: Any, function: Any, how: Call, resources: Resources, closed: threading.Event,
+        wait: Callable[[Any], bool],
+    ) -> None:  # fmt: skip
         self._ray, self._function, self._how, self._resources = ray, function, how, resources
-        self._closed = closed
+        self._closed, self._wait = closed, wait
         self._begin()
 
     def _begin(self) -> None:
@@ -112,7 +127,7 @@ class _Actor:
             InvalidArgument: it did not start, or has another version of jhpo.
         """
         for _ in range(MOST_LOSSES + 1):
-            if not self._ray.wait([self._there], timeout=START_SECONDS)[0]:
+            if not self._wait(self._there):
                 raise no_room(self._ray, self._resources)
             if arrived(self._ray, self._there, "fn"):
                 return

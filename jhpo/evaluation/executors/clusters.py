@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -15,6 +16,7 @@ Resources = Mapping[str, Any]  # options of a Ray actor
 
 # Limit for an actor to be placed and to import what it needs; an autoscaler starts machines meanwhile.
 START_SECONDS = 600.0
+QUIET_SECONDS = 20.0  # until a warning, as long as there is no actor at all
 MOST_LOSSES = 3  # times that a call is begun again because its actor was lost
 _POLL_SECONDS = 1.0
 
@@ -106,6 +108,14 @@ def no_room(ray: Any, resources: Resources) -> InvalidArgument:
     )
 
 
+def warn_of_no_room(ray: Any, resources: Resources) -> None:
+    """Say what a search waits for whose actors have found no place so far."""
+    room, limit = no_room(ray, resources), START_SECONDS / 60
+    warnings.warn(
+        f"no worker has a place on the cluster yet; waiting for one, {limit:.0f} minutes; {room}", stacklevel=2
+    )
+
+
 def given_up(what: str) -> str:
     """The reason of a failure after too many losses."""
     return f"given up: {what} was lost {MOST_LOSSES + 1} times (out of memory, a crash, a lost machine)"
@@ -146,7 +156,7 @@ class Crew:
         results: list[Any] = [None] * len(calls)
         losses, waiting = [0] * len(calls), deque(range(len(calls)))
         try:
-            since = time.monotonic()
+            since, warned = time.monotonic(), False
             while waiting or self._busy:
                 self._fill()
                 while waiting and self._free:
@@ -154,6 +164,9 @@ class Crew:
                     self._busy[getattr(actor, method).remote(*calls[number])] = (actor, number)
                 ready, _ = self._ray.wait([*self._busy, *self._starting], timeout=_POLL_SECONDS)
                 since = time.monotonic() if ready or self._busy else since
+                if not warned and time.monotonic() - since > QUIET_SECONDS:
+                    warned = True
+                    warn_of_no_room(self._ray, self._resources)
                 if time.monotonic() - since > START_SECONDS:
                     raise no_room(self._ray, self._resources)
                 for reference in ready:
