@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from jhpo.errors import encodable
-from jhpo.objectives import RESERVED, Objectives, if_named, if_several
+from jhpo.objectives import RESERVED, Objectives, Values, if_named, if_several
 from jhpo.values.columns import violated_if_nan
 
 
@@ -123,6 +123,8 @@ def _judge_several(value: object, objectives: Objectives) -> Outcome:
         if "value" in value and own:
             return failure(f"expected the values or 'value', got both: {sorted(map(str, value))}")
         found = value.get("value", own)
+    if isinstance(found, Values) and found.names is not None:
+        found = dict(zip(found.names, found))  # those of a trial, which may have another order
     if isinstance(found, dict):
         names = tuple(map(str, found)) if names is None else names
         missing = [name for name in names if name not in found]

@@ -43,8 +43,12 @@ def given_results(
 def _own_results(
     given: Any, directions: Sequence[str], objectives: Objectives | None
 ) -> tuple[list[Any], list[Outcome]]:
-    theirs = getattr(given, "directions", None)
-    if theirs is not None and tuple(theirs) != tuple(directions):
+    theirs, names = getattr(given, "directions", None), None if objectives is None else objectives.names
+    other = getattr(getattr(given, "objectives", None), "names", None)
+    if names is not None and other is not None:  # in whatever order
+        if (ours := dict(zip(names, directions))) != (got := dict(zip(other, theirs))):
+            raise invalid("params", f"a study of the same directions, {ours}", got)
+    elif theirs is not None and tuple(theirs) != tuple(directions):
         raise invalid("params", f"a study of the same directions, {', '.join(directions)}", ", ".join(theirs))
     found = list(given)
     if not all(hasattr(trial, "params") and hasattr(trial, "value") for trial in found):
@@ -53,6 +57,8 @@ def _own_results(
     for trial in some:
         if _status(trial) == TrialState.COMPLETE and max(len(trial.values), 1) != len(directions):
             raise invalid("params", f"trials with {len(directions)} values", f"{len(trial.values)} in {trial!r}")
+        if names is not None and trial.values.names is not None and set(trial.values.names) != set(names):
+            raise invalid("params", f"trials with the values {list(names)}", trial)
     outcomes = [_outcome(trial, objectives) for trial in some]
     return some, outcomes if theirs is None else _with_limits(given, some, outcomes)
 
@@ -64,7 +70,7 @@ def _status(trial: Any) -> TrialState:
 
 def _outcome(trial: Any, objectives: Objectives | None) -> Outcome:
     if _status(trial) == TrialState.COMPLETE:
-        return judge(trial.value if objectives is None else list(trial.values), objectives)
+        return judge(trial.value if objectives is None else trial.values, objectives)
     if trial.status == TrialState.FAILED:
         return failure(trial.reason)
     return stopped_early(trial.value if objectives is None else math.nan)

@@ -52,6 +52,16 @@ def test_compare_studies_of_several_objectives_without_a_success(command, second
     assert code == 0 and [line[3], line[5]] == volumes
 
 
+def test_compare_takes_objectives_for_one_another_only_if_they_have_one_name(command):
+    space = jhpo.Space({"x": jhpo.Float(0.0, 1.0)})
+    for name, names in (("a.db", "uv"), ("b.db", "vu"), ("c.db", "uv")):
+        with jhpo.Study(space, "random", name, directions=dict.fromkeys(names, "minimize")) as study:
+            study.tell(study.ask(1)[0], {"u": 1.0, "v": 100.0})
+    assert command("compare", "a.db", "c.db")[0] == 0
+    code, _, errors = command("compare", "a.db", "b.db")
+    assert code == cli.USAGE and "the same objectives in the same order, got [['u', 'v'], ['v', 'u']]" in errors
+
+
 def test_export_writes_tables_that_no_spreadsheet_runs(command, two):
     import pandas as pd
 

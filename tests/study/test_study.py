@@ -222,6 +222,31 @@ def test_results_of_other_objectives_are_not_absorbed():
     assert [list(t.values) for t in again] == [list(t.values) for t in two]
 
 
+def test_values_of_several_objectives_are_absorbed_and_told_by_name():
+    old = jhpo.Study(SPACE, "random", directions={"near": "minimize", "far": "maximize"})
+    old.optimize(jhpo.host(lambda params: {"near": params["x"], "far": 10.0 + params["y"]}), budget=3)
+    for given in (old, list(old)):
+        new = jhpo.Study(SPACE, "random", directions={"far": "maximize", "near": "minimize"})
+        new.absorb(given)
+        assert [(t.values["near"], t.values["far"]) for t in new] == [tuple(t.values) for t in old]
+    new.absorb([old[0].params], [old[0].values])
+    trial = new.ask(1)[0]
+    new.tell(trial, old[0].values)
+    assert new[3].values == new[trial.id].values == new[0].values
+    unnamed = jhpo.Study(SPACE, "random", directions=["minimize", "maximize"])
+    unnamed.absorb(old)
+    assert unnamed[0].values == old[0].values and unnamed[0].values.names == ("near", "far")
+    for ways in ({"near": "minimize", "wide": "maximize"}, {"near": "maximize", "far": "minimize"}):
+        other = jhpo.Study(SPACE, "random", directions=ways)
+        with pytest.raises(InvalidArgument, match=r"same directions, \{'near': .*, got \{'near': 'minimize'"):
+            other.absorb(old)
+    with pytest.raises(InvalidArgument, match=r"params: expected trials with the values \['wide', 'near'\], got Trial"):
+        jhpo.Study(SPACE, "random", directions={"wide": "maximize", "near": "minimize"}).absorb(list(old))
+    same = jhpo.Study(SPACE, "random", directions={"far": "minimize", "near": "minimize"})
+    with pytest.raises(InvalidArgument, match="params: expected a study of the same directions"):
+        same.absorb(old)
+
+
 def test_a_generational_strategy_gives_its_generation_and_closes_early_only_when_asked_again():
     study = jhpo.Study(SPACE, GREEDY)
     first = study.ask(100)

@@ -50,7 +50,7 @@ def groups_of(studies: Studies) -> list[Group]:
     """Studies by name: one study, a list, or a dict whose values are studies or lists of repetitions.
 
     Raises:
-      InvalidArgument: something else, or studies with different directions.
+      InvalidArgument: something else, or studies with different directions or objectives.
 
     >>> import jhpo
     >>> study = jhpo.Study(jhpo.Space({"x": jhpo.Float(0.0, 1.0)}), "random")
@@ -75,9 +75,13 @@ def groups_of(studies: Studies) -> list[Group]:
         found.append(Group(name, runs))
     if not found:
         raise invalid("studies", "at least one study", studies)
-    ways = {run.directions for group in found for run in group.runs}
-    if len(ways) > 1:
+    runs = [run for group in found for run in group.runs]
+    if len(ways := {run.directions for run in runs}) > 1:
         raise InvalidArgument(f"studies: expected all with the same directions, got {sorted(map(list, ways))}")
+    named_by = {run.objectives.names for run in runs if run.objectives is not None} - {None}
+    if len(named_by) > 1:
+        got = sorted(map(list, filter(None, named_by)))
+        raise InvalidArgument(f"studies: expected the same objectives in the same order, got {got}")
     return found
 
 
