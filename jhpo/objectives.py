@@ -207,7 +207,10 @@ def knee(values: np.ndarray, weights: Sequence[float] | None = None) -> int:
     >>> knee(np.array([[0.0, 1.0], [0.2, 0.2], [1.0, 0.0]])), knee(np.array([[0.0, 1.0], [1.0, 0.0]]), [1.0, 0.0])
     (1, 0)
     """
-    share = np.ones(values.shape[1]) if weights is None else np.asarray(weights, np.float64)
+    try:
+        share = np.ones(values.shape[1]) if weights is None else np.asarray(weights, np.float64)
+    except (TypeError, ValueError):
+        share = np.empty(0)
     if share.shape != values.shape[1:] or not (np.isfinite(share) & (share >= 0)).all() or not share.any():
         raise invalid("weights", f"{values.shape[1]} numbers >= 0, not all 0", weights)
     low, high = values.min(axis=0), values.max(axis=0)

@@ -51,6 +51,9 @@ def test_told_by_hand() -> None:
     with pytest.raises(InvalidArgument, match="top: expected a single objective"):
         study.top(2)
     assert study.knee([0.0, 1.0]).id == b.id
+    for weights in ({"near": 1.0, "far": 2.0}, ["one", "two"], [[1.0], [2.0, 3.0]]):
+        with pytest.raises(InvalidArgument, match="weights: expected 2 numbers >= 0"):
+            study.knee(weights)
 
 
 def test_measured_constraints_and_all_infeasible() -> None:
