@@ -43,7 +43,8 @@ def given_results(
 def _own_results(
     given: Any, directions: Sequence[str], objectives: Objectives | None
 ) -> tuple[list[Any], list[Outcome]]:
-    theirs, names = getattr(given, "directions", None), None if objectives is None else objectives.names
+    theirs: Any = getattr(given, "directions", None)
+    names = None if objectives is None else objectives.names
     other = getattr(getattr(given, "objectives", None), "names", None)
     if names is not None and other is not None:  # in whatever order
         if (ours := dict(zip(names, directions))) != (got := dict(zip(other, theirs))):
