@@ -10,13 +10,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from jhpo.errors import InvalidParameters, InvalidSpace, invalid
 from jhpo.process.switches import with_transfers
 from jhpo.space.cells import centre_of, index_of
 from jhpo.space.codec import batched, unit_constraint
 from jhpo.space.declared import Named, plain, value_key
-from jhpo.space.host_rows import absent, decode_rows, host_active, host_values, prune_absent
+from jhpo.space.host_rows import absent, check_known, decode_rows, host_active, host_values, prune_absent
 from jhpo.space.layout import Layout
 from jhpo.space.listed import Listed, cell_values
 from jhpo.space.outline import canonical
@@ -33,8 +34,10 @@ def exact_values(space: Layout, params: HP) -> dict[str, Any]:
     return inside
 
 
-def decode_host(space: Layout, unit: np.ndarray, exact: Mapping[str, Any]) -> HP:
+def decode_host(space: Layout, unit: ArrayLike, exact: Mapping[str, Any]) -> HP:
     """Host values of one row ``float[d]``; values in ``exact`` take precedence."""
+    check_known("unit", unit, "from_unit")
+    unit = np.asarray(jax.device_get(unit))
     if unit.shape != (space.dim,):
         raise invalid("unit", f"an array of shape ({space.dim},)", unit.shape, InvalidParameters)
     if np.isnan(unit).any():
@@ -96,6 +99,7 @@ def takes_none(space: Layout, name: str) -> bool:
 
 def encode_value(name: str, parameter: Parameter, value: object) -> np.ndarray:
     """Unit coordinates ``float64[size]`` of a host value."""
+    check_known(name, value, "to_unit")
     if np.ma.is_masked(value):  # NumPy would give the values below the mask
         raise invalid(name, "a value", "masked ones", InvalidParameters)
     if isinstance(parameter, (Float, Int)):

@@ -7,6 +7,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from jhpo.errors import InvalidParameters, invalid
+from jhpo.kernels.internals import is_traced
 from jhpo.space.cells import index_of, index_of_one
 from jhpo.space.layout import Condition, Layout
 from jhpo.space.listed import Listed, cell_values
@@ -101,8 +103,20 @@ def prune_absent(tree: HP) -> HP:
     return None if tree is ABSENT else tree
 
 
+def check_known(name: str, value: object, inside: str) -> None:
+    """Raises if it has no numbers yet, as in a program that is traced, where a method of the space ``inside`` is meant.
+
+    Raises:
+      InvalidParameters: it is a tracer, or holds one.
+    """
+    for leaf in filter(is_traced, jax.tree.leaves(value)):
+        note = f"in a program Space.{inside} converts values"
+        raise invalid(name, "what is known outside of jit, vmap and scan", leaf, InvalidParameters, note=note)
+
+
 def decode_rows(space: Layout, units: np.ndarray) -> list[HP]:
     """Host values of rows ``float[n, d]``, each as `decode_host` gives them, column by column."""
+    check_known("units", units, "from_unit")
     conditional = any(space.conditions)
     columns, prune = [], conditional
     for parameter, where in zip(space.parameters, space.slices):

@@ -226,7 +226,7 @@ class Space(Layout):
           exact: values by dotted name that replace those of the row, from `exact`: a number that went through a
             logarithm differs in its last digits.
         """
-        return host.decode_host(self, np.asarray(jax.device_get(unit)), exact or {})
+        return host.decode_host(self, unit, exact or {})
 
     def decode_rows(self, units: np.ndarray) -> list[HP]:
         """Rows ``float[n, d]`` as host values, each as `decode` gives them; faster than one by one."""

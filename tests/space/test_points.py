@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
@@ -119,3 +123,27 @@ def test_rows_that_are_not_whole_are_no_points():
 def test_keys_that_have_no_order():
     with pytest.raises(jhpo.InvalidSpace, match="space: expected dicts whose keys are all of one type, as text is"):
         jhpo.Space({3: jhpo.Float(0.0, 1.0), "z": jhpo.Float(0.0, 1.0)})
+
+
+@pytest.mark.parametrize("name", ["x", "k", "c", "o", "v"])
+def test_host_conversions_of_what_is_traced_name_those_for_programs(name: str) -> None:
+    space = jhpo.Space({
+        "x": jhpo.Float(-5.0, 5.0), "k": jhpo.Int(1, 5), "c": jhpo.Choice(["a", "b"]), "o": jhpo.Ordinal([1, 2, 4]),
+        "v": jhpo.Float(0.0, 1.0, shape=(2,)),
+    })  # fmt: skip
+    params = {"x": 1.0, "k": 2, "c": "a", "o": 2, "v": [0.1, 0.2]}
+    known = rf"{name}: expected what is known outside of jit, vmap and scan, got .*; in a program Space\.to_unit"
+
+    def point(value: jax.Array) -> Any:
+        return params | {name: [value, value] if name == "v" else value}
+
+    for method in (space.encode, space.encode_some, space.validate):
+        with pytest.raises(jhpo.InvalidParameters, match=known):
+            jax.vmap(lambda value, method=method: method(point(value)))(jnp.ones(2))
+    with pytest.raises(jhpo.InvalidParameters, match=rf"start\[0\]: {known}"):
+        jax.jit(lambda z: jhpo.run("random", lambda hp: hp["x"], space, 1, jax.random.key(0), start=[point(z)]))(1.0)
+    for name, decode in (("unit", space.decode), ("units", lambda row: space.decode_rows(row[None]))):
+        with pytest.raises(
+            jhpo.InvalidParameters, match=rf"{name}: expected what is known .*; in a program .*from_unit"
+        ):
+            jax.jit(decode)(space.default_unit())
