@@ -35,6 +35,7 @@ _MOST_FRONT = 200  # rows of the table of a front
 _SINGLE = (
     "history", "importance", "slice", "parallel", "contour", "curves", "schedules", "population", "gradients", "edf"
 )  # fmt: skip
+_OF_VALUES = ("history", "slice", "parallel", "contour", "edf")  # empty without a successful trial
 _SEVERAL = ("pareto", "hypervolume")
 _ANY = ("timeline", "failures", "times")
 _LONGEST_NOTE = 200  # characters of a note
@@ -109,6 +110,9 @@ def _drawings(trials: Trials) -> tuple[list[Drawing], list[str]]:
         # a model takes a second to fit and more to compile, so only of searches that have one
         modelled = trials.header["strategy"].get("strategy") == "bayes"
         kinds = (*_SINGLE, "model") if modelled else _SINGLE
+    if trials.objectives is None and not len(trials.table.in_state(TrialState.COMPLETE)):
+        missing.append(f"{', '.join(_OF_VALUES)}: no successful trial yet")
+        kinds = tuple(kind for kind in kinds if kind not in _OF_VALUES)
     for kind in (*kinds, *_ANY):
         try:
             found.append(figures.draw(trials, kind))

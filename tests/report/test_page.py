@@ -109,7 +109,10 @@ def test_pages_of_empty_and_tiny_studies_and_of_several_objectives(tmp_path):
     space = jhpo.Space({"x": jhpo.Float(0.0, 1.0)})
     for count in (0, 1, 3):
         study = absorbed(space, lambda hp: hp["x"], count) if count else jhpo.Study(space)
-        assert "Search space" in study.report(tmp_path / "p.html").read_text()
+        text = study.report(tmp_path / "p.html").read_text()
+        assert "Search space" in text and ("<h2>Slices</h2>" in text) == (count > 0)
+        assert ("history, slice, parallel, contour, edf: no successful trial yet" in text) == (count == 0)
+    assert jhpo.figures.history(jhpo.Study(space)).words == "The study has no successful trial yet."
     ways = {"near": "minimize", "far": "maximize", "<b>": "minimize"}
     study = absorbed(space, lambda hp: {"near": hp["x"], "far": hp["x"] ** 2, "<b>": 1.0}, 20, directions=ways)
     text = study.report(tmp_path / "p.html").read_text()

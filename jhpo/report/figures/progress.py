@@ -53,7 +53,8 @@ def history(studies: Studies, *, quantiles: tuple[float, float, float] = _MIDDLE
         parts += [_history_rows(group.name, k, run) for k, run in enumerate(group.runs)]
     data = stacked(parts)
     axis = value_axis("value", *_heights(marks), sign=groups[0].trials.sign)
-    last = [f"{g.name or 'The study'} reached {_last(g):.6g}" for g in groups]
+    ends = [(g.name or "The study", _last(g)) for g in groups]
+    last = [f"{n} {f'reached {end:.6g}' if np.isfinite(end) else 'has no successful trial yet'}" for n, end in ends]
     words = f"{'; '.join(last)}.{beyond_words(axis)}"
     return Drawing("Optimization history", (Panel(Axis("trial"), axis, tuple(marks)),), words, data)
 
