@@ -88,7 +88,7 @@ def in_turn(f: F) -> F:
 
 def _in_turn(f: Callable[..., Any]) -> Callable[..., Any]:
     """`in_turn` of a function without closure."""
-    call: Callable[..., Any] = jax.custom_batching.custom_vmap(f)
+    call: Any = jax.custom_batching.custom_vmap(f)
 
     @call.def_vmap
     def batch(size: int, batched: list[Any], *args: Any) -> tuple[Any, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -126,7 +127,7 @@ def test_ask_tell_and_run(name: str, switch: str) -> None:
     assert np.isfinite(trace.units).all()
 
 
-def model() -> object:
+def model() -> Any:
     return jhpo.supervised(
         (lambda key, x: {"w": jnp.zeros((3, 2))}, lambda params, x: x @ params["w"]),
         lambda hp: optax.adam(hp["lr"]),
@@ -199,11 +200,12 @@ def test_the_default_generator_changes_no_search(impl: str) -> None:
 
 
 def test_contexts_of_the_caller_hold_in_threads_of_a_search() -> None:
-    seen = set()
+    seen: set[tuple[str, str]] = set()
+    config: Any = jax.config  # its stubs lack the flags
 
     def fit(params: dict) -> float:
         value = jnp.asarray(params["lr"]) + 0.0
-        seen.add((value.dtype.name, jax.config.jax_default_matmul_precision))
+        seen.add((value.dtype.name, config.jax_default_matmul_precision))
         return float(value)
 
     with jax.enable_x64(True), jax.default_matmul_precision("highest"):
