@@ -136,17 +136,16 @@ def _column(parameter: Parameter, units: np.ndarray) -> list[Any]:
     """The host value of a parameter in each row of its unit coordinates ``float[n, size]``."""
     if parameter.shape:
         return [host_values(parameter, row) for row in units]
-    if len(units) > _FEW:
-        values: list[Any] = coordinate_values(parameter, np.ascontiguousarray(units[:, 0])).tolist()
-        return values
-    if isinstance(parameter, Int):
+    few = len(units) <= _FEW
+    if few and isinstance(parameter, Int):
         return [i * parameter.step + parameter.low for i in _indices(parameter, units[:, 0])]
-    if isinstance(parameter, Listed):
+    if few and isinstance(parameter, Listed):
         return [parameter.choices[i] for i in _indices(parameter, units[:, 0])]
-    if parameter.scale == "linear":
+    if few and isinstance(parameter, Float) and parameter.scale == "linear":
         (a, b), low, high = parameter.ends, float(parameter.low), float(parameter.high)
         return [min(max(a + unit * (b - a), low), high) for unit in np.asarray(units[:, 0], np.float64).tolist()]
-    return coordinate_values(parameter, units[:, 0]).tolist()
+    values: list[Any] = coordinate_values(parameter, np.ascontiguousarray(units[:, 0])).tolist()
+    return values
 
 
 def _indices(parameter: Parameter, units: np.ndarray) -> Any:
