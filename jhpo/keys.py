@@ -14,6 +14,7 @@ from jhpo.errors import check_integer, invalid
 from jhpo.kernels import threefry
 from jhpo.kernels.internals import is_traced
 from jhpo.kernels.threefry import is_key as is_key
+from jhpo.process.switches import with_transfers
 
 SEEDS = 2**32  # seeds are in [0, SEEDS)
 # Trial ids count up from 0; the strategy uses two ids that no trial reaches.
@@ -22,6 +23,7 @@ _INIT = 0xFFFFFFFE
 _WORD = 0xFFFFFFFF
 
 
+@with_transfers
 def root_key(seed: int) -> jax.Array:
     """The root key of a search, ``key[]``; it does not depend on JAX's default PRNG implementation.
 
@@ -140,6 +142,7 @@ def folded_words(root: jax.Array, *data: Any) -> tuple[Any, Any] | None:
     return None if words is None else fold_words(words, *data)
 
 
+@with_transfers
 def words_of(root: jax.Array) -> tuple[int, int] | None:
     """The words of a key, for `fold_words`; None where it is traced, or its generator not JAX's usual one."""
     if is_traced(root) or not threefry.usual(root):
@@ -147,7 +150,7 @@ def words_of(root: jax.Array) -> tuple[int, int] | None:
     known = jax.random.key_data(root)
     if is_traced(known):  # while a program is traced, all becomes a part of it
         return None
-    high, low = jax.device_get(known).tolist()  # explicitly: jax_transfer_guard may be on
+    high, low = np.asarray(known).tolist()
     return high, low
 
 
@@ -158,6 +161,7 @@ def fold_words(words: tuple[Any, Any], *data: Any) -> tuple[Any, Any]:
     return words
 
 
+@with_transfers
 def _fold_in(key: jax.Array, *data: Any) -> jax.Array:
     """`jax.random.fold_in` of one number after the other, without a program where all is known."""
     if not any(is_traced(number) or np.ndim(number) for number in data):

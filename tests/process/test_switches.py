@@ -174,6 +174,8 @@ def test_what_a_search_moves_is_no_concern_of_the_transfer_guard() -> None:
             bounded.sample_unit(key, 2), bounded.unit_constraint(row), jhpo.k_folds(8, 2).train,
             jhpo.metrics.measure("auc", [0.1, 0.4, 0.35, 0.8], [0, 0, 1, 1]),
         )  # fmt: skip
+    with jax.transfer_guard("disallow_explicit"):
+        assert jhpo.minimize(lambda hp: hp["x"], SPACE, pso, budget=8).value < 1.0
     assert all(np.isfinite(number).all() for number in jax.tree.leaves(numbers))
     assert len(study) == 8
 
