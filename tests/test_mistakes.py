@@ -270,3 +270,26 @@ def test_names_of_strategies_as_people_write_them() -> None:
         assert isinstance(jhpo.strategies.strategy_from_text(name), jhpo.FreezeThaw)
     with pytest.raises(jhpo.UnknownStrategy, match=r"expected one of \['asha', .*, got 'freezing'"):
         jhpo.strategies.strategy_from_text("freezing(batch=2)")
+
+
+@pytest.mark.parametrize(
+    ("strategy", "said"),
+    [
+        (lambda: jhpo.DifferentialEvolution(f=0.3, cr=0.1), r'f=0\.3, cr=0\.1: no effect with variant="lshade"'),
+        (lambda: jhpo.DifferentialEvolution(variant="rand1", p=0.2), r'p=0\.2: no effect with variant="rand1"'),
+        (lambda: jhpo.PSO(reevaluate=0.5), "reevaluate=0.5: no effect without noisy=True"),
+        (lambda: jhpo.PSO(restart="same", max_growth=8), 'max_growth=8: no effect with restart="same"'),
+        (lambda: jhpo.CMAES(restarts="none", growth=2), 'growth=2: no effect with restarts="none"'),
+    ],
+    ids=["lshade", "rand1", "noisy", "growth", "restarts"],
+)
+def test_options_that_a_variant_does_not_take_are_said_to_have_no_effect(strategy: Any, said: str) -> None:
+    with pytest.warns(UserWarning, match=said) as warned:
+        strategy()
+    assert warned[0].filename == __file__
+
+
+def test_options_that_a_variant_takes_are_taken_without_a_word(recwarn: Any) -> None:
+    jhpo.DifferentialEvolution(variant="rand1", f=0.3), jhpo.PSO(noisy=True, reevaluate=0.5), jhpo.CMAES(growth=2)
+    jax.jit(lambda f: jhpo.DifferentialEvolution(f=f).f)(0.3)  # not known yet
+    assert not recwarn.list

@@ -16,7 +16,15 @@ from jhpo.kernels.loops import seldom
 from jhpo.kernels.ranks import ranks
 from jhpo.space.cells import edge_of
 from jhpo.space.space import Space
-from jhpo.strategies.base import Evaluation, Strategy, default_dtype, feasible_value, static_field, strategy
+from jhpo.strategies.base import (
+    Evaluation,
+    Strategy,
+    default_dtype,
+    feasible_value,
+    static_field,
+    strategy,
+    warn_of_unused,
+)
 from jhpo.strategies.cmaes_members import Members, learned
 from jhpo.strategies.cmaes_runs import CMAESState, another_run, converged, first_table, widened
 
@@ -95,6 +103,8 @@ class CMAES(Strategy):
         for name, allowed in options.items():
             if getattr(self, name) not in allowed:
                 raise invalid(name, f"one of {allowed}", getattr(self, name))
+        if self.restarts == "none":
+            warn_of_unused(self, 'with restarts="none"', "growth")
 
     # -- protocol -------------------------------------------------------------------------------------------
 

@@ -12,7 +12,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jhpo.errors import LIBRARIES, InvalidArgument, JhpoError, check_flag, check_number, line_of, of_searches
+from jhpo.errors import (
+    LIBRARIES,
+    InvalidArgument,
+    JhpoError,
+    check_flag,
+    check_number,
+    line_of,
+    of_searches,
+    warn_caller,
+)
 from jhpo.kernels.internals import is_traced
 from jhpo.keys import check_key
 from jhpo.process.switches import without_switches
@@ -65,6 +74,14 @@ def _check_kinds(strategy: Any) -> None:
             check_number(field.name, value)
         if kinds == ["bool"]:
             check_flag(field.name, value)
+
+
+def warn_of_unused(strategy: Any, where: str, *names: str) -> None:
+    """A warning about options other than their defaults that have no effect ``where``; traced ones are passed over."""
+    given = {f.name: getattr(strategy, f.name) for f in dataclasses.fields(strategy) if f.name in names}
+    defaults = {f.name: f.default for f in dataclasses.fields(strategy)}
+    if unused := [f"{n}={v!r}" for n, v in given.items() if not is_traced(v) and np.any(v != defaults[n])]:
+        warn_caller(f"{type(strategy).__name__}: {', '.join(unused)}: no effect {where}")
 
 
 def checked(method: Callable[..., Any], name: str) -> Callable[..., Any]:

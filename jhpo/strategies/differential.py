@@ -15,7 +15,15 @@ from jhpo.kernels import differential as de
 from jhpo.kernels.loops import once, seldom
 from jhpo.kernels.ranks import ranks
 from jhpo.space.space import Space
-from jhpo.strategies.base import Evaluation, Strategy, default_dtype, feasible_value, static_field, strategy
+from jhpo.strategies.base import (
+    Evaluation,
+    Strategy,
+    default_dtype,
+    feasible_value,
+    static_field,
+    strategy,
+    warn_of_unused,
+)
 
 VARIANTS = ("lshade", "current_to_pbest", "rand1")
 LEAST = 4  # rows that rand/1 needs, and the final size of L-SHADE's pool
@@ -102,6 +110,10 @@ class DifferentialEvolution(Strategy):
         check_number("f", self.f, 0.0, 2.0, open_low=True)
         check_number("cr", self.cr, 0.0, 1.0)
         check_number("p", self.p, 0.0, 1.0, open_low=True)
+        if self.variant == "lshade":
+            warn_of_unused(self, 'with variant="lshade", which adapts its own', "f", "cr")
+        if self.variant == "rand1":
+            warn_of_unused(self, 'with variant="rand1"', "p")
 
     # -- protocol -------------------------------------------------------------------------------------------
 

@@ -17,7 +17,15 @@ from jhpo.kernels.rows import Rows, take, window
 from jhpo.kernels.topology import TOPOLOGIES
 from jhpo.kernels.trees import Number
 from jhpo.space.space import Space
-from jhpo.strategies.base import Evaluation, Strategy, default_dtype, feasible_value, static_field, strategy
+from jhpo.strategies.base import (
+    Evaluation,
+    Strategy,
+    default_dtype,
+    feasible_value,
+    static_field,
+    strategy,
+    warn_of_unused,
+)
 from jhpo.strategies.swarm_memory import (
     PSOState,
     absorbed,
@@ -117,6 +125,10 @@ class PSO(Strategy):
         for name in ("horizon", "clamp", "patience"):
             check_number(name, getattr(self, name), 0.0, open_low=True)
         check_number("reevaluate", self.reevaluate, 0.0, 1.0, open_low=True)
+        if not self.noisy:
+            warn_of_unused(self, "without noisy=True", "reevaluate")
+        if self.restart != "grow":
+            warn_of_unused(self, f'with restart="{self.restart}"', "max_growth")
         if self.noisy and self._competing:
             raise invalid("noisy", f"a variant with personal bests, which {self.variant} has not", True)
         if preset.motion == "informed" and self.topology == "global":
