@@ -130,6 +130,7 @@ def checked(method: Callable[..., Any], name: str) -> Callable[..., Any]:
     return wrapper
 
 
+@without_switches
 def _of_jax(tree: Any) -> Any:
     """The tree with JAX's arrays for NumPy's, as in ``jit``; checkpoints and host functions return those."""
     return jax.tree.map(lambda leaf: jnp.asarray(leaf) if isinstance(leaf, np.ndarray | np.generic) else leaf, tree)
