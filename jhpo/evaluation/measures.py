@@ -24,8 +24,7 @@ def measure_constraints(space: Space, units: np.ndarray) -> np.ndarray | None:
     """Values ``float64[n, c]`` of the space's constraints, None if it has none."""
     if not space.has_constraints:
         return None
-    rows = np.minimum(np.arange(_room(len(units))), len(units) - 1)
-    values = _constraint_program(space, np.asarray(units[rows], jnp.result_type(float)))
+    values = _constraint_program(space, _padded(np.asarray(units, jnp.result_type(float))))
     return np.asarray(values, np.float64)[: len(units)]
 
 
@@ -37,7 +36,7 @@ def trial_seeds(root: jax.Array, ids: np.ndarray, replicate: int | None = None) 
     words = words_of(root)
     if words is not None:
         return np.asarray(seeds_of(words, ids, replicate), np.uint64)
-    padded = np.pad(np.asarray(ids, np.uint32), (0, _room(len(ids)) - len(ids)), mode="edge")
+    padded = _padded(np.asarray(ids, np.uint32))
     if replicate is None:
         data = _seed_program(root, padded)
     else:
@@ -57,6 +56,7 @@ def seeds_of(words: tuple[int, int], ids: np.ndarray, replicate: int | None = No
     return found
 
 
-def _room(count: int) -> int:
-    """The next power of two, so that all counts share a few compiled programs."""
-    return 1 << (count - 1).bit_length()
+def _padded(rows: np.ndarray) -> np.ndarray:
+    """The rows, the last repeated up to the next power of two, so that all counts share a few compiled programs."""
+    more = (1 << (len(rows) - 1).bit_length()) - len(rows)
+    return np.pad(rows, [(0, more)] + [(0, 0)] * (rows.ndim - 1), mode="edge")

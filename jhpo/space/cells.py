@@ -9,6 +9,7 @@ a formula says, to the next place; what stands there decides.
 from __future__ import annotations
 
 import bisect
+import math
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -37,9 +38,14 @@ def log_cells(parameter: Int) -> LogCells:
     """The `LogCells` of one parameter, as NumPy arrays."""
     table = log_table(parameter.low, parameter.high)
     starts = np.append(table.starts, np.int32(STEPS))
+    low, span = np.float32(log_scale(parameter))
+    return LogCells(starts, table.nodes, np.int32(len(table.starts)), np.int32(parameter.cells), low, span)
+
+
+def log_scale(parameter: Int) -> tuple[float, float]:
+    """Of a logarithmic integer the lower edge of the first cell, and the logarithm of the ratio of the outer edges."""
     low, high = parameter.low - 0.5, parameter.high + 0.5
-    span = np.float32(np.log(high / low))
-    return LogCells(starts, table.nodes, np.int32(len(table.starts)), np.int32(parameter.cells), np.float32(low), span)
+    return low, math.log(high / low)
 
 
 def _interpolated(nodes: Array, step: Array) -> Array:

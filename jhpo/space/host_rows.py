@@ -44,10 +44,7 @@ def coordinate_values(parameter: Parameter, unit: np.ndarray) -> np.ndarray:
 
 def host_values(parameter: Parameter, unit: np.ndarray) -> Any:
     """Host value of a parameter's unit coordinates: a scalar, or what `shaped` makes of them."""
-    values = coordinate_values(parameter, unit)
-    if parameter.shape:
-        return shaped(parameter, values)
-    return values[0] if values.dtype == object else values[0].item()
+    return _column(parameter, unit[None])[0]
 
 
 def shaped(parameter: Parameter, values: np.ndarray) -> Any:
@@ -135,7 +132,7 @@ def decode_rows(space: Layout, units: np.ndarray) -> list[HP]:
 def _column(parameter: Parameter, units: np.ndarray) -> list[Any]:
     """The host value of a parameter in each row of its unit coordinates ``float[n, size]``."""
     if parameter.shape:
-        return [host_values(parameter, row) for row in units]
+        return [shaped(parameter, coordinate_values(parameter, row)) for row in units]
     few = len(units) <= _FEW
     if few and isinstance(parameter, Int):
         return [i * parameter.step + parameter.low for i in _indices(parameter, units[:, 0])]

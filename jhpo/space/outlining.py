@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import Protocol
 
 import jax
 import numpy as np
 
-from jhpo.space.cells import LogCells, log_cells
+from jhpo.space.cells import LogCells, log_cells, log_scale
 from jhpo.space.layout import Layout
 from jhpo.space.log_table import NODE, STEPS
 from jhpo.space.outline import Conditions, LogColumns, LogCurves, Outline, Priors
@@ -103,7 +102,7 @@ def _curves(space: Layout, wide: Widen) -> LogCurves | None:
     on, low, span = np.zeros(space.dim, bool), np.ones(space.dim), np.ones(space.dim)
     for p, at in zip(space.parameters, space.slices):
         if isinstance(p, Int) and p.log:
-            on[at], low[at], span[at] = True, p.low - 0.5, math.log((p.high + 0.5) / (p.low - 0.5))
+            on[at], (low[at], span[at]) = True, log_scale(p)
     return LogCurves(wide(on, False), wide(low, 1.0), wide(span, 1.0))
 
 

@@ -10,7 +10,6 @@ import jax.numpy as jnp
 from jhpo.curves.rules import EarlyStop
 from jhpo.strategies.declared import static_field as static_field
 from jhpo.strategies.declared import strategy as strategy
-from jhpo.strategies.declared import warn_of_unused as warn_of_unused
 from jhpo.strategies.results import Evaluation as Evaluation
 from jhpo.strategies.results import Floats as Floats
 from jhpo.strategies.results import Request as Request

@@ -16,17 +16,10 @@ from jhpo.kernels.loops import seldom
 from jhpo.kernels.ranks import ranks
 from jhpo.space.cells import edge_of
 from jhpo.space.space import Space
-from jhpo.strategies.base import (
-    Evaluation,
-    Strategy,
-    default_dtype,
-    feasible_value,
-    static_field,
-    strategy,
-    warn_of_unused,
-)
+from jhpo.strategies.base import Evaluation, Strategy, default_dtype, feasible_value, static_field, strategy
 from jhpo.strategies.cmaes_members import Members, learned
 from jhpo.strategies.cmaes_runs import CMAESState, another_run, converged, first_table, widened
+from jhpo.strategies.declared import warn_of_unused
 
 RESTARTS = ("none", "ipop", "bipop")
 COVARIANCES = ("auto", "full", "diagonal")

@@ -78,9 +78,8 @@ def _check_kinds(strategy: Any) -> None:
 
 def warn_of_unused(strategy: Any, where: str, *names: str) -> None:
     """A warning about options other than their defaults that have no effect ``where``; traced ones are passed over."""
-    given = {f.name: getattr(strategy, f.name) for f in dataclasses.fields(strategy) if f.name in names}
-    defaults = {f.name: f.default for f in dataclasses.fields(strategy)}
-    if unused := [f"{n}={v!r}" for n, v in given.items() if not is_traced(v) and np.any(v != defaults[n])]:
+    given = [(f, getattr(strategy, f.name)) for f in dataclasses.fields(strategy) if f.name in names]
+    if unused := [f"{f.name}={v!r}" for f, v in given if not is_traced(v) and np.any(v != f.default)]:
         warn_caller(f"{type(strategy).__name__}: {', '.join(unused)}: no effect {where}")
 
 

@@ -15,15 +15,8 @@ from jhpo.kernels import differential as de
 from jhpo.kernels.loops import once, seldom
 from jhpo.kernels.ranks import ranks
 from jhpo.space.space import Space
-from jhpo.strategies.base import (
-    Evaluation,
-    Strategy,
-    default_dtype,
-    feasible_value,
-    static_field,
-    strategy,
-    warn_of_unused,
-)
+from jhpo.strategies.base import Evaluation, Strategy, default_dtype, feasible_value, static_field, strategy
+from jhpo.strategies.declared import warn_of_unused
 
 VARIANTS = ("lshade", "current_to_pbest", "rand1")
 LEAST = 4  # rows that rand/1 needs, and the final size of L-SHADE's pool

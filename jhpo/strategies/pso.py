@@ -17,15 +17,8 @@ from jhpo.kernels.rows import Rows, take, window
 from jhpo.kernels.topology import TOPOLOGIES
 from jhpo.kernels.trees import Number
 from jhpo.space.space import Space
-from jhpo.strategies.base import (
-    Evaluation,
-    Strategy,
-    default_dtype,
-    feasible_value,
-    static_field,
-    strategy,
-    warn_of_unused,
-)
+from jhpo.strategies.base import Evaluation, Strategy, default_dtype, feasible_value, static_field, strategy
+from jhpo.strategies.declared import warn_of_unused
 from jhpo.strategies.swarm_memory import (
     PSOState,
     absorbed,

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import time
-import warnings
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from jhpo.errors import InvalidArgument, JhpoError, MissingExtra, invalid
+from jhpo.errors import InvalidArgument, JhpoError, MissingExtra, invalid, warn_caller
 from jhpo.version import __version__
 
 Resources = Mapping[str, Any]  # options of a Ray actor
@@ -111,9 +110,7 @@ def no_room(ray: Any, resources: Resources) -> InvalidArgument:
 def warn_of_no_room(ray: Any, resources: Resources) -> None:
     """Say what a search waits for whose actors have found no place so far."""
     room, limit = no_room(ray, resources), START_SECONDS / 60
-    warnings.warn(
-        f"no worker has a place on the cluster yet; waiting for one, {limit:.0f} minutes; {room}", stacklevel=2
-    )
+    warn_caller(f"no worker has a place on the cluster yet; waiting for one, {limit:.0f} minutes; {room}")
 
 
 def given_up(what: str) -> str:
