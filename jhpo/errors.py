@@ -191,9 +191,11 @@ def of_meshes(error: BaseException) -> str:
 def of_searches(error: BaseException) -> str:
     """Advice, as text that follows an error of a search, if the axes of a mesh are what JAX complains of; otherwise "".
 
-    JAX asks each write into an array to say along which explicit axes its result lies, and only the caller knows them.
+    JAX asks each write into an array to say along which explicit axes its result lies, and only the caller knows them;
+    a loop within a loop does not find the axes, and none can go along them.
     """
-    if type(error).__name__ != "ShardingTypeError":
+    axes = r"Resource axis: .* is not found in mesh|0th dimension of all xs should be replicated"
+    if type(error).__name__ != "ShardingTypeError" and re.search(axes, str(error)) is None:
         return of_meshes(error)
     return (
         "; keys that are divided along explicit axes, as those of jax.make_mesh are, go into "

@@ -38,8 +38,8 @@ def log_cells(parameter: Int) -> LogCells:
     """The `LogCells` of one parameter, as NumPy arrays."""
     table = log_table(parameter.low, parameter.high)
     starts = np.append(table.starts, np.int32(STEPS))
-    low, span = np.float32(log_scale(parameter))
-    return LogCells(starts, table.nodes, np.int32(len(table.starts)), np.int32(parameter.cells), low, span)
+    known, count = np.int32(len(table.starts)), np.int32(parameter.cells)
+    return LogCells(starts, table.nodes, known, count, *map(np.float32, log_scale(parameter)))
 
 
 def log_scale(parameter: Int) -> tuple[float, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 import inspect
@@ -30,6 +31,7 @@ from jhpo.strategies.exchanged import check_asked, check_result, check_state
 from jhpo.values.structure import declared
 from jhpo.words.advice import advised
 
+S = TypeVar("S")
 T = TypeVar("T", bound=type)
 
 
@@ -81,6 +83,14 @@ def warn_of_unused(strategy: Any, where: str, *names: str) -> None:
     given = [(f, getattr(strategy, f.name)) for f in dataclasses.fields(strategy) if f.name in names]
     if unused := [f"{f.name}={v!r}" for f, v in given if not is_traced(v) and np.any(v != f.default)]:
         warn_caller(f"{type(strategy).__name__}: {', '.join(unused)}: no effect {where}")
+
+
+def altered(strategy: S, **fields: Any) -> S:
+    """The strategy with other values of some fields, which the caller has checked; it does not warn a second time."""
+    other = copy.copy(strategy)
+    for name, value in fields.items():
+        object.__setattr__(other, name, value)
+    return other
 
 
 def checked(method: Callable[..., Any], name: str) -> Callable[..., Any]:

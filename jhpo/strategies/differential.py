@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import ClassVar, NamedTuple
 
 import jax
@@ -16,7 +15,7 @@ from jhpo.kernels.loops import once, seldom
 from jhpo.kernels.ranks import ranks
 from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation, Strategy, default_dtype, feasible_value, static_field, strategy
-from jhpo.strategies.declared import warn_of_unused
+from jhpo.strategies.declared import altered, warn_of_unused
 
 VARIANTS = ("lshade", "current_to_pbest", "rand1")
 LEAST = 4  # rows that rand/1 needs, and the final size of L-SHADE's pool
@@ -114,7 +113,7 @@ class DifferentialEvolution(Strategy):
         """With the budget as the horizon, unless one was given."""
         if self.variant != "lshade" or self.horizon is not None:
             return self
-        return dataclasses.replace(self, horizon=max(int(evaluations), 1))
+        return altered(self, horizon=max(int(evaluations), 1))
 
     def init(self, space: Space, key: jax.Array) -> DEState:
         dtype, d, n = default_dtype(), space.dim, self.population

@@ -18,7 +18,7 @@ from jhpo.kernels.topology import TOPOLOGIES
 from jhpo.kernels.trees import Number
 from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation, Strategy, default_dtype, feasible_value, static_field, strategy
-from jhpo.strategies.declared import warn_of_unused
+from jhpo.strategies.declared import altered, warn_of_unused
 from jhpo.strategies.swarm_memory import (
     PSOState,
     absorbed,
@@ -30,11 +30,11 @@ from jhpo.strategies.swarm_memory import (
     plain,
     uncertain,
 )
-from jhpo.strategies.swarm_starts import SPREAD, restarted, started
+from jhpo.strategies.swarm_starts import alike, restarted, started
 from jhpo.strategies.swarms import PRESETS, check_stability, one_of, places
 
 RESTARTS = ("grow", "same", "none")
-_LOOKED_AT = 4  # particles checked first for a collapse
+LIFE = 100  # moves of the first swarm for each multiple of its size that a grown one may have
 
 
 @strategy
@@ -62,7 +62,8 @@ class PSO(Strategy):
       clamp: largest velocity, as a fraction of the cube's edge.
       informants: number K of informants in the random graphs.
       restart: grow (twice the particles), same (size) or none.
-      max_growth: size of the largest swarm as a multiple of the first, a power of two.
+      max_growth: size of the largest swarm as a multiple of the first, a power of two; less where the budget is known
+        and has not 100 moves of the first swarm for each.
       patience: generations without improvement that end a swarm, as a multiple of 10 + 30 d / particles. A linear
         schedule runs to its end first.
       noisy: re-evaluate the personal bests with the lowest lower confidence bound; their values become running means.
@@ -166,6 +167,13 @@ class PSO(Strategy):
     def _rows(self) -> int:
         return self._particles * (self.max_growth if self.restart == "grow" else 1)
 
+    def prepare(self, evaluations: int) -> PSO:
+        """Without rows for larger swarms than the budget lets come about: they cost memory, and time to fill them."""
+        growth, affordable = self.max_growth, max(evaluations // (LIFE * self._particles), 1)
+        while growth > affordable:
+            growth //= 2
+        return altered(self, max_growth=growth)
+
     def init(self, space: Space, key: jax.Array) -> PSOState:
         dtype, n, m, first = default_dtype(), self.population, self._rows, self._particles
         k_place, k_swarm = threefry.split(key)
@@ -194,7 +202,7 @@ class PSO(Strategy):
 
     def ask(self, state: PSOState, key: jax.Array) -> tuple[jax.Array, PSOState]:
         if self.restart != "none":
-            stuck, near = self._stuck(state), self._near(state)
+            stuck, near = self._stuck(state), alike(state) & self._begun(state)
             state = seldom(restarted, stuck | near, state, stuck, key)
         n = self.population
         blocks = lax.div(state.active, jnp.int32(n))
@@ -284,8 +292,3 @@ class PSO(Strategy):
         if self.schedule == "linear":  # the search converges only at the end of the schedule
             stuck = stuck & (state.turn.astype(dtype) >= blocks * jnp.asarray(self.horizon, dtype))
         return stuck & self._begun(state)
-
-    def _near(self, state: PSOState) -> jax.Array:
-        """``bool[]``: whether the first particles are so close that the swarm may have collapsed."""
-        few = state.swarm.position[: min(self._particles, _LOOKED_AT)]
-        return (jnp.abs(few - few[:1]) <= SPREAD).all() & self._begun(state)

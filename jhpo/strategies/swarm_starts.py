@@ -11,6 +11,7 @@ from jhpo.strategies.swarm_memory import PSOState, best_of
 from jhpo.strategies.swarms import places
 
 SPREAD = 1e-12  # largest extent of a collapsed swarm in unit coordinates
+_LOOKED_AT = 4  # particles checked first for a collapse
 _PLACES, _RESTART = 1, 2  # folded into a generation's key
 
 
@@ -72,3 +73,9 @@ def restarted(state: PSOState, sure: jax.Array, key: jax.Array) -> PSOState:
         restarts=state.restarts + 1,
     )
     return jax.tree.map(lambda new, old: new if new is old else jnp.where(over, new, old), other, state)
+
+
+def alike(state: PSOState) -> jax.Array:
+    """``bool[]``: whether the first particles are so close that the swarm may have collapsed."""
+    few = state.swarm.position[:_LOOKED_AT]
+    return (jnp.abs(few - few[:1]) <= SPREAD).all()

@@ -76,3 +76,11 @@ def test_numbers_may_be_arrays_and_tracers() -> None:
     assert jnp.shape(jhpo.PSO(8, patience=jnp.array([5.0, 10.0])).patience) == (2,)
     doubled = jax.vmap(lambda p: jnp.asarray(jhpo.PSO(8, patience=p).patience) * 2)
     assert doubled(jnp.array([0.5, 1.0])).tolist() == [1.0, 2.0]
+
+
+def test_an_option_without_effect_is_said_once() -> None:
+    space = jhpo.Space({"x": jhpo.Float(-1.0, 1.0)})
+    for kind, options in ((jhpo.DifferentialEvolution, {"f": 0.7}), (jhpo.PSO, {"reevaluate": 0.5})):
+        with pytest.warns(UserWarning, match="no effect"):
+            strategy = kind(8, **options)
+        jhpo.minimize(lambda hp: hp["x"] ** 2, space, strategy, budget=16)

@@ -14,20 +14,27 @@ from jhpo.search.run import run
 from jhpo.space.space import Float, Space
 from jhpo.strategies.base import Evaluation
 from jhpo.strategies.pso import PSO
+from jhpo.strategies.swarm_memory import PSOState
 
 BOX = Space({"x": Float(-1.0, 1.0), "y": Float(-1.0, 1.0)})
 
 
+def on_stairs(strategy: PSO, state: PSOState, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Points and active particles of 90 generations on stairs: after the lowest nothing is gained."""
+
+    def generation(state, key):
+        units, state = strategy.ask(state, key)
+        value = jnp.floor(16 * jnp.abs(units - 0.3)).max(axis=1)
+        return strategy.tell(state, units, Evaluation(value)), (units, state.active)
+
+    return jax.lax.scan(generation, state, jax.random.split(key, 90))[1]
+
+
 def points(strategy: PSO, keys: jax.Array) -> tuple[np.ndarray, np.ndarray]:
-    """Points and active particles of 90 generations on stairs, for each key: after the lowest nothing is gained."""
+    """Those of a new swarm for each key."""
 
     def one(key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        def generation(state, key):
-            units, state = strategy.ask(state, key)
-            value = jnp.floor(16 * jnp.abs(units - 0.3)).max(axis=1)
-            return strategy.tell(state, units, Evaluation(value)), (units, state.active)
-
-        return jax.lax.scan(generation, strategy.init(BOX, key), jax.random.split(key, 90))[1]
+        return on_stairs(strategy, strategy.init(BOX, key), key)
 
     return jax.tree.map(np.asarray, jax.jit(jax.vmap(one) if keys.ndim else one)(keys))
 
@@ -48,7 +55,7 @@ def test_blocks_that_change_places_move_as_blocks_that_stay(variant, monkeypatch
 
 
 def test_a_generation_does_not_touch_rows_that_nobody_has_grown_into():
-    generations, searches = 7, 3
+    generations, searches = 400, 3
     objective, space = (lambda hp: (hp["x"] ** 2).sum()), Space({"x": Float(-1.0, 1.0, shape=(5,))})
     program = jax.jit(jax.vmap(lambda key: run(PSO(8), objective, space, generations, key)[0]))
     text = program.lower(jax.random.split(jax.random.key(0), searches)).compile().as_text()
@@ -64,6 +71,21 @@ def test_a_generation_does_not_touch_rows_that_nobody_has_grown_into():
     made = [line for line in body if re.search(rf"= f32\[{searches},(24|32)[,\]]", line)]
     assert all(re.search(r" (get-tuple-element|while|tuple)\(", line) for line in made), made
     assert len(body) > 50 and made
+
+
+def test_a_budget_has_rows_for_the_swarms_that_it_lets_come_about():
+    assert [PSO(8).prepare(n).max_growth for n in (1, 1599, 1600, 3199, 3200, 10**9)] == [1, 1, 2, 2, 4, 4]
+    assert PSO(8, particles=16).prepare(3200).max_growth == 2
+
+
+def test_the_state_of_a_short_run_goes_on_with_the_rows_that_it_has():
+    strategy = PSO(8, patience=0.2)
+    state, _ = run(strategy, lambda hp: jnp.floor(16 * jnp.abs(hp["x"] - 0.3)), BOX, 20, jax.random.key(1))
+    assert state.swarm.far_position.shape == (0, 2)
+    more, active = on_stairs(strategy, state, jax.random.key(2))
+    fewer, _ = on_stairs(strategy.prepare(160), state, jax.random.key(2))
+    np.testing.assert_array_equal(more, fewer)
+    assert set(active.tolist()) == {8} and len(np.unique(more.reshape(-1, 2), axis=0)) > 300
 
 
 def test_rows_that_have_changed_places():
