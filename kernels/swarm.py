@@ -254,14 +254,14 @@ def remember(
     if failures.size:
         failures = put(failures, rows, jnp.where(improved, 0, take(failures, rows) + 1))
     now = swarm._replace(merit=put(swarm.merit, rows, merit), best=best, failures=failures)
-    everyone = rows is None or revised or competes
+    everyone = revised or competes  # otherwise no merit has become worse, and of equal ones the first to come leads
     merit = now.merits if everyone else merit
     least = merit.min() if everyone else jnp.minimum(merit.min(), swarm.least)
     gained = least < swarm.least
     leader = swarm.leader
     if rule.graph == "global":
         first = first_least(merit)
-        leader = first if everyone else jnp.where(gained, numbers(rows, 0)[first], leader)
+        leader = first if everyone else jnp.where(gained, numbers(rows, merit.shape[0])[first], leader)
     return now._replace(leader=leader, least=least, stalled=~gained)
 
 

@@ -34,7 +34,7 @@ from jhpo.strategies.swarm_starts import alike, restarted, started
 from jhpo.strategies.swarms import PRESETS, check_stability, one_of, places
 
 RESTARTS = ("grow", "same", "none")
-LIFE = 100  # moves of the first swarm for each multiple of its size that a grown one may have
+LIFE = 100  # earlier evaluations for each particle of a swarm that has grown
 
 
 @strategy
@@ -62,8 +62,8 @@ class PSO(Strategy):
       clamp: largest velocity, as a fraction of the cube's edge.
       informants: number K of informants in the random graphs.
       restart: grow (twice the particles), same (size) or none.
-      max_growth: size of the largest swarm as a multiple of the first, a power of two; less where the budget is known
-        and has not 100 moves of the first swarm for each.
+      max_growth: size of the largest swarm as a multiple of the first, a power of two. A swarm begins larger than the
+        one before it only after 100 evaluations for each of its particles.
       patience: generations without improvement that end a swarm, as a multiple of 10 + 30 d / particles. A linear
         schedule runs to its end first.
       noisy: re-evaluate the personal bests with the lowest lower confidence bound; their values become running means.
@@ -168,7 +168,7 @@ class PSO(Strategy):
         return self._particles * (self.max_growth if self.restart == "grow" else 1)
 
     def prepare(self, evaluations: int) -> PSO:
-        """Without rows for larger swarms than the budget lets come about: they cost memory, and time to fill them."""
+        """Without rows for larger swarms than so many evaluations let begin: memory, and time to fill it."""
         growth, affordable = self.max_growth, max(evaluations // (LIFE * self._particles), 1)
         while growth > affordable:
             growth //= 2
@@ -193,6 +193,7 @@ class PSO(Strategy):
             again=jnp.zeros((asked,), bool),
             active=jnp.asarray(first, jnp.int32),
             turn=jnp.zeros((), jnp.int32),
+            before=jnp.zeros((), jnp.int32),
             stale=jnp.zeros((), jnp.int32),
             best_unit=jnp.asarray(space.default_unit(), dtype),
             best_value=jnp.asarray(jnp.inf, dtype),
@@ -201,10 +202,11 @@ class PSO(Strategy):
         )
 
     def ask(self, state: PSOState, key: jax.Array) -> tuple[jax.Array, PSOState]:
+        n = self.population
         if self.restart != "none":
             stuck, near = self._stuck(state), alike(state) & self._begun(state)
-            state = seldom(restarted, stuck | near, state, stuck, key)
-        n = self.population
+            grows = state.before + state.turn >= LIFE * lax.div(2 * state.active, jnp.int32(n))
+            state = seldom(restarted, stuck | near, state, stuck, grows, key)
         blocks = lax.div(state.active, jnp.int32(n))
         fresh = state.turn < blocks  # the first round evaluates the initial positions
         block = lax.rem(state.turn, blocks)

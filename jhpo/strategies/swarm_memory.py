@@ -32,6 +32,7 @@ class PSOState(NamedTuple):
     again: jax.Array  # bool[n], whether their best was re-evaluated; bool[0] without noise
     active: jax.Array  # int32[], particles taking part
     turn: jax.Array  # int32[], asks since the last restart
+    before: jax.Array  # int32[], asks before that
     stale: jax.Array  # int32[], tells since the swarm's best improved
     best_unit: jax.Array  # float[d], best of the earlier swarms
     best_value: jax.Array  # float[], its value

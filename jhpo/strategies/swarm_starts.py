@@ -46,10 +46,10 @@ def started(
     return jnp.where(new[:, None], place, x), jnp.where(new[:, None], begin, velocity)
 
 
-def restarted(state: PSOState, sure: jax.Array, key: jax.Array) -> PSOState:
+def restarted(state: PSOState, sure: jax.Array, grows: jax.Array, key: jax.Array) -> PSOState:
     """The state after a restart if ``sure`` or if the swarm has collapsed, otherwise the state itself.
 
-    The new swarm has twice the particles if there are rows for them; the overall best is kept.
+    The new swarm has twice the particles if it ``grows`` and there are rows for them; the overall best is kept.
     """
     violations = state.violations
     m = violations.shape[0]
@@ -64,8 +64,9 @@ def restarted(state: PSOState, sure: jax.Array, key: jax.Array) -> PSOState:
         far_value=jnp.full_like(state.far_value, jnp.inf),
         far_violation=jnp.full_like(state.far_violation, jnp.inf),
         seen=jnp.zeros_like(state.seen),
-        active=jnp.minimum(2 * state.active, m).astype(jnp.int32),
+        active=jnp.where(grows, jnp.minimum(2 * state.active, m), state.active).astype(jnp.int32),
         turn=jnp.zeros_like(state.turn),
+        before=state.before + state.turn,
         stale=jnp.zeros_like(state.stale),
         best_unit=unit,
         best_value=value,

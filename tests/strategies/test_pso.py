@@ -112,10 +112,11 @@ def test_restarts_double_the_swarm_up_to_the_cap_and_lose_nothing(count_compilat
         return Evaluation(jnp.floor(4 * jnp.abs(units - 0.3)).sum(axis=-1))
 
     strategy = PSO(8, max_growth=4, patience=0.2)
-    _, (units, best, active, restarts) = drive(strategy, steps, 120)
+    _, (units, best, active, restarts) = drive(strategy, steps, 500)
     active, restarts = np.asarray(active), np.asarray(restarts)
     assert restarts[-1] >= 3
     assert sorted(set(active.tolist())) == [8, 16, 32]
+    assert set(active[:200].tolist()) == {8} and set(active[:400].tolist()) == {8, 16}  # 100 evaluations a particle
     assert (np.diff(np.asarray(best)) <= 0).all()
     first = np.flatnonzero(np.diff(active))[0] + 1  # the first generation of a swarm of 16, then its second block
     assert len(np.unique(np.asarray(units[first : first + 2]).reshape(16, 2), axis=0)) == 16

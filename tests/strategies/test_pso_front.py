@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import jhpo
 from jhpo.kernels.rows import exchanged, window
 from jhpo.search.run import run
 from jhpo.space.space import Float, Space
@@ -20,14 +21,14 @@ BOX = Space({"x": Float(-1.0, 1.0), "y": Float(-1.0, 1.0)})
 
 
 def on_stairs(strategy: PSO, state: PSOState, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Points and active particles of 90 generations on stairs: after the lowest nothing is gained."""
+    """Points and active particles of 500 generations on stairs: after the lowest nothing is gained."""
 
     def generation(state, key):
         units, state = strategy.ask(state, key)
         value = jnp.floor(16 * jnp.abs(units - 0.3)).max(axis=1)
         return strategy.tell(state, units, Evaluation(value)), (units, state.active)
 
-    return jax.lax.scan(generation, state, jax.random.split(key, 90))[1]
+    return jax.lax.scan(generation, state, jax.random.split(key, 500))[1]
 
 
 def points(strategy: PSO, keys: jax.Array) -> tuple[np.ndarray, np.ndarray]:
@@ -71,6 +72,23 @@ def test_a_generation_does_not_touch_rows_that_nobody_has_grown_into():
     made = [line for line in body if re.search(rf"= f32\[{searches},(24|32)[,\]]", line)]
     assert all(re.search(r" (get-tuple-element|while|tuple)\(", line) for line in made), made
     assert len(body) > 50 and made
+
+
+@pytest.mark.parametrize("variant", ["spso2006", "gbest"])
+def test_a_short_search_is_the_beginning_of_a_long_one(variant):
+    """Restarts and all, although it has no rows to grow into; and a study, without a budget, is the same search."""
+
+    def stairs(hp):
+        return jnp.floor(16 * jnp.maximum(abs(hp["x"] - 0.3), abs(hp["y"])))
+
+    strategy = PSO(8, variant=variant, patience=0.2)
+    short, long = (run(strategy, stairs, BOX, generations, jax.random.key(4)) for generations in (190, 500))
+    assert short[0].restarts > 2 and long[0].active == 32
+    np.testing.assert_array_equal(short[1].units, long[1].units[:190])
+    study = jhpo.Study(BOX, strategy, seed=4)
+    study.optimize(stairs, budget=190 * 8)
+    found = jhpo.minimize(stairs, BOX, strategy, budget=190 * 8, seed=4).history
+    np.testing.assert_array_equal([trial.value for trial in study.trials], found.value)
 
 
 def test_a_budget_has_rows_for_the_swarms_that_it_lets_come_about():
