@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence, Sized
+from collections.abc import Mapping, Sequence, Set, Sized
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,8 @@ def given_results(
         InvalidArgument: not as many values as points, no lists of them, or no values of points that bring none.
     """
     for name, given in (("params", points), ("values", () if values is None else values)):
-        if not isinstance(given, Sized) or isinstance(given, (str, Mapping)) or getattr(given, "ndim", None) == 0:
+        unordered = isinstance(given, (str, Mapping, Set)) or getattr(given, "ndim", None) == 0
+        if not isinstance(given, Sized) or unordered:
             raise invalid(name, "a list, an entry for each result", given)
     if values is None:
         return _own_results(points, directions, objectives)

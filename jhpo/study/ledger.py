@@ -21,7 +21,7 @@ from jhpo.study.events import Append, Event, Results
 from jhpo.study.fold import Fold
 from jhpo.study.follower import Follower, Mark
 from jhpo.study.hands import Hands
-from jhpo.study.rows import NextRows, next_rows, points_left
+from jhpo.study.rows import NextRows, handed, next_rows, points_left
 
 SNAPSHOT_SECONDS = 10.0  # between two snapshots of the strategy's state
 EXPIRED = "given up: its worker was lost {} times"
@@ -76,6 +76,7 @@ class Ledger:
                 entry = self.log.append(event.kind, body)
                 others -= time.perf_counter() - writing
                 self.history.apply(entry, event)
+                self._taken |= handed(self.history.table, event)  # before anything else can end the transaction
 
             try:
                 with self.log.write():
@@ -198,7 +199,6 @@ class Ledger:
             attended: whether `optimize` monitors them.
         """
         self._hands.take(self.history, ids, attended)
-        self._taken.update(zip(ids, self.history.table.attempt.array[np.asarray(ids, np.int64)].tolist()))
 
     def runs(self, trial_id: int, attempt: int) -> bool:
         """Whether a trial still runs with whom it was handed to, the given time that it was handed out."""

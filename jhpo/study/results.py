@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -55,15 +55,18 @@ def collect(
         trials, values, grads = [trial], [value], [grad]
     elif isinstance(trial, Sequence) and not isinstance(trial, str):
         trials = list(trial)
-        if isinstance(value, str) or not (isinstance(value, Collection) or (value is None and error is not None)):
+        if not (in_order(value) or (value is None and (error is not None or pruned))):
             raise invalid("value", f"a list of values, one for each of the {len(trials)} trials", value)
+        if not (grad is None or in_order(grad)):
+            raise invalid("grad", f"a list of gradients, one for each of the {len(trials)} trials", grad)
         values = [None] * len(trials) if value is None else list(value)
         grads = [None] * len(trials) if grad is None else list(grad)
-        if len(values) != len(trials) or len(grads) != len(trials):
-            raise invalid("value", f"as many values as trials ({len(trials)})", len(values))
+        for name, told in (("value", values), ("grad", grads)):
+            if len(told) != len(trials):
+                raise invalid(name, f"as many {name}s as trials ({len(trials)})", len(told))
     else:
         raise invalid("trial", "a trial, its id, or a sequence of them", trial)
-    told: dict[int, Finished] = {}
+    fresh: dict[int, Finished] = {}
     for one, result, slope in zip(trials, values, grads):
         trial_id = check_integer("trial", one.id if isinstance(one, Trial) else one, 0)
         if trial_id >= table.size:
@@ -78,10 +81,19 @@ def collect(
         if slope is not None:
             outcome = _with_grad(outcome, slope, dim)
         if not _repeats(table, trial_id, outcome, one):
-            if trial_id in told:
+            if trial_id in fresh:
                 raise invalid("trial", "every trial once", trial_id)
-            told[trial_id] = Finished(trial_id, outcome)
-    return list(told.values())
+            fresh[trial_id] = Finished(trial_id, outcome)
+    return list(fresh.values())
+
+
+def in_order(values: object) -> bool:
+    """Whether it may be one result after the other: a list, an array or the like; no dict, and no set.
+
+    >>> in_order([0.5]), in_order({"value": [0.5]}), in_order({0.5})
+    (True, False, False)
+    """
+    return isinstance(values, Collection) and not isinstance(values, (str, Mapping, Set))
 
 
 def numbers_of(trials: object) -> list[int]:
@@ -107,7 +119,10 @@ def _any_of(value: Any) -> bool:
 
 
 def _with_grad(outcome: Outcome, grad: ArrayLike, dim: int) -> Outcome:
-    array = np.ma.filled(np.ma.asarray(grad, np.float64), np.nan)
+    try:
+        array = np.ma.filled(np.ma.asarray(grad, np.float64), np.nan)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise invalid("grad", f"an array of shape ({dim},)", grad) from error
     if array.shape != (dim,):
         raise invalid("grad", f"an array of shape ({dim},)", array.shape)
     return dataclasses.replace(outcome, grad=array)

@@ -8,8 +8,10 @@ import numpy as np
 
 from jhpo.errors import SpaceExhausted
 from jhpo.search.stopping import exhausted
+from jhpo.study import events
 from jhpo.study.fold import Fold
 from jhpo.study.follower import Follower
+from jhpo.trial import TrialTable
 
 
 class NextRows(NamedTuple):
@@ -55,6 +57,15 @@ def next_rows(follower: Follower, history: Fold, n: int, some: bool) -> NextRows
         return _rows(follower, history, 0, 0)
     units = follower.open(history)
     return _rows(follower, history, 0, min(n, len(units)))
+
+
+def handed(table: TrialTable, event: events.Event) -> dict[int, int]:
+    """The trials that an event hands out, to their attempts; nothing of other events."""
+    if isinstance(event, events.Ask):
+        return dict.fromkeys(range(event.id, event.id + len(event.units)), 0)
+    if isinstance(event, events.Claim):
+        return dict(zip(event.ids, table.attempt.array[event.ids].tolist()))
+    return {}
 
 
 def points_left(follower: Follower, history: Fold) -> int | None:

@@ -99,3 +99,13 @@ def test_the_next_generation_is_forgotten_if_it_was_not_stored(
             study.absorb([{"x": 0.1, "y": 0.1}], [0.11])
             found.append([t.params for t in study.ask(4)])
     assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("storage", ["memory", "file"])
+def test_what_waited_in_the_queue_is_handed_out_by_the_next_ask(
+    storage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with jhpo.Study(SPACE, PSO, None if storage == "memory" else tmp_path / "study.db") as study:
+        first = study.enqueue({"x": 0.5, "y": 0.5})
+        interrupted(monkeypatch, "jhpo.search.driver.Driver._rows", lambda: study.ask(3))
+        assert study.ask(3)[0].id == first

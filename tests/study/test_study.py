@@ -376,3 +376,32 @@ def test_bad_budgets_are_named():
             study.optimize(objective, **bad)
     with pytest.raises(InvalidArgument, match="n: expected"):
         study.ask(0)
+
+
+@pytest.mark.parametrize("values", [{"value": [0.5, 0.5], "constraint": [[1.0], [1.0]]}, {0.5, 0.25}, "ab", 0.5])
+def test_values_of_several_trials_are_in_an_order(values):
+    study = jhpo.Study(SPACE, jhpo.RandomSearch(2))
+    with pytest.raises(InvalidArgument, match="value: expected a list of values, one for each of the 2 trials"):
+        study.tell(study.ask(2), values)
+    assert {trial.status for trial in study} == {TrialState.RUNNING}
+    points = [trial.params for trial in study]
+    with pytest.raises(InvalidArgument, match="values: expected a list, an entry for each result"):
+        study.absorb(points, values)
+
+
+@pytest.mark.parametrize("grad", ["ab", {"x": 1.0}, [None, "x", 0.0]])
+def test_a_gradient_that_is_none_is_named(grad):
+    study = jhpo.Study(SPACE, jhpo.RandomSearch(2))
+    trials = study.ask(2)
+    with pytest.raises(InvalidArgument, match=r"grad: expected an array of shape \(3,\)"):
+        study.tell(trials[0], 0.5, grad=grad)
+    with pytest.raises(InvalidArgument, match=r"grad: expected (a list of|as many|an array)"):
+        study.tell(trials, [0.5, 0.5], grad=grad)
+
+
+def test_several_trials_may_be_stopped_early_together():
+    study = jhpo.Study(SPACE, jhpo.RandomSearch(2))
+    trials = study.ask(2)
+    trials[0].report(1, 0.5)
+    study.tell(trials, pruned=True)
+    assert [trial.value for trial in study.pruned][:1] == [0.5] and len(study.pruned) == 2
