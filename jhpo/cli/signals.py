@@ -12,7 +12,7 @@ from typing import NoReturn
 
 INTERRUPTED = 130  # exit code
 # How long to wait after Ctrl-C for a compiled program that is still running.
-_PATIENCE_SECONDS = 4.0
+PATIENCE_SECONDS = 4.0
 
 
 def farewell(evaluations: int | None, storage: str | None, again: str) -> str:
@@ -47,8 +47,11 @@ def signals(again: str, storage: str | None) -> Iterator[None]:
         raise KeyboardInterrupt
 
     def watch() -> None:
-        # the byte arrives even while the main thread is inside a compiled program and cannot handle signals
-        if os.read(reader, 1) and not over.wait(_PATIENCE_SECONDS):
+        # the byte arrives even while the main thread is inside a compiled program and cannot handle signals; others,
+        # of a timer or a scheduler, are for the handlers that the file has set
+        while (number := os.read(reader, 1)) and number[0] not in (signal.SIGINT, signal.SIGTERM):
+            pass
+        if number and not over.wait(PATIENCE_SECONDS):
             sys.stdout.write("\n" + farewell(None, storage, again) + "\n")
             sys.stdout.flush()
             os._exit(INTERRUPTED)

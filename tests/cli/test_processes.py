@@ -15,7 +15,7 @@ import pytest
 import jhpo
 import jhpo.cli.commands as cli
 import jhpo.programs.compilation
-from jhpo.cli.signals import held
+from jhpo.cli.signals import held, signals
 
 HOST_FILE = """
     import time
@@ -126,6 +126,20 @@ def stored(path):
             return study.evaluations
     except jhpo.StorageError:
         return 0
+
+
+def test_signals_that_the_file_handles_end_no_search(monkeypatch):
+    ended, heard = [], []
+    monkeypatch.setattr("jhpo.cli.signals.PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(os, "_exit", ended.append)
+    before = signal.signal(signal.SIGUSR1, lambda number, frame: heard.append(number))
+    try:
+        with signals("jhpo tune file.py", "s.db"):
+            os.kill(os.getpid(), signal.SIGUSR1)
+            time.sleep(0.3)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert heard == [signal.SIGUSR1] and not ended
 
 
 @pytest.mark.slow
