@@ -188,26 +188,26 @@ class TrialTable:
     def columns(self) -> list[Column]:
         """All columns."""
         fixed = [self.unit, self.value, self.state, self.generation, self.member, self.attempt, self.stream]
-        steps = (self.curve, self.limits, self.width, self.source, self.steered)
-        paused = [column for columns in steps for column in columns.values()]
-        return [*fixed, self.horizon, self.lost, self.asked, self.told, *self.extra.values(), *paused]
+        several = (self.extra, self.curve, self.limits, self.width, self.source, self.steered)
+        return [*fixed, self.horizon, self.lost, self.asked, self.told, *(c for by in several for c in by.values())]
 
     def add(self, count: int) -> slice:
         """Adds rows for `count` new trials; returns them."""
         rows = slice(self.size, self.size + count)
-        self.size += count
         for column in self.columns():
-            column.resize(self.size)
+            column.resize(rows.stop)
+        self.size = rows.stop  # last, as other threads read meanwhile
         return rows
 
     def set_extra(self, name: str, ids: np.ndarray, values: np.ndarray) -> None:
         """Stores further results (float[k] or float[k, m]) of the trials `ids`."""
         width, before = values.shape[1:], self.extra.get(name)
         if before is None or before.array.shape[1:] < width:  # constraints are measured, of which failures had none
-            self.extra[name] = Column(np.float64, width, fill=np.nan)
-            self.extra[name].resize(self.size)
+            wider = Column(np.float64, width, fill=np.nan)
+            wider.resize(self.size)
             if before is not None:
-                self.extra[name].array[: len(before.array), : before.array.shape[1]] = before.array
+                wider.array[: len(before.array), : before.array.shape[1]] = before.array
+            self.extra[name] = wider
         there: tuple[Any, ...] = (ids, *map(slice, width))
         self.extra[name].array[there] = values
 
@@ -237,8 +237,9 @@ class TrialTable:
         self, columns: dict[int, Column], step: int, ids: np.ndarray, values: np.ndarray, fill: float = np.nan
     ) -> None:
         if step not in columns:
-            columns[step] = Column(values.dtype, values.shape[1:], fill=fill)
-            columns[step].resize(self.size)
+            column = Column(values.dtype, values.shape[1:], fill=fill)
+            column.resize(self.size)
+            columns[step] = column
         columns[step].array[ids] = values
 
     def done(self, ids: np.ndarray | slice = slice(None)) -> np.ndarray:
@@ -251,8 +252,9 @@ class TrialTable:
 
     def successes(self) -> np.ndarray:
         """Ids of complete and feasible trials, of those with the longest horizon only."""
-        constraint = self.extra["constraint"].array if "constraint" in self.extra else None
-        return successes(self.state.array == TrialState.COMPLETE, constraint, self.horizon.array)
+        n, limits = self.size, self.extra.get("constraint")  # other threads may add trials meanwhile
+        constraint = None if limits is None else limits.array[:n]
+        return successes(self.state.array[:n] == TrialState.COMPLETE, constraint, self.horizon.array)
 
     def streams(self, ids: np.ndarray) -> np.ndarray:
         """``int64[k]``: the ids from which the trials' keys are derived."""

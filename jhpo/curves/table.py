@@ -99,6 +99,13 @@ class CurveTable:
         for name, value in report.more.items():
             self._named.setdefault(trial, {}).setdefault(name, {})[report.step] = value
 
+    def copy(self) -> CurveTable:
+        """The curves of the trials that there are now."""
+        made = CurveTable(self.sign)
+        made._curves = dict(self._curves)
+        made._named = {trial: dict(named) for trial, named in list(self._named.items())}
+        return made
+
     def drop(self, trial: int) -> None:
         """Forget the curve of a trial, which begins anew."""
         self._curves.pop(trial, None)

@@ -35,6 +35,7 @@ def to_frame(trials: Trials, curves: bool = False) -> pd.DataFrame:
         import pandas as pd
     except ImportError as error:
         raise MissingExtra("to_frame needs pandas: pip install 'jhpo[pandas]'") from error
+    trials = trials.still()
     table = trials.table
     if curves:
         return pd.DataFrame(_points(trials))

@@ -56,7 +56,8 @@ def hypervolume(trials: Trials, reference: Sequence[float] | None = None) -> Hyp
     """
     if trials.objectives is None:
         raise JhpoError("a hypervolume needs several objectives: Study(..., directions=[...])")
-    values, signs = trials.minimised(trials.front()), trials.objectives.signs
+    trials, signs = trials.still(), trials.objectives.signs
+    values = trials.minimised(trials.front())
     if reference is None:
         if not len(values):
             raise JhpoError("no successful trial yet, so no reference point: give one as reference=")

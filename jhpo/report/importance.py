@@ -46,6 +46,7 @@ def importance(trials: Trials, quantile: float = 0.1) -> dict[str, float]:
     >>> importance(study.trials)["x"] > 0.9
     True
     """
+    trials = trials.still()
     ids = _checked(trials, quantile)
     shares = _shares(trials, trials.table.unit.array[ids], trials.sign * trials.table.value.array[ids], quantile)
     return dict(zip(trials.space.names, shares.tolist()))

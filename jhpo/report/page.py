@@ -85,6 +85,7 @@ def render(
     trials: Trials, best: Sequence[Trial], about: About | None = None, interactive: bool = False, live: bool = False
 ) -> str:
     """The page as text; `live` pages ask their server for news."""
+    trials = trials.still()
     about, (drawings, missing) = about or About(), _drawings(trials)
     return html.render(
         "page.html.j2",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,7 +13,7 @@ import numpy as np
 from jhpo.objectives import Objectives, front
 from jhpo.space.space import Space
 from jhpo.trial import Trial, TrialState, TrialTable
-from jhpo.values.columns import why_nothing
+from jhpo.values.columns import Column, why_nothing
 
 
 class Call(NamedTuple):
@@ -60,6 +61,19 @@ class Trials:
     def __repr__(self) -> str:
         """How many, and of what."""
         return f"Trials({self.table.size} of {self.space!r}, {', '.join(self.directions)})"
+
+    def still(self) -> Trials:
+        """The same trials as they are now, whatever other threads that use the study add to it meanwhile."""
+        table, n = copy.copy(self.table), self.table.size
+        for name, value in vars(table).items():
+            if isinstance(value, Column):
+                setattr(table, name, value.copy(n))
+            elif isinstance(value, dict):
+                several = list(value.items())
+                setattr(table, name, {k: v.copy(n) if isinstance(v, Column) else copy.copy(v) for k, v in several})
+        table.size, table.reports = n, self.table.reports.copy()
+        exact = {i: values for i, values in list(self.exact.items()) if i < n}
+        return dataclasses.replace(self, table=table, calls=list(self.calls), exact=exact)
 
     @property
     def directions(self) -> tuple[str, ...]:

@@ -142,7 +142,8 @@ class Found(Opened):
         check_integer("k", k)
         check_single("top", self.objectives, "pareto() gives the trials that none other dominates")
         table = self.history.table
-        return self._trials(first_distinct(self.space, table.unit.array, table.ranked(self.sign), k).tolist())
+        ids = table.ranked(self.sign)  # before the columns, to which other threads may add
+        return self._trials(first_distinct(self.space, table.unit.array, ids, k).tolist())
 
     @property
     def trials(self) -> Trials:

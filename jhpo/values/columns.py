@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
@@ -27,6 +28,12 @@ class Column:
             grown[: self._size] = self._data[: self._size]
             self._data = grown
         self._size = max(self._size, size)
+
+    def copy(self, size: int) -> Column:
+        """The first `size` entries in an array of their own."""
+        made = copy.copy(self)
+        made._data, made._size = self.array[:size].copy(), size
+        return made
 
     @property
     def array(self) -> np.ndarray:

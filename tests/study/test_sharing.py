@@ -201,3 +201,33 @@ def test_a_rest_of_the_budget_that_was_told_meanwhile_is_done_and_not_exhausted(
         monkeypatch.setattr(Watch, name, telling_first(getattr(Watch, name)))
     with jhpo.Study.load(path) as study:
         assert study.optimize(jhpo.host(lambda hp: hp["x"]), budget=1).stopped == "evaluations: 1 of 1 done"
+
+
+@pytest.mark.parametrize("read", ["frame", "curves", "newest", "top", "history"])
+def test_a_thread_may_look_while_another_adds_trials(read):
+    space = jhpo.Space({"x": jhpo.Float(0.0, 1.0)}, constraints=[lambda hp: hp["x"] - 0.1])
+    study, over = jhpo.Study(space, "random"), threading.Event()
+    looks = {
+        "frame": study.to_frame, "curves": lambda: study.to_frame(curves=True), "newest": lambda: study[len(study) - 1],
+        "top": lambda: study.top(2), "history": lambda: study.figure("history").to_frame(),
+    }  # fmt: skip
+
+    def add() -> None:
+        while not over.is_set():
+            study.enqueue({"x": 0.5})
+            for trial in study.ask(8):
+                trial.report(1, 0.5)
+                study.tell(trial, trial.params["x"])
+
+    study.absorb([{"x": 0.5}], [0.5])
+    interval, thread = sys.getswitchinterval(), threading.Thread(target=add)
+    sys.setswitchinterval(1e-5)
+    try:
+        thread.start()
+        end = time.monotonic() + 1.0
+        while time.monotonic() < end:
+            looks[read]()
+    finally:
+        over.set()
+        thread.join()
+        sys.setswitchinterval(interval)

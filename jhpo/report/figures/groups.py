@@ -35,7 +35,7 @@ class Group(NamedTuple):
 
 
 def trials_of(study: object) -> Trials:
-    """The columns of a study (anything with `trials`), or of columns themselves.
+    """The columns of a study (anything with `trials`) as they are now, or of columns themselves.
 
     Raises:
       InvalidArgument: something else.
@@ -43,7 +43,7 @@ def trials_of(study: object) -> Trials:
     found = getattr(study, "trials", study)
     if not isinstance(found, Trials):
         raise invalid("studies", "a jhpo.Study, a list of them, or a dict of them by name", study)
-    return found
+    return found.still()
 
 
 def groups_of(studies: Studies) -> list[Group]:
