@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,9 +18,27 @@ from jhpo.storage.database import sqlite_path
 from jhpo.storage.schema import FORMAT
 from jhpo.storage.sql import SqlLog
 from jhpo.study.bodies import body_of, read_event
-from jhpo.study.events import Ask, Attach, Batch, Begin, Enqueue, Event, Note, Repair, Results, Tell
+from jhpo.study.events import (
+    KINDS,
+    Ask,
+    Attach,
+    Batch,
+    Begin,
+    Enqueue,
+    Event,
+    Layout,
+    Note,
+    Repair,
+    Report,
+    Requeue,
+    Results,
+    Rung,
+    Tell,
+    Thaw,
+)
 from jhpo.study.fold import Fold
 from jhpo.study.header import read_begin, restore
+from jhpo.study.results import with_curves
 from jhpo.trial import TrialState
 from jhpo.words.markup import counted
 
@@ -38,8 +58,8 @@ def repair(storage: str | os.PathLike[str]) -> str:
     """Rewrites a damaged SQLite study from its intact rows; returns a report.
 
     Rows before the first damaged one are unchanged, so that the search can continue from there. Later intact results
-    become finished trials; trials without intact rows keep their numbers and become FAILED. The damaged file is kept
-    next to the repaired one.
+    become finished trials; those whose point is intact, but no result, wait to be evaluated; trials without intact rows
+    keep their numbers and become FAILED. The damaged file is kept next to the repaired one.
 
     Raises:
         StorageError: not a SQLite file, not readable, or without its first row, which describes the study.
@@ -64,8 +84,10 @@ def repair(storage: str | os.PathLike[str]) -> str:
         with log.write():
             for entry in prefix:
                 log.append(entry.kind, entry.body)
-            saved, lost = _rest(history, entries[len(prefix) :], log)
+            saved, waiting, lost = _rest(history, entries[len(prefix) :], log)
             text = f"kept {counted(len(prefix), 'log row')} and {counted(saved, 'later result')}; "
+            if waiting:  # their points are there, and no result
+                text += f"{counted(waiting, 'trial')} {'waits' if waiting == 1 else 'wait'} to be evaluated; "
             text += f"{counted(lost, 'trial')} {'was' if lost == 1 else 'were'} lost"
             if gone := salvage.expected - entries[-1].seq - 1:  # their trials leave no trace
                 text += f", and what the last {counted(gone, 'log row')} said"
@@ -135,52 +157,105 @@ def _whole_prefix(entries: list[Entry]) -> tuple[list[Entry], Fold]:
 
 
 class _Found:
-    """Units and results of the trials after the gap."""
+    """What the rows after the gap say of trials; the members that were trained on are as they were at last."""
 
     def __init__(self, entries: list[Entry]) -> None:
         self.units: dict[int, np.ndarray] = {}
+        self.exact: dict[int, dict[str, Any]] = {}
         self.horizons: dict[int, float] = {}
+        self.times: dict[int, float] = {}
         self.results: dict[int, Results] = {}
-        self.notes: list[Note] = []
+        self.reports: dict[int, list[Report]] = {}
+        self.others: list[Layout | Note] = []
         for entry in entries:
-            event = read_event(entry)
-            if isinstance(event, (Ask, Batch, Enqueue, Attach)):
-                ids = range(event.id, event.id + len(event.units))
-                self.units.update(zip(ids, event.units))
-                self.horizons.update(dict.fromkeys(ids, event.horizon))
-                if isinstance(event, (Batch, Attach)):
-                    self.results.update((i, event.results.row(k)) for k, i in enumerate(ids))
-            elif isinstance(event, Note):
-                self.notes.append(event)
-            elif isinstance(event, Tell):
-                self.results.update((int(i), event.results.row(k)) for k, i in enumerate(event.ids))
+            if entry.kind not in KINDS:
+                raise StorageError(f"log row {entry.seq}: unknown kind {entry.kind!r}; upgrade jhpo to repair it")
+            self._see(read_event(entry))
 
-    def trial(self, trial_id: int, dim: int) -> tuple[Attach, bool]:
-        """A trial as a finished one, and whether it is intact."""
-        whole = trial_id in self.units and trial_id in self.results
-        unit = np.asarray(self.units.get(trial_id, np.full(dim, 0.5)))[None]
-        results = self.results[trial_id] if whole else Results(np.asarray([np.nan]), {0: LOST})
-        horizon = self.horizons.get(trial_id, 1.0)
-        return Attach(trial_id, unit, results, 0.0, "repair", horizon=horizon), whole
+    def _see(self, event: Event) -> None:
+        if isinstance(event, (Ask, Batch, Enqueue, Attach)):
+            ids = range(event.id, event.id + len(event.units))
+            self.units.update(zip(ids, event.units))
+            if isinstance(event, (Enqueue, Attach)):
+                self.exact.update(zip(ids, event.exact))
+            self.horizons.update(dict.fromkeys(ids, event.horizon))
+            if isinstance(event, (Batch, Attach)):
+                self._end(ids, event.results, event.end if isinstance(event, Batch) else event.time)
+        elif isinstance(event, Tell):
+            self._end(event.ids, event.results, event.time)
+        elif isinstance(event, Rung):
+            if event.units is not None:
+                self.units.update(zip(np.asarray(event.ids).tolist(), event.units))
+            self.horizons.update(dict.fromkeys(np.asarray(event.ids).tolist(), event.horizon))
+            self._end(event.ids, event.results, event.end)
+        elif isinstance(event, Thaw):
+            self.units.update(zip(range(event.id, event.id + len(event.units)), event.units))
+            ids = np.asarray(event.ids)[np.asarray(event.ids) >= 0]
+            self.horizons.update(zip(ids.tolist(), (np.asarray(event.steps) / event.length).tolist()))
+            self._end(ids, event.results, event.end)
+        elif isinstance(event, Report):
+            known = self.reports.setdefault(event.id, [])
+            if known and event.step <= known[-1].step:  # it began anew
+                known.clear()
+            known.append(event)
+        elif isinstance(event, Requeue):
+            for trial_id in event.ids:
+                self.reports.pop(trial_id, None)
+        elif isinstance(event, (Layout, Note)):
+            self.others.append(event)
+
+    def _end(self, ids: Sequence[int] | np.ndarray, results: Results, time: float) -> None:
+        for k, trial_id in enumerate(np.asarray(ids).tolist()):
+            self.results[trial_id], self.times[trial_id] = results.row(k), time
+
+    def trial(self, trial_id: int, dim: int) -> Attach | Enqueue:
+        """A trial as a finished one, or as one that waits where only its point is known."""
+        unit, horizon = self.units.get(trial_id, np.full(dim, 0.5))[None], self.horizons.get(trial_id, 1.0)
+        exact = [self.exact.get(trial_id, {})]
+        if trial_id in self.units and trial_id not in self.results:
+            return Enqueue(trial_id, unit, time.time(), exact, horizon)
+        if trial_id not in self.units:
+            return Attach(trial_id, unit, Results(np.asarray([np.nan]), {0: LOST}), time.time(), "repair")
+        results, curve = self.results[trial_id], {r.step: r.value for r in self.reports.get(trial_id, ())}
+        if curve and results.steps is None:
+            results = with_curves(results, [curve])
+        return Attach(trial_id, unit, results, self.times[trial_id], "repair", exact, horizon)
 
 
-def _rest(history: Fold, entries: list[Entry], log: SqlLog) -> tuple[int, int]:
-    """Logs the results after the gap as absorbed ones; returns ``(saved, lost)``."""
+class _Counts(NamedTuple):
+    """Trials after the gap."""
+
+    saved: int
+    waiting: int  # to be evaluated again
+    lost: int
+
+
+def _rest(history: Fold, entries: list[Entry], log: SqlLog) -> _Counts:
+    """Logs the results after the gap as absorbed ones."""
     found = _Found(entries)
-    known, saved, lost = history.table.size, 0, 0
+    known, saved, waiting, lost = history.table.size, 0, 0, 0
+    for event in found.others:
+        if isinstance(event, Layout):
+            _append(log, event)
     for trial_id in sorted(i for i in found.results if i < known):
         if history.table.state.array[trial_id] < TrialState.COMPLETE:
-            _append(log, Tell(np.asarray([trial_id]), found.results[trial_id], 0.0))
+            last = max(history.table.curve_of(trial_id), default=-1)
+            for report in found.reports.get(trial_id, ()):
+                if trial_id in history.running and report.step > last:
+                    _append(log, report)
+            _append(log, Tell(np.asarray([trial_id]), found.results[trial_id], found.times[trial_id]))
             saved += 1
     for trial_id in range(known, max([known - 1, *found.units, *found.results]) + 1):
-        attach, whole = found.trial(trial_id, history.dim)
-        _append(log, attach)
-        saved, lost = saved + whole, lost + (not whole)
+        made = found.trial(trial_id, history.dim)
+        _append(log, made)
+        waits = isinstance(made, Enqueue)
+        gone = trial_id not in found.units
+        saved, waiting, lost = saved + (not waits and not gone), waiting + waits, lost + gone
         known = trial_id + 1
-    for note in found.notes:
-        if note.id < known:
-            _append(log, note)
-    return saved, lost
+    for event in found.others:
+        if isinstance(event, Note) and event.id < known:
+            _append(log, event)
+    return _Counts(saved, waiting, lost)
 
 
 def _append(log: SqlLog, event: Event) -> None:

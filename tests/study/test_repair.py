@@ -11,6 +11,7 @@ import pytest
 import jhpo
 from jhpo.errors import StorageError
 from jhpo.study.repair import LOST, repair
+from jhpo.trial import TrialState
 
 SPACE = jhpo.Space({"x": jhpo.Float(-1.0, 1.0), "k": jhpo.Choice(["a", "b"])})
 
@@ -94,3 +95,79 @@ def test_a_study_without_its_first_row_is_beyond_repair(tmp_path):
         repair(path)
     with pytest.raises(StorageError, match="no study"):
         repair(tmp_path / "none.db")
+
+
+class Task:
+    steps = 8
+
+    def init(self, hp, key):
+        return hp["x"]
+
+    def step(self, hp, w, t):
+        return 0.9 * w
+
+    def evaluate(self, hp, w):
+        return w**2
+
+
+def damage(path, seq):
+    connection = sqlite3.connect(path)
+    connection.execute("UPDATE jhpo_log SET body = x'00' WHERE seq = ?", (seq,))
+    connection.commit()
+    connection.close()
+
+
+def test_results_keep_the_names_of_their_objectives(tmp_path):
+    path = tmp_path / "a.db"
+    with jhpo.Study(SPACE, "random", path, directions=["minimize", "maximize"]) as study:
+        study.ask(1)
+        for trial in study.ask(2):
+            study.tell(trial, {"loss": 1.0, "score": 2.0})
+    damage(path, 1)
+    repair(path)
+    with jhpo.Study.load(path) as study:
+        study.tell(study.ask(1)[0], {"score": 3.0, "loss": 0.5})
+        assert [trial.values for trial in study][1:] == [(1.0, 2.0), (1.0, 2.0), (0.5, 3.0)]
+        assert study.objectives is not None and study.objectives.names == ("loss", "score")
+
+
+@pytest.mark.parametrize(
+    ("strategy", "kind", "place", "lost"),
+    [
+        (jhpo.SuccessiveHalving(4, eta=2, min_steps=2), "rung", 0, 0),
+        (jhpo.FreezeThaw(batch=2, interval=2), "thaw", 1, 2),
+    ],
+    ids=["rungs", "thaws"],
+)
+def test_members_that_were_trained_on_have_their_last_values(tmp_path, strategy, kind, place, lost):
+    path = tmp_path / "a.db"
+    with jhpo.Study(SPACE, strategy, path) as study:
+        study.optimize(Task(), budget=8, generations=6)
+        before = {t.id: (t.value, t.horizon) for t in study}
+    with sqlite3.connect(path) as connection:
+        rows = [seq for (seq,) in connection.execute("SELECT seq FROM jhpo_log WHERE kind = ? ORDER BY seq", (kind,))]
+    connection.close()
+    damage(path, rows[place])
+    assert f"{lost} trials were lost" in repair(path)
+    with jhpo.Study.load(path, read_only=True) as study:
+        after = {t.id: (t.value, t.horizon) for t in study if t.status is TrialState.COMPLETE}
+        assert len(study) == 8 and all(after[i] == before[i] for i in range(4, 8))
+        assert max(horizon for _, horizon in after.values()) > 0.25
+
+
+def test_what_waits_goes_on_waiting_and_reports_are_kept(tmp_path):
+    path = tmp_path / "a.db"
+    with jhpo.Study(SPACE, "random", path) as study:
+        study.ask(1)
+        (trial,) = study.ask(1)
+        trial.report(1, 0.5)
+        trial.report(2, 0.4)
+        study.tell(trial, pruned=True)
+        waits = study.enqueue({"x": 0.1, "k": "b"})
+        told = study.ask(1)[0].id, study[1].curve
+    damage(path, 1)
+    assert "1 later result; 1 trial waits to be evaluated; 1 trial was lost" in repair(path)
+    with jhpo.Study.load(path) as study:
+        assert (study[1].status, study[1].curve) == (TrialState.PRUNED, told[1])
+        assert [(t.id, t.params) for t in study.ask(1)] == [(waits, {"x": 0.1, "k": "b"})] and told[0] == waits
+        assert study.to_frame().asked.min().year > 2000
