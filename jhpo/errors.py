@@ -258,6 +258,18 @@ def check_integer(name: str, value: object, low: int = 1, high: int | None = Non
     return number
 
 
+def no_float(value: Any) -> bool:
+    """Whether a number is NaN, or an integer so large that no float holds it.
+
+    >>> no_float(0.5), no_float(float("nan")), no_float(10**400)
+    (False, True, True)
+    """
+    try:
+        return math.isnan(value)
+    except OverflowError:
+        return True
+
+
 def check_number(
     name: str,
     value: Any,
@@ -275,9 +287,7 @@ def check_number(
         if getattr(getattr(value, "dtype", None), "kind", "") not in _NUMBERS:
             raise invalid(name, wanted, value)
         return
-    bad = (
-        math.isnan(value) or value < low or value > high or (open_low and value == low) or (open_high and value == high)
-    )
+    bad = no_float(value) or value < low or value > high or (open_low and value == low) or (open_high and value == high)
     if bad:
         raise invalid(name, wanted, value)
 

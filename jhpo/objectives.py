@@ -209,7 +209,7 @@ def knee(values: np.ndarray, weights: Sequence[float] | None = None) -> int:
     """
     try:
         share = np.ones(values.shape[1]) if weights is None else np.asarray(weights, np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         share = np.empty(0)
     if share.shape != values.shape[1:] or not (np.isfinite(share) & (share >= 0)).all() or not share.any():
         raise invalid("weights", f"{values.shape[1]} numbers >= 0, not all 0", weights)

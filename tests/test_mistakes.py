@@ -293,3 +293,32 @@ def test_options_that_a_variant_takes_are_taken_without_a_word(recwarn: Any) -> 
     jhpo.DifferentialEvolution(variant="rand1", f=0.3), jhpo.PSO(noisy=True, reevaluate=0.5), jhpo.CMAES(growth=2)
     jax.jit(lambda f: jhpo.DifferentialEvolution(f=f).f)(0.3)  # not known yet
     assert not recwarn.list
+
+
+HUGE = 10**400  # no float holds it
+
+
+def of_two() -> jhpo.Study:
+    study = jhpo.Study(SPACE, "random", directions=["minimize", "maximize"])
+    study.tell(study.ask(1)[0], (1.0, 1.0))
+    return study
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: jhpo.StopRules(target=HUGE), lambda: jhpo.StopRules(seconds=HUGE), lambda: jhpo.Float(0, HUGE),
+        lambda: jhpo.host(len, timeout=HUGE), lambda: asked_with("random").enqueue({"lr": HUGE}),
+        lambda: asked_with("random").ask(1)[0].report(1, HUGE), lambda: of_two().knee([HUGE, 1.0]),
+        lambda: asked_with("random").ask(1)[0].report(2**63, 0.5), lambda: of_two().hypervolume([HUGE, 1.0]),
+        lambda: jhpo.BayesOpt(reference=(HUGE, 1.0)),
+    ],
+)  # fmt: skip
+def test_integers_that_are_too_large_are_named(call: Callable[[], object]) -> None:
+    with pytest.raises(JhpoError, match=r": expected .*, got"):
+        call()
+
+
+def test_a_budget_may_be_larger_than_any_search() -> None:
+    found = jhpo.minimize(lambda hp: hp["lr"], SPACE, jhpo.PSO(4), budget=10**30, generations=2)
+    assert len(found.history.value) == 8

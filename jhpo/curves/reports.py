@@ -15,6 +15,8 @@ REPORTS_ONLY = (
     'and report them where the trial was asked for, or let jhpo.host(fn, workers=..., kind="process") run fn'
 )
 
+_MOST_STEPS = 2**63 - 1  # that a study can store
+
 
 class Reports:
     """What one evaluation reports; `Trial.report`, `Trial.should_stop` and `Trial.note` go through it.
@@ -63,6 +65,8 @@ def checked(report: Report, last: Report | None) -> Report:
         step = check_integer("step", step, 0)
     except ValueError as error:
         raise invalid("step", "an integer >= 0", step, note="report(step, value) takes the step first") from error
+    if step > _MOST_STEPS:
+        raise invalid("step", "an integer below 2^63", step)
     if last is not None and step <= last.step:
         note = "report every step once, in their order"
         raise invalid("step", f"one after {last.step}, the last that was reported", step, note=note)
@@ -72,7 +76,7 @@ def checked(report: Report, last: Report | None) -> Report:
 def _number(name: str, value: object) -> float:
     try:
         number = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise invalid(name, "a finite number", value) from error
     if not math.isfinite(number):
         note = "a training that diverged has failed: return the value instead of reporting it"

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import datetime
-import math
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from jhpo.errors import InvalidArgument, InvalidSpace, invalid
+from jhpo.errors import InvalidArgument, InvalidSpace, invalid, no_float
 from jhpo.interop.define_by_run import Asked, check_same
 from jhpo.interop.distributions import OUTSIDE, Distribution, fit, optuna, parameter_of
 from jhpo.space.space import Space
@@ -111,7 +110,7 @@ class SuggestingTrial(optuna.trial.BaseTrial):
 
     def set_constraint(self, key: str, value: float) -> None:
         """Feasible where the value is <= 0, as in Optuna."""
-        if math.isnan(value):
+        if no_float(value):
             raise invalid(key, "a number, feasible where <= 0", value)
         self._constraints[key] = float(value)
 

@@ -71,7 +71,7 @@ def hypervolume(trials: Trials, reference: Sequence[float] | None = None) -> Hyp
 def _checked(reference: Sequence[float], count: int) -> np.ndarray:
     try:
         at = np.asarray(reference, np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         at = np.empty(0)
     if at.shape != (count,) or not np.isfinite(at).all():
         raise invalid("reference", f"{count} finite numbers, one for each objective", reference)

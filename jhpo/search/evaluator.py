@@ -15,6 +15,8 @@ from jhpo.search.keep import Keep
 from jhpo.search.meter import Meter
 from jhpo.strategies.base import Evaluation, Request
 
+_MOST = 2**62  # evaluations that int64 holds; who means no limit may give more
+
 
 class SearchEvaluator:
     """Evaluates generations of a search, with the same instructions whether they run one by one or together.
@@ -72,7 +74,7 @@ class SearchEvaluator:
             trial: number of the first trial.
             best: lowest feasible value of whole trainings so far, NaN before the first.
         """
-        strategy, blocks = self._driver.strategy, self._blocks
+        strategy, blocks, room = self._driver.strategy, self._blocks, min(room, _MOST)
         if blocks is None or room < 1:
             return None
         rows = strategy.population if told is None else len(told.units)

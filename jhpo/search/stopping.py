@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jhpo.errors import check_integer, check_number, invalid
+from jhpo.errors import check_integer, check_number, invalid, no_float
 from jhpo.objectives import Objectives, check_single
 from jhpo.words.advice import advised
 from jhpo.words.markup import counted
@@ -168,5 +168,5 @@ def check_rules(
 
 
 def _check_real(name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or math.isnan(value):
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or no_float(value):
         raise invalid(name, "a number", value)

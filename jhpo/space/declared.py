@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from jhpo.errors import InvalidSpace, invalid
+from jhpo.errors import InvalidSpace, invalid, no_float
 
 
 class Uncached:
@@ -80,7 +80,7 @@ def finite(name: str, value: object) -> float:
     value = plain(value)
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise invalid(name, "a real number", value, InvalidSpace)
-    if not math.isfinite(value):
+    if no_float(value) or math.isinf(value):
         raise invalid(name, "a finite number", value, InvalidSpace)
     return float(value)
 

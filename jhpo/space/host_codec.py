@@ -106,7 +106,7 @@ def encode_value(name: str, parameter: Parameter, value: object) -> np.ndarray:
         try:
             given = np.asarray(value)
             array = np.asarray(None if given.dtype.kind in "US" else given, np.float64)  # not "0.1", which NumPy reads
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise invalid(name, f"a number in [{parameter.low}, {parameter.high}]", value, InvalidParameters) from error
         if array.shape != parameter.shape:
             raise invalid(name, f"an array of shape {parameter.shape}", array.shape, InvalidParameters)

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import jax
 import numpy as np
 
-from jhpo.errors import check_integer, invalid
+from jhpo.errors import check_integer, invalid, no_float
 from jhpo.kernels.covariance import JETS, PROFILES
 from jhpo.strategies.base import static_field
 
@@ -77,8 +77,8 @@ class BayesOptions:
         given: Any = self.reference
         if isinstance(given, (np.ndarray, jax.Array)) and given.ndim == 1:
             given = given.tolist()
-        fits = isinstance(given, (tuple, list)) and all(isinstance(v, Real) and isfinite(v) for v in given)
-        if not fits:
+        numbers = isinstance(given, (tuple, list)) and all(isinstance(v, Real) and not no_float(v) for v in given)
+        if not numbers or not all(map(isfinite, given)):
             raise invalid("reference", "a tuple of finite numbers, one for each objective", given)
         object.__setattr__(self, "reference", tuple(float(v) for v in given))  # a list would not be hashable
         if self.objectives > 1 and len(given) != self.objectives:
