@@ -69,7 +69,9 @@ class Logger:
 
     def _parameters(self, trial: Trial) -> dict[str, Any]:
         assert self._study is not None
-        return {label: item for n, v in self._study.space.flat(trial.params).items() for label, item in scalars(n, v)}
+        space, found = self._study.space, self._study.space.flat(trial.params)
+        shaped = {name: p.shape for name, p in zip(space.names, space.parameters) if name in found}
+        return {label: item for n, shape in shaped.items() for label, item in scalars(n, found[n], shape)}
 
     def _values(self, trial: Trial) -> dict[str, float]:
         assert self._study is not None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import numbers
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -44,6 +44,14 @@ _NOT_PICKLED = ("study_", "model_")  # they hold functions, locks and compiled p
 def _floats() -> np.dtype[Any]:
     """JAX's default float."""
     return np.dtype(jnp.result_type(float))
+
+
+def _cells(values: Sequence[Any]) -> np.ma.MaskedArray[Any, Any]:
+    """``object[n]``: values, masked where there is none; arrays and tuples are cells, too."""
+    cells = np.empty(len(values), object)
+    for place, value in enumerate(values):
+        cells[place] = value
+    return np.ma.masked_array(cells, [value is np.ma.masked for value in values])
 
 
 def _classifies(search: PopulationSearchCV) -> bool:
@@ -204,11 +212,8 @@ class PopulationSearchCV(ClonesSpace, BaseEstimator):
         rank[order] = np.arange(1, len(score) + 1)
         flat = [self._space.flat(trial.params) for trial in trials]
         self.cv_results_: dict[str, Any] = {
-            f"param_{name}": np.ma.masked_array(
-                [params.get(name) for params in flat], [name not in params for params in flat], dtype=object
-            )
-            for name in self._space.names
-        }  # fmt: skip
+            f"param_{name}": _cells([params.get(name, np.ma.masked) for params in flat]) for name in self._space.names
+        }
         self.cv_results_ |= {
             "params": [trial.params for trial in trials], "mean_test_score": score, "rank_test_score": rank,
             "std_test_score": np.full(len(score), np.nan) if spread is None else spread, "horizon": horizon,

@@ -19,6 +19,7 @@ from jhpo.interop.define_by_run import Asked, no_suggestions, traced_space
 from jhpo.interop.distributions import Distribution, optuna
 from jhpo.interop.suggesting import SuggestingTrial
 from jhpo.interop.values_only import values_only
+from jhpo.keys import SEEDS
 from jhpo.objectives import Directions, Objectives, read_directions
 from jhpo.search.meter import Callback, Update, as_listener
 from jhpo.space.space import Space
@@ -94,6 +95,7 @@ def run(
     """
     check_integer("budget", budget)
     check_integer("trace", trace)
+    check_integer("seed", seed, 0, SEEDS - 1)
     early_stop, objectives = check_early_stop(early_stop), read_directions(directions, direction)
     if strategy is None and not resume:
         strategy = "bayes" if objectives is None or budget <= FEW else "nsga2"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from jhpo.errors import InvalidParameters, SpaceExhausted, invalid
+from jhpo.errors import InvalidParameters, SpaceExhausted, check_integer, invalid
 from jhpo.interop.distributions import OUTSIDE, constraint_of, directions_of, equal, fit, optuna, parameter_of, value_of
 from jhpo.interop.scalars import PLAIN
 from jhpo.interop.values_only import values_only
@@ -59,7 +59,7 @@ class JhpoSampler(optuna.samplers.BaseSampler):
 
     Raises:
         InvalidArgument: a space with arrays or with choices that Optuna cannot store, a strategy that needs gradients
-            or shorter trainings; while sampling, a study with several objectives.
+            or shorter trainings, a seed that is none; while sampling, a study with several objectives.
 
     >>> import jhpo
     >>> optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -70,6 +70,7 @@ class JhpoSampler(optuna.samplers.BaseSampler):
     """
 
     def __init__(self, strategy: Strategy | str = "bayes", *, space: Space | None = None, seed: int = 0) -> None:
+        check_integer("seed", seed, 0)
         if space is not None:
             for name, p in zip(space.names, space.parameters):
                 if p.shape or not all(isinstance(c, PLAIN) for c in (p.choices if isinstance(p, Listed) else ())):

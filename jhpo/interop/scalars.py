@@ -15,18 +15,18 @@ from jhpo.space.space import Space
 PLAIN = (type(None), bool, int, float, str)  # what tools can store
 
 
-def scalars(name: str, value: Any, shape: tuple[int, ...] | None = None) -> Iterator[tuple[str, Any]]:
+def scalars(name: str, value: Any, shape: tuple[int, ...]) -> Iterator[tuple[str, Any]]:
     """Name and value, or for an array the entries as ``name[0]``, ``name[1, 2]``.
 
     Args:
         name: of the value.
         value: a scalar, an array, or nested lists.
-        shape: of the array, where its entries may be sequences themselves.
+        shape: of the parameter, as a choice may be a sequence itself.
 
-    >>> list(scalars("w", np.array([0.5, 1.0])))
+    >>> list(scalars("w", np.array([0.5, 1.0]), (2,)))
     [('w[0]', 0.5), ('w[1]', 1.0)]
     """
-    for place in np.ndindex(np.asarray(value, object).shape if shape is None else shape):
+    for place in np.ndindex(shape):
         item = value
         for at in place:
             item = item[at]

@@ -66,6 +66,15 @@ def test_names_of_several_objectives():
     assert {tuple(values) for _, values in log.trials.values()} == {("a", "b")}
 
 
+def test_a_choice_among_tuples_is_one_hyperparameter():
+    space = jhpo.Space({"net": jhpo.Choice([(8, 8), ()], static=True), "w": jhpo.Float(0.0, 1.0, shape=(2,))})
+    study = jhpo.Study(space, jhpo.RandomSearch(4))
+    log = Heard(study)
+    study.optimize(jhpo.host(lambda p: 1.0), 8, callback=log)
+    assert {tuple(parameters) for parameters, _ in log.trials.values()} == {("net", "w[0]", "w[1]")}
+    assert {parameters["net"] for parameters, _ in log.trials.values()} == {(8, 8), ()}
+
+
 def points_of(path, tag):
     """Steps and values of a scalar, or of a text, in an event file: records of length, checksum, event, checksum."""
     from tensorboardX.proto import event_pb2

@@ -216,3 +216,10 @@ def test_several_objectives_and_constraints_there_and_back() -> None:
     assert again.history.table.extra["constraint"].array[6].tolist() == [-1.0]
     with pytest.raises(InvalidArgument, match="one for several objectives"):
         from_optuna(source, strategy="pso")
+
+
+@pytest.mark.parametrize("seed", [None, -1, 0.5, "a"])
+def test_a_seed_that_is_none_is_named_at_once(seed):
+    for make in (lambda: JhpoSampler("random", seed=seed), lambda: jhpo.interop.optuna.run(len, 4, seed=seed)):
+        with pytest.raises(InvalidArgument, match="seed: expected an integer"):
+            make()

@@ -109,6 +109,18 @@ def test_regression_groups_ensembles_and_failures():
     assert horizon.min() < 1.0 == horizon[halving.best_index_] and (horizon[np.argsort(rank)][:1] == 1.0).all()
 
 
+def test_arrays_and_tuples_are_cells_of_the_results():
+    space = RATES | {
+        "net": jhpo.Choice([(8, 8), (16, 16)], static=True), "scale": jhpo.Float(1.0, 2.0, shape=(2,)),
+        "bias": jhpo.Float(1.0, 2.0, shape=(2,), when={"net": (8, 8)}),
+    }  # fmt: skip
+    found = PopulationSearchCV(classes, space, jhpo.RandomSearch(6), budget=6, cv=2, random_state=0).fit(X, Y)
+    results = found.cv_results_
+    assert set(results["param_net"]) == {(8, 8), (16, 16)}
+    assert [cell.shape for cell in results["param_scale"]] == [(2,)] * 6
+    assert results["param_bias"].mask.tolist() == [net == (16, 16) for net in results["param_net"]]
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
