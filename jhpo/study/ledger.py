@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -84,6 +84,8 @@ class Ledger:
                     others -= time.perf_counter()
                     yield append
                     others += time.perf_counter()
+                if self.history.opened > opened and time.monotonic() - self._snapshot_time > SNAPSHOT_SECONDS:
+                    self.checkpoint()
             except BaseException:
                 self._hands.announced = False  # so it may be that nobody was told
                 # a server may have stored the transaction and been unable to say so: nobody works on these trials
@@ -91,15 +93,13 @@ class Ledger:
                 self.left_behind.update(self._taken)
                 self._follower.step_back(self.history.opened)
                 if appended and self.log.persistent:
-                    # nothing was stored: the strategy steps back, and the log is folded again
+                    # nothing was stored, or it says what was: the strategy steps back, and the log is folded again
                     self._follower.restore(mark)
                     self._stale = True
                     with suppress(StorageError):  # the first error is raised; reading is tried again later
                         self._sync()
                 raise
             self.storing[int(bool(self.history.running))] += time.perf_counter() - begun - others
-            if self.history.opened > opened and time.monotonic() - self._snapshot_time > SNAPSHOT_SECONDS:
-                self.checkpoint()
 
     def train_for(self, steps: int, members: int | None = None) -> None:
         """Store the length of the training, which a strategy that pauses members lays its rungs out for.
@@ -223,10 +223,8 @@ class Ledger:
 
     def close(self) -> None:
         """Checkpoint, release the trials held here, and close the storage."""
-        with self.lock:
+        with self.lock, closing(self.log), closing(self._hands):  # also where the disk is full
             self.checkpoint()
-            self._hands.close()
-            self.log.close()
 
     def anything_waits(self) -> bool:
         """Whether there are trials for `claim`."""

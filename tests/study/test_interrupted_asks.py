@@ -109,3 +109,22 @@ def test_what_waited_in_the_queue_is_handed_out_by_the_next_ask(
         first = study.enqueue({"x": 0.5, "y": 0.5})
         interrupted(monkeypatch, "jhpo.search.driver.Driver._rows", lambda: study.ask(3))
         assert study.ask(3)[0].id == first
+
+
+def test_trials_of_an_ask_that_ends_while_the_state_is_stored_are_handed_out_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jhpo.study.ledger.SNAPSHOT_SECONDS", -1.0)
+    with jhpo.Study(SPACE, PSO, tmp_path / "study.db") as study:
+        interrupted(monkeypatch, "jhpo.storage.sql.SqlLog.save_snapshot", lambda: study.ask(3))
+        assert [trial.id for trial in study.ask(3)] == [0, 1, 2]
+        for trial in study.ask(1):
+            study.tell(trial, 0.5)
+        assert study[3].value == 0.5
+
+
+def test_a_study_is_closed_where_its_state_cannot_be_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = jhpo.Study(SPACE, PSO, tmp_path / "study.db")
+    one_by_one(study)
+    interrupted(monkeypatch, "jhpo.storage.sql.SqlLog.save_snapshot", study.close)
+    assert {path.name for path in tmp_path.iterdir()} == {"study.db"}, "the log is closed, so nothing is beside it"
