@@ -13,7 +13,7 @@ from jhpo.search.evaluations import Curves, Evaluations
 from jhpo.search.keep import Keep
 from jhpo.search.record import Rows
 from jhpo.strategies.base import Evaluation
-from jhpo.values.columns import Column, successes
+from jhpo.values.columns import Column, feasible, successes
 
 
 class Members:
@@ -137,8 +137,9 @@ class Members:
 def kept_of(history: Evaluations, keep: Keep, sign: float) -> tuple[Evaluations, np.ndarray]:
     """What a search keeps of its members, and which rows those are."""
     rows = np.arange(len(history.value))
-    if keep == "best":  # of those that began together
-        order = np.lexsort((sign * history.value, -history.horizon, history.generation))
+    if keep == "best":  # of those that began together, a success if there is one
+        bad = ~history.whole if history.constraint is None else ~(history.whole & feasible(history.constraint))
+        order = np.lexsort((sign * history.value, -history.horizon, bad, history.generation))
         _, first = np.unique(history.generation[order], return_index=True)
         rows = order[first]
     kept: Evaluations = jax.tree.map(lambda x: x[rows], history)

@@ -148,6 +148,20 @@ def test_what_is_kept(result, keep) -> None:
     assert len(small.history.value) == len(small.curves.value) == (24 if keep == "values" else 2)
 
 
+def test_the_best_that_is_kept_is_feasible_if_any_is() -> None:
+    class Measured(Descent):
+        def evaluate(self, hp, state):
+            return {"value": hp["bad"], "constraint": hp["bad"] - 0.5}
+
+    strategy = jhpo.PopulationBasedTraining(4, exchange=2)
+    space = Space({"lr": Float(1e-3, 0.1), "bad": Float(0.0, 0.8)})
+    every, best = (jhpo.minimize(Measured(), space, strategy, budget=32, keep=keep).history for keep in ("all", "best"))
+    assert (every.constraint < 0).any()
+    for row, generation in enumerate(best.generation):
+        feasible = (every.constraint[:, 0] >= 0) & (every.generation == generation)
+        assert not feasible.any() or best.value[row] == every.value[feasible].min()
+
+
 def test_static_groups_and_replicates() -> None:
     class Loss(Sized, Descent):
         def evaluate(self, hp, state):
