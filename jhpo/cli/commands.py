@@ -199,6 +199,7 @@ def show(
 
     from jhpo.cli.console import print_study, print_trial
     from jhpo.report.figures import figure_of
+    from jhpo.study.results import number_of
     from jhpo.study.study import Study
 
     if report and plot is not None:
@@ -211,7 +212,7 @@ def show(
         if trial is None:
             print_study(console, study, storage, top)
         else:
-            print_trial(console, study, check_integer("--trial", trial, 0, len(study) - 1))
+            print_trial(console, study, number_of("--trial", trial, len(study)))
         if report:
             console.print(f"report written to {study.report(out)}", highlight=False, markup=False)
         if plot is not None:

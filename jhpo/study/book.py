@@ -23,7 +23,7 @@ from jhpo.study.asked import Asked
 from jhpo.study.events import Append, Results
 from jhpo.study.found import Found, Handed
 from jhpo.study.referee import Referee
-from jhpo.study.results import collect, keep_names, numbers_of, pack_results, with_curves, with_names
+from jhpo.study.results import collect, keep_names, number_of, numbers_of, pack_results, with_curves, with_names
 from jhpo.trial import Trial
 from jhpo.values.notes import noted
 from jhpo.values.pytrees import HP
@@ -278,7 +278,7 @@ class Book(Found):
         with self._ledger.transaction() as append:
             which = -1
             if trial is not None:
-                which = check_integer("trial", trial.id if isinstance(trial, Trial) else trial, 0, len(self) - 1)
+                which = number_of("trial", trial, len(self))
             append(events.Note(which, found, time.time()))
 
     @advised

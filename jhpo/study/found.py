@@ -16,6 +16,7 @@ from jhpo.report.trials import Trials
 from jhpo.space.distinct import first_distinct
 from jhpo.study.opened import Opened
 from jhpo.study.referee import Referee
+from jhpo.study.results import number_of
 from jhpo.trial import Trial, TrialState
 from jhpo.values.notes import read_notes
 from jhpo.values.pytrees import HP
@@ -81,7 +82,7 @@ class Found(Opened):
         return self.history.table.size
 
     def __getitem__(self, trial_id: int) -> Trial:
-        return self._trial(check_integer("trial_id", trial_id, 0, len(self) - 1))
+        return self._trial(number_of("trial_id", trial_id, len(self)))
 
     def __iter__(self) -> Iterator[Trial]:
         """All trials there are now, in the order of their ids."""
@@ -90,7 +91,7 @@ class Found(Opened):
     @advised
     def key(self, trial: Trial | int) -> jax.Array:
         """The trial's random key: ``fold_in(key(seed), id)``, unless the strategy fixes its members' randomness."""
-        number = check_integer("trial", trial.id if isinstance(trial, Trial) else trial, 0, len(self) - 1)
+        number = number_of("trial", trial, len(self))
         return trial_key(self.root, int(self.history.table.streams(np.asarray([number]))[0]))
 
     @property

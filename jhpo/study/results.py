@@ -68,9 +68,7 @@ def collect(
         raise invalid("trial", "a trial, its id, or a sequence of them", trial)
     fresh: dict[int, Finished] = {}
     for one, result, slope in zip(trials, values, grads):
-        trial_id = check_integer("trial", one.id if isinstance(one, Trial) else one, 0)
-        if trial_id >= table.size:
-            raise invalid("trial", f"an id below {table.size}", trial_id)
+        trial_id = number_of("trial", one, table.size)
         stopped = isinstance(one, Trial) and one.reporting is not None and one.reporting.stopped
         if error is not None:
             outcome = failure(error if isinstance(error, str) else in_words(error))
@@ -94,6 +92,23 @@ def in_order(values: object) -> bool:
     (True, False, False)
     """
     return isinstance(values, Collection) and not isinstance(values, (str, Mapping, Set))
+
+
+def number_of(name: str, trial: object, count: int) -> int:
+    """The id of one of a study's `count` trials, which is given as such or as the trial.
+
+    Raises:
+        InvalidArgument: there is no such trial.
+
+    >>> number_of("trial", 0, 0)
+    Traceback (most recent call last):
+    ...
+    jhpo.errors.InvalidArgument: trial: expected one of the study's trials, of which there is none yet, got 0
+    """
+    given = trial.id if isinstance(trial, Trial) else trial
+    if not count:
+        raise invalid(name, "one of the study's trials, of which there is none yet", given)
+    return check_integer(name, given, 0, count - 1)
 
 
 def numbers_of(trials: object) -> list[int]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jhpo.errors import JhpoError, check_integer
+from jhpo.errors import JhpoError
 from jhpo.evaluation.ensemble import Ensemble, ensemble_of
 from jhpo.evaluation.evaluators import Objective
 from jhpo.evaluation.lineage import lineage_of, schedule_of
@@ -19,6 +19,7 @@ from jhpo.space.serialize import serializable
 from jhpo.storage.spec import described
 from jhpo.study.book import Book
 from jhpo.study.loop import optimize
+from jhpo.study.results import number_of
 from jhpo.study.states import trained_states
 from jhpo.training.crossvalidation import in_folds
 from jhpo.training.objective import as_trainable
@@ -91,7 +92,7 @@ class Study(Book, Advising):
             trials: trials of this study, or their ids.
             metric: name of the value if the evaluation returns several; by default the one that was optimised.
         """
-        ids = [t.id if isinstance(t, Trial) else check_integer("trials", t, 0, len(self) - 1) for t in trials]
+        ids = [number_of("trials", trial, len(self)) for trial in trials]
         return serializable(trained_states(self, objective, ids, metric)) if ids else []
 
     def ensemble(self, objective: Objective, k: int = 8, *, metric: str | None = None) -> Ensemble:
@@ -127,8 +128,7 @@ class Study(Book, Advising):
         if lineage is None:
             raise JhpoError("there are no schedules: the members of this study keep their hyperparameters")
         trial = self.best if trial is None else trial
-        number = trial.id if isinstance(trial, Trial) else trial
-        return schedule_of(self.space, lineage, check_integer("trial", number, 0, len(self) - 1))
+        return schedule_of(self.space, lineage, number_of("trial", trial, len(self)))
 
     def to_frame(self, curves: bool = False) -> pd.DataFrame:
         """All trials as a pandas DataFrame: ``id``, ``value``, ``state``, ``param_<name>``, ...

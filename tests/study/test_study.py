@@ -108,7 +108,7 @@ def test_telling_again_is_harmless_if_equal_and_refused_if_not():
         study.tell(trial, 0.6)
     with pytest.raises(TrialConflict, match="broke"):
         study.tell(failed, 0.1)
-    with pytest.raises(InvalidArgument, match="id below 2"):
+    with pytest.raises(InvalidArgument, match=r"in \[0, 1\], got 2"):
         study.tell(2, 0.1)
     with pytest.raises(InvalidArgument, match="as many values"):
         study.tell([trial, failed], [0.1])
@@ -405,3 +405,20 @@ def test_several_trials_may_be_stopped_early_together():
     trials[0].report(1, 0.5)
     study.tell(trials, pruned=True)
     assert [trial.value for trial in study.pruned][:1] == [0.5] and len(study.pruned) == 2
+
+
+def test_a_trial_that_is_none_of_the_study_is_named():
+    def looks(study, trial):
+        objective = jhpo.host(on_host)
+        return [
+            lambda: study[trial], lambda: study.key(trial), lambda: study.note(a=1, trial=trial),
+            lambda: study.tell(trial, 0.5), lambda: study.states(objective, [trial]),
+        ]  # fmt: skip
+
+    empty, one = jhpo.Study(SPACE, "random"), jhpo.Study(SPACE, "random")
+    later = jhpo.Study(SPACE, jhpo.RandomSearch(4)).ask(4)[3]
+    one.ask(1)
+    for study, trial, said in ((empty, 0, "none yet, got 0"), (one, 1, r"in \[0, 0\], got 1"), (one, later, "got 3")):
+        for look in looks(study, trial):
+            with pytest.raises(InvalidArgument, match=rf"trial.*: expected .*{said}"):
+                look()
