@@ -14,11 +14,14 @@ T = TypeVar("T")
 
 
 def read_point(space: Layout, given: Any) -> HP:
-    """Host values: of a trial its hyperparameters, of a pandas Series the values that are there, else what is given."""
+    """Host values: of a trial its hyperparameters, of a row of pandas the values that are there, else what is given.
+
+    A row has the names of `read_points`.
+    """
     if hasattr(given, "params") and hasattr(given, "value"):  # a `Trial`, or a `Top` of a result
         return given.params
     if hasattr(given, "to_dict") and not hasattr(given, "columns"):
-        return there(space, given.to_dict())
+        return there(space, _by_parameter(space, given.to_dict()))
     return given
 
 
@@ -31,10 +34,15 @@ def read_points(space: Layout, given: Iterable[Any]) -> list[HP]:
     if not hasattr(given, "columns"):
         return [read_point(space, point) for point in given]
     rows: list[dict[str, Any]] = given.to_dicts() if hasattr(given, "to_dicts") else given.to_dict("records")  # type: ignore[attr-defined]
-    names, columns = {f"param_{name}": name for name in space.names}, set(given.columns)
-    if names.keys() <= columns or (names.keys() & columns and not set(space.names) & columns):
-        rows = [{names[column]: row[column] for column in names if column in row} for row in rows]
-    return [there(space, row) for row in rows]
+    return [there(space, _by_parameter(space, row)) for row in rows]
+
+
+def _by_parameter(space: Layout, row: dict[Any, Any]) -> dict[Any, Any]:
+    """A row by the names of the parameters where it has those of a study's frame."""
+    names = {f"param_{name}": name for name in space.names}
+    if names.keys() <= row.keys() or (names.keys() & row.keys() and not set(space.names) & row.keys()):
+        return {names[column]: row[column] for column in names if column in row}
+    return row
 
 
 def each(argument: str, points: list[HP], read: Callable[[HP], T]) -> list[T]:

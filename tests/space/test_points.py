@@ -65,9 +65,10 @@ class Polars:
         lambda old: plain(old.to_frame()).convert_dtypes(),
         lambda old: plain(old.to_frame()).to_dict("records"),
         lambda old: [row for _, row in plain(old.to_frame()).iterrows()],
+        lambda old: [row for _, row in old.to_frame().iterrows()],
         lambda old: Polars(plain(old.to_frame())),
     ],
-    ids=["dicts", "trials", "study", "frame", "plain frame", "pandas.NA", "records", "series", "polars"],
+    ids=["dicts", "trials", "study", "frame", "plain frame", "pandas.NA", "records", "series", "frame rows", "polars"],
 )
 def test_results_from_elsewhere(old, form):
     new = jhpo.Study(SPACE, "random", seed=4)
@@ -92,6 +93,8 @@ def test_points_to_begin_with(old):
     study = jhpo.Study(SPACE, "random")
     assert study[study.enqueue(old.best)].params["lr"] == old.best.params["lr"]
     assert study[study.enqueue(pd.Series({"lr": 0.25}))].params["lr"] == 0.25
+    frame = old.to_frame()
+    assert study[study.enqueue(frame.loc[frame["value"].idxmin()])].params["lr"] == old.best.params["lr"]
 
 
 def test_errors_say_which_point():
