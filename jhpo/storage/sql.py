@@ -44,14 +44,15 @@ class SqlLog:
 
     def __init__(self, url: sa.URL, *, create: bool, read_only: bool = False) -> None:
         self._target, self.read_only = url, read_only
-        self._path = sqlite_path(url)
-        self.url = str(self._path) if self._path is not None else url.render_as_string()  # for messages, no password
+        path = sqlite_path(url)
+        self.url = url.render_as_string() if path is None else str(path)  # for messages, no password
+        self._path = None if path is None else path.absolute()  # the process may go to another folder
         self._file: tuple[int, int] | None = None
         self._made = False  # a server's database has its tables; only one process at a time makes them
         self.seq, self._chain = 0, GENESIS
-        if self._path is not None and check_file(self._path, create):
-            create_file(self._path, new_file)
-            check_file(self._path, create=False)
+        if path is not None and check_file(path, create):
+            create_file(path, new_file)
+            check_file(path, create=False)
         self._connect()
         with self._explained("open"):
             try:

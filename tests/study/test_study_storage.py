@@ -38,6 +38,20 @@ def test_a_resumed_study_is_the_one_that_never_stopped(tmp_path, name):
         assert_same_state(whole, loaded)
 
 
+def test_a_process_may_go_to_another_folder(tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    for storage in ("study.db", "sqlite:///url.db"):
+        monkeypatch.chdir(tmp_path)
+        with jhpo.Study(SPACE, "random", storage) as study, jhpo.Study.load(storage, read_only=True) as reader:
+            (trial,) = study.ask(1)
+            monkeypatch.chdir(tmp_path / "elsewhere")
+            study.tell(trial, 0.5)
+            study.optimize(jhpo.host(on_host), 4)
+            reader.refresh()
+            assert reader.evaluations == 4
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
 def test_folding_the_log_and_a_snapshot_give_the_same_state(tmp_path):
     path = tmp_path / "a.db"
     with jhpo.Study(SPACE, GREEDY, path) as study:
