@@ -56,7 +56,7 @@ def hypervolume(trials: Trials, reference: Sequence[float] | None = None) -> Hyp
     """
     if trials.objectives is None:
         raise JhpoError("a hypervolume needs several objectives: Study(..., directions=[...])")
-    trials, signs = trials.still(), trials.objectives.signs
+    signs, trials = trials.objectives.signs, trials.still()
     values = trials.minimised(trials.front())
     if reference is None:
         if not len(values):

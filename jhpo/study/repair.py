@@ -190,9 +190,9 @@ class _Found:
             self._end(event.ids, event.results, event.end)
         elif isinstance(event, Thaw):
             self.units.update(zip(range(event.id, event.id + len(event.units)), event.units))
-            ids = np.asarray(event.ids)[np.asarray(event.ids) >= 0]
-            self.horizons.update(zip(ids.tolist(), (np.asarray(event.steps) / event.length).tolist()))
-            self._end(ids, event.results, event.end)
+            trained = np.asarray(event.ids)[np.asarray(event.ids) >= 0]
+            self.horizons.update(zip(trained.tolist(), (np.asarray(event.steps) / event.length).tolist()))
+            self._end(trained, event.results, event.end)
         elif isinstance(event, Report):
             known = self.reports.setdefault(event.id, [])
             if known and event.step <= known[-1].step:  # it began anew

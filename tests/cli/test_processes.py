@@ -129,7 +129,8 @@ def stored(path):
 
 
 def test_signals_that_the_file_handles_end_no_search(monkeypatch):
-    ended, heard = [], []
+    ended: list[int] = []
+    heard: list[int] = []
     monkeypatch.setattr("jhpo.cli.signals.PATIENCE_SECONDS", 0.05)
     monkeypatch.setattr(os, "_exit", ended.append)
     before = signal.signal(signal.SIGUSR1, lambda number, frame: heard.append(number))

@@ -12,7 +12,7 @@ import jhpo
 from jhpo.errors import InvalidArgument
 
 optuna = pytest.importorskip("optuna")
-from jhpo.interop.optuna import JhpoSampler, distribution_of, from_optuna, parameter_of, to_optuna  # noqa: E402
+from jhpo.interop.optuna import JhpoSampler, distribution_of, from_optuna, parameter_of, run, to_optuna  # noqa: E402
 from tests.selection import slow_except  # noqa: E402
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -220,6 +220,6 @@ def test_several_objectives_and_constraints_there_and_back() -> None:
 
 @pytest.mark.parametrize("seed", [None, -1, 0.5, "a"])
 def test_a_seed_that_is_none_is_named_at_once(seed):
-    for make in (lambda: JhpoSampler("random", seed=seed), lambda: jhpo.interop.optuna.run(len, 4, seed=seed)):
+    for make in (lambda: JhpoSampler("random", seed=seed), lambda: run(len, 4, seed=seed)):
         with pytest.raises(InvalidArgument, match="seed: expected an integer"):
             make()
