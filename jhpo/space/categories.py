@@ -1,4 +1,4 @@
-"""The choices that a traced index selects from, remembered while the tracer lives so that look-ups can be checked."""
+"""What a traced hyperparameter can be, remembered while the tracer lives so that its uses can be checked."""
 
 from __future__ import annotations
 
@@ -7,16 +7,35 @@ from typing import Any
 
 import jax
 
-_choices: dict[int, tuple[weakref.ref[Any], tuple[Any, ...]]] = {}
+from jhpo.errors import invalid, is_concrete
+
+# the choices, of which numbers are the values themselves and others are selected by an index; a range for an integer
+Known = tuple[Any, ...] | range
+
+_known: dict[int, tuple[weakref.ref[Any], Known]] = {}
 
 
-def remember(index: jax.Array, choices: tuple[Any, ...]) -> None:
-    """Records the choices that an index ``int32[]`` selects from, until the index is collected."""
-    at = id(index)
-    _choices[at] = (weakref.ref(index, lambda _: _choices.pop(at, None)), choices)
+def remember(value: jax.Array, known: Known) -> None:
+    """Records what a hyperparameter's value can be, until it is collected."""
+    at = id(value)
+    _known[at] = (weakref.ref(value, lambda _: _known.pop(at, None)), known)
 
 
-def choices_of(index: object) -> tuple[Any, ...] | None:
-    """The choices that the index selects from; None if it is not known, for example after a transformation."""
-    found = _choices.get(id(index))
-    return found[1] if found is not None and found[0]() is index else None
+def choices_of(value: object) -> Known | None:
+    """What the value can be; None if it is not known, for example after a transformation."""
+    found = _known.get(id(value))
+    return found[1] if found is not None and found[0]() is value else None
+
+
+def check_at_most(name: str, value: object, most: int, what: str) -> None:
+    """Raises if a hyperparameter, traced or not, may exceed what there is room for, and so would be cut silently.
+
+    Raises:
+      InvalidArgument: it does, with ``what`` the bound is.
+    """
+    known = choices_of(value)
+    if known is None:
+        known = (value,) if is_concrete(value) else ()
+    numbers = [known[0], known[-1]] if isinstance(known, range) else [k for k in known if is_concrete(k)]
+    if numbers and max(numbers) > most:
+        raise invalid(name, f"at most {most}, {what}", max(numbers))

@@ -63,6 +63,8 @@ def decode_traced(space: Layout, unit: jax.Array, static: dict[str, Any], inside
     for parameter, leaf in zip(space.parameters, leaves):
         if isinstance(parameter, (Choice, Ordinal)) and not parameter.static:
             remember(leaf, parameter.choices)
+        elif isinstance(parameter, Int):
+            remember(leaf, range(parameter.low, parameter.high + 1, parameter.step))
     return jax.tree_util.tree_unflatten(space.treedef, leaves)
 
 

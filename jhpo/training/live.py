@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from jhpo.errors import invalid
+from jhpo.space.categories import check_at_most
 from jhpo.values.pytrees import State
 
 Live = jax.Array | int | None  # live units, an integer or a traced int32[]; None for all
@@ -33,9 +34,13 @@ def mask_units(x: jax.Array, width: jax.Array | int, axis: int = -1) -> jax.Arra
     Returns:
       An array of the shape and dtype of ``x``.
 
+    Raises:
+      InvalidArgument: the hyperparameter may be more than there are units.
+
     >>> mask_units(jnp.ones((2, 4)), 3).tolist()
     [[1.0, 1.0, 1.0, 0.0], [1.0, 1.0, 1.0, 0.0]]
     """
+    check_at_most("width", width, x.shape[axis], "the units that there are")
     units = jax.lax.broadcasted_iota(jnp.int32, x.shape, axis % x.ndim)
     # a select, not a product: an infinite activation of a masked unit must not give NaN
     return jnp.where(units < jnp.asarray(width, jnp.int32), x, jnp.zeros((), x.dtype))

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jhpo.errors import invalid
 from jhpo.kernels.shuffle import batch_rows
 from jhpo.keys import key_of_words
+from jhpo.space.categories import check_at_most
 from jhpo.training.data import Data, count, rows_at
 from jhpo.training.folds import FoldRows, counted, smallest, task_folds
 from jhpo.training.lengths import traced_steps
@@ -56,7 +57,9 @@ class Rows(Structured):
         """Batch size of a member, ``int32[]``."""
         if not callable(self.batch_size):
             return jnp.int32(self.batch_size)
-        size = jnp.asarray(self.batch_size(hp))
+        found = self.batch_size(hp)
+        check_at_most("batch_size", found, self.max_batch_size, "max_batch_size")
+        size = jnp.asarray(found)
         if size.shape != () or not jnp.issubdtype(size.dtype, jnp.integer):
             raise invalid("batch_size", "a function that returns an integer", f"{size.dtype}{list(size.shape)}")
         return jnp.clip(size, 1, self.max_batch_size).astype(jnp.int32)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Container, Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import jax
@@ -11,8 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jhpo.errors import InvalidArgument, invalid
-from jhpo.space.categories import choices_of
+from jhpo.kernels.internals import is_traced
+from jhpo.space.categories import Known, choices_of
 from jhpo.training.optimisers import Chosen
+from jhpo.training.values import is_integer, is_number
 from jhpo.values.pytrees import Params
 
 if TYPE_CHECKING:
@@ -31,9 +33,10 @@ def switch(category: object, options: Mapping[Any, Option] | Sequence[Option]) -
 
     Args:
       category: the hyperparameter: ``int32[]``, the index of a `Choice` of strings inside jit; the number or bool of a
-        `Choice` of numbers or bools; or the Python value itself.
-      options: a mapping from the choices, in their order (numbers in any order), or a sequence by index. The options
-        are optax transformations (any mixture), functions whose results agree in shape, or trees of numbers and arrays.
+        `Choice` of numbers or bools, or of an `Int`; or the Python value itself.
+      options: a mapping from the choices, in their order (numbers in any order), or a sequence by index (of numbers,
+        by those that are 0, 1, ...). The options are optax transformations (any mixture), functions whose results agree
+        in shape, or trees of numbers and arrays.
 
     Returns:
       An optax transformation whose state holds those of all options, a function, or a tree of arrays.
@@ -57,10 +60,13 @@ def switch(category: object, options: Mapping[Any, Option] | Sequence[Option]) -
         return _look_up(category, named, numbers)
     if category.shape != ():
         raise invalid("category", "a single number; use jax.vmap for several", f"an array of shape {category.shape}")
-    _check_known(category, list(named), isinstance(options, Mapping), numbers)
     by_value = isinstance(options, Mapping) and numbers
+    _check_known(category, list(named), isinstance(options, Mapping), numbers)
+    places = list(named) if by_value else list(range(len(named)))
+    if not is_traced(category) and np.asarray(category).dtype.kind in "iu" and int(category) not in places:
+        raise invalid("category", f"one of {places}", int(category))
     return _select(
-        _place(jnp.asarray(category), list(named)) if by_value else _index(jnp.asarray(category), len(named)),
+        _place(jnp.asarray(category), places) if by_value else _index(jnp.asarray(category), len(named)),
         list(named.values()),
     )
 
@@ -79,10 +85,21 @@ def _check_known(category: object, keys: list[Any], by_key: bool, numbers: bool)
     known = choices_of(category)
     if known is None:
         return
+    values = isinstance(known, range) or all(isinstance(k, _NUMBERS) for k in known)
+    if values and (isinstance(known, range) or not by_key):  # keys and places are values of the hyperparameter
+        places: Container[Any] = keys if numbers else range(len(keys))
+        if len(known) > len(keys) or any(k not in places for k in known):
+            note = "" if by_key else "a list is in the order 0, 1, ...; a dict has the values themselves for keys"
+            raise invalid("options", f"one for each value, {_several(known)}", keys, note=note)
+        return
     if by_key and numbers and set(known) == set(keys):
         return
     if len(known) != len(keys) or (by_key and any(k is not c and k != c for k, c in zip(keys, known))):
         raise invalid("options", f"the {len(known)} choices {list(known)}, in this order", keys)
+
+
+def _several(known: Known) -> str:
+    return f"{known[0]} to {known[-1]}" if isinstance(known, range) else str(list(known))
 
 
 def _place(category: jax.Array, keys: list[Any]) -> jax.Array:
@@ -111,6 +128,10 @@ def _select(index: jax.Array, values: list[Any]) -> Any:
     if any(transforms) or any(functions):
         kinds = [type(v).__name__ for v in values]
         raise invalid("options", "optax transformations, functions, or numbers: all of one kind", kinds)
+    others = [leaf for leaf in jax.tree.leaves(values) if not (is_number(leaf) or is_integer(leaf))]
+    if others:
+        note = "static=True in the space lets anything be looked up"
+        raise invalid("options", "optax transformations, functions, or trees of numbers and arrays", others, note=note)
     return _common(index, [functools.partial(_itself, v) for v in values])
 
 

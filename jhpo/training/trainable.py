@@ -13,6 +13,7 @@ import numpy as np
 from jhpo.errors import InvalidArgument, check_number, invalid
 from jhpo.kernels.convolutions import batchable
 from jhpo.objectives import Objectives, if_named, if_several
+from jhpo.space.categories import check_at_most
 from jhpo.training.lengths import traced_steps, whole_steps
 from jhpo.values.pytrees import HP as HP
 from jhpo.values.pytrees import State as State
@@ -100,9 +101,15 @@ def horizon_steps(trainable: Trainable, horizon: float = 1.0) -> int:
 
 
 def limit_of(trainable: Trainable, hp: HP, horizon: float = 1.0) -> jax.Array:
-    """The number of steps of a member whose ``steps`` is a function, ``int32[]``."""
+    """The number of steps of a member whose ``steps`` is a function, ``int32[]``.
+
+    Raises:
+      InvalidArgument: a hyperparameter that may be more than ``max_steps``.
+    """
     assert callable(trainable.steps)
-    return traced_steps(jnp.asarray(trainable.steps(hp), jnp.float32) * horizon)
+    steps = trainable.steps(hp)
+    check_at_most("steps", steps, max_steps(trainable), "max_steps")
+    return traced_steps(jnp.asarray(steps, jnp.float32) * horizon)
 
 
 def _step(trainable: Trainable, hp: HP, horizon: float = 1.0) -> Callable[[State, jax.Array], State]:

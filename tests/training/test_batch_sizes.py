@@ -191,3 +191,24 @@ def test_layers_that_would_count_the_padding_are_refused() -> None:
             jhpo.InvalidArgument, match=r"batch_size: expected an integer for a module with .*BatchNorm"
         ):
             jhpo.minimize(made, space, jhpo.RandomSearch(2), budget=2)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (
+            {"batch_size": lambda hp: hp["n"], "max_batch_size": 16},
+            "batch_size: expected at most 16, max_batch_size, got 20",
+        ),
+        (
+            {"batch_size": 8, "steps": lambda hp: hp["n"], "max_steps": 16},
+            "steps: expected at most 16, max_steps, got 20",
+        ),
+    ],
+)
+def test_a_hyperparameter_beyond_its_largest_value_is_refused_not_cut(options, words: str) -> None:
+    for parameter in (jhpo.Int(4, 20, step=4), jhpo.Choice([20, 4])):
+        with pytest.raises(jhpo.InvalidArgument, match=words):
+            jhpo.minimize(task(**options), jhpo.Space({"n": parameter}), jhpo.RandomSearch(2), budget=2)
+    fitting = jhpo.Space({"n": jhpo.Int(4, 16)})
+    assert np.isfinite(jhpo.minimize(task(**options), fitting, jhpo.RandomSearch(2), budget=2).value)

@@ -202,3 +202,19 @@ def test_weights_of_very_wide_layers_do_not_repeat() -> None:
         assert weights.shape == (many, 2) and np.abs(weights[:100] - weights[2**16 :]).min() > 0.0
     small = jhpo.masked_mlp([2], [2], 2**16).init({}, key, jnp.ones((1, 3)))[0][1]["w"].T
     np.testing.assert_array_equal(last[: 2**16], small)
+
+
+@pytest.mark.parametrize("parameter", [jhpo.Int(2, 8), jhpo.Choice([2, 8])])
+def test_more_live_units_than_there_are_are_refused_not_cut(parameter) -> None:
+    space, x, key = jhpo.Space({"n": parameter}), jnp.ones((1, 3)), jax.random.key(0)
+    masked = jhpo.masked_mlp(["n"], [4], outputs=2)
+    uses = (
+        lambda hp: masked.apply(hp, masked.init(hp, key, x)[0], {}, x, key, False)[0].sum(),
+        lambda hp: jhpo.linen.Dense(4, live=hp["n"]).init_with_output(key, x)[0].sum(),
+        lambda hp: jhpo.nnx.Linear(3, 4, live=hp["n"], rngs=nnx.Rngs(0))(x).sum(),
+    )
+    for use in uses:
+        with pytest.raises(jhpo.InvalidArgument, match="width: expected at most 4, the units that there are, got 8"):
+            jhpo.minimize(use, space, jhpo.RandomSearch(2), budget=2)
+    with pytest.raises(jhpo.InvalidArgument, match="width: expected at most 4"):
+        jhpo.mask_units(jnp.ones(4), 5)

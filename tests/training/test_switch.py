@@ -111,6 +111,45 @@ def test_wrong_options_are_named() -> None:
         jhpo.switch("lion", {})
 
 
+@pytest.mark.parametrize(
+    ("parameter", "options", "words"),
+    [
+        (jhpo.Choice([32, 64]), [1.0, 2.0], r"one for each value, \[32, 64\], got \[0, 1\]; a list"),
+        (jhpo.Choice([0.5, 1.0]), [1.0, 2.0], r"one for each value, \[0.5, 1.0\]"),
+        (jhpo.Int(1, 3), [1.0, 2.0, 3.0], "one for each value, 1 to 3, got .*; a list"),
+        (jhpo.Int(1, 3), {1: 1.0, 2: 2.0}, r"one for each value, 1 to 3, got \[1, 2\]"),
+        (jhpo.Int(0, 4, step=2), {0: 1.0, 1: 2.0, 2: 3.0}, "one for each value, 0 to 4"),
+        (jhpo.Int(0, 10**5), {0: 1.0, 1: 2.0}, "one for each value, 0 to 100000"),
+        (jhpo.Choice(["a", "b"]), {"a": "relu", "b": "tanh"}, "optax .* trees of numbers and arrays.*static=True"),
+    ],
+)
+def test_a_value_without_an_option_is_refused_not_replaced(parameter, options, words: str) -> None:
+    with pytest.raises(jhpo.InvalidArgument, match=f"options: expected {words}"):
+        jhpo.minimize(
+            lambda hp: jhpo.switch(hp["n"], options), jhpo.Space({"n": parameter}), jhpo.RandomSearch(2), budget=2
+        )
+
+
+def test_an_integer_chooses_by_its_value_or_as_an_index() -> None:
+    for parameter, options in (
+        (jhpo.Int(1, 3), {3: 30.0, 2: 20.0, 1: 10.0}),
+        (jhpo.Int(0, 2), [0.0, 10.0, 20.0]),
+        (jhpo.Choice([0, 1, 2]), [0.0, 10.0, 20.0]),
+        (jhpo.Int(0, 1), {"sgd": 0.0, "adam": 10.0}),
+    ):
+        space = jhpo.Space({"n": parameter})
+        found = jhpo.minimize(lambda hp, o=options: jhpo.switch(hp["n"], o), space, jhpo.GridSearch(), budget=3)
+        assert all(value == 10.0 * n for n, value in names(found, "n").items())
+
+
+def test_a_known_number_has_to_be_among_the_options() -> None:
+    assert jhpo.switch(jnp.int32(1), [1.0, 2.0]) == 2.0 and jhpo.switch(jnp.int32(8), {8: 1.0, 4: 2.0}) == 1.0
+    with pytest.raises(jhpo.InvalidArgument, match=r"category: expected one of \[0, 1\], got 2"):
+        jhpo.switch(jnp.int32(2), [1.0, 2.0])
+    with pytest.raises(jhpo.InvalidArgument, match=r"category: expected one of \[4, 8\], got 5"):
+        jhpo.switch(jnp.int32(5), {4: 1.0, 8: 2.0})
+
+
 @pytest.mark.parametrize("lookup", [lambda c: {"sgd": 1.0, "adam": 2.0}[c], lambda c: [1.0, 2.0][c]])
 def test_python_look_ups_are_told_of_it(lookup) -> None:
     space = jhpo.Space({"opt": jhpo.Choice(["sgd", "adam"])})
