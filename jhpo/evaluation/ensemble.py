@@ -23,8 +23,9 @@ from jhpo.programs.compilation import programs
 from jhpo.space.space import Space
 from jhpo.training.checkpoint import load_states, save_states
 from jhpo.training.crossvalidation import CrossValidated, in_folds
-from jhpo.training.data import as_arrays
+from jhpo.training.data import as_arrays, count
 from jhpo.training.objective import as_trainable
+from jhpo.training.targets import those_that_count
 from jhpo.training.trainable import HP, State
 from jhpo.training.values import pack, release
 from jhpo.values.structure import Structured, structured
@@ -160,23 +161,27 @@ class Ensemble(Structured):
           data: inputs ``[n, ...]`` and targets ``[n, ...]``; the task's validation data if None. Members were compared
             on those already: a set of its own gives an honest estimate of what is gained.
           rounds: how many are added.
-          loss: ``loss(predictions, targets)``, a scalar or a value for each row; cross-entropy of the probabilities or
-            squared error by default.
+          loss: ``loss(predictions, targets)``, a scalar or a value for each row; by default cross-entropy of the
+            probabilities, without the labels that the task ignores, or squared error.
 
         Raises:
-          InvalidArgument: no data, or no loss where the task names none.
+          InvalidArgument: no data, inputs and targets of unlike length, or no loss where the task names none.
         """
         check_integer("rounds", rounds)
         base = _base(self.trainable)
         data = getattr(base, "valid", None) if data is None else data
         if data is None:
             raise invalid("data", "a pair (inputs, targets), as the objective has no validation data", None)
+        outputs, targets = self.outputs(data[0]), as_arrays(data[1])
+        if count(targets) != outputs.shape[1]:
+            raise invalid("data", f"as many targets as there are inputs, {outputs.shape[1]}", count(targets))
         if loss is None:
             losses = {"classification": _log_loss, "regression": _squared}
             if getattr(base, "task", None) not in losses:
                 raise invalid("loss", "a function loss(predictions, targets), as the objective names no task", None)
             loss = losses[base.task]
-        counts, _ = _greedy(self.outputs(data[0]), as_arrays(data[1]), loss=loss, rounds=rounds)
+            outputs, targets = those_that_count(outputs, targets, base.labels)
+        counts, _ = _greedy(outputs, targets, loss=loss, rounds=rounds)
         kept = np.flatnonzero(np.asarray(counts))
         weights = np.asarray(counts)[kept] / np.asarray(counts).sum()
         return self._some(kept, weights)

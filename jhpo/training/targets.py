@@ -122,6 +122,14 @@ def live_rows(targets: jax.Array, labels: Labels) -> jax.Array | None:
     return targets != jnp.asarray(labels.ignore, targets.dtype)
 
 
+def those_that_count(outputs: jax.Array, targets: jax.Array, labels: Labels) -> tuple[jax.Array, jax.Array]:
+    """Outputs ``float[k, m, classes]`` and labels ``int[m]`` without those that are ignored; as they are if none is."""
+    if labels.ignore is None:
+        return outputs, targets
+    live = np.asarray(targets).reshape(outputs.shape[1:-1]) != labels.ignore
+    return outputs[:, live], targets.reshape(live.shape)[live]
+
+
 def mean_of_live(name: str, values: ArrayLike, outputs: Any, live: jax.Array | None) -> tuple[jax.Array, jax.Array]:
     """Mean over the live examples and their number, ``float[]`` each.
 

@@ -145,3 +145,21 @@ def test_an_objective_that_cannot_predict() -> None:
     result = jhpo.minimize(lambda hp: hp["lr"], space, jhpo.RandomSearch(2), budget=2)
     with pytest.raises(jhpo.InvalidArgument, match="objective: expected a trainable with predict"):
         result.ensemble(2)
+
+
+@pytest.mark.parametrize("ignore", [-1, -100, 255])
+def test_selection_leaves_out_the_labels_that_the_task_ignores(ignore: int) -> None:
+    x = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
+    y = (x[:, 0] > 0).astype(np.int32) + (x[:, 1] > 0)
+    y[::2] = ignore
+    model = (lambda key, x: {"w": 0.1 * jax.random.normal(key, (4, 3))}, lambda p, x: x @ p["w"])
+    task = jhpo.supervised(model, lambda hp: optax.sgd(hp["lr"]), train=(x, y), valid=(x, y), ignore=ignore, steps=30)
+    space = jhpo.Space({"lr": jhpo.Float(1e-3, 1.0, log=True)})
+    ensemble = jhpo.minimize(task, space, jhpo.RandomSearch(8), budget=8).ensemble(8)
+    live = y != ignore
+    found, expected = ensemble.selected(), ensemble.selected((x[live], y[live]))
+    assert len(found) == len(expected) < 8
+    np.testing.assert_array_equal(found.weights, expected.weights)
+    np.testing.assert_array_equal(found.units, expected.units)
+    with pytest.raises(jhpo.InvalidArgument, match="data: expected as many targets as there are inputs, 60, got 10"):
+        ensemble.selected((x, y[:10]))
