@@ -13,6 +13,7 @@ import numpy as np
 from jhpo.errors import MissingExtra, StorageError, invalid
 from jhpo.keys import is_key, key_of_data
 from jhpo.process.switches import with_transfers
+from jhpo.training.data import check_held
 from jhpo.training.values import hold, is_integer, is_number, pack, release
 from jhpo.values.packing import pack_arrays, unpack_arrays
 from jhpo.values.pytrees import State
@@ -34,7 +35,7 @@ def save_states(path: str | os.PathLike[str], states: State, *, format: str | No
       The folder.
 
     Raises:
-      InvalidArgument: an unknown format.
+      InvalidArgument: an unknown format, or numbers of NumPy that JAX does not hold without jax_enable_x64.
       MissingExtra: orbax was asked for and is not installed.
       StorageError: the folder holds a checkpoint already, or cannot be written.
 
@@ -52,6 +53,9 @@ def save_states(path: str | os.PathLike[str], states: State, *, format: str | No
     folder = Path(path).resolve()
     if (folder / _FILE).exists() or (folder / _FOLDER).exists():
         raise StorageError(f"{folder} holds a checkpoint already: name another folder")
+    for leaf in jax.tree.leaves(states):
+        if isinstance(leaf, (np.ndarray, np.generic, int)):
+            check_held("states", np.asarray(leaf))
     data = _as_data(states)
     try:
         folder.mkdir(parents=True, exist_ok=True)

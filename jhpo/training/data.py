@@ -62,7 +62,7 @@ def checked_data(name: str, pair: object) -> Data:
         raise invalid(name, "inputs and targets of one length >= 1", shapes)
     for what, leaf in leaves.items():
         _check_numbers(name if len(leaves) == 2 else f"{name}: {what}", leaf)
-        _check_integers(f"{name}: {what}", leaf)
+        check_held(f"{name}: {what}", leaf)
     return inputs, targets
 
 
@@ -135,15 +135,25 @@ def _check_numbers(name: str, array: Any) -> None:
     if not jnp.issubdtype(array.dtype, jnp.number) and array.dtype != bool:
         advice = "names become numbers by np.unique(names, return_inverse=True)[1]"
         raise invalid(name, "arrays of numbers", str(array.dtype), note=advice)
-    if jnp.issubdtype(array.dtype, jnp.floating) and not is_traced(array) and not np.isfinite(array).all():
+    if jnp.issubdtype(array.dtype, jnp.inexact) and not is_traced(array) and not np.isfinite(array).all():
         raise invalid(name, "finite numbers", "NaN or infinity in the data")
 
 
-def _check_integers(name: str, array: Any) -> None:
-    """Raises where JAX would make other numbers of them."""
-    if isinstance(array, np.ndarray) and array.dtype.kind in "iu":
-        held = jax.dtypes.canonicalize_dtype(array.dtype)
-        limits = np.iinfo(held)
-        if array.size and held != array.dtype and not (limits.min <= array.min() and array.max() <= limits.max):
-            advice = "scale them, convert them to floats, or enable jax_enable_x64"
-            raise invalid(name, f"integers that fit into {held}", f"{array.dtype} up to {array.max()}", note=advice)
+def check_held(name: str, array: Any) -> None:
+    """Raises where JAX would make other numbers of those in a NumPy array: infinities, or integers modulo 2^32.
+
+    Raises:
+      InvalidArgument: it would.
+    """
+    if not isinstance(array, np.ndarray) or not array.size or array.dtype.kind not in "iufc":
+        return
+    held = jax.dtypes.canonicalize_dtype(array.dtype)
+    if held == array.dtype:
+        return
+    advice = "scale them, or enable jax_enable_x64"
+    if array.dtype.kind in "fc":
+        if (most := np.abs(array).max()) > (limit := np.finfo(held).max):
+            raise invalid(name, f"numbers up to {limit:.3g}, the largest of {held}", f"{most:.3g}", note=advice)
+    elif array.min() < np.iinfo(held).min or array.max() > np.iinfo(held).max:
+        found = f"{array.dtype} up to {array.max()}"
+        raise invalid(name, f"integers that fit into {held}", found, note=f"convert them to floats, {advice}")

@@ -122,6 +122,11 @@ def test_selection_never_adds_a_model_whose_loss_is_nan(x64) -> None:
     [
         (lambda path: jhpo.save_states(path, 1.0, format="zip"), jhpo.InvalidArgument, "format: expected one of"),
         (lambda path: [jhpo.save_states(path, 1.0) for _ in range(2)], jhpo.StorageError, "holds a checkpoint already"),
+        (
+            lambda path: jhpo.save_states(path, {"step": np.int64(2**40)}),
+            jhpo.InvalidArgument,
+            "states: expected integers that fit into int32",
+        ),
         (lambda path: jhpo.load_states(path, 1.0), jhpo.StorageError, "holds no checkpoint"),
         (
             lambda path: jhpo.load_states(jhpo.save_states(path, jnp.ones(2), format="msgpack"), jnp.ones(3)),

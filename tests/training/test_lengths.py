@@ -65,3 +65,22 @@ def test_integers_that_would_wrap_are_refused() -> None:
     make(y)
     with pytest.raises(jhpo.InvalidArgument, match="train: targets: expected integers that fit into int32"):
         make(y * 10**12)
+
+
+def test_numbers_that_would_become_infinite_are_refused() -> None:
+    x, y = np.ones((4, 2)), np.arange(4.0)
+
+    def make(x, y):
+        jhpo.supervised(
+            jhpo.masked_mlp([2], [2], outputs=1), lambda hp: optax.sgd(0.1), "regression", train=(x, y), steps=1
+        )
+
+    make(x * 1e38, y)
+    with pytest.raises(jhpo.InvalidArgument, match=r"train: inputs: expected numbers up to 3.4e.38.*, got '1e.40'"):
+        make(x * 1e40, y)
+    with pytest.raises(jhpo.InvalidArgument, match=r"train: targets: expected numbers up to 3.4e.38"):
+        make(x, -y * 1e60)
+    with pytest.raises(jhpo.InvalidArgument, match="train: expected finite numbers"):
+        make(x + 1j * np.nan, y)
+    with jax.enable_x64(True):
+        make(x * 1e40, y)
