@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+import operator
 from collections.abc import Sequence
 from typing import ClassVar
 
 from jhpo.curves.table import Curve
+from jhpo.errors import invalid
 
 CHECKS = 10  # parts of a training, unless a rule says otherwise
 
@@ -45,3 +48,32 @@ class EarlyStop:
         """
         each = -(-steps // CHECKS)
         return [*range(each, steps, each), steps]
+
+
+def checks_of(rule: EarlyStop, steps: int) -> list[int]:
+    """Where a rule judges the members of a training of so many steps.
+
+    Raises:
+      InvalidArgument: steps that do not rise, or do not lead to the end of the training.
+    """
+    found = rule.checks(steps)
+    try:
+        stops = [operator.index(stop) for stop in found]
+    except TypeError:
+        stops = []
+    if stops[-1:] != [steps] or any(a >= b for a, b in itertools.pairwise([0, *stops])):
+        expected = f"a rule whose checks({steps}) are steps from 1 on that rise to {steps}, the end of the training"
+        raise invalid("early_stop", expected, found)
+    return stops
+
+
+def stopped_by(rule: EarlyStop, curves: Sequence[Curve], running: Sequence[int], since: int) -> list[bool]:
+    """Which of several trials a rule stops.
+
+    Raises:
+      InvalidArgument: its answers are not as many.
+    """
+    found = [bool(answer) for answer in rule.stopped(curves, running, since)]
+    if len(found) != len(running):
+        raise invalid("early_stop", f"a rule whose stopped() has {len(running)} answers, one for each trial", found)
+    return found

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from jax.typing import ArrayLike
 
+from jhpo.curves.early_stop import checks_of, stopped_by
 from jhpo.curves.rules import EarlyStop
 from jhpo.curves.table import Curve, CurveTable, Report
 from jhpo.errors import invalid
@@ -39,7 +40,8 @@ class StoppingPopulation:
       places: the same with the places of programs that were empty.
 
     Raises:
-      InvalidArgument: an objective whose training cannot be paused, or a rule for folds where steps are none.
+      InvalidArgument: an objective whose training cannot be paused, a rule for folds where steps are none, or one whose
+        checks do not lead to the end.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class StoppingPopulation:
         if rule.by_fold and not self._folds:
             raise invalid("early_stop", "a rule for steps of training, or folds=5, fold_by_fold=True beside it", rule)
         self._members = Continuing(population)  # raises where there are no steps
+        self._checks = checks_of(rule, self._members.length)
         own = CurveTable(sign)
         self._sign, self._past, self._own = sign, past or (lambda: own), None if past else own
         self._trained: dict[tuple[int, bytes], tuple[tuple[int, ...], tuple[int, ...]]] = {}  # steps and widths
@@ -84,7 +87,7 @@ class StoppingPopulation:
             wanted = "gradients" if request.grad else "shorter trainings"
             raise invalid("early_stop", f"None beside a strategy that asks for {wanted}", self.rule)
         members, units = self._members, np.asarray(units)
-        n, checks = len(units), self.rule.checks(members.length)
+        n, checks = len(units), self._checks
         curves, alive, since = [Curve() for _ in range(n)], np.arange(n), -1
         step, width = np.full((n, len(checks)), -1, np.int64), np.zeros((n, len(checks)), np.int64)
         value, out, pruned = np.full((n, len(checks)), np.nan), None, np.zeros(n, np.bool_)
@@ -114,7 +117,7 @@ class StoppingPopulation:
         past, begun = self._past().others(-1), [i for i, curve in enumerate(curves) if curve.steps]
         everyone = past + [curves[i] for i in begun]
         place = dict(zip(begun, range(len(past), len(everyone))))
-        return self.rule.stopped(everyone, [place[i] for i in alive.tolist()], since)
+        return stopped_by(self.rule, everyone, [place[i] for i in alive.tolist()], since)
 
     def _on_all_folds(self, curves: list[Curve]) -> np.ndarray:
         """Means over all folds, ``float[n]``, of members that were run on some of them.
