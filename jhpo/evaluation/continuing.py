@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from jhpo.errors import check_integer, invalid
 from jhpo.evaluation.chunks import Program, joined
-from jhpo.evaluation.members import StaticValues
+from jhpo.evaluation.described import StaticValues
 from jhpo.evaluation.offload import taken_on_host, to_host
 from jhpo.evaluation.paused import begin_program, check_continuable, continue_program, take_program
 from jhpo.evaluation.population import Population
@@ -99,8 +99,7 @@ class Continuing:
     def __init__(self, population: Population, rungs: Sequence[Rung] = ()) -> None:
         self.length = check_continuable(population.trainable)
         self._rungs = tuple((rung.size, rung.stop - rung.start) for rung in rungs)
-        self.population, self._chunks = population, population.chunks
-        self._threads = population.chunks.threads
+        self.population, self._chunks, self._threads = population, population.chunks, population.chunks.threads
         self.widths = np.empty(0, np.int64)
         self.steps = self.places = 0
         self._paused: _Paused | None = None
@@ -262,6 +261,7 @@ class Continuing:
         population = self.population
 
         def compile_it(arguments: tuple[Any, ...], options: dict[str, str] | None) -> Executable:
+            population.check_same(static)
             with objective_errors():
                 return continue_program.compile(
                     *arguments, options=options, replicates=population.replicates, metric=population.metric,

@@ -15,7 +15,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from jhpo.errors import ChangedSpace, InvalidArgument, StorageError, check_integer, invalid
-from jhpo.evaluation.members import NO_STATIC, StaticValues
+from jhpo.evaluation.described import NO_STATIC, StaticValues
 from jhpo.kernels.ensemble import greedy_counts
 from jhpo.kernels.lapack import lapack_in_turn
 from jhpo.process.switches import with_transfers

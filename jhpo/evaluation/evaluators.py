@@ -14,7 +14,7 @@ from jax.typing import ArrayLike
 from jhpo.curves.rules import EarlyStop
 from jhpo.curves.table import CurveTable
 from jhpo.errors import InvalidArgument, check_integer, invalid
-from jhpo.evaluation.members import Described
+from jhpo.evaluation.described import Described
 from jhpo.evaluation.population import Population
 from jhpo.evaluation.spread import RayPopulation
 from jhpo.evaluation.stopping import StoppingPopulation

@@ -11,12 +11,12 @@ from jax.typing import DTypeLike
 
 from jhpo.errors import InvalidArgument
 from jhpo.evaluation.batching import all_members
+from jhpo.evaluation.described import NO_STATIC, StaticValues, describe
 from jhpo.keys import trial_keys
 from jhpo.objectives import Objectives
 from jhpo.programs.compilation import programs
 from jhpo.programs.devices import over_devices
 from jhpo.space.codec import constraints_of, decode_traced
-from jhpo.space.declared import value_key
 from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation, Request
 from jhpo.training.crossvalidation import CrossValidated
@@ -33,23 +33,6 @@ class PerFold(NamedTuple):
 
     value: jax.Array  # float[k], float[k, m] for several objectives
     run: jax.Array | None = None  # int32[], how many of them count, the first ones; None if all
-
-
-class StaticValues:
-    """Values of the static parameters of one group by name, hashable and compared by content."""
-
-    def __init__(self, values: dict[str, Any]) -> None:
-        self.values = dict(values)
-        self._key = tuple((k, value_key(v)) for k, v in sorted(values.items()))
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, StaticValues) and self._key == other._key
-
-    def __hash__(self) -> int:
-        return hash(self._key)
-
-
-NO_STATIC = StaticValues({})
 
 
 def _member(
@@ -96,35 +79,6 @@ def read_values(found: Metrics, dtype: DTypeLike) -> tuple[PerFold, jax.Array | 
     value = found.value[None] if found.folds is None else found.folds
     constraint = None if found.constraint is None else found.constraint.astype(dtype)
     return PerFold(value.astype(dtype), found.run), constraint
-
-
-class Described(NamedTuple):
-    """Names and number of the values that an evaluation returns."""
-
-    names: tuple[str, ...] | None  # of several objectives; None without names
-    constraints: int  # number of measured constraints
-
-
-def describe(trainable: Trainable, space: Space, metric: Wanted, static: StaticValues | None = None) -> Described:
-    """Host question: looked up by tracing one evaluation, without its training; nothing is compiled.
-
-    Raises:
-      InvalidArgument: the evaluation does not return what is wanted.
-    """
-    names: tuple[str, ...] | None = None
-    if static is None:
-        static = StaticValues(space.static_groups(space.default_unit()[None])[0][0]) if space.has_static else NO_STATIC
-
-    def member(unit: jax.Array) -> jax.Array | None:
-        nonlocal names
-        hp = space.from_unit(unit, static.values)
-        found = evaluate_state(trainable, hp, trainable.init(hp, jax.random.key(0)), metric)
-        names = tuple(found.named) or None
-        return found.constraint
-
-    with objective_errors():
-        constraint = jax.eval_shape(member, jax.ShapeDtypeStruct((space.dim,), jnp.result_type(float)))
-    return Described(names, 0 if constraint is None else constraint.shape[0])
 
 
 def replicated(units: jax.Array, keys: jax.Array, replicates: int) -> tuple[jax.Array, jax.Array]:

@@ -12,7 +12,8 @@ from jax.typing import ArrayLike
 
 from jhpo.errors import InvalidArgument, invalid
 from jhpo.evaluation.batching import all_members
-from jhpo.evaluation.members import PerFold, StaticValues, read_values, replicated, summarised
+from jhpo.evaluation.described import StaticValues
+from jhpo.evaluation.members import PerFold, read_values, replicated, summarised
 from jhpo.keys import is_key, trial_keys
 from jhpo.programs.compilation import programs
 from jhpo.programs.devices import over_devices

@@ -13,14 +13,8 @@ from numpy.typing import ArrayLike
 
 from jhpo.errors import check_integer, invalid
 from jhpo.evaluation.chunks import IDLE, LAUNCH_BOUND, Chunks, Program, joined, logger
-from jhpo.evaluation.members import (
-    NO_STATIC,
-    NOTHING_MORE,
-    Described,
-    StaticValues,
-    describe,
-    evaluate_program,
-)
+from jhpo.evaluation.described import NO_STATIC, Described, StaticValues, check_same, describe
+from jhpo.evaluation.members import NOTHING_MORE, evaluate_program
 from jhpo.evaluation.retraining import Members, trained_again, warn_of_others
 from jhpo.keys import check_key
 from jhpo.process.lifetimes import Executable
@@ -253,6 +247,11 @@ class Population:
             shapes = jax.eval_shape(state, unit)
         return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(shapes))
 
+    def check_same(self, static: StaticValues) -> None:
+        """See `jhpo.evaluation.described.check_same`."""
+        if self.space.has_static:
+            check_same(self.described, self.trainable, self.space, self.metric, static)
+
     def on_devices(self) -> Trainable:
         """The trainable with its arrays replicated on the devices, transferred once."""
         if self._placed is None:
@@ -270,6 +269,7 @@ class Population:
             return (self.on_devices(), self.space, *self.spread(units, ids), root)
 
         def compile_it(arguments: tuple[Any, ...], options: dict[str, str] | None) -> Executable:
+            self.check_same(static)
             with objective_errors():
                 return evaluate_program.compile(
                     *arguments,

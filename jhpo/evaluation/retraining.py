@@ -11,7 +11,8 @@ from jax.sharding import Mesh
 
 from jhpo.errors import warn_caller
 from jhpo.evaluation.chunks import Chunks, Program
-from jhpo.evaluation.members import StaticValues, state_program
+from jhpo.evaluation.described import StaticValues
+from jhpo.evaluation.members import state_program
 from jhpo.process.lifetimes import Executable
 from jhpo.programs.devices import own_device
 from jhpo.space.space import Space

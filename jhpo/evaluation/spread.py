@@ -13,8 +13,9 @@ from jax.typing import ArrayLike
 
 from jhpo.errors import invalid
 from jhpo.evaluation.chunks import joined
+from jhpo.evaluation.described import Described
 from jhpo.evaluation.executors.clusters import Crew, check_resources, connected, sent, start
-from jhpo.evaluation.members import NOTHING_MORE, Described
+from jhpo.evaluation.members import NOTHING_MORE
 from jhpo.evaluation.population import Population
 from jhpo.process.switches import config
 from jhpo.programs.devices import RayActors

@@ -14,7 +14,7 @@ from jhpo.curves.rules import EarlyStop
 from jhpo.curves.table import Curve, CurveTable, Report
 from jhpo.errors import invalid
 from jhpo.evaluation.continuing import Continuing, Part
-from jhpo.evaluation.members import Described
+from jhpo.evaluation.described import Described
 from jhpo.evaluation.population import Population
 from jhpo.evaluation.retraining import warn_of_others
 from jhpo.strategies.base import Evaluation, Request, Stages

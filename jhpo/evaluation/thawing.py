@@ -11,7 +11,8 @@ from jax.typing import ArrayLike
 
 from jhpo.errors import invalid
 from jhpo.evaluation.batching import all_members
-from jhpo.evaluation.members import NO_STATIC, read_values, summarised
+from jhpo.evaluation.described import NO_STATIC
+from jhpo.evaluation.members import read_values, summarised
 from jhpo.evaluation.paused import begin_units, check_continuable, rows_of, take_states
 from jhpo.evaluation.population import Population
 from jhpo.evaluation.shelf import Shelf

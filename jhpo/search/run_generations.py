@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jhpo.evaluation.members import describe
+from jhpo.evaluation.described import describe
 from jhpo.keys import init_key, strategy_keys
 from jhpo.objectives import Objectives
 from jhpo.search.generations import evaluation, minimised_result

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jhpo.evaluation.members import NO_STATIC
+from jhpo.evaluation.described import NO_STATIC
 from jhpo.evaluation.paused import begin_units, continue_units, take_states
 from jhpo.keys import init_key, strategy_key, trial_keys
 from jhpo.search.keep import Keep

@@ -12,7 +12,8 @@ import pytest
 from flax import linen as nn
 
 import jhpo
-from jhpo.evaluation.members import NO_STATIC, StaticValues, evaluate_program, state_program
+from jhpo.evaluation.described import NO_STATIC, StaticValues
+from jhpo.evaluation.members import evaluate_program, state_program
 from jhpo.programs.devices import member_mesh
 from jhpo.search.generations import Told, block_program
 from jhpo.strategies.base import Evaluation, Request

@@ -1,10 +1,11 @@
-"""Host functions that measure constraints, but not always, or not always as many."""
+"""Measured constraints, of host functions that have not always as many, and of static values that change them."""
 
 from __future__ import annotations
 
 import itertools
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -93,3 +94,40 @@ def test_constraints_of_replicates_are_their_mean(workers: int) -> None:
     np.testing.assert_allclose(result.history.constraint[:, 0], means)
     best = min(x for x, mean in zip(tried, means) if mean >= 0)
     assert result.best["x"] == best
+
+
+class Descent:
+    steps = 4
+
+    def __init__(self, evaluate) -> None:
+        self.evaluate = lambda hp, w: evaluate(hp)
+
+    def init(self, hp, key):
+        return jnp.float32(1.0)
+
+    def step(self, hp, w, t):
+        return w - hp["lr"] * w
+
+
+@pytest.mark.parametrize("strategy", [jhpo.RandomSearch(8), jhpo.SuccessiveHalving(8)])
+def test_static_values_change_neither_constraints_nor_the_order_of_values(strategy) -> None:
+    def constrained(hp):
+        more = {"constraint": hp["lr"]} if hp["n"] == "a" else {}
+        return {"value": hp["lr"], **more}
+
+    def wider(hp):
+        return {"value": hp["lr"], "constraint": [hp["lr"]] * (1 + (hp["n"] == "a"))}
+
+    def swapped(hp):
+        return {"a": hp["lr"], "b": 1.0} if hp["n"] == "a" else {"b": 1.0, "a": hp["lr"]}
+
+    space = jhpo.Space({"lr": jhpo.Float(1e-3, 1.0), "n": jhpo.Choice(["a", "b"], static=True)})
+    for evaluate, words in ((constrained, "with the default static values, 0, got"), (wider, "values, 1, got")):
+        with pytest.raises(jhpo.InvalidArgument, match=f"objective: expected as many measured constraints.*{words}"):
+            jhpo.minimize(Descent(evaluate), space, strategy, budget=8)
+    if isinstance(strategy, jhpo.RandomSearch):
+        with pytest.raises(jhpo.InvalidArgument, match=r"\['b', 'a'\], in this order, got .*\['a', 'b'\] with"):
+            jhpo.minimize(Descent(swapped), space, strategy, budget=8, directions=["minimize", "minimize"])
+        named = {"a": "minimize", "b": "minimize"}
+        found = jhpo.minimize(Descent(swapped), space, strategy, budget=8, directions=named)
+        np.testing.assert_allclose(found.history.values[:, 1], 1.0)

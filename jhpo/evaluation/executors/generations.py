@@ -11,10 +11,10 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from jhpo.errors import InvalidArgument, warn_caller
+from jhpo.evaluation.described import Described
 from jhpo.evaluation.executors.reported import Reported
 from jhpo.evaluation.executors.tasks import Pool, Roles, Task
 from jhpo.evaluation.measures import measure_constraints, trial_seeds
-from jhpo.evaluation.members import Described
 from jhpo.evaluation.outcome import Outcome, in_width, mean_constraint
 from jhpo.objectives import Objectives
 from jhpo.space.space import Space
