@@ -212,3 +212,15 @@ def test_few_members_on_an_accelerator_are_remarked_upon(caplog: pytest.LogCaptu
     assert "a generation of 1 members of 256.0 KiB" in said and "64 times as many" in said and said in caplog.text
     assert not evaluated(Descent(), 8, "gpu") and not evaluated(Descent(), 1, "cpu")
     assert not evaluated(lambda hp: hp["lr"], 1, "gpu")
+
+
+def test_files_that_were_read_do_not_count_as_used_memory(tmp_path, monkeypatch) -> None:
+    told = tmp_path / "meminfo"
+    told.write_text("MemTotal:  24683568 kB\nMemFree:     102400 kB\nMemAvailable:   20480000 kB\n")
+    monkeypatch.setattr(devices, "MEMINFO", told)
+    assert devices.host_memory() == 20480000 * 2**10
+    assert devices.free_memory(jax.local_devices(backend="cpu")[0]) == 10240000 * 2**10
+    told.write_text("MemTotal:  24683568 kB\n")  # an old kernel
+    assert devices.host_memory() > 2**20
+    told.unlink()  # another operating system
+    assert devices.host_memory() > 2**20
