@@ -12,22 +12,17 @@ import jax.numpy as jnp
 from jhpo.errors import invalid
 from jhpo.kernels.trees import Number
 from jhpo.keys import check_key
-from jhpo.training.networks import Adapted, AnyModel, Extra, Model, Params, as_model
+from jhpo.training.networks import AnyModel, Around, Extra, Model, Params, as_model
 from jhpo.training.trainable import HP
 from jhpo.values.structure import structured
 
 
 @functools.partial(structured, data=["model"], meta=["change"])
 @dataclasses.dataclass(frozen=True)
-class _Augmented(Adapted):
+class _Augmented(Around):
     """A model with augmentation of its training inputs."""
 
-    model: Model
     change: Callable[[HP, jax.Array, jax.Array], jax.Array]
-
-    def init(self, hp: HP, key: jax.Array, x: jax.Array) -> tuple[Params, Extra]:
-        """See `jhpo.training.networks.Model.init`."""
-        return self.model.init(hp, key, x)
 
     def apply(
         self, hp: HP, params: Params, extra: Extra, x: jax.Array, key: jax.Array, train: bool
@@ -68,7 +63,17 @@ def augmented(model: AnyModel, change: Callable[[HP, jax.Array, jax.Array], jax.
 
 
 def add_noise(key: jax.Array, x: jax.Array, strength: Number) -> jax.Array:
-    """``x + strength * normal``, of x's shape and dtype."""
+    """``x + strength * normal``, of x's shape and dtype.
+
+    Args:
+      key: ``key[]``.
+      x: floats.
+      strength: a number.
+
+    Raises:
+      InvalidArgument: ``x`` are no floats.
+    """
+    _check_floats(x)
     return x + jnp.asarray(strength, x.dtype) * jax.random.normal(check_key(key), x.shape, x.dtype)
 
 
@@ -81,12 +86,13 @@ def shift_images(key: jax.Array, x: jax.Array, strength: Number) -> jax.Array:
       strength: standard deviation of the shift in pixels.
 
     Raises:
-      InvalidArgument: ``x`` has fewer than three axes.
+      InvalidArgument: ``x`` are no floats, or have fewer than three axes.
 
     >>> x = jnp.arange(9.0).reshape(1, 3, 3)
     >>> bool((shift_images(jax.random.key(0), x, 0.0) == x).all())
     True
     """
+    _check_floats(x)
     if x.ndim < 3:
         raise invalid("x", "images [n, height, width, ...]", x.shape)
     distances = jnp.asarray(strength, x.dtype) * jax.random.normal(check_key(key), (x.shape[0], 2), x.dtype)
@@ -101,3 +107,8 @@ def shift_images(key: jax.Array, x: jax.Array, strength: Number) -> jax.Array:
         return image
 
     return jax.vmap(moved)(x, distances)
+
+
+def _check_floats(x: jax.Array) -> None:
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise invalid("x", "floats", str(x.dtype), note="images of integers become floats by x.astype('float32') / 255")

@@ -56,6 +56,22 @@ class Adapted:
     """Base of models that `as_model` returns as they are."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Around(Adapted):
+    """Base of models around another one that change how it is applied in training."""
+
+    model: Model
+
+    def init(self, hp: HP, key: jax.Array, x: jax.Array) -> tuple[Params, Extra]:
+        """See `Model.init`."""
+        return self.model.init(hp, key, x)
+
+    @property
+    def trained(self) -> Callable[..., Any] | None:
+        """What makes the trained model, which is the other one."""
+        return getattr(self.model, "trained", None)
+
+
 @functools.partial(structured, meta=["source", "from_hp"])
 @dataclasses.dataclass(frozen=True)
 class LinenModel:
@@ -108,7 +124,7 @@ def _over_live_rows(call: Callable[..., Any], args: Any, options: dict[str, Any]
     from flax import linen
 
     if isinstance(context.module, linen.BatchNorm) and context.method_name == "__call__":
-        rows = batch_mask(args[0])
+        rows = batch_mask(args[0] if args else options["x"])
         if rows is not None and options.get("mask") is None:
             options = {**options, "mask": rows}
     return call(*args, **options)

@@ -4,28 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
-from typing import Any
 
 import jax
 
 from jhpo.errors import invalid
 from jhpo.kernels.narrow import bf16_products
-from jhpo.training.networks import Adapted, Extra, Model, Params
+from jhpo.training.networks import Around, Extra, Model, Params
 from jhpo.training.trainable import HP
 from jhpo.values.structure import structured
 
 
 @functools.partial(structured, data=["model"])
 @dataclasses.dataclass(frozen=True)
-class _Narrow(Adapted):
+class _Narrow(Around):
     """A model with products in bfloat16; parameters, inputs and outputs keep their dtypes."""
-
-    model: Model
-
-    def init(self, hp: HP, key: jax.Array, x: jax.Array) -> tuple[Params, Extra]:
-        """See `jhpo.training.networks.Model.init`."""
-        return self.model.init(hp, key, x)
 
     def apply(
         self, hp: HP, params: Params, extra: Extra, x: jax.Array, key: jax.Array, train: bool
@@ -34,11 +26,6 @@ class _Narrow(Adapted):
         # the model's own `precision` overrides that of the whole program
         with jax.default_matmul_precision(None):
             return bf16_products(lambda: self.model.apply(hp, params, extra, x, key, train))()
-
-    @property
-    def trained(self) -> Callable[..., Any] | None:
-        """The trained model, with products in the dtype of its parameters."""
-        return getattr(self.model, "trained", None)
 
 
 def with_precision(model: Model, precision: str | None) -> Model:

@@ -137,6 +137,12 @@ class Norm(linen.Module):
         return linen.Dense(1)(linen.BatchNorm(use_running_average=not train, momentum=0.9)(x))[:, 0]
 
 
+class ByName(linen.Module):
+    @linen.compact
+    def __call__(self, x, train=False):
+        return linen.Dense(1)(linen.BatchNorm(use_running_average=not train, momentum=0.9)(x=x))[:, 0]
+
+
 class NnxNorm(nnx.Module):
     def __init__(self, norm, rngs):
         self.norm, self.out = norm(3, momentum=0.9, rngs=rngs), nnx.Linear(3, 1, rngs=rngs)
@@ -145,7 +151,9 @@ class NnxNorm(nnx.Module):
         return self.out(self.norm(x))[:, 0]
 
 
-@pytest.mark.parametrize("model", [Norm(), lambda rngs: NnxNorm(jhpo.nnx.BatchNorm, rngs)], ids=["linen", "nnx"])
+@pytest.mark.parametrize(
+    "model", [Norm(), ByName(), lambda rngs: NnxNorm(jhpo.nnx.BatchNorm, rngs)], ids=["linen", "by-name", "nnx"]
+)
 def test_statistics_of_a_batch_leave_out_its_padding(model) -> None:
     def state(batch_size, hp):
         made = jhpo.supervised(

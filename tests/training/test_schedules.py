@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import linen
 from scipy.interpolate import CubicSpline
 
 import jhpo
@@ -154,6 +155,25 @@ def test_augmentation_only_while_training():
     evaluate = jax.jit(task.evaluate)
     plain, strong = (evaluate({"noise": s, "shift": s}, state)["loss"] for s in (0.0, 5.0))
     assert float(plain) == float(strong)
+    for change in (jhpo.add_noise, jhpo.shift_images):
+        with pytest.raises(jhpo.InvalidArgument, match=r"x: expected floats, got 'uint8'; .* / 255"):
+            change(KEY, np.zeros((2, 3, 3), np.uint8), 0.1)
+
+
+def test_the_trained_model_is_the_one_that_is_augmented() -> None:
+    class Line(linen.Module):
+        @linen.compact
+        def __call__(self, x):
+            return linen.Dense(1)(x)
+
+    x = np.ones((8, 2), np.float32)
+    for precision in (None, "bf16"):
+        model = jhpo.augmented(Line(), lambda hp, key, x: jhpo.add_noise(key, x, 0.1))
+        task = jhpo.supervised(
+            model, lambda hp: optax.sgd(0.1), "regression", train=(x, x[:, :1]), steps=1, precision=precision
+        )
+        bound = task.trained_model({}, task.init({}, KEY))
+        assert isinstance(bound, Line) and bound(x).shape == (8, 1)
 
 
 def test_shifted_images_move_by_whole_pixels_and_between(x64):
