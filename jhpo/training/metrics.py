@@ -128,6 +128,9 @@ def named(names: Wanted, metric: str, task: str | None) -> dict[str, Metric]:
         if not isinstance(names, Sequence) or not all(isinstance(n, str) for n in names):
             raise invalid("metrics", "names, or a dict of names and functions", names)
         names = {n: n for n in names}
+    if names.get("loss", "loss") != "loss":
+        note = "loss= takes the function that is trained and measured; a metric beside it has a name of its own"
+        raise invalid("metrics", "no metric called 'loss', which is measured anyway", names["loss"], note=note)
     if metric != "loss" and metric not in names and metric in _NAMED:
         names = {**names, metric: metric}
     return {str(name): _one(f"metrics: {name}", given, task) for name, given in names.items() if name != "loss"}
@@ -248,14 +251,19 @@ def direction_of(objective: object, metric: str | None = None) -> str | None:
     return known(metric) if known is not None else None
 
 
+def check_metric(metric: object) -> None:
+    """Raises InvalidArgument if it is no name of a metric, nor None."""
+    if metric is not None and not isinstance(metric, str):
+        raise invalid("metric", "the name of one metric, or None", metric)
+
+
 def check_direction(objective: object, metric: str | None, direction: str) -> None:
     """Raises if a score would be minimised or an error maximised.
 
     Raises:
       InvalidArgument: the message says what to do instead.
     """
-    if metric is not None and not isinstance(metric, str):
-        raise invalid("metric", "the name of one metric, or None", metric)
+    check_metric(metric)
     known = direction_of(objective, metric)
     if known is None or known == direction:
         return

@@ -54,7 +54,10 @@ def _key_argument(function: Callable[..., Any]) -> str | None:
         return None
     parameters = list(signature.parameters.values())
     plain = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    if any(p.kind is p.KEYWORD_ONLY and p.name == "key" for p in parameters):
+    later = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
+    # behind options of the function's own
+    later += [p for p in plain[2:] if plain[1].default is not p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
+    if any(p.name == "key" for p in later):
         return "key"
     required = [p for p in plain if p.default is p.empty]
     takes_any = any(p.kind is p.VAR_POSITIONAL for p in parameters)

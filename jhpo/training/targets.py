@@ -35,6 +35,8 @@ def check_labels(named: dict[str, Any], ignore: int | None) -> Labels:
     """
     if ignore is not None and (isinstance(ignore, bool) or not isinstance(ignore, (int, np.integer))):
         raise invalid("ignore", "an integer label, or None", ignore)
+    if ignore is not None and not -(2**31) <= ignore < 2**31:
+        raise invalid("ignore", "a label that an int32 can hold", ignore)
     largest: int | None = -1
     for name, labels in named.items():
         if not jnp.issubdtype(labels.dtype, jnp.integer) and labels.dtype != bool:
@@ -119,6 +121,9 @@ def live_rows(targets: jax.Array, labels: Labels) -> jax.Array | None:
     """A bool array like the targets, False where the label is ignored; None if no label is ignored."""
     if labels.ignore is None:
         return None
+    low, high = (0, 1) if targets.dtype == bool else (np.iinfo(targets.dtype).min, np.iinfo(targets.dtype).max)
+    if not low <= labels.ignore <= high:  # as -100 among unsigned integers
+        return jnp.ones(targets.shape, bool)
     return targets != jnp.asarray(labels.ignore, targets.dtype)
 
 

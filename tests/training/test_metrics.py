@@ -324,3 +324,13 @@ def test_predictions_beyond_narrow_labels_are_wrong() -> None:
     """300 was 44 in uint8."""
     labels = np.array([44, 44, 1], np.uint8)
     assert measure("f1_macro", np.array([300, 300, 1]), labels) < 0.51
+
+
+def test_the_loss_is_not_replaced_by_a_metric_of_its_name() -> None:
+    def make(metrics):
+        return jhpo.supervised(LINE, lambda hp: optax.sgd(hp["lr"]), train=(X, Y), metrics=metrics, steps=1)
+
+    assert [name for name, _ in make(["loss", "accuracy"]).metrics] == ["error", "accuracy"]
+    for metric in (lambda outputs, targets: abs(outputs).sum(axis=1), "accuracy"):
+        with pytest.raises(jhpo.InvalidArgument, match="metrics: expected no metric called 'loss'"):
+            make({"loss": metric})

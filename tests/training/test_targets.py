@@ -166,3 +166,15 @@ def test_tables_of_several_types_are_numbers_and_others_are_named() -> None:
         task(Y, x=table.convert_dtypes().mask(np.eye(60, 6) * (np.arange(60) == 3)[:, None] > 0))
     with pytest.raises(InvalidArgument, match="names become numbers"):
         task(pandas.Series(np.where(Y > 0, "low", "high")))
+
+
+@pytest.mark.parametrize(("kind", "ignore"), [("uint8", -100), ("int8", 255), ("uint16", -1), ("bool", -100)])
+def test_a_label_to_ignore_that_the_labels_cannot_have_ignores_none(kind: str, ignore: int) -> None:
+    def loss(outputs, targets):
+        return optax.softmax_cross_entropy_with_integer_labels(outputs, targets.astype(jnp.int32))
+
+    labels = (Y > 0).astype(kind)
+    found = measured(task(labels, 3, loss, ignore=ignore))
+    np.testing.assert_allclose(found["loss"], measured(task(labels, 3, loss))["loss"], rtol=1e-6)
+    with pytest.raises(InvalidArgument, match="ignore: expected a label that an int32 can hold, got 4294967295"):
+        task(labels.astype(np.uint32), ignore=2**32 - 1)

@@ -52,6 +52,9 @@ def test_functions_with_and_without_key() -> None:
     assert value(lambda hp, key: hp["x"] + jax.random.uniform(key), hp) == 0.5 + noise
     assert value(lambda hp, *, key: hp["x"] + jax.random.uniform(key), hp) == 0.5 + noise
     assert value(lambda hp, scale=3.0: hp["x"] * scale, hp) == 1.5  # an option is no key
+    assert value(lambda hp, scale=3.0, key=None: hp["x"] + jax.random.uniform(key), hp) == 0.5 + noise
+    bound = functools.partial(lambda hp, scale, key: hp["x"] + jax.random.uniform(key), scale=1)
+    assert value(bound, hp) == 0.5 + noise
     assert value(lambda hp, key=None: hp["x"] + jax.random.uniform(key), hp) == 0.5 + noise
 
 
