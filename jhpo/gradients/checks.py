@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
@@ -94,6 +94,8 @@ def chosen_leaves(hp: HP, wrt: Sequence[str] | None) -> tuple[bool, ...]:
     names, leaves = names_of(hp), jax.tree.leaves(hp)
     if wrt is None:
         wanted = [True] * len(names)
+    elif not isinstance(wrt, Iterable):
+        raise invalid("wrt", f"some of {names}", wrt)
     else:
         listed = [wrt] if isinstance(wrt, str) else list(wrt)
         wanted = [any(n == w or n.startswith(f"{w}.") for w in listed) for n in names]

@@ -18,6 +18,7 @@ from jhpo.kernels.internals import is_traced
 from jhpo.keys import typed_key
 from jhpo.process.switches import without_switches
 from jhpo.programs.devices import default_devices, free_memory
+from jhpo.training.metrics import check_metric
 from jhpo.training.objective import as_trainable
 from jhpo.training.trainable import Trainable
 from jhpo.training.values import Releasing
@@ -117,6 +118,7 @@ def hypergrad(
     hp, key = checked_hp(hp), typed_key(key)
     hp, chosen = held_integers(hp, chosen_leaves(hp, wrt))
     check_flag("check", check)
+    check_metric(metric)
     limit = free_memory(default_devices()[0]) if memory is None else check_integer("memory", memory, of="bytes")
     spec = Spec(method=method, horizon=horizon, metric=metric, wrt=chosen, **options)
     check_number("horizon", horizon, 0.0, 1.0, open_low=True)

@@ -20,6 +20,7 @@ from jhpo.process.switches import without_switches
 from jhpo.programs.compilation import programs
 from jhpo.space.space import Space
 from jhpo.training.binding import bind, differentiable, relaxed
+from jhpo.training.metrics import check_metric
 from jhpo.training.objective import as_trainable
 from jhpo.training.tracing import objective_errors
 from jhpo.training.trainable import HP, State, Trainable
@@ -100,6 +101,9 @@ def online_tune(
         outer = _default()
     if not hasattr(outer, "init") or not hasattr(outer, "update"):
         raise invalid("outer", "an optax transformation", outer)
+    if loss is not None and not callable(loss):
+        raise invalid("loss", "a function loss(hp, state, t), or None", loss)
+    check_metric(metric)
     check_number("horizon", horizon, 0.0, 1.0, open_low=True)
     steps = bind(trainable, key, horizon, metric).steps
     window = check_integer("window", window)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import numbers
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -15,13 +15,14 @@ from numpy.typing import ArrayLike
 from jhpo.errors import InvalidArgument, check_integer, invalid
 from jhpo.kernels.internals import is_traced
 from jhpo.kernels.shuffle import permuted
-from jhpo.keys import key_of_words, root_key
+from jhpo.keys import check_key, key_of_words, root_key
 from jhpo.process.switches import with_transfers
 from jhpo.training.data import Data, count
 from jhpo.training.targets import Labels
 
 # Folded into the key of the batches for the order in which rows are dealt out to the folds.
 _DEALING = 0xF01D
+SPLITS = "None, 'ordered', or pairs of index arrays (train, valid)"  # what cuts the folds of a task
 
 
 class FoldRows(NamedTuple):
@@ -71,7 +72,7 @@ def k_folds(
         raise invalid("folds", f"at most {rows}, the number of rows", folds)
     order = np.arange(rows)
     if not ordered:
-        key = root_key(seed) if isinstance(seed, numbers.Integral) else seed
+        key = root_key(seed) if isinstance(seed, numbers.Integral) else check_key(seed, "seed")
         dealing = jax.random.fold_in(key, jnp.uint32(_DEALING))
         order = np.asarray(_dealt(dealing, rows))
     owner = np.empty(rows, np.int64)
@@ -111,8 +112,10 @@ def given_folds(splits: Sequence[Any], rows: int) -> FoldRows:
     """Folds that the user cut: pairs of indices (train, valid), such as scikit-learn's splitters give.
 
     Raises:
-      InvalidArgument: no pairs of distinct row numbers, or a row that is trained on and measured in one fold.
+      InvalidArgument: no pairs, or not of distinct row numbers, or a row that is trained on and measured in one fold.
     """
+    if not isinstance(splits, Iterable):
+        raise invalid("splits", SPLITS, splits)
     pairs = []
     for number, pair in enumerate(splits):
         name = f"splits[{number}]"

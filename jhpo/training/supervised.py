@@ -14,7 +14,7 @@ from jhpo.process.switches import without_switches
 from jhpo.space.serialize import known_to_flax
 from jhpo.training.arguments import batch_sizes, check_place_of_hp, lengths, takes_rate, takes_third
 from jhpo.training.data import Data, check_alike, checked_data, count, is_single
-from jhpo.training.folds import given_folds
+from jhpo.training.folds import SPLITS, given_folds
 from jhpo.training.measures import error_rate as error_rate
 from jhpo.training.measures import squared_error as squared_error
 from jhpo.training.metrics import Wanted, as_tuples, check_whole, named
@@ -170,7 +170,7 @@ def supervised(
     if splits is not None and valid is not None:
         raise invalid("splits", "None beside validation data", type(splits).__name__)
     if isinstance(splits, str) and splits != "ordered":
-        raise invalid("splits", "None, 'ordered', or pairs of index arrays (train, valid)", splits)
+        raise invalid("splits", SPLITS, splits)
     known_to_flax()  # the keys in its states
     size, most = batch_sizes(batch_size, max_batch_size, n)
     length, longest = lengths(steps, epochs, max_steps, None if callable(size) else n // size)

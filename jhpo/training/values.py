@@ -31,8 +31,8 @@ def is_integer(x: object) -> bool:
 
 
 def is_number(x: object) -> bool:
-    """Whether it is a number or an array; bools are not numbers here, as they have no derivative."""
-    if isinstance(x, (bool, np.bool_)):
+    """Whether it is a number or an array, not of text; bools are not numbers here, as they have no derivative."""
+    if isinstance(x, (bool, np.bool_)) or getattr(getattr(x, "dtype", None), "kind", "") in ("U", "S"):
         return False
     return isinstance(x, (int, float, complex, np.generic, np.ndarray, jax.Array))
 

@@ -27,7 +27,9 @@ BAD = {
     "pairs": ({"method": "pes", "pairs": 1}, "pairs: expected an integer >= 2"),
     "memory": ({"memory": "1GB"}, "memory: expected an integer >= 1 of bytes, got '1GB'"),
     "wrt": ({"wrt": ["momentum"]}, r"wrt: expected some of \['lr'\]"),
+    "no names": ({"wrt": 5}, r"wrt: expected some of \['lr'\], got 5"),
     "metric": ({"metric": "loss"}, "metric: expected None"),
+    "metrics": ({"metric": ["loss"]}, "metric: expected the name of one metric"),
     "implicit": ({"method": "implicit"}, "method: expected a trainable with train_loss"),
 }
 

@@ -28,7 +28,7 @@ LABELS = np.array([0, 2, 1, 1, 0] * 8 + [2], np.int32)
 LINE = (lambda key, x: {"w": 0.1 * jax.random.normal(key, (3,))}, lambda p, x: x @ p["w"])
 THREE = (lambda key, x: {"w": 0.1 * jax.random.normal(key, (3, 3))}, lambda p, x: x @ p["w"])
 SPACE = jhpo.Space({"lr": jhpo.Float(1e-3, 0.3, log=True)})
-ROOT = jax.random.key(0)
+ROOT, ROOT_3 = jax.random.key(0), jax.random.key(3)
 
 
 def sgd(hp):
@@ -256,6 +256,7 @@ LACKING = [(np.flatnonzero(LABELS < 2), np.flatnonzero(LABELS == 2)), (np.arange
         (lambda: regression(batch_size=30), 2, "batch_size: expected at most 20, the training rows of the smallest"),
         (lambda: regression(splits=[([0, 1], [1, 2])]), 2, "no row in both parts.*row 1"),
         (lambda: regression(splits=[([0, 41], [2])]), 2, r"splits\[0\]: expected distinct row numbers below 41"),
+        (lambda: regression(splits=5), 2, "splits: expected None, 'ordered', or pairs.*, got 5"),
         (lambda: regression(splits="sorted"), 2, "splits: expected None, 'ordered', or pairs"),
         (lambda: regression(valid=(X, Y), splits="ordered"), 2, "splits: expected None beside validation data"),
         (lambda: regression(), 1, "valid: expected validation data, or folds="),
@@ -302,6 +303,10 @@ def test_convolutions_are_trained_in_folds() -> None:
 def test_arguments_of_k_folds_are_named() -> None:
     with pytest.raises(jhpo.InvalidArgument, match="rows: expected"):
         jhpo.k_folds(4.0, 2)  # type: ignore[arg-type]
+    for seed in (1.5, "a", None):
+        with pytest.raises(jhpo.InvalidArgument, match="seed: expected a key"):
+            jhpo.k_folds(4, 2, seed=seed)  # type: ignore[arg-type]
+    assert jhpo.k_folds(4, 2, seed=3).valid.tolist() == jhpo.k_folds(4, 2, seed=ROOT_3).valid.tolist()
     for labels in (np.zeros(5, int), np.zeros(3, int), np.zeros((4, 1), int)):
         with pytest.raises(jhpo.InvalidArgument, match=r"labels: expected an array of shape \(4,\)"):
             jhpo.k_folds(4, 2, labels=labels)

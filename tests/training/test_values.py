@@ -133,7 +133,17 @@ def test_without_wrt_all_numbers_are_differentiated() -> None:
     np.testing.assert_allclose(found.grad["lr"], 4 * 6 * (1 - 0.02) ** 5 * -2.0, rtol=1e-5)
 
 
+def test_text_of_numpy_is_no_number() -> None:
+    for text in ("adam", np.str_("adam")):
+        found = jhpo.hypergrad(lambda hp: hp["lr"] ** 2 * len(hp["opt"]), {"lr": 0.5, "opt": text}, KEY)
+        assert float(found.grad["lr"]) == 4.0 and found.grad["opt"] is None
+
+
 def test_online_tuning() -> None:
+    with pytest.raises(jhpo.InvalidArgument, match=r"loss: expected a function loss\(hp, state, t\), or None"):
+        jhpo.online_tune(make(), HP, KEY, space=space(), loss="loss")  # type: ignore[arg-type]
+    with pytest.raises(jhpo.InvalidArgument, match="metric: expected the name of one metric"):
+        jhpo.online_tune(make(), HP, KEY, space=space(), metric=["loss"])  # type: ignore[arg-type]
     moved = jhpo.online_tune(make(), HP, KEY, optax.sgd(1e-4), window=3)
     assert seen(moved.hp) and seen(moved.path) and moved.path["lr"].shape == (2,)
     inside = jhpo.online_tune(make(), HP, KEY, space=space(), window=3)
