@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from jhpo.errors import InvalidArgument, check_flag, check_integer, invalid
 from jhpo.process.switches import with_transfers
-from jhpo.training.foreign import Opaque, Wrapped
+from jhpo.training.foreign import in_this_trace
 from jhpo.training.metrics import direction_of
 from jhpo.training.objective import Objective, as_trainable
 from jhpo.training.trainable import HP, State, Trainable, max_steps, train
@@ -52,10 +52,7 @@ class CrossValidated(Structured):
 
     def on_fold(self, part: Tree) -> Trainable:
         """The trainable of one fold."""
-        made: Any = self.base.on_fold(part)
-        # it holds traced arrays, so that it cannot be a static node; it is used inside of this trace alone
-        wrapped: Any = made if isinstance(made, (Structured, Wrapped)) else Opaque(made)
-        return cast(Trainable, wrapped)
+        return cast(Trainable, in_this_trace(self.base.on_fold(part)))
 
     def over_folds(self, function: Callable[..., Any], *rows: Any) -> Any:
         """``function(trainable of the fold, *rows of the fold)``, stacked over the folds."""

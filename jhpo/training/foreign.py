@@ -11,7 +11,7 @@ import numpy as np
 
 from jhpo.errors import invalid
 from jhpo.training.values import Delegate, pack, release
-from jhpo.values.structure import Form, structured
+from jhpo.values.structure import Form, Structured, structured
 
 
 @functools.partial(structured, meta=["value"])
@@ -88,6 +88,11 @@ class Wrapped(Delegate):
 @functools.partial(structured, meta=["_inner"])
 class Opaque(Wrapped):
     """A trainable object that is not a pytree, as a static node."""
+
+
+def in_this_trace(made: Any) -> Any:
+    """A trainable that may hold traced arrays, and so be no static node: it is used inside of this trace alone."""
+    return made if isinstance(made, (Structured, Wrapped)) else Opaque(made)
 
 
 class _Packed(Form):

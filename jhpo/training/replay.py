@@ -14,11 +14,15 @@ import numpy as np
 from jhpo.errors import check_integer, invalid
 from jhpo.process.switches import with_transfers
 from jhpo.space.space import Space
+from jhpo.training.foreign import in_this_trace
 from jhpo.training.objective import Objective, as_trainable
 from jhpo.training.trainable import Trainable, max_steps, train
 from jhpo.training.values import Delegate
 from jhpo.values.pytrees import HP, State
 from jhpo.values.structure import Structured, structured
+
+# what takes the hyperparameters of a training that has ended
+_OF_THE_END = ("predict", "trained_model", "train_loss")
 
 
 @dataclasses.dataclass(frozen=True, repr=False, eq=False)
@@ -148,6 +152,13 @@ class Replayed(Delegate, Structured):
     def evaluate(self, hp: HP, state: State) -> Any:
         """The evaluation, with the hyperparameters of the last part."""
         return self._inner.evaluate(self._at(hp, jnp.int32(-1)), state)
+
+    def _offered(self, name: str, value: Any) -> Any:
+        if name == "on_fold":
+            return lambda part: Replayed(in_this_trace(value(part)), self.space, self.units, self.stops, self.static)
+        if name in _OF_THE_END:
+            return lambda hp, *args: value(self._at(hp, jnp.int32(-1)), *args)
+        return value
 
     def _at(self, hp: HP, part: jax.Array) -> HP:
         """Hyperparameters of a part, those that are given in place of its own."""

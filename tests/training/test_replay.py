@@ -5,10 +5,12 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import jhpo
 from jhpo import Float, InvalidArgument, Schedule, Space, replay
+from jhpo.training.crossvalidation import in_folds
 from jhpo.training.trainable import train_and_evaluate
 
 SPACE = Space({"lr": Float(0.0, 1.0), "decay": Float(0.0, 1.0)})
@@ -105,3 +107,45 @@ def test_a_schedule_is_stretched() -> None:
 def test_bad_input_says_what_to_change(call, message: str) -> None:
     with pytest.raises(InvalidArgument, match=message):
         call()
+
+
+class OnAFold(Descent):
+    def __init__(self, scale) -> None:
+        super().__init__()
+        self.scale = scale
+
+    def evaluate(self, hp, w):
+        return {"loss": w[0] * self.scale}
+
+
+class InFolds(Descent):
+    def fold_parts(self, folds):
+        return jnp.arange(1.0, folds + 1.0)
+
+    def on_fold(self, part):
+        return OnAFold(part)
+
+
+def test_the_folds_of_a_training_follow_its_schedule() -> None:
+    rates, key = [0.5, 0.25], jax.random.key(0)
+    found = train_and_evaluate(in_folds(replay(InFolds(), schedule(rates, [3, 6])), 3), {}, key, metric="loss")
+    np.testing.assert_allclose(found.folds, np.arange(1, 4) * 0.5**3 * 0.75**3, rtol=1e-6)
+    x = np.random.default_rng(0).normal(size=(30, 2)).astype(np.float32)
+    model = (lambda key, x: {"w": jnp.ones((2,))}, lambda p, x, hp: (x @ p["w"]) * (1.0 + hp["decay"]))
+    task = jhpo.supervised(
+        model, lambda hp: optax.sgd(hp["lr"]), "regression", train=(x, x[:, 0]), steps=6,
+        penalty=lambda hp, p: hp["decay"] * jnp.sum(p["w"] ** 2),
+    )  # fmt: skip
+    hp = {"lr": jnp.float32(0.25), "decay": jnp.float32(0.125)}
+    followed = replay(task, schedule([0.25, 0.25], [3, 6], decay=0.125))
+    alike = [train_and_evaluate(in_folds(t, 3), h, key).folds for t, h in ((task, hp), (followed, {}))]
+    np.testing.assert_allclose(*alike, rtol=1e-5)
+    state = task.init(hp, key)
+    for use in (
+        lambda t, h: t.predict(h, state, x),
+        lambda t, h: t.trained_model(h, state)(x),
+        lambda t, h: t.train_loss(h, state.params),
+    ):
+        np.testing.assert_allclose(use(followed, {}), use(task, hp), rtol=1e-6)
+    search = jhpo.minimize(followed, Space({"unused": Float(0.0, 1.0)}), jhpo.RandomSearch(2), budget=2, folds=3)
+    assert search.ensemble(2).predict(x).shape == (30,)
