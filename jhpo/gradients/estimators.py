@@ -52,7 +52,8 @@ def estimate(trainable: Trainable, hp: HP, key: jax.Array, spec: Spec) -> Estima
         return out._replace(grad=part.gradient(out.grad), error=error)
     if spec.seeds > 1:
         return _averaged(trainable, hp, key, spec)
-    run = bind(trainable, key, spec.horizon, spec.metric)
+    # a member's own last steps, not those after them that change nothing
+    run = bind(trainable, key, spec.horizon, spec.metric, late=spec.method == "truncated")
     if spec.method not in ("pes", "es_single"):
         run = traced_once(differentiable(run, forward=spec.method == "forward"))
     if run.steps == 0 and spec.method in ("autodiff", "reverse", "truncated"):

@@ -92,7 +92,8 @@ def choose(facts: Facts, spec: Spec, found: Findings, implicit: bool = True) -> 
         chaotic = f"chaotic (exponent {exponent:.1f} > {TRUSTED:g}), and seeds change nothing that could be averaged"
     if facts.size <= PERTURBED:
         return Choice(spec._replace(method="pes", window=0), f"{chaotic}; the gradient of the smoothed loss has")
-    window = 1 if found.growth is None else max(trusted_steps(found.growth, last=True), 1)
+    # without the steps after a member's own, which change nothing
+    window = 1 if found.growth is None else max(trusted_steps(np.trim_zeros(found.growth, "b"), last=True), 1)
     why = f"{chaotic}; too many hyperparameters ({facts.size}) to perturb: the last {window} steps alone"
     return Choice(spec._replace(method="truncated", window=window), why)
 

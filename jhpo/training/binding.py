@@ -73,20 +73,29 @@ def relaxed(function: Callable[P, Out]) -> Callable[P, Out]:
     return within(lambda: jax.numpy_dtype_promotion("standard"), function)
 
 
-def bind(trainable: Trainable, key: jax.Array, horizon: float = 1.0, metric: str | None = None) -> Training:
-    """The trainable's functions for one key and horizon, as the kernels take them."""
+def bind(
+    trainable: Trainable, key: jax.Array, horizon: float = 1.0, metric: str | None = None, late: bool = False
+) -> Training:
+    """The trainable's functions for one key and horizon, as the kernels take them.
+
+    Where ``steps`` is a function of the hyperparameters, the steps that change nothing are the last ones, or the first
+    ones if it is ``late``.
+    """
+    length = horizon_steps(trainable, horizon)
 
     def step(hp: HP, state: State, t: jax.Array) -> State:
-        new = trainable.step(hp, state, t)
         if not callable(trainable.steps):
-            return new
-        go_on = t < limit_of(trainable, hp, horizon)
+            return trainable.step(hp, state, t)
+        limit = limit_of(trainable, hp, horizon)
+        own = t - (jnp.int32(length) - limit) if late else t
+        new = trainable.step(hp, state, jnp.maximum(own, 0))
+        go_on = (own >= 0) & (own < limit)
         return jax.tree.map(lambda a, b: jnp.where(go_on, a, b), new, state)
 
     def evaluate(hp: HP, state: State) -> jax.Array:
         return evaluate_state(trainable, hp, state, metric).value
 
-    return Training(lambda hp: trainable.init(hp, key), step, evaluate, horizon_steps(trainable, horizon))
+    return Training(lambda hp: trainable.init(hp, key), step, evaluate, length)
 
 
 def differentiable(run: Training, forward: bool = False) -> Training:

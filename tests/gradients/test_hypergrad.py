@@ -42,6 +42,34 @@ def test_exact_methods_give_the_closed_form(x64, options):
     assert diagnostics.exponent == 0.0 and diagnostics.growth is None  # nothing grows, and the norms say so
 
 
+def test_the_last_steps_are_those_of_the_member(x64):
+    class Fixed:
+        steps = 5
+
+        def init(self, hp, key):
+            return jnp.ones(())
+
+        def step(self, hp, w, t):
+            return w - hp["lr"] * (1.0 + 0.1 * t) * w
+
+        def evaluate(self, hp, w):
+            return w**2
+
+    class Own(Fixed):
+        max_steps = 8
+
+        def steps(self, hp):
+            return hp["n"]
+
+    hp = {"lr": jnp.asarray(0.1), "n": jnp.int32(5)}
+    for window, horizon in ((1, 1.0), (2, 1.0), (5, 1.0), (8, 1.0), (2, 0.6)):
+        own = jhpo.hypergrad(Own(), hp, KEY, "truncated", window=window, wrt=["lr"], horizon=horizon)
+        fixed = jhpo.hypergrad(
+            Fixed(), {"lr": 0.1}, KEY, "truncated", window=min(window, 5), horizon=horizon, check=False
+        )
+        np.testing.assert_allclose((own.value, own.grad["lr"]), (fixed.value, fixed.grad["lr"]), rtol=1e-12)
+
+
 @pytest.mark.parametrize("options", [{"method": "pes"}, {"method": "es_single", "window": 5}], ids=str)
 def test_perturbed_methods_agree_within_their_error(x64, options):
     value, grad, diagnostics = jhpo.hypergrad(Descent(), {"lr": 0.3}, KEY, pairs=400, **options)
@@ -223,6 +251,8 @@ def test_rules_of_auto_by_themselves():
     assert pick(facts, 20.0).method == "pes"
     assert pick(many, 20.0) == Spec("truncated", window=23)  # 23 steps of 0.21 are an exponent below 5
     assert pick(facts, np.inf).method == "pes"
+    ended = choose(many, Spec("auto"), Findings(20.0, np.append(growth, np.zeros(50)))).spec
+    assert ended == Spec("truncated", window=23)  # steps behind a member's own do not count
 
 
 # ---- memory ----
