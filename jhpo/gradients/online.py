@@ -63,7 +63,7 @@ def online_tune(
 
     Args:
       trainable: a trainable with at least one step.
-      hp: initial hyperparameters; leaves that are not floats stay fixed.
+      hp: initial hyperparameters, such as ``result.best``; leaves that are not floats stay fixed.
       key: ``key[]`` of the training.
       outer: the optax transformation that updates them; ``optax.adam(0.02)`` if None and there is a space.
       space: update in its unit coordinates, on its scales and within its bounds; in the values of hp if None.
@@ -136,7 +136,8 @@ def _of_space(space: Space, hp: HP) -> tuple[jax.Array, dict[str, Any]]:
         unit = space.to_unit(plain)
         inside = space.from_unit(unit, static)
     except (KeyError, TypeError, ValueError) as error:
-        raise InvalidArgument(f"hp: expected hyperparameters of the space, got {names_of(hp)}") from error
+        expected = f"hyperparameters of the space, with the names {list(space.names)} and values of its own"
+        raise invalid("hp", expected, plain, note=str(error) if isinstance(error, InvalidArgument) else "") from error
     for name, x, y in zip(names_of(plain), jax.tree.leaves(plain), jax.tree.leaves(inside)):
         if is_number(x) and not np.allclose(x, y, rtol=1e-3):
             raise invalid(f"hp: {name}", "a value within the space", np.asarray(x).tolist())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import numbers
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -104,15 +105,27 @@ def _nearest(value: jax.Array, table: np.ndarray, dtype: DTypeLike) -> jax.Array
     return jnp.argmin(distance, axis=-1).astype(jnp.int32)
 
 
+def _is_choice(parameter: Parameter, leaf: object) -> bool:
+    """Whether a leaf is a choice itself, such as its name, and not the index by which it is traced."""
+    is_named = isinstance(parameter, (Choice, Ordinal)) and parameter.delivers is None
+    return is_named and not isinstance(leaf, (numbers.Number, np.ndarray, jax.Array))
+
+
 @with_transfers
 def encode_traced(space: Layout, hp: HP) -> jax.Array:
-    """``float[..., d]`` of hyperparameters, the inverse of `decode_traced`; leaves may have leading dimensions."""
+    """``float[..., d]`` of hyperparameters, the inverse of `decode_traced`; leaves may have leading dimensions.
+
+    Raises:
+      InvalidArgument: no value of a static parameter, or no choice.
+    """
     leaves = space.treedef.flatten_up_to(hp)
     dtype = jnp.result_type(float)
     parts = []
-    for parameter, leaf in zip(space.parameters, leaves):
-        if parameter.static:
+    for name, parameter, leaf in zip(space.names, space.parameters, leaves):
+        if parameter.static or _is_choice(parameter, leaf):
             keys = [value_key(v) for v in cell_values(parameter)]
+            if value_key(leaf) not in keys:
+                raise invalid(name, f"one of {list(cell_values(parameter))}", leaf)
             leaf = jnp.asarray(keys.index(value_key(leaf)), jnp.int32)
         leaf = jnp.asarray(leaf)
         batch = leaf.shape[: leaf.ndim - len(parameter.shape)]

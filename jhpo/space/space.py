@@ -188,7 +188,7 @@ class Space(Layout):
         return codec.decode_traced(self, unit, static)
 
     def to_unit(self, hp: HP) -> jax.Array:
-        """Unit rows ``float[..., d]`` of traced hyperparameters (choices as indices), the inverse of `from_unit`."""
+        """Unit rows ``float[..., d]`` of traced hyperparameters (choices as indices or names), see `from_unit`."""
         return codec.encode_traced(self, hp)
 
     def constraint(self, hp: HP) -> jax.Array:

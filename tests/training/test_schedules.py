@@ -199,6 +199,24 @@ def test_online_rates_of_a_trainable():
     assert np.all(np.asarray(run.path["lr"]) <= 1.0) and float(run.hp["lr"]) > 1e-2
 
 
+def test_online_tuning_begins_at_the_best_of_a_search():
+    class Named(Descent):
+        def step(self, hp, state, t):
+            return super().step({"lr": hp["lr"] * jhpo.switch(hp["by"], {"all": 1.0, "half": 0.5})}, state, t)
+
+    space = jhpo.Space(
+        {"lr": jhpo.Float(1e-4, 1.0, log=True), "by": jhpo.Choice(["all", "half"]), "n": jhpo.Choice([2, 4])}
+    )
+    best = jhpo.minimize(Named(), space, jhpo.GridSearch(), budget=4).best
+    run = jhpo.online_tune(Named(), best, KEY, space=space)
+    assert space.decode(space.to_unit(run.hp))["by"] == best["by"] and int(run.hp["n"]) == best["n"]
+    np.testing.assert_allclose(space.to_unit(best), space.encode(best), atol=1e-6)
+    with pytest.raises(jhpo.InvalidArgument, match=r"hp: .*by: expected one of \['all', 'half'\], got 'both'"):
+        jhpo.online_tune(Named(), {**best, "by": "both"}, KEY, space=space)
+    with pytest.raises(jhpo.InvalidArgument, match=r"hp: expected hyperparameters of the space, with the names \['by'"):
+        jhpo.online_tune(Named(), {"lr": 0.1}, KEY, space=space)
+
+
 def test_online_in_own_numbers_is_baydins_rule(x64):
     """One step ahead, sgd outside: lr_{t+1} = lr_t + b (w_t (1 - lr_t)) w_t on w^2/2."""
     run = jhpo.online_tune(Descent(steps=4), {"lr": 0.1}, KEY, optax.sgd(0.05))
