@@ -58,7 +58,7 @@ def test_the_last_steps_are_those_of_the_member(x64):
     class Own(Fixed):
         max_steps = 8
 
-        def steps(self, hp):
+        def steps(self, hp):  # type: ignore[override]
             return hp["n"]
 
     hp = {"lr": jnp.asarray(0.1), "n": jnp.int32(5)}

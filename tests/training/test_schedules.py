@@ -155,9 +155,9 @@ def test_augmentation_only_while_training():
     evaluate = jax.jit(task.evaluate)
     plain, strong = (evaluate({"noise": s, "shift": s}, state)["loss"] for s in (0.0, 5.0))
     assert float(plain) == float(strong)
-    for change in (jhpo.add_noise, jhpo.shift_images):
+    for augment in (jhpo.add_noise, jhpo.shift_images):
         with pytest.raises(jhpo.InvalidArgument, match=r"x: expected floats, got 'uint8'; .* / 255"):
-            change(KEY, np.zeros((2, 3, 3), np.uint8), 0.1)
+            augment(KEY, jnp.zeros((2, 3, 3), jnp.uint8), 0.1)
 
 
 def test_the_trained_model_is_the_one_that_is_augmented() -> None:
