@@ -21,7 +21,7 @@ class Plan(NamedTuple):
     begins: np.ndarray  # bool[g], new members are begun
     ends: np.ndarray  # bool[g], the last rung of its bracket
     rung: np.ndarray  # int32[g], number within the bracket
-    first: np.ndarray  # int32[g], members with which its bracket begins
+    among: np.ndarray  # int32[g], of so many members of its bracket one is trained there
 
 
 def rung_steps(steps: int, eta: int, min_steps: int | None, population: int) -> tuple[int, ...]:
@@ -78,12 +78,12 @@ def hyperband(size: int, stops: tuple[int, ...], eta: int) -> tuple[Bracket, ...
     return tuple(bracket(-(-size * (last + 1) // ((last - k + 1) * eta**k)), stops[k:], eta) for k in range(last + 1))
 
 
-def plan_of(brackets: tuple[Bracket, ...]) -> Plan:
+def plan_of(brackets: tuple[Bracket, ...], eta: int) -> Plan:
     """The rungs of some brackets, one after the other, as constants of a program."""
     return Plan(
         np.asarray([r.size for b in brackets for r in b], np.int32),
         np.asarray([k == 0 for b in brackets for k in range(len(b))]),
         np.asarray([k == len(b) - 1 for b in brackets for k in range(len(b))]),
         np.asarray([k for b in brackets for k in range(len(b))], np.int32),
-        np.asarray([b[0].size for b in brackets for _ in b], np.int32),
+        np.asarray([eta**k for b in brackets for k in range(len(b))], np.int32),
     )

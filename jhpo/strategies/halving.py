@@ -214,7 +214,7 @@ class SuccessiveHalving(Strategy):
         state = state._replace(curve=curve)
 
         after = (at + 1) % generations
-        share = state.started * jnp.asarray(plan.size)[after] // jnp.asarray(plan.first)[after]
+        share = state.started // jnp.asarray(plan.among)[after]
         count = jnp.minimum(jnp.maximum(share, 1), alive.sum(dtype=jnp.int32))
         order = jnp.lexsort((value, violation, ~alive)).astype(jnp.int32)
         kept = jnp.arange(n, dtype=jnp.int32) < count
@@ -243,7 +243,7 @@ class SuccessiveHalving(Strategy):
             raise invalid(
                 "max_steps", "the length of the training (minimize, run and Study.optimize know it)", self.max_steps
             )
-        return plan_of(self._brackets(self.max_steps))
+        return plan_of(self._brackets(self.max_steps), self.eta)
 
 
 def finals(curve: jax.Array, rung: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -71,6 +71,15 @@ def test_a_bracket_that_the_budget_cut_short_halves_what_there_is() -> None:
     assert strategy.parents(state).tolist() == [3, 2, -1, -1, -1, -1, -1, -1]
 
 
+@pytest.mark.quick
+@pytest.mark.parametrize("population", [90_000, 200_000])
+def test_a_population_whose_square_no_int32_holds_is_halved_like_any_other(population: int) -> None:
+    strategy = SuccessiveHalving(population, min_steps=3, max_steps=9)
+    units, state = strategy.ask(strategy.init(SPACE, KEY), KEY)
+    _, state = strategy.ask(strategy.tell(state, units, told(units[:, 0])), KEY)
+    assert int((strategy.parents(state) >= 0).sum()) == population // 3
+
+
 def test_infeasible_members_come_after_feasible_ones() -> None:
     strategy = SuccessiveHalving(4, eta=2, min_steps=1, max_steps=2)
     units, state = strategy.ask(strategy.init(SPACE, KEY), KEY)
