@@ -258,6 +258,17 @@ def test_points_given_in_between_become_starts() -> None:
     assert trial.params == {"x": 0.5, "y": 0.25}
 
 
+def test_a_polish_that_is_to_be_repeated_is_whatever_points_are_given_in_between() -> None:
+    strategy, key = HyperGradient(1, starts=1, max_misses=2, polishes=3), jax.random.key(0)
+    value_and_grad = jax.vmap(jax.value_and_grad(lambda unit: jnp.square(unit - 0.3).sum()))
+    state = strategy.init(BOX, key)
+    while not state.given.any():
+        units, state = strategy.ask(state, key)
+        state = strategy.tell(state, units, Evaluation(*value_and_grad(units)))
+    worse = strategy.absorb(state, jnp.full((1, 2), 0.9), Evaluation(jnp.full((1,), jnp.nan)))
+    np.testing.assert_array_equal(strategy.ask(worse, key)[0], strategy.ask(state, key)[0])
+
+
 def test_points_given_before_the_first_generation_become_starts() -> None:
     study = jhpo.Study(BOX, HyperGradient(1, starts=1), seed=0)
     study.absorb([{"x": 0.5, "y": 0.25}], [-1.0])

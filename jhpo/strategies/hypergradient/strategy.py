@@ -239,8 +239,9 @@ class HyperGradient(Strategy):
         anew = jnp.zeros((m,), bool).at[bad].set(wins)
         best = units[good].astype(state.unit.dtype)
         rows = state.unit.at[bad].set(jnp.where(wins[:, None], best, state.unit[bad]))
+        given = state.given | anew  # others go on with what they were to ask for next
         state = self._restarted(state, rows, jnp.zeros_like(anew), anew)
-        state = state._replace(given=state.given | anew, turns=jnp.where(waits, self.trial, state.turns))
+        state = state._replace(given=given, turns=jnp.where(waits, self.trial, state.turns))
         if result.grad is None:
             return state
         known = wins & jnp.isfinite(result.grad[good]).all(axis=1)
