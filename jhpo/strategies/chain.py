@@ -199,6 +199,7 @@ class Chain(Strategy):
     def tell(self, state: State, units: jax.Array, result: Evaluation) -> State:
         if isinstance(state, SearchState):
             return self._keep(state, units, result)._replace(inner=self.search.tell(state.inner, units, result))
+        result = self._alike(state, result)
         if not len(state.elite):
             return state._replace(inner=self.polish.tell(state.inner, units, result))
         inner = jax.lax.cond(
@@ -213,7 +214,7 @@ class Chain(Strategy):
         """The current phase absorbs the points."""
         if isinstance(state, SearchState):
             return self._keep(state, units, result)._replace(inner=self.search.absorb(state.inner, units, result))
-        return state._replace(inner=self.polish.absorb(state.inner, units, result))
+        return state._replace(inner=self.polish.absorb(state.inner, units, self._alike(state, result)))
 
     def advance(self, state: State) -> PolishState:
         if isinstance(state, PolishState):
@@ -221,13 +222,14 @@ class Chain(Strategy):
         inner, none = self.polish.init(state.space, state.key), jnp.zeros((), jnp.int32)
         if not self._hands_over:
             return PolishState(inner, state.elite, none)
-        return PolishState(self.polish.absorb(inner, state.elite, self._results(state)), state.elite[:0], none)
+        told = _results(state, _learns_each(self.polish, inner))
+        return PolishState(self.polish.absorb(inner, state.elite, told), state.elite[:0], none)
 
-    def _results(self, state: SearchState) -> Evaluation:
-        """Those of the elite: violations as one constraint, unless the polish learns constraints one by one."""
-        if type(self.polish).measuring is Strategy.measuring:
-            return Evaluation(state.value, constraint=-state.violation[:, None], mask=~jnp.isinf(state.violation))
-        return Evaluation(state.value, mask=state.violation == 0)
+    def _alike(self, state: PolishState, result: Evaluation) -> Evaluation:
+        """The result in the form of those that were handed over: strategies compare it with them."""
+        if result.constraint is not None or not self._hands_over or _learns_each(self.polish, state.inner):
+            return result
+        return result._replace(constraint=jnp.zeros_like(result.value)[:, None])
 
     def _keep(self, state: SearchState, units: jax.Array, result: Evaluation) -> SearchState:
         """Updates the elite with the points told."""
@@ -248,3 +250,17 @@ class Chain(Strategy):
 
         _, chosen = jax.lax.scan(pick, jnp.ones(rows.shape[:1], bool), None, k)
         return state._replace(elite=rows[chosen], value=value[chosen], violation=violation[chosen])
+
+
+def _learns_each(phase: Strategy, state: State) -> bool:
+    """Whether the strategy, or the phase that it is in, learns constraints one by one."""
+    if isinstance(phase, Chain):
+        return _learns_each(phase.polish if isinstance(state, PolishState) else phase.search, state.inner)
+    return type(phase).measuring is not Strategy.measuring
+
+
+def _results(state: SearchState, each: bool) -> Evaluation:
+    """Those of the elite: violations as one constraint, unless ``each`` is learnt by itself."""
+    if each:
+        return Evaluation(state.value, mask=state.violation == 0)
+    return Evaluation(state.value, constraint=-state.violation[:, None], mask=~jnp.isinf(state.violation))

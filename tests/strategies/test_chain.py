@@ -172,6 +172,18 @@ def test_what_is_handed_over_counts_as_it_was_measured(polish) -> None:
         assert sorted(state.inner.history.value[: state.inner.used].tolist()) == [2.0, 3.0]
 
 
+@pytest.mark.parametrize("polish", [PSO(16, variant="gbest"), Chain(PSO(16, variant="gbest"), "greedy", 960, 1.0)])
+def test_a_swarm_follows_what_it_finds_itself_after_what_is_handed_over(polish) -> None:
+    space = Space({f"x{i}": Float(-5.0, 5.0) for i in range(4)})
+
+    def bowl(hp):
+        return sum((hp[f"x{i}"] - 0.7 * i) ** 2 for i in range(4))
+
+    chain = Chain(SobolSearch(16), polish, evaluations=32, horizon=1.0)
+    found = [jhpo.minimize(bowl, space, chain, budget=960, seed=seed).value for seed in range(3)]
+    assert max(found) < 0.01
+
+
 def test_failed_searches_leave_random_points_to_the_polish() -> None:
     chain = Chain(SobolSearch(4), HyperGradient(3, starts=1), evaluations=4)
     state: Any = chain.init(BOX, jax.random.key(0))
