@@ -14,10 +14,10 @@ from jhpo.kernels.acquisition import log_expected_improvement
 from jhpo.kernels.numerics import exact_products
 from jhpo.space.space import Space
 from jhpo.strategies import read_inner
-from jhpo.strategies.base import Evaluation, Ids, Strategy, default_dtype, feasible_value, static_field, strategy
+from jhpo.strategies.base import Evaluation, Ids, State, Strategy, default_dtype, feasible_value, static_field, strategy
 from jhpo.strategies.curve_model import Ends, ends
 from jhpo.strategies.exploring import perturbed
-from jhpo.strategies.queue import Queue, asked_anew, empty_queue, taken
+from jhpo.strategies.queue import Queue, asked, empty_queue, taken
 
 PARTS = 20  # of a training, unless `interval` says otherwise
 NEW, NOBODY = -1, -2  # instead of a member
@@ -165,7 +165,7 @@ class FreezeThaw(Strategy):
             lost=jnp.zeros(n, jnp.bool_),
             started=jnp.zeros((), jnp.int32),
             member=jnp.full((self.batch,), -1, jnp.int32),
-            queue=None if self.proposer is None else empty_queue(self.proposer.population, space.dim, dtype),
+            queue=None if self.proposer is None else empty_queue(self.proposer, space, key, dtype),
         )
 
     @exact_products
@@ -254,11 +254,13 @@ class FreezeThaw(Strategy):
         idle = self.batch - self._open(state).sum(dtype=jnp.int32)
         return jnp.clip(jnp.maximum(more, idle), 0, jnp.minimum(self.batch, self.places - state.started))
 
-    def _proposed(self, state: FreezeThawState, found: Ends, key: jax.Array) -> jax.Array:
-        """Points of the proposer, ``float[p, d]``."""
+    def _proposed(self, state: FreezeThawState, found: Ends, key: jax.Array) -> tuple[jax.Array, State]:
+        """Points of the proposer, ``float[p, d]``, and its next state."""
         known = state.done > 0
         told = Evaluation(jnp.where(known, found.own, jnp.nan), mask=known, variance=found.own_variance)
-        return asked_anew(self.proposer.prepare(self.places), state.space, key, state.units, told)
+        assert state.queue is not None
+        proposer = self.proposer.prepare(self.places)
+        return asked(proposer, state.queue, state.space, key, state.units, told)
 
     def _candidates(self, state: FreezeThawState, random: jax.Array, key: jax.Array) -> jax.Array:
         """``float[m, d]``: random points, and some near members that are good at the last part that they reached."""

@@ -15,6 +15,7 @@ from jhpo.space.space import Space
 from jhpo.strategies.base import (
     Evaluation,
     Ids,
+    State,
     Strategy,
     default_dtype,
     feasible_value,
@@ -22,7 +23,7 @@ from jhpo.strategies.base import (
     strategy,
 )
 from jhpo.strategies.halving import finals
-from jhpo.strategies.queue import Queue, asked_anew, empty_queue, taken
+from jhpo.strategies.queue import Queue, asked, empty_queue, taken
 
 _FEWEST = 64  # members for which there is room at first, where nobody says how many there will be
 
@@ -108,7 +109,7 @@ class Promotion(Strategy):
     def init(self, space: Space, key: jax.Array) -> PromotionState:
         zero, queue = jnp.zeros((), jnp.int32), None
         if self.proposer is not None:
-            queue = empty_queue(self.proposer.population, space.dim, default_dtype())
+            queue = empty_queue(self.proposer, space, key, default_dtype())
         rows = max(_FEWEST, 2 * self.batch) if self.capacity is None else self.capacity
         return PromotionState(
             space=space,
@@ -200,8 +201,8 @@ class Promotion(Strategy):
             return random, None
         return taken(state.queue, count, random, lambda: self.proposed(state, k_ask))
 
-    def proposed(self, state: PromotionState, key: jax.Array) -> jax.Array:
-        """Points of the proposer, ``float[p, d]``, which is told of all members anew: what is known of each changes.
+    def proposed(self, state: PromotionState, key: jax.Array) -> tuple[jax.Array, State]:
+        """Points of the proposer, ``float[p, d]``, which is told of all members, and its next state.
 
         Of members that are paused it hears what they would have at the end had they gained as much as the median of
         those that were trained on, with the variance of such gains; the others are being evaluated.
@@ -211,5 +212,6 @@ class Promotion(Strategy):
         curve = jnp.where(state.lost[:, None], jnp.inf, state.value)
         value, variance = finals(curve, jnp.int32(curve.shape[1] - 1))
         told = Evaluation(jnp.where(known, value, jnp.nan), mask=known, variance=variance)
+        assert state.queue is not None
         proposer = self.proposer.prepare(len(state.done) + self.proposer.population)
-        return asked_anew(proposer, state.space, key, state.units, told, begun & ~known)
+        return asked(proposer, state.queue, state.space, key, state.units, told, begun & ~known)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -118,8 +116,8 @@ def test_points_are_taken_in_turn() -> None:
     waiting: list[float] = []
     for call in range(40):
         count, proposed = int(draw.integers(0, 5)), 10.0 * call + np.arange(3.0)
-        new = functools.partial(jnp.asarray, proposed[:, None], jnp.float32)
-        points, queue = taken(queue, jnp.int32(count), jnp.full((4, 1), -1.0), new)
+        new = jnp.asarray(proposed[:, None], jnp.float32), None
+        points, queue = taken(queue, jnp.int32(count), jnp.full((4, 1), -1.0), lambda new=new: new)
         if len(waiting) < count:
             waiting += proposed.tolist()
         expected, waiting = (waiting + [-1.0] * 4)[:count], waiting[count:]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import jhpo
-from jhpo import ASHA, Float, InvalidArgument, Space
+from jhpo import ASHA, Float, FreezeThaw, InvalidArgument, Space
 from jhpo.evaluation.thawing import rows_program
 from jhpo.strategies.base import Evaluation
 from jhpo.strategies.promotion import Promotion
@@ -108,7 +108,7 @@ def test_new_members_take_the_points_of_the_proposer_in_turn() -> None:
     for g in range(5):
         each = jax.random.fold_in(key, g)
         if int(state.queue.waiting) < 4:
-            asked += np.asarray(chooses(strategy, state, jax.random.split(each)[1])).tolist()
+            asked += np.asarray(chooses(strategy, state, jax.random.split(each)[1])[0]).tolist()
         units, state = strategy.ask(state, each)
         state = strategy.tell(state, units, Evaluation(jnp.full((4,), jnp.nan)))  # all places are free again
         began += np.asarray(units).tolist()
@@ -139,6 +139,20 @@ def test_the_proposer_hears_of_all_members_each_time(monkeypatch: pytest.MonkeyP
     # what was gained: -1 and -2, in the median -1.5; a member that failed has no value
     np.testing.assert_allclose(heard["value"][:4], [3.0, 3.5, np.nan, 5.0])
     assert float(heard["variance"][0]) == 0.0 and float(heard["variance"][1]) > 0.0
+
+
+@pytest.mark.parametrize("make", [lambda p: ASHA(batch=4, proposer=p), lambda p: FreezeThaw(4, interval=1, proposer=p)])
+def test_a_proposer_that_does_not_look_at_values_goes_on(make) -> None:
+    """A grid asked anew gives its first points again and again."""
+
+    class Still(Descent):
+        def step(self, hp, state, t):
+            return state
+
+    study = jhpo.Study(SPACE, make(jhpo.GridSearch(resolution=16, population=4)), seed=0)
+    study.optimize(Still(2.0), budget=64)
+    points = np.array([[trial.params["x"], trial.params["bad"]] for trial in study.trials])
+    assert len(points) > 16 and len(np.unique(points.round(6), axis=0)) == len(points)
 
 
 def test_bayesopt_proposes() -> None:
