@@ -10,6 +10,8 @@ from jhpo.kernels.order import inverse
 from jhpo.kernels.shapes import Array, Bool, Float, Int
 
 _TINY = 1e-30
+# Signed values further from 0 than so many typical distances are drawn in, to at most so many times that.
+_FAR, _FARTHEST = 3.0, 8.0
 
 
 def masked_rank(y: Float[Array, "n"], mask: Bool[Array, "n"]) -> Int[Array, "n"]:
@@ -80,6 +82,29 @@ def tame(y: Float[Array, "n"], mask: Bool[Array, "n"]) -> tuple[Float[Array, "n"
     drawn = far * (1.0 + jnp.log(jnp.maximum(size, far) / far))
     out = size > far
     return jnp.where(out, jnp.sign(z) * drawn, z), jnp.where(out, far / size, 1.0) * 0.5 / unit
+
+
+def tame_signed(y: Float[Array, "n"], mask: Bool[Array, "n"]) -> Float[Array, "n"]:
+    """Values whose sign matters, not centred, in units of their root mean square; those far from 0 are drawn in.
+
+    They grow logarithmically beyond three typical distances, up to a bound: else a huge one hides which sign the
+    others have (Eriksson and Poloczek 2021, "Scalable constrained Bayesian optimization", sec. 3, for this purpose).
+
+    Args:
+        y: float[n]. mask: bool[n]; 0 elsewhere.
+
+    >>> z = tame_signed(jnp.array([-1.0, 1.0, 2.0, -1e30, 9.0]), jnp.arange(5) < 4)
+    >>> (z < 0).tolist(), bool(z[0] < -0.01), float(z[4])
+    ([True, False, False, True, False], True, 0.0)
+    """
+    counts = mask & (y != 0)
+    count = jnp.sum(counts, dtype=jnp.int32)
+    unit = jnp.where(count > 0, jnp.sort(jnp.where(counts, jnp.abs(y), jnp.inf))[_middle(count)], 1.0)
+    far = _FAR * jnp.minimum(unit, 0.25 * float(np.finfo(y.dtype).max))
+    size = jnp.maximum(jnp.abs(y) / far, 1.0)
+    z = jnp.where(mask, jnp.where(size > 1, jnp.sign(y) * jnp.minimum(1.0 + jnp.log(size), _FARTHEST), y / far), 0.0)
+    root = jnp.sqrt(jnp.sum(z * z) / jnp.maximum(jnp.sum(mask, dtype=y.dtype), 1.0))
+    return z / jnp.where(root > 0, root, 1.0)
 
 
 def stray(y: Float[Array, "n"], mask: Bool[Array, "n"]) -> Bool[Array, "n"]:

@@ -41,6 +41,20 @@ def dtype(request: pytest.FixtureRequest, x64: None) -> np.dtype:
     return np.dtype(request.param)
 
 
+@pytest.mark.parametrize("unit", [1.0, 1e-25, 1e25])
+@pytest.mark.parametrize("case", CASES)
+def test_signed_values_keep_their_signs_and_what_is_far_is_drawn_in(case: str, unit: float, dtype: np.dtype) -> None:
+    y, mask = padded(case, dtype)
+    y = np.clip(y, -1e12, 1e12) * dtype.type(unit)
+    z = np.asarray(warp.tame_signed(jnp.asarray(y), jnp.asarray(mask)))
+    np.testing.assert_array_equal(np.sign(z), np.where(mask, np.sign(y), 0.0))
+    size = np.abs(y[mask].astype(np.float64))
+    if size.size:
+        ratio = size / (3.0 * lower_median(size))
+        wanted = np.where(ratio > 1, np.minimum(1.0 + np.log(np.maximum(ratio, 1.0)), 8.0), ratio)
+        np.testing.assert_allclose(np.abs(z[mask]), wanted / np.sqrt(np.mean(wanted**2)), rtol=1e-5)
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_tame_is_the_distance_from_the_median_in_typical_distances(case: str, dtype: np.dtype) -> None:
     y, mask = padded(case, dtype)

@@ -97,3 +97,16 @@ def test_bayesopt_learns_them_or_warns() -> None:
         assert jax.eval_shape(lambda: told(made.measuring(2))).shape == (32, 2)
         jax.eval_shape(lambda: told(made.measuring(2)))
     assert np.shape(result.constraint) == (1, 3)
+
+
+def test_huge_violations_and_units_do_not_hide_where_a_constraint_is_met() -> None:
+    space = jhpo.Space({"x": jhpo.Float(0.0, 1.0), "y": jhpo.Float(0.0, 1.0)})
+
+    def disk(hp: dict[str, Any]) -> dict[str, Any]:
+        slack = 0.3 - jnp.hypot(hp["x"] - 0.2, hp["y"] - 0.2)
+        slack = jnp.where(hp["x"] > 0.8, 1e6 * slack, slack)
+        return {"value": -hp["x"] - hp["y"], "constraint": 1e25 * slack}
+
+    _, trace = jax.jit(lambda key: jhpo.run(jhpo.BayesOpt(constraints=1), disk, space, 25, key))(jax.random.key(0))
+    feasible = (np.asarray(trace.constraint) >= 0).all(axis=-1)
+    assert np.asarray(trace.value)[feasible].min() < -0.75  # the best is -0.824

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jhpo.kernels import counter_random, gp, gp_fit, gp_slopes
+from jhpo.kernels import counter_random, gp, gp_fit, gp_slopes, warp
 from jhpo.kernels.covariance import Points
 from jhpo.kernels.loops import side_by_side
 from jhpo.strategies.bayes import front as fronts
@@ -218,10 +218,8 @@ def _parted(posteriors: gp.Posterior, k: int) -> tuple[gp.Posterior, gp.Posterio
 def _constraints(history: History) -> Targets:
     """The c measured constraints as targets: scaled but not centred, because their sign matters."""
     known = (history.status == OBSERVED)[:, None] & jnp.isfinite(history.constraint)
-    slack = jnp.where(known, history.constraint, 0.0)
-    size = jnp.sqrt(jnp.mean(slack**2, axis=0) / jnp.maximum(jnp.mean(known, axis=0, dtype=slack.dtype), 1e-30))
-    slack = slack / jnp.where(size > 0, size, 1.0)[None, :]
-    return Targets(slack.T, jnp.zeros_like(slack.T), known.T)
+    slack = jax.vmap(warp.tame_signed, 1)(jnp.where(known, history.constraint, 0.0), known)
+    return Targets(slack, jnp.zeros_like(slack), known.T)
 
 
 def _fit_rows(stream: jax.Array, data: gp.Data, rows: int) -> gp.Data:
