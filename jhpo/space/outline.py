@@ -17,6 +17,11 @@ from jhpo.kernels.numerics import held
 from jhpo.space.cells import Array, LogCells, log_centre, log_index
 
 
+# Deviations of priors beyond this are taken for it: the density is even all the same, and float32 tells fewer and fewer
+# of the probabilities between the ends of the scale apart.
+_WIDEST = 100.0
+
+
 class LogColumns(NamedTuple):
     """Cells of the coordinates that are logarithmic integers, by exact tables."""
 
@@ -149,6 +154,7 @@ def draw(outline: Outline, key: jax.Array, n: int, dtype: DTypeLike) -> jax.Arra
     if outline.priors is None:
         return uniform
     mean, deviation = (jnp.asarray(x, dtype)[None] for x in (outline.priors.mean, outline.priors.deviation))
+    deviation = jnp.minimum(deviation, jnp.asarray(_WIDEST, dtype))
     cdf = lambda x: jax.scipy.stats.norm.cdf((x - mean) / deviation)  # noqa: E731
     a, b = cdf(jnp.zeros((), dtype)), cdf(jnp.ones((), dtype))
     normal = jnp.clip(mean + deviation * jax.scipy.stats.norm.ppf(a + uniform * (b - a)), 0.0, 1.0)

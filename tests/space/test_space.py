@@ -209,6 +209,15 @@ def test_priors_shape_the_samples() -> None:
     assert units[:, 1].std() == pytest.approx(12**-0.5, abs=0.01)
 
 
+@pytest.mark.quick
+@pytest.mark.parametrize("mean", [0.0, 0.5, 1.0])
+def test_priors_that_say_nothing_draw_from_the_whole_scale(mean: float) -> None:
+    """float32 does not tell the probabilities below the ends of the scale apart."""
+    space = Space({"x": Float(0.0, 1.0, prior=(mean, 1e7))})
+    drawn = np.sort(space.sample_unit(jax.random.key(0), 1000), axis=0)[:, 0]
+    np.testing.assert_allclose(drawn, np.linspace(0.0, 1.0, 1000), atol=0.05)
+
+
 def test_cardinality_counts_distinct_points() -> None:
     assert Space({"a": Int(0, 3)}).cardinality == 4
     assert Space({"a": Int(0, 3), "b": Choice(["x", "y", "z"], when={"a": 1})}).cardinality == 6
