@@ -16,7 +16,6 @@ from jhpo.kernels import threefry
 from jhpo.kernels.numerics import held
 from jhpo.space.cells import Array, LogCells, log_centre, log_index
 
-
 # Deviations of priors beyond this are taken for it: the density is even all the same, and float32 tells fewer and fewer
 # of the probabilities between the ends of the scale apart.
 _WIDEST = 100.0

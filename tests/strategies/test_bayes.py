@@ -287,3 +287,12 @@ def test_neighbours_of_discrete_coordinates(x64: None) -> None:
 def test_bad_options_are_named(options: dict, name: str) -> None:
     with pytest.raises(jhpo.InvalidArgument, match=f"^{name}: expected"):
         jhpo.BayesOpt(**options)
+
+
+@pytest.mark.quick
+def test_a_finite_space_of_which_no_point_meets_the_constraints_is_refused() -> None:
+    space = jhpo.Space({"c": jhpo.Choice([1, 2, 3])}, constraints=[lambda hp: -1.0])
+    with pytest.raises(jhpo.InvalidSpace, match="constraints: expected functions that some point of the space meets"):
+        jhpo.minimize(lambda hp: hp["c"], space, jhpo.BayesOpt(), budget=3)
+    with pytest.raises(jhpo.InvalidSpace, match="constraints: expected"):
+        jhpo.BayesOpt().init(space, jax.random.key(0))

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
+from jhpo.errors import InvalidSpace
 from jhpo.kernels.covariance import Points
 from jhpo.kernels.pathwise import Choices
 from jhpo.kernels.sobol import MAX_DIM
@@ -199,4 +200,15 @@ def every_point(space: Space) -> np.ndarray:
 
 def is_small(space: Space) -> bool:
     """Whether the space is finite and small enough to be searched completely."""
-    return space.cardinality <= _ENUMERABLE
+    return number_of_points(space) <= _ENUMERABLE
+
+
+def number_of_points(space: Space) -> float:
+    """The cardinality of a space.
+
+    Raises:
+        InvalidSpace: no point meets the constraints.
+    """
+    if not space.cardinality:
+        raise InvalidSpace("constraints: expected functions that some point of the space meets, got none that does")
+    return space.cardinality

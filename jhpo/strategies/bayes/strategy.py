@@ -19,7 +19,7 @@ from jhpo.strategies.base import Bound, Evaluation, Strategy, default_dtype, str
 from jhpo.strategies.bayes import history as past
 from jhpo.strategies.bayes import model as modelling
 from jhpo.strategies.bayes import suggest as asking
-from jhpo.strategies.bayes.ground import Ground, columns_for, padded_ground
+from jhpo.strategies.bayes.ground import Ground, columns_for, number_of_points, padded_ground
 from jhpo.strategies.bayes.history import EMPTY, PENDING, bucket
 from jhpo.strategies.bayes.options import BayesOptions
 from jhpo.strategies.bayes.suggest import BayesState
@@ -105,7 +105,7 @@ class BayesOpt(BayesOptions, Strategy):
 
     def max_evaluations(self, space: Space) -> int | None:
         """Number of points of a finite space, since none is proposed twice; None for an infinite one."""
-        return None if (space.cells == 0).any() else int(space.cardinality)
+        return None if (space.cells == 0).any() else int(number_of_points(space))
 
     def bind(self, space: Space) -> Bound:
         """One program serves all spaces of the same kinds of parameters, sizes of dimension and buffers."""
