@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import math
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, NoReturn, Protocol
 
 from jhpo.curves.reports import Reports
 from jhpo.errors import JhpoError, TrialPruned, in_words, invalid, line_of
@@ -158,7 +160,7 @@ def call(fn: Callable[..., Any], how: Call, params: HP, seed: int, trial: Trial 
     reports = None if trial is None else trial.reporting
     try:
         positional, named = how.roles.arguments(params, seed, trial)
-        value = fn(*positional, **named)
+        value = _in_this_process(fn, *positional, **named)
         if reports is not None and reports.stopped:
             return _pruned(reports)
         return judge(value if how.metric is None else _measured(how.metric, value), how.objectives)
@@ -170,6 +172,36 @@ def call(fn: Callable[..., Any], how: Call, params: HP, seed: int, trial: Trial 
         return failure(f"out of memory: {in_words(error).partition(': ')[2]}")
     except BaseException as error:  # noqa: BLE001 one bad member must not end the study
         return _failed(error)
+
+
+def _in_this_process(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """What the function returns. A child that it forks ends here, as it would at the end of a program of its own.
+
+    It would go on as a second worker: answer for its parent, and evaluate in its place.
+    """
+    here = os.getpid()
+    try:
+        value = fn(*args, **kwargs)
+    except BaseException as error:
+        if os.getpid() != here:
+            _end_of_a_child(error)
+        raise
+    if os.getpid() != here:
+        _end_of_a_child(None)
+    return value
+
+
+def _end_of_a_child(error: BaseException | None) -> NoReturn:
+    """End the process with the code and the text that Python ends a program with."""
+    code = error.code if isinstance(error, SystemExit) else None if error is None else 1
+    if error is not None and not isinstance(error, SystemExit):
+        sys.excepthook(type(error), error, error.__traceback__)
+    elif code is not None and not isinstance(code, int):
+        print(code, file=sys.stderr)
+        code = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code or 0)
 
 
 def _failed(error: BaseException) -> Outcome:
