@@ -17,15 +17,12 @@ from jhpo.evaluation.described import Described
 from jhpo.evaluation.executors.clusters import Crew, check_resources, connected, sent, start
 from jhpo.evaluation.members import NOTHING_MORE
 from jhpo.evaluation.population import Population
-from jhpo.process.switches import config
+from jhpo.process.switches import OF_RESULTS, set_here, settings_here
 from jhpo.programs.devices import RayActors
 from jhpo.space.space import Space
 from jhpo.strategies.base import Evaluation, Request
 from jhpo.training.trainable import State, Trainable
 from jhpo.version import __version__
-
-# what changes the results of programs, and so has to be the same everywhere
-_SWITCHES = ("jax_default_matmul_precision", "jax_default_prng_impl", "jax_threefry_partitionable")
 
 
 class RayPopulation:
@@ -62,10 +59,8 @@ class RayPopulation:
     @functools.cached_property
     def _crew(self) -> Crew:
         ray, resources = connected(), self._actors.resources
-        switches = {name: getattr(config, name) for name in _SWITCHES}
-        switches["jax_enable_x64"] = jnp.result_type(float) == jnp.float64
         task = sent(ray, "objective", self._task)
-        begin = functools.partial(start, ray, _Trainer, resources, task, switches)
+        begin = functools.partial(start, ray, _Trainer, resources, task, settings_here(OF_RESULTS))
         return Crew(ray, "objective", self.workers, resources, begin)
 
     @property
@@ -132,8 +127,7 @@ class _Trainer:
     """What runs on the cluster: a population on the devices of the actor."""
 
     def __init__(self, task: tuple[Any, Space, dict[str, Any]], switches: dict[str, Any]) -> None:
-        for name, value in switches.items():
-            jax.config.update(name, value)
+        set_here(switches)
         self._objective, self._space, self._options = task
         self._populations: dict[int | None, Population] = {}
 

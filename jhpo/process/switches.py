@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ParamSpec, TypeVar
 
 import jax
@@ -35,6 +35,14 @@ _OF_A_THREAD: dict[str, Callable[[Any], contextlib.AbstractContextManager[Any]]]
     "jax_transfer_guard_device_to_host": jax.transfer_guard_device_to_host,
     "jax_transfer_guard_device_to_device": jax.transfer_guard_device_to_device,
 }
+# of these, what JAX's programs compute there depends on
+OF_RESULTS = (
+    "jax_enable_x64",
+    "jax_default_matmul_precision",
+    "jax_default_prng_impl",
+    "jax_numpy_dtype_promotion",
+    "jax_threefry_partitionable",
+)
 _NO_MESH = jax.sharding.AbstractMesh((), ())
 
 
@@ -135,6 +143,23 @@ def as_in_this_thread(f: Callable[P, Out]) -> Callable[P, Out]:
         return stack
 
     return within(context, f)
+
+
+def settings_here(names: Iterable[str] = _OF_A_THREAD) -> dict[str, Any]:
+    """JAX's settings as they are in this thread, for another process, see `set_here`; no device, which is its own.
+
+    >>> with jax.enable_x64(True):
+    ...     settings_here(OF_RESULTS)["jax_enable_x64"]
+    True
+    """
+    return {name: getattr(config, name) for name in names if name != "jax_default_device"}
+
+
+def set_here(settings: Mapping[str, Any]) -> None:
+    """Give this process, which is one of jhpo, what `settings_here` returned in the one that started it."""
+    for name, value in settings.items():
+        if getattr(config, name) != value:
+            jax.config.update(name, value)
 
 
 def without_switches(f: Callable[P, Out]) -> Callable[P, Out]:

@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import pytest
 
 import jhpo
@@ -121,3 +123,41 @@ def test_an_error_of_a_pool_reaches_who_waits(monkeypatch: pytest.MonkeyPatch) -
         assert pool.submit({"x": 0.1}, 0).result().value == 0.1  # another process has taken its place
     finally:
         pool.close()
+
+
+def settings_of(params: dict[str, Any]) -> float:
+    """Which of three settings of JAX hold where a function is called."""
+    wide, precise = jnp.asarray(0.5 * params["part"]).dtype == jnp.float64, jax.config.jax_default_matmul_precision
+    return wide + 10.0 * (precise == "highest") + 100.0 * jax.config.jax_debug_nans
+
+
+@pytest.mark.parametrize("kind", ["thread", "process", pytest.param("ray", marks=pytest.mark.slow)])
+def test_workers_have_the_settings_of_the_thread_that_searches(kind: str) -> None:
+    if kind == "ray":
+        pytest.importorskip("ray")
+    study, objective = jhpo.Study(SPACE, "grid"), jhpo.host(settings_of, kind=kind)
+    with jax.enable_x64(True), jax.default_matmul_precision("highest"), jax.debug_nans(True):
+        study.optimize(objective, budget=2)
+    with jax.enable_x64(False), jax.debug_nans(True):
+        study.optimize(objective, budget=4)
+    assert [t.value for t in study] == [111.0, 111.0, 100.0, 100.0]
+
+
+def forks(params: dict[str, Any]) -> float:
+    """A child that returns, ends or fails as a program of its own does; the code that it ends with."""
+    child = os.fork()
+    if child:
+        return float(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    if params["part"] == 1:
+        sys.exit(7)
+    if params["part"] == 2:
+        raise RuntimeError("in a child")
+    return 9.0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_child_that_a_function_forks_ends_with_its_call() -> None:
+    """It answered for its parent, and evaluated the next trials in its place."""
+    study = jhpo.Study(SPACE, "grid")
+    study.optimize(jhpo.host(forks, kind="process", timeout=60.0), budget=4)
+    assert {t.params["part"]: t.value for t in study} == {0: 0.0, 1: 7.0, 2: 1.0, 3: 0.0}

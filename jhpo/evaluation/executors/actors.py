@@ -27,6 +27,7 @@ from jhpo.evaluation.executors.clusters import (
 from jhpo.evaluation.executors.processes import ProcessPool
 from jhpo.evaluation.executors.tasks import DONE, Call, Task, answered, call, with_reports
 from jhpo.evaluation.outcome import Outcome, failure
+from jhpo.process.switches import set_here
 from jhpo.trial import Trial
 from jhpo.values.pytrees import HP
 from jhpo.version import __version__
@@ -61,7 +62,7 @@ class RayPool(ProcessPool):
         super()._manage(worker)  # without any place, the first evaluation says why
 
     def _make(self) -> Any:
-        return _Actor(self._ray, self._function, self._how, self._resources, self._closed, self._wait)
+        return _Actor(self._ray, (self._function, self._how, self._settings), self._resources, self._closed, self._wait)
 
     def _wait(self, there: Any) -> bool:
         """Whether an actor has its place in time; a warning if it takes long, and there is no other one."""
@@ -80,7 +81,8 @@ class _Worker:
     `Reports` and its arguments, which `go_on` answers, or the outcome.
     """
 
-    def __init__(self, fn: Callable[..., Any], how: Call) -> None:
+    def __init__(self, fn: Callable[..., Any], how: Call, settings: dict[str, Any]) -> None:
+        set_here(settings)
         self._fn, self._how = fn, how
         self._messages: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
         self._answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -110,15 +112,15 @@ class _Actor:
     """One actor and the calls to it, with the methods of a worker process."""
 
     def __init__(
-        self, ray: Any, function: Any, how: Call, resources: Resources, closed: threading.Event,
+        self, ray: Any, arguments: tuple[Any, ...], resources: Resources, closed: threading.Event,
         wait: Callable[[Any], bool],
     ) -> None:  # fmt: skip
-        self._ray, self._function, self._how, self._resources = ray, function, how, resources
+        self._ray, self._arguments, self._resources = ray, arguments, resources  # arguments: of `_Worker`
         self._closed, self._wait = closed, wait
         self._begin()
 
     def _begin(self) -> None:
-        self._handle, self._there = start(self._ray, _Worker, self._resources, self._function, self._how)
+        self._handle, self._there = start(self._ray, _Worker, self._resources, *self._arguments)
 
     def ready(self) -> None:
         """Wait until the actor has its place and the function.

@@ -20,6 +20,7 @@ from jhpo.errors import InvalidArgument, in_words, invalid
 from jhpo.evaluation.executors.limits import descendants, overrun, repeated
 from jhpo.evaluation.executors.tasks import DONE, Call, Task, answered, call, with_reports
 from jhpo.evaluation.outcome import Outcome, failure
+from jhpo.process.switches import set_here, settings_here
 from jhpo.trial import Trial
 from jhpo.values.pytrees import HP
 
@@ -35,6 +36,7 @@ class ProcessPool:
     def __init__(self, fn: Callable[..., Any], how: Call, workers: int, timeout: float | None) -> None:
         self.workers, self._timeout = workers, timeout
         self._reference, self._how = _reference(fn), how
+        self._settings = settings_here()  # of the thread that searches
         self._queue: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
         self._closed = threading.Event()
         self._processes: set[Any] = set()
@@ -72,7 +74,7 @@ class ProcessPool:
             self._forget(worker)
 
     def _make(self) -> _Worker:
-        return _Worker(self._reference, self._how)
+        return _Worker(self._reference, self._how, self._settings)
 
     def _spawn(self) -> _Worker:
         worker = self._make()
@@ -104,12 +106,12 @@ class ProcessPool:
 class _Worker:
     """One child process and the pipe to it."""
 
-    def __init__(self, reference: tuple[Any, ...], how: Call) -> None:
+    def __init__(self, reference: tuple[Any, ...], how: Call, settings: dict[str, Any]) -> None:
         self._memory, self._busy = how.memory, False
         # spawn, not fork: JAX has threads, and a fork would copy their locks
         context = multiprocessing.get_context("spawn")
         self._pipe, child = context.Pipe()
-        self._process = context.Process(target=_serve, args=(child, reference, how), daemon=True)
+        self._process = context.Process(target=_serve, args=(child, reference, how, settings), daemon=True)
         try:
             self._process.start()
         except Exception as error:  # pickling may raise anything
@@ -208,7 +210,7 @@ def _resolve(reference: tuple[Any, ...]) -> Callable[..., Any]:
     return getattr(found, "fn", found)
 
 
-def _serve(pipe: Connection, reference: tuple[Any, ...], how: Call) -> None:
+def _serve(pipe: Connection, reference: tuple[Any, ...], how: Call, settings: dict[str, Any]) -> None:
     """The child's loop: until the parent closes the pipe, or dies."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     # the parent ends its workers as daemons; here the word would forbid processes: a data loader's, a pool, joblib's
@@ -221,6 +223,7 @@ def _serve(pipe: Connection, reference: tuple[Any, ...], how: Call) -> None:
     with contextlib.suppress(EOFError, OSError):  # the parent has ended, perhaps before the function was there
         try:
             fn = _resolve(reference)
+            set_here(settings)  # after what the user's module sets as it is imported, as in the process that searches
         except BaseException as error:  # noqa: BLE001 the parent turns it into a clear error
             pipe.send(in_words(error))
             return
