@@ -8,6 +8,7 @@ from typing import NamedTuple
 from jhpo.errors import MissingExtra
 from jhpo.report.figures.palette import variables
 from jhpo.report.figures.svg import STYLE
+from jhpo.words.markup import visible
 
 
 def render(name: str, **values: object) -> str:
@@ -23,7 +24,7 @@ def render(name: str, **values: object) -> str:
     folder = jinja2.PackageLoader("jhpo.report", "templates")
     environment = jinja2.Environment(loader=folder, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     light, dark = variables()
-    return environment.get_template(name).render(light=light, dark=dark, figure_style=STYLE, **values)
+    return visible(environment.get_template(name).render(light=light, dark=dark, figure_style=STYLE, **values))
 
 
 class Listed(NamedTuple):

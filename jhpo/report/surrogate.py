@@ -92,8 +92,12 @@ def _predicted(
     prior = gp_fit.default_prior(rows[0].shape[1], y.dtype)
     theta, _ = gp_fit.fit(prior.mean[None, :], data, prior, categorical, iterations=_ITERATIONS)
     posterior = gp.condition(theta, data, categorical)
-    predict = jax.vmap(lambda x, on: gp.predict(posterior, Points(x, on), categorical))
-    mean, variance = predict(*queries)
+
+    def predict(query: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        return gp.predict(posterior, Points(*query), categorical)
+
+    # one coordinate's places at a time: together they take gigabytes where there are hundreds of coordinates
+    mean, variance = jax.lax.map(predict, queries, batch_size=PLACES)
     lowest = jnp.min(jnp.where(mask, gp.fitted(posterior, data.variance), jnp.inf))
     improvement = log_expected_improvement(mean, variance, jnp.broadcast_to(lowest, mean.shape))
     return mean, jnp.sqrt(variance), improvement, y

@@ -10,6 +10,9 @@ from html import escape
 
 import numpy as np
 
+# beside tabs and line breaks; the last two are no characters
+_HIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]], title: str = "") -> str:
     """An HTML table.
@@ -17,8 +20,8 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]], title: str = ""
     >>> table(["a"], [[0.5], ["<"]])
     '<table><thead><tr><th>a</th></tr></thead><tbody><tr><td>0.5</td></tr><tr><td>&lt;</td></tr></tbody></table>'
     """
-    caption = f'<caption style="text-align: left"><b>{escape(title)}</b></caption>' if title else ""
-    top = "".join(f"<th>{escape(h)}</th>" for h in head)
+    caption = f'<caption style="text-align: left"><b>{escape(line(title))}</b></caption>' if title else ""
+    top = "".join(f"<th>{escape(line(h))}</th>" for h in head)
     body = "".join("<tr>" + "".join(f"<td>{escape(cell(c))}</td>" for c in row) + "</tr>" for row in rows)
     return f"<table>{caption}<thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
 
@@ -43,6 +46,15 @@ def cut(text: str, most: int) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
+def visible(text: str) -> str:
+    r"""Text or markup with its control characters and single surrogates, which neither XML nor HTML may hold, escaped.
+
+    >>> print(visible("<b>x\x1b[31m</b>"))
+    <b>x\x1b[31m</b>
+    """
+    return _HIDDEN.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
 def line(text: str) -> str:
     r"""The text on one line, and nothing in it that a terminal would obey.
 
@@ -50,7 +62,7 @@ def line(text: str) -> str:
     first second third\x1b[31m
     """
     joined = " ".join(filter(None, map(str.strip, text.replace("\t", " ").splitlines())))
-    return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda found: ascii(found[0])[1:-1], joined)
+    return visible(joined)
 
 
 def cell(value: object) -> str:

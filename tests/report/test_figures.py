@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import xml.etree.ElementTree
 from types import SimpleNamespace
 
@@ -265,6 +266,16 @@ def test_a_model_shows_every_value_of_a_logarithmic_integer():
 def test_a_model_needs_some_trials():
     with pytest.raises(JhpoError, match="model: at least 8 successful trials"):
         figures.model(absorbed(jhpo.Space({"x": jhpo.Float(0.0, 1.0)}), lambda hp: hp["x"], 5))
+
+
+@pytest.mark.slow
+def test_the_memory_of_a_model_does_not_grow_with_the_square_of_the_coordinates():
+    """It was 30 GB."""
+    many = jhpo.Study(jhpo.Space({f"p{k}": jhpo.Float(0.0, 1.0) for k in range(300)}), "random")
+    many.optimize(lambda hp: sum(hp.values()), budget=256)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert len(many.figure("model").panels) == 6
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**21  # KiB
 
 
 def test_a_figure_shows_itself_in_a_notebook(study):

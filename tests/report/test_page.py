@@ -6,6 +6,7 @@ import html
 import html.parser
 import json
 import re
+import xml.dom.minidom
 from pathlib import Path
 
 import numpy as np
@@ -120,6 +121,21 @@ def test_pages_of_empty_and_tiny_studies_and_of_several_objectives(tmp_path):
     assert f"Its knee, which balances the objectives, is trial {study.knee().id}:" in text
     snippet = re.search(r"trial (\d+)\nparams = (\{.*?\n\})", html.unescape(text), re.DOTALL)
     assert int(snippet[1]) == study.knee().id and eval(snippet[2]) == study.knee().params
+
+
+def test_pages_and_figures_are_whole_whatever_the_names(tmp_path):
+    """A single surrogate or a control character makes an SVG file invalid, and ended what wrote or read it."""
+    odd = "\x00\x0b\x1b[31m\x85<b>&\ud800\ufffe"
+    space = jhpo.Space({f"x{odd}": jhpo.Float(0.0, 1.0), f"c{odd}": jhpo.Choice(["a", odd])})
+    study = jhpo.Study(space, "random")
+    study.optimize(jhpo.host(lambda hp: hp[f"x{odd}"] if hp[f"c{odd}"] == "a" else None), budget=32)
+    kinds = ("history", "slice", "parallel", "contour", "rank", "importance", "edf", "model", "failures", "timeline")
+    for drawing in map(study.figure, kinds):
+        for svg in drawing.to_svg():
+            xml.dom.minidom.parseString(svg)
+        assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", drawing._repr_html_())
+    text = study.report(tmp_path / "odd.html", interactive=True).read_text(encoding="utf-8")
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", text) and r"x\x00" in text and r"\ud800" in text
 
 
 def test_an_interactive_page_brings_plotly_once(tmp_path):

@@ -10,6 +10,7 @@ from jhpo.errors import MissingExtra
 from jhpo.report.figures import plotly, svg
 from jhpo.report.figures.marks import Description
 from jhpo.report.figures.palette import variables
+from jhpo.words.markup import line
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,5 +54,5 @@ class Drawing(Description):
         ink = "--ink: #1d2127; --soft: #5a626d; --rule: #d4d8de; --card: #fff; background: #fff; padding: 8px"
         grid = "display: grid; grid-template-columns: repeat(auto-fit, minmax(min(24rem, 100%), 1fr)); gap: 8px"
         panels = "".join(f"<div>{panel}</div>" for panel in self.to_svg())
-        head = f'<div style="color: var(--ink)"><b>{escape(self.title)}</b>. {escape(self.words)}</div>'
+        head = f'<div style="color: var(--ink)"><b>{escape(line(self.title))}</b>. {escape(line(self.words))}</div>'
         return f'<style>{svg.STYLE}</style><div style="{light}; {ink}">{head}<div style="{grid}">{panels}</div></div>'

@@ -26,7 +26,7 @@ from jhpo.report.figures.marks import (
 )
 from jhpo.report.figures.palette import SERIES
 from jhpo.report.figures.svg_marks import MARKS, Scale, levels, path, route
-from jhpo.words.markup import cut
+from jhpo.words.markup import cut, visible
 
 WIDTH, HEIGHT = 390, 285
 NARROW = 5  # parallel axes in half of a page
@@ -54,7 +54,8 @@ def elements(drawing: Description) -> list[str]:
     out = []
     for panel in map(light, drawing.panels):
         words = f"{drawing.title}{': ' if panel.title else ''}{panel.title}. {drawing.words}"
-        out.append(_parallel(panel, words) if isinstance(panel, Parallel) else _panel(panel, words))
+        element = _parallel(panel, words) if isinstance(panel, Parallel) else _panel(panel, words)
+        out.append(visible(element))
     return out
 
 
