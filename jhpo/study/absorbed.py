@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from jhpo.errors import invalid
+from jhpo.errors import invalid, warn_caller
 from jhpo.evaluation.outcome import Outcome, failure, judge, stopped_early
 from jhpo.objectives import Objectives
-from jhpo.trial import TrialState
+from jhpo.trial import TrialState, TrialTable
 
 
 def given_results(
@@ -39,6 +39,22 @@ def given_results(
     if len(points) != len(values):
         raise invalid("values", f"as many as there are points ({len(points)})", len(values))
     return points, [judge(value, objectives) for value in values]
+
+
+def warn_of_repeats(table: TrialTable, ids: Sequence[int]) -> None:
+    """Warns if all of several trials that were just added, points and values, were there already.
+
+    A strategy would take the second for a measurement of its own, and a budget counts them twice.
+    """
+    if len(ids) < 2:
+        return
+    both = np.column_stack([table.unit.array, table.value.array])
+    rows = np.ascontiguousarray(both).view(np.dtype((np.void, both.itemsize * both.shape[1])))[:, 0]
+    if np.isin(rows[ids[0] :], rows[: ids[0]]).all():
+        warn_caller(
+            f"the study holds these {len(ids)} results already, and now twice, and budget counts both; a program that "
+            "is run again with resume=True absorbs them once with `if not len(study):` before it"
+        )
 
 
 def _own_results(

@@ -18,7 +18,7 @@ from jhpo.process.switches import with_transfers
 from jhpo.space.points import each, read_point, read_points, there
 from jhpo.strategies.early_stop import rule_of
 from jhpo.study import events
-from jhpo.study.absorbed import given_results
+from jhpo.study.absorbed import given_results, warn_of_repeats
 from jhpo.study.asked import Asked
 from jhpo.study.events import Append, Results
 from jhpo.study.found import Found, Handed
@@ -229,7 +229,9 @@ class Book(Found):
             raise invalid("source", "text", source)
         params, outcomes = given_results(params, values, self.directions, self.objectives)
         points = [there(self.space, point) for point in read_points(self.space, params)]
-        return self.absorb_outcomes(points, outcomes, source) if points else []
+        ids = self.absorb_outcomes(points, outcomes, source) if points else []
+        warn_of_repeats(self.history.table, ids)
+        return ids
 
     def absorb_outcomes(
         self,

@@ -184,6 +184,19 @@ def test_a_study_brings_its_results_along(as_list):
     assert new[new.absorb(found.top(2))[0]].value == found.value
 
 
+def test_results_that_are_absorbed_twice_are_said_to_be(tmp_path):
+    old = jhpo.Study(SPACE, "random")
+    old.optimize(jhpo.host(on_host), budget=4)
+    old.tell(old.ask(1)[0], error="diverged")
+    with jhpo.Study(SPACE, "random", tmp_path / "new.db") as new:
+        assert new.absorb(old) == [0, 1, 2, 3, 4]  # no warning
+    with jhpo.Study.load(tmp_path / "new.db") as new:
+        with pytest.warns(UserWarning, match="holds these 5 results already, and now twice.*`if not len"):
+            new.absorb(old)
+        new.absorb([t.params for t in list(old)[:4]], [0.1, 0.2, 0.3, 0.4])  # of a random objective
+        new.absorb(list(old)[:1])  # may be meant
+
+
 def test_members_that_were_paused_are_not_absorbed_as_if_they_had_ended():
     class Descent:
         steps = 9
