@@ -23,6 +23,7 @@ from jhpo.process.switches import with_transfers
 from jhpo.training import measures
 from jhpo.training.arguments import check_place_of_hp, takes_third
 from jhpo.training.measures import Array
+from jhpo.training.targets import warn_of_pairs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -199,6 +200,7 @@ def of_whole(name: str, measure: Metric, outputs: Array, targets: Array, live: A
         value = jnp.asarray(measure.function(outputs, targets, live))
     else:
         value = jnp.asarray(measure.function(outputs, targets))
+        warn_of_pairs(f"metrics: {name}", measure.function, outputs, targets)
     if value.shape != ():
         raise invalid(f"metrics: {name}", "a scalar from a function of the whole", f"{value.dtype}{list(value.shape)}")
     return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -9,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from jhpo.errors import InvalidArgument, invalid
-from jhpo.kernels.internals import is_traced
+from jhpo.errors import InvalidArgument, invalid, warn_caller
+from jhpo.kernels.internals import is_traced, shape_of
+from jhpo.kernels.programs import equations
 
 
 class Labels(NamedTuple):
@@ -174,6 +176,38 @@ def mean_of_live(name: str, values: ArrayLike, outputs: Any, live: jax.Array | N
     number = weights.sum().astype(dtype)
     total = jnp.where(weights, values, jnp.zeros((), dtype)).sum()
     return total / jnp.maximum(number, jnp.ones((), dtype)), number
+
+
+def warn_of_pairs(name: str, function: Callable[[Any, Any], Any], outputs: Any, targets: Any) -> None:
+    """Warns if a function that returns a scalar compares every output with every target, as nobody has written.
+
+    The difference of shapes ``[n, 1]`` and ``[n]`` is ``[n, n]``, and a mean hides it. A function may compare the rows
+    of a batch with one another. So it is traced for other numbers of outputs and targets, which fails where the n-th
+    output belongs to the n-th target. If an array has a number for each pair, but by no ``[:, None]`` of the function,
+    whose arrays have the same number of axes then, it is told.
+    """
+    shapes = jnp.shape(outputs), jnp.shape(targets)
+    if sorted(map(len, shapes)) != [1, 2] or {s[1:] for s in shapes} != {(), (1,)}:
+        return
+    sizes = 1009, 1013  # that nothing else has
+    both = zip(sizes, shapes, (outputs, targets))
+    given = [jax.ShapeDtypeStruct((n, *shape[1:]), jnp.result_type(x)) for n, shape, x in both]
+    try:
+        with jax.numpy_rank_promotion("allow"):
+            program = jax.make_jaxpr(function)(*given).jaxpr
+    except Exception:  # noqa: BLE001 as it should
+        return
+    if not any(set(sizes) <= set(shape_of(v).shape) for eqn in equations(program) for v in eqn.outvars):
+        return
+    try:
+        with jax.numpy_rank_promotion("raise"):
+            jax.make_jaxpr(function)(*given)
+    except Exception:  # noqa: BLE001 of whatever type JAX has for it
+        column = "outputs" if len(shapes[0]) == 2 else "targets"
+        warn_caller(
+            f"{name}: {column} [n, 1] beside [n] make [n, n]: it compares every output with every target, not with its "
+            f"own; write {column}[:, 0], or [:, None] and [None, :] where all pairs are meant"
+        )
 
 
 def check_by_row(name: str, values: ArrayLike, why: str) -> None:

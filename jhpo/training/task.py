@@ -22,7 +22,7 @@ from jhpo.training.metrics import Metric, as_tuples, check_whole, named, named_d
 from jhpo.training.networks import Extra, Model, Params
 from jhpo.training.optimisers import evaluation_params, update
 from jhpo.training.rows import Rows
-from jhpo.training.targets import Labels, check_by_row, fit_labels, live_rows, mean_of_live
+from jhpo.training.targets import Labels, check_by_row, fit_labels, live_rows, mean_of_live, warn_of_pairs
 from jhpo.training.trainable import HP, State
 from jhpo.training.validation import Averages, in_blocks, scalars_of
 from jhpo.values.structure import structured
@@ -228,6 +228,8 @@ class Supervised(Rows):
             every = jnp.ones(count(outputs), bool) if live is None else live
             return self.loss(*given, live=every)
         values = self.loss(*given)
+        if isinstance(values, jax.Array) and not values.ndim:
+            warn_of_pairs("loss", lambda o, t: self.loss(o, t, *given[2:]), outputs, targets)
         self._check_scalar("loss", values, live, rows)
         return values
 

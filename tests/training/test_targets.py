@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import warnings
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -144,6 +147,30 @@ def test_functions_that_broadcast_are_refused(part) -> None:
     name = "loss" if part == "loss" else "metrics: mine"
     with jax.numpy_rank_promotion("allow"), pytest.raises(InvalidArgument, match=f"{name}: expected a scalar or a"):
         measured(task(X[:, 0], 1, loss, metrics=metrics))
+
+
+SCALARS = {
+    "squares": lambda o, t: jnp.mean((o - t) ** 2),
+    "compiled": jax.jit(lambda o, t: jnp.mean(jnp.abs(t - o))),
+    "column": lambda o, t: jnp.mean((o[:, 0] - t) ** 2),
+    "pairs": lambda o, t: jnp.mean(jnp.abs(o - t[None, :])) - jnp.mean(jnp.abs(o - o.T)) / 2,
+    "moments": lambda o, t: (o.mean() - t.mean()) ** 2 + jnp.sum(o * jnp.array([2.0])),
+    "ranks": lambda o, t: jnp.mean(jax.nn.softplus((o.T - o) * jnp.sign(t[:, None] - t[None, :]))),
+}
+
+
+@pytest.mark.parametrize("part", ["loss", "metrics"])
+@pytest.mark.parametrize("name", SCALARS)
+def test_scalars_of_every_output_with_every_target_are_said_to_be(part, name) -> None:
+    """A mean hides that shapes [n, 1] and [n] make [n, n]."""
+    scalar = SCALARS[name]
+    loss, metrics = (scalar, None) if part == "loss" else ("regression", {"mine": jhpo.metrics.whole(scalar)})
+    wrong = name in ("squares", "compiled")
+    words = f"{'loss' if part == 'loss' else 'metrics: mine'}: outputs .*write outputs"
+    with jax.numpy_rank_promotion("allow"), warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        measured(task(X[:, 0], 1, loss, metrics=metrics))
+    assert bool(told) is wrong and all(re.match(words, str(w.message)) for w in told)
 
 
 def test_wrong_targets_compile_nothing(count_compilations) -> None:
