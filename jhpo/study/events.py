@@ -71,6 +71,7 @@ class Begin(Event):
     names: list[str] | None = field(default=None, metadata=_LEFT_OUT)  # of several objectives, if given
     folds: int = field(default=1, metadata=_LEFT_OUT)  # of a cross-validation
     fold_by_fold: bool = field(default=False, metadata=_LEFT_OUT)  # steps are folds
+    settings: dict[str, str] | None = field(default=None, metadata=_LEFT_OUT)  # of JAX, see `header.settings`
 
 
 @dataclass(frozen=True, eq=False)

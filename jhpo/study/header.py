@@ -15,6 +15,7 @@ import jax
 from jhpo.errors import ChangedSpace, InvalidArgument, InvalidSpace, StorageError, check_integer, invalid
 from jhpo.keys import SEEDS
 from jhpo.objectives import DIRECTIONS, Objectives
+from jhpo.process.switches import settings_here
 from jhpo.space.given import check_space
 from jhpo.space.space import Space
 from jhpo.space.stored import earlier_json
@@ -64,6 +65,12 @@ def float64() -> bool:
     return bool(jax.numpy.result_type(float) == jax.numpy.float64)
 
 
+def settings() -> dict[str, str]:
+    """JAX's settings, beside its precision, on which the results of its programs depend, as text."""
+    found = settings_here(("jax_threefry_partitionable", "jax_default_matmul_precision"))
+    return {name: str(value) for name, value in found.items()}
+
+
 def make(
     space: Space,
     strategy: Strategy,
@@ -88,6 +95,7 @@ def make(
         names=None if objectives is None or objectives.names is None else list(objectives.names),
         folds=int(folds),
         fold_by_fold=fold_by_fold,
+        settings=settings(),
     )
 
 

@@ -170,15 +170,19 @@ class Opened:
         self._warned = False
 
     def warn_of_precision(self) -> None:
-        """Warn once if JAX objectives would be evaluated in another precision than the study began in."""
-        begun, now = self.history.header["x64"], header.float64()
-        if begun != now and not self._warned:
-            self._warned = True
-            words = {True: "float64 (jax_enable_x64 on)", False: "float32 (jax_enable_x64 off)"}
-            warn_caller(
-                f"the study began in {words[begun]} and goes on in {words[now]}: JAX objectives give other numbers "
-                "than before; set jax_enable_x64 as it was to continue the same search"
-            )
+        """Warn once if JAX would give objectives other numbers than in the process that began the study."""
+        begun, here = self.history.header, header.settings()
+        words = {True: "in float64 (jax_enable_x64 on)", False: "in float32 (jax_enable_x64 off)"}
+        found = [("jax_enable_x64", words[begun["x64"]], words[header.float64()])]
+        for name, was in begun.get("settings", {}).items():  # earlier versions stored none
+            found.append((name, f"with {name}={was}", f"with {name}={here.get(name, was)}"))
+        for name, before, now in [] if self._warned else found:
+            if before != now:
+                self._warned = True
+                warn_caller(
+                    f"the study began {before} and goes on {now}: JAX objectives give other numbers "
+                    f"than before; set {name} as it was to continue the same search"
+                )
 
     @property
     def repeats(self) -> int:

@@ -257,6 +257,26 @@ def test_another_precision_is_said_once_and_stored(tmp_path, begun):
         study.optimize(jhpo.host(on_host), budget=26)
 
 
+@pytest.mark.parametrize(
+    ("setting", "name", "old", "new"),
+    [
+        (jax.threefry_partitionable, "jax_threefry_partitionable", True, False),
+        (jax.default_matmul_precision, "jax_default_matmul_precision", None, "highest"),
+    ],
+)
+def test_other_settings_of_jax_than_before_are_said(tmp_path, setting, name, old, new):
+    """Keys and products give other numbers, which was not said."""
+    path = tmp_path / "a.db"
+    with setting(old), jhpo.Study(SPACE, GREEDY, path) as study:
+        study.optimize(objective, budget=8)
+    words = f"began with {name}={old} and goes on with {name}={new}: "
+    with setting(new), jhpo.Study.load(path) as study, pytest.warns(UserWarning, match=words):
+        study.optimize(objective, budget=16)
+    with setting(old), jhpo.Study.load(path) as study, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        study.optimize(objective, budget=24)
+
+
 class Near(enum.Enum):
     EASY = 1
     HARD = 2
