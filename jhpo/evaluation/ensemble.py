@@ -21,7 +21,7 @@ from jhpo.kernels.lapack import lapack_in_turn
 from jhpo.process.switches import with_transfers
 from jhpo.programs.compilation import programs
 from jhpo.space.space import Space
-from jhpo.training.checkpoint import load_states, save_states
+from jhpo.training.checkpoint import load_states, save_states, write_whole
 from jhpo.training.crossvalidation import CrossValidated, in_folds
 from jhpo.training.data import as_arrays, count
 from jhpo.training.objective import as_trainable
@@ -170,8 +170,9 @@ class Ensemble(Structured):
         check_integer("rounds", rounds)
         base = _base(self.trainable)
         data = getattr(base, "valid", None) if data is None else data
-        if data is None:
-            raise invalid("data", "a pair (inputs, targets), as the objective has no validation data", None)
+        if not isinstance(data, (tuple, list)) or len(data) != 2:
+            why = ", as the objective has no validation data" if data is None else ""
+            raise invalid("data", f"a pair (inputs, targets){why}", data)
         outputs, targets = self.outputs(data[0]), as_arrays(data[1])
         if count(targets) != outputs.shape[1]:
             raise invalid("data", f"as many targets as there are inputs, {outputs.shape[1]}", count(targets))
@@ -181,6 +182,8 @@ class Ensemble(Structured):
                 raise invalid("loss", "a function loss(predictions, targets), as the objective names no task", None)
             loss = losses[base.task]
             outputs, targets = those_that_count(outputs, targets, base.labels)
+        elif not callable(loss):
+            raise invalid("loss", "a function loss(predictions, targets), or None", loss)
         counts, _ = _greedy(outputs, targets, loss=loss, rounds=rounds)
         kept = np.flatnonzero(np.asarray(counts))
         weights = np.asarray(counts)[kept] / np.asarray(counts).sum()
@@ -206,7 +209,7 @@ class Ensemble(Structured):
             "weights": self.weights.tolist(),
         }
         facts["folds"] = self.trainable.folds if isinstance(self.trainable, CrossValidated) else 1
-        (folder / _FACTS).write_text(json.dumps(facts))  # last: what has it is whole
+        write_whole(folder / _FACTS, json.dumps(facts).encode())  # last: what has it is whole
         return folder
 
     @classmethod

@@ -184,8 +184,11 @@ class Population:
         """
         units, ids = self.checked(units, ids)
         check_key(root, "root")
-        known = np.full(len(units), np.nan) if values is None else np.asarray(values, units.dtype)
-        shares = np.broadcast_to(np.asarray(horizons, float), len(units))
+        known = self._known(values, units)
+        shares = np.asarray(horizons, float)
+        if shares.shape not in ((), units.shape[:1]):
+            raise invalid("horizons", f"a number, or an array [{len(units)}]", shares.shape)
+        shares = np.broadcast_to(shares, len(units))
         out: list[State] = [None] * len(units)
         for static, group in self.groups(units):
             for horizon in np.unique(shares[group]).tolist():
@@ -210,7 +213,7 @@ class Population:
         groups = self.groups(units)
         if len(groups) > 1:
             raise invalid("units", "members of one static group", [g.values for g, _ in groups])
-        known = np.full(len(units), np.nan) if values is None else np.asarray(values, units.dtype)
+        known = self._known(values, units)
         states, found = trained_again(self, Members(units, ids, root, groups[0][0], 1.0), known)
         warn_of_others(known, found)
         return release(states)
@@ -220,10 +223,19 @@ class Population:
         units = np.asarray(units, jnp.result_type(float))
         if units.ndim != 2 or units.shape[1] != self.space.dim or not len(units):
             raise invalid("units", f"an array [n >= 1, {self.space.dim}]", units.shape)
-        ids = np.asarray(ids, np.uint32)
+        ids = np.asarray(ids)
+        if ids.size and (ids.dtype.kind not in "iu" or ids.min() < 0 or ids.max() >= 2**32):
+            raise invalid("ids", "integers in [0, 2**32)", ids)
+        ids = ids.astype(np.uint32)
         if ids.shape != units.shape[:1]:
             raise invalid("ids", f"an array [{len(units)}]", ids.shape)
         return units, ids
+
+    def _known(self, values: ArrayLike | None, units: np.ndarray) -> np.ndarray:
+        known = np.full(len(units), np.nan) if values is None else np.asarray(values, units.dtype)
+        if known.shape != units.shape[:1]:
+            raise invalid("values", f"an array [{len(units)}], or None", known.shape)
+        return known
 
     def groups(self, units: np.ndarray) -> list[tuple[StaticValues, np.ndarray]]:
         """The rows of each combination of static values there is."""

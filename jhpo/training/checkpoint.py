@@ -62,7 +62,7 @@ def save_states(path: str | os.PathLike[str], states: State, *, format: str | No
         if any(x.size for x in data) and (format == "orbax" or (format is None and installed)):
             _save_by_orbax(folder / _FOLDER, data)
         else:
-            _save_by_msgpack(folder / _FILE, data)
+            write_whole(folder / _FILE, pack_arrays({str(k): np.asarray(x) for k, x in enumerate(data)}))
     except OSError as error:
         raise StorageError(f"cannot write a checkpoint in {folder}: {error.strerror or error}") from error
     return folder
@@ -111,10 +111,18 @@ def _as_data(states: State) -> list[Any]:
     return [jax.random.key_data(x) if is_key(x) else jax.numpy.asarray(x) for x in jax.tree.leaves(pack(states))]
 
 
-def _save_by_msgpack(file: Path, data: list[Any]) -> None:
-    part = file.with_suffix(".part")  # whoever reads never sees half a file
-    part.write_bytes(pack_arrays({str(k): np.asarray(x) for k, x in enumerate(data)}))
-    part.replace(file)
+def write_whole(file: Path, data: bytes) -> None:
+    """Write a file of which whoever reads never sees a half.
+
+    Raises:
+      StorageError: it cannot be written.
+    """
+    part = file.with_suffix(".part")
+    try:
+        part.write_bytes(data)
+        part.replace(file)
+    except OSError as error:
+        raise StorageError(f"cannot write {file}: {error.strerror or error}") from error
 
 
 def _load_by_msgpack(file: Path) -> list[Any]:

@@ -168,3 +168,21 @@ def test_selection_leaves_out_the_labels_that_the_task_ignores(ignore: int) -> N
     np.testing.assert_array_equal(found.units, expected.units)
     with pytest.raises(jhpo.InvalidArgument, match="data: expected as many targets as there are inputs, 60, got 10"):
         ensemble.selected((x, y[:10]))
+
+
+def test_arguments_of_a_selection_and_what_cannot_be_written(tmp_path) -> None:
+    x = np.ones((8, 1), np.float32)
+    line = (lambda key, x: {"w": jnp.zeros((1,))}, lambda p, x: x @ p["w"])
+    task = jhpo.supervised(
+        line, lambda hp: optax.sgd(hp["lr"]), "regression", train=(x, x[:, 0]), valid=(x, x[:, 0]), steps=2
+    )
+    space = jhpo.Space({"lr": jhpo.Float(1e-3, 0.1)})
+    ensemble = jhpo.minimize(task, space, jhpo.RandomSearch(2), budget=2).ensemble(2)
+    for data in (x, (x, x, x)):
+        with pytest.raises(jhpo.InvalidArgument, match=r"data: expected a pair \(inputs, targets\), got"):
+            ensemble.selected(data)
+    with pytest.raises(jhpo.InvalidArgument, match=r"loss: expected a function loss\(predictions, targets\), or None"):
+        ensemble.selected(loss="squared")
+    (tmp_path / "best" / "ensemble.json").mkdir(parents=True)
+    with pytest.raises(jhpo.StorageError, match=r"cannot write .*ensemble.json: Is a directory"):
+        ensemble.save(tmp_path / "best")

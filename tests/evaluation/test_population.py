@@ -247,3 +247,16 @@ def test_bad_rows_and_objectives_are_refused_before_anything_compiles(count_comp
             with pytest.raises(InvalidArgument, match=message):
                 values(objective)
     assert not any("evaluate" in name for name in seen.names)
+
+
+def test_rows_ids_and_known_values_have_to_fit_together() -> None:
+    population = jhpo.Population(lambda hp: hp["x"], Space({"x": Float(0.0, 1.0)}))
+    units, key = np.array([[0.5], [0.25]]), jax.random.key(0)
+    for ids in ([-1, 2], [0.5, 2.0], [0, 2**32]):
+        with pytest.raises(InvalidArgument, match=r"ids: expected integers in \[0, 2\*\*32\), got"):
+            population.evaluate(units, np.array(ids), key)
+    for call in (population.states, population.stacked_states):
+        with pytest.raises(InvalidArgument, match=r"values: expected an array \[2\], or None, got \(1,\)"):
+            call(units, np.arange(2), key, values=[1.0])
+    with pytest.raises(InvalidArgument, match=r"horizons: expected a number, or an array \[2\], got \(3,\)"):
+        population.states(units, np.arange(2), key, horizons=np.ones(3))
