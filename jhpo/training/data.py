@@ -88,12 +88,12 @@ def _length(part: Any) -> int | None:
 def _arrays(name: str, what: str, given: Any, rows: int | None) -> Arrays:
     """An array, or a tree of arrays; lists, and tuples that are rows, become one array."""
     if isinstance(given, (list, tuple)) and not hasattr(given, "_fields") and _are_rows(given, rows):
-        return _array(name, what, given)
+        return array_of(name, what, given)
     if jax.tree_util.all_leaves([given]):  # an array, or a table of another library
-        return _array(name, what, given)
+        return array_of(name, what, given)
     if not jax.tree.leaves(given):
         raise invalid(name, f"{what}, an array or a tree of arrays", given)
-    return jax.tree.map(lambda leaf: _array(name, what, leaf), given)
+    return jax.tree.map(lambda leaf: array_of(name, what, leaf), given)
 
 
 def _are_rows(given: Sequence[Any], rows: int | None) -> bool:
@@ -104,7 +104,12 @@ def _are_rows(given: Sequence[Any], rows: int | None) -> bool:
     return len(shapes) == 1 and (isinstance(given, list) or len(given) == rows)
 
 
-def _array(name: str, what: str, given: Any) -> Any:
+def array_of(name: str, what: str, given: Any) -> Any:
+    """An array of what may be a table of another library, a list, or an array of objects.
+
+    Raises:
+      InvalidArgument: masked or missing values, lists of unlike lengths.
+    """
     if np.ma.is_masked(given):  # NumPy would give the values below the mask
         raise invalid(name, "finite numbers", "masked values in the data")
     try:

@@ -38,11 +38,32 @@ def _scores(outputs: Array, targets: Array) -> tuple[Array, Array]:
     if not jnp.issubdtype(targets.dtype, jnp.integer) and targets.dtype != bool:
         raise invalid("targets", "integer labels for this metric", str(targets.dtype))
     xp = _xp(outputs)
-    if outputs.shape in (targets.shape, (*targets.shape, 1)) and (outputs.ndim < 2 or outputs.shape[-1] != 2):
+    if _is_single(outputs, targets):
         single = outputs.reshape(-1)
         return xp.stack([xp.zeros_like(single), single], axis=1), targets.reshape(-1)
     targets = fit_labels(outputs, targets, Labels(None, None))
     return outputs.reshape(-1, outputs.shape[-1]), targets.reshape(-1)
+
+
+def _is_single(outputs: Array, targets: Array) -> bool:
+    """Whether there is one output a label, the logit of class 1."""
+    fits = outputs.shape in (targets.shape, (*targets.shape, 1))
+    return fits and (outputs.ndim < 2 or outputs.shape[-1] != 2)
+
+
+def check_classes(outputs: np.ndarray, targets: np.ndarray) -> None:
+    """Raises if there are labels of classes that outputs do not have, whose rows would not count.
+
+    Raises:
+      InvalidArgument: predicted labels below 0, or labels beyond the columns.
+    """
+    if _is_prediction(outputs, targets):
+        if outputs.min() < 0:
+            raise invalid("outputs", "labels 0, 1, ... as targets have them", int(outputs.min()))
+        return
+    classes = 2 if _is_single(outputs, targets) else outputs.shape[-1]
+    if targets.max() >= classes:
+        raise invalid("targets", f"labels below {classes}, the classes of the outputs", int(targets.max()))
 
 
 def _live(labels: Array, live: Array | None) -> Array:

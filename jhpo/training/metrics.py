@@ -22,7 +22,8 @@ from jhpo.objectives import Objectives
 from jhpo.process.switches import with_transfers
 from jhpo.training import measures
 from jhpo.training.arguments import check_place_of_hp, takes_third
-from jhpo.training.measures import Array
+from jhpo.training.data import array_of
+from jhpo.training.measures import Array, check_classes
 from jhpo.training.targets import warn_of_pairs
 
 
@@ -224,14 +225,13 @@ def measure(name: str, outputs: ArrayLike, targets: ArrayLike) -> float:
     >>> round(measure("auc", [0.1, 0.4, 0.35, 0.8], [0, 0, 1, 1]), 2)
     0.75
     """
-    if name not in _NAMED:
+    if not isinstance(name, str) or name not in _NAMED:
         raise invalid("metric", f"one of {list(NAMES)}", name)
     found, function = _NAMED[name]
-    for argument, given in (("outputs", outputs), ("targets", targets)):
-        if np.ma.is_masked(given):
-            raise invalid(argument, "an array without masked values", "masked ones")
-    outputs, targets = np.asarray(outputs), np.asarray(targets)
-    if not len(targets) or len(outputs) != len(targets):
+    outputs, targets = (np.asarray(array_of(n, n, x)) for n, x in (("outputs", outputs), ("targets", targets)))
+    if outputs.dtype.kind in "OUSMm":
+        raise invalid("outputs", "an array of numbers", outputs.dtype.name)
+    if not targets.size or not outputs.ndim or not targets.ndim or len(outputs) != len(targets):
         raise invalid("outputs, targets", "arrays of one length >= 1", (outputs.shape, targets.shape))
     if found.task == "classification":
         if targets.dtype.kind not in "iub" or targets.min() < 0:
@@ -239,6 +239,9 @@ def measure(name: str, outputs: ArrayLike, targets: ArrayLike) -> float:
             raise invalid("targets", expected, targets.dtype.name)
         if outputs.shape == targets.shape and outputs.dtype.kind == "f" and name != "auc":
             raise invalid("outputs", f"labels [n], or numbers [n, classes] for {name!r}", "numbers [n]")
+        check_classes(outputs, targets)
+    elif targets.dtype.kind in "OUSMm":
+        raise invalid("targets", f"numbers for {name!r}", targets.dtype.name)
     else:
         outputs, targets = outputs.astype(np.float64), targets.astype(np.float64)
     return float(function(outputs, targets, None))

@@ -334,3 +334,27 @@ def test_the_loss_is_not_replaced_by_a_metric_of_its_name() -> None:
     for metric in (lambda outputs, targets: abs(outputs).sum(axis=1), "accuracy"):
         with pytest.raises(jhpo.InvalidArgument, match="metrics: expected no metric called 'loss'"):
             make({"loss": metric})
+
+
+@pytest.mark.parametrize(
+    ("name", "outputs", "targets", "words"),
+    [
+        ("accuracy", np.eye(3, 2), [0, 1, 2], "targets: expected labels below 2, the classes of the outputs, got 2"),
+        ("auc", [0.1, 0.2, 0.3], [0, 1, 2], "targets: expected labels below 2"),
+        ("f1", [-1, 1], [0, 1], "outputs: expected labels 0, 1, ... as targets have them, got -1"),
+        ("f1", 1, 1, "outputs, targets: expected arrays of one length"),
+        ("f1", ["a", "b"], [0, 1], "outputs: expected an array of numbers, got 'str"),
+        ("r2", [0.0, 1.0], ["a", "b"], "targets: expected numbers for 'r2', got 'str"),
+        ("r2", [None, 1.0], [0.0, 1.0], "outputs: expected finite numbers, got 'missing values"),
+        ("r2", [[1.0], [1.0, 2.0]], [0.0, 1.0], "outputs: expected outputs in arrays"),
+        (["f1"], [0, 1], [0, 1], "metric: expected one of"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(name, outputs, targets, words: str) -> None:
+    with pytest.raises(jhpo.InvalidArgument, match=words):
+        measure(name, outputs, targets)
+
+
+def test_labels_in_a_column_have_as_many_classes_as_there_are_outputs() -> None:
+    assert measure("accuracy", np.eye(3), np.arange(3)[:, None]) == 1.0
+    assert measure("accuracy", np.array([[-1.0], [1.0]]), [0, 1]) == 1.0
