@@ -105,12 +105,12 @@ def owners(position: jax.Array, units: jax.Array) -> jax.Array:
 
     By a digest of the coordinates and binary search, as comparing all pairs would be too expensive.
     """
-    m, d = position.shape
-    axis = jnp.arange(d, dtype=jnp.uint32)[None, :] * np.uint32(0x9E3779B9)
+    m = position.shape[0]
 
     def digest(x: jax.Array) -> jax.Array:
-        words = lax.bitcast_convert_type(x.astype(jnp.float32), jnp.uint32)
-        return counter_random.scramble(words + axis, jnp.zeros((2,), jnp.uint32)).sum(axis=1, dtype=jnp.uint32)
+        words = lax.bitcast_convert_type(x, jnp.uint32).reshape(len(x), -1)  # two for each number in float64
+        place = jnp.arange(words.shape[1], dtype=jnp.uint32)[None, :] * np.uint32(0x9E3779B9)
+        return counter_random.scramble(words + place, jnp.zeros((2,), jnp.uint32)).sum(axis=1, dtype=jnp.uint32)
 
     known, order = lax.sort_key_val(digest(position), jnp.arange(m, dtype=jnp.int32))
     row = order[jnp.minimum(jnp.searchsorted(known, digest(units)), m - 1)]

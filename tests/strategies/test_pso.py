@@ -216,6 +216,11 @@ def test_owners_are_found_by_their_place():
     np.testing.assert_array_equal(owners(x, units), expected)
 
 
+def test_owners_that_float32_does_not_tell_apart_are_told_apart_in_float64(x64: None) -> None:
+    x = 0.5 + 1e-12 * jnp.arange(6.0).reshape(3, 2)
+    assert owners(x, x[::-1]).tolist() == [2, 1, 0]
+
+
 @pytest.mark.parametrize("variant", ["spso2006", "cso"])
 def test_a_late_result_goes_to_its_particle(variant):
     strategy = PSO(2, variant=variant, particles=8)
