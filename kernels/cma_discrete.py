@@ -50,7 +50,7 @@ def margin(g: Gaussian, low: jax.Array, high: jax.Array, discrete: np.ndarray, a
     """
     least = alpha / 2.0
     deviation = deviations(g)
-    reach = deviation * ndtri(1.0 - alpha)
+    reach = -deviation * ndtri(alpha)  # 1 - alpha may be 1 in float32
     mean = jnp.where(jnp.isinf(low) & ~jnp.isinf(high), jnp.maximum(g.mean, high - reach), g.mean)
     mean = jnp.where(jnp.isinf(high) & ~jnp.isinf(low), jnp.minimum(mean, low + reach), mean)
 
@@ -62,7 +62,7 @@ def margin(g: Gaussian, low: jax.Array, high: jax.Array, discrete: np.ndarray, a
     middle = 1.0 - below - above
     spare = (1.0 - p - q - middle) / (p + q + middle - 3.0 * least)  # what was added is taken back in proportion
     p, q = p + spare * (p - least), q + spare * (q - least)
-    u, v = ndtri(1.0 - p), ndtri(1.0 - q)  # (mean - a) / deviation and (b - mean) / deviation
+    u, v = -ndtri(p), -ndtri(q)  # (mean - a) / deviation and (b - mean) / deviation
     wanted = (b - a) / (u + v)
     on = jnp.asarray(discrete)
     fix = short & on
