@@ -127,8 +127,9 @@ def test_an_error_of_a_pool_reaches_who_waits(monkeypatch: pytest.MonkeyPatch) -
 
 def settings_of(params: dict[str, Any]) -> float:
     """Which of three settings of JAX hold where a function is called."""
-    wide, precise = jnp.asarray(0.5 * params["part"]).dtype == jnp.float64, jax.config.jax_default_matmul_precision
-    return wide + 10.0 * (precise == "highest") + 100.0 * jax.config.jax_debug_nans
+    config: Any = jax.config  # its stubs lack the settings
+    wide, precise = jnp.asarray(0.5 * params["part"]).dtype == jnp.float64, config.jax_default_matmul_precision
+    return wide + 10.0 * (precise == "highest") + 100.0 * config.jax_debug_nans
 
 
 @pytest.mark.parametrize("kind", ["thread", "process", pytest.param("ray", marks=pytest.mark.slow)])

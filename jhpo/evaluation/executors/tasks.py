@@ -193,15 +193,16 @@ def _in_this_process(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
 
 def _end_of_a_child(error: BaseException | None) -> NoReturn:
     """End the process with the code and the text that Python ends a program with."""
-    code = error.code if isinstance(error, SystemExit) else None if error is None else 1
-    if error is not None and not isinstance(error, SystemExit):
+    code = 0 if error is None else 1
+    if isinstance(error, SystemExit):
+        code = error.code if isinstance(error.code, int) else int(error.code is not None)
+        if isinstance(error.code, str):
+            print(error.code, file=sys.stderr)
+    elif error is not None:
         sys.excepthook(type(error), error, error.__traceback__)
-    elif code is not None and not isinstance(code, int):
-        print(code, file=sys.stderr)
-        code = 1
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(code or 0)
+    os._exit(code)
 
 
 def _failed(error: BaseException) -> Outcome:
