@@ -18,7 +18,7 @@ from jax.sharding import Mesh
 from jhpo.errors import OutOfMemory, check_integer, invalid
 from jhpo.process.forks import check_process
 from jhpo.process.lifetimes import Executable
-from jhpo.process.switches import as_in_this_thread, in_own_program
+from jhpo.process.switches import as_in_this_thread, in_own_program, of_programs
 from jhpo.programs.compilation import options_on
 from jhpo.programs.devices import fetched, least_memory
 from jhpo.values.pytrees import Tree
@@ -222,7 +222,7 @@ class Chunks:
     @in_own_program
     def compiled(self, program: Program, arguments: tuple[Any, ...], check: bool = False) -> Executable:
         """The program compiled for arguments of these shapes; `check` makes sure that it fits into memory."""
-        name = (program.name, *((a.shape, a.dtype) for a in arguments if hasattr(a, "shape")))
+        name = (program.name, of_programs(), *((a.shape, a.dtype) for a in arguments if hasattr(a, "shape")))
         with self._lock:  # threads that need the same program wait for the first
             if name not in self.programs:
                 begin = time.perf_counter()

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jhpo.process.switches import config
+from jhpo.process.switches import of_programs
 from jhpo.values.pytrees import Structure, Tree
 from jhpo.values.structure import held, hold, weakly
 
@@ -158,7 +158,7 @@ class Programs:
         entry, leaves = self._find(args, kwargs)
         jitted = entry.jitted
         placed = tuple(getattr(x, "sharding", None) for x in leaves)
-        name = (tuple((options or {}).items()), placed, str(jnp.result_type(float)), config.jax_default_device)
+        name = (tuple((options or {}).items()), placed, of_programs())
         if name not in entry.compiled:
             lowered = jitted.trace(leaves).lower()
             if dropped():

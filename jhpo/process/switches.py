@@ -155,6 +155,11 @@ def settings_here(names: Iterable[str] = _OF_A_THREAD) -> dict[str, Any]:
     return {name: getattr(config, name) for name in names if name != "jax_default_device"}
 
 
+def of_programs() -> tuple[Any, ...]:
+    """What a compiled program depends on beside its arguments, in this thread: `OF_RESULTS`, and the device."""
+    return (*settings_here(OF_RESULTS).values(), config.jax_default_device)
+
+
 def set_here(settings: Mapping[str, Any]) -> None:
     """Give this process, which is one of jhpo, what `settings_here` returned in the one that started it."""
     for name, value in settings.items():

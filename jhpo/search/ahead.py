@@ -9,6 +9,7 @@ from typing import Any
 from jhpo.errors import JhpoError
 from jhpo.kernels.internals import settings
 from jhpo.process.background import Background, process_ends
+from jhpo.process.switches import of_programs
 from jhpo.search import turns
 
 
@@ -29,7 +30,7 @@ class Ahead:
         """Begin to compile the program of a turn for arguments of these shapes, unless a thread is busy."""
         if self._running is not None and not self._running.over:
             return
-        key = turns.structure(arguments)
+        key = of_programs(), turns.structure(arguments)
         if key in self._made:
             return
         here = settings()
@@ -49,7 +50,7 @@ class Ahead:
         """The program compiled for such arguments, or the jitted function that compiles when it has to."""
         if self._running is None:
             return turns.turn_program
-        key = turns.structure(arguments)
+        key = of_programs(), turns.structure(arguments)
         if key == self._compiling:
             self._running.wait()  # faster than compiling the same program again
         return self._made.get(key, turns.turn_program)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import warnings
 import weakref
 
 import jax
@@ -13,6 +14,7 @@ import pytest
 
 import jhpo
 from jhpo.process.lifetimes import Programs
+from jhpo.process.switches import config
 
 SPACE = jhpo.Space({"x": jhpo.Float(0.0, 1.0)})
 FEW = jhpo.RandomSearch(4)
@@ -106,3 +108,27 @@ def test_a_program_that_nobody_waits_for_is_not_compiled() -> None:
     made = program.compile_unless(lambda: False, x)
     assert made is not None and made is program.compile_unless(lambda: True, x)  # what is there, is there
     np.testing.assert_allclose(made(x), jnp.sin(x) + 1.0)
+
+
+@pytest.mark.parametrize("named", ["minimize", "study", "population"])
+def test_a_program_is_of_the_settings_that_it_was_made_under(named: str) -> None:
+    objective = lambda hp, key: 0.0 * hp["x"] + jax.random.normal(key, (7,)).sum()  # noqa: E731
+    other = jax.threefry_partitionable(not config.jax_threefry_partitionable)
+    study, population = jhpo.Study(SPACE, FEW), jhpo.Population(objective, SPACE)
+
+    def found() -> list[float]:
+        if named == "population":
+            return population.evaluate(np.full((4, 1), 0.5), np.arange(4), jax.random.key(0)).value.tolist()
+        if named == "study":
+            study.optimize(objective, budget=len(study) + 4)
+            return [study[i].value for i in range(len(study) - 4, len(study))]
+        return jhpo.minimize(objective, SPACE, FEW, budget=4).history.value.tolist()
+
+    def own() -> list[float]:
+        first = len(study) - 4 if named == "study" else 0
+        return [float(objective({"x": 0.5}, jax.random.fold_in(jax.random.key(0), first + i))) for i in range(4)]
+
+    np.testing.assert_allclose(found(), own(), rtol=1e-5)
+    with other, warnings.catch_warnings(action="ignore"):  # a study says that it goes on under other settings
+        np.testing.assert_allclose(found(), own(), rtol=1e-5)
+    np.testing.assert_allclose(found(), own(), rtol=1e-5)

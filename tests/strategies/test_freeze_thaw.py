@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -117,7 +119,7 @@ def test_points_are_taken_in_turn() -> None:
     for call in range(40):
         count, proposed = int(draw.integers(0, 5)), 10.0 * call + np.arange(3.0)
         new = jnp.asarray(proposed[:, None], jnp.float32), None
-        points, queue = taken(queue, jnp.int32(count), jnp.full((4, 1), -1.0), lambda new=new: new)
+        points, queue = taken(queue, jnp.int32(count), jnp.full((4, 1), -1.0), functools.partial(tuple, new))
         if len(waiting) < count:
             waiting += proposed.tolist()
         expected, waiting = (waiting + [-1.0] * 4)[:count], waiting[count:]
