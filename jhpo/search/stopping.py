@@ -9,8 +9,6 @@ import numbers
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import numpy as np
-
 from jhpo.errors import check_integer, check_number, invalid, no_float
 from jhpo.objectives import Objectives, check_single
 from jhpo.words.advice import advised
@@ -83,7 +81,7 @@ class StopRules:
     def turned(self, sign: float) -> StopRules:
         """The rules for values multiplied by `sign`: -1.0 turns a target to maximise into one to minimise."""
         target = None if self.target is None else sign * self.target
-        own = tuple(functools.partial(_ask, r, sign) for r in self.own)
+        own = tuple(functools.partial(_ask, r, sign, []) for r in self.own)
         return dataclasses.replace(self, target=target, own=own, sign=sign * self.sign)
 
     def check(self, progress: Progress) -> str | None:
@@ -132,10 +130,11 @@ def own_rules(stop: StopRule | Sequence[StopRule] | None) -> tuple[StopRule, ...
     return rules
 
 
-def _ask(rule: StopRule, sign: float, progress: Progress) -> str | None:
-    """A rule of one's own, asked about values in its own sign."""
+def _ask(rule: StopRule, sign: float, bests: list[float], progress: Progress) -> str | None:
+    """A rule of one's own, asked about values in its own sign; ``bests`` are those of its last call in that sign."""
     if sign != 1.0:
-        bests = (sign * np.asarray(progress.bests)).tolist()
+        del bests[len(progress.bests) :]
+        bests += [sign * best for best in progress.bests[len(bests) :]]  # all of them each time would be quadratic
         progress = progress._replace(best=sign * progress.best, bests=bests)
     why = rule(progress)
     if why is not None and not (isinstance(why, str) and why):

@@ -99,6 +99,7 @@ def test_bayesopt_learns_them_or_warns() -> None:
     assert np.shape(result.constraint) == (1, 3)
 
 
+@pytest.mark.slow
 def test_huge_violations_and_units_do_not_hide_where_a_constraint_is_met() -> None:
     space = jhpo.Space({"x": jhpo.Float(0.0, 1.0), "y": jhpo.Float(0.0, 1.0)})
 

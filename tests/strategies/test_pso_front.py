@@ -74,7 +74,7 @@ def test_a_generation_does_not_touch_rows_that_nobody_has_grown_into():
     assert len(body) > 50 and made
 
 
-@pytest.mark.parametrize("variant", ["spso2006", "gbest"])
+@pytest.mark.parametrize("variant", ["gbest", pytest.param("spso2006", marks=pytest.mark.slow)])
 def test_a_short_search_is_the_beginning_of_a_long_one(variant):
     """Restarts and all, although it has no rows to grow into; and a study, without a budget, is the same search."""
 

@@ -218,6 +218,8 @@ def _parted(posteriors: gp.Posterior, k: int) -> tuple[gp.Posterior, gp.Posterio
 def _constraints(history: History) -> Targets:
     """The c measured constraints as targets: scaled but not centred, because their sign matters."""
     known = (history.status == OBSERVED)[:, None] & jnp.isfinite(history.constraint)
+    if not known.shape[1]:
+        return Targets(history.constraint.T, history.constraint.T, known.T)
     slack = jax.vmap(warp.tame_signed, 1)(jnp.where(known, history.constraint, 0.0), known)
     return Targets(slack, jnp.zeros_like(slack), known.T)
 
