@@ -84,6 +84,7 @@ def test_a_fresh_process_finds_every_program_for_a_space_never_seen(tmp_path: Pa
         assert line == f"{trial.params['x'].hex()} {trial.params['kind']}"
 
 
+@pytest.mark.slow
 def test_no_tracer_outlives_its_trace():
     """A closure of the strategy with its space was kept in a rule of vmap; JAX's check refused the search."""
     with jax.check_tracer_leaks():

@@ -26,6 +26,7 @@ from tests.strategies.bayes_problems import PLANE, SMALL, bowl
 # -- a whole search ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_best_of_five_categories_is_found() -> None:
     """The model knows a category again, whichever program rounded the centre of its cell."""
     names = ["a", "b", "c", "d", "e"]

@@ -43,6 +43,7 @@ def test_a_space_too_wide_to_model_gets_a_swarm() -> None:
     assert type(usual(wide, 50, several=True)).__name__ == "NSGA2"
 
 
+@pytest.mark.slow
 def test_the_default_of_a_small_budget_is_far_ahead_of_random_search() -> None:
     seeds = range(3)
     ours = [jhpo.minimize(bowl, SPACE, budget=32, seed=s).value for s in seeds]
