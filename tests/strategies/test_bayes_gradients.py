@@ -110,6 +110,7 @@ def test_only_some_gradients_of_a_long_history(x64: None) -> None:
     assert gp_slopes.rows_for(256, len(known.rows), 3) == modelling.SLOPE_ROWS
 
 
+@pytest.mark.slow
 def test_hostile_gradients(x64: None) -> None:
     @jax.jit
     def suggest(units: jax.Array, value: jax.Array, grad: jax.Array) -> jax.Array:

@@ -257,6 +257,7 @@ def test_a_local_ask_keeps_near_a_random_point_of_the_front() -> None:
     assert np.array_equal(np.asarray(box.high) == 1.0, mixed.categorical)
 
 
+@pytest.mark.slow
 def test_an_ask_that_doubts_moves_the_reference_point_or_shortens_the_lengthscales() -> None:
     ground = exact_ground(PLANE)
     blank = history.blank(8, 2, 0, jnp.float32, objectives=2)

@@ -132,6 +132,7 @@ def test_what_a_proposer_is_told_is_as_uncertain_as_gains_differ() -> None:
     np.testing.assert_allclose(variance, [0.0, 0.0, 0.0, (2.0**2 + 0.0 + 1.5**2 + 2.0**2) / 3], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_points_that_a_bracket_has_no_room_for_are_not_awaited() -> None:
     strategy = Hyperband(4, eta=2, min_steps=1, max_steps=2, proposer=jhpo.BayesOpt(batch=4)).prepare(64)
     state = strategy.init(SPACE, KEY)  # brackets of 4 and 4 members; the budget leaves 2 of them
